@@ -1,0 +1,127 @@
+"""Small tools for arrays of any kind: namespace, conversion, checks, digests, streams of randomness."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_namespace
+
+from ekitools.typing import Array, Rng
+
+__all__ = ["Streams", "array_namespace", "as_real", "as_vector", "digest", "host", "is_numpy", "like"]
+
+
+def is_numpy(x: Array) -> bool:
+    """Whether ``x`` is a NumPy array (so that in-place work and SciPy are allowed)."""
+    return bool(is_numpy_namespace(array_namespace(x)))
+
+
+def host(x: Array) -> np.ndarray:
+    """``x`` as a NumPy array on the host; no copy where it is one already."""
+    if isinstance(x, np.ndarray):
+        return x
+    if hasattr(x, "detach"):  # torch: off the graph and off the accelerator
+        x = x.detach().cpu()
+    return np.asarray(x)
+
+
+def like(x: Any, reference: Array) -> Array:
+    """``x`` in the namespace, the dtype and on the device of ``reference``."""
+    if isinstance(reference, np.ndarray):
+        return np.asarray(x, dtype=reference.dtype)
+    xp = array_namespace(reference)
+    return xp.asarray(host(x), dtype=reference.dtype, device=device(reference))
+
+
+def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.ndarray:
+    """``value`` as a finite real floating NumPy array; float32 stays float32.
+
+    Raises
+    ------
+    TypeError
+        If it is not numeric, or complex.
+    ValueError
+        If an entry is not finite, or the number of dimensions is not in ``ndim``.
+    """
+    try:
+        array = host(value) if hasattr(value, "shape") else np.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise TypeError(f"{name}: must be an array of real numbers. {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name}: must be an array of real numbers, got {type(value).__name__} of dtype "
+            f"{array.dtype}. Convert it to floats first."
+        )
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    if ndim is not None and array.ndim not in tuple(ndim):
+        allowed = " or ".join(str(n) for n in ndim)
+        raise ValueError(f"{name}: must have {allowed} dimensions, got shape {array.shape}.")
+    bad = np.count_nonzero(~np.isfinite(array))
+    if bad:
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(
+            f"{name}: must be finite, got {bad} non-finite value(s), the first at index {first}. "
+            "Remove or impute them."
+        )
+    return array
+
+
+def as_vector(name: str, value: Any) -> np.ndarray:
+    """``value`` as a finite real vector ``(n,)``, ``n >= 1``."""
+    array = as_real(name, value, ndim=(1,))
+    if array.size == 0:
+        raise ValueError(f"{name}: must not be empty.")
+    return array
+
+
+def digest(*parts: Any) -> str:
+    """Sixteen hexadecimal digits of SHA-256 over texts and arrays (their dtype, shape and bytes)."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if hasattr(part, "shape"):
+            array = np.ascontiguousarray(host(part))
+            sha.update(f"{array.dtype.str}{array.shape}".encode())
+            sha.update(array.tobytes())
+        else:
+            sha.update(repr(part).encode())
+        sha.update(b"\0")
+    return sha.hexdigest()[:16]
+
+
+class Streams:
+    """Independent streams of randomness for one run, all from one root.
+
+    Every stream is a function of the root and of what it is for (never of what was drawn
+    before), so a resumed run needs only the root and the number of its next step. The root
+    is drawn from ``rng``; it is not the seed itself, so an ensemble the user drew with the
+    same integer seed is independent of everything drawn here.
+    """
+
+    def __init__(self, rng: Rng = None, *, root: list[int] | None = None) -> None:
+        if root is None:
+            draws = np.random.default_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
+            root = [int(x) for x in draws]
+        self.root = root
+
+    def _seed(self, *key: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence(self.root, spawn_key=key)
+
+    def prior(self) -> np.random.Generator:
+        """For the initial ensemble."""
+        return np.random.default_rng(self._seed(0))
+
+    def step(self, n: int) -> np.random.Generator:
+        """For the method's own draws at step ``n``."""
+        return np.random.default_rng(self._seed(1, n))
+
+    def policy(self, n: int) -> np.random.Generator:
+        """For replacing failed members at step ``n``."""
+        return np.random.default_rng(self._seed(2, n))
+
+    def member(self, n: int, j: int) -> np.random.SeedSequence:
+        """For a stochastic model: member ``j`` at iteration ``n``."""
+        return self._seed(3, n, j)

@@ -1,0 +1,206 @@
+"""The contracts: what a model, a prior, a noise model, a schedule and a method must offer.
+
+Everything here is structural (`typing.Protocol`): a class of yours fits by having the
+members, without importing ekitools. Shapes: ``J`` members, ``p`` parameters, ``d`` data;
+ensembles are ``(J, p)`` and their outputs ``(J, d)``, members first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+Array: TypeAlias = Any
+"""An array-API array: NumPy, torch, JAX, ... Kernels keep its dtype and its device."""
+
+Rng: TypeAlias = "int | np.random.Generator | None"
+"""Anything `numpy.random.default_rng` takes."""
+
+
+@runtime_checkable
+class ForwardModel(Protocol):
+    """The black box G.
+
+    ``vectorized`` says whether ``__call__`` takes ``(J, p)`` and returns ``(J, d)``, or takes
+    one member ``(p,)`` and returns ``(d,)``. A ``stochastic`` model is also given
+    ``rng=`` (a Generator of its own for every member and iteration).
+    """
+
+    @property
+    def vectorized(self) -> bool: ...
+
+    @property
+    def stochastic(self) -> bool: ...
+
+    def __call__(self, u: Array, /, **kwargs: Any) -> Array: ...
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """μ₀, together with the bijection between physical and unconstrained coordinates.
+
+    Methods work on unconstrained ensembles ``z``, in which the prior is Gaussian; models
+    and users see physical ones ``u``.
+    """
+
+    @property
+    def n_parameters(self) -> int: ...
+
+    @property
+    def names(self) -> tuple[str, ...] | None: ...
+
+    def sample(self, n: int, *, rng: Rng = None) -> Array:
+        """``n`` draws in physical coordinates, ``(n, p)``."""
+        ...
+
+    def sample_unconstrained(self, n: int, *, rng: Rng = None) -> Array:
+        """``n`` draws in unconstrained coordinates, ``(n, p)``."""
+        ...
+
+    def logpdf(self, u: Array) -> Array:
+        """Log-density at physical ``(p,)`` or ``(n, p)``."""
+        ...
+
+    def to_physical(self, z: Array) -> Array: ...
+
+    def to_unconstrained(self, u: Array) -> Array: ...
+
+    def whiten(self, z: Array) -> Array:
+        """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the distribution does."""
+        ...
+
+
+@runtime_checkable
+class NoiseModel(Protocol):
+    """η ~ N(0, Γ), known only through its whitening map."""
+
+    @property
+    def n_data(self) -> int | None:
+        """d, or None where one variance serves any d."""
+        ...
+
+    def whiten(self, r: Array) -> Array:
+        """Γ^{-1/2} r along the last axis: ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``."""
+        ...
+
+    def misfit(self, z: Array, y: Array) -> Array:
+        """½ ‖Γ^{-1/2}(z − y)‖² along the last axis."""
+        ...
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Γ⁻¹(z − y)."""
+        ...
+
+    def sample(self, n: int, *, rng: Rng = None) -> Array:
+        """``n`` draws of η, ``(n, d)``."""
+        ...
+
+    def fingerprint(self) -> str: ...
+
+
+class Target(Protocol):
+    """What a method sees of an inverse problem: no model, no labels."""
+
+    @property
+    def data(self) -> Array: ...
+
+    @property
+    def noise(self) -> Any: ...
+
+    @property
+    def prior(self) -> Any: ...
+
+
+class Status(NamedTuple):
+    """Why a run ended: a code for programs, a sentence with the remedy for people."""
+
+    code: str
+    sentence: str
+
+
+class StepInfo(NamedTuple):
+    """What only the reader needs of one step (the next step needs the state)."""
+
+    step: float
+    """h taken; 0 where the run ended at this ensemble."""
+    misfit: np.ndarray
+    """Φ of every member, ``(J,)``, float64."""
+    status: Status | None
+    """Set where the run ends at this ensemble."""
+
+
+class State(Protocol):
+    """Any NamedTuple of arrays, numbers, strings, None and further NamedTuples with these three."""
+
+    @property
+    def ensemble(self) -> Array:
+        """Unconstrained, ``(J, p)``."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Updates made so far."""
+        ...
+
+    @property
+    def t(self) -> float:
+        """Pseudo-time Σh."""
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """An algorithm: a frozen dataclass of options with pure functions of a state.
+
+    Nothing is stored on the method and nothing is mutated, so a step can be repeated,
+    saved, resumed and tested alone. All randomness comes from ``rng``.
+    """
+
+    def init(self, ensemble: Array, target: Target) -> Any:
+        """The state before the first step."""
+        ...
+
+    def ask(self, state: Any) -> Array:
+        """The unconstrained members ``(J, p)`` at which G is wanted."""
+        ...
+
+    def tell(
+        self, state: Any, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[Any, StepInfo]:
+        """The next state from the outputs ``(J, d)``, all finite."""
+        ...
+
+    def finished(self, state: Any) -> Status | None:
+        """Set where the state already is the last one, before G is evaluated there."""
+        ...
+
+    def select(self, state: Any, index: np.ndarray) -> Any:
+        """The state of the members ``index`` (repeats allowed): how members are dropped."""
+        ...
+
+
+class Seen(NamedTuple):
+    """What a step rule and a stopping rule may look at."""
+
+    n: int
+    t: float
+    remaining: float
+    """t_end − t; infinite where the run has no end time."""
+    misfit: np.ndarray
+    """Φ of every member, ``(J,)``."""
+    n_data: int
+    d_norm: Callable[[], float]
+    """‖D‖ (Frobenius) of the slides' D_jk = ⟨G_k − Ḡ, G_j − y⟩_Γ / J, computed when called."""
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A step rule: h from what was seen. Pure; the caller cuts h at ``seen.remaining``."""
+
+    def step(self, seen: Seen) -> float: ...
