@@ -8,10 +8,21 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_namespace
+from scipy.linalg import cholesky, eigvalsh
 
 from ekitools.typing import Array, Rng
 
-__all__ = ["Streams", "array_namespace", "as_real", "as_vector", "digest", "host", "is_numpy", "like"]
+__all__ = [
+    "Streams",
+    "array_namespace",
+    "as_real",
+    "as_vector",
+    "checked_cholesky",
+    "digest",
+    "host",
+    "is_numpy",
+    "like",
+]
 
 
 def is_numpy(x: Array) -> bool:
@@ -76,6 +87,27 @@ def as_vector(name: str, value: Any) -> np.ndarray:
     if array.size == 0:
         raise ValueError(f"{name}: must not be empty.")
     return array
+
+
+def checked_cholesky(name: str, cov: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of a symmetric positive definite ``(n, n)`` matrix, or a clear error."""
+    if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or cov.size == 0:
+        raise ValueError(f"{name}: must be a square matrix, got shape {cov.shape}.")
+    scale = np.max(np.abs(np.diag(cov)))
+    asymmetry = float(np.max(np.abs(cov - cov.T)))
+    if asymmetry > 100 * np.finfo(cov.dtype).eps * scale:
+        raise ValueError(
+            f"{name}: must be symmetric, got entries that differ by {asymmetry:.3g} from their "
+            f"transposes. Pass ({name} + {name}.T) / 2 if that is meant."
+        )
+    try:
+        return np.asarray(cholesky(cov, lower=True))
+    except np.linalg.LinAlgError:
+        smallest = float(eigvalsh(cov, subset_by_index=(0, 0))[0])
+        raise ValueError(
+            f"{name}: must be positive definite, got a smallest eigenvalue of {smallest:.3g}. "
+            "Remove redundant rows or add a small variance to the diagonal."
+        ) from None
 
 
 def digest(*parts: Any) -> str:

@@ -133,6 +133,8 @@ class StepInfo(NamedTuple):
     """Φ of every member, ``(J,)``, float64."""
     status: Status | None
     """Set where the run ends at this ensemble."""
+    spread: float
+    """Root of the total ensemble variance, relative to the initial one."""
 
 
 class State(Protocol):
@@ -186,7 +188,7 @@ class Method(Protocol):
 
 
 class Seen(NamedTuple):
-    """What a step rule and a stopping rule may look at."""
+    """What a step rule may look at."""
 
     n: int
     t: float
@@ -197,6 +199,25 @@ class Seen(NamedTuple):
     n_data: int
     d_norm: Callable[[], float]
     """‖D‖ (Frobenius) of the slides' D_jk = ⟨G_k − Ḡ, G_j − y⟩_Γ / J, computed when called."""
+
+
+class Progress(NamedTuple):
+    """What a stopping rule may look at."""
+
+    residual: float
+    """‖Γ^{-1/2}(Ḡ − y)‖, to be compared with √d."""
+    n_data: int
+    spread: float
+    """Root of the total ensemble variance, relative to the initial one."""
+    trace: tuple[float, ...]
+    """Mean misfit at every iteration so far, this one last."""
+
+
+@runtime_checkable
+class StoppingRule(Protocol):
+    """Ends a run early. Pure; None means go on."""
+
+    def check(self, progress: Progress) -> Status | None: ...
 
 
 @runtime_checkable

@@ -1,0 +1,573 @@
+"""The one loop, inside out: ask for members, tell their outputs, until it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ekitools
+from ekitools._arrays import Streams, array_namespace, host, like
+from ekitools.checkpoint import CheckpointError, pack, read, read_arrays, unpack, write
+from ekitools.options import from_json, to_json
+from ekitools.problem import InverseProblem
+from ekitools.results import Record, Summary, to_dataset
+from ekitools.typing import Array, Method, Rng, Status, StepInfo
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["AskTell", "RunError"]
+
+MAX_STEPS = 1000
+"""Step budget where none is given: a guard against rules that never fire."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on: every member failed, or a failure was asked to be an error.
+
+    Attributes
+    ----------
+    result : xarray.Dataset
+        Everything computed so far, the failed iteration included.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.FunctionModel(lambda u: u / 0), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    >>> import numpy as np
+    >>> try:
+    ...     with np.errstate(all="ignore"):
+    ...         result = ek.run(problem, ek.EKI(), n_members=5, rng=0)
+    ... except ek.RunError as error:
+    ...     print(error.result.sizes["iteration"])
+    1
+    """
+
+    result: xr.Dataset
+
+
+class AskTell:
+    """Ensemble Kalman inversion for a simulator that owns the control flow.
+
+    Parameters
+    ----------
+    problem : InverseProblem
+        What is to be solved; its model is never called here.
+    method : Method
+        `EKI` or another method.
+    n_members : int, default 100
+        Ensemble size J, at least 2; ignored where ``ensemble`` is given.
+    n_steps : int, optional
+        Step budget; without it the method's own end decides (within 1000 steps).
+    ensemble : (J, p), optional
+        Initial ensemble in physical coordinates, instead of draws from the prior. Its dtype,
+        device and array kind are kept throughout.
+    rng : None, int or numpy.random.Generator, keyword-only
+        Source of all randomness.
+    on_failure : {"drop", "resample", "raise"}, default "drop"
+        What becomes of members whose model run failed: dropped for good; replaced after the
+        update by draws from the Gaussian of those that did not fail; or an error.
+    store : {"all", "last"} or int k, default "all"
+        Which iterations keep their members in the result: all, the last one, or every k-th
+        and the last one.
+    evaluate_final : bool, default True
+        Whether G is asked for at the last ensemble too (one more batch of model runs).
+
+    Attributes
+    ----------
+    done : bool
+        Whether the run is over.
+    status : Status or None
+        Why it is over.
+    members : ndarray of int
+        Which members `ask` returns: 0 ... J − 1 less the dropped ones.
+    n, t : int, float
+        Updates made and pseudo-time reached.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> A = np.array([[1.0, 0.5], [0.0, 2.0], [1.0, 1.0]])
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel(A), ek.GaussianPrior([0.0, 0.0], 1.0), 0.01, [1.5, 2.0, 2.0])
+    >>> loop = ek.AskTell(problem, ek.EKI(), n_members=50, rng=0)
+    >>> while not loop.done:
+    ...     loop.tell(loop.ask() @ A.T)   # your simulator here
+    >>> loop.result().u.isel(iteration=-1).mean("member").values.round(1)
+    array([1., 1.])
+    """
+
+    def __init__(
+        self,
+        problem: InverseProblem,
+        method: Method,
+        *,
+        n_members: int = 100,
+        n_steps: int | None = None,
+        ensemble: Array | None = None,
+        rng: Rng = None,
+        on_failure: str = "drop",
+        store: str | int = "all",
+        evaluate_final: bool = True,
+    ) -> None:
+        _check_options(problem, method, n_members, n_steps, on_failure, store)
+        self.problem = problem
+        self.method = method
+        self.on_failure = on_failure
+        self.store = store
+        self.evaluate_final = evaluate_final
+        self.n_steps = MAX_STEPS if n_steps is None else n_steps
+        self.status: Status | None = None
+        self._streams = Streams(rng)
+        if ensemble is None:
+            initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
+        else:
+            _check_ensemble(ensemble, problem.n_parameters)
+            initial = problem.prior.to_unconstrained(ensemble)
+        self._state = method.init(initial, problem)
+        self._n_members = int(initial.shape[0])
+        self.members = np.arange(self._n_members)
+        self._asked: Array | None = None
+        self._records: list[Record] = []
+        self._summaries: list[Summary] = []
+        self._failures: list[dict[str, Any]] = []
+        self._model_runs = 0
+        self._saved: set[str] = set()  # record files on disk
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is over."""
+        return self.status is not None
+
+    @property
+    def n(self) -> int:
+        """Updates made so far."""
+        return int(self._state.n)
+
+    @property
+    def t(self) -> float:
+        """Pseudo-time Σh reached."""
+        return float(self._state.t)
+
+    @property
+    def last(self) -> Summary | None:
+        """The summary of the latest iteration told."""
+        return self._summaries[-1] if self._summaries else None
+
+    def seeds(self) -> list[np.random.SeedSequence]:
+        """For a stochastic model: one seed for every member that `ask` returns."""
+        return [self._streams.member(self.n, int(j)) for j in self.members]
+
+    def ask(self) -> Array:
+        """Members at which G is wanted.
+
+        Returns
+        -------
+        (len(members), p)
+            Physical coordinates; read-only where it is a NumPy array. Asking again gives the
+            same members.
+        """
+        if self._asked is None:
+            asked = self.problem.prior.to_physical(self.method.ask(self._state))
+            if isinstance(asked, np.ndarray):
+                asked = asked.view()
+                asked.flags.writeable = False
+            self._asked = asked
+        return self._asked
+
+    def tell(self, g: Array, failures: Mapping[int, Any] | None = None) -> None:
+        """Give the outputs of the members asked for.
+
+        Parameters
+        ----------
+        g : (len(members), d)
+            G(u), row by row; a row with a non-finite entry is a failed member.
+        failures : mapping of row to reason, optional
+            Why members failed: texts, or objects with ``reason`` and ``error``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the run is over, or ``g`` has the wrong shape or is not real.
+        RunError
+            If fewer than two members are left, or any failed under ``on_failure="raise"``;
+            with what was computed as its ``result``.
+        """
+        if self.status is not None:
+            raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
+        g = self._checked_outputs(g)
+        failed = ~np.isfinite(host(array_namespace(g).sum(g, axis=1)))
+        failed |= ~np.all(np.isfinite(host(g)), axis=1) if failed.any() else failed
+        reasons = self._reasons(failed, failures or {})
+        survivors = np.flatnonzero(~failed)
+        state, told = self._state, g
+        n, t = self.n, self.t
+        fatal = self._fatal(failed, survivors)
+        if fatal is not None:
+            misfit = host(self.problem.noise.misfit(g, self.problem.data))
+            info = StepInfo(0.0, misfit[survivors], Status("failed", fatal), np.nan)
+        else:
+            if failed.any():
+                state, told = self.method.select(state, survivors), g[survivors, :]
+            stream = self._streams.step(n)
+            following, info = self.method.tell(state, told, self.problem, rng=stream)
+            if info.status is None and n >= self.n_steps:
+                info = info._replace(step=0.0, status=_budget_status(self.n_steps, t))
+        # from here on nothing is computed that can fail: the step counts as a whole
+        self._model_runs += len(self.members)
+        self._failures += [
+            {"iteration": n, "member": int(self.members[row]), "reason": reason}
+            for row, (reason, _) in reasons.items()
+        ]
+        self._record(host(self.ask()), host(g), info, survivors, n, t)
+        self.status = info.status
+        if fatal is not None:
+            error = RunError(fatal)
+            error.result = self.result()
+            raise error from next((cause for _, cause in reasons.values() if cause), None)
+        if info.status is None:
+            self._advance(following, survivors)
+
+    def result(self) -> xr.Dataset:
+        """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+        if not self._records:
+            raise ValueError("result: there is none before the first tell.")
+        status = self.status or Status(
+            "running", "The run is not over: this is what was computed so far."
+        )
+        attributes = {
+            "method": to_json(self.method),
+            "failures": self._failures,
+            "seed": self._streams.root,
+            "covariance_normalisation": "1/(J-1)",
+        }
+        return to_dataset(self.problem, self._records, self._summaries, status, attributes)
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint: a folder of plain arrays and one JSON file, atomically.
+
+        Saving again to the same folder adds only what is new.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds another run, or cannot be written to.
+        """
+        path = Path(path)
+        if not self._saved and (path / "checkpoint.json").exists():
+            raise CheckpointError(
+                f"checkpoint: {path} already holds a run. Continue it with ek.resume, or choose "
+                "another folder."
+            )
+        packed, state_arrays = pack(self._state)
+        state_name = f"state-{len(self._summaries):06d}"
+        records = {f"record-{record.iteration:06d}": record for record in self._records}
+        new = {
+            name: {f: np.asarray(getattr(record, f)) for f in Record._fields}
+            for name, record in records.items()
+            if name not in self._saved
+        }
+        meta = {
+            "ekitools": ekitools.__version__,
+            "problem": self.problem.fingerprint(),
+            "method": to_json(self.method),
+            "seed": self._streams.root,
+            "options": {
+                "n_steps": self.n_steps,
+                "on_failure": self.on_failure,
+                "store": self.store,
+                "evaluate_final": self.evaluate_final,
+            },
+            "n_members": self._n_members,
+            "members": self.members.tolist(),
+            "model_runs": self._model_runs,
+            "failures": self._failures,
+            "summaries": self._summaries,
+            "status": self.status,
+            "state": packed,
+            "state_file": state_name,
+            "files": [*records, state_name],
+        }
+        write(path, meta, {**new, state_name: state_arrays})
+        self._saved = {*records, state_name}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        problem: InverseProblem,
+        method: Method | None = None,
+        *,
+        n_steps: int | None = None,
+        ensemble: Array | None = None,
+    ) -> AskTell:
+        """Read a checkpoint; what follows is bitwise what would have followed.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder written by `save`, or by `ekitools.run` with ``checkpoint=``.
+        problem : InverseProblem
+            The same problem; the model may be another object.
+        method : Method, optional
+            Needed only where it is not one of ekitools' own.
+        n_steps : int, optional
+            A new step budget, to go on after the old one was spent.
+        ensemble : array, optional
+            Any array of the kind and on the device of the ensemble, where that was not a
+            NumPy array.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, damaged, of another format, or from another data, prior, noise
+            or method: the error says which.
+        """
+        path = Path(path)
+        meta = read(path)
+        _check_same(path, meta, problem, method)
+        if method is None:
+            try:
+                method = from_json(meta["method"])
+            except ValueError as error:
+                raise CheckpointError(f"method: must be passed to resume {path}: {error}") from None
+        loop = cls.__new__(cls)
+        loop.problem, loop.method = problem, method
+        for name, value in meta["options"].items():
+            setattr(loop, name, value)
+        arrays = read_arrays(path, meta["state_file"])
+        reference = np.empty(0) if ensemble is None else ensemble
+        members = np.array(meta["members"])
+        p = arrays["state.ensemble"].shape[1]
+        template = method.init(np.stack([np.zeros(p), np.ones(p)]), problem)  # for its types
+        loop._state = unpack(template, meta["state"], arrays, reference)
+        loop._streams = Streams(root=meta["seed"])
+        loop._n_members, loop.members = meta["n_members"], members
+        loop._asked = None
+        loop._model_runs, loop._failures = meta["model_runs"], meta["failures"]
+        loop._summaries = [Summary(*summary) for summary in meta["summaries"]]
+        loop.status = None if meta["status"] is None else Status(*meta["status"])
+        loop._records = []
+        for name in meta["files"]:
+            if name != meta["state_file"]:
+                loop._records.append(_record_from(read_arrays(path, name)))
+        loop._saved = set(meta["files"])
+        if n_steps is not None:
+            loop._extend(n_steps)
+        return loop
+
+    def _extend(self, n_steps: int) -> None:
+        """Take the last outputs, which the spent budget left unused, as if just told."""
+        _check_budget(n_steps)
+        spent = self.status is not None and self.status.code == "budget_spent"
+        self.n_steps = max(n_steps, self.n)
+        if not spent or n_steps <= self.n:
+            return
+        self.status = None
+        record = self._records.pop()
+        self._saved.discard(f"record-{record.iteration:06d}")
+        self._summaries.pop()
+        if self.evaluate_final:
+            self._model_runs -= len(self.members)
+            previous = self._failures
+            here = {f["member"]: f["reason"] for f in previous if f["iteration"] == self.n}
+            self._failures = [f for f in previous if f["iteration"] != self.n]
+            rows = {row: here[j] for row, j in enumerate(self.members.tolist()) if j in here}
+            self.tell(like(record.g[self.members], self.ask()), rows)
+
+    def _checked_outputs(self, g: Array) -> Array:
+        asked = self.ask()
+        expected = (asked.shape[0], self.problem.n_data)
+        if not hasattr(g, "shape"):
+            g = np.asarray(g)
+        if tuple(g.shape) != expected:
+            raise ValueError(
+                f"g: must have the shape (members asked for, d) = {expected}, got {tuple(g.shape)}."
+            )
+        if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
+            raise TypeError(f"g: must be real numbers, got dtype {g.dtype}.")
+        return g if getattr(g, "dtype", None) == asked.dtype else like(g, asked)
+
+    def _reasons(
+        self, failed: np.ndarray, failures: Mapping[int, Any]
+    ) -> dict[int, tuple[str, BaseException | None]]:
+        for row in failures:
+            if not 0 <= row < len(failed):
+                raise ValueError(
+                    f"failures: rows must be in 0 ... {len(failed) - 1}, those asked for, got {row}."
+                )
+            failed[row] = True
+        rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
+        return {
+            row: (
+                str(getattr(why, "reason", why or "non-finite output")),
+                getattr(why, "error", None),
+            )
+            for row, why in rows.items()
+        }
+
+    def _fatal(self, failed: np.ndarray, survivors: np.ndarray) -> str | None:
+        n_failed, n_asked = int(failed.sum()), len(failed)
+        if n_failed and self.on_failure == "raise":
+            return (
+                f"{n_failed} of {n_asked} members failed at iteration {self.n} and on_failure is "
+                '"raise". See result.attrs["failures"] of this error, or use on_failure="drop".'
+            )
+        if len(survivors) >= 2:
+            return None
+        return (
+            f"{n_failed} of {n_asked} members failed at iteration {self.n}: fewer than 2 are left. "
+            'See result.attrs["failures"] of this error; check the model at one draw of the prior.'
+        )
+
+    def _record(
+        self, u: np.ndarray, g: np.ndarray, info: StepInfo, survivors: np.ndarray, n: int, t: float
+    ) -> None:
+        whole = len(self.members) == self._n_members
+        rows = self.members[survivors]
+        misfit = np.full(self._n_members, np.nan)
+        misfit[rows] = info.misfit
+        failed = np.zeros(self._n_members, dtype=bool)
+        failed[self.members] = True
+        failed[rows] = False
+        step = np.nan if info.status is not None else float(info.step)
+        self._keep(
+            Record(
+                n,
+                u if whole else _scatter(u, self.members, self._n_members),
+                g if whole else _scatter(g, self.members, self._n_members),
+                misfit,
+                failed,
+                t,
+                step,
+            )
+        )
+        mean = float(np.mean(info.misfit)) if len(info.misfit) else np.nan
+        self._summaries.append(Summary(t, step, mean, float(info.spread), self._model_runs))
+
+    def _keep(self, record: Record) -> None:
+        every = {"all": 1, "last": 0}.get(str(self.store), self.store)
+        if self._records and not (every and self._records[-1].iteration % int(every) == 0):
+            self._records.pop()
+        self._records.append(record)
+
+    def _advance(self, state: Any, survivors: np.ndarray) -> None:
+        if len(survivors) < len(self.members):
+            if self.on_failure == "resample":
+                state = self._resampled(state, survivors)
+            else:
+                self.members = self.members[survivors]
+        self._state, self._asked = state, None
+        if self.evaluate_final:
+            return
+        status = self.method.finished(state)
+        if status is None and self.n >= self.n_steps:
+            status = _budget_status(self.n_steps, self.t)
+        if status is not None:
+            g = np.full((len(self.members), self.problem.n_data), np.nan)
+            info = StepInfo(0.0, np.full(len(self.members), np.nan), status, np.nan)
+            everyone = np.arange(len(self.members))
+            self._record(host(self.ask()), g, info, everyone, self.n, self.t)
+            self.status = status
+
+    def _resampled(self, state: Any, survivors: np.ndarray) -> Any:
+        """Failed members become draws ū + Eᵀz/√(J − 1) from the survivors' Gaussian."""
+        n_kept, n_all = len(survivors), len(self.members)
+        index = np.zeros(n_all, dtype=np.int64)
+        index[survivors] = np.arange(n_kept)
+        lost = np.setdiff1d(np.arange(n_all), survivors)
+        kept = state.ensemble
+        xp = array_namespace(kept)
+        mean = xp.mean(kept, axis=0, keepdims=True)
+        z = self._streams.policy(self.n).standard_normal((len(lost), n_kept))
+        drawn = mean + like(z / np.sqrt(n_kept - 1), kept) @ (kept - mean)
+        order = np.concatenate([survivors, lost])
+        rows = xp.concat([kept, drawn], axis=0)[np.argsort(order), :]
+        return self.method.select(state, index)._replace(ensemble=rows)
+
+
+def _scatter(rows: np.ndarray, members: np.ndarray, n_members: int) -> np.ndarray:
+    full = np.full((n_members, rows.shape[1]), np.nan, dtype=rows.dtype)
+    full[members] = rows
+    return full
+
+
+def _record_from(arrays: Mapping[str, np.ndarray]) -> Record:
+    values = {name: arrays[name] for name in Record._fields}
+    scalars = {"iteration": int(values["iteration"])}
+    scalars |= {name: float(values[name]) for name in ("t", "step")}
+    return Record(**{**values, **scalars})
+
+
+def _budget_status(n_steps: int, t: float) -> Status:
+    return Status(
+        "budget_spent",
+        f"The budget of {n_steps} steps is spent at t = {t:.4g}, before the method came to its own "
+        "end. Resume from a checkpoint with a larger n_steps to go on.",
+    )
+
+
+def _check_options(
+    problem: Any, method: Any, n_members: int, n_steps: int | None, on_failure: str, store: Any
+) -> None:
+    if not isinstance(problem, InverseProblem):
+        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
+    if not dataclasses.is_dataclass(method):
+        raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
+    if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
+        raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
+    if n_members < 2:
+        raise ValueError(f"n_members: must be at least 2, got {n_members}.")
+    if n_steps is not None:
+        _check_budget(n_steps)
+    if on_failure not in ("drop", "resample", "raise"):
+        raise ValueError(f'on_failure: must be "drop", "resample" or "raise", got {on_failure!r}.')
+    every = isinstance(store, int) and not isinstance(store, bool) and store >= 1
+    if store not in ("all", "last") and not every:
+        raise ValueError(f'store: must be "all", "last" or a positive integer, got {store!r}.')
+
+
+def _check_budget(n_steps: Any) -> None:
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or n_steps < 1:
+        raise ValueError(f"n_steps: must be a positive integer, got {n_steps!r}.")
+
+
+def _check_ensemble(ensemble: Array, p: int) -> None:
+    shape = tuple(getattr(ensemble, "shape", ()))
+    if len(shape) != 2 or shape[0] < 2 or shape[1] != p:
+        raise ValueError(
+            f"ensemble: must be an array (J, p) with J >= 2 and p = {p}, got "
+            f"{shape or type(ensemble).__name__}."
+        )
+    if "float" not in str(ensemble.dtype):
+        raise TypeError(f"ensemble: must have a floating dtype, got {ensemble.dtype}.")
+    if not np.all(np.isfinite(host(ensemble))):
+        raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
+
+
+def _check_same(path: Path, meta: Mapping[str, Any], problem: Any, method: Any) -> None:
+    if not isinstance(problem, InverseProblem):
+        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+    now = problem.fingerprint()
+    differing = [
+        part for part, was in meta["problem"].items() if part != "model" and now[part] != was
+    ]
+    if differing:
+        raise CheckpointError(
+            f"problem: differs from the one of {path} in its {', '.join(differing)}. "
+            "Resume with the same problem, or start a new run."
+        )
+    if method is not None and to_json(method) != meta["method"]:
+        raise CheckpointError(
+            f"method: differs from the one of {path}: {meta['method']} there, {to_json(method)} "
+            "now. Resume without method=, or start a new run."
+        )

@@ -1,0 +1,150 @@
+"""Checkpoints: a folder of plain arrays and one JSON file, without pickle.
+
+``checkpoint.json`` is the commit point. Arrays are written first, each to a temporary file
+that is flushed and renamed; the JSON file that names them is replaced last, atomically.
+A process killed at any moment leaves the previous checkpoint or the new one, and at most
+some files that nothing names, which the next write removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ekitools._arrays import host, like
+
+__all__ = ["FORMAT", "CheckpointError", "pack", "read", "read_arrays", "unpack", "write"]
+
+FORMAT = 1
+_INDEX = "checkpoint.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read, or continued; what is on disk is left alone.
+
+    Attributes
+    ----------
+    result : xarray.Dataset or None
+        What was computed, where a running inversion could not be saved.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> try:
+    ...     ek.resume("nowhere", problem=None)
+    ... except ek.CheckpointError as error:
+    ...     print(error)
+    path: must be a checkpoint folder, got nowhere without a checkpoint.json.
+    """
+
+    result: Any = None
+
+
+def write(
+    path: Path, meta: Mapping[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]]
+) -> None:
+    """Add files of arrays to the folder ``path``, then commit ``meta``, then tidy up.
+
+    ``meta["files"]`` lists every file of arrays that the checkpoint consists of: the new
+    ones, given in ``arrays``, and those already there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name, bundle in arrays.items():
+            _replace(path / f"{name}.npz", lambda file, b=bundle: np.savez(file, **b))
+        text = json.dumps({"format": FORMAT, **meta}).encode()
+        _replace(path / _INDEX, lambda file: file.write(text))
+        named = {f"{name}.npz" for name in meta["files"]} | {_INDEX}
+        for stray in path.iterdir():
+            if stray.name not in named and stray.suffix in (".npz", ".tmp"):
+                stray.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint: cannot write to {path} ({error.strerror or error}). The last complete "
+            "checkpoint, if any, is untouched; free space or choose another folder."
+        ) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The committed ``meta`` of the checkpoint at ``path``."""
+    index = path / _INDEX
+    if not index.is_file():
+        raise CheckpointError(f"path: must be a checkpoint folder, got {path} without a {_INDEX}.")
+    try:
+        meta = json.loads(index.read_text())
+        found = meta["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"path: {index} is damaged ({error!r}). Start the run anew."
+        ) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"path: {path} has checkpoint format {found}, this version of ekitools reads format "
+            f"{FORMAT}. Resume with ekitools {meta.get('ekitools', 'as it was')}."
+        )
+    return dict(meta)
+
+
+def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one file of the checkpoint; their check sums are verified."""
+    file = path / f"{name}.npz"
+    try:
+        with np.load(file, allow_pickle=False) as bundle:
+            return {key: bundle[key] for key in bundle.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"path: {file} is missing or damaged ({error}). Restore it, or start the run anew."
+        ) from error
+
+
+def pack(state: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """A NamedTuple of arrays, numbers, strings, None and NamedTuples as JSON and arrays."""
+    arrays: dict[str, np.ndarray] = {}
+
+    def walk(value: Any, name: str) -> Any:
+        if hasattr(value, "_fields"):
+            return {f: walk(getattr(value, f), f"{name}.{f}") for f in value._fields}
+        if hasattr(value, "shape"):
+            arrays[name] = host(value)
+            return {"array": name}
+        return list(value) if isinstance(value, tuple) else value
+
+    return walk(state, "state"), arrays
+
+
+def unpack(template: Any, packed: Any, arrays: Mapping[str, np.ndarray], reference: Any) -> Any:
+    """Rebuild what `pack` took apart, in the types of ``template``.
+
+    Floating arrays come back in the namespace and on the device of ``reference``.
+    """
+    if hasattr(template, "_fields"):
+        fields = template._fields
+        return type(template)(
+            *(unpack(getattr(template, f), packed[f], arrays, reference) for f in fields)
+        )
+    if isinstance(packed, dict):
+        array = arrays[packed["array"]]
+        return array if isinstance(reference, np.ndarray) else like(array, reference)
+    return tuple(packed) if isinstance(packed, list) else packed
+
+
+def _replace(target: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+    """Write ``target`` so that it is seen whole or not at all, even after a power cut."""
+    temporary = target.with_name(target.name + ".tmp")
+    with temporary.open("wb") as file:
+        fill(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+    if os.name == "posix":  # the rename itself lives in the folder
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

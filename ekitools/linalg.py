@@ -1,0 +1,235 @@
+r"""Ensemble algebra: one Kalman analysis at the cost of the matrix products it cannot avoid.
+
+With anomalies E = U − ū ``(J, p)``, whitened output anomalies F = (G − Ḡ)Γ^{-1/2} ``(J, d)``
+and whitened innovations Δ = (y + η − G)Γ^{-1/2} ``(J, d)``, the analysis with noise Γ/h reads
+
+    C^{uw}(C^{ww} + Γ/h)⁻¹(y + η_j − g_j)  =  row j of  Δ (FᵀF + cI)⁻¹ Fᵀ E  =  Δ Fᵀ (FFᵀ + cI)⁻¹ E,
+
+with c = (J − 1)/h. The linear system is solved in the smaller of J and d, on the host in
+float64 whatever the dtype of the ensemble, and only the products touch the large arrays.
+They are streamed in column blocks that fit the cache, so nothing of the size of U or G is
+allocated beside the result. F has columns that sum to zero, so J × J coefficients have rows
+that do, and E may be replaced by U − u_1: a parameter without spread then keeps its value to
+the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, eigh
+
+from ekitools._arrays import array_namespace, host, is_numpy, like
+from ekitools.noise import as_noise
+from ekitools.typing import Array
+
+__all__ = ["kalman_update", "total_variance"]
+
+_BLOCK_BYTES = 1 << 20
+"""Bytes of one column block: a few of them stay in a core's cache."""
+
+
+def kalman_update(
+    u: Array,
+    g: Array,
+    data: Array,
+    noise: Any,
+    *,
+    step: float = 1.0,
+    noise_draw: Array | None = None,
+) -> Array:
+    r"""One ensemble Kalman analysis, pure.
+
+    .. math::
+        u_j \leftarrow u_j + C^{uw}(C^{ww} + \Gamma / h)^{-1}(y + \eta_j - g_j),
+
+    with covariances normalised by 1/(J − 1) [1]_. The result is a linear combination of the
+    members: it stays in the affine span of the ensemble.
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble. NumPy, torch, JAX or any other array-API array; its dtype, device and kind
+        are kept.
+    g : (J, d)
+        Outputs G(u), of the same kind.
+    data : (d,)
+        The datum y.
+    noise : GaussianNoise, or a covariance
+        Γ; a scalar, ``(d,)``, ``(d, d)`` or ``(diag, factor)`` is taken as
+        `GaussianNoise` takes it.
+    step : float, default 1
+        h > 0: the noise is Γ/h.
+    noise_draw : (J, d), optional
+        η, added to the data as it is (already drawn from N(0, Γ/h)). Without it the analysis
+        is the deterministic one of the slides.
+
+    Returns
+    -------
+    (J, p)
+        The updated ensemble; the inputs are left alone.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, J < 2, h is not positive, or the outputs overflow their dtype.
+
+    References
+    ----------
+    .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.
+
+    Examples
+    --------
+    One parameter seen directly: prior variance 1 and noise variance 1, so each member moves
+    half of the way to the datum.
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> u = np.array([[-1.0], [0.0], [1.0]])
+    >>> ek.kalman_update(u, u, np.array([2.0]), 1.0)
+    array([[0.5],
+           [1. ],
+           [1.5]])
+    """
+    noise, data = as_noise(noise), like(data, g)
+    _check(u, g, data, noise, step, noise_draw)
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
+        return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)
+
+
+def _analysis(
+    u: Array, g: Array, data: Array, noise: Any, ridge: float, noise_draw: Array | None
+) -> Array:
+    blocks = _anomaly_blocks(g, data, noise, noise_draw)
+    if g.shape[0] <= g.shape[1]:
+        return _combine(u, like(_member_space(blocks, ridge), u))
+    ((anomalies, mean, draw),) = blocks
+    innovations = -(anomalies + mean) if draw is None else draw - (anomalies + mean)
+    gram = host(anomalies.T @ anomalies).astype(np.float64, copy=False)
+    weights = like(_solve_spd(gram, ridge, host(innovations)), u)
+    if 2 * g.shape[1] < g.shape[0]:  # two thin products are cheaper than one (J, J) product
+        return _combine(u, weights, like(anomalies, u))
+    return _combine(u, _centred(weights @ like(anomalies, u).T))
+
+
+def total_variance(u: Array) -> float:
+    """Trace of the ensemble covariance, 1/(J − 1), without a copy of the ensemble.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import total_variance
+    >>> total_variance(np.array([[0.0, 1.0], [2.0, 1.0]]))
+    2.0
+    """
+    xp = array_namespace(u)
+    total = 0.0
+    for c in _columns(u):
+        shifted = u[:, c] - u[:1, c]  # equal members give exactly zero
+        anomalies = shifted - xp.mean(shifted, axis=0, keepdims=True)
+        total += float(xp.sum(anomalies * anomalies))
+    return total / (u.shape[0] - 1)
+
+
+class _Block(NamedTuple):
+    anomalies: Array
+    """(G − Ḡ)Γ^{-1/2}, some columns of it."""
+    mean: Array
+    """(Ḡ − y)Γ^{-1/2}, ``(1, ·)``."""
+    draw: Array | None
+    """ηΓ^{-1/2}."""
+
+
+def _anomaly_blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
+    """Whitened blocks of columns; one block where whitening mixes the columns or d < J."""
+    xp = array_namespace(g)
+    scale = getattr(noise, "scale", None)
+    streamed = scale is not None and g.shape[0] <= g.shape[1]
+    factor = like(scale, g) if scale is not None else None
+    for c in _columns(g) if streamed else [slice(None)]:
+        mean = xp.mean(g[:, c], axis=0, keepdims=True)
+        parts = g[:, c] - mean, mean - data[c], None if draw is None else draw[:, c]
+        if factor is None:
+            yield _Block(*(part if part is None else noise.whiten(part) for part in parts))
+        else:
+            s = factor if factor.ndim == 0 else factor[c]
+            yield _Block(*(part if part is None else part * s for part in parts))
+
+
+def _member_space(blocks: Iterator[_Block], ridge: float) -> np.ndarray:
+    """Coefficients K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``, of the update K E."""
+    gram = innovation = offset = 0.0
+    for anomalies, mean, draw in blocks:
+        gram = gram + anomalies @ anomalies.T
+        offset = offset + anomalies @ mean[0, :]
+        if draw is not None:
+            innovation = innovation + draw @ anomalies.T
+    gram = host(gram).astype(np.float64, copy=False)
+    product = -(gram + host(offset)[None, :])  # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
+    if not isinstance(innovation, float):
+        product += host(innovation)
+    return _centred(_solve_spd(gram, ridge, product))
+
+
+def _solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
+    """``rows @ inv(gram + ridge I)`` for a positive semi-definite Gram matrix."""
+    if not np.isfinite(np.sum(gram)):
+        raise ValueError(
+            "g: must be small enough for the squares of its whitened anomalies to be finite in "
+            "its dtype, got an overflow. Rescale the outputs, or use float64."
+        )
+    system = gram.copy()
+    system.flat[:: gram.shape[0] + 1] += ridge
+    try:
+        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+        return np.asarray(cho_solve(factor, rows.T, check_finite=False).T)
+    except np.linalg.LinAlgError:  # rounding in a Gram matrix far larger than the ridge
+        values, vectors = eigh(gram, check_finite=False)
+        return np.asarray(((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T)
+
+
+def _centred(coefficients: Array) -> Array:
+    xp = array_namespace(coefficients)
+    return coefficients - xp.mean(coefficients, axis=1, keepdims=True)
+
+
+def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
+    """U + left E, or U + left (rightᵀ E), with E = U − u_1 in column blocks."""
+    if not is_numpy(u):
+        shifted = u - u[:1, :]
+        return u + (left @ shifted if right is None else left @ (right.T @ shifted))
+    out = np.empty_like(u)
+    for c in _columns(u):
+        shifted = u[:, c] - u[:1, c]
+        np.matmul(left, shifted if right is None else right.T @ shifted, out=out[:, c])
+        out[:, c] += u[:, c]
+    return out
+
+
+def _columns(a: Array) -> list[slice]:
+    width = max(64, _BLOCK_BYTES // (a.shape[0] * a.dtype.itemsize)) if is_numpy(a) else a.shape[1]
+    return [slice(i, i + width) for i in range(0, a.shape[1], width)]
+
+
+def _check(
+    u: Array, g: Array, data: Array, noise: Any, step: float, noise_draw: Array | None
+) -> None:
+    if u.ndim != 2 or u.shape[0] < 2:
+        raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
+    if g.ndim != 2 or g.shape[0] != u.shape[0] or g.shape[1] == 0:
+        raise ValueError(
+            f"g: must be (J, d) with the J = {u.shape[0]} rows of u, got shape {tuple(g.shape)}."
+        )
+    d = g.shape[1]
+    if tuple(data.shape) != (d,):
+        raise ValueError(f"data: must be (d,) = ({d},) as g has it, got shape {tuple(data.shape)}.")
+    if noise.n_data not in (None, d):
+        raise ValueError(f"noise: must be for the d = {d} data of g, got one for {noise.n_data}.")
+    if noise_draw is not None and tuple(noise_draw.shape) != tuple(g.shape):
+        raise ValueError(
+            f"noise_draw: must have the shape {tuple(g.shape)} of g, got {tuple(noise_draw.shape)}."
+        )
+    if not 0 < step < float("inf"):
+        raise ValueError(f"step: must be positive and finite, got {step}.")

@@ -1,0 +1,226 @@
+"""Ensemble Kalman inversion: the Kalman analysis iterated with the noise Γ/h."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools._arrays import array_namespace, host, like
+from ekitools.linalg import kalman_update, total_variance
+from ekitools.noise import GaussianNoise
+from ekitools.schedules import MisfitController
+from ekitools.typing import (
+    Array,
+    Progress,
+    Schedule,
+    Seen,
+    Status,
+    StepInfo,
+    StoppingRule,
+    Target,
+)
+
+__all__ = ["EKI", "EKIState"]
+
+_UNIT = GaussianNoise(1.0)
+
+
+class EKIState(NamedTuple):
+    """What the next step needs."""
+
+    ensemble: Array
+    n: int
+    t: float
+    variance: float
+    """Trace of the ensemble covariance."""
+    initial_variance: float
+    trace: tuple[float, ...]
+    """Mean misfit at every iteration so far."""
+
+
+@dataclass(frozen=True)
+class EKI:
+    r"""Ensemble Kalman inversion, discrete in time.
+
+    Every step is one analysis [1]_ with the noise Γ/h_n,
+
+    .. math::
+        u_j \leftarrow u_j + C^{uw}(C^{ww} + \Gamma/h_n)^{-1}(y + \eta_j - G(u_j)),
+        \qquad \eta_j \sim N(0, \Gamma/h_n).
+
+    With Σh = 1 and many members the last ensemble samples the posterior if G is linear and
+    the prior Gaussian, and approximates it otherwise. Without end time the method minimises
+    the misfit within the span of the initial ensemble; stop it by a rule.
+
+    Parameters
+    ----------
+    step : Schedule, default MisfitController()
+        Step rule: `FixedStep`, `NormStep`, `MisfitController`, `ESMDA`, or your own.
+    t_end : float or None, default 1
+        Σh at which the run ends (1: the posterior); None for no end time.
+    perturbed : bool, default True
+        Whether the data are perturbed by η_j. Without it the update is the slides'
+        deterministic one: it fits the mean as well, but its spread at Σh = 1 is smaller than
+        the posterior's.
+    tikhonov : bool, default False
+        Whether the prior is added as further data, u ~ N(m, C₀) beside y (Tikhonov-
+        regularised EKI [2]_, p + d data, never a p × p matrix). The ensemble then goes to
+        the maximum a posteriori estimate as Σh → ∞; it needs ``t_end=None``, for at Σh = 1
+        the prior would count twice.
+    stop : tuple of stopping rules, default ()
+        Checked at every evaluated ensemble: `Discrepancy`, `Collapsed`, `NoProgress`, ...
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of the wrong kind or out of range.
+
+    References
+    ----------
+    .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.
+    .. [2] Chada, Stuart & Tong (2020), SIAM J. Numer. Anal. 58, 1263-1294.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    >>> result = ek.run(problem, ek.EKI(), n_members=2000, rng=0)
+    >>> last = result.u.isel(iteration=-1)
+    >>> round(float(last.mean()), 1), round(float(last.var()), 1)  # exact: 1, 0.5
+    (1.0, 0.5)
+    """
+
+    step: Schedule = MisfitController()
+    t_end: float | None = 1.0
+    perturbed: bool = True
+    tikhonov: bool = False
+    stop: tuple[StoppingRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.step, "step", None)):
+            raise TypeError(
+                f"step: must be a step rule such as ek.FixedStep(h), got {self.step!r}."
+            )
+        if self.t_end is not None and not 0 < self.t_end < math.inf:
+            raise ValueError(f"t_end: must be positive, or None for no end, got {self.t_end}.")
+        if self.tikhonov and self.t_end is not None:
+            raise ValueError(
+                f"t_end: must be None with tikhonov=True, got {self.t_end}: the regularised "
+                "ensemble goes to the maximum a posteriori estimate, and at a finite end the "
+                "prior would count twice. Stop by n_steps or a stopping rule."
+            )
+        rules = self.stop if isinstance(self.stop, tuple | list) else (self.stop,)
+        for rule in rules:
+            if not callable(getattr(rule, "check", None)):
+                raise TypeError(
+                    f"stop: must be stopping rules such as ek.Discrepancy(), got {rule!r}."
+                )
+        object.__setattr__(self, "stop", tuple(rules))
+
+    def init(self, ensemble: Array, target: Target) -> EKIState:  # noqa: ARG002 - the contract's
+        """The state before the first step.
+
+        Raises
+        ------
+        ValueError
+            If all members are the same: EKI moves only along their differences.
+        """
+        variance = total_variance(ensemble)
+        if not variance > 0:
+            raise ValueError(
+                "ensemble: must have some spread, got members that are all the same. "
+                "EKI moves only along the differences between members: draw them from a prior."
+            )
+        return EKIState(ensemble, 0, 0.0, variance, variance, ())
+
+    def ask(self, state: EKIState) -> Array:
+        """The members at which G is wanted, ``(J, p)``."""
+        return state.ensemble
+
+    def finished(self, state: EKIState) -> Status | None:
+        """Set once Σh has come to t_end."""
+        if self.t_end is None or state.t < self.t_end:
+            return None
+        if self.t_end != 1:
+            return Status("t_end_reached", f"The steps add up to t_end = {self.t_end:g}.")
+        return Status(
+            "posterior_reached",
+            "The steps add up to 1: the ensemble approximates the posterior (exactly for a "
+            "linear model, a Gaussian prior and many members).",
+        )
+
+    def tell(
+        self, state: EKIState, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[EKIState, StepInfo]:
+        """One analysis, or the end: then the state is returned as it was."""
+        xp = array_namespace(g)
+        u = state.ensemble
+        r = target.noise.whiten(g - like(target.data, g))
+        residual = float(xp.linalg.vector_norm(xp.mean(r, axis=0)))
+        n_data = r.shape[1]
+        if self.tikhonov:
+            r = xp.concat([r, like(target.prior.whiten(u), r)], axis=1)
+        misfit = host(0.5 * xp.sum(r * r, axis=1)).astype(np.float64)
+        data_misfit = misfit if not self.tikhonov else _half_square(xp, r[:, :n_data])
+        spread = math.sqrt(total_variance(u) / state.initial_variance)
+        trace = (*state.trace, float(np.mean(misfit)))
+        status = self.finished(state) or self._stopped(Progress(residual, n_data, spread, trace))
+        if status is not None:
+            return state, StepInfo(0.0, data_misfit, status, spread)
+
+        remaining = math.inf if self.t_end is None else self.t_end - state.t
+        h = self.step.step(
+            Seen(state.n, state.t, remaining, misfit, r.shape[1], lambda: _d_norm(xp, r))
+        )
+        if not 0 < h < math.inf:
+            raise ValueError(
+                f"step: must give a positive finite step, got {h} from {self.step!r} at step "
+                f"{state.n} with a mean misfit of {trace[-1]:.4g}."
+            )
+        last = h >= remaining * (1 - 1e-12)
+        h = remaining if last else h
+        draw = _draw(rng, r, h) if self.perturbed else None
+        ensemble = kalman_update(u, r, xp.zeros_like(r[0, :]), _UNIT, step=h, noise_draw=draw)
+        variance = total_variance(ensemble)
+        if not math.isfinite(variance):
+            status = Status(
+                "diverged",
+                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
+                "good ensemble. Use smaller steps or a prior that keeps the model tame.",
+            )
+            return state, StepInfo(0.0, data_misfit, status, spread)
+        t = self.t_end if last and self.t_end is not None else state.t + h
+        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, trace)
+        return new, StepInfo(h, data_misfit, None, spread)
+
+    def select(self, state: EKIState, index: np.ndarray) -> EKIState:
+        """The state of the members ``index``."""
+        ensemble = state.ensemble[index, :]
+        return state._replace(ensemble=ensemble, variance=total_variance(ensemble))
+
+    def _stopped(self, progress: Progress) -> Status | None:
+        return next((s for rule in self.stop if (s := rule.check(progress)) is not None), None)
+
+
+def _half_square(xp: Any, r: Array) -> np.ndarray:
+    return host(0.5 * xp.sum(r * r, axis=1)).astype(np.float64)
+
+
+def _d_norm(xp: Any, r: Array) -> float:
+    """‖D‖ in the Frobenius norm, D_jk = ⟨F_k, r_j⟩ / J."""
+    anomalies = r - xp.mean(r, axis=0, keepdims=True)
+    d = (r @ xp.matrix_transpose(anomalies)) / r.shape[0]
+    return float(xp.linalg.matrix_norm(d))
+
+
+def _draw(rng: np.random.Generator, r: Array, h: float) -> Array:
+    """η Γ^{-1/2} for η ~ N(0, Γ/h), in the dtype and on the device of ``r``."""
+    single = "float32" in str(r.dtype)
+    draw = rng.standard_normal(tuple(r.shape), dtype=np.float32 if single else np.float64)
+    draw /= math.sqrt(h)
+    return like(draw, r)

@@ -1,0 +1,272 @@
+"""Gaussian observation noise, known through its whitening map and never through an inverse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
+
+from ekitools._arrays import array_namespace, as_real, checked_cholesky, digest, is_numpy, like
+from ekitools.typing import Array, Rng
+
+__all__ = ["GaussianNoise", "as_noise"]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianNoise:
+    r"""Observation noise η ~ N(0, Γ).
+
+    Parameters
+    ----------
+    cov : float, (d,), (d, d) or (diag, factor)
+        Γ in data units squared: one variance for every datum, d variances, a dense
+        symmetric positive definite matrix, or the pair ``((d,), (d, k))`` that stands for
+        ``diag(diag) + factor @ factor.T`` and is never formed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If Γ is not real, finite, symmetric and positive definite.
+
+    Notes
+    -----
+    ``whiten`` applies W with WᵀW = Γ⁻¹: 1/sd for variances, the inverse Cholesky factor by
+    substitution for a dense Γ, and for D + BBᵀ the symmetric root
+    (I + Q((1 + s²)^{-1/2} − 1)Qᵀ) D^{-1/2} with the thin SVD D^{-1/2}B = Q s Vᵀ, which
+    costs O(dk) a vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> noise = ek.GaussianNoise([4.0, 9.0])
+    >>> noise.whiten(np.array([2.0, 3.0]))
+    array([1., 1.])
+    >>> float(noise.misfit(np.array([2.0, 3.0]), np.zeros(2)))
+    1.0
+    """
+
+    cov: Any
+    _form: _Diagonal | _Dense | _LowRank = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        form: _Diagonal | _Dense | _LowRank
+        if isinstance(self.cov, tuple):
+            form = _low_rank(self.cov)
+        else:
+            cov = as_real("cov", self.cov, ndim=(0, 1, 2))
+            form = _dense(cov) if cov.ndim == 2 else _diagonal("cov", cov)
+        object.__setattr__(self, "_form", form)
+
+    @property
+    def n_data(self) -> int | None:
+        """Number of data d, or None where one variance serves any d."""
+        return None if self.scale is not None and self.scale.ndim == 0 else int(self.sd.shape[0])
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Marginal standard deviations √Γ_ii: ``(d,)``, or 0-d for a scalar Γ."""
+        return self._form.sd
+
+    @property
+    def scale(self) -> np.ndarray | None:
+        """1/sd where Γ is diagonal, so that whitening is one multiplication; else None."""
+        return self._form.scale if isinstance(self._form, _Diagonal) else None
+
+    def whiten(self, r: Array) -> Array:
+        """Γ^{-1/2} r along the last axis.
+
+        Parameters
+        ----------
+        r : (..., d)
+            Vectors in data units, of any array-API kind.
+
+        Returns
+        -------
+        (..., d)
+            Dimensionless vectors with ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise([[4.0, 0.0], [0.0, 1.0]]).whiten(np.array([[2.0, 3.0]]))
+        array([[1., 3.]])
+        """
+        self._check(r)
+        return self._form.whiten(r)
+
+    def misfit(self, z: Array, y: Array) -> Array:
+        """Φ = ½ ‖Γ^{-1/2}(z − y)‖² along the last axis: ``(..., d)`` to ``(...)``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise(2.0).misfit(np.array([[2.0, 0.0]]), np.zeros(2))
+        array([1.])
+        """
+        white = self.whiten(z - like(y, z))
+        return 0.5 * array_namespace(white).sum(white * white, axis=-1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """∇_z Φ = Γ⁻¹(z − y), along the last axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise(2.0).gradient(np.array([2.0, 0.0]), np.zeros(2))
+        array([1., 0.])
+        """
+        r = z - like(y, z)
+        self._check(r)
+        return self._form.precision(r)
+
+    def sample(self, n: int, *, rng: Rng = None, n_data: int | None = None) -> np.ndarray:
+        """``n`` draws of η, ``(n, d)``.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws, at least 1.
+        rng : None, int or numpy.random.Generator
+            Source of randomness.
+        n_data : int, optional
+            d; needed only where Γ is one scalar variance.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise([1.0, 4.0]).sample(3, rng=0).shape
+        (3, 2)
+        """
+        if n < 1:
+            raise ValueError(f"n: must be at least 1, got {n}.")
+        d = self.n_data if n_data is None else n_data
+        if d is None:
+            raise ValueError("n_data: must be given to sample from one scalar variance.")
+        if self.n_data not in (None, d):
+            raise ValueError(f"n_data: must be {self.n_data}, the size of cov, got {d}.")
+        return self._form.sample(n, d, np.random.default_rng(rng))
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever Γ does."""
+        return digest(*self.cov) if isinstance(self.cov, tuple) else digest(np.asarray(self.cov))
+
+    def _check(self, r: Array) -> None:
+        d = self.n_data
+        if d is not None and (r.ndim == 0 or r.shape[-1] != d):
+            raise ValueError(
+                f"r: last axis must have d = {d} entries (the size of cov), got {r.shape}."
+            )
+
+
+def as_noise(noise: Any) -> Any:
+    """``noise`` itself if it can whiten, else the `GaussianNoise` of that covariance."""
+    return noise if hasattr(noise, "whiten") else GaussianNoise(noise)
+
+
+@dataclass(frozen=True)
+class _Diagonal:
+    sd: np.ndarray
+    scale: np.ndarray
+
+    def whiten(self, r: Array) -> Array:
+        return r * like(self.scale, r)
+
+    def precision(self, r: Array) -> Array:
+        return r * like(self.scale**2, r)
+
+    def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal((n, d)) * self.sd
+
+
+@dataclass(frozen=True)
+class _Dense:
+    sd: np.ndarray
+    lower: np.ndarray
+
+    def whiten(self, r: Array) -> Array:
+        if is_numpy(r):
+            lower = self.lower.astype(r.dtype, copy=False)
+            columns = r.reshape(-1, r.shape[-1]).T
+            # not checked for finiteness: a failed member's NaN row stays a NaN row
+            white = solve_triangular(lower, columns, lower=True, check_finite=False)
+            return np.ascontiguousarray(white.T).reshape(r.shape)
+        return _solve(self.lower, r)
+
+    def precision(self, r: Array) -> Array:
+        if is_numpy(r):
+            lower = self.lower.astype(r.dtype, copy=False)
+            columns = r.reshape(-1, r.shape[-1]).T
+            return cho_solve((lower, True), columns, check_finite=False).T.reshape(r.shape)
+        return _solve(self.lower.T, _solve(self.lower, r))
+
+    def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal((n, d)) @ self.lower.T
+
+
+@dataclass(frozen=True)
+class _LowRank:
+    sd: np.ndarray
+    root: np.ndarray  # D^{1/2}, (d,)
+    basis: np.ndarray  # Q, (d, k)
+    shrink: np.ndarray  # (1 + s²)^{-1/2} − 1, (k,)
+    factor: np.ndarray
+
+    def whiten(self, r: Array) -> Array:
+        return self._half(r / like(self.root, r))
+
+    def precision(self, r: Array) -> Array:
+        root = like(self.root, r)
+        return self._half(self._half(r / root)) / root
+
+    def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+        k = self.factor.shape[1]
+        return rng.standard_normal((n, d)) * self.root + rng.standard_normal((n, k)) @ self.factor.T
+
+    def _half(self, r: Array) -> Array:
+        basis = like(self.basis, r)
+        return r + ((r @ basis) * like(self.shrink, r)) @ basis.T
+
+
+def _solve(matrix: np.ndarray, r: Array) -> Array:
+    xp = array_namespace(r)
+    flat = xp.reshape(r, (-1, r.shape[-1]))
+    solved = xp.linalg.solve(like(matrix, r), xp.matrix_transpose(flat))
+    return xp.reshape(xp.matrix_transpose(solved), r.shape)
+
+
+def _diagonal(name: str, variances: np.ndarray) -> _Diagonal:
+    if variances.size == 0:
+        raise ValueError(f"{name}: must not be empty.")
+    if np.any(variances <= 0):
+        raise ValueError(
+            f"{name}: variances must be positive, got {float(np.min(variances)):.6g}. "
+            "A datum without noise needs a small variance instead."
+        )
+    sd = np.sqrt(variances)
+    return _Diagonal(sd, 1 / sd)
+
+
+def _dense(cov: np.ndarray) -> _Dense:
+    return _Dense(np.sqrt(np.abs(np.diag(cov))), checked_cholesky("cov", cov))
+
+
+def _low_rank(cov: tuple[Any, ...]) -> _LowRank:
+    if len(cov) != 2:
+        raise ValueError(f"cov: a tuple must be the pair (diag, factor), got {len(cov)} entries.")
+    diag = as_real("cov[0] (diag)", cov[0], ndim=(1,))
+    factor = as_real("cov[1] (factor)", cov[1], ndim=(2,))
+    root = _diagonal("cov[0] (diag)", diag).sd
+    if factor.shape[0] != diag.shape[0]:
+        raise ValueError(
+            f"cov: factor must have as many rows as diag has entries ({diag.shape[0]}), "
+            f"got shape {factor.shape}."
+        )
+    basis, s, _ = np.linalg.svd(factor / root[:, None], full_matrices=False)
+    shrink = 1 / np.hypot(1, s) - 1
+    return _LowRank(np.sqrt(diag + np.sum(factor**2, axis=1)), root, basis, shrink, factor)

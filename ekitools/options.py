@@ -1,0 +1,70 @@
+"""Methods and rules as JSON: what was run, readable in every result and checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import ekitools
+from ekitools._arrays import digest
+
+__all__ = ["from_json", "to_json"]
+
+
+def to_json(options: Any) -> str:
+    """Write a frozen dataclass of options, nested ones included, as JSON.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from ekitools.options import to_json
+    >>> to_json(ek.FixedStep(0.5))
+    '{"type": "FixedStep", "h": 0.5}'
+    """
+    return json.dumps(_encode(options))
+
+
+def from_json(text: str) -> Any:
+    """Rebuild what `to_json` wrote, from ekitools' public classes only.
+
+    Raises
+    ------
+    ValueError
+        If a class is not a public one of ekitools: the caller then has to pass the object.
+
+    Examples
+    --------
+    >>> from ekitools.options import from_json
+    >>> from_json('{"type": "FixedStep", "h": 0.5}')
+    FixedStep(h=0.5)
+    """
+    return _decode(json.loads(text))
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = (f for f in dataclasses.fields(value) if f.init)
+        return {"type": type(value).__name__} | {
+            f.name: _encode(getattr(value, f.name)) for f in fields
+        }
+    if isinstance(value, tuple | list):
+        return [_encode(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "shape"):
+        return {"type": "array", "digest": digest(value)}
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return {"type": f"{getattr(value, '__module__', '')}.{name}"}
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    name = value["type"]
+    cls = getattr(ekitools, name, None) if name in ekitools.__all__ else None
+    if not dataclasses.is_dataclass(cls):
+        raise ValueError(f"{name} is not a public class of ekitools and cannot be rebuilt.")
+    return cls(**{key: _decode(item) for key, item in value.items() if key != "type"})

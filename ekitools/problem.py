@@ -1,0 +1,134 @@
+"""What is to be solved, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ekitools._arrays import as_vector, digest
+from ekitools.noise import as_noise
+from ekitools.typing import Prior
+
+__all__ = ["InverseProblem"]
+
+
+@dataclass(frozen=True, eq=False)
+class InverseProblem:
+    """Find u from y = G(u) + η, with u ~ μ₀ and η ~ N(0, Γ).
+
+    Parameters
+    ----------
+    model : ForwardModel
+        G: a `FunctionModel`, a `LinearModel`, or anything callable with the attribute
+        ``vectorized``. A plain function of one member is wrapped in a `FunctionModel`.
+    prior : Prior
+        μ₀ over p parameters.
+    noise : GaussianNoise, or a covariance
+        Γ; what `GaussianNoise` takes is taken here too.
+    data : (d,)
+        The datum y, in the units of G's output.
+    parameter_names, data_names : sequence of str, optional
+        Labels of the results. By default the prior's own names, or ``u0, u1, ...``; and
+        ``y0, y1, ...``.
+
+    Attributes
+    ----------
+    n_parameters, n_data : int
+        p and d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a part lacks what it must offer, sizes disagree, or the data are not finite.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0, 2.0]]), ek.GaussianPrior([0.0, 0.0], 1.0), 0.1, [3.0])
+    >>> problem.n_parameters, problem.n_data
+    (2, 1)
+    """
+
+    model: Any
+    prior: Prior
+    noise: Any
+    data: np.ndarray
+    parameter_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    data_names: tuple[Any, ...] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        data = as_vector("data", self.data).copy()
+        data.flags.writeable = False
+        put = object.__setattr__
+        put(self, "data", data)
+        put(self, "noise", as_noise(self.noise))
+        if self.noise.n_data not in (None, data.size):
+            raise ValueError(
+                f"noise: must be for the {data.size} data, got a covariance for "
+                f"{self.noise.n_data}. Pass one variance, one for each datum, or a d x d matrix."
+            )
+        if not isinstance(self.prior, Prior):
+            raise TypeError(
+                "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
+                f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
+            )
+        put(self, "model", _as_model(self.model))
+        shape = getattr(self.model, "shape", None)
+        expected = (data.size, self.n_parameters)
+        if shape is not None and tuple(shape) != expected:
+            raise ValueError(
+                f"model: must have the shape (d, p) = {expected} that data and prior ask for, "
+                f"got {tuple(shape)}."
+            )
+        names = self.parameter_names if self.parameter_names is not None else self.prior.names
+        put(self, "parameter_names", _labels("parameter_names", names, self.n_parameters, "u"))
+        put(self, "data_names", _labels("data_names", self.data_names, data.size, "y"))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters p."""
+        return self.prior.n_parameters
+
+    @property
+    def n_data(self) -> int:
+        """Number of data d."""
+        return int(self.data.size)
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells this problem from another, part by part; the model only by its name."""
+        return {
+            "data": digest(self.data),
+            "prior": self.prior.fingerprint(),
+            "noise": self.noise.fingerprint(),
+            "parameter_names": digest(self.parameter_names),
+            "model": repr(self.model),
+        }
+
+
+def _as_model(model: Any) -> Any:
+    if not callable(model):
+        raise TypeError(
+            f"model: must be callable, got {type(model).__name__}. Wrap a function in "
+            "ek.FunctionModel(fn) or a matrix in ek.LinearModel(A)."
+        )
+    if hasattr(model, "vectorized"):
+        return model
+    from ekitools.models import FunctionModel  # noqa: PLC0415 - only where it is needed
+
+    return FunctionModel(model)
+
+
+def _labels(argument: str, names: Sequence[Any] | None, size: int, stem: str) -> tuple[Any, ...]:
+    if names is None:
+        return tuple(f"{stem}{i}" for i in range(size))
+    labels = tuple(names)
+    if len(labels) != size:
+        raise ValueError(f"{argument}: must have {size} entries, got {len(labels)}.")
+    if len(set(labels)) != size:
+        repeated = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"{argument}: must be different from each other, got {repeated!r} twice.")
+    return labels

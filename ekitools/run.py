@@ -1,0 +1,271 @@
+"""The only discrete loop: evaluate, tell, record, checkpoint, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ekitools.asktell import AskTell, RunError
+from ekitools.checkpoint import CheckpointError
+from ekitools.evaluate import BrokenPoolError, check_timeout, evaluate
+from ekitools.problem import InverseProblem
+from ekitools.typing import Array, Method, Rng, Status
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["IterationInfo", "resume", "run"]
+
+
+class IterationInfo(NamedTuple):
+    """What ``on_step`` is given after every iteration."""
+
+    iteration: int
+    t: float
+    """Pseudo-time Σh of the ensemble that was just evaluated."""
+    step: float
+    """h of the update that followed; NaN where the run ended."""
+    misfit: float
+    """Mean misfit of the evaluated ensemble."""
+    spread: float
+    """Root of its total variance, relative to the initial one."""
+    n_failed: int
+    model_runs: int
+    status: Status | None
+
+
+def run(
+    problem: InverseProblem,
+    method: Method,
+    *,
+    n_members: int = 100,
+    n_steps: int | None = None,
+    ensemble: Array | None = None,
+    rng: Rng = None,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    on_failure: str = "drop",
+    store: str | int = "all",
+    evaluate_final: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+    progress: bool = False,
+    on_step: Callable[[IterationInfo], Any] | None = None,
+) -> xr.Dataset:
+    """Run an inversion to its end.
+
+    Parameters
+    ----------
+    problem : InverseProblem
+        What is to be solved.
+    method : Method
+        `EKI` or another method.
+    n_members, n_steps, ensemble, rng, on_failure, store, evaluate_final
+        As in `AskTell`.
+    executor : concurrent.futures.Executor, optional
+        Where the members are evaluated: a process pool, loky, dask's
+        ``client.get_executor(pure=False)``, mpi4py's ``MPIPoolExecutor``. The result is
+        bitwise the same with any executor and any number of workers.
+    timeout : float, optional
+        Seconds that one model run may take; a longer one is a failed member.
+    checkpoint : str or Path, optional
+        Folder for checkpoints; it must not hold another run. `resume` goes on from there.
+    checkpoint_every : int, default 1
+        Iterations between checkpoints; the last one is always written.
+    progress : bool, default False
+        Whether to show a tqdm bar on standard error.
+    on_step : callable, optional
+        Called with an `IterationInfo` after every iteration.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``u(iteration, member, parameter)`` in physical coordinates,
+        ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
+        iterations, ``y`` and ``noise_sd``; ``history_*`` of all iterations; and the
+        attributes ``status`` (a sentence), ``status_code``, ``model_runs``, ``failures``,
+        ``method``, ``seed``, ``versions``.
+
+        An interrupt from the keyboard ends the run with the status "interrupted"; what was
+        computed is returned.
+
+    Raises
+    ------
+    RunError
+        If the run cannot go on (fewer than two members survived, a failure under
+        ``on_failure="raise"``, a broken process pool); what was computed is its ``result``.
+    CheckpointError
+        If a checkpoint cannot be written; what was computed is its ``result``.
+    TypeError, ValueError
+        If an argument is out of order, before any model run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> def model(u):
+    ...     return np.array([u[0] * np.exp(-u[1]), u[0] * np.exp(-2 * u[1])])
+    >>> problem = ek.InverseProblem(
+    ...     ek.FunctionModel(model), ek.GaussianPrior([1.0, 1.0], 0.25), 0.01**2, [0.9, 0.5])
+    >>> result = ek.run(problem, ek.EKI(), n_members=200, rng=0)
+    >>> result.attrs["status_code"]
+    'posterior_reached'
+    >>> result.u.isel(iteration=-1).mean("member").values.round(1)  # exact: 1.62, 0.588
+    array([1.6, 0.6])
+    """
+    _check_border(executor, timeout, checkpoint_every)
+    loop = AskTell(
+        problem,
+        method,
+        n_members=n_members,
+        n_steps=n_steps,
+        ensemble=ensemble,
+        rng=rng,
+        on_failure=on_failure,
+        store=store,
+        evaluate_final=evaluate_final,
+    )
+    if checkpoint is not None:
+        loop.save(checkpoint)  # an unwritable folder is found out before any model run
+    return _drive(loop, executor, timeout, checkpoint, checkpoint_every, progress, on_step)
+
+
+def resume(
+    path: str | Path,
+    problem: InverseProblem,
+    method: Method | None = None,
+    *,
+    n_steps: int | None = None,
+    ensemble: Array | None = None,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    checkpoint_every: int = 1,
+    progress: bool = False,
+    on_step: Callable[[IterationInfo], Any] | None = None,
+) -> xr.Dataset:
+    """Go on from a checkpoint: bitwise the run that was never interrupted.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder given as ``checkpoint`` to `run`; it goes on being written to.
+    problem, method, n_steps, ensemble
+        As in `AskTell.load`.
+    executor, timeout, checkpoint_every, progress, on_step
+        As in `run`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `run`; at once where the run was already over.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is missing or damaged, or belongs to another problem or method.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = ek.run(problem, ek.EKI(ek.FixedStep(0.25)), n_steps=2, rng=0,
+    ...                    checkpoint=folder)
+    ...     second = ek.resume(folder, problem, n_steps=4)
+    >>> whole = ek.run(problem, ek.EKI(ek.FixedStep(0.25)), n_steps=4, rng=0)
+    >>> bool((second.u == whole.u).all())
+    True
+    """
+    _check_border(executor, timeout, checkpoint_every)
+    loop = AskTell.load(path, problem, method, n_steps=n_steps, ensemble=ensemble)
+    return _drive(loop, executor, timeout, path, checkpoint_every, progress, on_step)
+
+
+def _drive(
+    loop: AskTell,
+    executor: Executor | None,
+    timeout: float | None,
+    checkpoint: str | Path | None,
+    checkpoint_every: int,
+    progress: bool,
+    on_step: Callable[[IterationInfo], Any] | None,
+) -> xr.Dataset:
+    model = loop.problem.model
+    with _bar(loop) if progress else nullcontext() as bar:
+        try:
+            while not loop.done:
+                seeds = loop.seeds() if getattr(model, "stochastic", False) else None
+                outputs = evaluate(
+                    model,
+                    loop.ask(),
+                    loop.problem.n_data,
+                    executor=executor,
+                    timeout=timeout,
+                    seeds=seeds,
+                )
+                loop.tell(outputs.g, outputs.failures)
+                if checkpoint is not None and (loop.done or loop.n % checkpoint_every == 0):
+                    loop.save(checkpoint)
+                info = _info(loop, len(outputs.failures))
+                if bar is not None:
+                    bar.set_postfix(t=f"{loop.t:.3g}", misfit=f"{info.misfit:.4g}", refresh=False)
+                    bar.update()
+                if on_step is not None:
+                    on_step(info)
+        except KeyboardInterrupt:
+            if loop.last is None:
+                raise
+            loop.status = loop.status or Status(
+                "interrupted",
+                "Interrupted from the keyboard: this is what was computed until then. "
+                "Go on with ek.resume if there is a checkpoint.",
+            )
+        except BrokenPoolError as error:
+            failure = RunError(str(error))
+            if loop.last is not None:
+                failure.result = loop.result()
+            raise failure from error
+        except CheckpointError as error:
+            error.result = loop.result()
+            raise
+    return loop.result()
+
+
+def _info(loop: AskTell, n_failed: int) -> IterationInfo:
+    last = loop.last
+    assert last is not None
+    iteration = loop.n if loop.done else loop.n - 1
+    return IterationInfo(
+        iteration,
+        last.t,
+        last.step,
+        last.misfit,
+        last.spread,
+        n_failed,
+        last.model_runs,
+        loop.status,
+    )
+
+
+def _bar(loop: AskTell) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(initial=loop.n, unit="iteration", desc=type(loop.method).__name__)
+
+
+def _check_border(executor: Any, timeout: Any, checkpoint_every: Any) -> None:
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            f"executor: must be a concurrent.futures.Executor, got {type(executor).__name__}. "
+            "For a multiprocessing pool use concurrent.futures.ProcessPoolExecutor."
+        )
+    check_timeout(timeout)
+    if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int):
+        raise TypeError(f"checkpoint_every: must be an integer, got {checkpoint_every!r}.")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every: must be at least 1, got {checkpoint_every}.")

@@ -1,0 +1,235 @@
+"""The Kalman analysis against the textbook formula, and what must hold whatever the numbers."""
+
+import tracemalloc
+
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ekitools as ek
+from ekitools import linalg
+from ekitools.linalg import kalman_update, total_variance
+
+
+def textbook(u, g, y, gamma, step, draw):
+    """The formula as it is written, with the d x d inverse it is written with."""
+    n = u.shape[0]
+    e, f = u - u.mean(0), g - g.mean(0)
+    cuw, cww = e.T @ f / (n - 1), f.T @ f / (n - 1)
+    innovation = y - g if draw is None else y + draw - g
+    return u + (cuw @ np.linalg.inv(cww + gamma / step) @ innovation.T).T
+
+
+def noises(d, rng):
+    diag, factor = rng.uniform(0.5, 2.0, d), rng.normal(size=(d, 3))
+    dense = np.diag(diag) + factor @ factor.T
+    return {
+        "scalar": (0.7, 0.7 * np.eye(d)),
+        "diagonal": (diag, np.diag(diag)),
+        "dense": (dense, dense),
+        "low-rank": ((diag, factor), dense),
+    }
+
+
+def case(n, p, d, seed=0):
+    rng = np.random.default_rng(seed)
+    u = 3 + rng.normal(size=(n, p))
+    g = np.tanh(u @ rng.normal(size=(p, d))) + 0.1 * rng.normal(size=(n, d)) + 5
+    return u, g, rng.normal(size=d) + 5, rng.normal(size=(n, d))
+
+
+SIZES = [(2, 1, 1), (4, 3, 9), (9, 3, 9), (10, 3, 9), (30, 6, 9), (12, 5, 600)]
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("kind", ["scalar", "diagonal", "dense", "low-rank"])
+@pytest.mark.parametrize(("n", "p", "d"), SIZES)
+def test_equals_the_textbook_formula(n, p, d, kind, drawn):
+    u, g, y, draw = case(n, p, d)
+    cov, gamma = noises(d, np.random.default_rng(1))[kind]
+    draw = draw if drawn else None
+    new = kalman_update(u, g, y, ek.GaussianNoise(cov), step=0.3, noise_draw=draw)
+    np.testing.assert_allclose(new, textbook(u, g, y, gamma, 0.3, draw), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("n", "p", "d"), [(20, 4, 60), (60, 4, 20)])
+def test_the_forms_of_the_same_noise_agree(n, p, d):
+    u, g, y, draw = case(n, p, d)
+    variances = np.full(d, 0.7)
+    forms = [0.7, variances, np.diag(variances), (variances, np.zeros((d, 2)))]
+    updates = [kalman_update(u, g, y, form, noise_draw=draw) for form in forms]
+    for other in updates[1:]:
+        np.testing.assert_allclose(other, updates[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [3, 40])
+def test_float32_is_kept_and_agrees_with_float64(d):
+    u, g, y, draw = case(20, 5, d)
+    exact = kalman_update(u, g, y, 0.5, noise_draw=draw)
+    single = [a.astype(np.float32) for a in (u, g, y, draw)]
+    new = kalman_update(*single[:3], 0.5, noise_draw=single[3])
+    assert new.dtype == np.float32
+    np.testing.assert_allclose(new, exact, rtol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "diagonal", "dense", "low-rank"])
+@pytest.mark.parametrize(("n", "d"), [(6, 9), (9, 6), (40, 6)])
+def test_array_api_strict_agrees_with_numpy(n, d, kind):
+    u, g, y, draw = case(n, 3, d)
+    cov, _ = noises(d, np.random.default_rng(1))[kind]
+    expected = kalman_update(u, g, y, cov, noise_draw=draw)
+    strict = [array_api_strict.asarray(a) for a in (u, g, y, draw)]
+    new = kalman_update(*strict[:3], cov, noise_draw=strict[3])
+    assert type(new) is type(strict[0])
+    np.testing.assert_allclose(np.asarray(new), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "diagonal", "dense", "low-rank"])
+@pytest.mark.parametrize(("n", "d"), [(6, 9), (9, 6), (40, 6)])
+def test_torch_agrees_with_numpy(n, d, kind):
+    torch = pytest.importorskip("torch")
+    u, g, y, draw = case(n, 3, d)
+    cov, _ = noises(d, np.random.default_rng(1))[kind]
+    expected = kalman_update(u, g, y, cov, noise_draw=draw)
+    tensors = [torch.as_tensor(a) for a in (u, g, y, draw)]
+    new = kalman_update(*tensors[:3], cov, noise_draw=tensors[3])
+    assert isinstance(new, torch.Tensor)
+    np.testing.assert_allclose(new.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_inputs_are_not_mutated():
+    for d in (5, 50):
+        inputs = case(20, 3, d)
+        copies = [a.copy() for a in inputs]
+        for cov in noises(d, np.random.default_rng(0)).values():
+            kalman_update(*inputs[:3], cov[0], noise_draw=inputs[3])
+        for array, copy in zip(inputs, copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**20), n=st.integers(2, 12), d=st.integers(1, 12))
+def test_permuting_the_members_permutes_the_result(seed, n, d):
+    u, g, y, draw = case(n, 3, d, seed)
+    order = np.random.default_rng(seed).permutation(n)
+    new = kalman_update(u, g, y, 0.5, noise_draw=draw)
+    permuted = kalman_update(u[order], g[order], y, 0.5, noise_draw=draw[order])
+    np.testing.assert_allclose(permuted, new[order], rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**20), n=st.integers(2, 12), d=st.integers(1, 12))
+def test_an_affine_change_of_parameters_commutes_with_the_update(seed, n, d):
+    u, g, y, draw = case(n, 3, d, seed)
+    rng = np.random.default_rng(seed + 1)
+    matrix, shift = rng.normal(size=(3, 3)) + 3 * np.eye(3), 10 * rng.normal(size=3)
+    new = kalman_update(u, g, y, 0.5, noise_draw=draw) @ matrix + shift
+    mapped = kalman_update(u @ matrix + shift, g, y, 0.5, noise_draw=draw)
+    np.testing.assert_allclose(mapped, new, rtol=1e-9, atol=1e-8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**20), d=st.integers(1, 20))
+def test_the_update_stays_in_the_affine_span(seed, d):
+    u, g, y, draw = case(5, 12, d, seed)
+    move = kalman_update(u, g, y, 0.5, noise_draw=draw) - u.mean(0)
+    basis = np.linalg.svd(u - u.mean(0), full_matrices=False)[2][:4]
+    np.testing.assert_allclose(move @ basis.T @ basis, move, atol=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 30])
+def test_a_parameter_without_spread_keeps_its_value_to_the_last_bit(d):
+    u, g, y, draw = case(10, 3, d)
+    u[:, 1] = 0.1  # not a binary fraction: its mean over ten members is not itself
+    new = kalman_update(u, g, y, 1e-6, step=50.0, noise_draw=draw)
+    np.testing.assert_array_equal(new[:, 1], 0.1)
+    assert np.all(new[:, 0] != u[:, 0])
+
+
+def test_identical_members_stay_where_they_are():
+    u, g = np.full((5, 2), 0.1), np.full((5, 30), 0.3)
+    np.testing.assert_array_equal(kalman_update(u, g, np.ones(30), 1.0), u)
+
+
+@pytest.mark.parametrize("d", [6, 40])
+def test_noise_far_smaller_than_the_spread_in_float32(d):
+    """The Gram matrix is then singular to rounding; the mean must still fit and stay finite."""
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(20, 4)).astype(np.float32)
+    matrix = rng.normal(size=(4, d)).astype(np.float32)
+    truth = np.array([0.5, -0.2, 0.1, 0.3], dtype=np.float32)
+    new = kalman_update(u, u @ matrix, truth @ matrix, 1e-10)
+    np.testing.assert_allclose(new.mean(0), truth, atol=2e-3)
+
+
+def test_the_spread_survives_a_large_offset():
+    """Anomalies are taken before anything is squared: a far-away mean costs no digits."""
+    u, g, y, draw = case(20, 3, 50)
+    near = kalman_update(u, g, y, 0.5, noise_draw=draw)
+    far = kalman_update(u + 1e6, g + 1e6, y + 1e6, 0.5, noise_draw=draw) - 1e6
+    np.testing.assert_allclose(far, near, atol=1e-7)
+
+
+def test_column_blocks_do_not_change_the_result(monkeypatch):
+    u, g, y, draw = case(20, 700, 900)
+    whole = kalman_update(u, g, y, np.linspace(0.5, 1, 900), noise_draw=draw)
+    monkeypatch.setattr(linalg, "_BLOCK_BYTES", 1)
+    blocked = kalman_update(u, g, y, np.linspace(0.5, 1, 900), noise_draw=draw)
+    np.testing.assert_allclose(blocked, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "p", "d"), [(50, 40000, 50), (50, 50, 40000), (50, 20000, 20000)])
+def test_extra_memory_is_below_that_of_the_inputs(n, p, d):
+    rng = np.random.default_rng(0)
+    u, g, draw = (rng.normal(size=(n, k)) for k in (p, d, d))
+    y = rng.normal(size=d)
+    noise = ek.GaussianNoise(np.full(d, 0.5))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    new = kalman_update(u, g, y, noise, noise_draw=draw)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak - new.nbytes <= u.nbytes + g.nbytes + draw.nbytes
+
+
+@pytest.mark.parametrize("p", [1, 7, 3000])
+def test_total_variance_is_the_trace_of_the_covariance(p):
+    u = 100 + np.random.default_rng(0).normal(size=(50, p))
+    assert total_variance(u) == pytest.approx(np.var(u, axis=0, ddof=1).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"u": np.zeros(3)}, r"u: must be \(J, p\) with J >= 2 members, got shape \(3,\)"),
+        ({"u": np.zeros((1, 3))}, "J >= 2"),
+        (
+            {"g": np.zeros((3, 4))},
+            r"g: must be \(J, d\) with the J = 5 rows of u, got shape \(3, 4\)",
+        ),
+        ({"g": np.zeros((5, 0))}, "g: must be"),
+        ({"data": np.zeros(3)}, r"data: must be \(d,\) = \(4,\) as g has it, got shape \(3,\)"),
+        ({"noise": np.ones(3)}, "noise: must be for the d = 4 data of g, got one for 3"),
+        ({"noise_draw": np.zeros((5, 3))}, r"noise_draw: must have the shape \(5, 4\) of g"),
+        ({"step": 0.0}, "step: must be positive and finite, got 0.0"),
+        ({"step": -1.0}, "step: must be positive"),
+        ({"step": np.inf}, "step: must be positive and finite"),
+        ({"step": np.nan}, "step: must be positive and finite"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    rng = np.random.default_rng(0)
+    arguments = {"u": rng.normal(size=(5, 3)), "g": rng.normal(size=(5, 4)), "data": np.zeros(4)}
+    arguments |= {"noise": 1.0} | change
+    with pytest.raises(ValueError, match=message):
+        kalman_update(**arguments)
+
+
+@pytest.mark.parametrize("d", [2, 9])
+def test_an_overflow_is_said(d):
+    g = np.random.default_rng(0).normal(size=(5, d)).astype(np.float32) * np.float32(1e30)
+    with pytest.raises(ValueError, match="g: must be small enough"):
+        kalman_update(g, g, np.zeros(d, dtype=np.float32), 1.0)
