@@ -1,4 +1,4 @@
-"""Small tools for arrays of any kind: namespace, conversion, checks, digests, streams of randomness."""
+"""Small tools for arrays of any kind: conversion, checks, digests, streams of randomness."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def as_vector(name: str, value: Any) -> np.ndarray:
 
 
 def checked_cholesky(name: str, cov: np.ndarray) -> np.ndarray:
-    """Lower Cholesky factor of a symmetric positive definite ``(n, n)`` matrix, or a clear error."""
+    """Lower Cholesky factor of a symmetric positive definite matrix, or a clear error."""
     if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or cov.size == 0:
         raise ValueError(f"{name}: must be a square matrix, got shape {cov.shape}.")
     scale = np.max(np.abs(np.diag(cov)))
@@ -111,7 +111,7 @@ def checked_cholesky(name: str, cov: np.ndarray) -> np.ndarray:
 
 
 def digest(*parts: Any) -> str:
-    """Sixteen hexadecimal digits of SHA-256 over texts and arrays (their dtype, shape and bytes)."""
+    """Sixteen hexadecimal digits of SHA-256 over texts and arrays (dtype, shape and bytes)."""
     sha = hashlib.sha256()
     for part in parts:
         if hasattr(part, "shape"):

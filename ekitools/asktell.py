@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +10,11 @@ import numpy as np
 
 import ekitools
 from ekitools._arrays import Streams, array_namespace, host, like
+from ekitools._checks import check_budget, check_ensemble, check_options
 from ekitools.checkpoint import CheckpointError, pack, read, read_arrays, unpack, write
 from ekitools.options import from_json, to_json
 from ekitools.problem import InverseProblem
-from ekitools.results import Record, Summary, to_dataset
+from ekitools.results import History, Record, Summary
 from ekitools.typing import Array, Method, Rng, Status, StepInfo
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class AskTell:
         store: str | int = "all",
         evaluate_final: bool = True,
     ) -> None:
-        _check_options(problem, method, n_members, n_steps, on_failure, store)
+        check_options(problem, method, n_members, n_steps, on_failure, store)
         self.problem = problem
         self.method = method
         self.on_failure = on_failure
@@ -129,16 +128,12 @@ class AskTell:
         if ensemble is None:
             initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
         else:
-            _check_ensemble(ensemble, problem.n_parameters)
+            check_ensemble(ensemble, problem.n_parameters)
             initial = problem.prior.to_unconstrained(ensemble)
         self._state = method.init(initial, problem)
-        self._n_members = int(initial.shape[0])
-        self.members = np.arange(self._n_members)
+        self._history = History(int(initial.shape[0]), store)
+        self.members = np.arange(self._history.n_members)
         self._asked: Array | None = None
-        self._records: list[Record] = []
-        self._summaries: list[Summary] = []
-        self._failures: list[dict[str, Any]] = []
-        self._model_runs = 0
         self._saved: set[str] = set()  # record files on disk
 
     @property
@@ -159,7 +154,7 @@ class AskTell:
     @property
     def last(self) -> Summary | None:
         """The summary of the latest iteration told."""
-        return self._summaries[-1] if self._summaries else None
+        return self._history.summaries[-1] if self._history.summaries else None
 
     def seeds(self) -> list[np.random.SeedSequence]:
         """For a stochastic model: one seed for every member that `ask` returns."""
@@ -203,8 +198,7 @@ class AskTell:
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = self._checked_outputs(g)
-        failed = ~np.isfinite(host(array_namespace(g).sum(g, axis=1)))
-        failed |= ~np.all(np.isfinite(host(g)), axis=1) if failed.any() else failed
+        failed = ~np.all(np.isfinite(host(g)), axis=1)
         reasons = self._reasons(failed, failures or {})
         survivors = np.flatnonzero(~failed)
         state, told = self._state, g
@@ -221,12 +215,13 @@ class AskTell:
             if info.status is None and n >= self.n_steps:
                 info = info._replace(step=0.0, status=_budget_status(self.n_steps, t))
         # from here on nothing is computed that can fail: the step counts as a whole
-        self._model_runs += len(self.members)
-        self._failures += [
+        history = self._history
+        history.model_runs += len(self.members)
+        history.failures += [
             {"iteration": n, "member": int(self.members[row]), "reason": reason}
             for row, (reason, _) in reasons.items()
         ]
-        self._record(host(self.ask()), host(g), info, survivors, n, t)
+        history.add(n, t, self.members, survivors, (host(self.ask()), host(g)), info)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -237,18 +232,17 @@ class AskTell:
 
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
-        if not self._records:
+        if self.last is None:
             raise ValueError("result: there is none before the first tell.")
         status = self.status or Status(
             "running", "The run is not over: this is what was computed so far."
         )
         attributes = {
             "method": to_json(self.method),
-            "failures": self._failures,
             "seed": self._streams.root,
             "covariance_normalisation": "1/(J-1)",
         }
-        return to_dataset(self.problem, self._records, self._summaries, status, attributes)
+        return self._history.to_dataset(self.problem, status, attributes)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: a folder of plain arrays and one JSON file, atomically.
@@ -266,9 +260,10 @@ class AskTell:
                 f"checkpoint: {path} already holds a run. Continue it with ek.resume, or choose "
                 "another folder."
             )
+        history = self._history
         packed, state_arrays = pack(self._state)
-        state_name = f"state-{len(self._summaries):06d}"
-        records = {f"record-{record.iteration:06d}": record for record in self._records}
+        state_name = f"state-{len(history.summaries):06d}"
+        records = {_record_name(record): record for record in history.records}
         new = {
             name: {f: np.asarray(getattr(record, f)) for f in Record._fields}
             for name, record in records.items()
@@ -285,11 +280,11 @@ class AskTell:
                 "store": self.store,
                 "evaluate_final": self.evaluate_final,
             },
-            "n_members": self._n_members,
+            "n_members": history.n_members,
             "members": self.members.tolist(),
-            "model_runs": self._model_runs,
-            "failures": self._failures,
-            "summaries": self._summaries,
+            "model_runs": history.model_runs,
+            "failures": history.failures,
+            "summaries": history.summaries,
             "status": self.status,
             "state": packed,
             "state_file": state_name,
@@ -344,20 +339,21 @@ class AskTell:
             setattr(loop, name, value)
         arrays = read_arrays(path, meta["state_file"])
         reference = np.empty(0) if ensemble is None else ensemble
-        members = np.array(meta["members"])
         p = arrays["state.ensemble"].shape[1]
         template = method.init(np.stack([np.zeros(p), np.ones(p)]), problem)  # for its types
         loop._state = unpack(template, meta["state"], arrays, reference)
         loop._streams = Streams(root=meta["seed"])
-        loop._n_members, loop.members = meta["n_members"], members
+        loop.members = np.array(meta["members"])
         loop._asked = None
-        loop._model_runs, loop._failures = meta["model_runs"], meta["failures"]
-        loop._summaries = [Summary(*summary) for summary in meta["summaries"]]
         loop.status = None if meta["status"] is None else Status(*meta["status"])
-        loop._records = []
-        for name in meta["files"]:
-            if name != meta["state_file"]:
-                loop._records.append(_record_from(read_arrays(path, name)))
+        loop._history = history = History(meta["n_members"], loop.store)
+        history.summaries = [Summary(*summary) for summary in meta["summaries"]]
+        history.failures, history.model_runs = meta["failures"], meta["model_runs"]
+        history.records = [
+            _record_from(read_arrays(path, name))
+            for name in meta["files"]
+            if name != meta["state_file"]
+        ]
         loop._saved = set(meta["files"])
         if n_steps is not None:
             loop._extend(n_steps)
@@ -365,20 +361,20 @@ class AskTell:
 
     def _extend(self, n_steps: int) -> None:
         """Take the last outputs, which the spent budget left unused, as if just told."""
-        _check_budget(n_steps)
+        check_budget(n_steps)
         spent = self.status is not None and self.status.code == "budget_spent"
         self.n_steps = max(n_steps, self.n)
         if not spent or n_steps <= self.n:
             return
         self.status = None
-        record = self._records.pop()
-        self._saved.discard(f"record-{record.iteration:06d}")
-        self._summaries.pop()
+        history = self._history
+        record = history.records.pop()
+        self._saved.discard(_record_name(record))
+        history.summaries.pop()
         if self.evaluate_final:
-            self._model_runs -= len(self.members)
-            previous = self._failures
-            here = {f["member"]: f["reason"] for f in previous if f["iteration"] == self.n}
-            self._failures = [f for f in previous if f["iteration"] != self.n]
+            history.model_runs -= len(self.members)
+            here = {f["member"]: f["reason"] for f in history.failures if f["iteration"] == self.n}
+            history.failures = [f for f in history.failures if f["iteration"] != self.n]
             rows = {row: here[j] for row, j in enumerate(self.members.tolist()) if j in here}
             self.tell(like(record.g[self.members], self.ask()), rows)
 
@@ -400,9 +396,7 @@ class AskTell:
     ) -> dict[int, tuple[str, BaseException | None]]:
         for row in failures:
             if not 0 <= row < len(failed):
-                raise ValueError(
-                    f"failures: rows must be in 0 ... {len(failed) - 1}, those asked for, got {row}."
-                )
+                raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
             failed[row] = True
         rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
         return {
@@ -427,37 +421,6 @@ class AskTell:
             'See result.attrs["failures"] of this error; check the model at one draw of the prior.'
         )
 
-    def _record(
-        self, u: np.ndarray, g: np.ndarray, info: StepInfo, survivors: np.ndarray, n: int, t: float
-    ) -> None:
-        whole = len(self.members) == self._n_members
-        rows = self.members[survivors]
-        misfit = np.full(self._n_members, np.nan)
-        misfit[rows] = info.misfit
-        failed = np.zeros(self._n_members, dtype=bool)
-        failed[self.members] = True
-        failed[rows] = False
-        step = np.nan if info.status is not None else float(info.step)
-        self._keep(
-            Record(
-                n,
-                u if whole else _scatter(u, self.members, self._n_members),
-                g if whole else _scatter(g, self.members, self._n_members),
-                misfit,
-                failed,
-                t,
-                step,
-            )
-        )
-        mean = float(np.mean(info.misfit)) if len(info.misfit) else np.nan
-        self._summaries.append(Summary(t, step, mean, float(info.spread), self._model_runs))
-
-    def _keep(self, record: Record) -> None:
-        every = {"all": 1, "last": 0}.get(str(self.store), self.store)
-        if self._records and not (every and self._records[-1].iteration % int(every) == 0):
-            self._records.pop()
-        self._records.append(record)
-
     def _advance(self, state: Any, survivors: np.ndarray) -> None:
         if len(survivors) < len(self.members):
             if self.on_failure == "resample":
@@ -474,7 +437,7 @@ class AskTell:
             g = np.full((len(self.members), self.problem.n_data), np.nan)
             info = StepInfo(0.0, np.full(len(self.members), np.nan), status, np.nan)
             everyone = np.arange(len(self.members))
-            self._record(host(self.ask()), g, info, everyone, self.n, self.t)
+            self._history.add(self.n, self.t, self.members, everyone, (host(self.ask()), g), info)
             self.status = status
 
     def _resampled(self, state: Any, survivors: np.ndarray) -> Any:
@@ -493,17 +456,15 @@ class AskTell:
         return self.method.select(state, index)._replace(ensemble=rows)
 
 
-def _scatter(rows: np.ndarray, members: np.ndarray, n_members: int) -> np.ndarray:
-    full = np.full((n_members, rows.shape[1]), np.nan, dtype=rows.dtype)
-    full[members] = rows
-    return full
+def _record_name(record: Record) -> str:
+    return f"record-{record.iteration:06d}"
 
 
 def _record_from(arrays: Mapping[str, np.ndarray]) -> Record:
-    values = {name: arrays[name] for name in Record._fields}
-    scalars = {"iteration": int(values["iteration"])}
-    scalars |= {name: float(values[name]) for name in ("t", "step")}
-    return Record(**{**values, **scalars})
+    record = Record(**arrays)  # type: ignore[arg-type]  # a file holds exactly these fields
+    return record._replace(
+        iteration=int(record.iteration), t=float(record.t), step=float(record.step)
+    )
 
 
 def _budget_status(n_steps: int, t: float) -> Status:
@@ -512,46 +473,6 @@ def _budget_status(n_steps: int, t: float) -> Status:
         f"The budget of {n_steps} steps is spent at t = {t:.4g}, before the method came to its own "
         "end. Resume from a checkpoint with a larger n_steps to go on.",
     )
-
-
-def _check_options(
-    problem: Any, method: Any, n_members: int, n_steps: int | None, on_failure: str, store: Any
-) -> None:
-    if not isinstance(problem, InverseProblem):
-        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
-    if isinstance(method, type) or not isinstance(method, Method):
-        raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
-    if not dataclasses.is_dataclass(method):
-        raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
-    if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
-        raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
-    if n_members < 2:
-        raise ValueError(f"n_members: must be at least 2, got {n_members}.")
-    if n_steps is not None:
-        _check_budget(n_steps)
-    if on_failure not in ("drop", "resample", "raise"):
-        raise ValueError(f'on_failure: must be "drop", "resample" or "raise", got {on_failure!r}.')
-    every = isinstance(store, int) and not isinstance(store, bool) and store >= 1
-    if store not in ("all", "last") and not every:
-        raise ValueError(f'store: must be "all", "last" or a positive integer, got {store!r}.')
-
-
-def _check_budget(n_steps: Any) -> None:
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or n_steps < 1:
-        raise ValueError(f"n_steps: must be a positive integer, got {n_steps!r}.")
-
-
-def _check_ensemble(ensemble: Array, p: int) -> None:
-    shape = tuple(getattr(ensemble, "shape", ()))
-    if len(shape) != 2 or shape[0] < 2 or shape[1] != p:
-        raise ValueError(
-            f"ensemble: must be an array (J, p) with J >= 2 and p = {p}, got "
-            f"{shape or type(ensemble).__name__}."
-        )
-    if "float" not in str(ensemble.dtype):
-        raise TypeError(f"ensemble: must have a floating dtype, got {ensemble.dtype}.")
-    if not np.all(np.isfinite(host(ensemble))):
-        raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
 
 
 def _check_same(path: Path, meta: Mapping[str, Any], problem: Any, method: Any) -> None:

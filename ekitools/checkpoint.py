@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,9 +58,10 @@ def write(
     try:
         path.mkdir(parents=True, exist_ok=True)
         for name, bundle in arrays.items():
-            _replace(path / f"{name}.npz", lambda file, b=bundle: np.savez(file, **b))
-        text = json.dumps({"format": FORMAT, **meta}).encode()
-        _replace(path / _INDEX, lambda file: file.write(text))
+            with _replacing(path / f"{name}.npz") as file:
+                np.savez(file, allow_pickle=False, **bundle)
+        with _replacing(path / _INDEX) as file:
+            file.write(json.dumps({"format": FORMAT, **meta}).encode())
         named = {f"{name}.npz" for name in meta["files"]} | {_INDEX}
         for stray in path.iterdir():
             if stray.name not in named and stray.suffix in (".npz", ".tmp"):
@@ -134,11 +136,12 @@ def unpack(template: Any, packed: Any, arrays: Mapping[str, np.ndarray], referen
     return tuple(packed) if isinstance(packed, list) else packed
 
 
-def _replace(target: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+@contextmanager
+def _replacing(target: Path) -> Iterator[IO[bytes]]:
     """Write ``target`` so that it is seen whole or not at all, even after a power cut."""
     temporary = target.with_name(target.name + ".tmp")
     with temporary.open("wb") as file:
-        fill(file)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)

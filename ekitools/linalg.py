@@ -27,8 +27,8 @@ from ekitools.typing import Array
 
 __all__ = ["kalman_update", "total_variance"]
 
-_BLOCK_BYTES = 1 << 20
-"""Bytes of one column block: a few of them stay in a core's cache."""
+_BLOCK_BYTES = 1 << 22
+"""Bytes of one column block: small beside the ensemble, large for a matrix product."""
 
 
 def kalman_update(
@@ -150,26 +150,29 @@ def _anomaly_blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> It
     factor = like(scale, g) if scale is not None else None
     for c in _columns(g) if streamed else [slice(None)]:
         mean = xp.mean(g[:, c], axis=0, keepdims=True)
-        parts = g[:, c] - mean, mean - data[c], None if draw is None else draw[:, c]
+        anomalies, offset = g[:, c] - mean, mean - data[c]
+        part = None if draw is None else draw[:, c]
         if factor is None:
-            yield _Block(*(part if part is None else noise.whiten(part) for part in parts))
+            part = None if part is None else noise.whiten(part)
+            yield _Block(noise.whiten(anomalies), noise.whiten(offset), part)
         else:
             s = factor if factor.ndim == 0 else factor[c]
-            yield _Block(*(part if part is None else part * s for part in parts))
+            anomalies *= s
+            yield _Block(anomalies, offset * s, None if part is None else part * s)
 
 
 def _member_space(blocks: Iterator[_Block], ridge: float) -> np.ndarray:
     """Coefficients K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``, of the update K E."""
-    gram = innovation = offset = 0.0
+    gram: Array = 0.0
+    offset: Array = 0.0
+    drawn: Array = 0.0
     for anomalies, mean, draw in blocks:
         gram = gram + anomalies @ anomalies.T
         offset = offset + anomalies @ mean[0, :]
-        if draw is not None:
-            innovation = innovation + draw @ anomalies.T
+        drawn = drawn if draw is None else drawn + draw @ anomalies.T
     gram = host(gram).astype(np.float64, copy=False)
-    product = -(gram + host(offset)[None, :])  # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
-    if not isinstance(innovation, float):
-        product += host(innovation)
+    # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
+    product = host(drawn) - gram - host(offset)[None, :]
     return _centred(_solve_spd(gram, ridge, product))
 
 

@@ -65,6 +65,6 @@ def _decode(value: Any) -> Any:
         return value
     name = value["type"]
     cls = getattr(ekitools, name, None) if name in ekitools.__all__ else None
-    if not dataclasses.is_dataclass(cls):
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"{name} is not a public class of ekitools and cannot be rebuilt.")
     return cls(**{key: _decode(item) for key, item in value.items() if key != "type"})

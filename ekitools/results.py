@@ -11,12 +11,12 @@ import numpy as np
 
 import ekitools
 from ekitools.problem import InverseProblem
-from ekitools.typing import Status
+from ekitools.typing import Status, StepInfo
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Record", "Summary", "to_dataset"]
+__all__ = ["History", "Record", "Summary"]
 
 
 class Record(NamedTuple):
@@ -41,6 +41,73 @@ class Summary(NamedTuple):
     model_runs: int
 
 
+class History:
+    """What was told so far: stored iterations, a summary of every one, and failures.
+
+    Parameters
+    ----------
+    n_members : int
+        J; dropped members stay as NaN rows.
+    store : {"all", "last"} or int
+        Which iterations keep their members; the newest always does.
+    """
+
+    def __init__(self, n_members: int, store: str | int) -> None:
+        self.n_members = n_members
+        self.store = store
+        self.records: list[Record] = []
+        self.summaries: list[Summary] = []
+        self.failures: list[dict[str, Any]] = []
+        self.model_runs = 0
+
+    def add(
+        self,
+        iteration: int,
+        t: float,
+        members: np.ndarray,
+        survivors: np.ndarray,
+        outputs: tuple[np.ndarray, np.ndarray],
+        info: StepInfo,
+    ) -> None:
+        """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
+        misfit = np.full(self.n_members, np.nan)
+        misfit[members[survivors]] = info.misfit
+        failed = np.zeros(self.n_members, dtype=bool)
+        failed[np.delete(members, survivors)] = True
+        step = np.nan if info.status is not None else float(info.step)
+        u, g = (self._whole(rows, members) for rows in outputs)
+        if self.records and not self._keeps(self.records[-1].iteration):
+            self.records.pop()
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step))
+        mean = float(np.mean(info.misfit)) if len(info.misfit) else np.nan
+        self.summaries.append(Summary(t, step, mean, float(info.spread), self.model_runs))
+
+    def _keeps(self, iteration: int) -> bool:
+        if isinstance(self.store, int):
+            return iteration % self.store == 0
+        return self.store == "all"
+
+    def _whole(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        if len(members) == self.n_members:
+            return rows
+        whole = np.full((self.n_members, rows.shape[1]), np.nan, dtype=rows.dtype)
+        whole[members] = rows
+        return whole
+
+    def to_dataset(
+        self, problem: InverseProblem, status: Status, attributes: Mapping[str, Any]
+    ) -> xr.Dataset:
+        """Label everything; see `ekitools.run` for the variables."""
+        attributes = {
+            "status": status.sentence,
+            "status_code": status.code,
+            "model_runs": self.model_runs,
+            "failures": self.failures,
+            **attributes,
+        }
+        return _label(problem, self.records, self.summaries, attributes)
+
+
 _LONG_NAMES = {
     "u": "parameters, in physical coordinates",
     "g": "model outputs G(u)",
@@ -58,18 +125,12 @@ _LONG_NAMES = {
 }
 
 
-def to_dataset(
+def _label(
     problem: InverseProblem,
     records: Sequence[Record],
     summaries: Sequence[Summary],
-    status: Status,
     attributes: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Label a history.
-
-    Attributes that are not text or numbers are written as JSON, since netCDF takes neither
-    None nor dictionaries.
-    """
     import xarray as xr
 
     def stacked(name: str) -> np.ndarray:
@@ -105,14 +166,11 @@ def to_dataset(
         dataset[name].attrs["long_name"] = text
     dataset.attrs = {
         "title": "ensemble Kalman inversion",
-        "status": status.sentence,
-        "status_code": status.code,
-        "model_runs": summaries[-1].model_runs,
         "problem": problem.fingerprint(),
         "versions": _versions(),
         **attributes,
     }
-    for name, value in dataset.attrs.items():
+    for name, value in dataset.attrs.items():  # netCDF takes neither None nor dictionaries
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["IterationInfo", "resume", "run"]
 
 
+INTERRUPTED = Status(
+    "interrupted",
+    "Interrupted from the keyboard: this is what was computed until then. "
+    "Go on with ek.resume if there is a checkpoint.",
+)
+
+
 class IterationInfo(NamedTuple):
     """What ``on_step`` is given after every iteration."""
 
@@ -220,11 +227,8 @@ def _drive(
         except KeyboardInterrupt:
             if loop.last is None:
                 raise
-            loop.status = loop.status or Status(
-                "interrupted",
-                "Interrupted from the keyboard: this is what was computed until then. "
-                "Go on with ek.resume if there is a checkpoint.",
-            )
+            if not loop.done:
+                loop.status = INTERRUPTED
         except BrokenPoolError as error:
             failure = RunError(str(error))
             if loop.last is not None:

@@ -22,10 +22,9 @@ __all__ = [
 
 def _positive(owner: object, **values: float) -> None:
     for name, value in values.items():
-        if not (isinstance(value, int | float) and 0 < value < math.inf):
-            raise ValueError(
-                f"{name}: must be a positive finite number in {type(owner).__name__}, got {value!r}."
-            )
+        if not 0 < value < math.inf:
+            rule = type(owner).__name__
+            raise ValueError(f"{name}: must be positive and finite in {rule}, got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ class MisfitController:
     r"""The data-misfit controller: as large a step as the misfits allow, without a parameter.
 
     .. math::
-        h = \min\{\max\{d / (2\,\overline{\Phi}),\ \sqrt{d / (2\,\mathrm{var}\,\Phi)}\},\ 1 - \sum h\},
+        h = \min\{\max\{d / (2\,\overline{\Phi}), \sqrt{d / (2\,\mathrm{var}\,\Phi)}\},
+        1 - \sum h\},
         \qquad \Phi_j = \tfrac12 \|\Gamma^{-1/2}(G(u_j) - y)\|^2,
 
     which keeps the symmetrised Kullback–Leibler distance between successive tempered

@@ -114,13 +114,14 @@ class EKI:
                 "ensemble goes to the maximum a posteriori estimate, and at a finite end the "
                 "prior would count twice. Stop by n_steps or a stopping rule."
             )
-        rules = self.stop if isinstance(self.stop, tuple | list) else (self.stop,)
+        rules: Any = self.stop  # one rule, or any sequence of them, is welcome too
+        rules = (rules,) if callable(getattr(rules, "check", None)) else tuple(rules)
         for rule in rules:
             if not callable(getattr(rule, "check", None)):
                 raise TypeError(
                     f"stop: must be stopping rules such as ek.Discrepancy(), got {rule!r}."
                 )
-        object.__setattr__(self, "stop", tuple(rules))
+        object.__setattr__(self, "stop", rules)
 
     def init(self, ensemble: Array, target: Target) -> EKIState:  # noqa: ARG002 - the contract's
         """The state before the first step.

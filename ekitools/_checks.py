@@ -1,0 +1,57 @@
+"""Checks of the arguments that the loop takes, before any model run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ekitools._arrays import host
+from ekitools.problem import InverseProblem
+from ekitools.typing import Array, Method
+
+__all__ = ["check_budget", "check_ensemble", "check_options"]
+
+
+def check_options(
+    problem: Any, method: Any, n_members: int, n_steps: int | None, on_failure: str, store: Any
+) -> None:
+    """Check what `ekitools.AskTell` and `ekitools.run` are given."""
+    if not isinstance(problem, InverseProblem):
+        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
+    if not dataclasses.is_dataclass(method):
+        raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
+    if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
+        raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
+    if n_members < 2:
+        raise ValueError(f"n_members: must be at least 2, got {n_members}.")
+    if n_steps is not None:
+        check_budget(n_steps)
+    if on_failure not in ("drop", "resample", "raise"):
+        raise ValueError(f'on_failure: must be "drop", "resample" or "raise", got {on_failure!r}.')
+    every = isinstance(store, int) and not isinstance(store, bool) and store >= 1
+    if store not in ("all", "last") and not every:
+        raise ValueError(f'store: must be "all", "last" or a positive integer, got {store!r}.')
+
+
+def check_budget(n_steps: Any) -> None:
+    """Check a number of steps."""
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or n_steps < 1:
+        raise ValueError(f"n_steps: must be a positive integer, got {n_steps!r}.")
+
+
+def check_ensemble(ensemble: Array, p: int) -> None:
+    """Check an initial ensemble in physical coordinates."""
+    shape = tuple(getattr(ensemble, "shape", ()))
+    if len(shape) != 2 or shape[0] < 2 or shape[1] != p:
+        raise ValueError(
+            f"ensemble: must be an array (J, p) with J >= 2 and p = {p}, got "
+            f"{shape or type(ensemble).__name__}."
+        )
+    if "float" not in str(ensemble.dtype):
+        raise TypeError(f"ensemble: must have a floating dtype, got {ensemble.dtype}.")
+    if not np.all(np.isfinite(host(ensemble))):
+        raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
