@@ -44,7 +44,10 @@ def like(x: Any, reference: Array) -> Array:
     if isinstance(reference, np.ndarray):
         return np.asarray(x, dtype=reference.dtype)
     xp = array_namespace(reference)
-    return xp.asarray(host(x), dtype=reference.dtype, device=device(reference))
+    array = host(x)
+    if not array.flags.writeable:  # torch would share the memory, and warn
+        array = array.copy()
+    return xp.asarray(array, dtype=reference.dtype, device=device(reference))
 
 
 def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.ndarray:

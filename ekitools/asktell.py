@@ -183,7 +183,8 @@ class AskTell:
         Parameters
         ----------
         g : (len(members), d)
-            G(u), row by row; a row with a non-finite entry is a failed member.
+            G(u), row by row; a row with an entry that is not finite, or too large to be
+            squared in its dtype, is a failed member.
         failures : mapping of row to reason, optional
             Why members failed: texts, or objects with ``reason`` and ``error``.
 
@@ -198,7 +199,7 @@ class AskTell:
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = self._checked_outputs(g)
-        failed = ~np.all(np.isfinite(host(g)), axis=1)
+        failed = ~np.all(np.abs(host(g)) < self._largest(g), axis=1)  # NaN compares false
         reasons = self._reasons(failed, failures or {})
         survivors = np.flatnonzero(~failed)
         state, told = self._state, g
@@ -389,7 +390,12 @@ class AskTell:
             )
         if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
             raise TypeError(f"g: must be real numbers, got dtype {g.dtype}.")
-        return g if getattr(g, "dtype", None) == asked.dtype else like(g, asked)
+        return g if type(g) is type(asked) and g.dtype == asked.dtype else like(g, asked)
+
+    def _largest(self, g: Array) -> float:
+        """The largest |g| whose whitened squares can be summed in the dtype of ``g``."""
+        largest = float(np.finfo(host(g[:1, :1]).dtype).max)
+        return 1e-4 * np.sqrt(largest) * min(1.0, float(np.min(self.problem.noise.sd)))
 
     def _reasons(
         self, failed: np.ndarray, failures: Mapping[int, Any]
@@ -401,7 +407,7 @@ class AskTell:
         rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
         return {
             row: (
-                str(getattr(why, "reason", why or "non-finite output")),
+                str(getattr(why, "reason", why or "output not finite, or too large to be squared")),
                 getattr(why, "error", None),
             )
             for row, why in rows.items()

@@ -97,7 +97,7 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
     """The arrays of one file of the checkpoint; their check sums are verified."""
     file = path / f"{name}.npz"
     try:
-        with np.load(file, allow_pickle=False) as bundle:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as bundle:
             return {key: bundle[key] for key in bundle.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(

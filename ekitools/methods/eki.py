@@ -220,8 +220,5 @@ def _d_norm(xp: Any, r: Array) -> float:
 
 
 def _draw(rng: np.random.Generator, r: Array, h: float) -> Array:
-    """η Γ^{-1/2} for η ~ N(0, Γ/h), in the dtype and on the device of ``r``."""
-    single = "float32" in str(r.dtype)
-    draw = rng.standard_normal(tuple(r.shape), dtype=np.float32 if single else np.float64)
-    draw /= math.sqrt(h)
-    return like(draw, r)
+    """η Γ^{-1/2} for η ~ N(0, Γ/h): the same draws in any dtype and on any device."""
+    return like(rng.standard_normal(tuple(r.shape)) / math.sqrt(h), r)

@@ -1,0 +1,362 @@
+"""Checkpoints: bitwise resumption after anything, and clear words about what cannot be resumed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ekitools as ek
+from ekitools import checkpoint as files
+
+MATRIX = np.random.default_rng(0).normal(size=(6, 3))
+
+METHODS = {
+    "controller": ek.EKI(),
+    "fixed": ek.EKI(ek.FixedStep(0.15)),
+    "esmda": ek.EKI(ek.ESMDA(5)),
+    "norm": ek.EKI(ek.NormStep(0.5), perturbed=False),
+    "tikhonov": ek.EKI(ek.FixedStep(0.5), t_end=None, tikhonov=True),
+    "rules": ek.EKI(
+        ek.FixedStep(0.5),
+        t_end=None,
+        stop=(ek.Discrepancy(0.1), ek.NoProgress(1e-3, 2), ek.Collapsed(1e-3)),
+    ),
+}
+
+
+def model(u):
+    return np.tanh(MATRIX @ u)
+
+
+def problem(**changes):
+    arguments = {
+        "model": ek.FunctionModel(model),
+        "prior": ek.GaussianPrior(np.zeros(3), 1.0),
+        "noise": 0.01,
+        "data": model(np.ones(3)),
+    }
+    return ek.InverseProblem(**(arguments | changes))
+
+
+class Interrupt:
+    """A model that is interrupted from the keyboard at its n-th run."""
+
+    vectorized = stochastic = False
+
+    def __init__(self, at):
+        self.at, self.runs = at, 0
+
+    def __call__(self, u):
+        self.runs += 1
+        if self.runs == self.at:
+            raise KeyboardInterrupt
+        return model(u)
+
+
+@pytest.mark.parametrize("on_failure", ["drop", "resample"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path, name, on_failure):
+    def flaky(u):
+        return model(u) if abs(u[0]) < 1.5 else np.full(6, np.nan)
+
+    options = {"n_members": 12, "n_steps": 6, "rng": 4, "on_failure": on_failure}
+    whole = ek.run(problem(model=flaky), METHODS[name], **options)
+    for stop_at in range(1, whole.sizes["iteration"]):
+        loop = ek.AskTell(problem(), METHODS[name], **options)
+        path = tmp_path / str(stop_at)
+        for _ in range(stop_at):
+            loop.tell(np.array([flaky(u) for u in loop.ask()]))
+            loop.save(path)
+        resumed = ek.resume(path, problem(model=flaky))
+        whole.attrs["problem"] = resumed.attrs["problem"]  # the model's name is not compared
+        for variable in whole.data_vars:
+            np.testing.assert_array_equal(resumed[variable], whole[variable])
+        failures = [(f["iteration"], f["member"]) for f in json.loads(resumed.attrs["failures"])]
+        expected = [(f["iteration"], f["member"]) for f in json.loads(whole.attrs["failures"])]
+        assert failures == expected
+        assert resumed.attrs["status"] == whole.attrs["status"]
+
+
+@pytest.mark.parametrize("store", ["all", "last", 2])
+def test_only_what_is_stored_is_on_disk(tmp_path, store):
+    method = METHODS["fixed"]
+    path = tmp_path / "run"
+    result = ek.run(problem(), method, n_members=6, rng=0, checkpoint=path, store=store)
+    found = sorted(p.name for p in path.iterdir())
+    records = [f"record-{n:06d}.npz" for n in result.iteration.values]
+    assert found == ["checkpoint.json", *records, f"state-{result.sizes['history']:06d}.npz"]
+    assert ek.resume(path, problem()).identical(result)  # nothing left to do
+
+
+def test_a_spent_budget_can_be_extended(tmp_path):
+    def flaky(u):
+        return model(u) if abs(u[0]) < 1.5 else np.full(6, np.nan)
+
+    for evaluate_final in (True, False):
+        options = {"n_members": 12, "rng": 4, "evaluate_final": evaluate_final}
+        whole = ek.run(problem(model=flaky), METHODS["fixed"], n_steps=5, **options)
+        path = tmp_path / str(evaluate_final)
+        ek.run(problem(model=flaky), METHODS["fixed"], n_steps=2, checkpoint=path, **options)
+        resumed = ek.resume(path, problem(model=flaky), n_steps=5)
+        assert resumed.identical(whole)
+        assert ek.resume(path, problem(model=flaky)).identical(whole)
+
+
+def test_a_stochastic_model_draws_the_same_after_resuming(tmp_path):
+    def noisy(u, *, rng):
+        return model(u) + 0.01 * rng.standard_normal(6)
+
+    stochastic = problem(model=ek.FunctionModel(noisy, stochastic=True))
+    options = {"n_members": 6, "rng": 4}
+    whole = ek.run(stochastic, METHODS["fixed"], n_steps=4, **options)
+    ek.run(stochastic, METHODS["fixed"], n_steps=2, checkpoint=tmp_path / "run", **options)
+    assert ek.resume(tmp_path / "run", stochastic, n_steps=4).identical(whole)
+    assert not np.array_equal(whole.g[0, 0] - model(whole.u[0, 0].values), np.zeros(6))
+
+
+def test_interrupt_from_the_keyboard_returns_and_keeps_what_was_computed(tmp_path):
+    method, options = METHODS["fixed"], {"n_members": 5, "rng": 0}
+    whole = ek.run(problem(), method, **options)
+    path = tmp_path / "run"
+    broken = problem(model=Interrupt(at=13))
+    partial = ek.run(broken, method, checkpoint=path, **options)
+    assert partial.attrs["status_code"] == "interrupted"
+    assert partial.sizes["iteration"] == 2
+    np.testing.assert_array_equal(partial.u, whole.u[:2])
+    resumed = ek.resume(path, problem())
+    np.testing.assert_array_equal(resumed.u, whole.u)
+    assert resumed.attrs["status_code"] == "posterior_reached"
+
+
+def test_interrupt_before_anything_was_computed_is_an_interrupt(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        ek.run(problem(model=Interrupt(at=2)), METHODS["fixed"], n_members=5, rng=0)
+
+
+SCRIPT = """
+import sys, time
+import numpy as np
+import ekitools as ek
+matrix = np.random.default_rng(0).normal(size=(6, 3))
+
+def model(u):
+    time.sleep(0.002)
+    return np.tanh(matrix @ u)
+
+problem = ek.InverseProblem(
+    ek.FunctionModel(model), ek.GaussianPrior(np.zeros(3), 1.0), 0.01,
+    np.tanh(matrix @ np.ones(3)))
+print("started", flush=True)
+ek.run(problem, ek.EKI(ek.FixedStep(0.02)), n_members=8, rng=4, checkpoint=sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_resumes_bitwise(tmp_path):
+    """Killed at moments that fall anywhere: in a model run, while writing, between files."""
+    expected = ek.run(problem(), ek.EKI(ek.FixedStep(0.02)), n_members=8, rng=4)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    resumed_at = []
+    for attempt in range(6):
+        path = tmp_path / f"run{attempt}"
+        process = subprocess.Popen([sys.executable, script, path], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(0.15 + 0.1037 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        resumed_at.append(len(json.loads((path / "checkpoint.json").read_text())["summaries"]))
+        resumed = ek.resume(path, problem())
+        np.testing.assert_array_equal(resumed.u, expected.u)
+        np.testing.assert_array_equal(resumed.g, expected.g)
+        assert not list(path.glob("*.tmp"))
+    assert 0 < max(resumed_at) < 51
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_dying_at_every_single_write_leaves_a_good_checkpoint(tmp_path, monkeypatch, moment):
+    """The process dies (here: an exception nobody handles) at the moment-th rename."""
+    method, options = METHODS["fixed"], {"n_members": 5, "rng": 0}
+    expected = ek.run(problem(), method, **options)
+    replace, done = Path.replace, []
+
+    def dying(self, target):
+        done.append(target)
+        if len(done) > moment + 2:
+            raise SystemExit
+        return replace(self, target)
+
+    path = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", dying)
+        with pytest.raises(SystemExit):
+            ek.run(problem(), method, checkpoint=path, **options)
+    np.testing.assert_array_equal(ek.resume(path, problem()).u, expected.u)
+
+
+def test_there_is_no_pickle_in_any_file(tmp_path):
+    ek.run(problem(), METHODS["rules"], n_members=5, n_steps=2, rng=0, checkpoint=tmp_path / "run")
+    for file in (tmp_path / "run").glob("*.npz"):
+        with np.load(file, allow_pickle=False) as bundle:
+            assert all(bundle[key].dtype.kind in "fib" for key in bundle.files)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_what_was_computed(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    savez, calls = np.savez, []
+
+    def full(file, **arrays):
+        calls.append(1)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return savez(file, **arrays)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", full)
+        with pytest.raises(ek.CheckpointError, match="No space left on device.*free space") as info:
+            ek.run(problem(), METHODS["fixed"], n_members=5, rng=0, checkpoint=path)
+    assert info.value.result.sizes["iteration"] >= 2
+    expected = ek.run(problem(), METHODS["fixed"], n_members=5, rng=0)
+    np.testing.assert_array_equal(ek.resume(path, problem()).u, expected.u)
+
+
+def test_an_unwritable_folder_is_found_out_before_any_model_run(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    counting = Interrupt(at=-1)
+    with pytest.raises(ek.CheckpointError, match="checkpoint: cannot write to .*file/run"):
+        ek.run(problem(model=counting), ek.EKI(), rng=0, checkpoint=blocker / "run")
+    assert counting.runs == 0
+
+
+def test_a_read_only_folder_is_said(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ek.CheckpointError, match="Permission denied"):
+        ek.run(problem(), ek.EKI(), rng=0, checkpoint=tmp_path / "run")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "run"
+    ek.run(problem(), METHODS["fixed"], n_members=5, n_steps=2, rng=0, checkpoint=path)
+    return path
+
+
+def test_another_run_in_the_same_folder_is_refused(saved):
+    with pytest.raises(ek.CheckpointError, match="already holds a run. Continue it with ek.resume"):
+        ek.run(problem(), METHODS["fixed"], n_members=5, rng=0, checkpoint=saved)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200])
+@pytest.mark.parametrize("which", ["record-000000.npz", "state-000003.npz"])
+def test_truncated_arrays_are_said(saved, which, kept):
+    file = saved / which
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(ek.CheckpointError, match=f"{which} is missing or damaged"):
+        ek.resume(saved, problem(), n_steps=4)
+
+
+def test_flipped_bits_are_found(saved):
+    file = saved / "state-000003.npz"
+    content = bytearray(file.read_bytes())
+    at = content.index(b"\x93NUMPY") + 150  # inside the numbers
+    content[at] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(ek.CheckpointError, match="is missing or damaged"):
+        ek.resume(saved, problem(), n_steps=4)
+
+
+def test_missing_files_are_said(saved, tmp_path):
+    with pytest.raises(ek.CheckpointError, match="path: must be a checkpoint folder"):
+        ek.resume(tmp_path / "nothing", problem())
+    (saved / "record-000001.npz").unlink()
+    with pytest.raises(ek.CheckpointError, match="record-000001.npz is missing or damaged"):
+        ek.resume(saved, problem())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": '])
+def test_a_damaged_index_is_said(saved, text):
+    (saved / "checkpoint.json").write_text(text)
+    with pytest.raises(ek.CheckpointError, match=r"checkpoint.json is damaged"):
+        ek.resume(saved, problem())
+
+
+def test_another_format_is_refused(saved):
+    index = saved / "checkpoint.json"
+    meta = json.loads(index.read_text()) | {"format": files.FORMAT + 1, "ekitools": "9.9"}
+    index.write_text(json.dumps(meta))
+    with pytest.raises(ek.CheckpointError, match=r"format 2, .* format 1. .*ekitools 9.9"):
+        ek.resume(saved, problem())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data": np.zeros(6)}, "data"),
+        ({"noise": 0.02}, "noise"),
+        ({"prior": ek.GaussianPrior(np.ones(3), 1.0)}, "prior"),
+        ({"parameter_names": ("a", "b", "c")}, "parameter_names"),
+        ({"data": np.zeros(6), "noise": 0.02}, "data, noise"),
+    ],
+)
+def test_another_problem_is_refused_by_name(saved, changes, named):
+    with pytest.raises(ek.CheckpointError, match=rf"problem: differs .* in its {named}\."):
+        ek.resume(saved, problem(**changes))
+
+
+def test_another_method_is_refused(saved):
+    with pytest.raises(ek.CheckpointError, match=r"method: differs .*0\.15.*0\.25"):
+        ek.resume(saved, problem(), ek.EKI(ek.FixedStep(0.25)))
+    same = ek.resume(saved, problem(), METHODS["fixed"], n_steps=3)
+    assert same.sizes["iteration"] == 4
+
+
+class Halving:
+    """A step rule of the user's own: it cannot be rebuilt from its name."""
+
+    def step(self, seen):
+        return seen.remaining / 2
+
+
+def test_a_method_of_the_users_own_has_to_be_passed_again(tmp_path):
+    method, options = ek.EKI(Halving()), {"n_members": 5, "rng": 0}
+    whole = ek.run(problem(), method, n_steps=4, **options)
+    ek.run(problem(), method, n_steps=2, checkpoint=tmp_path / "run", **options)
+    with pytest.raises(ek.CheckpointError, match="method: must be passed to resume .*Halving"):
+        ek.resume(tmp_path / "run", problem(), n_steps=4)
+    assert ek.resume(tmp_path / "run", problem(), method, n_steps=4).identical(whole)
+
+
+def test_a_torch_ensemble_is_resumed_as_one(tmp_path):
+    torch = pytest.importorskip("torch")
+    start = torch.as_tensor(np.random.default_rng(0).normal(size=(6, 3)), dtype=torch.float32)
+    loop = ek.AskTell(problem(), METHODS["fixed"], ensemble=start, rng=0)
+    loop.tell(np.tanh(loop.ask().numpy() @ MATRIX.T))
+    loop.save(tmp_path / "run")
+    again = ek.AskTell.load(tmp_path / "run", problem(), ensemble=start)
+    assert isinstance(again.ask(), torch.Tensor)
+    assert again.ask().dtype == torch.float32
+    assert torch.equal(again.ask(), loop.ask())
+
+
+def test_checkpoints_every_so_often(tmp_path):
+    path = tmp_path / "run"
+    seen = []
+
+    def look(info):
+        seen.append(len(json.loads((path / "checkpoint.json").read_text())["summaries"]))
+
+    method = ek.EKI(ek.FixedStep(0.2))
+    ek.run(problem(), method, n_members=5, rng=0, checkpoint=path, checkpoint_every=2, on_step=look)
+    assert seen == [0, 2, 2, 4, 4, 6]
