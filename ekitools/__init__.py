@@ -6,7 +6,39 @@ Shapes: an ensemble is ``(J, p)`` and its outputs ``(J, d)``, members first.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editors
+    from ekitools import problems as problems
+    from ekitools import typing as typing
+    from ekitools.asktell import AskTell as AskTell
+    from ekitools.asktell import RunError as RunError
+    from ekitools.checkpoint import CheckpointError as CheckpointError
+    from ekitools.diagnostics import diagnose as diagnose
+    from ekitools.export import to_arviz as to_arviz
+    from ekitools.linalg import kalman_update as kalman_update
+    from ekitools.loop import resume as resume
+    from ekitools.loop import run as run
+    from ekitools.methods.eki import EKI as EKI
+    from ekitools.models import FunctionModel as FunctionModel
+    from ekitools.models import LinearModel as LinearModel
+    from ekitools.noise import GaussianNoise as GaussianNoise
+    from ekitools.plots import plot_collapse as plot_collapse
+    from ekitools.plots import plot_ensemble as plot_ensemble
+    from ekitools.plots import plot_misfit as plot_misfit
+    from ekitools.plots import plot_predictive as plot_predictive
+    from ekitools.plots import plot_residual as plot_residual
+    from ekitools.priors import GaussianPrior as GaussianPrior
+    from ekitools.priors import Prior as Prior
+    from ekitools.problem import InverseProblem as InverseProblem
+    from ekitools.random_fields import GaussianRandomField as GaussianRandomField
+    from ekitools.schedules import ESMDA as ESMDA
+    from ekitools.schedules import Collapsed as Collapsed
+    from ekitools.schedules import Discrepancy as Discrepancy
+    from ekitools.schedules import FixedStep as FixedStep
+    from ekitools.schedules import MisfitController as MisfitController
+    from ekitools.schedules import NoProgress as NoProgress
+    from ekitools.schedules import NormStep as NormStep
 
 __version__ = "0.1.0"
 
@@ -27,8 +59,8 @@ _PUBLIC = {
     "Discrepancy": "schedules",
     "Collapsed": "schedules",
     "NoProgress": "schedules",
-    "run": "run",
-    "resume": "run",
+    "run": "loop",
+    "resume": "loop",
     "AskTell": "asktell",
     "RunError": "asktell",
     "CheckpointError": "checkpoint",
@@ -44,17 +76,18 @@ _MODULES = ("problems", "typing")
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]  # noqa: PLE0604
 
+if not TYPE_CHECKING:  # type checkers see the imports above, and misspelt names
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (SPEC 1)."""
-    if name in _PUBLIC:
-        value = getattr(import_module(f"ekitools.{_PUBLIC[name]}"), name)
-    elif name in _MODULES:
-        value = import_module(f"ekitools.{name}")
-    else:
-        raise AttributeError(f"module 'ekitools' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for (SPEC 1)."""
+        if name in _PUBLIC:
+            value = getattr(import_module(f"ekitools.{_PUBLIC[name]}"), name)
+        elif name in _MODULES:
+            value = import_module(f"ekitools.{name}")
+        else:
+            raise AttributeError(f"module 'ekitools' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -231,6 +231,10 @@ class AskTell:
         if info.status is None:
             self._advance(following, survivors)
 
+    def stop(self, status: Status) -> None:
+        """End the run with a status of yours; without effect where it is over already."""
+        self.status = self.status or status
+
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
         if self.last is None:

@@ -157,8 +157,8 @@ def _label(
         coords={
             "iteration": [record.iteration for record in records],
             "member": np.arange(records[0].u.shape[0]),
-            "parameter": list(problem.parameter_names or ()),
-            "data": list(problem.data_names or ()),
+            "parameter": _names(problem.parameter_names),
+            "data": _names(problem.data_names),
             "history": np.arange(len(summaries)),
         },
     )
@@ -174,6 +174,12 @@ def _label(
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset
+
+
+def _names(names: Sequence[Any] | None) -> np.ndarray:
+    """Labels as an array; texts as objects, which zarr stores without a fixed length."""
+    array = np.asarray(names)
+    return array.astype(object) if array.dtype.kind == "U" else array
 
 
 def _versions() -> dict[str, str]:

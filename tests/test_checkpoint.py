@@ -153,7 +153,6 @@ def model(u):
 problem = ek.InverseProblem(
     ek.FunctionModel(model), ek.GaussianPrior(np.zeros(3), 1.0), 0.01,
     np.tanh(matrix @ np.ones(3)))
-print("started", flush=True)
 ek.run(problem, ek.EKI(ek.FixedStep(0.02)), n_members=8, rng=4, checkpoint=sys.argv[1])
 """
 
@@ -167,18 +166,19 @@ def test_a_killed_run_resumes_bitwise(tmp_path):
     resumed_at = []
     for attempt in range(6):
         path = tmp_path / f"run{attempt}"
-        process = subprocess.Popen([sys.executable, script, path], stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(0.15 + 0.1037 * attempt)
+        process = subprocess.Popen([sys.executable, script, path])
+        while not (path / "checkpoint.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.02 + 0.1037 * attempt)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process.stdout.close()
         resumed_at.append(len(json.loads((path / "checkpoint.json").read_text())["summaries"]))
         resumed = ek.resume(path, problem())
         np.testing.assert_array_equal(resumed.u, expected.u)
         np.testing.assert_array_equal(resumed.g, expected.g)
         assert not list(path.glob("*.tmp"))
-    assert 0 < max(resumed_at) < 51
+    assert 0 < max(resumed_at) < 51  # killed in mid-run, not before or after it
 
 
 @pytest.mark.parametrize("moment", range(8))

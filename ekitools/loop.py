@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ekitools.asktell import AskTell, RunError
 from ekitools.checkpoint import CheckpointError
-from ekitools.evaluate import BrokenPoolError, check_timeout, evaluate
+from ekitools.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status
 
@@ -227,8 +227,7 @@ def _drive(
         except KeyboardInterrupt:
             if loop.last is None:
                 raise
-            if not loop.done:
-                loop.status = INTERRUPTED
+            loop.stop(INTERRUPTED)
         except BrokenPoolError as error:
             failure = RunError(str(error))
             if loop.last is not None:
@@ -263,11 +262,7 @@ def _bar(loop: AskTell) -> Any:
 
 
 def _check_border(executor: Any, timeout: Any, checkpoint_every: Any) -> None:
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            f"executor: must be a concurrent.futures.Executor, got {type(executor).__name__}. "
-            "For a multiprocessing pool use concurrent.futures.ProcessPoolExecutor."
-        )
+    check_executor(executor)
     check_timeout(timeout)
     if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int):
         raise TypeError(f"checkpoint_every: must be an integer, got {checkpoint_every!r}.")

@@ -1,0 +1,157 @@
+"""Forward models: a function, or a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
+
+from ekitools._arrays import as_real, digest, host, is_numpy, like
+from ekitools.typing import Array
+
+__all__ = ["FunctionModel", "LinearModel"]
+
+
+@dataclass(frozen=True)
+class FunctionModel:
+    """A Python function as the black box G.
+
+    Parameters
+    ----------
+    fn : callable
+        ``fn(u) -> (d,)`` for one member ``u`` of shape ``(p,)``; or, vectorized,
+        ``fn(U) -> (J, d)`` for an ensemble ``(J, p)``.
+    vectorized : bool, default False
+        Which of the two.
+    stochastic : bool, default False
+        Whether ``fn`` is also to be given ``rng=``, a Generator of its own for every member
+        and iteration, so that the result does not depend on who evaluates what.
+
+    Raises
+    ------
+    TypeError
+        If ``fn`` cannot be called.
+    ValueError
+        If ``fn`` is to be both vectorized and stochastic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> model = ek.FunctionModel(lambda u: np.exp(-u))
+    >>> model(np.zeros(2))
+    array([1., 1.])
+    """
+
+    fn: Callable[..., Any]
+    vectorized: bool = False
+    stochastic: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"fn: must be callable, got {type(self.fn).__name__}.")
+        if self.vectorized and self.stochastic:
+            raise ValueError(
+                "stochastic: must be False with vectorized=True, since every member needs a "
+                "Generator of its own. Leave vectorized=False and use an executor for speed."
+            )
+
+    def __call__(self, u: Array, /, **kwargs: Any) -> Array:
+        """Whatever ``fn`` returns."""
+        return self.fn(u, **kwargs)
+
+    def __repr__(self) -> str:
+        name = getattr(self.fn, "__qualname__", type(self.fn).__qualname__)
+        options = [f"{o}=True" for o in ("vectorized", "stochastic") if getattr(self, o)]
+        return f"FunctionModel({', '.join([name, *options])})"
+
+
+class LinearModel:
+    """G(u) = A u for a dense or sparse matrix, or a linear operator.
+
+    Parameters
+    ----------
+    A : (d, p) array, scipy.sparse matrix, or scipy.sparse.linalg.LinearOperator
+        The matrix; a dense one is copied.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (d, p).
+    matrix : ndarray, sparse array or LinearOperator
+        A.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If A is not two-dimensional, real and finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> model = ek.LinearModel([[1.0, 2.0], [0.0, 1.0], [1.0, 0.0]])
+    >>> model.shape
+    (3, 2)
+    >>> model(np.array([[1.0, 1.0]]))
+    array([[3., 1., 1.]])
+    """
+
+    vectorized = True
+    stochastic = False
+
+    def __init__(self, A: Any) -> None:
+        if isinstance(A, LinearOperator):
+            if np.issubdtype(A.dtype, np.complexfloating):
+                raise TypeError(f"A: must be real, got a LinearOperator of dtype {A.dtype}.")
+            self.matrix = A
+        elif sparse.issparse(A):
+            as_real("A", A.data)
+            self.matrix = sparse.csr_array(A, copy=True)
+        else:
+            self.matrix = as_real("A", A, ndim=(2,)).copy()
+            self.matrix.flags.writeable = False
+        self.shape = (int(self.matrix.shape[0]), int(self.matrix.shape[1]))
+        if 0 in self.shape:
+            raise ValueError(f"A: must have rows and columns, got shape {self.shape}.")
+
+    def __call__(self, u: Array, /) -> Array:
+        """A u for ``(p,)`` or every row of ``(J, p)``."""
+        return self._product(u, adjoint=False)
+
+    def adjoint(self, r: Array, /) -> Array:
+        """Aᵀ r for ``(d,)`` or every row of ``(J, d)``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.LinearModel([[1.0, 2.0]]).adjoint(np.array([3.0]))
+        array([3., 6.])
+        """
+        return self._product(r, adjoint=True)
+
+    def fingerprint(self) -> str:
+        """A short text that tells matrices apart; a linear operator only by its shape."""
+        if isinstance(self.matrix, np.ndarray):
+            return digest(self.matrix)
+        if isinstance(self.matrix, LinearOperator):
+            return digest(self.shape)
+        return digest(self.matrix.indptr, self.matrix.indices, self.matrix.data)
+
+    def __repr__(self) -> str:
+        return f"LinearModel({type(self.matrix).__name__} of shape {self.shape})"
+
+    def _product(self, x: Array, *, adjoint: bool) -> Array:
+        matrix = self.matrix.T if adjoint else self.matrix
+        if isinstance(matrix, np.ndarray):
+            return x @ like(matrix, x).T
+        rows = host(x)
+        product = (matrix @ rows.T).T
+        if rows.ndim == 2:
+            product = np.ascontiguousarray(product)
+        return product.astype(x.dtype, copy=False) if is_numpy(x) else like(product, x)

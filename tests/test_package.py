@@ -1,0 +1,143 @@
+"""What a user meets first: the public names, the version, the README."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import ekitools as ek
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(ek.__file__).parent
+README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_CODE = [path for path in DOCUMENTS if "```python" in path.read_text("utf-8")]
+
+
+def section(docstring: str, title: str) -> str:
+    """One section of a numpydoc docstring, or nothing."""
+    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)", docstring, re.M | re.S)
+    return found[1] if found else ""
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.parametrize("name", ek._PUBLIC)
+def test_public_name_is_documented_with_an_example(name: str) -> None:
+    docstring = inspect.getdoc(getattr(ek, name))
+    assert docstring
+    assert docstring.splitlines()[0].endswith(".")
+    assert ">>> " in section(docstring, "Examples")
+
+
+@pytest.mark.parametrize("name", ek._PUBLIC)
+def test_every_parameter_is_documented(name: str) -> None:
+    public = getattr(ek, name)
+    if inspect.isclass(public) and issubclass(public, Exception):
+        documented = section(inspect.getdoc(public) or "", "Attributes")
+        assert all(attribute in documented for attribute in public.__annotations__)
+        return
+    documented = section(inspect.getdoc(public) or "", "Parameters")
+    missing = [
+        parameter
+        for parameter in inspect.signature(public).parameters
+        if not re.search(rf"^[\w*, ]*\b{parameter}\b[\w, ]*(:|$)", documented, re.M)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ek._MODULES)
+def test_public_module(name: str) -> None:
+    assert inspect.ismodule(getattr(ek, name))
+    assert inspect.getdoc(getattr(ek, name))
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert set(dir(ek)) == {"__version__", *ek._PUBLIC, *ek._MODULES}
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'EKKI'"):
+        ek.EKKI  # noqa: B018 - asking is the test
+
+
+def test_no_public_name_is_hidden_by_a_module() -> None:
+    # Importing ekitools.x binds the module to the name x of the package, over a function x.
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert modules & set(ek._PUBLIC) == set()
+
+
+def test_type_checkers_see_every_public_name() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    (block,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    seen = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    lazily = {name: f"ekitools.{module}" for name, module in ek._PUBLIC.items()}
+    assert seen == lazily | dict.fromkeys(ek._MODULES, "ekitools")
+
+
+def test_types_are_shipped() -> None:
+    assert (importlib.resources.files("ekitools") / "py.typed").is_file()
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    try:
+        installed = importlib.metadata.version("ekitools")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("ekitools is imported from its folder and not installed")
+    assert ek.__version__ == installed
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("CITATION.cff", r"^version: (\S+)$"),
+        ("CHANGELOG.md", r"^## \[(\d\S*)\] - \d{4}-\d\d-\d\d$"),
+    ],
+)
+def test_version_is_the_newest_one_written_down(file: str, pattern: str) -> None:
+    found = re.search(pattern, (ROOT / file).read_text("utf-8"), re.M)
+    assert found
+    assert found[1] == ek.__version__
+
+
+def test_readme_begins_with_the_two_commands() -> None:
+    assert "".join(code_blocks(README, "bash")[:2]).splitlines() == [
+        "python -m pip install . && ekitools demo",
+        'python -m pip install -e ".[test]" && pytest',
+    ]
+    assert README.index("```bash") < README.index("\n## ")
+    assert code_blocks(README, "python")
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
+def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": path.stem}  # one for all blocks: they are read one after the other
+    for block in code_blocks(
+        path.read_text("utf-8"), "python"
+    ):  # one after the other, as they are read
+        exec(compile(block, path.name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text("utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
