@@ -11,15 +11,20 @@ from ekitools._arrays import host
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method
 
-__all__ = ["check_budget", "check_ensemble", "check_options"]
+__all__ = ["check_budget", "check_ensemble", "check_options", "check_problem"]
+
+
+def check_problem(problem: Any) -> None:
+    """Check that it is one."""
+    if not isinstance(problem, InverseProblem):
+        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
 
 
 def check_options(
     problem: Any, method: Any, n_members: int, n_steps: int | None, on_failure: str, store: Any
 ) -> None:
     """Check what `ekitools.AskTell` and `ekitools.run` are given."""
-    if not isinstance(problem, InverseProblem):
-        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+    check_problem(problem)
     if isinstance(method, type) or not isinstance(method, Method):
         raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
     if not dataclasses.is_dataclass(method):

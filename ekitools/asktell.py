@@ -10,8 +10,17 @@ import numpy as np
 
 import ekitools
 from ekitools._arrays import Streams, array_namespace, host, like
-from ekitools._checks import check_budget, check_ensemble, check_options
-from ekitools.checkpoint import CheckpointError, pack, read, read_arrays, unpack, write
+from ekitools._checks import check_budget, check_ensemble, check_options, check_problem
+from ekitools.checkpoint import (
+    CheckpointError,
+    check_same,
+    pack,
+    read,
+    read_arrays,
+    unpack,
+    write,
+)
+from ekitools.linalg import gaussian_draws
 from ekitools.options import from_json, to_json
 from ekitools.problem import InverseProblem
 from ekitools.results import History, Record, Summary
@@ -332,7 +341,8 @@ class AskTell:
         """
         path = Path(path)
         meta = read(path)
-        _check_same(path, meta, problem, method)
+        check_problem(problem)
+        check_same(path, meta, problem.fingerprint(), None if method is None else to_json(method))
         if method is None:
             try:
                 method = from_json(meta["method"])
@@ -451,19 +461,16 @@ class AskTell:
             self.status = status
 
     def _resampled(self, state: Any, survivors: np.ndarray) -> Any:
-        """Failed members become draws ū + Eᵀz/√(J − 1) from the survivors' Gaussian."""
-        n_kept, n_all = len(survivors), len(self.members)
-        index = np.zeros(n_all, dtype=np.int64)
-        index[survivors] = np.arange(n_kept)
+        """Put draws from the survivors' Gaussian in the places of the members that failed."""
+        n_all = len(self.members)
         lost = np.setdiff1d(np.arange(n_all), survivors)
         kept = state.ensemble
-        xp = array_namespace(kept)
-        mean = xp.mean(kept, axis=0, keepdims=True)
-        z = self._streams.policy(self.n).standard_normal((len(lost), n_kept))
-        drawn = mean + like(z / np.sqrt(n_kept - 1), kept) @ (kept - mean)
-        order = np.concatenate([survivors, lost])
-        rows = xp.concat([kept, drawn], axis=0)[np.argsort(order), :]
-        return self.method.select(state, index)._replace(ensemble=rows)
+        drawn = gaussian_draws(kept, len(lost), self._streams.policy(self.n))
+        index = np.zeros(n_all, dtype=np.int64)
+        index[survivors] = np.arange(len(survivors))
+        rows = array_namespace(kept).concat([kept, drawn], axis=0)
+        order = np.argsort(np.concatenate([survivors, lost]))
+        return self.method.select(state, index)._replace(ensemble=rows[order, :])
 
 
 def _record_name(record: Record) -> str:
@@ -483,22 +490,3 @@ def _budget_status(n_steps: int, t: float) -> Status:
         f"The budget of {n_steps} steps is spent at t = {t:.4g}, before the method came to its own "
         "end. Resume from a checkpoint with a larger n_steps to go on.",
     )
-
-
-def _check_same(path: Path, meta: Mapping[str, Any], problem: Any, method: Any) -> None:
-    if not isinstance(problem, InverseProblem):
-        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
-    now = problem.fingerprint()
-    differing = [
-        part for part, was in meta["problem"].items() if part != "model" and now[part] != was
-    ]
-    if differing:
-        raise CheckpointError(
-            f"problem: differs from the one of {path} in its {', '.join(differing)}. "
-            "Resume with the same problem, or start a new run."
-        )
-    if method is not None and to_json(method) != meta["method"]:
-        raise CheckpointError(
-            f"method: differs from the one of {path}: {meta['method']} there, {to_json(method)} "
-            "now. Resume without method=, or start a new run."
-        )

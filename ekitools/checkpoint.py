@@ -20,7 +20,16 @@ import numpy as np
 
 from ekitools._arrays import host, like
 
-__all__ = ["FORMAT", "CheckpointError", "pack", "read", "read_arrays", "unpack", "write"]
+__all__ = [
+    "FORMAT",
+    "CheckpointError",
+    "check_same",
+    "pack",
+    "read",
+    "read_arrays",
+    "unpack",
+    "write",
+]
 
 FORMAT = 1
 _INDEX = "checkpoint.json"
@@ -103,6 +112,27 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
         raise CheckpointError(
             f"path: {file} is missing or damaged ({error}). Restore it, or start the run anew."
         ) from error
+
+
+def check_same(
+    path: Path, meta: Mapping[str, Any], fingerprint: Mapping[str, str], method: str | None
+) -> None:
+    """Refuse a checkpoint of another problem or method, saying what differs.
+
+    The model is not compared: it may be another object that computes the same.
+    """
+    was = meta["problem"]
+    differing = [part for part in was if part != "model" and fingerprint[part] != was[part]]
+    if differing:
+        raise CheckpointError(
+            f"problem: differs from the one of {path} in its {', '.join(differing)}. "
+            "Resume with the same problem, or start a new run."
+        )
+    if method not in (None, meta["method"]):
+        raise CheckpointError(
+            f"method: differs from the one of {path}: {meta['method']} there, {method} now. "
+            "Resume without method=, or start a new run."
+        )
 
 
 def pack(state: Any) -> tuple[Any, dict[str, np.ndarray]]:

@@ -25,7 +25,7 @@ from ekitools._arrays import array_namespace, host, is_numpy, like
 from ekitools.noise import as_noise
 from ekitools.typing import Array
 
-__all__ = ["kalman_update", "total_variance"]
+__all__ = ["gaussian_draws", "kalman_update", "total_variance"]
 
 _BLOCK_BYTES = 1 << 22
 """Bytes of one column block: small beside the ensemble, large for a matrix product."""
@@ -131,6 +131,22 @@ def total_variance(u: Array) -> float:
         anomalies = shifted - xp.mean(shifted, axis=0, keepdims=True)
         total += float(xp.sum(anomalies * anomalies))
     return total / (u.shape[0] - 1)
+
+
+def gaussian_draws(u: Array, n: int, rng: np.random.Generator) -> Array:
+    """``n`` draws from the Gaussian with the ensemble's mean and covariance: ū + Eᵀz/√(J − 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import gaussian_draws
+    >>> gaussian_draws(np.array([[0.0, 1.0], [2.0, 1.0]]), 3, np.random.default_rng(0))[:, 1]
+    array([1., 1., 1.])
+    """
+    xp = array_namespace(u)
+    mean = xp.mean(u, axis=0, keepdims=True)
+    z = rng.standard_normal((n, u.shape[0])) / np.sqrt(u.shape[0] - 1)
+    return mean + like(z, u) @ (u - mean)
 
 
 class _Block(NamedTuple):
