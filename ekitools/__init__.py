@@ -52,6 +52,7 @@ _PUBLIC = {
     "GaussianNoise": "noise",
     "kalman_update": "linalg",
     "EKI": "methods.eki",
+    "GNKI": "methods.gnki",
     "FixedStep": "schedules",
     "NormStep": "schedules",
     "MisfitController": "schedules",

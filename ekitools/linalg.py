@@ -128,8 +128,9 @@ def total_variance(u: Array) -> float:
     total = 0.0
     for c in _columns(u):
         shifted = u[:, c] - u[:1, c]  # equal members give exactly zero
-        anomalies = shifted - xp.mean(shifted, axis=0, keepdims=True)
-        total += float(xp.sum(anomalies * anomalies))
+        total -= float(xp.sum(xp.sum(shifted, axis=0) ** 2)) / u.shape[0]
+        shifted *= shifted
+        total += float(xp.sum(shifted))
     return total / (u.shape[0] - 1)
 
 

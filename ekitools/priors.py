@@ -113,8 +113,7 @@ class GaussianPrior:
         """``n`` draws, ``(n, p)``: the same as `sample`."""
         _check_count(n)
         draws = np.random.default_rng(rng).standard_normal((n, self.n_parameters))
-        draws = draws * self._root if self._root.ndim == 1 else draws @ self._root.T
-        return (draws + self.mean).astype(self.mean.dtype, copy=False)
+        return np.asarray(self.unwhiten(draws).astype(self.mean.dtype, copy=False))
 
     def logpdf(self, u: Any) -> np.ndarray:
         """Log-density at ``(p,)`` or ``(n, p)``."""
@@ -153,6 +152,19 @@ class GaussianPrior:
         xp = array_namespace(z)
         white = xp.linalg.solve(like(self._root, z), xp.matrix_transpose(centred))
         return xp.matrix_transpose(white)
+
+    def unwhiten(self, w: Array) -> Array:
+        """M + C₀^{1/2} w along the last axis: the inverse of `whiten`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianPrior([1.0, 1.0], 4.0).unwhiten(np.array([[1.0, 0.0]]))
+        array([[3., 1.]])
+        """
+        root = like(self._root, w)
+        return like(self.mean, w) + (w * root if root.ndim == 1 else w @ root.T)
 
     def fingerprint(self) -> str:
         """A short text that changes whenever the distribution does."""
@@ -251,6 +263,10 @@ class Prior:
     def whiten(self, z: Array) -> Array:
         """The same: the prior already is N(0, I) in unconstrained coordinates."""
         return z
+
+    def unwhiten(self, w: Array) -> Array:
+        """The same: the prior already is N(0, I) in unconstrained coordinates."""
+        return w
 
     def fingerprint(self) -> str:
         """A short text that changes whenever a name or a distribution does."""

@@ -71,6 +71,10 @@ class Prior(Protocol):
         """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
         ...
 
+    def unwhiten(self, w: Array) -> Array:
+        """Carry them back."""
+        ...
+
     def fingerprint(self) -> str:
         """A short text that changes whenever the distribution does."""
         ...

@@ -18,6 +18,7 @@ from ekitools import checkpoint as files
 MATRIX = np.random.default_rng(0).normal(size=(6, 3))
 
 METHODS = {
+    "gnki": ek.GNKI(ek.FixedStep(0.5), refinements=3),
     "controller": ek.EKI(),
     "fixed": ek.EKI(ek.FixedStep(0.15)),
     "esmda": ek.EKI(ek.ESMDA(5)),

@@ -8,24 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like
-from ekitools.linalg import kalman_update, total_variance
-from ekitools.noise import GaussianNoise
-from ekitools.schedules import MisfitController
-from ekitools.typing import (
-    Array,
-    Progress,
-    Schedule,
-    Seen,
-    Status,
-    StepInfo,
-    StoppingRule,
-    Target,
+from ekitools._arrays import array_namespace, like
+from ekitools.analysis import (
+    choose_step,
+    mean_residual,
+    misfits,
+    tempered_analysis,
+    whitened_residual,
 )
+from ekitools.linalg import total_variance
+from ekitools.schedules import MisfitController
+from ekitools.typing import Array, Progress, Schedule, Status, StepInfo, StoppingRule, Target
 
 __all__ = ["EKI", "EKIState"]
-
-_UNIT = GaussianNoise(1.0)
 
 
 class EKIState(NamedTuple):
@@ -159,34 +154,22 @@ class EKI:
         self, state: EKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[EKIState, StepInfo]:
         """One analysis, or the end: then the state is returned as it was."""
-        xp = array_namespace(g)
         u = state.ensemble
-        r = target.noise.whiten(g - like(target.data, g))
-        residual = float(xp.linalg.vector_norm(xp.mean(r, axis=0)))
-        n_data = r.shape[1]
+        r = whitened_residual(g, target)
+        misfit = data_misfit = misfits(r)
+        residual, n_data = mean_residual(r), int(r.shape[1])
         if self.tikhonov:
+            xp = array_namespace(r)
             r = xp.concat([r, like(target.prior.whiten(u), r)], axis=1)
-        misfit = host(0.5 * xp.sum(r * r, axis=1)).astype(np.float64)
-        data_misfit = misfit if not self.tikhonov else _half_square(xp, r[:, :n_data])
-        spread = math.sqrt(total_variance(u) / state.initial_variance)
+            misfit = misfits(r)
+        spread = math.sqrt(state.variance / state.initial_variance)
         trace = (*state.trace, float(np.mean(misfit)))
         status = self.finished(state) or self._stopped(Progress(residual, n_data, spread, trace))
         if status is not None:
             return state, StepInfo(0.0, data_misfit, status, spread)
 
-        remaining = math.inf if self.t_end is None else self.t_end - state.t
-        h = self.step.step(
-            Seen(state.n, state.t, remaining, misfit, r.shape[1], lambda: _d_norm(xp, r))
-        )
-        if not 0 < h < math.inf:
-            raise ValueError(
-                f"step: must give a positive finite step, got {h} from {self.step!r} at step "
-                f"{state.n} with a mean misfit of {trace[-1]:.4g}."
-            )
-        last = h >= remaining * (1 - 1e-12)
-        h = remaining if last else h
-        draw = _draw(rng, r, h) if self.perturbed else None
-        ensemble = kalman_update(u, r, xp.zeros_like(r[0, :]), _UNIT, step=h, noise_draw=draw)
+        h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
+        ensemble = tempered_analysis(u, r, h, rng if self.perturbed else None)
         variance = total_variance(ensemble)
         if not math.isfinite(variance):
             status = Status(
@@ -195,7 +178,6 @@ class EKI:
                 "good ensemble. Use smaller steps or a prior that keeps the model tame.",
             )
             return state, StepInfo(0.0, data_misfit, status, spread)
-        t = self.t_end if last and self.t_end is not None else state.t + h
         new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, trace)
         return new, StepInfo(h, data_misfit, None, spread)
 
@@ -206,19 +188,3 @@ class EKI:
 
     def _stopped(self, progress: Progress) -> Status | None:
         return next((s for rule in self.stop if (s := rule.check(progress)) is not None), None)
-
-
-def _half_square(xp: Any, r: Array) -> np.ndarray:
-    return host(0.5 * xp.sum(r * r, axis=1)).astype(np.float64)
-
-
-def _d_norm(xp: Any, r: Array) -> float:
-    """‖D‖ in the Frobenius norm, D_jk = ⟨F_k, r_j⟩ / J."""
-    anomalies = r - xp.mean(r, axis=0, keepdims=True)
-    d = (r @ xp.matrix_transpose(anomalies)) / r.shape[0]
-    return float(xp.linalg.matrix_norm(d))
-
-
-def _draw(rng: np.random.Generator, r: Array, h: float) -> Array:
-    """η Γ^{-1/2} for η ~ N(0, Γ/h): the same draws in any dtype and on any device."""
-    return like(rng.standard_normal(tuple(r.shape)) / math.sqrt(h), r)

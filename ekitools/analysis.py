@@ -1,0 +1,80 @@
+"""What the methods share: misfits, the step that a rule gives, one tempered analysis.
+
+Everything works on whitened residuals r = Γ^{-1/2}(G(u) − y), ``(J, d)``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ekitools._arrays import array_namespace, host, like
+from ekitools.linalg import kalman_update
+from ekitools.noise import GaussianNoise
+from ekitools.typing import Array, Schedule, Seen
+
+__all__ = ["choose_step", "mean_residual", "misfits", "tempered_analysis", "whitened_residual"]
+
+_UNIT = GaussianNoise(1.0)
+
+
+def whitened_residual(g: Array, target: Any) -> Array:
+    """Γ^{-1/2}(G(u) − y), ``(J, d)``."""
+    return target.noise.whiten(g - like(target.data, g))
+
+
+def misfits(r: Array) -> np.ndarray:
+    """Φ_j = ½ ‖r_j‖², ``(J,)``, on the host in float64."""
+    return host(0.5 * array_namespace(r).sum(r * r, axis=1)).astype(np.float64)
+
+
+def mean_residual(r: Array) -> float:
+    """‖mean of r‖ = ‖Γ^{-1/2}(Ḡ − y)‖."""
+    xp = array_namespace(r)
+    return float(xp.linalg.vector_norm(xp.mean(r, axis=0)))
+
+
+def choose_step(
+    schedule: Schedule, n: int, t: float, t_end: float | None, r: Array, misfit: np.ndarray
+) -> tuple[float, float]:
+    """The step h of ``schedule``, cut at ``t_end``, and the pseudo-time it leads to.
+
+    Raises
+    ------
+    ValueError
+        If the rule does not give a positive finite step.
+    """
+    remaining = math.inf if t_end is None else t_end - t
+    h = schedule.step(Seen(n, t, remaining, misfit, int(r.shape[1]), lambda: _d_norm(r)))
+    if not 0 < h < math.inf:
+        raise ValueError(
+            f"step: must give a positive finite step, got {h} from {schedule!r} at step {n} with a "
+            f"mean misfit of {float(np.mean(misfit)):.4g}."
+        )
+    if t_end is not None and h >= remaining * (1 - 1e-12):
+        return remaining, t_end
+    return h, t + h
+
+
+def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:
+    """One Kalman analysis with the noise Γ/h; data perturbed where ``rng`` is given.
+
+    The draws are the same in any dtype and on any device.
+    """
+    draw = None
+    if rng is not None:
+        draw = rng.standard_normal(tuple(r.shape))
+        draw /= math.sqrt(h)
+        draw = like(draw, r)
+    zero = array_namespace(r).zeros_like(r[0, :])
+    return kalman_update(u, r, zero, _UNIT, step=h, noise_draw=draw)
+
+
+def _d_norm(r: Array) -> float:
+    """‖D‖ in the Frobenius norm, D_jk = ⟨r_k − r̄, r_j⟩ / J."""
+    xp = array_namespace(r)
+    anomalies = r - xp.mean(r, axis=0, keepdims=True)
+    d = (r @ xp.matrix_transpose(anomalies)) / r.shape[0]
+    return float(xp.linalg.matrix_norm(d))

@@ -1,0 +1,127 @@
+"""Gauss–Newton Kalman inversion, against exact posteriors."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import ekitools as ek
+
+
+def test_one_undamped_step_is_exact_for_a_linear_model():
+    """The last ensemble is the RML sample of the exact slope, whatever the ensemble before."""
+    rng = np.random.default_rng(0)
+    p, d, n = 3, 8, 20
+    matrix = rng.normal(size=(d, p))
+    root = np.eye(p) + 0.3 * rng.normal(size=(p, p))
+    mean, cov, gamma = rng.normal(size=p), root @ root.T, np.linspace(0.5, 1.5, d)
+    problem = ek.InverseProblem(
+        ek.LinearModel(matrix), ek.GaussianPrior(mean, cov), gamma, rng.normal(size=d)
+    )
+    method = ek.GNKI(ek.FixedStep(1.0), damping=1.0, refinements=3)
+    loop = ek.AskTell(problem, method, n_members=n, rng=0)
+    while not loop.done:
+        loop.tell(loop.ask() @ matrix.T)
+    state = loop._state
+    anchors = mean + state.anchors @ np.linalg.cholesky(cov).T
+    data = problem.data + state.draws * np.sqrt(gamma)
+    gain = cov @ matrix.T @ np.linalg.inv(matrix @ cov @ matrix.T + np.diag(gamma))
+    expected = anchors + (data - anchors @ matrix.T) @ gain.T
+    np.testing.assert_allclose(state.ensemble, expected, atol=1e-9)
+    assert loop.status.code == "posterior_reached"
+
+
+def test_moments_of_a_linear_posterior_within_monte_carlo_error():
+    problem = ek.InverseProblem(
+        ek.LinearModel([[1.0, 0.5], [0.0, 1.0], [1.0, -1.0]]),
+        ek.GaussianPrior([1.0, -1.0], [[1.0, 0.3], [0.3, 2.0]]),
+        0.2,
+        [1.0, 0.5, -0.5],
+    )
+    a, c = problem.model.matrix, np.array([[1.0, 0.3], [0.3, 2.0]])
+    cov = np.linalg.inv(np.linalg.inv(c) + a.T @ a / 0.2)
+    mean = np.array([1.0, -1.0]) + cov @ a.T @ (problem.data - a @ [1.0, -1.0]) / 0.2
+    n = 4000
+    u = ek.run(problem, ek.GNKI(), n_members=n, rng=1).u[-1].values
+    assert np.all(np.abs(u.mean(0) - mean) < 4 * np.sqrt(np.diag(cov) / n))
+    spread = np.sqrt((cov**2 + np.outer(np.diag(cov), np.diag(cov))) / n)
+    assert np.all(np.abs(np.cov(u.T) - cov) < 4 * spread)
+
+
+def oscillation():
+    """The frequency of an oscillation under a broad prior; the exact posterior by quadrature."""
+
+    def model(u):
+        return np.sin(np.exp(u) * np.arange(1, 6) / 2)
+
+    problem = ek.InverseProblem(
+        ek.FunctionModel(model, vectorized=True),
+        ek.GaussianPrior(0.0, [0.25]),
+        0.05**2,
+        model(np.zeros(1)),
+    )
+    grid = np.linspace(-2, 2, 400_001)
+    log_density = stats.norm(0, 0.5).logpdf(grid) - problem.noise.misfit(
+        model(grid[:, None]), problem.data
+    )
+    density = np.exp(log_density - log_density.max())
+    density /= density.sum()
+    mean = (grid * density).sum()
+    return problem, mean, math.sqrt(((grid - mean) ** 2 * density).sum())
+
+
+def test_the_error_of_eki_under_a_broad_prior_is_removed():
+    problem, mean, sd = oscillation()
+    n, found = 2000, {}
+    for method in (ek.EKI(), ek.GNKI()):
+        u = ek.run(problem, method, n_members=n, rng=0).u[-1].values
+        found[type(method).__name__] = (u.mean() - mean) / sd, u.std(ddof=1) / sd
+    assert found["EKI"][1] > 2  # the reason for the method: far too wide
+    assert abs(found["GNKI"][0]) < 4 / math.sqrt(n)
+    assert found["GNKI"][1] == pytest.approx(1.0, abs=4 / math.sqrt(2 * n))
+
+
+def test_fewer_members_than_parameters():
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(5, 40)) / 6
+    problem = ek.InverseProblem(
+        ek.LinearModel(matrix), ek.GaussianPrior(np.zeros(40), 1.0), 0.01, matrix @ np.ones(40)
+    )
+    result = ek.run(problem, ek.GNKI(), n_members=20, rng=0)
+    start, end = result.misfit[0].mean(), result.misfit[-1].mean()
+    assert end < 0.1 * start
+    assert np.all(np.isfinite(result.u))
+
+
+def test_a_parameter_without_spread_is_anchored_by_the_prior_alone():
+    problem = ek.InverseProblem(
+        ek.LinearModel(np.eye(2)), ek.GaussianPrior(np.zeros(2), 1.0), 0.1, [1.0, 1.0]
+    )
+    start = problem.prior.sample(20, rng=0)
+    start[:, 1] = 0.5
+    result = ek.run(problem, ek.GNKI(), ensemble=start, rng=0)
+    assert np.all(np.isfinite(result.u))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"damping": 0.0}, r"damping: must be in \(0, 1\], got 0.0"),
+        ({"damping": 1.5}, r"damping: must be in \(0, 1\], got 1.5"),
+        ({"refinements": 0}, "refinements: must be at least 1, got 0"),
+        ({"rtol": 0.0}, "rtol: must be positive and finite"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ek.GNKI(**options)
+    with pytest.raises(TypeError, match="step: must be a step rule"):
+        ek.GNKI(step=1)
+
+
+def test_a_refinement_that_does_not_settle_is_said():
+    problem, _, _ = oscillation()
+    result = ek.run(problem, ek.GNKI(refinements=1, rtol=1e-9), n_members=50, rng=0)
+    assert result.attrs["status_code"] == "refinements_spent"
+    assert "allow more refinements" in result.attrs["status"]
