@@ -72,7 +72,9 @@ def plain(np, u, g, y, variances, draw):
     e, f = u - u.mean(0), (g - g.mean(0)) * scale
     innovation = (y + draw - g) * scale
     if n <= d:
-        return u + innovation @ f.T @ np.linalg.solve(f @ f.T + (n - 1) * np.eye(n, dtype=u.dtype), e)
+        return u + innovation @ f.T @ np.linalg.solve(
+            f @ f.T + (n - 1) * np.eye(n, dtype=u.dtype), e
+        )
     gram = f.T @ f + (n - 1) * np.eye(d, dtype=u.dtype)
     return u + np.linalg.solve(gram, innovation.T).T @ (f.T @ e)
 

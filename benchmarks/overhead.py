@@ -85,7 +85,9 @@ def pool():
             ek.run(problem, method, n_members=n, rng=0, executor=executor, evaluate_final=False)
 
         whole()
-        print(f"one member through a process pool: {1e3 * seconds(whole, 5) / n:.3f} ms (goal <= 1)")
+        print(
+            f"one member through a process pool: {1e3 * seconds(whole, 5) / n:.3f} ms (goal <= 1)"
+        )
 
 
 def memory():

@@ -1,0 +1,168 @@
+"""The command ``ekitools``: a demonstration on real data, and runs of a user's own file."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import ekitools as ek
+from ekitools._checks import check_problem
+
+__all__ = ["main"]
+
+DEMOS = ("lynx-hare", "darcy", "deconvolution")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after ``ekitools``; those of the process by default.
+
+    Examples
+    --------
+    >>> from ekitools.cli import main
+    >>> main(["run", "nowhere.py"])
+    2
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (ek.RunError, ek.CheckpointError, OSError, TypeError, ValueError) as error:
+        print(f"ekitools: {error}", file=sys.stderr)
+        result = getattr(error, "result", None)
+        if result is not None:
+            path = Path(options.out) if options.command is _run else Path(options.out) / "result.nc"
+            _write(result, path)
+            print(f"What was computed until then is in {path}.", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ekitools",
+        description="Ensemble Kalman inversion: fit the parameters of a black box to noisy data.",
+    )
+    parser.add_argument("--version", action="version", version=f"ekitools {ek.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = commands.add_parser(
+        "demo", help="a calibration on shipped data: table, result.nc and pictures"
+    )
+    demo.set_defaults(command=_demo)
+    demo.add_argument("name", nargs="?", choices=DEMOS, default=DEMOS[0])
+    demo.add_argument("--members", type=int, default=200, help="ensemble size (default 200)")
+    demo.add_argument("--seed", type=int, default=0, help="of all randomness (default 0)")
+    demo.add_argument("--out", default=".", help="folder for result.nc and pictures (default .)")
+    demo.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    run = commands.add_parser(
+        "run",
+        help="run a Python file that defines `problem` and, if it likes, `method`",
+        description="Run a Python file that defines `problem`, an ekitools.InverseProblem, and, "
+        "if it likes, `method` (EKI() where it does not).",
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("file", type=Path)
+    run.add_argument("--members", type=int, default=100, help="ensemble size (default 100)")
+    run.add_argument("--steps", type=int, help="step budget")
+    run.add_argument("--seed", type=int, help="of all randomness (default: a new one)")
+    run.add_argument("--workers", type=int, default=1, help="processes for the members (default 1)")
+    run.add_argument("--timeout", type=float, help="seconds that one model run may take")
+    run.add_argument("--on-failure", choices=("drop", "resample", "raise"), default="drop")
+    run.add_argument("--checkpoint", help="folder for checkpoints; resumed from if it holds one")
+    run.add_argument("--out", type=Path, default=Path("result.nc"), help="default result.nc")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from ekitools.demos import demo
+
+    demo(
+        options.name,
+        n_members=options.members,
+        rng=options.seed,
+        out=Path(options.out),
+        progress=not options.quiet,
+    )
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.file.is_file():
+        raise ValueError(f"file: must be a Python file, got {options.file}, which is not there.")
+    if options.workers < 1:
+        raise ValueError(f"--workers: must be at least 1, got {options.workers}.")
+    sys.path.insert(0, str(options.file.resolve().parent))
+    with _executor(options) as executor:
+        defined = _defined(options.file, module=executor is not None)
+        problem = defined.get("problem")
+        if problem is None:
+            raise ValueError(f"{options.file}: must define `problem`, an ekitools.InverseProblem.")
+        check_problem(problem)
+        method = defined.get("method")
+        border = {
+            "executor": executor,
+            "timeout": options.timeout,
+            "progress": not options.quiet,
+        }
+        if options.checkpoint and (Path(options.checkpoint) / "checkpoint.json").exists():
+            result = ek.resume(options.checkpoint, problem, method, n_steps=options.steps, **border)
+        else:
+            result = ek.run(
+                problem,
+                ek.EKI() if method is None else method,
+                n_members=options.members,
+                n_steps=options.steps,
+                rng=options.seed,
+                on_failure=options.on_failure,
+                checkpoint=options.checkpoint,
+                **border,
+            )
+    _write(result, options.out)
+    last = result.u.isel(iteration=-1)
+    print(f"{'parameter':<20} {'start':>24} {'end':>24}")
+    first = result.u.isel(iteration=0)
+    for name in result.parameter.values:
+        cells = (
+            f"{float(u.sel(parameter=name).mean()):.4g} ± {float(u.sel(parameter=name).std(ddof=1)):.2g}"
+            for u in (first, last)
+        )
+        print(f"{name!s:<20} " + " ".join(f"{cell:>24}" for cell in cells))
+    print(f"{result.attrs['status']} {result.attrs['model_runs']} model runs. Wrote {options.out}.")
+    return 0
+
+
+def _defined(file: Path, *, module: bool) -> dict[str, Any]:
+    """What the file defines; as an importable module where worker processes need it."""
+    if not module:
+        return runpy.run_path(str(file))
+    from importlib import import_module
+
+    return vars(import_module(file.stem))
+
+
+def _executor(options: argparse.Namespace) -> Any:
+    if options.workers == 1:
+        return nullcontext()
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    return ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
+
+
+def _write(result: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result.to_netcdf(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

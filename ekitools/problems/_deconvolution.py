@@ -1,0 +1,70 @@
+"""Deconvolution: a blurred and noisy signal, linear, with its exact posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ekitools.models import LinearModel
+from ekitools.priors import GaussianPrior
+from ekitools.problem import InverseProblem
+from ekitools.problems import Example
+from ekitools.problems._linear import _example, gaussian_posterior
+from ekitools.typing import Rng
+
+__all__ = ["deconvolution"]
+
+
+def deconvolution(
+    n: int = 100, d: int = 50, *, width: float = 0.04, noise: float = 0.02, rng: Rng = 0
+) -> Example:
+    """Recover a signal on [0, 1] from samples of its blurred image.
+
+    y_i = ∫ k(s_i − x) u(x) dx + η_i with a Gaussian kernel, a piecewise smooth truth (a bump,
+    a box and a ramp) and a Gaussian prior with a Matérn-3/2 covariance.
+
+    Parameters
+    ----------
+    n, d : int
+        Grid points of the signal, and samples.
+    width : float, default 0.04
+        Standard deviation of the kernel.
+    noise : float, default 0.02
+        Standard deviation of η.
+    rng : None, int or numpy.random.Generator
+        Source of the noise.
+
+    Returns
+    -------
+    Example
+        ``extra["mean"]``, ``extra["cov"]``: the exact posterior; ``extra["grid"]``: where the
+        signal lives.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.problems.deconvolution().problem.model.shape
+    (50, 100)
+    """
+    grid = (np.arange(n) + 0.5) / n
+    samples = (np.arange(d) + 0.5) / d
+    gap = (samples[:, None] - grid) / width
+    matrix = np.exp(-0.5 * gap**2) / (width * np.sqrt(2 * np.pi) * n)
+    truth = (
+        np.exp(-0.5 * ((grid - 0.2) / 0.05) ** 2)
+        + 0.8 * ((grid > 0.4) & (grid < 0.6))
+        + np.where(grid > 0.7, np.minimum(5 * (grid - 0.7), 0.75), 0)
+    )
+    distance = np.sqrt(3) * np.abs(grid[:, None] - grid) / 0.1
+    cov = 0.25 * (1 + distance) * np.exp(-distance) + 1e-10 * np.eye(n)
+    mean = np.full(n, 0.4)
+    data = matrix @ truth + noise * np.random.default_rng(rng).standard_normal(d)
+    problem = InverseProblem(
+        LinearModel(matrix),
+        GaussianPrior(mean, cov),
+        noise**2,
+        data,
+        parameter_names=[f"u({x:.3f})" for x in grid],
+        data_names=samples.round(6).tolist(),
+    )
+    posterior = gaussian_posterior(matrix, data, mean, cov, noise**2 * np.eye(d))
+    return _example(problem, truth, *posterior, x=samples, grid=grid)
