@@ -94,7 +94,7 @@ def smoother(np, u, g, y, variances):
 
     try:
         update()
-    except Exception as error:  # noqa: BLE001 - another version's interface
+    except Exception as error:  # another version's interface
         print(f"iterative_ensemble_smoother: not measured ({error!r})", file=sys.stderr)
         return None
     return update

@@ -132,11 +132,9 @@ def _run(options: argparse.Namespace) -> int:
     print(f"{'parameter':<20} {'start':>24} {'end':>24}")
     first = result.u.isel(iteration=0)
     for name in result.parameter.values:
-        cells = (
-            f"{float(u.sel(parameter=name).mean()):.4g} ± {float(u.sel(parameter=name).std(ddof=1)):.2g}"
-            for u in (first, last)
-        )
-        print(f"{name!s:<20} " + " ".join(f"{cell:>24}" for cell in cells))
+        columns = [u.sel(parameter=name) for u in (first, last)]
+        cells = [f"{float(u.mean()):.4g} ± {float(u.std(ddof=1)):.2g}" for u in columns]
+        print(f"{name!s:<20} {cells[0]:>24} {cells[1]:>24}")
     print(f"{result.attrs['status']} {result.attrs['model_runs']} model runs. Wrote {options.out}.")
     return 0
 

@@ -1,0 +1,452 @@
+"""Reading a result: spread, collapse, misfit, residual, coverage and rates, by iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.special import ndtr, ndtri
+
+from ekitools._arrays import host
+from ekitools.models import LinearModel
+
+if TYPE_CHECKING:
+    from ekitools.problem import InverseProblem
+
+__all__ = [
+    "Members",
+    "Rate",
+    "check_result",
+    "diagnose",
+    "fit_rate",
+    "members_at",
+    "predictive_cdf",
+    "predictive_quantiles",
+    "stored_index",
+]
+
+_BLOCK = 4096
+"""Columns whose moments are taken at once, so that no second ensemble is in memory."""
+
+_LABELS = {  # long name and units
+    "mean": ("ensemble mean", "as the parameter"),
+    "spread": ("ensemble standard deviation, normalised by 1/(J-1)", "as the parameter"),
+    "spread_total": ("root of the total variance, relative to the first stored iteration", "1"),
+    "collapse": ("ensemble collapse: mean of |u_j - mean u|^2", "as the parameters, squared"),
+    "output_collapse": ("mean of |Gamma^-1/2 (g_j - mean g)|^2", "1"),
+    "misfit_mean": ("mean misfit of the members", "1"),
+    "misfit_min": ("smallest misfit of a member", "1"),
+    "misfit_of_mean": ("misfit of the mean output, |Gamma^-1/2 (mean g - y)|^2 / 2", "1"),
+    "residual_mean": ("residual of the mean output, |Gamma^-1/2 (mean g - y)|", "1"),
+    "coverage": ("share of the data within the central 90 % predictive interval", "1"),
+    "n_effective": ("effective number of members, (sum w)^2 / sum w^2", "1"),
+    "n_failed": ("members whose model run failed at this iteration", "1"),
+    "model_runs": ("model runs so far", "1"),
+    "t": ("pseudo-time, the sum of the steps", "1"),
+    "step": ("step h of the update that leaves this ensemble", "1"),
+    "residual_parallel": (
+        "|A r| within the initial span of A(u_j - mean u), root mean square over members",
+        "1",
+    ),
+    "residual_perpendicular": (
+        "|A r| orthogonal to the initial span of A(u_j - mean u), root mean square over members",
+        "1",
+    ),
+    "residual_perpendicular_drift": (
+        "change of the orthogonal part of A r since iteration 0, root mean square over members",
+        "1",
+    ),
+}
+
+
+class Rate(NamedTuple):
+    """A power law value ∝ t^exponent."""
+
+    exponent: float
+    standard_error: float
+    """Of the exponent; NaN from two points."""
+    n: int
+    """Points used."""
+
+
+class Members(NamedTuple):
+    """All members at one stored iteration."""
+
+    u: np.ndarray
+    g: np.ndarray
+    misfit: np.ndarray
+    weight: np.ndarray
+    """Not negative, not normalised; ones where the result has no weights."""
+
+    def present(self) -> tuple[np.ndarray, np.ndarray]:
+        """``u`` of those not dropped, and their weights, which add up to 1."""
+        kept = np.isfinite(self.u).all(axis=1) & (self.weight > 0)
+        return (self.u if kept.all() else self.u[kept]), _normalised(self.weight[kept])
+
+    def evaluated(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``g`` and misfit, in double precision, of those that did not fail, and weights."""
+        kept = np.isfinite(self.misfit) & (self.weight > 0)
+        g, misfit = (x[kept].astype(np.float64) for x in (self.g, self.misfit))
+        return g, misfit, _normalised(self.weight[kept])
+
+
+def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Dataset:
+    r"""What a run did, in numbers, at every stored iteration.
+
+    Rows of NaN (failed and dropped members) are left out; weighted results use their
+    weights. With ū and ḡ the means of the members' parameters and outputs:
+
+    ================================  =====================================================
+    ``mean``, ``spread``              of every parameter; standard deviation with 1/(J − 1)
+    ``spread_total``                  root of the total variance, relative to the first
+                                      stored iteration, in physical coordinates
+    ``collapse``                      mean of ‖u_j − ū‖², the slides' ensemble collapse
+    ``output_collapse``               mean of ‖Γ^{-1/2}(g_j − ḡ)‖²
+    ``misfit_mean``, ``misfit_min``   of the members' Φ_j = ½‖Γ^{-1/2}(g_j − y)‖²
+    ``misfit_of_mean``                ½‖Γ^{-1/2}(ḡ − y)‖²
+    ``residual_mean``                 ‖Γ^{-1/2}(ḡ − y)‖, about √d at the noise level
+    ``coverage``                      share of the data within the central 90 % interval of
+                                      outputs plus noise
+    ``n_effective``                   (Σw)²/Σw²: the members left, if they weigh the same
+    ``n_failed``, ``model_runs``      failures at this iteration; runs so far
+    ``t``, ``step``                   as in the result
+    ================================  =====================================================
+
+    For a `LinearModel` and a result that holds iteration 0, the residual
+    r_j = A u_j − y, where y stands for A u†, is split Γ-orthogonally into its part in
+    span{A(u_j(0) − ū(0))} and the rest. In the noise-free flow the first decays as
+    t^{-1/2} in norm (so its square, like ``output_collapse``, as t^{-1}) and the second
+    neither changes nor differs between members [1]_: ``residual_parallel`` and
+    ``residual_perpendicular`` are the root mean squares of their Γ-norms over members,
+    ``residual_perpendicular_drift`` that of the second one's change since iteration 0.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` returned, or what was read back from its file.
+    problem : InverseProblem, optional
+        What was solved. Without it Γ is taken to be diagonal, with the variances
+        ``noise_sd**2``, and nothing is said about A r.
+
+    Returns
+    -------
+    xarray.Dataset
+        The variables above along ``iteration`` (``mean`` and ``spread`` along ``parameter``
+        too), each with ``long_name`` and ``units``; NaN where there are no outputs.
+        Attributes: ``noise_level`` √d, ``expected_misfit`` d/2, ``whitening`` and
+        ``covariance_normalisation``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` lacks what a result has, or ``problem`` is another one's.
+
+    References
+    ----------
+    .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0], [1.0]]), ek.GaussianPrior(0.0, [1.0]), 0.25, [2.0, 1.0])
+    >>> result = ek.run(problem, ek.EKI(ek.FixedStep(0.25)), n_members=2000, rng=0)
+    >>> diagnosis = ek.diagnose(result, problem)
+    >>> diagnosis.spread.sel(parameter="u0").values[[0, -1]].round(1)  # exact: 1, 0.33
+    array([1. , 0.3])
+    >>> round(diagnosis.attrs["noise_level"], 3)
+    1.414
+    """
+    check_result(result)
+    y, sd = (np.asarray(result[name], dtype=np.float64) for name in ("y", "noise_sd"))
+    span = None
+    if problem is not None:
+        _check_same(result, problem)
+        if isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
+            span = _Span(problem, members_at(result, 0))
+    whiten = problem.noise.whiten if problem is not None else lambda r: r / sd
+    rows = []
+    for i in range(result.sizes["iteration"]):
+        members = members_at(result, i)
+        row = _parameters(members) | _outputs(members, y, sd, whiten)
+        if span is not None:
+            row |= span.residuals(members)
+        rows.append(row)
+
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    initial = values["spread_total"][0]
+    values["spread_total"] = values["spread_total"] / (initial if initial > 0 else np.nan)
+    runs = result.history_model_runs.sel(history=result.iteration.values)
+    values |= {"n_failed": result.failed.sum("member").values, "model_runs": runs.values}
+    values |= {"t": result.t.values, "step": result.step.values}
+    return xr.Dataset(
+        {
+            name: (
+                ("iteration", "parameter")[: values[name].ndim],
+                values[name],
+                {"long_name": long_name, "units": units},
+            )
+            for name, (long_name, units) in _LABELS.items()
+            if name in values
+        },
+        coords={name: result[name] for name in ("iteration", "parameter")},
+        attrs={
+            "title": "diagnostics of an ensemble Kalman inversion",
+            "noise_level": float(np.sqrt(y.size)),
+            "expected_misfit": y.size / 2,
+            "whitening": "by noise_sd alone" if problem is None else "by the noise of the problem",
+            "covariance_normalisation": "spread: 1/(J-1); collapse and output_collapse: 1/J",
+        },
+    )
+
+
+def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
+    r"""The exponent of a power law, value ∝ t^exponent.
+
+    Least squares of log value on log t, with the standard error of the slope that the
+    scatter about the line gives. Points with t ≤ 0 and with a value that is NaN or not
+    positive have no logarithm and are left out.
+
+    Parameters
+    ----------
+    t, value : (n,)
+        Pseudo-times, and for example the ``output_collapse`` of `diagnose`, whose exponent
+        tends to −1 in the linear, noise-free flow.
+    t_min : float, optional
+        Leave out what is earlier: a power law is what is reached for large t.
+
+    Returns
+    -------
+    Rate
+        ``exponent``, ``standard_error`` and the number of points ``n``.
+
+    Raises
+    ------
+    ValueError
+        If the sizes differ, or fewer than two different times are left.
+
+    Examples
+    --------
+    >>> from ekitools.diagnostics import fit_rate
+    >>> fit_rate([1.0, 10.0, 100.0], [3.0, 0.3, 0.03]).exponent
+    -1.0
+    """
+    t, value = np.asarray(t, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    if t.ndim != 1 or t.shape != value.shape:
+        raise ValueError(
+            f"value: must be a vector as long as t, got shapes {value.shape} and {t.shape}."
+        )
+    used = (t > 0) & (t < np.inf) & (value > 0) & (value < np.inf)
+    if t_min is not None:
+        used &= t >= t_min
+    x, z = np.log(t[used]), np.log(value[used])
+    if np.unique(x).size < 2:
+        raise ValueError(
+            f"t: must hold at least two different positive times with a positive value, got "
+            f"{np.unique(x).size}. Store more iterations or lower t_min."
+        )
+    x, z = x - x.mean(), z - z.mean()
+    exponent = float(x @ z / (x @ x))
+    scatter = float(np.sum((z - exponent * x) ** 2))
+    error = float(np.sqrt(scatter / (x.size - 2) / (x @ x))) if x.size > 2 else np.nan
+    return Rate(exponent, error, int(x.size))
+
+
+def predictive_cdf(
+    z: np.ndarray, g: np.ndarray, sd: np.ndarray, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Distribution function of G(u) + η at ``z``: Σ_j w_j Φ((z − g_j)/sd).
+
+    Parameters
+    ----------
+    z : (d,)
+        Where.
+    g : (J, d)
+        Outputs, all finite.
+    sd : (d,)
+        Standard deviations of η.
+    weight : (J,), optional
+        w, here not necessarily normalised; by default the same for all.
+
+    Returns
+    -------
+    (d,)
+        Between 0 and 1.
+    """
+    return np.asarray(np.average(ndtr((z - g) / sd), axis=0, weights=weight))
+
+
+def predictive_quantiles(
+    levels: Any, g: np.ndarray, sd: np.ndarray, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Quantiles of G(u) + η, without any sampling.
+
+    `predictive_cdf` is inverted by bisection. The quantile of a mixture lies between the
+    smallest and the largest quantile of its components, min_j g_j + sd Φ⁻¹(level) and
+    max_j g_j + sd Φ⁻¹(level).
+
+    Parameters
+    ----------
+    levels : (q,)
+        Probabilities within (0, 1).
+    g, sd, weight
+        As in `predictive_cdf`.
+
+    Returns
+    -------
+    (q, d)
+        To about 1e-12 of the range of the outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.diagnostics import predictive_quantiles
+    >>> predictive_quantiles([0.5, 0.975], np.array([[1.0]]), np.array([2.0])).round(2)
+    array([[1.  ],
+           [4.92]])
+    """
+    quantiles = []
+    for level in levels:
+        low, high = (end + sd * ndtri(level) for end in (g.min(axis=0), g.max(axis=0)))
+        for _ in range(40):
+            middle = 0.5 * (low + high)
+            above = predictive_cdf(middle, g, sd, weight) > level
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        quantiles.append(0.5 * (low + high))
+    return np.array(quantiles)
+
+
+def check_result(result: Any) -> None:
+    """Check that it is the Dataset of a run."""
+    if not isinstance(result, xr.Dataset):
+        raise TypeError(
+            f"result: must be the Dataset that ek.run returns, got {type(result).__name__}."
+        )
+    needed = ("u", "g", "misfit", "failed", "t", "step", "y", "noise_sd", "history_model_runs")
+    missing = [name for name in needed if name not in result]
+    if missing:
+        raise ValueError(
+            "result: must be the Dataset that ek.run returns, got one without "
+            f"{', '.join(missing)}."
+        )
+
+
+def stored_index(result: xr.Dataset, iteration: int) -> int:
+    """Where a stored iteration is: a number of ``result.iteration``, or from the end if < 0."""
+    stored = [int(i) for i in result.iteration.values]
+    if iteration in stored:
+        return stored.index(iteration)
+    if -len(stored) <= iteration < 0:
+        return len(stored) + iteration
+    raise ValueError(
+        f"iteration: must be one of those stored ({stored[0]} to {stored[-1]}, {len(stored)} of "
+        f"them), or count from the end (-1, ...), got {iteration}. Run with "
+        'store="all" to keep every iteration.'
+    )
+
+
+def members_at(result: xr.Dataset, index: int) -> Members:
+    """The members at the stored iteration ``index``, loaded into memory."""
+    at = result.isel(iteration=index)
+    weight = np.nan_to_num(at.weight.values) if "weight" in at else np.ones(at.sizes["member"])
+    return Members(at.u.values, at.g.values, at.misfit.values, weight)
+
+
+def _normalised(weight: np.ndarray) -> np.ndarray:
+    return np.asarray(weight / weight.sum() if weight.size else weight)
+
+
+def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance Σ w_j (x_j − x̄)² of every column, in double precision."""
+    mean, variance = np.empty((2, x.shape[1]))
+    for start in range(0, x.shape[1], _BLOCK):
+        columns = slice(start, start + _BLOCK)
+        block = x[:, columns].astype(np.float64)
+        mean[columns] = w @ block
+        variance[columns] = w @ (block - mean[columns]) ** 2
+    return mean, variance
+
+
+def _parameters(members: Members) -> dict[str, Any]:
+    u, w = members.present()
+    mean, variance = _moments(u, w)
+    n_effective = 1 / float(w @ w)
+    # 1 − Σw² is (J − 1)/J for equal weights: what makes the variance unbiased
+    unbiased = variance / (1 - 1 / n_effective) if w.size > 1 else np.full_like(mean, np.nan)
+    return {
+        "mean": mean,
+        "spread": np.sqrt(unbiased),
+        "spread_total": np.sqrt(np.sum(unbiased)),
+        "collapse": np.sum(variance),
+        "n_effective": n_effective,
+    }
+
+
+def _outputs(
+    members: Members,
+    y: np.ndarray,
+    sd: np.ndarray,
+    whiten: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, float]:
+    g, misfit, w = members.evaluated()
+    if not w.size:
+        names = ("output_collapse", "misfit_mean", "misfit_min", "misfit_of_mean")
+        return dict.fromkeys((*names, "residual_mean", "coverage"), np.nan)
+    white_mean, white_variance = _moments(host(whiten(g - y)), w)
+    at_data = predictive_cdf(y, g, sd, w)
+    return {
+        "output_collapse": float(np.sum(white_variance)),
+        "misfit_mean": float(w @ misfit),
+        "misfit_min": float(np.min(misfit)),
+        "misfit_of_mean": 0.5 * float(white_mean @ white_mean),
+        "residual_mean": float(np.linalg.norm(white_mean)),
+        "coverage": float(np.mean((at_data >= 0.05) & (at_data <= 0.95))),
+    }
+
+
+class _Span:
+    """Residuals A u − y, whitened, within and orthogonal to the initial ensemble's span."""
+
+    def __init__(self, problem: InverseProblem, initial: Members) -> None:
+        self.problem = problem
+        residuals, w = self._whitened(initial)
+        mean = w @ residuals
+        _, s, rows = np.linalg.svd(residuals - mean, full_matrices=False)
+        rank = int(np.sum(s > max(residuals.shape) * np.finfo(s.dtype).eps * s[0]))
+        self.basis = rows[:rank].T
+        # the anomalies lie in the span, so this is every member's
+        self.perpendicular = self._split(mean)[1]
+
+    def residuals(self, members: Members) -> dict[str, float]:
+        residuals, w = self._whitened(members)
+        parallel, perpendicular = self._split(residuals)
+        parts = {
+            "residual_parallel": parallel,
+            "residual_perpendicular": perpendicular,
+            "residual_perpendicular_drift": perpendicular - self.perpendicular,
+        }
+        return {n: float(np.sqrt(w @ np.sum(part**2, axis=1))) for n, part in parts.items()}
+
+    def _whitened(self, members: Members) -> tuple[np.ndarray, np.ndarray]:
+        u, w = members.present()
+        outputs = self.problem.model(u.astype(np.float64, copy=False))
+        return host(self.problem.noise.whiten(outputs - self.problem.data)), w
+
+    def _split(self, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.basis.shape[1] == self.basis.shape[0]:  # the span is everything
+            return residuals, np.zeros_like(residuals)
+        parallel = residuals @ self.basis @ self.basis.T
+        return parallel, residuals - parallel
+
+
+def _check_same(result: xr.Dataset, problem: Any) -> None:
+    shape = (result.sizes["data"], result.sizes["parameter"])
+    if (problem.n_data, problem.n_parameters) != shape:
+        raise ValueError(
+            f"problem: must be the one that was solved, with (d, p) = {shape}, got "
+            f"({problem.n_data}, {problem.n_parameters})."
+        )
+    if not np.array_equal(problem.data, result.y.values):
+        raise ValueError("problem: must be the one that was solved, got other data.")
