@@ -94,13 +94,10 @@ def demo(
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
+    lines = []
+    for first, *others in cells:
+        padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *padded]))
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
@@ -159,8 +156,8 @@ def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str
     error = np.linalg.norm(last[0] - exact_mean) / np.linalg.norm(exact_mean)
     return [
         *_table(["parameter", "prior", "EKI", "exact posterior", "truth"], rows),
-        f"All {len(names)} parameters: relative error of the mean {error:.3f}, ratio of the standard "
-        f"deviations {np.mean(last[1] / exact_sd):.3f}; both go to 0 and 1 with more members.",
+        f"All {len(names)} parameters: relative error of the mean {error:.3f}, ratio of the",
+        f"standard deviations {np.mean(last[1] / exact_sd):.3f}; more members bring them to 0 and 1.",
     ]
 
 
@@ -187,8 +184,8 @@ def _darcy(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
         error = np.linalg.norm(mean - truth) / np.linalg.norm(truth)
         inside = np.mean(np.abs(mean - truth) < 2 * sd)
         lines.append(
-            f"{label}: relative error of the mean log-permeability {error:.3f} (prior: 1); the truth "
-            f"is within two standard deviations in {100 * inside:.0f} % of the cells."
+            f"{label}: relative error of the mean log-permeability {error:.3f} (prior: 1); "
+            f"the truth is within two standard deviations in {100 * inside:.0f} % of the cells."
         )
     return lines
 

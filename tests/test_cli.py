@@ -1,0 +1,165 @@
+"""The command: demonstrations end to end, and runs of a user's own file."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import ekitools as ek
+from ekitools.cli import main
+
+PROBLEM = """
+import numpy as np
+import ekitools as ek
+
+def model(u):
+    return np.array([u[0] + u[1], u[0] - u[1], u[0]])
+
+problem = ek.InverseProblem(
+    ek.FunctionModel(model), ek.GaussianPrior([0.0, 0.0], 1.0), 0.01, [3.0, 1.0, 2.0],
+    parameter_names=("a", "b"))
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    path = tmp_path / "own_problem.py"
+    path.write_text(PROBLEM)
+    return path
+
+
+def test_run_writes_a_result_and_says_how_it_ended(file, tmp_path, capsys):
+    assert main(["run", str(file), "--members", "200", "--seed", "0", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "add up to 1" in out
+    assert "model runs. Wrote result.nc" in out
+    assert err == ""
+    with xr.open_dataset(tmp_path / "result.nc") as result:
+        np.testing.assert_allclose(result.u[-1].mean("member"), [2.0, 1.0], atol=0.05)
+        assert list(result.parameter.values) == ["a", "b"]
+
+
+def test_run_takes_the_files_own_method_and_shows_progress(file, capsys):
+    file.write_text(PROBLEM + "\nmethod = ek.EKI(ek.FixedStep(0.5))\n")
+    assert (
+        main(["run", str(file), "--members", "20", "--seed", "0", "--out", "deep/er/own.nc"]) == 0
+    )
+    assert "EKI" in capsys.readouterr().err
+    with xr.open_dataset("deep/er/own.nc") as result:
+        assert result.sizes["iteration"] == 3
+
+
+def test_run_resumes_a_checkpoint_that_is_there(file, capsys):
+    words = ["run", str(file), "--members", "20", "--seed", "0", "--quiet", "--checkpoint", "c"]
+    assert main([*words, "--steps", "2"]) == 0
+    assert "budget of 2 steps is spent" in capsys.readouterr().out
+    assert main([*words, "--steps", "50"]) == 0
+    assert main([*words[:-2], "--out", "whole.nc"]) == 0
+    with xr.open_dataset("result.nc") as resumed, xr.open_dataset("whole.nc") as whole:
+        np.testing.assert_array_equal(resumed.u, whole.u)
+
+
+def test_run_with_workers_gives_the_same_bits(file):
+    for workers in ("1", "2"):
+        words = ["--members", "8", "--seed", "0", "--quiet", "--workers", workers]
+        command = [sys.executable, "-m", "ekitools.cli", "run", str(file), *words]
+        subprocess.run([*command, "--out", f"{workers}.nc"], check=True, capture_output=True)
+    with xr.open_dataset("1.nc") as one, xr.open_dataset("2.nc") as two:
+        np.testing.assert_array_equal(one.u, two.u)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("x = 1", [], "must define `problem`"),
+        ("problem = 1", [], "problem: must be an ek.InverseProblem, got int"),
+        (PROBLEM + "\nmethod = 3", [], "method: must be a method such as"),
+        (PROBLEM, ["--members", "1"], "n_members: must be at least 2, got 1"),
+        (PROBLEM, ["--workers", "0"], "--workers: must be at least 1, got 0"),
+        (PROBLEM, ["--timeout", "-1"], "timeout: must be positive"),
+        (PROBLEM, ["--steps", "0"], "n_steps: must be a positive integer"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(file, capsys, text, words, message):
+    file.write_text(text)
+    assert main(["run", str(file), "--quiet", *words]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+
+
+def test_what_was_computed_before_a_failure_is_written(file, tmp_path, capsys):
+    file.write_text(
+        PROBLEM.replace("return np.array", "raise ArithmeticError('too hot')\n    return")
+    )
+    assert main(["run", str(file), "--quiet"]) == 2
+    assert "What was computed until then is in result.nc" in capsys.readouterr().err
+    with xr.open_dataset(tmp_path / "result.nc") as result:
+        assert "too hot" in result.attrs["failures"]
+
+
+@pytest.mark.parametrize("words", [[], ["demo", "mars"], ["run"], ["walk"]])
+def test_wrong_words_show_the_usage(words, capsys):
+    with pytest.raises(SystemExit) as info:
+        main(words)
+    assert info.value.code == 2
+    assert "usage: ekitools" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as info:
+        main(["--version"])
+    assert info.value.code == 0
+    assert capsys.readouterr().out.strip() == f"ekitools {ek.__version__}"
+
+
+def test_the_default_demo_end_to_end(tmp_path, capsys):
+    """Real data, a table beside the reference, and an honest account of plain EKI's bias."""
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "GNKI" in err  # the progress bar
+    for name in ("alpha", "beta", "gamma", "delta", "hare0", "lynx0"):
+        assert name in out
+    assert "Model runs used" in out
+    reference = ek.problems.lynx_hare().reference
+    with xr.open_dataset(tmp_path / "result.nc") as result:
+        for name, (mean, sd) in reference.items():
+            u = result.u[-1].sel(parameter=name)
+            # 200 members: a standard error of 0.07 standard deviations
+            assert float(u.mean()) == pytest.approx(mean, abs=0.35 * sd)
+            assert float(u.std(ddof=1)) == pytest.approx(sd, rel=0.25)
+        assert float(ek.diagnose(result).coverage[-1]) > 0.85
+    with xr.open_dataset(tmp_path / "result-eki.nc") as plain:
+        off = [
+            abs(float(plain.u[-1].sel(parameter=n).mean()) - mean) / sd
+            for n, (mean, sd) in reference.items()
+        ]
+        assert max(off) > 1  # if this fails, the text of the demo has to change
+    pictures = sorted(p.name for p in tmp_path.glob("*.png"))
+    assert pictures == [f"lynx-hare-{n}.png" for n in ("convergence", "ensemble", "predictive")]
+
+
+def test_the_deconvolution_demo_reaches_the_exact_posterior(tmp_path, capsys):
+    words = ["demo", "deconvolution", "--members", "2000", "--out", str(tmp_path), "--quiet"]
+    assert main(words) == 0
+    assert "exact posterior" in capsys.readouterr().out
+    example = ek.problems.deconvolution()
+    sd = np.sqrt(np.diag(example.extra["cov"]))
+    with xr.open_dataset(tmp_path / "result.nc") as result:
+        last = result.u[-1]
+        score = (last.mean("member") - example.extra["mean"]) / sd
+        assert float(np.sqrt((score**2).mean())) < 0.3
+        assert float((last.std("member", ddof=1) / sd).mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_the_darcy_demo_finds_the_field(tmp_path, capsys):
+    words = ["demo", "darcy", "--members", "60", "--out", str(tmp_path), "--quiet"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "relative error of the mean log-permeability" in out
+    assert {p.name for p in tmp_path.glob("*.png")} >= {"darcy-field.png"}

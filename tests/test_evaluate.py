@@ -1,0 +1,249 @@
+"""Members through executors: the same bits everywhere, and every fault in its place."""
+
+import concurrent.futures as cf
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import ekitools as ek
+from ekitools.evaluate import BrokenPoolError, evaluate
+
+U = np.random.default_rng(0).normal(size=(6, 3))
+SEEDS = np.random.SeedSequence(1).spawn(6)
+
+
+def sine(u):
+    return np.sin(np.cumsum(u) * np.arange(1, 4))
+
+
+def noisy(u, *, rng):
+    return sine(u) + rng.standard_normal(3)
+
+
+def spinning(u):
+    while u[0] > 0:  # pure Python that never returns
+        pass
+    return sine(u)
+
+
+def stubborn(u):
+    while True:
+        try:
+            time.sleep(30)
+        except Exception:  # noqa: BLE001, PERF203, S110 - what it is a test of
+            pass
+
+
+def deadly(u):
+    if u[0] < -0.5:
+        os._exit(1)
+    return sine(u)
+
+
+class OddError(Exception):
+    """An error that does not survive pickling."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
+
+
+def odd(u):
+    raise OddError("strange", 2)
+
+
+def spawn(workers):
+    return cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def loky(workers):
+    return pytest.importorskip("loky").ProcessPoolExecutor(workers)
+
+
+class Dask:
+    """A dask cluster of processes on this machine, as an executor."""
+
+    def __init__(self, workers):
+        distributed = pytest.importorskip("distributed")
+        self.cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+        )
+        self.client = distributed.Client(self.cluster)
+
+    def __enter__(self):
+        return self.client.get_executor(pure=False)
+
+    def __exit__(self, *error):
+        self.client.close()
+        self.cluster.close()
+
+
+POOLS = {"thread": cf.ThreadPoolExecutor, "process": spawn, "loky": loky, "dask": Dask}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("pool", POOLS)
+def test_outputs_are_bitwise_the_same_everywhere(pool, workers):
+    model, stochastic = ek.FunctionModel(sine), ek.FunctionModel(noisy, stochastic=True)
+    together = ek.FunctionModel(np.tanh, vectorized=True)
+    here = [
+        evaluate(model, U, 3),
+        evaluate(stochastic, U, 3, seeds=SEEDS),
+        evaluate(together, U, 3),
+    ]
+    with POOLS[pool](workers) as executor:
+        there = [
+            evaluate(model, U, 3, executor=executor),
+            evaluate(stochastic, U, 3, seeds=SEEDS, executor=executor),
+            evaluate(together, U, 3, executor=executor),
+        ]
+    for a, b in zip(here, there, strict=True):
+        np.testing.assert_array_equal(a.g, b.g)
+        assert not a.failures
+        assert not b.failures
+
+
+@pytest.mark.parametrize("pool", ["thread", "loky", "dask"])
+def test_lambdas_go_where_they_can(pool):
+    with POOLS[pool](1) as executor:
+        g, failures = evaluate(ek.FunctionModel(lambda u: 2 * u), U, 3, executor=executor)
+    np.testing.assert_array_equal(g, 2 * U)
+    assert not failures
+
+
+def test_stochastic_members_have_streams_of_their_own():
+    g = evaluate(ek.FunctionModel(noisy, stochastic=True), U, 3, seeds=SEEDS).g
+    noise = g - np.array([sine(u) for u in U])
+    assert len(np.unique(noise)) == noise.size
+
+
+@pytest.mark.parametrize("pool", [None, "thread", "process"])
+def test_hanging_members_time_out_wherever_they_run(pool):
+    u = np.array([[1.0, 0, 0], [-1.0, 0, 0]])
+    start = time.perf_counter()
+    if pool is None:
+        g, failures = evaluate(ek.FunctionModel(spinning), u, 3, timeout=0.3)
+    elif pool == "thread":
+        u[0, 0] = 1.0
+        with cf.ThreadPoolExecutor(2) as executor:
+            slow = ek.FunctionModel(lambda u: time.sleep(1.5) if u[0] > 0 else sine(u))
+            g, failures = evaluate(slow, u, 3, timeout=0.3, executor=executor)
+    else:
+        with spawn(1) as executor:
+            g, failures = evaluate(ek.FunctionModel(spinning), u, 3, timeout=0.3, executor=executor)
+    assert time.perf_counter() - start < 8
+    assert set(failures) == {0}
+    assert failures[0].reason == "timed out after 0.3 s"
+    assert isinstance(failures[0].error, TimeoutError)
+    np.testing.assert_array_equal(g[1], sine(u[1]))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_a_model_cannot_swallow_its_timeout():
+    failures = evaluate(ek.FunctionModel(stubborn), U[:1], 3, timeout=0.2).failures
+    assert "timed out" in failures[0].reason
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_the_signal_handler_is_put_back():
+    def handler(signum, frame):
+        raise AssertionError
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    try:
+        evaluate(ek.FunctionModel(sine), U, 3, timeout=5)
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_timeouts_work_outside_the_main_thread():
+    box = []
+    model = ek.FunctionModel(lambda u: time.sleep(1) if u[0] > 0 else sine(u))
+    u = np.array([[1.0, 0, 0], [-1.0, 0, 0]])
+    thread = threading.Thread(target=lambda: box.append(evaluate(model, u, 3, timeout=0.2)))
+    thread.start()
+    thread.join()
+    assert set(box[0].failures) == {0}
+    error = evaluate(ek.FunctionModel(lambda u: 1 / 0), u, 3, timeout=5).failures[0].error
+    assert isinstance(error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("pool", ["process", "loky"])
+def test_a_dead_worker_is_named_with_the_remedy(pool):
+    u = np.array([[0.0, 0, 0], [-1.0, 0, 0], [0.0, 0, 0]])
+    with (
+        POOLS[pool](1) as executor,
+        pytest.raises(BrokenPoolError, match=r"a worker died .* of 3 members unfinished.*dask"),
+    ):
+        evaluate(ek.FunctionModel(deadly), u, 3, executor=executor)
+
+
+@pytest.mark.parametrize("pool", [None, "thread", "process"])
+def test_errors_come_home_from_anywhere(pool):
+    model = ek.FunctionModel(odd)
+    if pool is None:
+        failures = evaluate(model, U, 3).failures
+    else:
+        with POOLS[pool](1) as executor:
+            failures = evaluate(model, U, 3, executor=executor).failures
+    assert len(failures) == 6
+    assert "OddError('strange')" in failures[0].reason
+    assert isinstance(failures[0].error, Exception)
+
+
+def test_an_interrupt_is_not_a_failure_and_cancels_what_waits():
+    ran = []
+
+    def interrupt(u):
+        ran.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(ek.FunctionModel(interrupt), U, 3)
+    assert len(ran) == 1
+
+
+def test_scalars_are_welcome_where_there_is_one_datum():
+    for value in (2.0, np.float32(2), np.array(2.0), [2], np.array([2])):
+        g, failures = evaluate(ek.FunctionModel(lambda u, v=value: v), U, 1)
+        np.testing.assert_array_equal(g, np.full((6, 1), 2.0))
+        assert not failures
+
+
+def test_outputs_take_the_dtype_of_the_members_and_must_fit_it():
+    single = U.astype(np.float32)
+    g, failures = evaluate(ek.FunctionModel(lambda u: u * 1e30), single, 3)
+    assert g.dtype == np.float32
+    with np.errstate(over="ignore"):
+        g, failures = evaluate(ek.FunctionModel(lambda u: u.astype(float) * 1e300), single, 3)
+    assert len(failures) == 6
+    assert "fit float32" in failures[0].reason
+
+
+def test_integers_and_booleans_are_numbers():
+    g, failures = evaluate(ek.FunctionModel(lambda u: u > 0), U, 3)
+    np.testing.assert_array_equal(g, (U > 0).astype(float))
+    assert not failures
+
+
+def test_torch_members_stay_torch():
+    torch = pytest.importorskip("torch")
+    u = torch.as_tensor(U)
+    g, failures = evaluate(ek.FunctionModel(torch.tanh, vectorized=True), u, 3)
+    assert isinstance(g, torch.Tensor)
+    assert not failures
+    g, failures = evaluate(ek.FunctionModel(sine), u, 3)
+    assert isinstance(g, torch.Tensor)
+    g, failures = evaluate(ek.FunctionModel(lambda u: u / 0, vectorized=True), u, 3)
+    assert len(failures) == 6
+    assert math.isinf(float(g[0, 0])) or math.isnan(float(g[0, 0]))
