@@ -3,9 +3,10 @@
     python benchmarks/overhead.py
 
 Four figures, each beside what it is compared with: the import; an iteration of `run` with a
-free vectorized model (J = 1000, p = 100, d = 100, store="all") less
-its Kalman update with the draw of its perturbations; a member through a process pool of two workers with a free model; and the peak memory of ten
-iterations with J = 200, p = 1,000,000 in float32 and store="last". Run it on an idle machine.
+free vectorized model (J = 1000, p = 100, d = 100, store="all") less its Kalman update with
+the draw of its perturbations; a member through a process pool of two workers with a free
+model; and the peak memory of ten iterations with J = 200, p = 1,000,000 in float32 and
+store="last". Run it on an idle machine.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
     from ekitools.methods.eki import EKI as EKI
+    from ekitools.methods.gnki import GNKI as GNKI
     from ekitools.models import FunctionModel as FunctionModel
     from ekitools.models import LinearModel as LinearModel
     from ekitools.noise import GaussianNoise as GaussianNoise

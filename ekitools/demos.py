@@ -11,7 +11,7 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.problems import Example
-from ekitools.typing import Rng
+from ekitools.typing import Method, Rng
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,7 +68,7 @@ def demo(
         f"{n_members} members; y = G(u) + noise, u from the prior."
     )
     # plain EKI is the yardstick everywhere; its refinement is for models that are not linear
-    methods = {"EKI": ek.EKI()}
+    methods: dict[str, Method] = {"EKI": ek.EKI()}
     if name != "deconvolution":
         methods["GNKI"] = ek.GNKI()
     results, rng = {}, np.random.default_rng(rng)
@@ -157,7 +157,7 @@ def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str
     return [
         *_table(["parameter", "prior", "EKI", "exact posterior", "truth"], rows),
         f"All {len(names)} parameters: relative error of the mean {error:.3f}, ratio of the",
-        f"standard deviations {np.mean(last[1] / exact_sd):.3f}; more members bring them to 0 and 1.",
+        f"standard deviations {np.mean(last[1] / exact_sd):.3f}. More members bring them to 0, 1.",
     ]
 
 

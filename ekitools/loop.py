@@ -216,7 +216,7 @@ def _drive(
                     seeds=seeds,
                 )
                 loop.tell(outputs.g, outputs.failures)
-                if checkpoint is not None and (loop.done or loop.n % checkpoint_every == 0):
+                if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
                 info = _info(loop, len(outputs.failures))
                 if bar is not None:
@@ -237,6 +237,10 @@ def _drive(
             error.result = loop.result()
             raise
     return loop.result()
+
+
+def _is_due(loop: AskTell, every: int) -> bool:
+    return loop.done or loop.n % every == 0
 
 
 def _info(loop: AskTell, n_failed: int) -> IterationInfo:

@@ -57,8 +57,8 @@ class InverseProblem:
     prior: Prior
     noise: Any
     data: np.ndarray
-    parameter_names: tuple[str, ...] | None = field(default=None, kw_only=True)
-    data_names: tuple[Any, ...] | None = field(default=None, kw_only=True)
+    parameter_names: Sequence[str] | None = field(default=None, kw_only=True)
+    data_names: Sequence[Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         data = as_vector("data", self.data).copy()

@@ -1,6 +1,7 @@
 """Members through executors: the same bits everywhere, and every fault in its place."""
 
 import concurrent.futures as cf
+import contextlib
 import math
 import multiprocessing
 import os
@@ -34,10 +35,8 @@ def spinning(u):
 
 def stubborn(u):
     while True:
-        try:
+        with contextlib.suppress(Exception):
             time.sleep(30)
-        except Exception:  # noqa: BLE001, PERF203, S110 - what it is a test of
-            pass
 
 
 def deadly(u):
