@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editors
     from ekitools import problems as problems
+    from ekitools import theory as theory
     from ekitools import typing as typing
     from ekitools.asktell import AskTell as AskTell
     from ekitools.asktell import RunError as RunError
     from ekitools.checkpoint import CheckpointError as CheckpointError
     from ekitools.diagnostics import diagnose as diagnose
     from ekitools.export import to_arviz as to_arviz
+    from ekitools.flows import EKIFlow as EKIFlow
+    from ekitools.flows import GradientFlow as GradientFlow
+    from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
+    from ekitools.flows import NesterovFlow as NesterovFlow
+    from ekitools.flows import integrate as integrate
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
@@ -61,6 +67,11 @@ _PUBLIC = {
     "Discrepancy": "schedules",
     "Collapsed": "schedules",
     "NoProgress": "schedules",
+    "EKIFlow": "flows",
+    "NesterovFlow": "flows",
+    "GradientFlow": "flows",
+    "NaturalGradientFlow": "flows",
+    "integrate": "flows",
     "run": "loop",
     "resume": "loop",
     "AskTell": "asktell",
@@ -74,7 +85,7 @@ _PUBLIC = {
     "plot_ensemble": "plots",
     "plot_predictive": "plots",
 }
-_MODULES = ("problems", "typing")
+_MODULES = ("problems", "theory", "typing")
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]  # noqa: PLE0604
 

@@ -78,7 +78,6 @@ def test_diagnostics_go_to_netcdf_and_back(tmp_path):
     problem = linear_problem()
     diagnosis = ek.diagnose(result_of(problem), problem)
     diagnosis.to_netcdf(tmp_path / "diagnosis.nc", engine="h5netcdf")
-    xr = pytest.importorskip("xarray")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "diagnosis.nc"), diagnosis)
 
 
@@ -218,14 +217,14 @@ def test_a_weight_of_two_is_a_member_twice():
 
 def test_the_variance_of_weighted_draws_is_unbiased():
     rng = np.random.default_rng(0)
-    problem = linear_problem(p=1600, d=1)
-    u = rng.normal(0, 2, size=(1, 20, 1600))
+    problem = linear_problem(p=3200, d=1)
+    u = rng.normal(0, 2, size=(1, 20, 3200))
     weight = rng.uniform(size=(1, 20)) ** 3  # independent of u, so that 4 is right
     result = result_of(problem, times=[0.0]).assign(weight=(("iteration", "member"), weight))
     result["u"] = (result.u.dims, u)
     diagnosis = ek.diagnose(result)
     variance = diagnosis.spread.values[0] ** 2
-    error = variance.std() / np.sqrt(1600)
+    error = variance.std() / np.sqrt(3200)
     assert variance.mean() == pytest.approx(4, abs=3 * error)
     n = float(diagnosis.n_effective[0])  # the next best normalisation would be found out
     assert 4 - 4 * (1 - 1 / n) / (1 - 1 / 20) > 5 * error

@@ -89,7 +89,7 @@ RULES = (
         "one module imports matplotlib",
         ("ekitools*",),
         ("matplotlib",),
-        unless=("ekitools.plots", "ekitools.cli"),
+        unless=("ekitools.plots", "ekitools.demos"),
     ),
     Rule(
         "frameworks and schedulers are the user's",

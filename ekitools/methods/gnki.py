@@ -62,7 +62,7 @@ class GNKI:
         Step rule of the EKI phase.
     damping : float, default 0.5
         α in (0, 1].
-    refinements : int, default 12
+    refinements : int, default 20
         Most Gauss–Newton steps made.
     rtol : float, default 0.02
         They end where the root mean square move of the members, in units of the ensemble's
@@ -91,7 +91,7 @@ class GNKI:
 
     step: Schedule = MisfitController()
     damping: float = 0.5
-    refinements: int = 12
+    refinements: int = 20
     rtol: float = 0.02
 
     def __post_init__(self) -> None:

@@ -1,0 +1,132 @@
+"""Results for ArviZ: the only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ekitools.diagnostics import check_result, members_at, stored_index
+from ekitools.typing import Rng
+
+__all__ = ["to_arviz"]
+
+_MOST_VARIABLES = 50
+
+
+def to_arviz(
+    result: xr.Dataset | Sequence[xr.Dataset], *, iteration: int = -1, rng: Rng = 0
+) -> Any:
+    """Carry an ensemble over to ArviZ, for its plots and summaries.
+
+    An ensemble is no Markov chain: its members have no order. They become the draws of one
+    chain; independent runs, given as a list, become chains, so that ``rhat`` compares them.
+    Effective sample sizes that look at the order of draws mean nothing here.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, or a sequence of them
+        What `run` returned; several must be runs of the same problem. Runs that lost members
+        are cut to the smallest number left.
+    iteration : int, default -1
+        The stored iteration that becomes the posterior; −1 is the last one.
+    rng : None, int or numpy.random.Generator
+        Only for results with weights, which are resampled systematically.
+
+    Returns
+    -------
+    arviz.InferenceData or xarray.DataTree
+        What the installed ArviZ works with (0.23: the first; 1.x: the second), with the groups
+        ``posterior``, ``prior`` (if iteration 0 is stored), ``posterior_predictive`` (outputs
+        ``g``, without noise), ``observed_data`` and ``sample_stats`` (``misfit``). Up to 50
+        parameters are a variable each, more are one variable ``u``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, or the iteration is not stored.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
+    >>> ek.to_arviz(result).posterior.sizes["draw"]
+    50
+    """
+    import arviz
+
+    az: Any = arviz  # of either generation
+
+    results = [result] if isinstance(result, xr.Dataset) else list(result)
+    if not results:
+        raise ValueError("result: must be at least one result, got an empty sequence.")
+    for one in results:
+        check_result(one)
+    rng = np.random.default_rng(rng)
+    groups: dict[str, xr.Dataset] = {}
+    chains = [_members(one, stored_index(one, iteration), rng) for one in results]
+    groups["posterior"] = _parameters(chains, results[0])
+    evaluated = [np.isfinite(g).all(axis=1) for _, g, _ in chains]
+    if all(kept.all() for kept in evaluated):
+        groups["posterior_predictive"] = _stacked(
+            "g", [g for _, g, _ in chains], "data", results[0]
+        )
+        groups["sample_stats"] = _stacked("misfit", [phi for _, _, phi in chains], None, results[0])
+    if all(int(one.iteration[0]) == 0 for one in results):
+        first = [_members(one, 0, rng) for one in results]
+        groups["prior"] = _parameters(first, results[0])
+    groups["observed_data"] = xr.Dataset({"g": results[0].y})
+    attributes = {
+        name: results[0].attrs[name]
+        for name in ("status", "status_code", "method", "model_runs", "versions")
+        if name in results[0].attrs
+    }
+    groups["posterior"].attrs = {**attributes, "inference_library": "ekitools"}
+    tree = xr.DataTree.from_dict(groups)
+    return tree if int(az.__version__.split(".")[0]) >= 1 else az.from_datatree(tree)
+
+
+def _members(
+    result: xr.Dataset, index: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u, g and misfit of those present, equally weighted."""
+    members = members_at(result, index)
+    kept = np.flatnonzero(np.isfinite(members.u).all(axis=1))
+    weight = members.weight[kept]
+    if not np.any(weight > 0):
+        raise ValueError(f"iteration: must hold members, got none at {result.iteration[index]:d}.")
+    if np.ptp(weight) > 0:
+        # the quantiles (r + 0, 1, ...)/n of the weights' distribution, r uniform on (0, 1)
+        positions = (rng.random() + np.arange(kept.size)) / kept.size
+        drawn = np.searchsorted(np.cumsum(weight / weight.sum()), positions)
+        kept = kept[np.minimum(drawn, kept.size - 1)]
+    return members.u[kept], members.g[kept], members.misfit[kept]
+
+
+def _parameters(
+    chains: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], result: xr.Dataset
+) -> xr.Dataset:
+    whole = _stacked("u", [u for u, _, _ in chains], "parameter", result)
+    names = [str(name) for name in result.parameter.values]
+    if len(names) > _MOST_VARIABLES:
+        return whole
+    values = whole.u.values
+    return xr.Dataset(
+        {name: (("chain", "draw"), values[:, :, i]) for i, name in enumerate(names)},
+        coords={"chain": whole.chain, "draw": whole.draw},
+    )
+
+
+def _stacked(
+    name: str, chains: Sequence[np.ndarray], dim: str | None, result: xr.Dataset
+) -> xr.Dataset:
+    draws = min(len(chain) for chain in chains)
+    values = np.stack([chain[:draws] for chain in chains])
+    coords: dict[str, Any] = {"chain": np.arange(len(chains)), "draw": np.arange(draws)}
+    if dim is not None:
+        coords[dim] = result[dim].values
+    dims = ("chain", "draw") if dim is None else ("chain", "draw", dim)
+    return xr.Dataset({name: (dims, values)}, coords=coords)

@@ -1,0 +1,359 @@
+"""Pictures of a result: one function, one Axes; matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ekitools.diagnostics import diagnose, members_at, predictive_quantiles, stored_index
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ekitools.problem import InverseProblem
+
+__all__ = ["plot_collapse", "plot_ensemble", "plot_misfit", "plot_predictive", "plot_residual"]
+
+# Okabe & Ito's palette, which all kinds of colour vision tell apart
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
+
+
+def plot_collapse(
+    result: xr.Dataset, ax: Any = None, *, problem: InverseProblem | None = None
+) -> Any:
+    """Ensemble collapse: the spread of parameters and outputs, by pseudo-time.
+
+    Means over members of ‖u_j − ū‖² and ‖Γ^{-1/2}(g_j − ḡ)‖², relative to the first, and
+    the rate t⁻¹ of the linear theory where the run is long enough to show it.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+    problem : InverseProblem, optional
+        For the noise's exact whitening; its standard deviations are used otherwise.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear().problem, ek.EKI(), n_members=50, rng=0)
+    >>> ek.plot_collapse(result).get_yscale()
+    'log'
+    """
+    d = diagnose(result, problem)
+    x, label = _abscissa(result)
+    ax = _axes(ax)
+    series = (
+        ("collapse", "parameters, mean $|u_j - \\bar{u}|^2$", BLUE, "o"),
+        ("output_collapse", "outputs, mean $|g_j - \\bar{g}|^2_\\Gamma$", ORANGE, "s"),
+    )
+    for name, text, colour, marker in series:
+        values = d[name].values
+        ax.plot(x, values / values[0], marker=marker, ms=4, color=colour, label=text)
+    ax.set_yscale("log")
+    times = result.t.values
+    late = times > 0
+    if label.startswith("pseudo-time") and times.max() >= 10 * times[late].min():
+        ax.set_xscale("log")
+        reference = (d.output_collapse.values / d.output_collapse.values[0])[late]
+        known = np.isfinite(reference)
+        if known.any():
+            start, level = times[late][known][0], reference[known][0]
+            ax.plot(
+                times[late], level * start / times[late], "--", color=GREY, label="rate $t^{-1}$"
+            )
+    ax.set(xlabel=label, ylabel="spread, relative to the first", title="Ensemble collapse")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
+    r"""Misfit by iteration: mean and range of the members, and the expected d/2.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear().problem, ek.EKI(), n_members=50, rng=0)
+    >>> ek.plot_misfit(result).get_ylabel()
+    'misfit $\\Phi$'
+    """
+    ax = _axes(ax)
+    misfit, x = result.misfit.values, result.iteration.values
+    known = np.isfinite(misfit).any(axis=1)
+    low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
+    ax.fill_between(x[known], low, high, color=BLUE, alpha=0.25, lw=0, label="90 % of the members")
+    ax.plot(
+        result.history.values, result.history_misfit.values, "o-", ms=4, color=BLUE, label="mean"
+    )
+    expected = result.sizes["data"] / 2
+    ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
+    ax.set_yscale("log")
+    ax.set(xlabel="iteration", ylabel="misfit $\\Phi$", title="Misfit")
+    _whole_numbers(ax)
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_residual(
+    result: xr.Dataset, ax: Any = None, *, problem: InverseProblem | None = None
+) -> Any:
+    """Residual of the mean output in noise standard deviations, and the noise level √d.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+    problem : InverseProblem, optional
+        With a `LinearModel`, the parts of A r within the span of the initial ensemble (‖A r_∥‖,
+        which decays as t^{-1/2}) and orthogonal to it (‖A r_⊥‖, constant) are drawn too.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear().problem
+    >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
+    >>> len(ek.plot_residual(result, problem=problem).get_lines())
+    4
+    """
+    d = diagnose(result, problem)
+    x, label = _abscissa(result)
+    ax = _axes(ax)
+    ax.plot(x, d.residual_mean.values, "o-", ms=4, color=BLUE, label="$|\\bar{g} - y|_\\Gamma$")
+    parts = (
+        ("residual_parallel", "$|A r_\\parallel|_\\Gamma$", ORANGE, "s"),
+        ("residual_perpendicular", "$|A r_\\perp|_\\Gamma$", GREEN, "^"),
+    )
+    for name, text, colour, marker in parts:
+        if name in d:
+            ax.plot(x, d[name].values, marker=marker, ms=4, color=colour, label=text)
+    level = d.attrs["noise_level"]
+    ax.axhline(level, ls="--", color=GREY, label=f"noise level, $\\sqrt{{d}}$ = {level:.3g}")
+    ax.set_yscale("log")
+    if label.startswith("pseudo-time") and result.t.values.max() >= 100:
+        ax.set_xscale("log")
+    ax.set(xlabel=label, ylabel="residual, noise standard deviations", title="Residual")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_ensemble(
+    result: xr.Dataset,
+    ax: Any = None,
+    *,
+    parameter: Any = None,
+    problem: InverseProblem | None = None,
+) -> Any:
+    """Prior against posterior: marginal histograms of the first and the last ensemble.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` returned, with iteration 0 stored; else the last ensemble alone.
+    ax : matplotlib Axes, optional
+        Where to draw one parameter. Without it a figure with a panel for each parameter (the
+        first twelve) is made.
+    parameter : label, optional
+        Which parameter; the first by default, where ``ax`` is given.
+    problem : InverseProblem, optional
+        Not needed; its named marginals, if it has any, are drawn as curves.
+
+    Returns
+    -------
+    matplotlib Axes, or ndarray of Axes
+        One Axes where ``ax`` or ``parameter`` was given, else the array of panels.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
+    >>> [panel.get_xlabel() for panel in ek.plot_ensemble(result)]
+    ['u0', 'u1', 'u2']
+    """
+    names = list(result.parameter.values)
+    if ax is None and parameter is None:
+        import matplotlib.pyplot as plt
+
+        shown = names[:12]
+        columns = min(len(shown), 3)
+        rows = -(-len(shown) // columns)
+        _, axes = plt.subplots(
+            rows, columns, figsize=(3.4 * columns, 2.8 * rows), layout="constrained", squeeze=False
+        )
+        for spare in axes.ravel()[len(shown) :]:
+            spare.remove()
+        panels = axes.ravel()[: len(shown)]
+        for panel, name in zip(panels, shown, strict=True):
+            plot_ensemble(result, panel, parameter=name, problem=problem)
+        return panels
+    name = names[0] if parameter is None else parameter
+    if name not in names:
+        raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
+    ax = _axes(ax)
+    column = names.index(name)
+    last, weight = members_at(result, -1).present()
+    draws = last[:, column]
+    if int(result.iteration[0]) == 0:
+        first, first_weight = members_at(result, 0).present()
+        before = first[:, column]
+        low, high = np.quantile(before, [0.005, 0.995])
+        edges = np.linspace(min(low, draws.min()), max(high, draws.max()), 31)
+        ax.hist(
+            before, edges, weights=first_weight, density=True, color=GREY, alpha=0.45, label="prior"
+        )
+    width = float(np.ptp(draws)) or 1.0
+    edges = np.linspace(draws.min() - 0.02 * width, draws.max() + 0.02 * width, 17)
+    ax.hist(
+        draws, edges, weights=weight, density=True, color=BLUE, alpha=0.75, label="last ensemble"
+    )
+    marginals = getattr(getattr(problem, "prior", None), "marginals", {})
+    if name in marginals:
+        left, right = ax.get_xlim()
+        grid = np.linspace(left, right, 400)
+        ax.plot(grid, marginals[name].pdf(grid), color="black", lw=1, label="prior density")
+    ax.set(xlabel=str(name), ylabel="density")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_predictive(
+    result: xr.Dataset,
+    ax: Any = None,
+    *,
+    iteration: int = -1,
+    x: Any = None,
+    groups: Any = None,
+) -> Any:
+    """Data and predictive bands: 50 % and 90 % intervals of outputs plus noise.
+
+    The quantiles are those of the mixture of the members' Gaussians, without sampling. The
+    first ensemble's 90 % band is drawn faintly behind.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+    iteration : int, default -1
+        Which stored iteration; the last one that was evaluated if −1.
+    x : (d,), optional
+        Coordinate of every datum; the data's own labels if those are numbers, else 0, 1, ...
+    groups : (d,), optional
+        The series that every datum belongs to, each drawn in a colour of its own.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear().problem, ek.EKI(), n_members=50, rng=0)
+    >>> ek.plot_predictive(result).get_title()
+    'Data and predictive bands'
+    """
+    ax = _axes(ax)
+    d = result.sizes["data"]
+    labels = result["data"].values
+    numeric = np.issubdtype(labels.dtype, np.number)
+    x = np.asarray(x if x is not None else labels if numeric else np.arange(d), dtype=float)
+    groups = np.full(d, "data") if groups is None else np.asarray(groups)
+    for name, values in (("x", x), ("groups", groups)):
+        if values.shape != (d,):
+            raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")
+    y, sd = result.y.values, result.noise_sd.values
+    index = _evaluated(result) if iteration == -1 else stored_index(result, iteration)
+    bands = _bands(result, index, sd)
+    before = _bands(result, 0, sd)[[0, 4]] if index > 0 else None
+    limits = [np.nanmin([y.min(), bands.min()]), np.nanmax([y.max(), bands.max()])]
+    several = len(np.unique(groups)) > 1
+    for group, colour in zip(dict.fromkeys(groups), _cycle(), strict=False):
+        chosen = np.flatnonzero(groups == group)
+        chosen = chosen[np.argsort(x[chosen], kind="stable")]
+        at = x[chosen]
+        prefix = f"{group}: " if several else ""
+        if before is not None:
+            ax.fill_between(at, *before[:, chosen], color=colour, alpha=0.07, lw=0)
+        ax.fill_between(at, bands[0, chosen], bands[4, chosen], color=colour, alpha=0.2, lw=0,
+                        label=f"{prefix}90 %")  # fmt: skip
+        ax.fill_between(at, bands[1, chosen], bands[3, chosen], color=colour, alpha=0.4, lw=0,
+                        label=f"{prefix}50 %")  # fmt: skip
+        ax.plot(at, bands[2, chosen], color=colour, lw=1.2, label=f"{prefix}median")
+        ax.plot(at, y[chosen], "o", ms=4, mfc="white", mec=colour if several else "black",
+                label=f"{prefix}data")  # fmt: skip
+    if np.all(x == np.round(x)):
+        _whole_numbers(ax)
+    margin = 0.15 * (limits[1] - limits[0])
+    ax.set_ylim(limits[0] - margin, limits[1] + margin)
+    ax.set(
+        xlabel="data coordinate" if numeric or several else "datum",
+        ylabel="G(u)",
+        title="Data and predictive bands",
+    )
+    ax.legend(frameon=False, fontsize="small", ncols=2 if several else 1)
+    return ax
+
+
+def _bands(result: xr.Dataset, index: int, sd: np.ndarray) -> np.ndarray:
+    g, _, weight = members_at(result, index).evaluated()
+    if not len(g):
+        raise ValueError(
+            f"iteration: must have been evaluated, got {int(result.iteration[index])}, which has "
+            "no outputs. Run with evaluate_final=True or choose another."
+        )
+    return predictive_quantiles((0.05, 0.25, 0.5, 0.75, 0.95), g, sd, weight)
+
+
+def _evaluated(result: xr.Dataset) -> int:
+    known = np.flatnonzero(np.isfinite(result.misfit.values).any(axis=1))
+    return int(known[-1]) if known.size else -1
+
+
+def _abscissa(result: xr.Dataset) -> tuple[np.ndarray, str]:
+    """Pseudo-time where it advances all along, else iterations."""
+    times = result.t.values
+    if times.size > 1 and np.all(np.diff(times) > 0):
+        return times, "pseudo-time $t$"
+    return result.iteration.values, "iteration"
+
+
+def _axes(ax: Any) -> Any:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]
+
+
+def _whole_numbers(ax: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _cycle() -> tuple[str, ...]:
+    return (BLUE, RED, GREEN, ORANGE, GREY)

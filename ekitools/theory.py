@@ -1,0 +1,149 @@
+r"""What is known exactly for a linear model G(u) = Au: closed forms to check against.
+
+Everything is computed in the space of the members. With the initial anomalies E₀ ``(J, p)``,
+W = E₀AᵀΓ^{-1/2} ``(J, d)`` and the eigenvalues K = WWᵀ/J = VΛVᵀ, the flow
+
+    u̇_j = −C(u) Aᵀ Γ⁻¹ (A u_j − y),   C(u) = EᵀE / J,
+
+has anomalies E(t) = V(I + 2tΛ)^{-1/2}VᵀE₀ and mean ū(t) = ū₀ + E₀ᵀV g(t) b with
+b = VᵀWΓ^{-1/2}(Aū₀ − y)/J and g_i(t) = ((1 + 2tλ_i)^{-1/2} − 1)/λ_i (Schillings & Stuart 2017,
+SIAM J. Numer. Anal. 55, 1264-1290).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ekitools._arrays import as_real, as_vector
+from ekitools.models import LinearModel
+from ekitools.noise import as_noise
+
+__all__ = ["covariance_flow", "linear_flow", "posterior"]
+
+
+def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndarray:
+    """The EKI flow of a linear model, exactly.
+
+    Parameters
+    ----------
+    ensemble : (J, p)
+        Initial ensemble, of any rank.
+    A : (d, p) array, scipy.sparse matrix, LinearOperator or LinearModel
+        Of any rank.
+    data : (d,)
+        The datum y, in the range of A or not.
+    noise : GaussianNoise, or a covariance
+        Γ.
+    t : (n,) or float
+        Times >= 0.
+
+    Returns
+    -------
+    (n, J, p)
+        The ensemble at each time. Covariances are normalised by 1/J.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or a time is negative.
+
+    Examples
+    --------
+    One parameter, members ±1, A = 1, Γ = 1, y = 0: the anomalies decay as (1 + 2t)^{-1/2}.
+
+    >>> import ekitools as ek
+    >>> ek.theory.linear_flow([[-1.0], [1.0]], [[1.0]], [0.0], 1.0, [0.0, 4.0])[:, 1, 0].round(4)
+    array([1.    , 0.3333])
+    """
+    ensemble = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
+    times = _times(t)
+    mean = ensemble.mean(axis=0)
+    anomalies = ensemble - mean
+    vectors, values, b = _modes(mean, anomalies, A, data, noise)
+    shrink = 1 / np.sqrt(1 + 2 * times[:, None] * values)  # (n, k)
+    g = -2 * times[:, None] * shrink**2 / (1 + shrink)  # without cancellation for any tλ
+    rotated = vectors.T @ anomalies  # (k, p)
+    moved = mean + (g * b) @ rotated
+    rest = anomalies - vectors @ rotated  # what A does not see
+    return np.asarray(
+        moved[:, None, :] + rest + np.einsum("jk,nk,kp->njp", vectors, shrink, rotated)
+    )
+
+
+def covariance_flow(ensemble: Any, A: Any, noise: Any, t: Any) -> np.ndarray:
+    """C(t) of the flow, which solves Ċ = −2 C AᵀΓ⁻¹A C: ``(n, p, p)``, normalised by 1/J.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.theory.covariance_flow([[-1.0], [1.0]], [[1.0]], 1.0, [4.0]).round(4)
+    array([[[0.1111]]])
+    """
+    d = _model(A).shape[0]
+    members = linear_flow(ensemble, A, np.zeros(d), noise, t)
+    anomalies = members - members.mean(axis=1, keepdims=True)
+    return np.asarray(anomalies.transpose(0, 2, 1) @ anomalies / members.shape[1])
+
+
+def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ``(p,)`` and covariance ``(p, p)`` of u given y = Au + η under a Gaussian prior.
+
+    By the QR decomposition of the whitened stack of data and prior, which squares no condition
+    number.
+
+    Parameters
+    ----------
+    A, data, noise
+        As in `linear_flow`.
+    prior : GaussianPrior
+        N(m, C₀).
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> mean, cov = ek.theory.posterior([[1.0]], [2.0], ek.GaussianPrior(0.0, 1.0), 1.0)
+    >>> mean.round(12), cov.round(12)
+    (array([1.]), array([[0.5]]))
+    """
+    model, noise = _model(A), as_noise(noise)
+    data = as_vector("data", data)
+    identity = np.eye(prior.n_parameters)
+    root = prior.unwhiten(identity) - prior.unwhiten(np.zeros_like(identity))  # rows of C₀^{T/2}
+    matrix = noise.whiten(model(root)).T  # (d, p): Γ^{-1/2} A C₀^{1/2}
+    residual = noise.whiten(data - model(prior.mean))
+    q, r = np.linalg.qr(np.vstack([matrix, identity]))
+    white = np.linalg.solve(r, q[: len(residual)].T @ residual)
+    half = np.linalg.solve(r, identity).T @ root  # (p, p), halfᵀ half = covariance
+    return prior.mean + white @ root, half.T @ half
+
+
+def _model(A: Any) -> LinearModel:
+    return A if isinstance(A, LinearModel) else LinearModel(A)
+
+
+def _times(t: Any) -> np.ndarray:
+    times = np.atleast_1d(as_real("t", t, ndim=(0, 1))).astype(np.float64)
+    if np.any(times < 0):
+        raise ValueError(f"t: must not be negative, got {times.min():g}.")
+    return times
+
+
+def _modes(
+    mean: np.ndarray, anomalies: np.ndarray, A: Any, data: Any, noise: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """V ``(J, k)``, λ > 0 ``(k,)`` and b ``(k,)`` from the thin SVD of W."""
+    model, noise = _model(A), as_noise(noise)
+    data = as_vector("data", data)
+    if model.shape != (len(data), len(mean)):
+        raise ValueError(
+            f"A: must have the shape (d, p) = {(len(data), len(mean))} that data and ensemble ask "
+            f"for, got {model.shape}."
+        )
+    w = noise.whiten(model(anomalies)) / np.sqrt(len(anomalies))  # (J, d)
+    vectors, s, right = np.linalg.svd(w, full_matrices=False)
+    kept = s > s[:1] * max(w.shape) * np.finfo(float).eps
+    vectors, s, right = vectors[:, kept], s[kept], right[kept]
+    residual = noise.whiten(model(mean) - data)
+    return vectors, s**2, s * (right @ residual) / np.sqrt(len(anomalies))
