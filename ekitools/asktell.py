@@ -143,7 +143,8 @@ class AskTell:
         self._history = History(int(initial.shape[0]), store)
         self.members = np.arange(self._history.n_members)
         self._asked: Array | None = None
-        self._saved: set[str] = set()  # record files on disk
+        self._saves = 0
+        self._files: dict[int, str] = {}  # of the records on disk, by iteration
 
     @property
     def done(self) -> bool:
@@ -269,19 +270,22 @@ class AskTell:
             If the folder holds another run, or cannot be written to.
         """
         path = Path(path)
-        if not self._saved and (path / "checkpoint.json").exists():
+        if not self._saves and (path / "checkpoint.json").exists():
             raise CheckpointError(
                 f"checkpoint: {path} already holds a run. Continue it with ek.resume, or choose "
                 "another folder."
             )
         history = self._history
         packed, state_arrays = pack(self._state)
-        state_name = f"state-{len(history.summaries):06d}"
-        records = {_record_name(record): record for record in history.records}
+        # a name is never used twice: a file is part of one checkpoint or of the next, never both
+        self._saves += 1
+        state_name = f"state-{self._saves:06d}"
+        kept = {record.iteration: self._files.get(record.iteration) for record in history.records}
+        names = {n: name or f"record-{n:06d}-{self._saves:06d}" for n, name in kept.items()}
         new = {
-            name: {f: np.asarray(getattr(record, f)) for f in Record._fields}
-            for name, record in records.items()
-            if name not in self._saved
+            names[record.iteration]: {f: np.asarray(getattr(record, f)) for f in Record._fields}
+            for record in history.records
+            if record.iteration not in self._files
         }
         meta = {
             "ekitools": ekitools.__version__,
@@ -301,11 +305,12 @@ class AskTell:
             "summaries": history.summaries,
             "status": self.status,
             "state": packed,
+            "saves": self._saves,
             "state_file": state_name,
-            "files": [*records, state_name],
+            "files": [*names.values(), state_name],
         }
         write(path, meta, {**new, state_name: state_arrays})
-        self._saved = {*records, state_name}
+        self._files = names
 
     @classmethod
     def load(
@@ -364,12 +369,12 @@ class AskTell:
         loop._history = history = History(meta["n_members"], loop.store)
         history.summaries = [Summary(*summary) for summary in meta["summaries"]]
         history.failures, history.model_runs = meta["failures"], meta["model_runs"]
-        history.records = [
-            _record_from(read_arrays(path, name))
-            for name in meta["files"]
-            if name != meta["state_file"]
-        ]
-        loop._saved = set(meta["files"])
+        names = [name for name in meta["files"] if name != meta["state_file"]]
+        history.records = [_record_from(read_arrays(path, name)) for name in names]
+        loop._saves = meta["saves"]
+        loop._files = {
+            record.iteration: name for record, name in zip(history.records, names, strict=True)
+        }
         if n_steps is not None:
             loop._extend(n_steps)
         return loop
@@ -384,7 +389,7 @@ class AskTell:
         self.status = None
         history = self._history
         record = history.records.pop()
-        self._saved.discard(_record_name(record))
+        self._files.pop(record.iteration, None)
         history.summaries.pop()
         if self.evaluate_final:
             history.model_runs -= len(self.members)
@@ -471,10 +476,6 @@ class AskTell:
         rows = array_namespace(kept).concat([kept, drawn], axis=0)
         order = np.argsort(np.concatenate([survivors, lost]))
         return self.method.select(state, index)._replace(ensemble=rows[order, :])
-
-
-def _record_name(record: Record) -> str:
-    return f"record-{record.iteration:06d}"
 
 
 def _record_from(arrays: Mapping[str, np.ndarray]) -> Record:

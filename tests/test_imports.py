@@ -27,7 +27,16 @@ SOURCES = {module_name(path): path.read_text("utf-8") for path in sorted(PACKAGE
 # Algorithms: pure functions of arrays.
 ALGORITHMS = tuple(
     f"ekitools.{name}"
-    for name in ("linalg", "noise", "losses", "priors", "random_fields", "schedules", "methods.*")
+    for name in (
+        "linalg",
+        "analysis",
+        "noise",
+        "losses",
+        "priors",
+        "random_fields",
+        "schedules",
+        "methods.*",
+    )
 )
 
 
