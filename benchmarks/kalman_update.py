@@ -4,8 +4,8 @@
 
 The floor of a row is timed in the same process, alternating with the analysis: the products
 W Wᵀ and N Wᵀ of (J, d) arrays where J <= d, or the pair WᵀW (d, d) and its product with
-(J, d) where d is the smaller side, and the product of the coefficients with the ensemble,
-all with preallocated outputs. The columns are ratios to that floor, of medians: `kalman_update`
+(J, d) where d is the smaller side, into arrays that are there already; and the product of the
+coefficients with the ensemble, into a new one, as a pure function has to. The columns are ratios to that floor, of medians: `kalman_update`
 with perturbed data, the same in plain NumPy as one would write it, and
 iterative_ensemble_smoother's ES-MDA where it is installed (`pip install
 iterative-ensemble-smoother`). Run it on an idle machine.
@@ -41,14 +41,13 @@ def arguments() -> argparse.Namespace:
 def floor(np, u, g, draw):
     """The unavoidable products, as a function to be timed."""
     n, d = g.shape
-    ensemble = np.empty_like(u)
     if n <= d:
         gram, cross = np.empty((n, n), g.dtype), np.empty((n, n), g.dtype)
 
         def products():
             np.matmul(g, g.T, out=gram)
             np.matmul(draw, g.T, out=cross)
-            np.matmul(gram, u, out=ensemble)
+            return gram @ u
 
         return products
     gram, rows = np.empty((d, d), g.dtype), np.empty_like(g)
@@ -58,9 +57,8 @@ def floor(np, u, g, draw):
         np.matmul(g.T, g, out=gram)
         np.matmul(draw, gram, out=rows)
         if 2 * d < n:  # the cheaper of the two orders
-            np.matmul(rows, np.matmul(g.T, u, out=thin), out=ensemble)
-        else:
-            np.matmul(np.matmul(rows, g.T, out=coefficients), u, out=ensemble)
+            return rows @ np.matmul(g.T, u, out=thin)
+        return np.matmul(rows, g.T, out=coefficients) @ u
 
     return products
 

@@ -102,12 +102,14 @@ def kalman_update(
 def _analysis(
     u: Array, g: Array, data: Array, noise: Any, ridge: float, noise_draw: Array | None
 ) -> Array:
-    blocks = _anomaly_blocks(g, data, noise, noise_draw)
+    blocks = _blocks(g, data, noise, noise_draw)
     if g.shape[0] <= g.shape[1]:
         return _combine(u, like(_member_space(blocks, ridge), u))
-    ((anomalies, mean, draw),) = blocks
-    innovations = -(anomalies + mean) if draw is None else draw - (anomalies + mean)
+    ((anomalies, mean, draw, partner),) = blocks
     gram = host(anomalies.T @ anomalies).astype(np.float64, copy=False)
+    innovations = -(anomalies + mean)
+    if draw is not None:
+        innovations += draw if partner is anomalies else draw * like(noise.scale, draw)
     weights = like(_solve_spd(gram, ridge, host(innovations)), u)
     if 2 * g.shape[1] < g.shape[0]:  # two thin products are cheaper than one (J, J) product
         return _combine(u, weights, like(anomalies, u))
@@ -151,31 +153,57 @@ def gaussian_draws(u: Array, n: int, rng: np.random.Generator) -> Array:
 
 
 class _Block(NamedTuple):
+    """Some columns of what the analysis needs; all of it where whitening mixes the columns."""
+
     anomalies: Array
-    """(G − Ḡ)Γ^{-1/2}, some columns of it."""
+    """F = (G − Ḡ)Γ^{-1/2}."""
     mean: Array
     """(Ḡ − y)Γ^{-1/2}, ``(1, ·)``."""
     draw: Array | None
-    """ηΓ^{-1/2}."""
+    partner: Array
+    """``draw @ partner.T`` is (ηΓ^{-1/2}) Fᵀ: the smaller of two arrays carries the scaling."""
 
 
-def _anomaly_blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
-    """Whitened blocks of columns; one block where whitening mixes the columns or d < J."""
+def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
     xp = array_namespace(g)
     scale = getattr(noise, "scale", None)
-    streamed = scale is not None and g.shape[0] <= g.shape[1]
-    factor = like(scale, g) if scale is not None else None
-    for c in _columns(g) if streamed else [slice(None)]:
+    if scale is None:
+        mean = xp.mean(g, axis=0, keepdims=True)
+        anomalies = noise.whiten(g - mean)
+        draw = None if draw is None else noise.whiten(draw)
+        yield _Block(anomalies, noise.whiten(mean - data), draw, anomalies)
+        return
+    scale = xp.broadcast_to(like(scale, g), data.shape)
+    columns = _columns(g) if g.shape[0] <= g.shape[1] else [slice(None)]
+    scratch = _Scratch(g, columns[0])
+    for c in columns:
         mean = xp.mean(g[:, c], axis=0, keepdims=True)
-        anomalies, offset = g[:, c] - mean, mean - data[c]
-        part = None if draw is None else draw[:, c]
-        if factor is None:
-            part = None if part is None else noise.whiten(part)
-            yield _Block(noise.whiten(anomalies), noise.whiten(offset), part)
-        else:
-            s = factor if factor.ndim == 0 else factor[c]
-            anomalies *= s
-            yield _Block(anomalies, offset * s, None if part is None else part * s)
+        anomalies = scratch.subtract(g[:, c], mean)
+        anomalies *= scale[c]
+        part, partner = None, anomalies
+        if draw is not None:
+            part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
+        yield _Block(anomalies, (mean - data[c]) * scale[c], part, partner)
+
+
+class _Scratch:
+    """Two buffers for blocks of columns, used again and again; plain results outside NumPy."""
+
+    def __init__(self, a: Array, columns: slice) -> None:
+        self._buffers = None
+        if is_numpy(a):
+            shape = a[:, columns].shape
+            self._buffers = np.empty(shape, a.dtype), np.empty(shape, a.dtype)
+
+    def subtract(self, x: Array, y: Array) -> Array:
+        if self._buffers is None:
+            return x - y
+        return np.subtract(x, y, out=self._buffers[0][:, : x.shape[1]])
+
+    def multiply(self, x: Array, y: Array) -> Array:
+        if self._buffers is None:
+            return x * y
+        return np.multiply(x, y, out=self._buffers[1][:, : x.shape[1]])
 
 
 def _member_space(blocks: Iterator[_Block], ridge: float) -> np.ndarray:
@@ -183,10 +211,10 @@ def _member_space(blocks: Iterator[_Block], ridge: float) -> np.ndarray:
     gram: Array = 0.0
     offset: Array = 0.0
     drawn: Array = 0.0
-    for anomalies, mean, draw in blocks:
+    for anomalies, mean, draw, partner in blocks:
         gram = gram + anomalies @ anomalies.T
         offset = offset + anomalies @ mean[0, :]
-        drawn = drawn if draw is None else drawn + draw @ anomalies.T
+        drawn = drawn if draw is None else drawn + draw @ partner.T
     gram = host(gram).astype(np.float64, copy=False)
     # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
     product = host(drawn) - gram - host(offset)[None, :]
@@ -220,11 +248,14 @@ def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
     if not is_numpy(u):
         shifted = u - u[:1, :]
         return u + (left @ shifted if right is None else left @ (right.T @ shifted))
-    out = np.empty_like(u)
-    for c in _columns(u):
-        shifted = u[:, c] - u[:1, c]
+    if right is None:
+        left = left + np.eye(left.shape[0], dtype=left.dtype)  # U + left E = u_1 + (I + left) E
+    out, columns = np.empty_like(u), _columns(u)
+    scratch = _Scratch(u, columns[0])
+    for c in columns:
+        shifted = scratch.subtract(u[:, c], u[:1, c])
         np.matmul(left, shifted if right is None else right.T @ shifted, out=out[:, c])
-        out[:, c] += u[:, c]
+        out[:, c] += u[:1, c] if right is None else u[:, c]
     return out
 
 
