@@ -5,10 +5,10 @@
 The floor of a row is timed in the same process, alternating with the analysis: the products
 W Wᵀ and N Wᵀ of (J, d) arrays where J <= d, or the pair WᵀW (d, d) and its product with
 (J, d) where d is the smaller side, into arrays that are there already; and the product of the
-coefficients with the ensemble, into a new one, as a pure function has to. The columns are ratios to that floor, of medians: `kalman_update`
-with perturbed data, the same in plain NumPy as one would write it, and
-iterative_ensemble_smoother's ES-MDA where it is installed (`pip install
-iterative-ensemble-smoother`). Run it on an idle machine.
+coefficients with the ensemble, into a new one, as a pure function has to. The columns are
+ratios to that floor, of medians: `kalman_update` with perturbed data, the same in plain NumPy
+as one would write it, and iterative_ensemble_smoother's ES-MDA where it is installed
+(`pip install iterative-ensemble-smoother`). Run it on an idle machine.
 """
 
 from __future__ import annotations

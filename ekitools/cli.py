@@ -1,4 +1,4 @@
-"""The command ``ekitools``: a demonstration on real data, and runs of a user's own file."""
+"""The command ``ekitools``: demonstrations, runs of a user's own file, the theorems measured."""
 
 from __future__ import annotations
 
@@ -80,7 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--checkpoint", help="folder for checkpoints; resumed from if it holds one")
     run.add_argument("--out", type=Path, default=Path("result.nc"), help="default result.nc")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    check = commands.add_parser("verify", help="measure the theorems of the linear theory")
+    check.set_defaults(command=_verify)
+    check.add_argument("--seed", type=int, default=0, help="of problems and ensembles (default 0)")
+    check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ekitools.verification import verify
+
+    report = verify(rng=options.seed)
+    print(report.to_json() if options.json else report)
+    return 0 if report.passed else 1
 
 
 def _demo(options: argparse.Namespace) -> int:

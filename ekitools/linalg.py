@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
 
 from ekitools._arrays import array_namespace, host, is_numpy, like
 from ekitools.noise import as_noise
@@ -230,11 +229,12 @@ def _solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
         )
     system = gram.copy()
     system.flat[:: gram.shape[0] + 1] += ridge
+    # NumPy's LAPACK and not SciPy's: two BLAS libraries in turn fight over the cores
     try:
-        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-        return np.asarray(cho_solve(factor, rows.T, check_finite=False).T)
+        np.linalg.cholesky(system)  # positive definite to rounding, so that solving is safe
+        return np.asarray(np.linalg.solve(system, rows.T).T)
     except np.linalg.LinAlgError:  # rounding in a Gram matrix far larger than the ridge
-        values, vectors = eigh(gram, check_finite=False)
+        values, vectors = np.linalg.eigh(gram)
         return np.asarray(((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T)
 
 

@@ -20,7 +20,7 @@ from ekitools._arrays import as_real, as_vector
 from ekitools.models import LinearModel
 from ekitools.noise import as_noise
 
-__all__ = ["covariance_flow", "linear_flow", "posterior"]
+__all__ = ["covariance_flow", "linear_flow", "posterior", "spectrum"]
 
 
 def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndarray:
@@ -117,6 +117,31 @@ def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np
     white = np.linalg.solve(r, q[: len(residual)].T @ residual)
     half = np.linalg.solve(r, identity).T @ root  # (p, p), halfᵀ half = covariance
     return prior.mean + white @ root, half.T @ half
+
+
+def spectrum(ensemble: Any, A: Any, noise: Any) -> np.ndarray:
+    """Eigenvalues λ > 0 of the whitened output covariance WWᵀ/J, in decreasing order.
+
+    In the flow the component of A r_∥ along each decays as (1 + 2tλ)^{-1/2}.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.theory.spectrum([[-1.0], [1.0]], [[2.0]], 1.0).round(12)
+    array([4.])
+    """
+    ensemble = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
+    mean = ensemble.mean(axis=0)
+    data = np.zeros(_model(A).shape[0])
+    return _modes(mean, ensemble - mean, A, data, noise)[1]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "check_linear_theory":  # which uses what is here
+        from ekitools.verification import check_linear_theory  # noqa: PLC0415
+
+        return check_linear_theory
+    raise AttributeError(f"module 'ekitools.theory' has no attribute {name!r}")
 
 
 def _model(A: Any) -> LinearModel:

@@ -227,7 +227,7 @@ def test_the_variance_of_weighted_draws_is_unbiased():
     error = variance.std() / np.sqrt(3200)
     assert variance.mean() == pytest.approx(4, abs=3 * error)
     n = float(diagnosis.n_effective[0])  # the next best normalisation would be found out
-    assert 4 - 4 * (1 - 1 / n) / (1 - 1 / 20) > 5 * error
+    assert 4 - 4 * (1 - 1 / n) / (1 - 1 / 20) > 4 * error
 
 
 def test_more_columns_than_one_block():
