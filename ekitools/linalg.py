@@ -26,7 +26,7 @@ from ekitools.typing import Array
 
 __all__ = ["gaussian_draws", "kalman_update", "total_variance"]
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 21
 """Bytes of one column block: small beside the ensemble, large for a matrix product."""
 
 
