@@ -11,13 +11,30 @@ from typing import Any
 import numpy as np
 
 from ekitools._arrays import array_namespace, host, like
-from ekitools.linalg import kalman_update
+from ekitools.linalg import kalman_update, total_variance
 from ekitools.noise import GaussianNoise
 from ekitools.typing import Array, Schedule, Seen
 
 __all__ = ["choose_step", "mean_residual", "misfits", "tempered_analysis", "whitened_residual"]
 
 _UNIT = GaussianNoise(1.0)
+
+
+def check_schedule(step: Any) -> None:
+    """Check that it is a step rule."""
+    if not callable(getattr(step, "step", None)):
+        raise TypeError(f"step: must be a step rule such as ek.FixedStep(h), got {step!r}.")
+
+
+def initial_variance(ensemble: Array) -> float:
+    """Trace of the initial ensemble's covariance; an error where there is no spread."""
+    variance = total_variance(ensemble)
+    if not variance > 0:
+        raise ValueError(
+            "ensemble: must have some spread, got members that are all the same. The method "
+            "moves only along the differences between members: draw them from a prior."
+        )
+    return variance
 
 
 def whitened_residual(g: Array, target: Any) -> Array:

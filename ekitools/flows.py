@@ -17,6 +17,7 @@ from scipy.integrate import solve_ivp
 
 from ekitools._arrays import Streams, as_real
 from ekitools._checks import check_ensemble, check_problem
+from ekitools.analysis import initial_variance
 from ekitools.evaluate import evaluate
 from ekitools.linalg import total_variance
 from ekitools.options import to_json
@@ -252,9 +253,7 @@ def integrate(
         given = as_real("ensemble", ensemble).astype(np.float64)
         check_ensemble(given, problem.n_parameters)
         initial = np.asarray(problem.prior.to_unconstrained(given))
-    variance = total_variance(initial)
-    if not variance > 0:
-        raise ValueError("ensemble: must have some spread, got members that are all the same.")
+    variance = initial_variance(initial)
     shape, size = initial.shape, initial.size
     counter = _Counter(problem, shape)
 

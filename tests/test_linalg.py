@@ -180,7 +180,9 @@ def test_column_blocks_do_not_change_the_result(monkeypatch):
     np.testing.assert_allclose(blocked, whole, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "p", "d"), [(50, 40000, 50), (50, 50, 40000), (50, 20000, 20000)])
+@pytest.mark.parametrize(
+    ("n", "p", "d"), [(50, 40000, 50), (50, 50, 40000), (50, 20000, 20000), (200, 10000, 100)]
+)
 def test_extra_memory_is_below_that_of_the_inputs(n, p, d):
     rng = np.random.default_rng(0)
     u, g, draw = (rng.normal(size=(n, k)) for k in (p, d, d))

@@ -10,7 +10,9 @@ import numpy as np
 
 from ekitools._arrays import array_namespace, like
 from ekitools.analysis import (
+    check_schedule,
     choose_step,
+    initial_variance,
     mean_residual,
     misfits,
     tempered_analysis,
@@ -97,10 +99,7 @@ class EKI:
     stop: tuple[StoppingRule, ...] = ()
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.step, "step", None)):
-            raise TypeError(
-                f"step: must be a step rule such as ek.FixedStep(h), got {self.step!r}."
-            )
+        check_schedule(self.step)
         if self.t_end is not None and not 0 < self.t_end < math.inf:
             raise ValueError(f"t_end: must be positive, or None for no end, got {self.t_end}.")
         if self.tikhonov and self.t_end is not None:
@@ -126,12 +125,7 @@ class EKI:
         ValueError
             If all members are the same: EKI moves only along their differences.
         """
-        variance = total_variance(ensemble)
-        if not variance > 0:
-            raise ValueError(
-                "ensemble: must have some spread, got members that are all the same. "
-                "EKI moves only along the differences between members: draw them from a prior."
-            )
+        variance = initial_variance(ensemble)
         return EKIState(ensemble, 0, 0.0, variance, variance, ())
 
     def ask(self, state: EKIState) -> Array:

@@ -9,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ekitools._arrays import array_namespace, host, like
-from ekitools.analysis import choose_step, misfits, tempered_analysis, whitened_residual
+from ekitools.analysis import (
+    check_schedule,
+    choose_step,
+    initial_variance,
+    misfits,
+    tempered_analysis,
+    whitened_residual,
+)
 from ekitools.linalg import total_variance
 from ekitools.schedules import MisfitController
 from ekitools.typing import Array, Schedule, Status, StepInfo, Target
@@ -95,10 +102,7 @@ class GNKI:
     rtol: float = 0.02
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.step, "step", None)):
-            raise TypeError(
-                f"step: must be a step rule such as ek.FixedStep(h), got {self.step!r}."
-            )
+        check_schedule(self.step)
         if not 0 < self.damping <= 1:
             raise ValueError(f"damping: must be in (0, 1], got {self.damping}.")
         if self.refinements < 1:
@@ -108,12 +112,7 @@ class GNKI:
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:  # noqa: ARG002 - the contract's
         """The state before the first step."""
-        variance = total_variance(ensemble)
-        if not variance > 0:
-            raise ValueError(
-                "ensemble: must have some spread, got members that are all the same. "
-                "The method learns the slope of G from the differences between members."
-            )
+        variance = initial_variance(ensemble)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, math.inf, None, None)
 
     def ask(self, state: GNKIState) -> Array:
