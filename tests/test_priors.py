@@ -88,8 +88,9 @@ def test_the_map_can_be_inverted_far_into_both_tails(z, family):
     """Where double precision can hold it: 30 standard deviations are a probability of 1e-197."""
     prior = ek.Prior({"x": FAMILIES[family]})
     u = prior.to_physical(np.array([[z]]))
+    # scipy's quantiles of t keep half of the digits next to the median
     tolerance = 1e-6 if family == "t" else 1e-9
-    assert float(prior.to_unconstrained(u)[0, 0]) == pytest.approx(z, rel=tolerance, abs=1e-9)
+    assert float(prior.to_unconstrained(u)[0, 0]) == pytest.approx(z, rel=tolerance, abs=tolerance)
 
 
 @pytest.mark.parametrize("z", [-10.0, -20.0, -30.0])
