@@ -189,20 +189,19 @@ class _Scratch:
     """Two buffers for blocks of columns, used again and again; plain results outside NumPy."""
 
     def __init__(self, a: Array, columns: slice) -> None:
-        self._buffers = None
-        if is_numpy(a):
-            shape = a[:, columns].shape
-            self._buffers = np.empty(shape, a.dtype), np.empty(shape, a.dtype)
+        self._like = a[:, columns] if is_numpy(a) else None
+        self._buffers: dict[str, np.ndarray] = {}
 
     def subtract(self, x: Array, y: Array) -> Array:
-        if self._buffers is None:
-            return x - y
-        return np.subtract(x, y, out=self._buffers[0][:, : x.shape[1]])
+        return x - y if self._like is None else np.subtract(x, y, out=self._buffer("-", x))
 
     def multiply(self, x: Array, y: Array) -> Array:
-        if self._buffers is None:
-            return x * y
-        return np.multiply(x, y, out=self._buffers[1][:, : x.shape[1]])
+        return x * y if self._like is None else np.multiply(x, y, out=self._buffer("*", x))
+
+    def _buffer(self, use: str, x: np.ndarray) -> np.ndarray:
+        if use not in self._buffers:
+            self._buffers[use] = np.empty_like(self._like, order="C")
+        return self._buffers[use][:, : x.shape[1]]
 
 
 def _member_space(blocks: Iterator[_Block], ridge: float) -> np.ndarray:
@@ -250,7 +249,7 @@ def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
         return u + (left @ shifted if right is None else left @ (right.T @ shifted))
     if right is None:
         left = left + np.eye(left.shape[0], dtype=left.dtype)  # U + left E = u_1 + (I + left) E
-    out, columns = np.empty_like(u), _columns(u)
+    out, columns = np.empty_like(u), _columns(u, 2 * _BLOCK_BYTES)  # there is one buffer here
     scratch = _Scratch(u, columns[0])
     for c in columns:
         shifted = scratch.subtract(u[:, c], u[:1, c])
@@ -259,8 +258,10 @@ def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
     return out
 
 
-def _columns(a: Array) -> list[slice]:
-    width = max(64, _BLOCK_BYTES // (a.shape[0] * a.dtype.itemsize)) if is_numpy(a) else a.shape[1]
+def _columns(a: Array, block_bytes: int | None = None) -> list[slice]:
+    width = a.shape[1]
+    if is_numpy(a):
+        width = max(64, (block_bytes or _BLOCK_BYTES) // (a.shape[0] * a.dtype.itemsize))
     return [slice(i, i + width) for i in range(0, a.shape[1], width)]
 
 
