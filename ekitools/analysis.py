@@ -15,7 +15,15 @@ from ekitools.linalg import kalman_update, total_variance
 from ekitools.noise import GaussianNoise
 from ekitools.typing import Array, Schedule, Seen
 
-__all__ = ["choose_step", "mean_residual", "misfits", "tempered_analysis", "whitened_residual"]
+__all__ = [
+    "check_schedule",
+    "choose_step",
+    "initial_variance",
+    "mean_residual",
+    "misfits",
+    "tempered_analysis",
+    "whitened_residual",
+]
 
 _UNIT = GaussianNoise(1.0)
 

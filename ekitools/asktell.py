@@ -40,8 +40,8 @@ class RunError(RuntimeError):
 
     Attributes
     ----------
-    result : xarray.Dataset
-        Everything computed so far, the failed iteration included.
+    result : xarray.Dataset or None
+        Everything computed so far, the failed iteration included; None where that is nothing.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class RunError(RuntimeError):
     1
     """
 
-    result: xr.Dataset
+    result: xr.Dataset | None = None
 
 
 class AskTell:

@@ -104,11 +104,11 @@ def _analysis(
     blocks = _blocks(g, data, noise, noise_draw)
     if g.shape[0] <= g.shape[1]:
         return _combine(u, like(_member_space(blocks, ridge), u))
-    ((anomalies, mean, draw, partner),) = blocks
+    ((anomalies, mean, draw, _),) = blocks
     gram = host(anomalies.T @ anomalies).astype(np.float64, copy=False)
     innovations = -(anomalies + mean)
     if draw is not None:
-        innovations += draw if partner is anomalies else draw * like(noise.scale, draw)
+        innovations += draw
     weights = like(_solve_spd(gram, ridge, host(innovations)), u)
     if 2 * g.shape[1] < g.shape[0]:  # two thin products are cheaper than one (J, J) product
         return _combine(u, weights, like(anomalies, u))
@@ -159,8 +159,9 @@ class _Block(NamedTuple):
     mean: Array
     """(Ḡ − y)Γ^{-1/2}, ``(1, ·)``."""
     draw: Array | None
+    """ηΓ^{-1/2}, or η where it is streamed."""
     partner: Array
-    """``draw @ partner.T`` is (ηΓ^{-1/2}) Fᵀ: the smaller of two arrays carries the scaling."""
+    """``draw @ partner.T`` is (ηΓ^{-1/2}) Fᵀ: F, or FΓ^{-1/2} where ``draw`` is not scaled."""
 
 
 def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
@@ -173,14 +174,17 @@ def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_
         yield _Block(anomalies, noise.whiten(mean - data), draw, anomalies)
         return
     scale = xp.broadcast_to(like(scale, g), data.shape)
-    columns = _columns(g) if g.shape[0] <= g.shape[1] else [slice(None)]
+    whole = g.shape[0] > g.shape[1]
+    columns = [slice(None)] if whole else _columns(g)
     scratch = _Scratch(g, columns[0])
     for c in columns:
         mean = xp.mean(g[:, c], axis=0, keepdims=True)
         anomalies = scratch.subtract(g[:, c], mean)
         anomalies *= scale[c]
         part, partner = None, anomalies
-        if draw is not None:
+        if draw is not None and whole:
+            part = draw * scale
+        elif draw is not None:  # scaling what is in the cache saves a pass over the draws
             part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
         yield _Block(anomalies, (mean - data[c]) * scale[c], part, partner)
 

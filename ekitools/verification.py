@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ekitools.diagnostics import diagnose, fit_rate
+from ekitools.evaluate import evaluate
 from ekitools.flows import EKIFlow, NesterovFlow, Output, integrate
 from ekitools.linalg import kalman_update
 from ekitools.loop import run
@@ -237,8 +237,7 @@ def _regression(problem: InverseProblem, u: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _outputs(problem: InverseProblem, u: np.ndarray) -> np.ndarray:
-    model: Callable[..., Any] = problem.model
-    return model(u) if problem.model.vectorized else np.array([model(row) for row in u])
+    return np.asarray(evaluate(problem.model, u, problem.n_data).g)
 
 
 def _outside(u: np.ndarray) -> float:

@@ -12,7 +12,6 @@ from scipy.integrate import solve_ivp
 
 import ekitools as ek
 from ekitools.problems._darcy import DarcyFlow
-from ekitools.problems._linear import gaussian_posterior
 from ekitools.problems._lynx_hare import LotkaVolterra
 
 ALL = {
@@ -143,7 +142,7 @@ def test_the_gaussian_posterior_is_that_of_the_information_form():
     data = rng.normal(size=5)
     information = np.linalg.inv(cov) + matrix.T @ np.linalg.solve(noise, matrix)
     shift = matrix.T @ np.linalg.solve(noise, data) + np.linalg.solve(cov, mean)
-    found_mean, found_cov = gaussian_posterior(matrix, data, mean, cov, noise)
+    found_mean, found_cov = ek.theory.posterior(matrix, data, ek.GaussianPrior(mean, cov), noise)
     np.testing.assert_allclose(found_cov, np.linalg.inv(information), rtol=1e-9)
     np.testing.assert_allclose(found_mean, np.linalg.solve(information, shift), rtol=1e-9)
 

@@ -190,9 +190,9 @@ class GNKI:
         system = xp.matrix_transpose(slope) @ slope + like(np.eye(rank), w)
         rows = xp.matrix_transpose(innovation @ slope)
         move = gap + xp.matrix_transpose(xp.linalg.solve(system, rows)) @ right
-        sd = xp.std(w, axis=0, correction=1, keepdims=True)
-        relative = (
-            host(self.damping * move)[:, host(sd[0, :]) > 0] / host(sd)[:, host(sd[0, :]) > 0]
-        )
+        move = self.damping * move
+        sd = host(xp.std(w, axis=0, correction=1))
+        spread = sd > 0
+        relative = host(move)[:, spread] / sd[spread]
         change = float(np.sqrt(np.mean(relative**2)))
-        return target.prior.unwhiten(w + self.damping * move), change
+        return target.prior.unwhiten(w + move), change

@@ -8,7 +8,7 @@ from ekitools.models import LinearModel
 from ekitools.priors import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
-from ekitools.problems._linear import _example, gaussian_posterior
+from ekitools.problems._linear import with_posterior
 from ekitools.typing import Rng
 
 __all__ = ["deconvolution"]
@@ -66,5 +66,4 @@ def deconvolution(
         parameter_names=[f"u({x:.3f})" for x in grid],
         data_names=samples.round(6).tolist(),
     )
-    posterior = gaussian_posterior(matrix, data, mean, cov, noise**2 * np.eye(d))
-    return _example(problem, truth, *posterior, x=samples, grid=grid)
+    return with_posterior(problem, truth, x=samples, grid=grid)
