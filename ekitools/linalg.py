@@ -9,7 +9,7 @@ with c = (J − 1)/h. The linear system is solved in the smaller of J and d, on 
 float64 whatever the dtype of the ensemble, and only the products touch the large arrays.
 They are streamed in column blocks that fit the cache, so nothing of the size of U or G is
 allocated beside the result. F has columns that sum to zero, so J × J coefficients have rows
-that do, and E may be replaced by U − u_1: a parameter without spread then keeps its value to
+that do, and E may be replaced by U − u_J: a parameter without spread then keeps its value to
 the last bit.
 """
 
@@ -26,7 +26,7 @@ from ekitools.typing import Array
 
 __all__ = ["gaussian_draws", "kalman_update", "total_variance"]
 
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 1 << 22
 """Bytes of one column block: small beside the ensemble, large for a matrix product."""
 
 
@@ -177,8 +177,9 @@ def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_
     whole = g.shape[0] > g.shape[1]
     columns = [slice(None)] if whole else _columns(g)
     scratch = _Scratch(g, columns[0])
+    weights = like(np.full((1, g.shape[0]), 1 / g.shape[0]), g)
     for c in columns:
-        mean = xp.mean(g[:, c], axis=0, keepdims=True)
+        mean = weights @ g[:, c]  # as a product: on all threads
         anomalies = scratch.subtract(g[:, c], mean)
         anomalies *= scale[c]
         part, partner = None, anomalies
@@ -247,18 +248,23 @@ def _centred(coefficients: Array) -> Array:
 
 
 def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
-    """U + left E, or U + left (rightᵀ E), with E = U − u_1 in column blocks."""
+    """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
     if not is_numpy(u):
-        shifted = u - u[:1, :]
+        shifted = u - u[-1:, :]
         return u + (left @ shifted if right is None else left @ (right.T @ shifted))
-    if right is None:
-        left = left + np.eye(left.shape[0], dtype=left.dtype)  # U + left E = u_1 + (I + left) E
     out, columns = np.empty_like(u), _columns(u, 2 * _BLOCK_BYTES)  # there is one buffer here
     scratch = _Scratch(u, columns[0])
+    if right is None:  # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
+        left = left + np.eye(left.shape[0], dtype=left.dtype)
+        left[:, -1] = 1
     for c in columns:
-        shifted = scratch.subtract(u[:, c], u[:1, c])
-        np.matmul(left, shifted if right is None else right.T @ shifted, out=out[:, c])
-        out[:, c] += u[:1, c] if right is None else u[:, c]
+        shifted = scratch.subtract(u[:, c], u[-1:, c])
+        if right is None:
+            shifted[-1] = u[-1, c]
+            np.matmul(left, shifted, out=out[:, c])
+            continue
+        np.matmul(left, right.T @ shifted, out=out[:, c])
+        out[:, c] += u[:, c]
     return out
 
 
