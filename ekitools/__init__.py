@@ -22,11 +22,13 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
     from ekitools.flows import NesterovFlow as NesterovFlow
     from ekitools.flows import integrate as integrate
+    from ekitools.gaussians import GaussianStart as GaussianStart
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
     from ekitools.methods.eki import EKI as EKI
     from ekitools.methods.gnki import GNKI as GNKI
+    from ekitools.methods.smc import TemperedSMC as TemperedSMC
     from ekitools.models import FunctionModel as FunctionModel
     from ekitools.models import LinearModel as LinearModel
     from ekitools.noise import GaussianNoise as GaussianNoise
@@ -60,6 +62,8 @@ _PUBLIC = {
     "kalman_update": "linalg",
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",
+    "TemperedSMC": "methods.smc",
+    "GaussianStart": "gaussians",
     "FixedStep": "schedules",
     "NormStep": "schedules",
     "MisfitController": "schedules",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ekitools
-from ekitools._arrays import Streams, array_namespace, host, like
+from ekitools._arrays import Streams, host, like
 from ekitools._checks import check_budget, check_ensemble, check_options, check_problem
+from ekitools._failures import name_reasons, replaced
 from ekitools.checkpoint import (
     CheckpointError,
     check_same,
@@ -20,7 +21,6 @@ from ekitools.checkpoint import (
     unpack,
     write,
 )
-from ekitools.linalg import gaussian_draws
 from ekitools.options import from_json, to_json
 from ekitools.problem import InverseProblem
 from ekitools.results import History, Record, Summary
@@ -162,6 +162,11 @@ class AskTell:
         return float(self._state.t)
 
     @property
+    def _keeps_members(self) -> bool:
+        """Whether the method is a sampler (see `ekitools.typing.Method`)."""
+        return bool(getattr(self.method, "keeps_members", False))
+
+    @property
     def last(self) -> Summary | None:
         """The summary of the latest iteration told."""
         return self._history.summaries[-1] if self._history.summaries else None
@@ -210,20 +215,25 @@ class AskTell:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = self._checked_outputs(g)
         failed = ~np.all(np.abs(host(g)) < self._largest(g), axis=1)  # NaN compares false
-        reasons = self._reasons(failed, failures or {})
+        reasons = name_reasons(failed, failures or {})
         survivors = np.flatnonzero(~failed)
         state, told = self._state, g
         n, t = self.n, self.t
         fatal = self._fatal(failed, survivors)
+        shown = (self.ask(), g)
         if fatal is not None:
             misfit = host(self.problem.noise.misfit(g, self.problem.data))
             info = StepInfo(0.0, misfit[survivors], Status("failed", fatal), np.nan)
         else:
-            if failed.any():
+            if failed.any() and self._keeps_members:
+                told = like(np.where(failed[:, None], np.nan, host(g)), g)
+            elif failed.any():
                 state, told = self.method.select(state, survivors), g[survivors, :]
             stream = self._streams.step(n)
             following, info = self.method.tell(state, told, self.problem, rng=stream)
-            if info.status is None and n >= self.n_steps:
+            if info.shown is not None:
+                shown = (self.problem.prior.to_physical(info.shown.ensemble), info.shown.g)
+            elif info.status is None and n >= self.n_steps:
                 info = info._replace(step=0.0, status=_budget_status(self.n_steps, t))
         # from here on nothing is computed that can fail: the step counts as a whole
         history = self._history
@@ -232,7 +242,8 @@ class AskTell:
             {"iteration": n, "member": int(self.members[row]), "reason": reason}
             for row, (reason, _) in reasons.items()
         ]
-        history.add(n, t, self.members, survivors, (host(self.ask()), host(g)), info)
+        u, g = shown
+        history.add(n, t, self.members, survivors, (host(u), host(g)), info)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -383,6 +394,11 @@ class AskTell:
         """Take the last outputs, which the spent budget left unused, as if just told."""
         check_budget(n_steps)
         spent = self.status is not None and self.status.code == "budget_spent"
+        if self._keeps_members:  # its proposals wait: nothing was left unused
+            self.n_steps = max(n_steps, self.n - 1)
+            if spent and n_steps >= self.n:
+                self.status = None
+            return
         self.n_steps = max(n_steps, self.n)
         if not spent or n_steps <= self.n:
             return
@@ -416,22 +432,6 @@ class AskTell:
         largest = float(np.finfo(host(g[:1, :1]).dtype).max)
         return 1e-4 * np.sqrt(largest) * min(1.0, float(np.min(self.problem.noise.sd)))
 
-    def _reasons(
-        self, failed: np.ndarray, failures: Mapping[int, Any]
-    ) -> dict[int, tuple[str, BaseException | None]]:
-        for row in failures:
-            if not 0 <= row < len(failed):
-                raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
-            failed[row] = True
-        rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
-        return {
-            row: (
-                str(getattr(why, "reason", why or "output not finite, or too large to be squared")),
-                getattr(why, "error", None),
-            )
-            for row, why in rows.items()
-        }
-
     def _fatal(self, failed: np.ndarray, survivors: np.ndarray) -> str | None:
         n_failed, n_asked = int(failed.sum()), len(failed)
         if n_failed and self.on_failure == "raise":
@@ -447,9 +447,15 @@ class AskTell:
         )
 
     def _advance(self, state: Any, survivors: np.ndarray) -> None:
+        if self._keeps_members:
+            self._state, self._asked = state, None
+            if self.n > self.n_steps:
+                self.status = _budget_status(self.n_steps, self.t)
+            return
         if len(survivors) < len(self.members):
             if self.on_failure == "resample":
-                state = self._resampled(state, survivors)
+                stream = self._streams.policy(self.n)
+                state = replaced(self.method, state, survivors, len(self.members), stream)
             else:
                 self.members = self.members[survivors]
         self._state, self._asked = state, None
@@ -464,18 +470,6 @@ class AskTell:
             everyone = np.arange(len(self.members))
             self._history.add(self.n, self.t, self.members, everyone, (host(self.ask()), g), info)
             self.status = status
-
-    def _resampled(self, state: Any, survivors: np.ndarray) -> Any:
-        """Put draws from the survivors' Gaussian in the places of the members that failed."""
-        n_all = len(self.members)
-        lost = np.setdiff1d(np.arange(n_all), survivors)
-        kept = state.ensemble
-        drawn = gaussian_draws(kept, len(lost), self._streams.policy(self.n))
-        index = np.zeros(n_all, dtype=np.int64)
-        index[survivors] = np.arange(len(survivors))
-        rows = array_namespace(kept).concat([kept, drawn], axis=0)
-        order = np.argsort(np.concatenate([survivors, lost]))
-        return self.method.select(state, index)._replace(ensemble=rows[order, :])
 
 
 def _record_from(arrays: Mapping[str, np.ndarray]) -> Record:

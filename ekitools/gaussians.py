@@ -9,10 +9,12 @@ O(J p min(J, p)) and never forms a p × p matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Gaussian", "fit_gaussian"]
+__all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +80,113 @@ def fit_gaussian(
     n = len(x)
     shares = np.full(n, 1 / n) if weights is None else weights / np.sum(weights)
     mean = shares @ x
+    effective = 1 / np.sum(shares**2)
     rows = np.sqrt(shares / max(1 - np.sum(shares**2), 1e-12))[:, None] * (x - mean)
     _, s, basis = np.linalg.svd(rows, full_matrices=False)
-    ratio = np.sqrt(x.shape[1] * np.sum(shares**2))  # √(p / effective J)
+    ratio = np.sqrt(x.shape[1] / effective)
     known = (s > 1e-8) & ((s < abs(1 - ratio)) | (s > 1 + ratio))
-    return Gaussian(mean, basis[known], inflation * s[known])
+    basis, s = basis[known], s[known]
+    inside = (mean @ basis.T) @ basis
+    rest = mean - inside
+    # elsewhere x ~ N(·, I), so that the sample mean's own error has this expected square:
+    # the positive part James–Stein estimate
+    error = (x.shape[1] - len(s)) / effective
+    shrunk = inside + max(1 - error / max(float(rest @ rest), 1e-300), 0.0) * rest
+    return Gaussian(shrunk, basis, inflation * s)
+
+
+@dataclass(frozen=True)
+class GaussianStart:
+    """A Gaussian for `TemperedSMC` to start from, in coordinates whitened by the prior.
+
+    The standard normal there is the prior; this one differs from it in a few directions.
+    Make it from an ensemble by `from_ensemble`.
+
+    Parameters
+    ----------
+    mean : tuple of p floats
+        m.
+    basis : tuple of k tuples of p floats
+        Orthonormal directions.
+    sd : tuple of k floats
+        Standard deviations along them; 1 in every other direction.
+
+    Raises
+    ------
+    ValueError
+        If sizes disagree, a number is not finite, a standard deviation is not positive, or the
+        directions are not orthonormal.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.lynx_hare().problem
+    >>> quick = ek.run(problem, ek.GNKI(), n_members=100, rng=0)
+    >>> start = ek.GaussianStart.from_ensemble(quick.u[-1], problem.prior)
+    >>> len(start.mean), ek.TemperedSMC(start=start).start == start
+    (6, True)
+    """
+
+    mean: tuple[float, ...]
+    basis: tuple[tuple[float, ...], ...]
+    sd: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        gaussian = self.gaussian
+        rows = gaussian.basis
+        if len(rows) != len(self.sd) or rows.shape != (len(self.sd), len(self.mean)):
+            raise ValueError(
+                f"basis: must have a row of {len(self.mean)} for each of the {len(self.sd)} "
+                f"standard deviations, got the shape {rows.shape}."
+            )
+        if not (np.all(np.isfinite(gaussian.mean)) and np.all(np.isfinite(rows))):
+            raise ValueError("mean: must be finite, and basis too.")
+        if not np.all((gaussian.sd > 0) & (gaussian.sd < np.inf)):
+            raise ValueError(f"sd: must be positive and finite, got {self.sd}.")
+        if not np.allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-6):
+            raise ValueError("basis: must have orthonormal rows.")
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The same as arrays."""
+        mean, sd = np.array(self.mean, dtype=np.float64), np.array(self.sd, dtype=np.float64)
+        basis = np.array(self.basis, dtype=np.float64).reshape(len(self.basis), -1)
+        return Gaussian(mean, basis if len(basis) else np.zeros((0, len(mean))), sd)
+
+    @classmethod
+    def from_ensemble(
+        cls, ensemble: Any, prior: Any, *, weights: Any = None, inflation: float = 1.2
+    ) -> GaussianStart:
+        """The Gaussian of an ensemble that is near the posterior.
+
+        Parameters
+        ----------
+        ensemble : (J, p)
+            In physical coordinates, such as ``result.u[-1]``; NaN rows are left out.
+        prior : Prior
+            Of the problem.
+        weights : (J,), optional
+            Where the members have them.
+        inflation : float, default 1.2
+            Factor of the standard deviations: a start that is too wide costs a few runs, one
+            that is too narrow loses the tails.
+
+        Raises
+        ------
+        ValueError
+            If fewer than two members are left.
+        """
+        u = np.asarray(ensemble, dtype=np.float64)
+        kept = np.isfinite(u).all(axis=1)
+        if np.count_nonzero(kept) < 2:
+            raise ValueError("ensemble: must hold at least two finite members.")
+        if not 0 < inflation < np.inf:
+            raise ValueError(f"inflation: must be positive and finite, got {inflation}.")
+        white = np.asarray(prior.whiten(prior.to_unconstrained(u[kept])))
+        shares = None if weights is None else np.asarray(weights, dtype=np.float64)[kept]
+        fit = fit_gaussian(white, shares, inflation=inflation)
+        return cls(
+            tuple(fit.mean.tolist()),
+            tuple(tuple(row) for row in fit.basis.tolist()),
+            tuple(fit.sd.tolist()),
+        )

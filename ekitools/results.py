@@ -29,6 +29,8 @@ class Record(NamedTuple):
     failed: np.ndarray
     t: float
     step: float
+    weight: np.ndarray
+    """Empty where members have none."""
 
 
 class Summary(NamedTuple):
@@ -39,6 +41,8 @@ class Summary(NamedTuple):
     misfit: float
     spread: float
     model_runs: int
+    extra: Mapping[str, float]
+    """What this method alone reports."""
 
 
 class History:
@@ -71,16 +75,19 @@ class History:
     ) -> None:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
         misfit = np.full(self.n_members, np.nan)
-        misfit[members[survivors]] = info.misfit
+        misfit[members if info.shown else members[survivors]] = info.misfit
         failed = np.zeros(self.n_members, dtype=bool)
         failed[np.delete(members, survivors)] = True
+        weight = info.shown.weight if info.shown else np.zeros(0)
         step = np.nan if info.status is not None else float(info.step)
         u, g = (self._whole(rows, members) for rows in outputs)
         if self.records and not self._keeps(self.records[-1].iteration):
             self.records.pop()
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step))
-        mean = float(np.mean(info.misfit)) if len(info.misfit) else np.nan
-        self.summaries.append(Summary(t, step, mean, float(info.spread), self.model_runs))
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight))
+        mean = _mean(info.misfit, weight)
+        self.summaries.append(
+            Summary(t, step, mean, float(info.spread), self.model_runs, dict(info.extra))
+        )
 
     def _keeps(self, iteration: int) -> bool:
         if isinstance(self.store, int):
@@ -122,7 +129,20 @@ _LONG_NAMES = {
     "history_misfit": "mean misfit of the ensemble",
     "history_spread": "root of the total ensemble variance, relative to the initial one",
     "history_model_runs": "model runs so far",
+    "weight": "weight of the member, normalised",
+    "history_log_evidence": "log of the prior mean of exp(-t misfit)",
+    "history_acceptance": "share of the proposals accepted",
+    "history_scale": "step size of the moves",
+    "history_ess": "effective number of members, (sum w)^2 / sum w^2",
 }
+
+
+def _mean(misfit: np.ndarray, weight: np.ndarray) -> float:
+    if weight.size:  # a weight of zero belongs to a misfit that may be infinite
+        misfit, weight = misfit[weight > 0], weight[weight > 0]
+    if not len(misfit):
+        return np.nan
+    return float(np.average(misfit, weights=weight if weight.size else None))
 
 
 def _label(
@@ -149,8 +169,15 @@ def _label(
         "y": ("data", problem.data),
         "noise_sd": ("data", noise_sd),
     }
-    for name in Summary._fields:
+    if records[0].weight.size:
+        nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief
+        weights = [record.weight if record.weight.size else nothing for record in records]
+        variables["weight"] = (per_member, np.stack(weights))
+    for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
+        variables[f"history_{name}"] = ("history", values)
+    for name in summaries[0].extra:
+        values = np.array([summary.extra.get(name, np.nan) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
     dataset = xr.Dataset(
         variables,
@@ -163,7 +190,10 @@ def _label(
         },
     )
     for name, text in _LONG_NAMES.items():
-        dataset[name].attrs["long_name"] = text
+        if name in dataset:
+            dataset[name].attrs["long_name"] = text
+    if "history_log_evidence" in dataset:
+        attributes = {**attributes, "log_evidence": float(dataset.history_log_evidence[-1])}
     dataset.attrs = {
         "title": "ensemble Kalman inversion",
         "problem": problem.fingerprint(),

@@ -7,7 +7,8 @@ ensembles are ``(J, p)`` and their outputs ``(J, d)``, members first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -128,6 +129,17 @@ class Status(NamedTuple):
     sentence: str
 
 
+class Shown(NamedTuple):
+    """What a sampler holds once its proposals are judged: this is recorded, not they."""
+
+    ensemble: Array
+    """Unconstrained, ``(J, p)``."""
+    g: Array
+    """Its outputs, ``(J, d)``."""
+    weight: np.ndarray
+    """Normalised, ``(J,)``."""
+
+
 class StepInfo(NamedTuple):
     """What only the reader needs of one step (the next step needs the state)."""
 
@@ -139,6 +151,10 @@ class StepInfo(NamedTuple):
     """Set where the run ends at this ensemble."""
     spread: float
     """Root of the total ensemble variance, relative to the initial one."""
+    shown: Shown | None = None
+    """From a sampler only."""
+    extra: Mapping[str, float] = MappingProxyType({})
+    """Further numbers, which become ``history_<name>``."""
 
 
 class State(Protocol):
@@ -166,6 +182,10 @@ class Method(Protocol):
 
     Nothing is stored on the method and nothing is mutated, so a step can be repeated,
     saved, resumed and tested alone. All randomness comes from ``rng``.
+
+    A sampler, which asks for proposals and holds other members than those, says so by a
+    class attribute ``keeps_members = True``: failed members are then told as NaN rows,
+    none is dropped or replaced, and every `StepInfo` has ``shown``.
     """
 
     def init(self, ensemble: Array, target: Target) -> Any:

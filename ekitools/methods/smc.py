@@ -1,0 +1,397 @@
+"""Sequential Monte Carlo by tempering: the comparator that converges to the posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from ekitools._arrays import array_namespace, host, like
+from ekitools.gaussians import GaussianStart, fit_gaussian
+from ekitools.resampling import SCHEMES, effective_sample_size, normalised, resample
+from ekitools.typing import Array, Shown, Status, StepInfo, Target
+
+__all__ = ["SMCState", "TemperedSMC"]
+
+MOVES = ("ensemble", "pcn", "random_walk")
+
+
+class SMCState(NamedTuple):
+    """What the next step needs; x are coordinates in which the start is N(0, I)."""
+
+    ensemble: Array
+    """The particles, unconstrained, ``(J, p)``."""
+    n: int
+    t: float
+    """Temperature that the particles are moved at."""
+    proposal: Array
+    """Unconstrained, ``(J, p)``."""
+    x: np.ndarray
+    x_proposed: np.ndarray
+    log_ratio: np.ndarray
+    """What a proposal's acceptance owes to all but the energy, ``(J,)``."""
+    g: Array | None
+    """Outputs of the particles, ``(J, d)``."""
+    misfit: np.ndarray
+    energy: np.ndarray
+    """V = Φ + log q − log prior; +inf where the likelihood is zero."""
+    weight: np.ndarray
+    """Normalised, ``(J,)``."""
+    origin: np.ndarray
+    """x at the first move of this temperature."""
+    scale: float
+    """Step size of the moves."""
+    moves: int
+    """Moves made at this temperature."""
+    log_evidence: float
+    initial_variance: float
+
+
+@dataclass(frozen=True)
+class TemperedSMC:
+    r"""Adaptive tempered sequential Monte Carlo.
+
+    Particles go from a start q to the posterior through
+
+    .. math:: \mu_t(du) \propto q(u)\, e^{-t V(u)} du, \qquad
+              V = \Phi + \log q - \log \mu_0, \qquad 0 = t_0 < t_1 < \dots < 1;
+
+    q is the prior μ₀, so that V = Φ [1]_, or the Gaussian of a `GaussianStart`. At every
+    temperature they are reweighted, resampled if the weights have become uneven, and moved by
+    Metropolis–Hastings steps that leave μ_t invariant, until they have forgotten where they
+    were [2]_. Every move costs one model run a particle. Unlike EKI the particles sample the
+    posterior of a nonlinear G too, as J → ∞.
+
+    All proposals are made in coordinates in which q is N(0, I):
+
+    ``"pcn"``
+        x' = √(1 − β²) x + β ξ, preconditioned Crank–Nicolson [3]_.
+    ``"random_walk"``
+        x' = x + 2.38 p^{-1/2} s S^{1/2} ξ, with the particles' own covariance S.
+    ``"ensemble"``
+        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the particles' own mean and covariance:
+        at β = 1 an independence proposal from the ensemble's Gaussian.
+
+    Parameters
+    ----------
+    temperatures : tuple of float, optional
+        t₁ < … < t_N = 1; by default each is chosen such that the effective sample size falls
+        to ``ess`` times the number of particles.
+    ess : float, default 0.5
+        Share of the particles; they are also resampled where their effective number is not
+        above it.
+    resampling : {"systematic", "stratified", "residual", "multinomial"}
+        How.
+    move : {"ensemble", "pcn", "random_walk"}
+        The proposal.
+    acceptance : float, default 0.3
+        The acceptance rate that β or s is adapted to (β is 1 at most).
+    decorrelation : float, default 0.2
+        Moves at one temperature end when the mean correlation of the particles' coordinates
+        with those at the first has come below it.
+    max_moves : int, default 20
+        Most moves made at one temperature.
+    start : GaussianStart, optional
+        A Gaussian near the posterior, such as EKI finds at a fraction of the cost. The prior
+        corrects it: the result is the same posterior.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of the wrong kind or out of range.
+
+    Notes
+    -----
+    The initial ensemble must be draws from the prior, as it is where none is given. A failed
+    model run is a likelihood of zero: a particle that fails at the start is given no weight,
+    a proposal that fails is refused; so ``on_failure="drop"`` and ``"resample"`` do the same.
+    The result has the variables ``weight``, ``history_log_evidence``,
+    ``history_acceptance``, ``history_scale`` and ``history_ess``, and the attribute
+    ``log_evidence``: log ∫ exp(−Φ) dμ₀, the density of the data but for the noise's own
+    constant (det 2πΓ)^{-1/2}. The work between model runs is done in NumPy, float64.
+
+    References
+    ----------
+    .. [1] Beskos, Jasra, Muzaffer & Stuart (2015), Stat. Comput. 25, 727-737.
+    .. [2] Buchholz, Chopin & Jacob (2021), Bayesian Analysis 16, 745-771.
+    .. [3] Cotter, Roberts, Stuart & White (2013), Statistical Science 28, 424-446.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    >>> result = ek.run(problem, ek.TemperedSMC(), n_members=2000, rng=0)
+    >>> last = result.isel(iteration=-1)
+    >>> round(float(last.u[:, 0].weighted(last.weight).mean()), 1)  # exact: 1
+    1.0
+    >>> round(result.attrs["log_evidence"], 1)  # exact: -1 - log(2)/2
+    -1.3
+    """
+
+    temperatures: tuple[float, ...] | None = None
+    ess: float = 0.5
+    resampling: str = "systematic"
+    move: str = "ensemble"
+    acceptance: float = 0.3
+    decorrelation: float = 0.2
+    max_moves: int = 20
+    start: GaussianStart | None = None
+
+    keeps_members: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.temperatures is not None:
+            object.__setattr__(self, "temperatures", _checked_temperatures(self.temperatures))
+        for name in ("ess", "acceptance", "decorrelation"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be within (0, 1), got {getattr(self, name)}.")
+        for name, choices in (("resampling", SCHEMES), ("move", MOVES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)!r}."
+                )
+        if self.max_moves < 1:
+            raise ValueError(f"max_moves: must be at least 1, got {self.max_moves}.")
+        if not isinstance(self.start, GaussianStart | None):
+            raise TypeError(
+                "start: must be an ek.GaussianStart, such as "
+                f"ek.GaussianStart.from_ensemble(u, prior), got {type(self.start).__name__}."
+            )
+
+    def init(self, ensemble: Array, target: Target) -> SMCState:
+        """The state before the first step; ``ensemble`` are draws of the prior.
+
+        Raises
+        ------
+        TypeError
+            If the prior has no coordinates in which it is N(0, I): the moves need them.
+        """
+        x = _whitened(ensemble, target)
+        if self.start is not None:
+            if len(self.start.mean) != x.shape[1]:
+                raise ValueError(
+                    f"start: must have p = {x.shape[1]} parameters, got {len(self.start.mean)}."
+                )
+            ensemble = like(target.prior.unwhiten(self.start.gaussian.unwhiten(x)), ensemble)
+        n, zeros = len(x), np.zeros(len(x))
+        weight = np.full(n, 1 / n)
+        variance = _variance(host(ensemble), weight)
+        return SMCState(
+            ensemble, 0, 0.0, ensemble, x, x, zeros, None, zeros, zeros, weight, x, 1.0, 0, 0.0,
+            variance,
+        )  # fmt: skip
+
+    def ask(self, state: SMCState) -> Array:
+        """The members at which G is wanted, ``(J, p)``: proposals."""
+        return state.proposal
+
+    def finished(self, state: SMCState) -> Status | None:  # noqa: ARG002 - the contract's
+        """Never: whether the moves were enough shows only when they have been told."""
+        return None
+
+    def tell(
+        self, state: SMCState, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[SMCState, StepInfo]:
+        """Accept or refuse the proposals; then the next temperature where it is time."""
+        state, acceptance = self._accepted(state, g, target, rng)
+        t, weight = state.t, state.weight
+        info = StepInfo(
+            0.0,
+            state.misfit,
+            None,
+            math.sqrt(_variance(host(state.ensemble), weight) / state.initial_variance),
+            Shown(state.ensemble, state.g, weight),
+            {
+                "log_evidence": state.log_evidence,
+                "acceptance": acceptance,
+                "scale": state.scale,
+                "ess": effective_sample_size(weight),
+            },
+        )
+        memory = _correlation(state.x, state.origin, weight) if state.n else 0.0
+        moved = state.n == 0 or memory <= self.decorrelation
+        if moved or state.moves >= self.max_moves:
+            if t >= 1:
+                return state, info._replace(status=_at_the_end(state, memory, moved))
+            state, status = self._reweighted(state, rng)
+            info = info._replace(step=state.t - t, status=status)
+            if status is not None:
+                return state, info
+        elif state.n:  # β or s for the next move
+            factor = min(max(acceptance / self.acceptance, 0.4), 2.0)
+            cap = math.inf if self.move == "random_walk" else 1.0
+            state = state._replace(scale=min(state.scale * factor, cap))
+        return self._proposed(state, target, rng), info
+
+    def select(self, state: SMCState, index: np.ndarray) -> SMCState:
+        """The state of the members ``index``."""
+        rows = {
+            name: value[index]
+            for name, value in state._asdict().items()
+            if isinstance(value, np.ndarray) and name not in ("ensemble", "proposal", "g")
+        }
+        rows["weight"] = rows["weight"] / rows["weight"].sum()
+        g = None if state.g is None else state.g[index, :]
+        arrays = {"ensemble": state.ensemble[index, :], "proposal": state.proposal[index, :]}
+        return state._replace(**rows, **arrays, g=g)
+
+    def _accepted(
+        self, state: SMCState, g: Array, target: Target, rng: np.random.Generator
+    ) -> tuple[SMCState, float]:
+        misfit = host(target.noise.misfit(g, target.data)).astype(np.float64)
+        misfit = np.where(np.isfinite(misfit), misfit, np.inf)
+        energy = misfit
+        if self.start is not None:
+            gaussian = self.start.gaussian
+            log_q = gaussian.log_density(gaussian.unwhiten(state.x_proposed))
+            white = gaussian.unwhiten(state.x_proposed)
+            energy = misfit + log_q + 0.5 * np.sum(white * white, axis=1)
+        if state.g is None:
+            return state._replace(g=g, misfit=misfit, energy=energy), math.nan
+        possible = np.isfinite(energy)
+        change = np.where(possible, energy, 0) - np.where(possible, state.energy, 0)
+        with np.errstate(divide="ignore"):
+            chosen = np.log(rng.random(len(energy))) < state.log_ratio - state.t * change
+        chosen &= possible
+        rows = like(chosen[:, None].astype(np.float64), state.ensemble) > 0.5
+        where = array_namespace(g).where
+        state = state._replace(
+            ensemble=where(rows, state.proposal, state.ensemble),
+            g=where(rows, g, state.g),
+            x=np.where(chosen[:, None], state.x_proposed, state.x),
+            misfit=np.where(chosen, misfit, state.misfit),
+            energy=np.where(chosen, energy, state.energy),
+            moves=state.moves + 1,
+        )
+        return state, float(state.weight @ chosen)
+
+    def _reweighted(
+        self, state: SMCState, rng: np.random.Generator
+    ) -> tuple[SMCState, Status | None]:
+        n = len(state.energy)
+        if self.temperatures is None:
+            t = self._next_temperature(state)
+        else:
+            t = next(t for t in self.temperatures if t > state.t)
+        weight, log_sum = normalised(_log_weight(state, t))
+        size = effective_sample_size(weight)
+        if size == 0:
+            return state, Status(
+                "no_likelihood",
+                f"The likelihood is zero for all {n} particles: none of them can be given a "
+                "weight. Check the model, the noise and the data at one draw of the prior.",
+            )
+        if size < min(2, n / 2):
+            return state, Status(
+                "degenerate",
+                f"At the temperature {t:.4g} one particle of {n} would hold all the weight "
+                f"(effective number {size:.3g}); these are the particles before. Use more "
+                "members, or smaller steps in temperature.",
+            )
+        state = state._replace(
+            t=t, weight=weight, log_evidence=state.log_evidence + log_sum, moves=0
+        )
+        if size <= self.ess * n * (1 + 1e-6):
+            drawn = resample(weight, n, scheme=self.resampling, rng=rng)
+            state = self.select(state, drawn)._replace(weight=np.full(n, 1 / n))
+        return state._replace(origin=state.x), None
+
+    def _next_temperature(self, state: SMCState) -> float:
+        """Where the effective number is ``ess`` times that of the particles alive."""
+        goal = self.ess * np.count_nonzero(np.isfinite(state.energy) & (state.weight > 0))
+
+        def size(t: float) -> float:
+            return effective_sample_size(normalised(_log_weight(state, t))[0])
+
+        if size(1.0) >= goal:
+            return 1.0
+        low, high = state.t, 1.0
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if size(middle) >= goal else (low, middle)
+        return high
+
+    def _proposed(self, state: SMCState, target: Target, rng: np.random.Generator) -> SMCState:
+        x, p = state.x, state.x.shape[1]
+        draw = rng.standard_normal(x.shape)
+        scale, log_ratio = state.scale, np.zeros(len(x))
+        keep = math.sqrt(max(1 - scale * scale, 0.0))
+        if self.move == "pcn":
+            proposed = keep * x + scale * draw
+        else:
+            near = fit_gaussian(x, state.weight)
+            if self.move == "random_walk":
+                proposed = x + 2.38 / math.sqrt(p) * scale * near.spread(draw)
+            else:
+                proposed = near.mean + keep * (x - near.mean) + scale * near.spread(draw)
+                log_ratio = near.log_density(x) - near.log_density(proposed)
+            log_ratio += 0.5 * (np.sum(x * x, axis=1) - np.sum(proposed * proposed, axis=1))
+        white = proposed if self.start is None else self.start.gaussian.unwhiten(proposed)
+        return state._replace(
+            n=state.n + 1,
+            proposal=like(target.prior.unwhiten(white), state.ensemble),
+            x_proposed=proposed,
+            log_ratio=log_ratio,
+        )
+
+
+def _whitened(ensemble: Array, target: Target) -> np.ndarray:
+    try:
+        white = host(target.prior.whiten(ensemble)).astype(np.float64)
+    except (AttributeError, NotImplementedError) as error:
+        raise TypeError(
+            "prior: must have coordinates in which it is N(0, I) (whiten and unwhiten), for the "
+            f"moves of TemperedSMC need its density; got {type(target.prior).__name__}. Use a "
+            "prior of ekitools, or a method without moves, such as ek.EKI()."
+        ) from error
+    return white
+
+
+def _checked_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
+    given = tuple(float(t) for t in temperatures)
+    rising = all(a < b for a, b in zip((0.0, *given), given, strict=False))
+    if not given or not rising or given[-1] != 1:
+        raise ValueError(
+            f"temperatures: must rise from above 0 to 1, got {given}. Leave them out to have them "
+            "chosen."
+        )
+    return given
+
+
+def _at_the_end(state: SMCState, memory: float, moved: bool) -> Status:
+    if moved:
+        return Status(
+            "posterior_reached",
+            f"The temperature is 1 and {state.moves} moves decorrelated the particles "
+            f"(correlation {memory:.2g}): they sample the posterior.",
+        )
+    return Status(
+        "moves_spent",
+        f"The temperature is 1, but {state.moves} moves left the particles with a correlation "
+        f"of {memory:.2g} to where they were: the sample may be poor. Allow more max_moves, "
+        "another move, or more members.",
+    )
+
+
+def _log_weight(state: SMCState, t: float) -> np.ndarray:
+    energy = np.where(np.isfinite(state.energy), (t - state.t) * state.energy, np.inf)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(state.weight) - energy)
+
+
+def _variance(ensemble: np.ndarray, weight: np.ndarray) -> float:
+    centred = ensemble - weight @ ensemble
+    return float(np.sum(weight @ (centred * centred)) / max(1 - weight @ weight, 1e-12))
+
+
+def _correlation(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> float:
+    """Mean over coordinates of the correlation of ``x`` and ``origin``."""
+    a, b = x - weight @ x, origin - weight @ origin
+    both = weight @ (a * b)
+    size = np.sqrt((weight @ (a * a)) * (weight @ (b * b)))
+    alive = size > 0
+    return float(np.mean(both[alive] / size[alive])) if alive.any() else 1.0
