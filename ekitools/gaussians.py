@@ -150,7 +150,7 @@ class GaussianStart:
     def gaussian(self) -> Gaussian:
         """The same as arrays."""
         mean, sd = np.array(self.mean, dtype=np.float64), np.array(self.sd, dtype=np.float64)
-        basis = np.array(self.basis, dtype=np.float64).reshape(len(self.basis), -1)
+        basis = np.array(self.basis, dtype=np.float64)
         return Gaussian(mean, basis if len(basis) else np.zeros((0, len(mean))), sd)
 
     @classmethod

@@ -75,6 +75,8 @@ class TemperedSMC:
         x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the particles' own mean and covariance:
         at β = 1 an independence proposal from the ensemble's Gaussian.
 
+    Mean and covariance are those of the other half of the particles.
+
     Parameters
     ----------
     temperatures : tuple of float, optional
@@ -323,12 +325,19 @@ class TemperedSMC:
         if self.move == "pcn":
             proposed = keep * x + scale * draw
         else:
-            near = fit_gaussian(x, state.weight)
-            if self.move == "random_walk":
-                proposed = x + 2.38 / math.sqrt(p) * scale * near.spread(draw)
-            else:
-                proposed = near.mean + keep * (x - near.mean) + scale * near.spread(draw)
-                log_ratio = near.log_density(x) - near.log_density(proposed)
+            # each half by the other's Gaussian: one's own would favour where one is already,
+            # a bias of order p/J (copies are neighbours, so they are in the same half)
+            half, proposed = len(x) // 2, np.empty_like(x)
+            first, second = slice(half), slice(half, None)
+            for here, other in ((first, second), (second, first)):
+                weight = state.weight[other]
+                near = fit_gaussian(x[other], weight if weight.any() else None)
+                if self.move == "random_walk":
+                    proposed[here] = x[here] + 2.38 / math.sqrt(p) * scale * near.spread(draw[here])
+                    continue
+                centred = x[here] - near.mean
+                proposed[here] = near.mean + keep * centred + scale * near.spread(draw[here])
+                log_ratio[here] = near.log_density(x[here]) - near.log_density(proposed[here])
             log_ratio += 0.5 * (np.sum(x * x, axis=1) - np.sum(proposed * proposed, axis=1))
         white = proposed if self.start is None else self.start.gaussian.unwhiten(proposed)
         return state._replace(

@@ -1,0 +1,268 @@
+"""Tempered SMC against exact posteriors: calibrated moments and evidence, and what goes wrong."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import ekitools as ek
+from ekitools import theory
+
+P, D = 10, 20
+FIXED = (0.0005, 0.002, 0.005, 0.015, 0.04, 0.1, 0.22, 0.45, 0.75, 1.0)
+
+
+def linear_problem():
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(D, P)) / 3
+    prior = ek.GaussianPrior(rng.normal(size=P) * 20, np.exp(rng.normal(size=P)))  # far from 0
+    data = matrix @ prior.sample(1, rng=rng)[0] + 0.5 * rng.normal(size=D)
+    return ek.InverseProblem(ek.LinearModel(matrix), prior, 0.25, data), matrix
+
+
+def exact(problem, matrix):
+    """Mean, covariance, and log ∫exp(−Φ)dμ₀ from the joint Gaussian of u and y."""
+    prior, y = problem.prior, problem.data
+    c = np.diag(prior.cov)
+    s = matrix @ c @ matrix.T + 0.25 * np.eye(D)
+    gain = c @ matrix.T @ np.linalg.inv(s)
+    mean = prior.mean + gain @ (y - matrix @ prior.mean)
+    log_density = stats.multivariate_normal(matrix @ prior.mean, s).logpdf(y)
+    return mean, c - gain @ matrix @ c, log_density + 0.5 * D * np.log(2 * np.pi * 0.25)
+
+
+def moments(result):
+    last = result.isel(iteration=-1)
+    w, u = last.weight.values, last.u.values
+    mean = w @ u
+    return mean, w @ (u - mean) ** 2
+
+
+def z_scores(method, seeds, n_members):
+    """(estimate − truth)/(standard error), standard errors from the spread over seeds."""
+    problem, matrix = linear_problem()
+    mean, cov, log_evidence = exact(problem, matrix)
+    runs = [
+        ek.run(problem, method, n_members=n_members, rng=seed, store="last") for seed in seeds
+    ]  # fmt: skip
+    assert {run.attrs["status_code"] for run in runs} == {"posterior_reached"}
+    found = np.array([np.concatenate(moments(run)) for run in runs])
+    # exp of the estimated log-evidence is unbiased, its logarithm low by half its variance
+    logs = np.array([run.attrs["log_evidence"] for run in runs])
+    logs = logs + 0.5 * logs.var(ddof=1)
+    found = np.column_stack([found, logs])
+    truth = np.concatenate([mean, np.diag(cov), [log_evidence]])
+    return (found.mean(axis=0) - truth) / (found.std(axis=0, ddof=1) / np.sqrt(len(runs))), found
+
+
+@pytest.mark.parametrize(
+    ("method", "n_members"),
+    [
+        (ek.TemperedSMC(), 500),
+        (ek.TemperedSMC(FIXED, resampling="residual"), 500),
+    ],
+)
+def test_means_variances_and_evidence_are_calibrated_over_50_seeds(method, n_members):
+    z, found = z_scores(method, range(50), n_members)
+    # 21 scores of about 50 degrees of freedom each: the largest of them beyond 4 in one case of
+    # 250; their mean square is 1 within 4 standard errors of a χ² even where all correlate by 0.5
+    assert np.max(np.abs(z)) < 4
+    assert np.mean(z**2) < 2.5
+    # and the Monte-Carlo error itself is that of at least a quarter as many independent draws
+    sd = np.sqrt(exact(*linear_problem())[1].diagonal())
+    assert np.all(found[:, :P].std(axis=0, ddof=1) < 2 * 1.3 * sd / np.sqrt(n_members))
+
+
+def test_a_gaussian_start_gives_the_same_posterior_and_evidence():
+    problem, matrix = linear_problem()
+    mean, cov, _ = exact(problem, matrix)
+    rng = np.random.default_rng(0)
+    off = mean + 0.5 * np.sqrt(np.diag(cov))  # neither its mean nor its spread is right
+    guess = rng.multivariate_normal(off, 2 * cov, size=100)
+    start = ek.GaussianStart.from_ensemble(guess, problem.prior)
+    z, _ = z_scores(ek.TemperedSMC(start=start), range(50), 500)
+    assert np.max(np.abs(z)) < 4
+    assert np.mean(z**2) < 2.5
+    plain, near = (
+        ek.run(problem, method, n_members=500, rng=0, store="last").attrs["model_runs"]
+        for method in (ek.TemperedSMC(), ek.TemperedSMC(start=start))
+    )
+    assert near < plain / 2
+
+
+@pytest.mark.parametrize("move", ["ensemble", "pcn", "random_walk"])
+def test_a_posterior_with_two_humps_and_a_constrained_parameter(move):
+    """y = u² of a log-normal-by-normal prior, against quadrature."""
+    prior = ek.Prior({"a": stats.norm(0.2, 1), "b": stats.lognorm(0.5)})
+    problem = ek.InverseProblem(
+        ek.FunctionModel(lambda u: np.column_stack([u[:, 0] ** 2 * u[:, 1]]), vectorized=True),
+        prior, 0.04, [1.0],
+    )  # fmt: skip
+
+    # the trapezoidal rule in unconstrained coordinates, of spectral accuracy
+    z = np.linspace(-7, 7, 1201)
+    a, b = np.meshgrid(0.2 + z, np.exp(0.5 * z), indexing="ij")
+    prior_density = stats.norm.pdf(z)[:, None] * stats.norm.pdf(z) * (z[1] - z[0]) ** 2
+    density = prior_density * np.exp(-0.5 * (a * a * b - 1) ** 2 / 0.04)
+    evidence = density.sum()
+    right, mean_b = (density * (a > 0)).sum() / evidence, (density * b).sum() / evidence
+    n = 4000
+    result = ek.run(problem, ek.TemperedSMC(move=move), n_members=n, rng=1, store="last")
+    last = result.isel(iteration=-1)
+    w, u = last.weight.values, last.u.values
+    assert result.attrs["log_evidence"] == pytest.approx(np.log(evidence), abs=4 * 2 / np.sqrt(n))
+    # two standard errors allow for the genealogy: copies of one particle are not independent
+    assert w @ (u[:, 0] > 0) == pytest.approx(right, abs=4 * 2 * 0.5 / np.sqrt(n))
+    assert w @ u[:, 1] == pytest.approx(mean_b, abs=4 * 2 * 0.5 / np.sqrt(n))
+    assert np.all(u[:, 1] > 0)
+
+
+def test_weights_and_what_a_sampler_reports_are_in_the_result():
+    problem, _ = linear_problem()
+    method = ek.TemperedSMC(FIXED, ess=0.3)
+    result = ek.run(problem, method, n_members=200, rng=0)
+    np.testing.assert_allclose(result.weight.sum("member"), 1)
+    assert np.ptp(result.weight.values, axis=1).max() > 0  # some were not resampled
+    np.testing.assert_allclose(result.history_ess, 1 / (result.weight**2).sum("member"), rtol=1e-9)
+    assert tuple(sorted(set(result.t.values))) == (0.0, *FIXED)
+    assert float(result.history_log_evidence[-1]) == result.attrs["log_evidence"]
+    np.testing.assert_allclose(
+        result.g, problem.model(result.u.values.reshape(-1, P)).reshape(result.g.shape)
+    )
+    np.testing.assert_allclose(result.misfit, problem.noise.misfit(result.g.values, problem.data))
+    diagnosed = ek.diagnose(result)
+    np.testing.assert_allclose(diagnosed.n_effective, result.history_ess)
+    np.testing.assert_allclose(diagnosed["mean"][-1], moments(result)[0])
+
+
+def test_failed_proposals_are_refused_and_failed_particles_get_no_weight():
+    """A model that fails for u > 1 is a prior cut at 1."""
+
+    def model(u):
+        if u[0] > 1:
+            raise ValueError("too large")
+        return u
+
+    problem = ek.InverseProblem(ek.FunctionModel(model), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    n = 2000
+    result = ek.run(problem, ek.TemperedSMC(), n_members=n, rng=0)
+    last = result.isel(iteration=-1)
+    w, u = last.weight.values, last.u.values[:, 0]
+    posterior = stats.truncnorm(-np.inf, 0, loc=1, scale=np.sqrt(0.5))
+    assert w @ u == pytest.approx(posterior.mean(), abs=4 * 1.5 * posterior.std() / np.sqrt(n))
+    assert u[w > 0].max() <= 1
+    share = stats.norm(1, np.sqrt(0.5)).cdf(1)
+    exact_log = -1 - 0.5 * np.log(2) + np.log(share)
+    assert result.attrs["log_evidence"] == pytest.approx(exact_log, abs=4 * 1.5 / np.sqrt(n))
+    assert int(result.failed[0].sum()) == pytest.approx(n * stats.norm.sf(1), abs=80)
+    assert len(result.member) == n
+
+
+def test_a_likelihood_that_is_zero_for_all_is_a_status():
+    class Nowhere(ek.GaussianNoise):
+        def misfit(self, z, y):
+            return np.full(z.shape[0], np.inf)
+
+    problem = ek.InverseProblem(
+        ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), Nowhere(1.0), [2.0]
+    )
+    result = ek.run(problem, ek.TemperedSMC(), n_members=20, rng=0)
+    assert result.attrs["status_code"] == "no_likelihood"
+    assert result.u.shape == (1, 20, 1)
+
+
+def test_weights_that_degenerate_to_one_particle_are_a_status_and_the_last_good_stay():
+    problem = ek.InverseProblem(ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1e-8, [2.0])
+    result = ek.run(problem, ek.TemperedSMC((1.0,)), n_members=20, rng=0)
+    assert result.attrs["status_code"] == "degenerate"
+    assert "smaller steps" in result.attrs["status"]
+    assert np.all(np.isfinite(result.u[-1]))
+
+
+def test_too_few_moves_are_a_status():
+    problem, _ = linear_problem()
+    result = ek.run(problem, ek.TemperedSMC(move="pcn", max_moves=1), n_members=50, rng=0)
+    assert result.attrs["status_code"] == "moves_spent"
+
+
+def test_a_prior_without_a_density_is_refused_before_any_run():
+    class Draws:
+        n_parameters, names = 1, None
+
+        def sample(self, n, *, rng=None):
+            return np.random.default_rng(rng).choice([0.0, 1.0], size=(n, 1))
+
+        sample_unconstrained = sample
+
+        def to_physical(self, z):
+            return z
+
+        to_unconstrained = to_physical
+
+        def logpdf(self, u):
+            raise NotImplementedError
+
+        whiten = unwhiten = logpdf
+
+        def fingerprint(self):
+            return "draws"
+
+    calls = []
+    problem = ek.InverseProblem(
+        ek.FunctionModel(lambda u: calls.append(u) or u), Draws(), 1.0, [1.0]
+    )
+    with pytest.raises(TypeError, match="^prior: must have coordinates in which it is N"):
+        ek.run(problem, ek.TemperedSMC(), n_members=5)
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"temperatures": (0.5, 0.2, 1.0)}, ValueError, "^temperatures: must rise"),
+        ({"temperatures": (0.5,)}, ValueError, "^temperatures: must rise from above 0 to 1"),
+        ({"ess": 1.0}, ValueError, "^ess: must be within"),
+        ({"acceptance": 0.0}, ValueError, "^acceptance: must be within"),
+        ({"decorrelation": 2.0}, ValueError, "^decorrelation: must be within"),
+        ({"max_moves": 0}, ValueError, "^max_moves: must be at least 1"),
+        ({"move": "jump"}, ValueError, "^move: must be one of ensemble, pcn, random_walk"),
+        ({"resampling": "jump"}, ValueError, "^resampling: must be one of systematic"),
+        ({"start": 3}, TypeError, "^start: must be an ek.GaussianStart"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        ek.TemperedSMC(**options)
+
+
+def test_a_start_of_another_size_is_refused():
+    problem, _ = linear_problem()
+    start = ek.GaussianStart((0.0,), (), ())
+    with pytest.raises(ValueError, match="^start: must have p = 10 parameters, got 1"):
+        ek.run(problem, ek.TemperedSMC(start=start), n_members=5)
+
+
+def test_the_exact_posterior_of_the_package_agrees_with_the_one_used_here():
+    problem, matrix = linear_problem()
+    mean, cov, _ = exact(problem, matrix)
+    theirs = theory.posterior(matrix, problem.data, problem.prior, problem.noise)
+    np.testing.assert_allclose(theirs[0], mean)
+    np.testing.assert_allclose(theirs[1], cov, atol=1e-12)
+
+
+@pytest.mark.parametrize("on_failure", ["drop", "resample"])
+def test_a_resumed_run_is_the_run_that_was_never_interrupted_after_failures_too(
+    on_failure, tmp_path
+):
+    problem = ek.InverseProblem(
+        ek.FunctionModel(lambda u: np.where(u > 1, np.nan, u)),
+        ek.GaussianPrior(0.0, [1.0]), 0.01, [0.5],
+    )  # fmt: skip
+    options = {"n_members": 30, "rng": 0, "on_failure": on_failure}
+    method = ek.TemperedSMC(move="pcn")
+    whole = ek.run(problem, method, n_steps=9, **options)
+    part = ek.run(problem, method, n_steps=4, checkpoint=tmp_path / "run", **options)
+    assert part.attrs["status_code"] == "budget_spent"
+    assert part.sizes["iteration"] == 5
+    resumed = ek.resume(tmp_path / "run", problem, n_steps=9)
+    assert resumed.identical(whole)
+    assert whole.failed.any()
