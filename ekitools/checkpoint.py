@@ -31,7 +31,7 @@ __all__ = [
     "write",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _INDEX = "checkpoint.json"
 
 

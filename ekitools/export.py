@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.diagnostics import check_result, members_at, stored_index
+from ekitools.resampling import resample
 from ekitools.typing import Rng
 
 __all__ = ["to_arviz"]
@@ -99,10 +100,7 @@ def _members(
     if not np.any(weight > 0):
         raise ValueError(f"iteration: must hold members, got none at {result.iteration[index]:d}.")
     if np.ptp(weight) > 0:
-        # the quantiles (r + 0, 1, ...)/n of the weights' distribution, r uniform on (0, 1)
-        positions = (rng.random() + np.arange(kept.size)) / kept.size
-        drawn = np.searchsorted(np.cumsum(weight / weight.sum()), positions)
-        kept = kept[np.minimum(drawn, kept.size - 1)]
+        kept = kept[resample(weight, kept.size, rng=rng)]
     return members.u[kept], members.g[kept], members.misfit[kept]
 
 

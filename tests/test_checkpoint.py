@@ -313,7 +313,7 @@ def test_another_format_is_refused(saved):
     index = saved / "checkpoint.json"
     meta = json.loads(index.read_text()) | {"format": files.FORMAT + 1, "ekitools": "9.9"}
     index.write_text(json.dumps(meta))
-    with pytest.raises(ek.CheckpointError, match=r"format 2, .* format 1. .*ekitools 9.9"):
+    with pytest.raises(ek.CheckpointError, match=r"format 3, .* format 2. .*ekitools 9.9"):
         ek.resume(saved, problem())
 
 

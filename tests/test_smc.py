@@ -266,3 +266,21 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted_after_failures_too(
     resumed = ek.resume(tmp_path / "run", problem, n_steps=9)
     assert resumed.identical(whole)
     assert whole.failed.any()
+
+
+def test_a_torch_ensemble_stays_one_and_gives_the_numpy_numbers():
+    torch = pytest.importorskip("torch")
+    problem, matrix = linear_problem()
+    start = problem.prior.sample(100, rng=0)
+
+    def final(ensemble, matrix):
+        loop = ek.AskTell(problem, ek.TemperedSMC(), ensemble=ensemble, rng=0)
+        while not loop.done:
+            asked = loop.ask()
+            assert type(asked) is type(ensemble)
+            loop.tell(asked @ matrix.T)
+        return loop.result()
+
+    ours, theirs = final(start, matrix), final(torch.asarray(start), torch.asarray(matrix))
+    np.testing.assert_allclose(theirs.u, ours.u, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(theirs.weight, ours.weight, rtol=1e-6)

@@ -110,6 +110,7 @@ class TemperedSMC:
     The initial ensemble must be draws from the prior, as it is where none is given. A failed
     model run is a likelihood of zero: a particle that fails at the start is given no weight,
     a proposal that fails is refused; so ``on_failure="drop"`` and ``"resample"`` do the same.
+    The outputs of the last particles are known, so ``evaluate_final`` makes no difference.
     The result has the variables ``weight``, ``history_log_evidence``,
     ``history_acceptance``, ``history_scale`` and ``history_ess``, and the attribute
     ``log_evidence``: log ∫ exp(−Φ) dμ₀, the density of the data but for the noise's own
