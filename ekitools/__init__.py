@@ -26,6 +26,10 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
+    from ekitools.losses import BinaryCrossEntropy as BinaryCrossEntropy
+    from ekitools.losses import CrossEntropy as CrossEntropy
+    from ekitools.losses import FunctionLoss as FunctionLoss
+    from ekitools.losses import Huber as Huber
     from ekitools.methods.eki import EKI as EKI
     from ekitools.methods.gnki import GNKI as GNKI
     from ekitools.methods.smc import TemperedSMC as TemperedSMC
@@ -59,6 +63,10 @@ _PUBLIC = {
     "Prior": "priors",
     "GaussianRandomField": "random_fields",
     "GaussianNoise": "noise",
+    "BinaryCrossEntropy": "losses",
+    "CrossEntropy": "losses",
+    "FunctionLoss": "losses",
+    "Huber": "losses",
     "kalman_update": "linalg",
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",

@@ -16,6 +16,7 @@ from ekitools.noise import GaussianNoise
 from ekitools.typing import Array, Schedule, Seen
 
 __all__ = [
+    "check_gaussian",
     "check_schedule",
     "choose_step",
     "initial_variance",
@@ -32,6 +33,16 @@ def check_schedule(step: Any) -> None:
     """Check that it is a step rule."""
     if not callable(getattr(step, "step", None)):
         raise TypeError(f"step: must be a step rule such as ek.FixedStep(h), got {step!r}.")
+
+
+def check_gaussian(target: Any, who: str) -> None:
+    """Check that there is a Γ, and not a loss."""
+    if not callable(getattr(target.noise, "whiten", None)):
+        raise TypeError(
+            f"noise: must be Gaussian for {who}, which whitens by it, got the loss "
+            f"{type(target.noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
+            "ek.TemperedSMC, or ek.integrate with ek.EKIFlow."
+        )
 
 
 def initial_variance(ensemble: Array) -> float:

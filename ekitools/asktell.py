@@ -430,7 +430,7 @@ class AskTell:
     def _largest(self, g: Array) -> float:
         """The largest |g| whose whitened squares can be summed in the dtype of ``g``."""
         largest = float(np.finfo(host(g[:1, :1]).dtype).max)
-        return 1e-4 * np.sqrt(largest) * min(1.0, float(np.min(self.problem.noise.sd)))
+        return 1e-4 * np.sqrt(largest) * float(np.fmin(1.0, np.min(self.problem.noise_sd)))
 
     def _fatal(self, failed: np.ndarray, survivors: np.ndarray) -> str | None:
         n_failed, n_asked = int(failed.sum()), len(failed)

@@ -164,9 +164,10 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     span = None
     if problem is not None:
         _check_same(result, problem)
-        if isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
+        gaussian = hasattr(problem.noise, "whiten")
+        if gaussian and isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
             span = _Span(problem, members_at(result, 0))
-    whiten = problem.noise.whiten if problem is not None else lambda r: r / sd
+    whiten = getattr(problem and problem.noise, "whiten", lambda r: r / sd)
     rows = []
     for i in range(result.sizes["iteration"]):
         members = members_at(result, i)
@@ -195,7 +196,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
         attrs={
             "title": "diagnostics of an ensemble Kalman inversion",
             "noise_level": float(np.sqrt(y.size)),
-            "expected_misfit": y.size / 2,
+            "expected_misfit": y.size / 2 if np.isfinite(sd).all() else np.nan,
             "whitening": "by noise_sd alone" if problem is None else "by the noise of the problem",
             "covariance_normalisation": "spread: 1/(J-1); collapse and output_collapse: 1/J",
         },
@@ -402,7 +403,9 @@ def _outputs(
         "misfit_min": float(np.min(misfit)),
         "misfit_of_mean": 0.5 * float(white_mean @ white_mean),
         "residual_mean": float(np.linalg.norm(white_mean)),
-        "coverage": float(np.mean((at_data >= 0.05) & (at_data <= 0.95))),
+        "coverage": float(np.mean(np.abs(at_data - 0.5) <= 0.45))
+        if np.isfinite(sd).all()
+        else np.nan,
     }
 
 

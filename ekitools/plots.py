@@ -249,8 +249,9 @@ def plot_predictive(
 ) -> Any:
     """Data and predictive bands: 50 % and 90 % intervals of outputs plus noise.
 
-    The quantiles are those of the mixture of the members' Gaussians, without sampling. The
-    first ensemble's 90 % band is drawn faintly behind.
+    The quantiles are those of the mixture of the members' Gaussians, without sampling; under
+    a loss in place of noise those of the outputs alone. The first ensemble's 90 % band is drawn
+    faintly behind.
 
     Parameters
     ----------
@@ -286,6 +287,8 @@ def plot_predictive(
         if values.shape != (d,):
             raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")
     y, sd = result.y.values, result.noise_sd.values
+    if not np.isfinite(sd).all():  # a loss has no noise: bands of the outputs alone
+        sd = np.full_like(y, 1e-9 * max(float(np.ptp(y)), 1e-300))
     index = _evaluated(result) if iteration == -1 else stored_index(result, iteration)
     bands = _bands(result, index, sd)
     before = _bands(result, 0, sd)[[0, 4]] if index > 0 else None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ekitools._arrays import as_vector, digest
+from ekitools.losses import as_loss
 from ekitools.noise import as_noise
 from ekitools.typing import Prior
 
@@ -26,8 +27,9 @@ class InverseProblem:
         ``vectorized``. A plain function of one member is wrapped in a `FunctionModel`.
     prior : Prior
         μ₀ over p parameters.
-    noise : GaussianNoise, or a covariance
-        Γ; what `GaussianNoise` takes is taken here too.
+    noise : GaussianNoise, a covariance, or a loss
+        Γ; what `GaussianNoise` takes is taken here too. Or a loss Ψ(G(u), y), such as `Huber`,
+        `CrossEntropy` or a `FunctionLoss`, for the flows and `TemperedSMC`, which need no Γ.
     data : (d,)
         The datum y, in the units of G's output.
     parameter_names, data_names : sequence of str, optional
@@ -65,12 +67,15 @@ class InverseProblem:
         data.flags.writeable = False
         put = object.__setattr__
         put(self, "data", data)
-        put(self, "noise", as_noise(self.noise))
-        if self.noise.n_data not in (None, data.size):
+        put(self, "noise", as_loss(self.noise) or as_noise(self.noise))
+        expected = getattr(self.noise, "n_data", None)
+        if expected not in (None, data.size):
             raise ValueError(
                 f"noise: must be for the {data.size} data, got a covariance for "
-                f"{self.noise.n_data}. Pass one variance, one for each datum, or a d x d matrix."
+                f"{expected}. Pass one variance, one for each datum, or a d x d matrix."
             )
+        if hasattr(self.noise, "check_data"):
+            self.noise.check_data(data)
         if not isinstance(self.prior, Prior):
             raise TypeError(
                 "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
@@ -78,10 +83,10 @@ class InverseProblem:
             )
         put(self, "model", _as_model(self.model))
         shape = getattr(self.model, "shape", None)
-        expected = (data.size, self.n_parameters)
-        if shape is not None and tuple(shape) != expected:
+        size = (data.size, self.n_parameters)
+        if shape is not None and tuple(shape) != size:
             raise ValueError(
-                f"model: must have the shape (d, p) = {expected} that data and prior ask for, "
+                f"model: must have the shape (d, p) = {size} that data and prior ask for, "
                 f"got {tuple(shape)}."
             )
         names = self.parameter_names if self.parameter_names is not None else self.prior.names
@@ -97,6 +102,11 @@ class InverseProblem:
     def n_data(self) -> int:
         """Number of data d."""
         return int(self.data.size)
+
+    @property
+    def noise_sd(self) -> np.ndarray:
+        """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead."""
+        return np.broadcast_to(getattr(self.noise, "sd", np.nan), self.data.shape).copy()
 
     def fingerprint(self) -> dict[str, str]:
         """What tells this problem from another, part by part; the model only by its name."""

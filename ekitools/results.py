@@ -118,12 +118,12 @@ class History:
 _LONG_NAMES = {
     "u": "parameters, in physical coordinates",
     "g": "model outputs G(u)",
-    "misfit": "half the squared distance to the data in noise standard deviations",
+    "misfit": "half the squared distance to the data in noise standard deviations, or the loss",
     "failed": "whether the model failed for this member at this iteration",
     "t": "pseudo-time, the sum of the steps",
     "step": "step h of the update that leaves this ensemble",
     "y": "observed data",
-    "noise_sd": "marginal standard deviation of the noise",
+    "noise_sd": "marginal standard deviation of the noise; NaN where there is a loss instead",
     "history_t": "pseudo-time, the sum of the steps",
     "history_step": "step h of the update that leaves this ensemble",
     "history_misfit": "mean misfit of the ensemble",
@@ -157,7 +157,6 @@ def _label(
         rows = [np.asarray(getattr(record, name)) for record in records]
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
-    noise_sd = np.broadcast_to(problem.noise.sd, problem.data.shape).copy()
     per_member = ("iteration", "member")
     variables: dict[str, Any] = {
         "u": ((*per_member, "parameter"), stacked("u")),
@@ -167,7 +166,7 @@ def _label(
         "t": ("iteration", stacked("t")),
         "step": ("iteration", stacked("step")),
         "y": ("data", problem.data),
-        "noise_sd": ("data", noise_sd),
+        "noise_sd": ("data", problem.noise_sd),
     }
     if records[0].weight.size:
         nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief

@@ -82,8 +82,26 @@ class Prior(Protocol):
 
 
 @runtime_checkable
-class NoiseModel(Protocol):
-    """η ~ N(0, Γ), known only through its whitening map."""
+class Loss(Protocol):
+    """Ψ(z, y) of outputs z and data y, where Φ(u) = Ψ(G(u), y).
+
+    It may also have ``check_data(data)``, which raises where the data are not what it takes.
+    """
+
+    def misfit(self, z: Array, y: Array) -> Array:
+        """Ψ along the last axis."""
+        ...
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """∇_z Ψ, of the shape of ``z``."""
+        ...
+
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class NoiseModel(Loss, Protocol):
+    """η ~ N(0, Γ), known only through its whitening map: the loss ½ ‖Γ^{-1/2}(z − y)‖²."""
 
     @property
     def n_data(self) -> int | None:
@@ -94,19 +112,9 @@ class NoiseModel(Protocol):
         """Γ^{-1/2} r along the last axis: ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``."""
         ...
 
-    def misfit(self, z: Array, y: Array) -> Array:
-        """½ ‖Γ^{-1/2}(z − y)‖² along the last axis."""
-        ...
-
-    def gradient(self, z: Array, y: Array) -> Array:
-        """Γ⁻¹(z − y)."""
-        ...
-
     def sample(self, n: int, *, rng: Rng = None) -> Array:
         """``n`` draws of η, ``(n, d)``."""
         ...
-
-    def fingerprint(self) -> str: ...
 
 
 class Target(Protocol):

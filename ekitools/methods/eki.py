@@ -10,6 +10,7 @@ import numpy as np
 
 from ekitools._arrays import array_namespace, like
 from ekitools.analysis import (
+    check_gaussian,
     check_schedule,
     choose_step,
     initial_variance,
@@ -117,14 +118,17 @@ class EKI:
                 )
         object.__setattr__(self, "stop", rules)
 
-    def init(self, ensemble: Array, target: Target) -> EKIState:  # noqa: ARG002 - the contract's
+    def init(self, ensemble: Array, target: Target) -> EKIState:
         """The state before the first step.
 
         Raises
         ------
         ValueError
             If all members are the same: EKI moves only along their differences.
+        TypeError
+            If the problem has a loss that is not Gaussian noise.
         """
+        check_gaussian(target, "EKI")
         variance = initial_variance(ensemble)
         return EKIState(ensemble, 0, 0.0, variance, variance, ())
 

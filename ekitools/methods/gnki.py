@@ -10,6 +10,7 @@ import numpy as np
 
 from ekitools._arrays import array_namespace, host, like
 from ekitools.analysis import (
+    check_gaussian,
     check_schedule,
     choose_step,
     initial_variance,
@@ -110,8 +111,9 @@ class GNKI:
         if not 0 < self.rtol < math.inf:
             raise ValueError(f"rtol: must be positive and finite, got {self.rtol}.")
 
-    def init(self, ensemble: Array, target: Target) -> GNKIState:  # noqa: ARG002 - the contract's
+    def init(self, ensemble: Array, target: Target) -> GNKIState:
         """The state before the first step."""
+        check_gaussian(target, "GNKI")
         variance = initial_variance(ensemble)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, math.inf, None, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -14,7 +15,10 @@ from ekitools.priors import Prior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
 
-__all__ = ["LotkaVolterra", "lynx_hare"]
+__all__ = ["LotkaVolterra", "UnknownScales", "WithLogScales", "lynx_hare"]
+
+
+SPECIES = ("hare", "lynx")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,68 @@ class LotkaVolterra:
         return out.transpose(2, 0, 1).reshape(u.shape[0], -1)
 
 
-def lynx_hare(*, sigma: float = 0.25) -> Example:
+@dataclass(frozen=True)
+class WithLogScales:
+    """A model of all but the last ``n_scales`` parameters, followed by these in logarithms.
+
+    Parameters
+    ----------
+    model : callable
+        ``(J, p)`` to ``(J, d)``.
+    n_scales : int, default 2
+        How many of the parameters are standard deviations of the observation error.
+    """
+
+    model: Callable[[np.ndarray], np.ndarray]
+    n_scales: int = 2
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        """``(J, p + n_scales)`` to ``(J, d + n_scales)``."""
+        outputs = self.model(u[:, : -self.n_scales])
+        return np.concatenate([outputs, np.log(u[:, -self.n_scales :])], axis=1)
+
+
+@dataclass(frozen=True)
+class UnknownScales:
+    r"""Gaussian errors whose standard deviations s_k are outputs too, as logarithms.
+
+    .. math:: \Psi = \sum_i \tfrac12 (z_i - y_i)^2 / s_{k(i)}^2 + \log s_{k(i)}
+
+    Data i belong to the scales k(i) = i mod K in turn; the last K outputs are log s, and the
+    data that stand at their places are not looked at.
+
+    Parameters
+    ----------
+    n_scales : int, default 2
+        K.
+    """
+
+    n_scales: int = 2
+
+    def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Ψ along the last axis: ``(..., d + K)`` to ``(...)``."""
+        r, log_s = self._parts(z, y)
+        return np.asarray(np.sum(0.5 * r * r + log_s, axis=(-2, -1)))
+
+    def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """∇_z Ψ, ``(..., d + K)``."""
+        r, log_s = self._parts(z, y)
+        by_z = (r * np.exp(-log_s)).reshape(*z.shape[:-1], -1)
+        return np.concatenate([by_z, np.sum(1 - r * r, axis=-2)], axis=-1)
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever an option does."""
+        return repr(self)
+
+    def _parts(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Residuals in standard deviations ``(..., d / K, K)``, and log s ``(..., 1, K)``."""
+        k = self.n_scales
+        log_s = z[..., None, -k:]
+        r = (z - y)[..., :-k].reshape(*z.shape[:-1], -1, k)
+        return r * np.exp(-log_s), log_s
+
+
+def lynx_hare(*, sigma: float | None = 0.25) -> Example:
     """Calibrate the Lotka–Volterra model to 21 years of lynx and hare.
 
     The data are the pelts (in thousands) that the Hudson's Bay Company took in, 1900-1920,
@@ -68,13 +133,16 @@ def lynx_hare(*, sigma: float = 0.25) -> Example:
 
     Parameters
     ----------
-    sigma : float, default 0.25
-        Standard deviation of the observation error of the log data.
+    sigma : float or None, default 0.25
+        Standard deviation of the observation error of the log data. None: unknown, one for each
+        species, LogNormal(−1, 1), as in posteriordb. That makes eight parameters, two further
+        outputs (the logarithms of the standard deviations, beside data of 0 that nothing looks
+        at) and a loss, `UnknownScales`, in place of Gaussian noise.
 
     Returns
     -------
     Example
-        ``reference`` is the posterior with σ unknown (posteriordb's model);
+        ``reference`` is the posterior with σ unknown (posteriordb's model), whatever ``sigma``;
         ``extra["fixed_sigma"]`` the one for σ = 0.25, computed by
         ``benchmarks/lynx_hare_reference.py``.
 
@@ -90,22 +158,33 @@ def lynx_hare(*, sigma: float = 0.25) -> Example:
         table = np.loadtxt(file, delimiter=",", skiprows=1)
     references = json.loads((folder / "lynx-hare-reference.json").read_text())
     years = table[:, 0].astype(int)
-    prior = Prior(
-        {
-            "alpha": _positive_normal(1.0, 0.5),
-            "beta": _positive_normal(0.05, 0.05),
-            "gamma": _positive_normal(1.0, 0.5),
-            "delta": _positive_normal(0.05, 0.05),
-            "hare0": stats.lognorm(1.0, scale=10.0),
-            "lynx0": stats.lognorm(1.0, scale=10.0),
-        }
-    )
+    marginals = {
+        "alpha": _positive_normal(1.0, 0.5),
+        "beta": _positive_normal(0.05, 0.05),
+        "gamma": _positive_normal(1.0, 0.5),
+        "delta": _positive_normal(0.05, 0.05),
+        "hare0": stats.lognorm(1.0, scale=10.0),
+        "lynx0": stats.lognorm(1.0, scale=10.0),
+    }
+    model: Callable[[np.ndarray], np.ndarray] = LotkaVolterra(n_years=len(years) - 1)
+    data = np.log(table[:, 1:]).ravel()
+    data_names = [f"{kind} {year}" for year in years for kind in SPECIES]
+    x, groups = np.repeat(years, 2).astype(float), np.tile(SPECIES, len(years))
+    noise: UnknownScales | float
+    if sigma is None:
+        marginals |= {f"sigma_{kind}": stats.lognorm(1.0, scale=np.exp(-1.0)) for kind in SPECIES}
+        model, noise = WithLogScales(model), UnknownScales()
+        data, x = np.append(data, [0.0, 0.0]), np.append(x, [np.nan, np.nan])
+        data_names += [f"log sigma_{kind}" for kind in SPECIES]
+        groups = np.append(groups, ["log sigma"] * 2)
+    else:
+        noise = sigma**2
     problem = InverseProblem(
-        FunctionModel(LotkaVolterra(n_years=len(years) - 1), vectorized=True),
-        prior,
-        sigma**2,
-        np.log(table[:, 1:]).ravel(),
-        data_names=[f"{kind} {year}" for year in years for kind in ("hare", "lynx")],
+        FunctionModel(model, vectorized=True),
+        Prior(marginals),
+        noise,
+        data,
+        data_names=data_names,
     )
     known = {
         key: {name: (mean, sd) for name, (mean, sd) in references[key]["posterior"].items()}
@@ -115,8 +194,8 @@ def lynx_hare(*, sigma: float = 0.25) -> Example:
         problem,
         reference={name: known["unknown_sigma"][name] for name in problem.prior.names or ()},
         truth=None,
-        x=np.repeat(years, 2).astype(float),
-        groups=np.tile(["hare", "lynx"], len(years)),
+        x=x,
+        groups=groups,
         extra={"fixed_sigma": known["fixed_sigma"]},
     )
 
