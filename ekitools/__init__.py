@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.methods.smc import TemperedSMC as TemperedSMC
     from ekitools.models import FunctionModel as FunctionModel
     from ekitools.models import LinearModel as LinearModel
+    from ekitools.momentum import Nesterov as Nesterov
     from ekitools.noise import GaussianNoise as GaussianNoise
     from ekitools.plots import plot_collapse as plot_collapse
     from ekitools.plots import plot_ensemble as plot_ensemble
@@ -63,6 +64,7 @@ _PUBLIC = {
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",
     "TemperedSMC": "methods.smc",
+    "Nesterov": "momentum",
     "GaussianStart": "gaussians",
     "FixedStep": "schedules",
     "NormStep": "schedules",
