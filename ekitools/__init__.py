@@ -35,9 +35,11 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.methods.smc import TemperedSMC as TemperedSMC
     from ekitools.models import FunctionModel as FunctionModel
     from ekitools.models import LinearModel as LinearModel
+    from ekitools.momentum import Nesterov as Nesterov
     from ekitools.noise import GaussianNoise as GaussianNoise
     from ekitools.plots import plot_collapse as plot_collapse
     from ekitools.plots import plot_ensemble as plot_ensemble
+    from ekitools.plots import plot_error as plot_error
     from ekitools.plots import plot_misfit as plot_misfit
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
@@ -71,6 +73,7 @@ _PUBLIC = {
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",
     "TemperedSMC": "methods.smc",
+    "Nesterov": "momentum",
     "GaussianStart": "gaussians",
     "FixedStep": "schedules",
     "NormStep": "schedules",
@@ -95,6 +98,7 @@ _PUBLIC = {
     "plot_misfit": "plots",
     "plot_residual": "plots",
     "plot_ensemble": "plots",
+    "plot_error": "plots",
     "plot_predictive": "plots",
 }
 _MODULES = ("problems", "theory", "typing")

@@ -22,6 +22,7 @@ __all__ = [
     "host",
     "is_numpy",
     "like",
+    "take_rows",
 ]
 
 
@@ -48,6 +49,12 @@ def like(x: Any, reference: Array) -> Array:
     if not array.flags.writeable:  # torch would share the memory, and warn
         array = array.copy()
     return xp.asarray(array, dtype=reference.dtype, device=device(reference))
+
+
+def take_rows(x: Array, index: np.ndarray) -> Array:
+    """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``."""
+    xp = array_namespace(x)
+    return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
 
 
 def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from ekitools._arrays import host
+from ekitools.analysis import check_method
 from ekitools.problem import InverseProblem
-from ekitools.typing import Array, Method
+from ekitools.typing import Array
 
 __all__ = ["check_budget", "check_ensemble", "check_options", "check_problem"]
 
@@ -25,10 +25,7 @@ def check_options(
 ) -> None:
     """Check what `ekitools.AskTell` and `ekitools.run` are given."""
     check_problem(problem)
-    if isinstance(method, type) or not isinstance(method, Method):
-        raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
-    if not dataclasses.is_dataclass(method):
-        raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
+    check_method(method)
     if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
         raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
     if n_members < 2:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import array_namespace
+from ekitools._arrays import array_namespace, take_rows
+from ekitools.analysis import with_ensemble
 from ekitools.linalg import gaussian_draws
 
 __all__ = ["name_reasons", "replaced"]
@@ -40,6 +41,6 @@ def replaced(
     drawn = gaussian_draws(kept, len(lost), rng)
     index = np.zeros(n_all, dtype=np.int64)
     index[survivors] = np.arange(len(survivors))
-    rows = array_namespace(kept).concat([kept, drawn], axis=0)
+    both = array_namespace(kept).concat([kept, drawn], axis=0)
     order = np.argsort(np.concatenate([survivors, lost]))
-    return method.select(state, index)._replace(ensemble=rows[order, :])
+    return with_ensemble(method, method.select(state, index), take_rows(both, order))

@@ -5,6 +5,7 @@ Everything works on whitened residuals r = Γ^{-1/2}(G(u) − y), ``(J, d)``.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from ekitools._arrays import array_namespace, host, like
 from ekitools.linalg import kalman_update, total_variance
 from ekitools.noise import GaussianNoise
-from ekitools.typing import Array, Schedule, Seen
+from ekitools.typing import Array, Method, Schedule, Seen
 
 __all__ = [
     "check_gaussian",
+    "check_method",
     "check_schedule",
     "choose_step",
     "initial_variance",
@@ -24,9 +26,18 @@ __all__ = [
     "misfits",
     "tempered_analysis",
     "whitened_residual",
+    "with_ensemble",
 ]
 
 _UNIT = GaussianNoise(1.0)
+
+
+def check_method(method: Any) -> None:
+    """Check that it is a method."""
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
+    if not dataclasses.is_dataclass(method):
+        raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
 
 
 def check_schedule(step: Any) -> None:
@@ -54,6 +65,12 @@ def initial_variance(ensemble: Array) -> float:
             "moves only along the differences between members: draw them from a prior."
         )
     return variance
+
+
+def with_ensemble(method: Method, state: Any, ensemble: Array) -> Any:
+    """The state with other members in place, and with what it knows of them made anew."""
+    everyone = np.arange(int(ensemble.shape[0]))
+    return method.select(state._replace(ensemble=ensemble), everyone)
 
 
 def whitened_residual(g: Array, target: Any) -> Array:

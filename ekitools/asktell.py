@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ekitools
-from ekitools._arrays import Streams, host, like
+from ekitools._arrays import Streams, host, like, take_rows
 from ekitools._checks import check_budget, check_ensemble, check_options, check_problem
 from ekitools._failures import name_reasons, replaced
 from ekitools.checkpoint import (
@@ -228,7 +228,7 @@ class AskTell:
             if failed.any() and self._keeps_members:
                 told = like(np.where(failed[:, None], np.nan, host(g)), g)
             elif failed.any():
-                state, told = self.method.select(state, survivors), g[survivors, :]
+                state, told = self.method.select(state, survivors), take_rows(g, survivors)
             stream = self._streams.step(n)
             following, info = self.method.tell(state, told, self.problem, rng=stream)
             if info.shown is not None:

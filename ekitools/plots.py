@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
 
     from ekitools.problem import InverseProblem
 
-__all__ = ["plot_collapse", "plot_ensemble", "plot_misfit", "plot_predictive", "plot_residual"]
+__all__ = [
+    "plot_collapse",
+    "plot_ensemble",
+    "plot_error",
+    "plot_misfit",
+    "plot_predictive",
+    "plot_residual",
+]
 
 # Okabe & Ito's palette, which all kinds of colour vision tell apart
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
@@ -156,6 +165,73 @@ def plot_residual(
     if label.startswith("pseudo-time") and result.t.values.max() >= 100:
         ax.set_xscale("log")
     ax.set(xlabel=label, ylabel="residual, noise standard deviations", title="Residual")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) -> Any:
+    """Error of the ensemble mean, ‖ū − u†‖, of several methods side by side.
+
+    By iteration, or by time t where the results are flows.
+
+    Parameters
+    ----------
+    results : mapping of label to xarray.Dataset
+        What `run` returned, or `integrate`, for one problem.
+    truth : (p,)
+        u†, in physical coordinates.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no result, runs and flows are mixed, or ``truth`` has another size.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> example = ek.problems.linear(p=3)
+    >>> plain = ek.EKI(ek.FixedStep(0.1), t_end=None, perturbed=False)
+    >>> methods = {"EKI": plain, "EKI with momentum": ek.Nesterov(plain)}
+    >>> results = {label: ek.run(example.problem, method, n_steps=20, rng=0)
+    ...            for label, method in methods.items()}
+    >>> ek.plot_error(results, example.truth).get_xlabel()
+    'iteration'
+    """
+    truth = np.asarray(truth, dtype=float)
+    flows = {label: "solver" in result.attrs for label, result in results.items()}
+    if len(set(flows.values())) != 1:
+        raise ValueError(
+            "results: must be results of ek.run alone or of ek.integrate alone, got "
+            f"{flows or 'none'} (label: whether it is a flow). Draw them on Axes of their own."
+        )
+    for label, result in results.items():
+        if truth.shape != (result.sizes["parameter"],):
+            raise ValueError(
+                f"truth: must have p = {result.sizes['parameter']} entries, as {label!r} has, got "
+                f"shape {truth.shape}."
+            )
+    ax = _axes(ax)
+    continuous = all(flows.values())
+    for (label, result), colour in zip(results.items(), cycle(_cycle())):
+        error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
+        x = result.t.values if continuous else result.iteration.values
+        ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=str(label))
+    ax.set_yscale("log")
+    if continuous and max(float(result.t[-1]) for result in results.values()) >= 100:
+        ax.set_xscale("log")
+    if not continuous:
+        _whole_numbers(ax)
+    ax.set(
+        xlabel="pseudo-time $t$" if continuous else "iteration",
+        ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
+        title="Error",
+    )
     ax.legend(frameon=False)
     return ax
 

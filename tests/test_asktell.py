@@ -157,6 +157,28 @@ def test_resampling_keeps_the_number_of_members_and_the_run_is_repeatable():
     assert np.all(np.isnan(first.g[0, [2, 3]]))
 
 
+def test_the_spread_after_resampling_is_that_of_the_members_drawn():
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=8, rng=1, on_failure="resample")
+    result = drive(loop, spoil={(0, 2), (0, 5)})
+    variance = result.u.var("member").sum("parameter").values
+    expected = np.sqrt(variance / variance[0])
+    np.testing.assert_allclose(result.history_spread[1:], expected[1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("on_failure", ["drop", "resample"])
+def test_failures_of_members_in_any_array_kind(on_failure):
+    strict = pytest.importorskip("array_api_strict")
+    start, spoil = problem().prior.sample(8, rng=0), {(0, 2), (1, 5)}
+    options = {"rng": 1, "on_failure": on_failure}
+    expected = drive(ek.AskTell(problem(), ek.EKI(), ensemble=start, **options), spoil)
+    loop = ek.AskTell(problem(), ek.EKI(), ensemble=strict.asarray(start), **options)
+    while not loop.done:
+        g = np.asarray(loop.ask()) @ MATRIX.T
+        g[[row for iteration, row in spoil if iteration == loop.n]] = np.nan
+        loop.tell(g)
+    np.testing.assert_allclose(loop.result().u, expected.u, rtol=1e-10, atol=1e-10)
+
+
 def test_raise_ends_the_run_with_what_was_computed():
     loop = ek.AskTell(problem(), ek.EKI(), n_members=8, rng=1, on_failure="raise")
     with pytest.raises(

@@ -24,6 +24,7 @@ METHODS = {
     "esmda": ek.EKI(ek.ESMDA(5)),
     "norm": ek.EKI(ek.NormStep(0.5), perturbed=False),
     "tikhonov": ek.EKI(ek.FixedStep(0.5), t_end=None, tikhonov=True),
+    "momentum": ek.Nesterov(ek.EKI(ek.FixedStep(0.5), t_end=None)),
     "rules": ek.EKI(
         ek.FixedStep(0.5),
         t_end=None,

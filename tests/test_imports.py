@@ -35,6 +35,7 @@ ALGORITHMS = tuple(
         "priors",
         "random_fields",
         "schedules",
+        "momentum",
         "methods.*",
     )
 )

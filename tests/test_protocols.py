@@ -29,6 +29,11 @@ EXAMPLES = {
         ek.EKI(ek.NormStep(), t_end=None, tikhonov=True),
     ],
     "GNKI": [ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)],
+    "Nesterov": [
+        ek.Nesterov(ek.EKI(ek.FixedStep(0.3), t_end=None, perturbed=False)),
+        ek.Nesterov(ek.EKI()),
+        ek.Nesterov(ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)),
+    ],
     "TemperedSMC": [
         ek.TemperedSMC(),
         ek.TemperedSMC((0.2, 1.0), resampling="residual", move="pcn", max_moves=2),

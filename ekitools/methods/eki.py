@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, like
+from ekitools._arrays import array_namespace, like, take_rows
 from ekitools.analysis import (
     check_gaussian,
     check_schedule,
@@ -181,7 +181,7 @@ class EKI:
 
     def select(self, state: EKIState, index: np.ndarray) -> EKIState:
         """The state of the members ``index``."""
-        ensemble = state.ensemble[index, :]
+        ensemble = take_rows(state.ensemble, index)
         return state._replace(ensemble=ensemble, variance=total_variance(ensemble))
 
     def _stopped(self, progress: Progress) -> Status | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like
+from ekitools._arrays import array_namespace, host, like, take_rows
 from ekitools.analysis import (
     check_gaussian,
     check_schedule,
@@ -164,9 +164,10 @@ class GNKI:
 
     def select(self, state: GNKIState, index: np.ndarray) -> GNKIState:
         """The state of the members ``index``."""
-        ensemble = state.ensemble[index, :]
+        ensemble = take_rows(state.ensemble, index)
         anchors, draws = (
-            None if rows is None else rows[index, :] for rows in (state.anchors, state.draws)
+            None if kept is None else take_rows(kept, index)
+            for kept in (state.anchors, state.draws)
         )
         variance = total_variance(ensemble)
         return state._replace(ensemble=ensemble, variance=variance, anchors=anchors, draws=draws)

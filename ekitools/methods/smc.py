@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like
+from ekitools._arrays import array_namespace, host, like, take_rows
 from ekitools.gaussians import GaussianStart, fit_gaussian
 from ekitools.resampling import SCHEMES, effective_sample_size, normalised, resample
 from ekitools.typing import Array, Shown, Status, StepInfo, Target
@@ -238,8 +238,11 @@ class TemperedSMC:
             if isinstance(value, np.ndarray) and name not in ("ensemble", "proposal", "g")
         }
         rows["weight"] = rows["weight"] / rows["weight"].sum()
-        g = None if state.g is None else state.g[index, :]
-        arrays = {"ensemble": state.ensemble[index, :], "proposal": state.proposal[index, :]}
+        g = None if state.g is None else take_rows(state.g, index)
+        arrays = {
+            "ensemble": take_rows(state.ensemble, index),
+            "proposal": take_rows(state.proposal, index),
+        }
         return state._replace(**rows, **arrays, g=g)
 
     def _accepted(

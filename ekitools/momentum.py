@@ -1,0 +1,142 @@
+"""Nesterov momentum, for any method that moves its members."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools._arrays import array_namespace, take_rows
+from ekitools.analysis import check_method, with_ensemble
+from ekitools.linalg import total_variance
+from ekitools.typing import Array, Method, Status, StepInfo, Target
+
+__all__ = ["Nesterov", "NesterovState"]
+
+
+class NesterovState(NamedTuple):
+    """What the next step needs."""
+
+    ensemble: Array
+    """v_n, at which G is asked for."""
+    n: int
+    t: float
+    momentum: Array
+    """v_n − u_n, so that a member that replaces a failed one can take over a survivor's."""
+    inner: Any
+    """The state of the method within, without its ensemble, which is the one above."""
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    r"""Nesterov momentum for a method such as `EKI`.
+
+    The method's own step leads from v_n to u_{n+1}; G is evaluated at
+
+    .. math::
+        v_{n+1} = u_{n+1} + \tfrac{n}{n+3} (u_{n+1} - u_n), \qquad v_0 = u_0, \quad n = 0, 1, \dots
+
+    [1]_, [2]_, so the first step has no momentum (v_1 = u_1) and the second a quarter of its
+    move. Results show the v_n, for which outputs are known. The ensemble is one that fits the
+    data: with momentum it is no sample of the posterior, whatever Σh.
+
+    Parameters
+    ----------
+    method : Method
+        `EKI`, `GNKI` or your own: one that moves its members. With `EKI`, ``t_end=None`` and
+        ``perturbed=False`` is what is usually wanted.
+
+    Raises
+    ------
+    TypeError
+        If it is not a method, or a sampler such as `TemperedSMC`.
+
+    References
+    ----------
+    .. [1] Su, Boyd & Candès (2016), J. Mach. Learn. Res. 17, 1-43.
+    .. [2] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> A = np.diag([1.0, 0.1])
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel(A), ek.GaussianPrior([0.0, 0.0], 1.0), 1.0, A @ [1.0, 1.0])
+    >>> plain = ek.EKI(ek.FixedStep(10.0), t_end=None, perturbed=False)
+    >>> for method in (plain, ek.Nesterov(plain)):
+    ...     result = ek.run(problem, method, n_members=20, n_steps=80, rng=0)
+    ...     print(result.u[-1].mean("member").values.round(1))
+    [1.  0.7]
+    [1. 1.]
+    """
+
+    method: Method
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        if getattr(self.method, "keeps_members", False):
+            raise TypeError(
+                f"method: must move its members, got the sampler {type(self.method).__name__}, "
+                "which keeps or replaces them and has no step to be carried on. Use it without "
+                "momentum."
+            )
+
+    def init(self, ensemble: Array, target: Target) -> NesterovState:
+        """The state before the first step, at rest."""
+        inner = self.method.init(ensemble, target)
+        return self._state(inner, array_namespace(ensemble).zeros_like(ensemble))
+
+    def ask(self, state: NesterovState) -> Array:
+        """The members at which G is wanted, ``(J, p)``."""
+        return self.method.ask(self._inner(state))
+
+    def finished(self, state: NesterovState) -> Status | None:
+        """Set once the method within has come to its end."""
+        return _named(self.method.finished(self._inner(state)))
+
+    def tell(
+        self, state: NesterovState, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[NesterovState, StepInfo]:
+        """One step with momentum, or the end: then the state is returned as it was."""
+        inner, info = self.method.tell(self._inner(state), g, target, rng=rng)
+        if info.status is not None:
+            return state, info._replace(status=_named(info.status))
+        factor = state.n / (state.n + 3)
+        # u_{n+1} − u_n = (u_{n+1} − v_n) + (v_n − u_n)
+        momentum = factor * (inner.ensemble - state.ensemble + state.momentum)
+        ensemble = inner.ensemble + momentum
+        if not math.isfinite(total_variance(ensemble)):
+            status = Status(
+                "diverged",
+                f"The momentum of step {state.n} overflowed: this is the last good ensemble. Use "
+                "smaller steps, or the method without momentum.",
+            )
+            return state, info._replace(step=0.0, status=status)
+        return self._state(with_ensemble(self.method, inner, ensemble), momentum), info
+
+    def select(self, state: NesterovState, index: np.ndarray) -> NesterovState:
+        """The state of the members ``index``, each with its momentum."""
+        inner = self.method.select(self._inner(state), index)
+        return self._state(inner, take_rows(state.momentum, index))
+
+    def _state(self, inner: Any, momentum: Array) -> NesterovState:
+        return NesterovState(
+            inner.ensemble, inner.n, inner.t, momentum, inner._replace(ensemble=None)
+        )
+
+    def _inner(self, state: NesterovState) -> Any:
+        return state.inner._replace(ensemble=state.ensemble)
+
+
+def _named(status: Status | None) -> Status | None:
+    """A status of the method within, less the claim that momentum makes untrue."""
+    if status is None or status.code != "posterior_reached":
+        return status
+    return Status(
+        "method_finished",
+        "The method came to its end, but with momentum: the ensemble fits the data and is no "
+        "sample of the posterior. Use the method without momentum for that.",
+    )
