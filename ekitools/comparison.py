@@ -264,7 +264,9 @@ def _text(name: str, value: float) -> str:
         return "-"
     if name in ("model_runs", "members", "n_effective"):
         return f"{value:,.0f}"
-    return f"{value:.3f}" if name != "seconds" and value < 100 else f"{value:.3g}"
+    if name == "seconds":
+        return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:.3f}" if value < 100 else f"{value:.3g}"
 
 
 def _labelled(results: Any) -> dict[str, xr.Dataset]:
