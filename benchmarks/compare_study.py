@@ -11,9 +11,9 @@ second table has the errors of the fields of posterior mean and standard deviati
 relative in L².
 
 The tables are Markdown, averages over seeds of `ek.compare`. Where a run starts from another, the
-cost of that one is included. `--small` shrinks everything, to see that it works; `--picture FILE`
-draws it too. On one core `linear` takes half a minute, `lynx-hare` three minutes, `darcy` two,
-and its reference about ten.
+cost of that one is included. `--small` shrinks darcy, to see that it works; `--picture FILE`
+draws the first table too. On one core `linear` takes seconds, `lynx-hare` two minutes, `darcy`
+one, and its reference seven.
 """
 
 from __future__ import annotations
@@ -157,10 +157,10 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=400)
     parser.add_argument("--moves", type=int, default=50, help="most, of SMC in darcy")
     parser.add_argument("--reference", type=Path, help="file of the large run of darcy")
-    parser.add_argument("--reference-members", type=int, default=4000)
+    parser.add_argument("--reference-members", type=int, default=10_000)
     parser.add_argument("--reference-moves", type=int, default=200)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--small", action="store_true", help="a small darcy")
     options = parser.parse_args()
     results, reference, field = studies[options.problem](options)
     comparisons, fields = [], []

@@ -12,7 +12,7 @@ from scipy.stats import wasserstein_distance
 from ekitools._reference import Reference, Sample, as_reference, as_sample, listed, method_names
 from ekitools.diagnostics import check_result, members_at, stored_index
 
-__all__ = ["compare", "compare_table"]
+__all__ = ["check_comparison", "compare", "compare_table"]
 
 _BLOCK = 512
 """Rows of a covariance that are compared at once, so that no p × p matrix is formed."""
@@ -89,7 +89,8 @@ def compare(
     no more than a ``mean_error_rms`` of about ``mean_error_expected`` = n^{-1/2}, where n is the
     effective number of members. (For a Gaussian marginal such draws have a ``wasserstein`` of
     about 1.29 n^{-1/2}, and an ``sd_ratio`` within (2n)^{-1/2} of 1.) Members that depend on each
-    other have a larger error than that.
+    other have a larger error than that, and a reference of draws has an error of its own,
+    ``reference_n_effective`` to the power −1/2.
 
     Parameters
     ----------
@@ -224,7 +225,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     Raises
     ------
     TypeError, ValueError
-        If ``comparison`` is something else, or the style is another.
+        If ``comparison`` is something else, or there is no such style.
 
     Examples
     --------
@@ -235,11 +236,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     >>> [line.split()[0] for line in table.splitlines()]
     ['method', 'EKI']
     """
-    if not set(_COLUMNS) <= set(getattr(comparison, "data_vars", ())):
-        raise TypeError(
-            "comparison: must be the Dataset that ek.compare returns, got "
-            f"{type(comparison).__name__}."
-        )
+    check_comparison(comparison)
     if style not in ("plain", "markdown"):
         raise ValueError(f'style: must be "plain" or "markdown", got {style!r}.')
     rows = [("method", *_COLUMNS.values())]
@@ -257,6 +254,15 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
         )
         for row in rows
     )
+
+
+def check_comparison(comparison: Any) -> None:
+    """Check that it is what `compare` returned, or an average of these."""
+    if not set(_COLUMNS) <= set(getattr(comparison, "data_vars", ())):
+        raise TypeError(
+            "comparison: must be the Dataset that ek.compare returns, got "
+            f"{type(comparison).__name__}."
+        )
 
 
 def _text(name: str, value: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.comparison import check_comparison
 from ekitools.plots import BLUE, GREEN, GREY, ORANGE, RED, axes_for
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['u0', 'u1', 'u2']
     """
+    check_comparison(comparison)
     ax = axes_for(ax)
     if comparison.sizes["parameter"] <= _MOST_PARAMETERS:
         _by_parameter(comparison, ax)

@@ -370,12 +370,13 @@ def test_the_table_of_a_mean_over_seeds(results):
     assert "  45  " in ek.compare_table(mean)  # (30 + 60) / 2 model runs
 
 
-def test_bad_arguments_of_the_table():
+def test_bad_arguments_of_the_table_and_the_picture():
     with pytest.raises(ValueError, match='style: must be "plain" or "markdown", got \'html\''):
         ek.compare_table(ek.compare([GOOD], (MEAN, COV)), style="html")
     for wrong in (GOOD, "EKI"):
-        with pytest.raises(TypeError, match="comparison: must be the Dataset that ek.compare"):
-            ek.compare_table(wrong)
+        for shown in (ek.compare_table, ek.plot_comparison):
+            with pytest.raises(TypeError, match="comparison: must be the Dataset that ek.compare"):
+                shown(wrong)
 
 
 @pytest.fixture(autouse=True)
