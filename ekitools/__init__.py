@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.asktell import AskTell as AskTell
     from ekitools.asktell import RunError as RunError
     from ekitools.checkpoint import CheckpointError as CheckpointError
+    from ekitools.comparison import compare as compare
+    from ekitools.comparison import compare_table as compare_table
+    from ekitools.comparison_plot import plot_comparison as plot_comparison
     from ekitools.diagnostics import diagnose as diagnose
     from ekitools.export import to_arviz as to_arviz
     from ekitools.flows import EKIFlow as EKIFlow
@@ -93,6 +96,8 @@ _PUBLIC = {
     "RunError": "asktell",
     "CheckpointError": "checkpoint",
     "diagnose": "diagnostics",
+    "compare": "comparison",
+    "compare_table": "comparison",
     "to_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",
@@ -100,6 +105,7 @@ _PUBLIC = {
     "plot_ensemble": "plots",
     "plot_error": "plots",
     "plot_predictive": "plots",
+    "plot_comparison": "comparison_plot",
 }
 _MODULES = ("problems", "theory", "typing")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +99,8 @@ class AskTell:
         Which members `ask` returns: 0 ... J − 1 less the dropped ones.
     n, t : int, float
         Updates made and pseudo-time reached.
+    seconds : float
+        Wall time from the start to the latest `tell`, the simulator's included.
 
     Examples
     --------
@@ -125,6 +129,7 @@ class AskTell:
         store: str | int = "all",
         evaluate_final: bool = True,
     ) -> None:
+        self._since, self.seconds = time.perf_counter(), 0.0
         check_options(problem, method, n_members, n_steps, on_failure, store)
         self.problem = problem
         self.method = method
@@ -236,6 +241,7 @@ class AskTell:
             elif info.status is None and n >= self.n_steps:
                 info = info._replace(step=0.0, status=_budget_status(self.n_steps, t))
         # from here on nothing is computed that can fail: the step counts as a whole
+        self.seconds = time.perf_counter() - self._since
         history = self._history
         history.model_runs += len(self.members)
         history.failures += [
@@ -266,6 +272,7 @@ class AskTell:
         attributes = {
             "method": to_json(self.method),
             "seed": self._streams.root,
+            "seconds": self.seconds,
             "covariance_normalisation": "1/(J-1)",
         }
         return self._history.to_dataset(self.problem, status, attributes)
@@ -312,6 +319,7 @@ class AskTell:
             "n_members": history.n_members,
             "members": self.members.tolist(),
             "model_runs": history.model_runs,
+            "seconds": self.seconds,
             "failures": history.failures,
             "summaries": history.summaries,
             "status": self.status,
@@ -382,6 +390,8 @@ class AskTell:
         history.failures, history.model_runs = meta["failures"], meta["model_runs"]
         names = [name for name in meta["files"] if name != meta["state_file"]]
         history.records = [_record_from(read_arrays(path, name)) for name in names]
+        loop.seconds = meta.get("seconds", math.nan)  # older ones do not have it
+        loop._since = time.perf_counter() - loop.seconds
         loop._saves = meta["saves"]
         loop._files = {
             record.iteration: name for record, name in zip(history.records, names, strict=True)

@@ -319,17 +319,17 @@ def predictive_quantiles(
     return np.array(quantiles)
 
 
-def check_result(result: Any) -> None:
-    """Check that it is the Dataset of a run."""
+def check_result(result: Any, name: str = "result") -> None:
+    """Check that it is the Dataset of a run; ``name`` is the argument's."""
     if not isinstance(result, xr.Dataset):
         raise TypeError(
-            f"result: must be the Dataset that ek.run returns, got {type(result).__name__}."
+            f"{name}: must be the Dataset that ek.run returns, got {type(result).__name__}."
         )
     needed = ("u", "g", "misfit", "failed", "t", "step", "y", "noise_sd", "history_model_runs")
-    missing = [name for name in needed if name not in result]
+    missing = [variable for variable in needed if variable not in result]
     if missing:
         raise ValueError(
-            "result: must be the Dataset that ek.run returns, got one without "
+            f"{name}: must be the Dataset that ek.run returns, got one without "
             f"{', '.join(missing)}."
         )
 

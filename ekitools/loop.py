@@ -93,8 +93,8 @@ def run(
         ``u(iteration, member, parameter)`` in physical coordinates,
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
         iterations, ``y`` and ``noise_sd``; ``history_*`` of all iterations; and the
-        attributes ``status`` (a sentence), ``status_code``, ``model_runs``, ``failures``,
-        ``method``, ``seed``, ``versions``.
+        attributes ``status`` (a sentence), ``status_code``, ``model_runs``, ``seconds`` (wall
+        time, the model's included), ``failures``, ``method``, ``seed``, ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.

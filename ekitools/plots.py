@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
 __all__ = [
+    "axes_for",
     "plot_collapse",
     "plot_ensemble",
     "plot_error",
@@ -58,7 +59,7 @@ def plot_collapse(
     """
     d = diagnose(result, problem)
     x, label = _abscissa(result)
-    ax = _axes(ax)
+    ax = axes_for(ax)
     series = (
         ("collapse", "parameters, mean $|u_j - \\bar{u}|^2$", BLUE, "o"),
         ("output_collapse", "outputs, mean $|g_j - \\bar{g}|^2_\\Gamma$", ORANGE, "s"),
@@ -104,7 +105,7 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     >>> ek.plot_misfit(result).get_ylabel()
     'misfit $\\Phi$'
     """
-    ax = _axes(ax)
+    ax = axes_for(ax)
     misfit, x = result.misfit.values, result.iteration.values
     known = np.isfinite(misfit).any(axis=1)
     low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
@@ -150,7 +151,7 @@ def plot_residual(
     """
     d = diagnose(result, problem)
     x, label = _abscissa(result)
-    ax = _axes(ax)
+    ax = axes_for(ax)
     ax.plot(x, d.residual_mean.values, "o-", ms=4, color=BLUE, label="$|\\bar{g} - y|_\\Gamma$")
     parts = (
         ("residual_parallel", "$|A r_\\parallel|_\\Gamma$", ORANGE, "s"),
@@ -216,7 +217,7 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
                 f"truth: must have p = {result.sizes['parameter']} entries, as {label!r} has, got "
                 f"shape {truth.shape}."
             )
-    ax = _axes(ax)
+    ax = axes_for(ax)
     continuous = all(flows.values())
     for (label, result), colour in zip(results.items(), cycle(_cycle())):
         error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
@@ -288,7 +289,7 @@ def plot_ensemble(
     name = names[0] if parameter is None else parameter
     if name not in names:
         raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
-    ax = _axes(ax)
+    ax = axes_for(ax)
     column = names.index(name)
     last, weight = members_at(result, -1).present()
     draws = last[:, column]
@@ -353,7 +354,7 @@ def plot_predictive(
     >>> ek.plot_predictive(result).get_title()
     'Data and predictive bands'
     """
-    ax = _axes(ax)
+    ax = axes_for(ax)
     d = result.sizes["data"]
     labels = result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
@@ -420,7 +421,8 @@ def _abscissa(result: xr.Dataset) -> tuple[np.ndarray, str]:
     return result.iteration.values, "iteration"
 
 
-def _axes(ax: Any) -> Any:
+def axes_for(ax: Any) -> Any:
+    """The Axes given, or those of a new figure."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt

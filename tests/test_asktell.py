@@ -1,9 +1,11 @@
 """The loop: what is asked, told, recorded, dropped, resampled, refused."""
 
 import json
+import time
 
 import numpy as np
 import pytest
+from datasets_for_tests import same
 
 import ekitools as ek
 
@@ -34,7 +36,7 @@ def drive(loop, spoil=()):
 def test_the_loop_inside_out_is_the_run():
     loop = ek.AskTell(problem(), ek.EKI(), n_members=20, rng=3)
     expected = ek.run(problem(), ek.EKI(), n_members=20, rng=3)
-    assert drive(loop).identical(expected)
+    assert same(drive(loop), expected)
 
 
 def test_asking_again_gives_the_same_read_only_members():
@@ -151,7 +153,7 @@ def test_resampling_keeps_the_number_of_members_and_the_run_is_repeatable():
         ek.AskTell(problem(), ek.EKI(), n_members=8, rng=1, on_failure="resample") for _ in range(2)
     ]
     first, second = (drive(loop, spoil) for loop in loops)
-    assert first.identical(second)
+    assert same(first, second)
     assert np.all(np.isfinite(first.u))
     np.testing.assert_array_equal(np.flatnonzero(first.failed[0]), [2, 3])
     assert np.all(np.isnan(first.g[0, [2, 3]]))
@@ -226,7 +228,7 @@ def test_bad_outputs_leave_the_loop_as_it_was(g, error, message):
     loop = ek.AskTell(problem(), ek.EKI(), n_members=5, rng=1)
     with pytest.raises(error, match=message):
         loop.tell(g)
-    assert drive(loop).identical(ek.run(problem(), ek.EKI(), n_members=5, rng=1))
+    assert same(drive(loop), ek.run(problem(), ek.EKI(), n_members=5, rng=1))
 
 
 def test_telling_after_the_end_and_asking_for_a_result_before_the_start():
@@ -268,3 +270,14 @@ def test_bad_arguments_are_named_before_any_model_run(changes, error, message):
     arguments = {"problem": problem(), "method": ek.EKI()} | changes
     with pytest.raises(error, match=message):
         ek.AskTell(arguments.pop("problem"), arguments.pop("method"), **arguments)
+
+
+def test_wall_time_is_that_of_the_user_too_and_ends_with_the_latest_tell():
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=5, rng=1)
+    assert loop.seconds == 0
+    time.sleep(0.02)
+    loop.tell(loop.ask() @ MATRIX.T)
+    told = loop.seconds
+    assert told >= 0.02
+    time.sleep(0.001)
+    assert loop.result().attrs["seconds"] == loop.seconds == told

@@ -1,0 +1,114 @@
+"""The picture of a comparison: errors by parameter, or against cost where those are many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ekitools.comparison import check_comparison
+from ekitools.plots import BLUE, GREEN, GREY, ORANGE, RED, axes_for
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["plot_comparison"]
+
+_MOST_PARAMETERS = 12
+_COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9")
+_MARKERS = "osD^vPX"  # seven, for six colours: 42 methods look different
+
+
+def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
+    """Methods beside the reference: their means and spreads, or their error and cost.
+
+    For up to 12 parameters: mean and standard deviation of every parameter and method, in
+    standard deviations of the reference from its mean, on the band of the reference's own
+    standard deviation. For more: the root mean square of the errors of the means against the
+    number of model runs, a point for every method, with what independent exact draws of its
+    size would have.
+
+    Parameters
+    ----------
+    comparison : xarray.Dataset
+        What `compare` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> example = ek.problems.linear(p=3, d=5)
+    >>> result = ek.run(example.problem, ek.EKI(), n_members=50, rng=0)
+    >>> ax = ek.plot_comparison(ek.compare({"EKI": result}, example.reference))
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['u0', 'u1', 'u2']
+    """
+    check_comparison(comparison)
+    ax = axes_for(ax)
+    if comparison.sizes["parameter"] <= _MOST_PARAMETERS:
+        _by_parameter(comparison, ax)
+    else:
+        _by_cost(comparison, ax)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
+    p, n = comparison.sizes["parameter"], comparison.sizes["label"]
+    ax.axhspan(-1, 1, color=GREY, alpha=0.2, lw=0, label="reference, mean ± sd")
+    ax.axhline(0, color=GREY, lw=1)
+    for i, label in enumerate(comparison.label.values):
+        line = comparison.isel(label=i)
+        ax.errorbar(
+            np.arange(p) + 0.7 * ((i + 0.5) / n - 0.5),
+            line.mean_error.values,
+            yerr=line.sd_ratio.values,
+            fmt=_MARKERS[i % len(_MARKERS)],
+            ms=5,
+            color=_COLOURS[i % len(_COLOURS)],
+            label=str(label),
+        )
+    ax.set_xticks(np.arange(p), [str(name) for name in comparison.parameter.values])
+    ax.set_xlim(-0.5, p - 0.5)
+    ax.set(
+        xlabel="parameter",
+        ylabel="mean ± sd, from the reference mean\nin reference standard deviations",
+        title="Comparison with the reference",
+    )
+
+
+def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
+    runs = comparison.model_runs.values
+    for i, label in enumerate(comparison.label.values):
+        ax.plot(
+            runs[i],
+            comparison.mean_error_rms.values[i],
+            _MARKERS[i % len(_MARKERS)],
+            ms=7,
+            color=_COLOURS[i % len(_COLOURS)],
+            label=str(label),
+        )
+    exact = comparison.mean_error_expected.values
+    ax.vlines(runs, comparison.mean_error_rms.values, exact, color=GREY, lw=1, ls=":", zorder=0)
+    ax.plot(
+        runs,
+        exact,
+        "_",
+        ms=16,
+        mew=2,
+        color=GREY,
+        zorder=1,
+        label="exact draws, as many",
+    )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set(
+        xlabel="model runs",
+        ylabel="error of the mean, rms over parameters\nin reference standard deviations",
+        title="Error and cost",
+    )
