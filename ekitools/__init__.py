@@ -15,13 +15,15 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.asktell import AskTell as AskTell
     from ekitools.asktell import RunError as RunError
     from ekitools.checkpoint import CheckpointError as CheckpointError
+    from ekitools.continuous import integrate as integrate
     from ekitools.diagnostics import diagnose as diagnose
     from ekitools.export import to_arviz as to_arviz
     from ekitools.flows import EKIFlow as EKIFlow
+    from ekitools.flows import EKSFlow as EKSFlow
     from ekitools.flows import GradientFlow as GradientFlow
     from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
     from ekitools.flows import NesterovFlow as NesterovFlow
-    from ekitools.flows import integrate as integrate
+    from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
     from ekitools.gaussians import GaussianStart as GaussianStart
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
@@ -75,7 +77,9 @@ _PUBLIC = {
     "NesterovFlow": "flows",
     "GradientFlow": "flows",
     "NaturalGradientFlow": "flows",
-    "integrate": "flows",
+    "StochasticEKIFlow": "flows",
+    "EKSFlow": "flows",
+    "integrate": "continuous",
     "run": "loop",
     "resume": "loop",
     "AskTell": "asktell",

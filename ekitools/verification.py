@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ekitools.continuous import integrate
 from ekitools.diagnostics import diagnose, fit_rate
 from ekitools.evaluate import evaluate
-from ekitools.flows import EKIFlow, NesterovFlow, Output, integrate
+from ekitools.flows import EKIFlow, NesterovFlow, Output
 from ekitools.linalg import kalman_update
 from ekitools.loop import run
 from ekitools.methods.eki import EKI
