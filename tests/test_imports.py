@@ -35,6 +35,7 @@ ALGORITHMS = tuple(
         "priors",
         "random_fields",
         "schedules",
+        "flows",
         "methods.*",
     )
 )
@@ -74,7 +75,7 @@ RULES = (
         tuple(
             f"ekitools.{name}"
             for name in (
-                *("models", "problem", "evaluate", "asktell", "loop"),
+                *("models", "problem", "evaluate", "asktell", "loop", "integrators", "continuous"),
                 *("results", "checkpoint", "options"),
             )
         ),
@@ -160,6 +161,7 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
         ("no models", "ekitools.priors", "from ekitools import FunctionModel"),
         ("no models", "ekitools.methods.eki", "from ..results import History"),
         ("no models", "ekitools.methods.eki", "from .. import evaluate"),
+        ("no models", "ekitools.flows", "from ekitools import integrate"),
         ("methods do not", "ekitools.methods.smc", "from ekitools.methods.eki import EKI"),
         ("methods do not", "ekitools.methods.smc", "from . import eki"),
         ("methods do not", "ekitools.methods.smc", "from ekitools import EKI"),
