@@ -177,17 +177,15 @@ def _dataset(
 def _stops(
     problem: InverseProblem, variance: float, discrepancy: float | None, collapsed: float | None
 ) -> Stops:
-    stops: Stops = {}
-    if discrepancy is not None:
-        level = discrepancy * math.sqrt(problem.n_data)
-        stops["discrepancy_reached"] = lambda u, g: (  # noqa: ARG005 - u is for the others
-            float(np.linalg.norm(problem.noise.whiten(g.mean(axis=0) - problem.data))) - level
-        )
-    if collapsed is not None:
-        stops["collapsed"] = lambda u, g: (  # noqa: ARG005 - g is for the others
-            math.sqrt(total_variance(u) / variance) - collapsed
-        )
-    return stops
+    def misfit(u: np.ndarray, outputs: Outputs) -> float:
+        white = problem.noise.whiten(outputs(u).g.mean(axis=0) - problem.data)
+        return float(np.linalg.norm(white)) - (discrepancy or 0) * math.sqrt(problem.n_data)
+
+    def spread(u: np.ndarray, outputs: Outputs) -> float:  # noqa: ARG001 - misfit's signature
+        return math.sqrt(total_variance(u) / variance) - (collapsed or 0)
+
+    rules = [("discrepancy_reached", misfit, discrepancy), ("collapsed", spread, collapsed)]
+    return {code: distance for code, distance, level in rules if level is not None}
 
 
 def _check_flow(flow: Any, problem: InverseProblem, step: Any, options: dict[str, Any]) -> None:

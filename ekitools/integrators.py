@@ -25,9 +25,6 @@ from ekitools.typing import Flow, Schedule, Seen, Status, StochasticFlow
 
 __all__ = ["Entry", "Outputs", "Stops", "euler_maruyama_step", "march", "solve"]
 
-Stops = dict[str, Callable[[np.ndarray, np.ndarray], float]]
-"""Status codes, each with a function of u and G(u) that falls to zero where the flow stops."""
-
 
 class Entry(NamedTuple):
     """One time of a flow."""
@@ -86,6 +83,10 @@ class Outputs:
         return np.array_equal(u[:1], self._seen[:1]) and np.array_equal(u, self._seen)
 
 
+Stops = dict[str, Callable[[np.ndarray, Outputs], float]]
+"""Status codes, each with a function of the ensemble that falls to zero where the flow stops."""
+
+
 def solve(
     flow: Flow,
     initial: np.ndarray,
@@ -114,10 +115,9 @@ def solve(
         v = x[size:]
         return np.concatenate([v, force / 4 if t == 0 else force - 3 / t * v])
 
-    def event(distance: Callable[[np.ndarray, np.ndarray], float]) -> Any:
-        def stop(t: float, x: np.ndarray) -> float:  # noqa: ARG001 - solve_ivp's signature
-            u = members(x)
-            return distance(u, outputs(u).g)
+    def event(distance: Callable[[np.ndarray, Outputs], float]) -> Any:
+        def stop(t: float, x: np.ndarray) -> float:
+            return 1.0 if t == start else distance(members(x), outputs)  # seen already
 
         stop.terminal, stop.direction = True, -1  # type: ignore[attr-defined]  # scipy's way
         return stop
@@ -126,7 +126,7 @@ def solve(
 
     def record(t: float, x: np.ndarray) -> float:
         """Called as an event, at the start and after every accepted step; never fires."""
-        if t_eval is not None:
+        if t > start and t_eval is not None:
             accepted[int(np.searchsorted(t_eval, t, side="right"))] = (t, x)
         elif t > start:
             entries.append(outputs.entry(t, members(x)))
@@ -135,7 +135,7 @@ def solve(
     first = outputs.entry(start, initial)
     if t_eval is None or t_eval[0] == start:
         entries.append(first)
-    code = _stopped(stops, first)
+    code = _stopped(stops, initial, outputs)
     if code is not None:
         entries[:] = [first]
         return _stop_status(code, start), {"nfev": 0, "message": "Nothing was to be solved."}
@@ -168,10 +168,11 @@ def solve(
         entries.append(outputs.entry(t, members(x)))
         codes = [c for c, ts in zip(stops, solution.t_events, strict=False) if len(ts)]
         return _stop_status(codes[0] if codes else "event", t), info
-    if t_eval is not None:
-        t, x = list(accepted.values())[-1]
+    for t, x in list(accepted.values())[-1:]:
         if not entries or t > entries[-1].t:
             entries.append(outputs.entry(t, members(x)))
+    if not entries:
+        entries.append(first)
     return _gave_up(entries[-1].t, str(solution.message)), info
 
 
@@ -266,8 +267,8 @@ def march(
         last = Entry(t, u, out.g, outputs.runs)
         if kept is None or t in kept:
             keep(last)
-        info = {"method": "Euler-Maruyama", "n_steps": n}
-        code = _stopped(stops, last)
+        info = {"n_steps": n}
+        code = _stopped(stops, u, outputs)
         if code is not None:
             keep(last)
             return _stop_status(code, t), info
@@ -306,8 +307,8 @@ def _d_norm(out: Output) -> float:
     return float(np.hypot.reduce(d, axis=None))
 
 
-def _stopped(stops: Stops, entry: Entry) -> str | None:
-    return next((code for code, distance in stops.items() if distance(entry.u, entry.g) <= 0), None)
+def _stopped(stops: Stops, u: np.ndarray, outputs: Outputs) -> str | None:
+    return next((code for code, distance in stops.items() if distance(u, outputs) <= 0), None)
 
 
 def _stop_status(code: str, t: float) -> Status:

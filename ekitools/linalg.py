@@ -170,8 +170,8 @@ def covariance_product(u: Array, *pairs: tuple[Array, Array], factor: float = 1.
     if 2 * sum(g.shape[1] for _, g in pairs) < n:  # two thin products are cheaper
         xp = array_namespace(u)
         rows = xp.concat([r for r, _ in pairs], axis=1) * factor
-        anomalies = [g - xp.mean(g, axis=0, keepdims=True) for _, g in pairs]
-        return _times_anomalies(u, rows, xp.concat(anomalies, axis=1))
+        shifted = xp.concat([g - g[-1:, :] for _, g in pairs], axis=1)  # without an offset's digits
+        return _times_anomalies(u, rows, shifted - xp.mean(shifted, axis=0, keepdims=True))
     weights = anomaly_products(*pairs[0])
     for rows, g in pairs[1:]:
         weights = weights + anomaly_products(rows, g)

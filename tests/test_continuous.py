@@ -77,7 +77,14 @@ def test_accepted_steps_are_not_evaluated_again():
     target = problem()
     result = ek.integrate(target, ek.EKIFlow(), t_span=(0, 1), n_members=5, rng=0)
     solver = json.loads(result.attrs["solver"])
-    assert target.model.batches <= solver["nfev"] + 1
+    assert target.model.batches == solver["nfev"]
+    target = problem()
+    ek.integrate(target, ek.EKIFlow(), t_span=(0, 1), n_members=5, rng=0, discrepancy=1e-3)
+    assert target.model.batches == solver["nfev"]
+    target = problem()
+    result = ek.integrate(target, ek.EKIFlow(), t_span=(0, 1e3), n_members=5, rng=0, collapsed=0.7)
+    assert result.attrs["status_code"] == "collapsed"
+    assert target.model.batches == json.loads(result.attrs["solver"])["nfev"] + 1
 
 
 @pytest.mark.parametrize("t_eval", [None, [0.05, 0.1, 1.0]])
@@ -103,6 +110,13 @@ def test_what_was_computed_before_a_failure_is_kept(flow, options, t_eval):
         assert float(part.t[-1]) < 1
         assert np.all(np.isfinite(part.u))
         assert np.all(np.diff(part.t) > 0)
+
+
+def test_a_failure_in_the_first_step_leaves_the_first_ensemble():
+    for t_eval in (None, [0.5, 1.0]):
+        with pytest.raises(ek.RunError) as info:
+            ek.integrate(problem(3), ek.EKIFlow(), t_span=(0, 1), n_members=5, rng=0, t_eval=t_eval)
+        np.testing.assert_array_equal(info.value.result.t, [0])
 
 
 @pytest.mark.parametrize(("flow", "options"), FLOWS)
