@@ -249,7 +249,8 @@ class EKSFlow:
     with the root √(2/J) Eᵀ of 2C, E = u − ū and J-dimensional Brownian motions W_j [1]_. Ψ is
     any loss, and exp(−Ψ) its likelihood. For a linear model and a Gaussian prior the
     posterior is invariant for every J > p + 1 with the correction [2]_. Without it, the
-    time-averaged ensemble covariance is too small by the factor (J − p − 2)/(J − 1).
+    time-averaged ensemble covariance is too small by the factor (J − p − 2)/(J − 1). For a
+    nonlinear model C^{uw} stands for a derivative, and the sampler is an approximation.
 
     Parameters
     ----------

@@ -327,7 +327,7 @@ def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
     if right is None:  # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
         left = left + np.eye(left.shape[0], dtype=left.dtype)
         left[:, -1] = 1
-    for c, shifted in _shifted(u, 2 * _BLOCK_BYTES):  # there is one buffer here
+    for c, shifted in _shifted(u):
         if right is None:
             shifted[-1] = u[-1, c]
             np.matmul(left, shifted, out=out[:, c])
@@ -343,14 +343,14 @@ def _times_anomalies(u: Array, left: Array, right: Array | None = None) -> Array
         shifted = u - u[-1:, :]
         return left @ shifted if right is None else left @ (right.T @ shifted)
     out = np.empty((left.shape[0], u.shape[1]), dtype=u.dtype)
-    for c, shifted in _shifted(u, 2 * _BLOCK_BYTES):
+    for c, shifted in _shifted(u):
         np.matmul(left, shifted if right is None else right.T @ shifted, out=out[:, c])
     return out
 
 
-def _shifted(a: Array, block_bytes: int | None = None) -> Iterator[tuple[slice, Array]]:
+def _shifted(a: Array) -> Iterator[tuple[slice, Array]]:
     """A − a_J in blocks of columns, one after the other in the same buffer."""
-    columns = _columns(a, block_bytes)
+    columns = _columns(a, 2 * _BLOCK_BYTES)  # there is one buffer here
     scratch = _Scratch(a, columns[0])
     for c in columns:
         yield c, scratch.subtract(a[:, c], a[-1:, c])
