@@ -255,8 +255,8 @@ class EKSFlow:
     Parameters
     ----------
     correction : bool, default True
-        Whether the term with (p + 1)/J is there. Fewer than p + 2 members stay in a subspace,
-        in which it makes their spread too large.
+        Whether the term with (p + 1)/J is there. It is meant for J > p + 1: in the subspace
+        that fewer members span it is too large.
 
     References
     ----------
