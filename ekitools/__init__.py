@@ -18,13 +18,15 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.comparison import compare as compare
     from ekitools.comparison import compare_table as compare_table
     from ekitools.comparison_plot import plot_comparison as plot_comparison
+    from ekitools.continuous import integrate as integrate
     from ekitools.diagnostics import diagnose as diagnose
     from ekitools.export import to_arviz as to_arviz
     from ekitools.flows import EKIFlow as EKIFlow
+    from ekitools.flows import EKSFlow as EKSFlow
     from ekitools.flows import GradientFlow as GradientFlow
     from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
     from ekitools.flows import NesterovFlow as NesterovFlow
-    from ekitools.flows import integrate as integrate
+    from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
     from ekitools.gaussians import GaussianStart as GaussianStart
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
@@ -89,7 +91,9 @@ _PUBLIC = {
     "NesterovFlow": "flows",
     "GradientFlow": "flows",
     "NaturalGradientFlow": "flows",
-    "integrate": "flows",
+    "StochasticEKIFlow": "flows",
+    "EKSFlow": "flows",
+    "integrate": "continuous",
     "run": "loop",
     "resume": "loop",
     "AskTell": "asktell",

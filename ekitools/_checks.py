@@ -11,7 +11,7 @@ from ekitools.analysis import check_method
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array
 
-__all__ = ["check_budget", "check_ensemble", "check_options", "check_problem"]
+__all__ = ["check_budget", "check_ensemble", "check_members", "check_options", "check_problem"]
 
 
 def check_problem(problem: Any) -> None:
@@ -26,10 +26,7 @@ def check_options(
     """Check what `ekitools.AskTell` and `ekitools.run` are given."""
     check_problem(problem)
     check_method(method)
-    if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
-        raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
-    if n_members < 2:
-        raise ValueError(f"n_members: must be at least 2, got {n_members}.")
+    check_members(n_members)
     if n_steps is not None:
         check_budget(n_steps)
     if on_failure not in ("drop", "resample", "raise"):
@@ -37,6 +34,14 @@ def check_options(
     every = isinstance(store, int) and not isinstance(store, bool) and store >= 1
     if store not in ("all", "last") and not every:
         raise ValueError(f'store: must be "all", "last" or a positive integer, got {store!r}.')
+
+
+def check_members(n_members: Any) -> None:
+    """Check a number of members."""
+    if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
+        raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
+    if n_members < 2:
+        raise ValueError(f"n_members: must be at least 2, got {n_members}.")
 
 
 def check_budget(n_steps: Any) -> None:

@@ -22,8 +22,10 @@ __all__ = [
     "check_schedule",
     "choose_step",
     "initial_variance",
+    "landing",
     "mean_residual",
     "misfits",
+    "rule_step",
     "tempered_analysis",
     "whitened_residual",
     "with_ensemble",
@@ -46,13 +48,13 @@ def check_schedule(step: Any) -> None:
         raise TypeError(f"step: must be a step rule such as ek.FixedStep(h), got {step!r}.")
 
 
-def check_gaussian(target: Any, who: str) -> None:
+def check_gaussian(noise: Any, who: str) -> None:
     """Check that there is a Γ, and not a loss."""
-    if not callable(getattr(target.noise, "whiten", None)):
+    if not callable(getattr(noise, "whiten", None)):
         raise TypeError(
             f"noise: must be Gaussian for {who}, which whitens by it, got the loss "
-            f"{type(target.noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
-            "ek.TemperedSMC, or ek.integrate with ek.EKIFlow."
+            f"{type(noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
+            "ek.TemperedSMC, or ek.integrate with ek.EKIFlow or ek.EKSFlow."
         )
 
 
@@ -99,16 +101,25 @@ def choose_step(
     ValueError
         If the rule does not give a positive finite step.
     """
-    remaining = math.inf if t_end is None else t_end - t
-    h = schedule.step(Seen(n, t, remaining, misfit, int(r.shape[1]), lambda: _d_norm(r)))
+    end = math.inf if t_end is None else t_end
+    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: _d_norm(r))
+    return landing(t, rule_step(schedule, seen), end)
+
+
+def rule_step(schedule: Schedule, seen: Seen) -> float:
+    """The rule's h, or an error where it is not positive and finite."""
+    h = schedule.step(seen)
     if not 0 < h < math.inf:
         raise ValueError(
-            f"step: must give a positive finite step, got {h} from {schedule!r} at step {n} with a "
-            f"mean misfit of {float(np.mean(misfit)):.4g}."
+            f"step: must give a positive finite step, got {h} from {schedule!r} at step {seen.n} "
+            f"with a mean misfit of {float(np.mean(seen.misfit)):.4g}."
         )
-    if t_end is not None and h >= remaining * (1 - 1e-12):
-        return remaining, t_end
-    return h, t + h
+    return h
+
+
+def landing(t: float, h: float, end: float) -> tuple[float, float]:
+    """The step cut at ``end``, and the time it leads to: ``end`` itself, without rounding."""
+    return (end - t, end) if h >= (end - t) * (1 - 1e-12) else (h, t + h)
 
 
 def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:

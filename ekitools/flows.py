@@ -1,8 +1,7 @@
-"""Continuous time: right-hand sides over scipy's integrators, and Euler–Maruyama for noise.
+"""Right-hand sides of flows in continuous time, for `ekitools.integrate`.
 
-Every deterministic flow is an ordinary differential equation du/dt = F(t, u) for the whole
-ensemble, at a cost of O(J²(d + p)) and one evaluation of G: no p × p matrix. Flows work on
-NumPy in float64, in the unconstrained coordinates of the prior.
+A flow moves the whole ensemble at a cost of O(J²(d + p)) and one evaluation of G: no p × p
+matrix. Flows work on NumPy in float64, in the unconstrained coordinates of the prior.
 """
 
 from __future__ import annotations
@@ -10,25 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
-from ekitools._arrays import Streams, as_real
-from ekitools._checks import check_ensemble, check_problem
-from ekitools.analysis import initial_variance
-from ekitools.evaluate import evaluate
-from ekitools.linalg import total_variance
-from ekitools.options import to_json
-from ekitools.problem import InverseProblem
-from ekitools.results import History
-from ekitools.typing import Rng, Status, StepInfo
+from ekitools.analysis import check_gaussian
+from ekitools.linalg import combine_anomalies, covariance_product
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-__all__ = ["EKIFlow", "GradientFlow", "NaturalGradientFlow", "NesterovFlow", "integrate"]
+__all__ = [
+    "EKIFlow",
+    "EKSFlow",
+    "GradientFlow",
+    "NaturalGradientFlow",
+    "NesterovFlow",
+    "Output",
+    "StochasticEKIFlow",
+]
 
 
 class Output(NamedTuple):
@@ -77,13 +73,12 @@ class EKIFlow:
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
         """du/dt, ``(J, p)``."""
-        n = len(u)
-        anomalies, outputs = u - u.mean(axis=0), out.g - out.g.mean(axis=0)
-        weights = out.gradient @ outputs.T
+        return _descent(u, out, problem.prior if self.tikhonov else None)
+
+    def check_problem(self, problem: Any) -> None:
+        """Check that there is what the flow needs, before any model run."""
         if self.tikhonov:
-            white = problem.prior.whiten(u)
-            weights += white @ (white - white.mean(axis=0)).T
-        return np.asarray(-(weights / n) @ anomalies)
+            _check_whitens(problem.prior)
 
 
 @dataclass(frozen=True)
@@ -146,6 +141,11 @@ class GradientFlow:
         rows = zip(u, out.gradient, strict=True)
         return -np.array([self.jacobian(row).T @ gradient for row, gradient in rows])
 
+    def check_problem(self, problem: Any) -> None:
+        """Check that there is what the flow needs, before any model run."""
+        if self.jacobian is None:
+            _linear(problem)
+
 
 @dataclass(frozen=True)
 class NaturalGradientFlow(GradientFlow):
@@ -182,197 +182,145 @@ class NaturalGradientFlow(GradientFlow):
         pairs = zip(slopes, residual, strict=True)
         return -np.array([np.linalg.lstsq(s, r, rcond=None)[0] for s, r in pairs])
 
+    def check_problem(self, problem: Any) -> None:
+        """Check that there is what the flow needs, before any model run."""
+        super().check_problem(problem)
+        check_gaussian(problem.noise, "the natural gradient flow")
 
-def integrate(
-    problem: InverseProblem,
-    flow: Any,
-    *,
-    t_span: tuple[float, float],
-    n_members: int = 100,
-    ensemble: Any = None,
-    rng: Rng = None,
-    discrepancy: float | None = None,
-    collapsed: float | None = None,
-    **solve_ivp_options: Any,
-) -> xr.Dataset:
-    """Solve a flow with `scipy.integrate.solve_ivp`.
 
-    Parameters
+@dataclass(frozen=True)
+class StochasticEKIFlow:
+    r"""The limit h → 0 of EKI with perturbed data, a stochastic differential equation.
+
+    .. math::
+        \mathrm d u_j = C^{uw}(u)\, \Gamma^{-1} (y - G(u_j))\, \mathrm d t
+        + C^{uw}(u)\, \Gamma^{-1/2}\, \mathrm d W_j,
+
+    with independent d-dimensional Brownian motions W_j and covariances normalised by 1/J [1]_.
+    For a linear model, a Gaussian prior and J → ∞ the ensemble at t = 1 is the posterior.
+
+    References
     ----------
-    problem : InverseProblem
-        What is to be solved.
-    flow : EKIFlow, NesterovFlow, GradientFlow or NaturalGradientFlow
-        The right-hand side.
-    t_span : (float, float)
-        0 <= start < end.
-    n_members : int, default 100
-        Ensemble size J, drawn from the prior.
-    ensemble : (J, p), optional
-        Initial ensemble in physical coordinates instead.
-    rng : None, int or numpy.random.Generator
-        Source of the prior's draws.
-    discrepancy : float, optional
-        τ: stop where ‖Γ^{-1/2}(Ḡ − y)‖ falls to τ√d.
-    collapsed : float, optional
-        Stop where the root of the total ensemble variance falls to this share of the initial.
-    **solve_ivp_options
-        ``method``, ``t_eval``, ``rtol`` (default 1e-8), ``atol`` (default 1e-10), ``max_step``,
-        ``events`` and so on; ``events`` and ``fun`` see the flat vector of (J, p) numbers,
-        followed by as many velocities for a second-order flow.
-
-    Returns
-    -------
-    xarray.Dataset
-        As from `ekitools.run`, an iteration for every time kept, with the coordinate ``t``.
-        A solver that fails leaves the part that it computed, and its message as the status.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of order, before any model run.
-    RuntimeError
-        If the model fails for a member: a flow cannot go on without it.
+    .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
 
     Examples
     --------
     >>> import ekitools as ek
-    >>> problem = ek.problems.linear(p=3, d=5).problem
-    >>> result = ek.integrate(problem, ek.EKIFlow(), t_span=(0, 1e3), n_members=20, rng=0,
-    ...                       discrepancy=1.5)
-    >>> result.attrs["status_code"]
-    'discrepancy_reached'
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, 1.0), 1.0, [2.0])
+    >>> result = ek.integrate(problem, ek.StochasticEKIFlow(), t_span=(0, 1), n_members=4000,
+    ...                       rng=0, step=ek.FixedStep(0.01), t_eval=[1.0])
+    >>> last = result.u[-1]
+    >>> round(float(last.mean()), 1), round(float(last.var()), 1)  # exact: 1, 0.5
+    (1.0, 0.5)
     """
-    check_problem(problem)
-    start, end = _checked_span(t_span)
-    if not callable(getattr(flow, "acceleration", None)):
-        raise TypeError(f"flow: must be a flow such as ek.EKIFlow(), got {flow!r}.")
-    streams = Streams(rng)
-    if ensemble is None:
-        initial = problem.prior.sample_unconstrained(n_members, rng=streams.prior())
-    else:
-        given = as_real("ensemble", ensemble).astype(np.float64)
-        check_ensemble(given, problem.n_parameters)
-        initial = np.asarray(problem.prior.to_unconstrained(given))
-    variance = initial_variance(initial)
-    shape, size = initial.shape, initial.size
-    counter = _Counter(problem, shape)
 
-    def slope(t: float, x: np.ndarray) -> np.ndarray:
-        u = x[:size].reshape(shape)
-        force = flow.acceleration(t, u, counter(u), problem).ravel()
-        if flow.order == 1:
-            return np.asarray(force)
-        v = x[size:]
-        return np.concatenate([v, force / 4 if t == 0 else force - 3 / t * v])
+    order = 1
 
-    def misfit_event(t: float, x: np.ndarray) -> float:  # noqa: ARG001 - solve_ivp's signature
-        g = counter(x[:size].reshape(shape)).g
-        white = problem.noise.whiten(g.mean(axis=0) - problem.data)
-        return float(np.linalg.norm(white)) - (discrepancy or 0) * math.sqrt(problem.n_data)
+    def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
+        """The drift, ``(J, p)``."""
+        return _descent(u, out)
 
-    def spread_event(t: float, x: np.ndarray) -> float:  # noqa: ARG001 - solve_ivp's signature
-        return math.sqrt(total_variance(x[:size].reshape(shape)) / variance) - (collapsed or 0)
+    def increment_shape(self, n_members: int, n_data: int) -> tuple[int, int]:
+        """The shape (J, d) of dW."""
+        return n_members, n_data
 
-    ours = [
-        (misfit_event, "discrepancy_reached", discrepancy),
-        (spread_event, "collapsed", collapsed),
-    ]
-    wanted = [(event, code) for event, code, level in ours if level is not None]
-    for event, _ in wanted:
-        event.terminal, event.direction = True, -1  # type: ignore[attr-defined]  # scipy's way
-    asked = solve_ivp_options.pop("events", None) or []
-    theirs = list(asked) if isinstance(asked, list | tuple) else [asked]
-    options = {"rtol": 1e-8, "atol": 1e-10, **solve_ivp_options}
-    x0 = initial.ravel() if flow.order == 1 else np.concatenate([initial.ravel(), np.zeros(size)])
-    events = [*(event for event, _ in wanted), *theirs]
-    solution = solve_ivp(slope, (start, end), x0, events=events or None, **options)
-    status = _status(solution, [code for _, code in wanted], end)
-    return _dataset(problem, flow, solution, counter, status, streams, variance)
+    def diffusion(
+        self, u: np.ndarray, out: Output, increment: np.ndarray, problem: Any
+    ) -> np.ndarray:
+        """What an increment dW of the Brownian motions adds, ``(J, p)``."""
+        white = problem.noise.whiten(out.g - out.g.mean(axis=0))
+        return np.asarray(covariance_product(u, (increment, white)))
+
+    def check_problem(self, problem: Any) -> None:
+        """Check that there is what the flow needs, before any model run."""
+        check_gaussian(problem.noise, "EKI with perturbed data")
 
 
-class _Counter:
-    """G and ∇Ψ at an ensemble, remembering the last one, and how many runs that took."""
+@dataclass(frozen=True)
+class EKSFlow:
+    r"""The ensemble Kalman sampler, whose ensemble goes on to sample the posterior.
 
-    def __init__(self, problem: InverseProblem, shape: tuple[int, ...]) -> None:
-        self.problem, self.shape = problem, shape
-        self.runs = 0
-        self._key: bytes | None = None
-        self._last: Output | None = None
+    .. math::
+        \mathrm d u_j = -C^{uw}(u)\, \nabla_z \Psi(G(u_j), y)\, \mathrm d t
+        - C(u)\, C_0^{-1} (u_j - m)\, \mathrm d t
+        + \tfrac{p + 1}{J} (u_j - \bar u)\, \mathrm d t + \sqrt{2 C(u)}\, \mathrm d W_j,
 
-    def __call__(self, u: np.ndarray) -> Output:
-        key = u.tobytes()
-        if self._last is None or key != self._key:
-            problem = self.problem
-            g, failures = evaluate(problem.model, problem.prior.to_physical(u), problem.n_data)
-            self.runs += len(u)
-            if failures:
-                row, failure = next(iter(failures.items()))
-                raise RuntimeError(
-                    f"model: failed for member {row} during a flow ({failure.reason}). A flow "
-                    "needs every member; use ek.run, which can drop some, or a tamer prior."
-                ) from failure.error
-            self._key, self._last = key, Output(g, problem.noise.gradient(g, problem.data))
-        return self._last
+    with the root √(2/J) Eᵀ of 2C, E = u − ū and J-dimensional Brownian motions W_j [1]_. Ψ is
+    any loss, and exp(−Ψ) its likelihood. For a linear model and a Gaussian prior the
+    posterior is invariant for every J > p + 1 with the correction [2]_. Without it, the
+    time-averaged ensemble covariance is too small by the factor (J − p − 2)/(J − 1). For a
+    nonlinear model C^{uw} stands for a derivative, and the sampler is an approximation.
+
+    Parameters
+    ----------
+    correction : bool, default True
+        Whether the term with (p + 1)/J is there. It is meant for J > p + 1: in the subspace
+        that fewer members span it is too large.
+
+    References
+    ----------
+    .. [1] Garbuno-Inigo, Hoffmann, Li & Stuart (2020), SIAM J. Appl. Dyn. Syst. 19, 412-441.
+    .. [2] Nüsken & Reich (2019), arXiv:1908.10890.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, 1.0), 1.0, [2.0])
+    >>> result = ek.integrate(problem, ek.EKSFlow(), t_span=(0, 6), n_members=500, rng=0,
+    ...                       step=ek.FixedStep(0.02), t_eval=[4.0, 5.0, 6.0])
+    >>> round(float(result.u.mean()), 1), round(float(result.u.var()), 1)  # exact: 1, 0.5
+    (1.0, 0.5)
+    """
+
+    correction: bool = True
+    order = 1
+
+    def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
+        """The drift, ``(J, p)``."""
+        drift = _descent(u, out, problem.prior)
+        if self.correction:
+            drift += (u.shape[1] + 1) / len(u) * (u - u.mean(axis=0))
+        return drift
+
+    def increment_shape(self, n_members: int, n_data: int) -> tuple[int, int]:  # noqa: ARG002
+        """The shape (J, J) of dW."""
+        return n_members, n_members
+
+    def diffusion(
+        self,
+        u: np.ndarray,
+        out: Output,  # noqa: ARG002
+        increment: np.ndarray,
+        problem: Any,  # noqa: ARG002
+    ) -> np.ndarray:
+        """What an increment dW of the Brownian motions adds, ``(J, p)``."""
+        return np.asarray(combine_anomalies(math.sqrt(2 / len(u)) * increment, u))
+
+    def check_problem(self, problem: Any) -> None:
+        """Check that there is what the flow needs, before any model run."""
+        _check_whitens(problem.prior)
 
 
-def _dataset(
-    problem: InverseProblem,
-    flow: Any,
-    solution: Any,
-    counter: _Counter,
-    status: Status,
-    streams: Streams,
-    variance: float,
-) -> xr.Dataset:
-    shape = counter.shape
-    history, members = History(shape[0], "all"), np.arange(shape[0])
-    times = solution.t
-    for i, t in enumerate(times):
-        u = solution.y[: math.prod(shape), i].reshape(shape)
-        runs = counter.runs
-        g = counter(u).g
-        counter.runs = runs  # looking back at the solution is not part of its cost
-        misfit = problem.noise.misfit(g, problem.data)
-        spread = math.sqrt(total_variance(u) / variance)
-        last = i == len(times) - 1
-        history.model_runs = runs
-        info = StepInfo(
-            math.nan if last else times[i + 1] - t, misfit, status if last else None, spread
+def _descent(u: np.ndarray, out: Output, prior: Any = None) -> np.ndarray:
+    """−C^{uw} ∇_zΨ, and with a prior − C C₀⁻¹(u_j − m), ``(J, p)``."""
+    pairs = [(out.gradient, out.g)]
+    if prior is not None:  # in whitened coordinates the prior is data w = 0 with unit noise
+        white = prior.whiten(u)
+        pairs.append((white, white))
+    return np.asarray(covariance_product(u, *pairs, factor=-1.0))
+
+
+def _check_whitens(prior: Any) -> None:
+    if not callable(getattr(prior, "whiten", None)):
+        raise TypeError(
+            "prior: must have a whitening map for a flow that counts it as data, got "
+            f"{type(prior).__name__}. Use ek.GaussianPrior or ek.Prior, or tikhonov=False."
         )
-        history.add(i, float(t), members, members, (problem.prior.to_physical(u), g), info)
-    attributes = {
-        "title": "ensemble Kalman flow",
-        "method": to_json(flow),
-        "seed": streams.root,
-        "covariance_normalisation": "1/J",
-        "solver": {"nfev": int(solution.nfev), "message": str(solution.message)},
-    }
-    return history.to_dataset(problem, status, attributes)
 
 
-def _status(solution: Any, codes: list[str], end: float) -> Status:
-    reached = float(solution.t[-1]) if len(solution.t) else math.nan
-    if solution.status == -1:
-        return Status(
-            "solver_failed",
-            f"The solver gave up at t = {reached:.4g}: {solution.message} What it computed until "
-            "then is here; use an implicit method, larger tolerances, or a shorter t_span.",
-        )
-    if solution.status == 1:
-        found = [code for code, t in zip(codes, solution.t_events, strict=False) if len(t)]
-        code = found[0] if found else "event"
-        return Status(code, f"The integration stopped at t = {reached:.4g} by an event ({code}).")
-    return Status("t_end_reached", f"The flow was integrated to t = {end:g}.")
-
-
-def _checked_span(t_span: Any) -> tuple[float, float]:
-    span = as_real("t_span", t_span, ndim=(1,))
-    if span.shape != (2,) or not 0 <= span[0] < span[1]:
-        raise ValueError(f"t_span: must be (start, end) with 0 <= start < end, got {t_span!r}.")
-    return float(span[0]), float(span[1])
-
-
-def _linear(problem: InverseProblem) -> Any:
+def _linear(problem: Any) -> Any:
     if not callable(getattr(problem.model, "adjoint", None)):
         raise TypeError(
             f"jacobian: must be given for a model that is not an ek.LinearModel, got "

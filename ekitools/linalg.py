@@ -24,7 +24,14 @@ from ekitools._arrays import array_namespace, host, is_numpy, like
 from ekitools.noise import as_noise
 from ekitools.typing import Array
 
-__all__ = ["gaussian_draws", "kalman_update", "total_variance"]
+__all__ = [
+    "anomaly_products",
+    "combine_anomalies",
+    "covariance_product",
+    "gaussian_draws",
+    "kalman_update",
+    "total_variance",
+]
 
 _BLOCK_BYTES = 1 << 22
 """Bytes of one column block: small beside the ensemble, large for a matrix product."""
@@ -133,6 +140,71 @@ def total_variance(u: Array) -> float:
         shifted *= shifted
         total += float(xp.sum(shifted))
     return total / (u.shape[0] - 1)
+
+
+def covariance_product(u: Array, *pairs: tuple[Array, Array], factor: float = 1.0) -> Array:
+    """Σ R (G − Ḡ)ᵀ (U − ū) / J over the pairs (R, G): cross-covariances applied to rows.
+
+    For one pair row j is C^{uw} r_j, with the covariance normalised by 1/J. No covariance is
+    formed: the products go through ``(J, J)`` or ``(d, p)``, whichever is cheaper.
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble.
+    *pairs : ((J, d), (J, d))
+        R and G, all with the J rows of ``u``.
+    factor : float, default 1
+        What the sum is multiplied by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import covariance_product
+    >>> u = np.array([[-1.0], [1.0]])
+    >>> covariance_product(u, (np.array([[1.0], [2.0]]), 3 * u))
+    array([[3.],
+           [6.]])
+    """
+    n, factor = u.shape[0], factor / u.shape[0]
+    if 2 * sum(g.shape[1] for _, g in pairs) < n:  # two thin products are cheaper
+        xp = array_namespace(u)
+        rows = xp.concat([r for r, _ in pairs], axis=1) * factor
+        shifted = xp.concat([g - g[-1:, :] for _, g in pairs], axis=1)  # without an offset's digits
+        return _times_anomalies(u, rows, shifted - xp.mean(shifted, axis=0, keepdims=True))
+    weights = anomaly_products(*pairs[0])
+    for rows, g in pairs[1:]:
+        weights = weights + anomaly_products(rows, g)
+    return combine_anomalies(weights * factor, u)
+
+
+def anomaly_products(rows: Array, g: Array) -> Array:
+    """R (G − Ḡ)ᵀ, ``(n, J)``, without a copy of ``g``: ``(n, d)`` and ``(J, d)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import anomaly_products
+    >>> anomaly_products(np.array([[2.0]]), np.array([[1.0], [3.0]]))
+    array([[-2.,  2.]])
+    """
+    products: Array = 0.0
+    for c, shifted in _shifted(g):
+        products = products + rows[:, c] @ shifted.T
+    return _centred(products)
+
+
+def combine_anomalies(weights: Array, u: Array) -> Array:
+    """Weights times U − ū, ``(n, p)``, without a copy of ``u``: ``(n, J)`` and ``(J, p)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import combine_anomalies
+    >>> combine_anomalies(np.array([[1.0, 0.0]]), np.array([[1.0], [3.0]]))
+    array([[-1.]])
+    """
+    return _times_anomalies(u, _centred(weights))
 
 
 def gaussian_draws(u: Array, n: int, rng: np.random.Generator) -> Array:
@@ -250,15 +322,12 @@ def _centred(coefficients: Array) -> Array:
 def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
     """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
     if not is_numpy(u):
-        shifted = u - u[-1:, :]
-        return u + (left @ shifted if right is None else left @ (right.T @ shifted))
-    out, columns = np.empty_like(u), _columns(u, 2 * _BLOCK_BYTES)  # there is one buffer here
-    scratch = _Scratch(u, columns[0])
+        return u + _times_anomalies(u, left, right)
+    out = np.empty_like(u)
     if right is None:  # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
         left = left + np.eye(left.shape[0], dtype=left.dtype)
         left[:, -1] = 1
-    for c in columns:
-        shifted = scratch.subtract(u[:, c], u[-1:, c])
+    for c, shifted in _shifted(u):
         if right is None:
             shifted[-1] = u[-1, c]
             np.matmul(left, shifted, out=out[:, c])
@@ -266,6 +335,25 @@ def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
         np.matmul(left, right.T @ shifted, out=out[:, c])
         out[:, c] += u[:, c]
     return out
+
+
+def _times_anomalies(u: Array, left: Array, right: Array | None = None) -> Array:
+    """Left E, or left (rightᵀ E), with E = U − u_J; rows of left, or columns of right, sum to 0."""
+    if not is_numpy(u):
+        shifted = u - u[-1:, :]
+        return left @ shifted if right is None else left @ (right.T @ shifted)
+    out = np.empty((left.shape[0], u.shape[1]), dtype=u.dtype)
+    for c, shifted in _shifted(u):
+        np.matmul(left, shifted if right is None else right.T @ shifted, out=out[:, c])
+    return out
+
+
+def _shifted(a: Array) -> Iterator[tuple[slice, Array]]:
+    """A − a_J in blocks of columns, one after the other in the same buffer."""
+    columns = _columns(a, 2 * _BLOCK_BYTES)  # there is one buffer here
+    scratch = _Scratch(a, columns[0])
+    for c in columns:
+        yield c, scratch.subtract(a[:, c], a[-1:, c])
 
 
 def _columns(a: Array, block_bytes: int | None = None) -> list[slice]:

@@ -22,8 +22,9 @@ from ekitools._report import (
     error_row,
     rate_row,
 )
+from ekitools.continuous import integrate
 from ekitools.diagnostics import fit_rate
-from ekitools.flows import EKIFlow, NesterovFlow, integrate
+from ekitools.flows import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
 from ekitools.loop import run
 from ekitools.methods.eki import EKI

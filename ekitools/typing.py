@@ -257,3 +257,31 @@ class Schedule(Protocol):
     """A step rule: h from what was seen. Pure; the caller cuts h at ``seen.remaining``."""
 
     def step(self, seen: Seen) -> float: ...
+
+
+@runtime_checkable
+class Flow(Protocol):
+    """A right-hand side in continuous time, u̇ = F or, of ``order`` 2, ü + (3/t) u̇ = F.
+
+    A ``check_problem(problem)`` of its own, where it has one, raises before any model run.
+    """
+
+    @property
+    def order(self) -> int: ...
+
+    def acceleration(self, t: float, u: Array, out: Any, problem: Any) -> Array:
+        """F, ``(J, p)``, from u and its `ekitools.flows.Output`."""
+        ...
+
+
+@runtime_checkable
+class StochasticFlow(Flow, Protocol):
+    """A stochastic differential equation du = F dt + S(u) dW, of order 1."""
+
+    def increment_shape(self, n_members: int, n_data: int) -> tuple[int, ...]:
+        """The shape of dW, independent standard Brownian motions."""
+        ...
+
+    def diffusion(self, u: Array, out: Any, increment: Array, problem: Any) -> Array:
+        """S(u) dW, ``(J, p)``."""
+        ...

@@ -14,8 +14,9 @@ from ekitools._measures import (
     velocity_error,
 )
 from ekitools._report import ITERATIVE, SCHILLINGS, SLIDES, Report, Row, error_row, rate_row
+from ekitools.continuous import integrate
 from ekitools.diagnostics import diagnose
-from ekitools.flows import EKIFlow, integrate
+from ekitools.flows import EKIFlow
 from ekitools.methods.eki import EKI
 from ekitools.models import LinearModel
 from ekitools.problem import InverseProblem

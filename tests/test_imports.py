@@ -36,6 +36,7 @@ ALGORITHMS = tuple(
         "random_fields",
         "schedules",
         "momentum",
+        "flows",
         "methods.*",
     )
 )
@@ -75,7 +76,7 @@ RULES = (
         tuple(
             f"ekitools.{name}"
             for name in (
-                *("models", "problem", "evaluate", "asktell", "loop"),
+                *("models", "problem", "evaluate", "asktell", "loop", "integrators", "continuous"),
                 *("results", "checkpoint", "options"),
             )
         ),
@@ -161,6 +162,7 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
         ("no models", "ekitools.priors", "from ekitools import FunctionModel"),
         ("no models", "ekitools.methods.eki", "from ..results import History"),
         ("no models", "ekitools.methods.eki", "from .. import evaluate"),
+        ("no models", "ekitools.flows", "from ekitools import integrate"),
         ("methods do not", "ekitools.methods.smc", "from ekitools.methods.eki import EKI"),
         ("methods do not", "ekitools.methods.smc", "from . import eki"),
         ("methods do not", "ekitools.methods.smc", "from ekitools import EKI"),

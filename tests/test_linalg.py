@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 import ekitools as ek
 from ekitools import linalg
-from ekitools.linalg import kalman_update, total_variance
+from ekitools.linalg import (
+    combine_anomalies,
+    covariance_product,
+    kalman_update,
+    total_variance,
+)
 
 
 def textbook(u, g, y, gamma, step, draw):
@@ -195,6 +200,37 @@ def test_extra_memory_is_below_that_of_the_inputs(n, p, d):
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert peak - new.nbytes <= u.nbytes + g.nbytes + draw.nbytes
+
+
+@pytest.mark.parametrize(("n", "p", "d"), SIZES)
+def test_covariance_products_are_those_of_the_covariances(n, p, d, monkeypatch):
+    u, g, _, rows = case(n, p, d)
+    v, more = np.random.default_rng(1).normal(size=(2, n, 2))
+    e, f, k = u - u.mean(0), g - g.mean(0), v - v.mean(0)
+    plain = rows @ (f.T @ e) / n
+    both = plain + more @ (k.T @ e) / n
+    np.testing.assert_allclose(covariance_product(u, (rows, g)), plain, rtol=1e-9, atol=1e-12)
+    found = covariance_product(u, (rows, g), (more, v), factor=-2.0)
+    np.testing.assert_allclose(found, -2 * both, rtol=1e-9, atol=1e-12)
+    weights = rows[:, :1] + np.arange(n)
+    np.testing.assert_allclose(combine_anomalies(weights, u), weights @ e, rtol=1e-9, atol=1e-12)
+    strict = [array_api_strict.asarray(a) for a in (u, rows, g, more, v)]
+    other = covariance_product(strict[0], tuple(strict[1:3]), tuple(strict[3:]), factor=-2.0)
+    np.testing.assert_allclose(np.asarray(other), found, rtol=1e-9, atol=1e-12)
+    monkeypatch.setattr(linalg, "_BLOCK_BYTES", 1)
+    other = covariance_product(u, (rows, g), (more, v), factor=-2.0)
+    np.testing.assert_allclose(other, found, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [3, 40])
+def test_covariance_products_of_a_collapsed_ensemble_keep_their_digits(d):
+    """Anomalies of 2⁻²⁰ at an offset are exact; products must not see the offset."""
+    rng = np.random.default_rng(0)
+    e, f = rng.integers(-99, 99, (20, 5)) / 2.0**20, rng.integers(-99, 99, (20, d)) / 2.0**20
+    rows = rng.normal(size=(20, d))
+    plain = covariance_product(e, (rows, f))
+    moved = covariance_product(e + 1000, (rows, f + 1000))
+    np.testing.assert_allclose(moved, plain, rtol=1e-9, atol=1e-12 * np.abs(plain).max())
 
 
 @pytest.mark.parametrize("p", [1, 7, 3000])

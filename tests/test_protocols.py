@@ -18,6 +18,7 @@ from scipy import stats
 
 import ekitools as ek
 from ekitools import typing as contracts
+from ekitools.flows import Output
 from ekitools.options import from_json, to_json
 
 EXAMPLES = {
@@ -86,6 +87,7 @@ def examples(name, cls):
 METHODS = instances("init", "ask", "tell", "finished", "select")
 SCHEDULES = instances("step")
 RULES = instances("check")
+FLOWS = instances("acceleration")
 PRIORS = instances("to_physical", "to_unconstrained")
 
 
@@ -99,10 +101,11 @@ def test_the_sweep_finds_what_there_is():
     assert {type(p.values[0]).__name__ for p in METHODS} >= {"EKI"}
     assert {type(p.values[0]).__name__ for p in SCHEDULES} >= {"FixedStep", "MisfitController"}
     assert {type(p.values[0]).__name__ for p in RULES} >= {"Discrepancy", "Collapsed"}
+    assert {type(p.values[0]).__name__ for p in FLOWS} >= {"EKIFlow", "EKSFlow"}
     assert {type(p.values[0]).__name__ for p in PRIORS} >= {"GaussianPrior", "Prior"}
 
 
-@pytest.mark.parametrize("options", METHODS + SCHEDULES + RULES)
+@pytest.mark.parametrize("options", METHODS + SCHEDULES + RULES + FLOWS)
 def test_options_are_frozen_comparable_and_survive_json_and_pickle(options):
     assert dataclasses.is_dataclass(options)
     first = dataclasses.fields(options)[:1]
@@ -216,6 +219,25 @@ def test_a_stopping_rule_fires_at_a_perfect_fit_and_not_at_the_start(rule):
     assert isinstance(status, contracts.Status)
     assert status.code.isidentifier()
     assert status.sentence.endswith(".")
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_flow_satisfies_the_contract_and_is_pure(flow):
+    assert isinstance(flow, contracts.Flow)
+    target = problem()
+    u = target.prior.sample(9, rng=0)
+    g = target.model(u)
+    out = Output(g, target.noise.gradient(g, target.data))
+    kept = [array.copy() for array in (u, *out)]
+    force = flow.acceleration(0.0, u, out, target)
+    assert force.shape == u.shape
+    np.testing.assert_array_equal(flow.acceleration(0.0, u, out, target), force)
+    if isinstance(flow, contracts.StochasticFlow):
+        increment = np.random.default_rng(0).normal(size=flow.increment_shape(9, 4))
+        assert flow.diffusion(u, out, increment, target).shape == u.shape
+        np.testing.assert_array_equal(flow.diffusion(u, out, 0 * increment, target), 0 * u)
+    for array, before in zip((u, *out), kept, strict=True):
+        np.testing.assert_array_equal(array, before)
 
 
 @pytest.mark.parametrize("prior", PRIORS)

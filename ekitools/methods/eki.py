@@ -128,7 +128,7 @@ class EKI:
         TypeError
             If the problem has a loss that is not Gaussian noise.
         """
-        check_gaussian(target, "EKI")
+        check_gaussian(target.noise, "EKI")
         variance = initial_variance(ensemble)
         return EKIState(ensemble, 0, 0.0, variance, variance, ())
 

@@ -113,7 +113,7 @@ class GNKI:
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:
         """The state before the first step."""
-        check_gaussian(target, "GNKI")
+        check_gaussian(target.noise, "GNKI")
         variance = initial_variance(ensemble)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, math.inf, None, None)
 

@@ -1,0 +1,245 @@
+"""`integrate`: a flow of the ensemble from one time to another, as a labelled Dataset."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ekitools._arrays import Streams, as_real
+from ekitools._checks import check_ensemble, check_members, check_problem
+from ekitools.analysis import check_gaussian, check_schedule, initial_variance
+from ekitools.asktell import RunError
+from ekitools.integrators import Entry, Outputs, Stops, march, solve
+from ekitools.linalg import total_variance
+from ekitools.options import to_json
+from ekitools.problem import InverseProblem
+from ekitools.results import History
+from ekitools.typing import Flow, Rng, Schedule, Status, StepInfo, StochasticFlow
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["integrate"]
+
+
+def integrate(
+    problem: InverseProblem,
+    flow: Flow,
+    *,
+    t_span: tuple[float, float],
+    n_members: int = 100,
+    ensemble: Any = None,
+    rng: Rng = None,
+    step: Schedule | None = None,
+    t_eval: Any = None,
+    discrepancy: float | None = None,
+    collapsed: float | None = None,
+    **solve_ivp_options: Any,
+) -> xr.Dataset:
+    """Carry an ensemble through continuous time.
+
+    A flow without noise is solved by `scipy.integrate.solve_ivp`, one with noise by
+    Euler–Maruyama, u ← u + h F(t, u) + S(u) ΔW with ΔW ~ N(0, h I).
+
+    Parameters
+    ----------
+    problem : InverseProblem
+        What is to be solved.
+    flow : Flow
+        The right-hand side: `EKIFlow`, `NesterovFlow`, `GradientFlow`, `NaturalGradientFlow`;
+        with noise `StochasticEKIFlow`, `EKSFlow`.
+    t_span : (float, float)
+        0 <= start < end.
+    n_members : int, default 100
+        Ensemble size J, drawn from the prior.
+    ensemble : (J, p), optional
+        Initial ensemble in physical coordinates instead.
+    rng : None, int or numpy.random.Generator
+        Source of the prior's draws and of the Brownian motions, which are independent.
+    step : step rule
+        Of a flow with noise, and needed there: `FixedStep`, or `NormStep` for
+        h/(‖D‖ + ε). Steps are cut to land on ``t_eval`` and on the end.
+    t_eval : (n,), optional
+        Increasing times in ``t_span`` to be kept. Without it every step is.
+    discrepancy : float, optional
+        τ: stop where ‖Γ^{-1/2}(Ḡ − y)‖ falls to τ√d.
+    collapsed : float, optional
+        Stop where the root of the total ensemble variance falls to this share of the initial.
+    **solve_ivp_options
+        Of a flow without noise: ``method``, ``rtol`` (default 1e-8), ``atol`` (default 1e-10),
+        ``max_step``, ``events`` and so on; ``events`` see the flat vector of (J, p) numbers,
+        followed by as many velocities for a second-order flow.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `ekitools.run`, an iteration for every time kept, with the coordinate ``t``.
+        Where a stopping rule, an event, a solver that gives up or an overflow ends the flow
+        early, the last ensemble is kept too, and the status says why.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of order, before any model run.
+    RunError
+        If the model fails for a member, since a flow cannot go on without it. Its ``result``
+        is the Dataset of the part computed until then, None where that is nothing.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=3, d=5).problem
+    >>> result = ek.integrate(problem, ek.EKIFlow(), t_span=(0, 1e3), n_members=20, rng=0,
+    ...                       discrepancy=1.5)
+    >>> result.attrs["status_code"]
+    'discrepancy_reached'
+    >>> ek.integrate(problem, ek.EKSFlow(), t_span=(0, 2), n_members=20, rng=0,
+    ...              step=ek.NormStep(), t_eval=[1.0, 2.0]).t.values
+    array([1., 2.])
+    """
+    since = time.perf_counter()
+    check_problem(problem)
+    span = _checked_span(t_span)
+    times = None if t_eval is None else _checked_times(t_eval, span)
+    _check_flow(flow, problem, step, solve_ivp_options)
+    _check_level("discrepancy", discrepancy, math.inf)
+    _check_level("collapsed", collapsed, 1.0)
+    if discrepancy is not None:
+        check_gaussian(problem.noise, "discrepancy=")
+    streams = Streams(rng)
+    if ensemble is None:
+        check_members(n_members)
+        initial = problem.prior.sample_unconstrained(n_members, rng=streams.prior())
+    else:
+        given = as_real("ensemble", ensemble).astype(np.float64)
+        check_ensemble(given, problem.n_parameters)
+        initial = problem.prior.to_unconstrained(given)
+    initial = np.ascontiguousarray(initial, dtype=np.float64)
+    variance = initial_variance(initial)
+    stops = _stops(problem, variance, discrepancy, collapsed)
+    attributes: dict[str, Any] = {
+        "title": "ensemble Kalman flow",
+        "method": to_json(flow),
+        "seed": streams.root,
+        "covariance_normalisation": "1/J",
+    }
+    entries: list[Entry] = []
+    outputs = Outputs(problem)
+    try:
+        if isinstance(flow, StochasticFlow) and step is not None:
+            attributes["solver"] = {"method": "Euler-Maruyama", "step": json.loads(to_json(step))}
+            status, info = march(flow, initial, outputs, span, times, stops, entries, step, streams)
+        else:
+            options = {"method": "RK45", "rtol": 1e-8, "atol": 1e-10, **solve_ivp_options}
+            method = options["method"]
+            attributes["solver"] = {"method": getattr(method, "__name__", method)}
+            status, info = solve(flow, initial, outputs, span, times, stops, entries, options)
+    except RunError as error:
+        if entries:
+            status = Status("failed", str(error))
+            attributes["seconds"] = time.perf_counter() - since
+            error.result = _dataset(problem, entries, outputs, variance, status, attributes)
+        raise
+    attributes["solver"] |= info
+    attributes["seconds"] = time.perf_counter() - since
+    return _dataset(problem, entries, outputs, variance, status, attributes)
+
+
+def _dataset(
+    problem: InverseProblem,
+    entries: Sequence[Entry],
+    outputs: Outputs,
+    variance: float,
+    status: Status,
+    attributes: dict[str, Any],
+) -> xr.Dataset:
+    everyone = np.arange(len(entries[0].u))
+    history = History(len(everyone), "all")
+    for i, (t, u, g, runs) in enumerate(entries):
+        last = i == len(entries) - 1
+        h = math.nan if last else entries[i + 1].t - t
+        with np.errstate(over="ignore", invalid="ignore"):
+            misfit = np.asarray(problem.noise.misfit(g, problem.data))
+            spread = math.sqrt(total_variance(u) / variance)
+        history.model_runs = runs
+        info = StepInfo(h, misfit, status if last else None, spread)
+        history.add(i, t, everyone, everyone, (problem.prior.to_physical(u), g), info)
+    history.model_runs = outputs.runs
+    history.failures = [
+        {"iteration": len(entries), "member": int(member), "reason": reason}
+        for member, reason in outputs.failures.items()
+    ]
+    return history.to_dataset(problem, status, attributes)
+
+
+def _stops(
+    problem: InverseProblem, variance: float, discrepancy: float | None, collapsed: float | None
+) -> Stops:
+    def misfit(u: np.ndarray, outputs: Outputs) -> float:
+        white = problem.noise.whiten(outputs(u).g.mean(axis=0) - problem.data)
+        return float(np.linalg.norm(white)) - (discrepancy or 0) * math.sqrt(problem.n_data)
+
+    def spread(u: np.ndarray, outputs: Outputs) -> float:  # noqa: ARG001 - misfit's signature
+        return math.sqrt(total_variance(u) / variance) - (collapsed or 0)
+
+    rules = [("discrepancy_reached", misfit, discrepancy), ("collapsed", spread, collapsed)]
+    return {code: distance for code, distance, level in rules if level is not None}
+
+
+def _check_flow(flow: Any, problem: InverseProblem, step: Any, options: dict[str, Any]) -> None:
+    if isinstance(flow, type) or not isinstance(flow, Flow):
+        raise TypeError(f"flow: must be a flow such as ek.EKIFlow(), got {flow!r}.")
+    if isinstance(flow, StochasticFlow):
+        check_schedule(step)
+        for name, value in options.items():
+            raise TypeError(
+                f"{name}: must be left out for {flow!r}, got {value!r}: a flow with noise is "
+                "solved by Euler–Maruyama and not by solve_ivp. Its one option is step=."
+            )
+    elif step is not None:
+        raise TypeError(
+            f"step: must be left out for {flow!r}, got {step!r}: solve_ivp chooses the steps of "
+            "a flow without noise. Use rtol=, atol= or max_step=."
+        )
+    elif getattr(problem.model, "stochastic", False):
+        raise TypeError(
+            f"model: must not be stochastic for {flow!r}, got {problem.model!r}: a solver with "
+            "error control needs a smooth right-hand side. Use ek.run, or a flow with noise."
+        )
+    check = getattr(flow, "check_problem", None)
+    if check is not None:
+        check(problem)
+
+
+def _checked_span(t_span: Any) -> tuple[float, float]:
+    span = as_real("t_span", t_span, ndim=(1,))
+    if span.shape != (2,) or not 0 <= span[0] < span[1]:
+        raise ValueError(f"t_span: must be (start, end) with 0 <= start < end, got {t_span!r}.")
+    return float(span[0]), float(span[1])
+
+
+def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray:
+    times = as_real("t_eval", t_eval, ndim=(1,)).astype(np.float64)
+    if not len(times) or np.any(np.diff(times) <= 0):
+        raise ValueError(f"t_eval: must be increasing times, at least one, got {t_eval!r}.")
+    if times[0] < span[0] or times[-1] > span[1]:
+        raise ValueError(
+            f"t_eval: must be within t_span = {span}, got times from {times[0]:g} to "
+            f"{times[-1]:g}. Leave them out or extend t_span."
+        )
+    return times
+
+
+def _check_level(name: str, value: Any, below: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: must be a number, got {value!r}. Leave it out not to stop.")
+    if not 0 < value < below:
+        rule = "positive and finite" if below == math.inf else f"between 0 and {below:g}"
+        raise ValueError(f"{name}: must be {rule}, got {value!r}. Leave it out not to stop.")
