@@ -29,6 +29,9 @@ ALGORITHMS = tuple(
     f"ekitools.{name}"
     for name in (
         "linalg",
+        "moves",
+        "resampling",
+        "gaussians",
         "analysis",
         "noise",
         "losses",

@@ -7,6 +7,7 @@ from scipy import stats
 
 import ekitools as ek
 from ekitools import theory
+from ekitools.moves import MOVES
 
 P, D = 10, 20
 FIXED = (0.0005, 0.002, 0.005, 0.015, 0.04, 0.1, 0.22, 0.45, 0.75, 1.0)
@@ -90,7 +91,7 @@ def test_a_gaussian_start_gives_the_same_posterior_and_evidence():
     assert near < plain / 2
 
 
-@pytest.mark.parametrize("move", ["ensemble", "pcn", "random_walk"])
+@pytest.mark.parametrize("move", [*MOVES, ("pcn", "differential")])
 def test_a_posterior_with_two_humps_and_a_constrained_parameter(move):
     """y = u² of a log-normal-by-normal prior, against quadrature."""
     prior = ek.Prior({"a": stats.norm(0.2, 1), "b": stats.lognorm(0.5)})
@@ -225,7 +226,9 @@ def test_a_prior_without_a_density_is_refused_before_any_run():
         ({"acceptance": 0.0}, ValueError, "^acceptance: must be within"),
         ({"decorrelation": 2.0}, ValueError, "^decorrelation: must be within"),
         ({"max_moves": 0}, ValueError, "^max_moves: must be at least 1"),
-        ({"move": "jump"}, ValueError, "^move: must be one of ensemble, pcn, random_walk"),
+        ({"move": "jump"}, ValueError, "^move: must be one of kernel, ensemble, differential"),
+        ({"move": ()}, ValueError, "^move: must be one of"),
+        ({"move": ("pcn", "jump")}, ValueError, "^move: must be one of"),
         ({"resampling": "jump"}, ValueError, "^resampling: must be one of systematic"),
         ({"start": 3}, TypeError, "^start: must be an ek.GaussianStart"),
     ],

@@ -10,13 +10,15 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ekitools._arrays import array_namespace, host, like, take_rows
-from ekitools.gaussians import GaussianStart, fit_gaussian
+from ekitools.gaussians import GaussianStart
+from ekitools.moves import MOVES, largest_scale, propose
 from ekitools.resampling import SCHEMES, effective_sample_size, normalised, resample
 from ekitools.typing import Array, Shown, Status, StepInfo, Target
 
 __all__ = ["SMCState", "TemperedSMC"]
 
-MOVES = ("ensemble", "pcn", "random_walk")
+FEW, MANY = ("kernel", "differential"), ("ensemble",)
+"""Moves for up to ten parameters, and for more."""
 
 
 class SMCState(NamedTuple):
@@ -42,8 +44,8 @@ class SMCState(NamedTuple):
     """Normalised, ``(J,)``."""
     origin: np.ndarray
     """x at the first move of this temperature."""
-    scale: float
-    """Step size of the moves."""
+    scales: tuple[float, ...]
+    """Step size of each kind of move."""
     moves: int
     """Moves made at this temperature."""
     log_evidence: float
@@ -67,15 +69,23 @@ class TemperedSMC:
 
     All proposals are made in coordinates in which q is N(0, I):
 
+    ``"kernel"``
+        x' ~ the kernel density estimate of the particles, whatever x: follows tails, bends and
+        humps in few dimensions (up to about ten).
+    ``"ensemble"``
+        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the particles' own mean and covariance:
+        at β = 1 an independence proposal from the ensemble's Gaussian, and in many dimensions
+        the pCN of the posterior.
+    ``"differential"``
+        x' = x + 2.38 (2p)^{-1/2} s (x_a − x_b) for two of the particles, differential
+        evolution [4]_: local, at all scales that the particles have.
     ``"pcn"``
         x' = √(1 − β²) x + β ξ, preconditioned Crank–Nicolson [3]_.
     ``"random_walk"``
-        x' = x + 2.38 p^{-1/2} s S^{1/2} ξ, with the particles' own covariance S.
-    ``"ensemble"``
-        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the particles' own mean and covariance:
-        at β = 1 an independence proposal from the ensemble's Gaussian.
+        x' = x + 2.38 p^{-1/2} s S^{1/2} ξ.
 
-    Mean and covariance are those of the other half of the particles.
+    The particles that a proposal looks at are those of the other half. Several moves are made
+    in turn: global ones travel far, local ones free particles that they leave in the tails.
 
     Parameters
     ----------
@@ -87,11 +97,12 @@ class TemperedSMC:
         above it.
     resampling : {"systematic", "stratified", "residual", "multinomial"}
         How.
-    move : {"ensemble", "pcn", "random_walk"}
-        The proposal.
+    move : str or tuple of str, optional
+        The proposals, made in turn. By default ``("kernel", "differential")`` for up to ten
+        parameters and ``"ensemble"`` for more.
     acceptance : float, default 0.3
-        The acceptance rate that β or s is adapted to (β is 1 at most).
-    decorrelation : float, default 0.2
+        The acceptance rate that β and s are adapted to, each for itself (β is 1 at most).
+    decorrelation : float, default 0.3
         Moves at one temperature end when the mean correlation of the particles' coordinates
         with those at the first has come below it.
     max_moves : int, default 20
@@ -121,6 +132,7 @@ class TemperedSMC:
     .. [1] Beskos, Jasra, Muzaffer & Stuart (2015), Stat. Comput. 25, 727-737.
     .. [2] Buchholz, Chopin & Jacob (2021), Bayesian Analysis 16, 745-771.
     .. [3] Cotter, Roberts, Stuart & White (2013), Statistical Science 28, 424-446.
+    .. [4] ter Braak (2006), Stat. Comput. 16, 239-249.
 
     Examples
     --------
@@ -138,9 +150,9 @@ class TemperedSMC:
     temperatures: tuple[float, ...] | None = None
     ess: float = 0.5
     resampling: str = "systematic"
-    move: str = "ensemble"
+    move: str | tuple[str, ...] | None = None
     acceptance: float = 0.3
-    decorrelation: float = 0.2
+    decorrelation: float = 0.3
     max_moves: int = 20
     start: GaussianStart | None = None
 
@@ -152,8 +164,14 @@ class TemperedSMC:
         for name in ("ess", "acceptance", "decorrelation"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be within (0, 1), got {getattr(self, name)}.")
-        for name, choices in (("resampling", SCHEMES), ("move", MOVES)):
-            if getattr(self, name) not in choices:
+        if isinstance(self.move, str):
+            object.__setattr__(self, "move", (self.move,))
+        moves = FEW if self.move is None else tuple(self.move)
+        for name, chosen, choices in (
+            ("resampling", (self.resampling,), SCHEMES),
+            ("move", moves, MOVES),
+        ):
+            if not chosen or not set(chosen) <= set(choices):
                 raise ValueError(
                     f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)!r}."
                 )
@@ -184,8 +202,8 @@ class TemperedSMC:
         weight = np.full(n, 1 / n)
         variance = _variance(host(ensemble), weight)
         return SMCState(
-            ensemble, 0, 0.0, ensemble, x, x, zeros, None, zeros, zeros, weight, x, 1.0, 0, 0.0,
-            variance,
+            ensemble, 0, 0.0, ensemble, x, x, zeros, None, zeros, zeros, weight, x,
+            (1.0,) * len(self._moves(x)), 0, 0.0, variance,
         )  # fmt: skip
 
     def ask(self, state: SMCState) -> Array:
@@ -202,6 +220,8 @@ class TemperedSMC:
         """Accept or refuse the proposals; then the next temperature where it is time."""
         state, acceptance = self._accepted(state, g, target, rng)
         t, weight = state.t, state.weight
+        moves = self._moves(state.x)
+        last = (state.moves - 1) % len(moves)
         info = StepInfo(
             0.0,
             state.misfit,
@@ -211,7 +231,7 @@ class TemperedSMC:
             {
                 "log_evidence": state.log_evidence,
                 "acceptance": acceptance,
-                "scale": state.scale,
+                "scale": state.scales[last],
                 "ess": effective_sample_size(weight),
             },
         )
@@ -226,8 +246,9 @@ class TemperedSMC:
                 return state, info
         elif state.n:  # β or s for the next move
             factor = min(max(acceptance / self.acceptance, 0.4), 2.0)
-            cap = math.inf if self.move == "random_walk" else 1.0
-            state = state._replace(scale=min(state.scale * factor, cap))
+            scales = list(state.scales)
+            scales[last] = min(scales[last] * factor, largest_scale(moves[last]))
+            state = state._replace(scales=tuple(scales))
         return self._proposed(state, target, rng), info
 
     def select(self, state: SMCState, index: np.ndarray) -> SMCState:
@@ -245,6 +266,11 @@ class TemperedSMC:
         }
         return state._replace(**rows, **arrays, g=g)
 
+    def _moves(self, x: np.ndarray) -> tuple[str, ...]:
+        if self.move is None:
+            return FEW if x.shape[1] <= 10 else MANY
+        return tuple(self.move)
+
     def _accepted(
         self, state: SMCState, g: Array, target: Target, rng: np.random.Generator
     ) -> tuple[SMCState, float]:
@@ -253,8 +279,8 @@ class TemperedSMC:
         energy = misfit
         if self.start is not None:
             gaussian = self.start.gaussian
-            log_q = gaussian.log_density(gaussian.unwhiten(state.x_proposed))
             white = gaussian.unwhiten(state.x_proposed)
+            log_q = gaussian.log_density(white)
             energy = misfit + log_q + 0.5 * np.sum(white * white, axis=1)
         if state.g is None:
             return state._replace(g=g, misfit=misfit, energy=energy), math.nan
@@ -322,27 +348,10 @@ class TemperedSMC:
         return high
 
     def _proposed(self, state: SMCState, target: Target, rng: np.random.Generator) -> SMCState:
-        x, p = state.x, state.x.shape[1]
-        draw = rng.standard_normal(x.shape)
-        scale, log_ratio = state.scale, np.zeros(len(x))
-        keep = math.sqrt(max(1 - scale * scale, 0.0))
-        if self.move == "pcn":
-            proposed = keep * x + scale * draw
-        else:
-            # each half by the other's Gaussian: one's own would favour where one is already,
-            # a bias of order p/J (copies are neighbours, so they are in the same half)
-            half, proposed = len(x) // 2, np.empty_like(x)
-            first, second = slice(half), slice(half, None)
-            for here, other in ((first, second), (second, first)):
-                weight = state.weight[other]
-                near = fit_gaussian(x[other], weight if weight.any() else None)
-                if self.move == "random_walk":
-                    proposed[here] = x[here] + 2.38 / math.sqrt(p) * scale * near.spread(draw[here])
-                    continue
-                centred = x[here] - near.mean
-                proposed[here] = near.mean + keep * centred + scale * near.spread(draw[here])
-                log_ratio[here] = near.log_density(x[here]) - near.log_density(proposed[here])
-            log_ratio += 0.5 * (np.sum(x * x, axis=1) - np.sum(proposed * proposed, axis=1))
+        x, moves = state.x, self._moves(state.x)
+        which = state.moves % len(moves)
+        proposed, log_ratio = propose(moves[which], x, state.weight, state.scales[which], rng)
+        log_ratio += 0.5 * (np.sum(x * x, axis=1) - np.sum(proposed * proposed, axis=1))
         white = proposed if self.start is None else self.start.gaussian.unwhiten(proposed)
         return state._replace(
             n=state.n + 1,

@@ -1,0 +1,142 @@
+r"""Proposals for a population: how the particles of a sampler move, in whitened coordinates.
+
+Every proposal comes from a kernel whose ratio of densities is known, so that the
+Metropolis–Hastings rule can correct it for any target. What a kernel learns of the population
+it learns of the *other half* of it: a particle that helped to fit its own proposal would be
+favoured where it is already, a bias of order p/J. Copies of one particle are neighbours, so
+they are in the same half.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ekitools.gaussians import Gaussian, fit_gaussian
+
+__all__ = ["MOVES", "largest_scale", "propose"]
+
+MOVES = ("kernel", "ensemble", "differential", "pcn", "random_walk")
+
+_BLOCK = 1 << 21
+"""Pairs of particles whose distances are in memory at once."""
+
+
+def largest_scale(move: str) -> float:
+    """Up to where the step size of a move may grow."""
+    return math.inf if move in ("differential", "random_walk") else 1.0
+
+
+def propose(
+    move: str, x: np.ndarray, weight: np.ndarray, scale: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One proposal for every particle.
+
+    Parameters
+    ----------
+    move : str
+        One of `MOVES`; `ekitools.TemperedSMC` says what they are.
+    x : (J, p)
+        Particles.
+    weight : (J,)
+        Their weights.
+    scale : float
+        Step size; "kernel" has none.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    (J, p), (J,)
+        The proposals x', and log k(x', x) − log k(x, x') for the density k(x, x') of
+        proposing x' at x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.moves import propose
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(10, 2))
+    >>> proposed, log_ratio = propose("random_walk", x, np.full(10, 0.1), 0.5, rng)
+    >>> proposed.shape, bool(log_ratio.any())
+    ((10, 2), False)
+    """
+    if move == "pcn":
+        proposed = _contracted(x, scale, rng)
+        return proposed, 0.5 * np.sum(proposed * proposed - x * x, axis=1)
+    half = len(x) // 2
+    parts = [
+        _from_others(move, x[here], x[other], weight[other], scale, rng)
+        for here, other in (
+            (slice(half), slice(half, None)),
+            (slice(half, None), slice(half)),
+        )
+    ]
+    proposed, log_ratio = (np.concatenate(pair) for pair in zip(*parts, strict=True))
+    return proposed, log_ratio
+
+
+def _from_others(
+    move: str,
+    x: np.ndarray,
+    others: np.ndarray,
+    weight: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    p, symmetric = x.shape[1], np.zeros(len(x))
+    weight = weight if weight.any() else np.ones(len(weight))
+    share = weight / weight.sum()
+    if move == "differential":
+        a, b = rng.choice(len(others), size=(2, len(x)), p=share)
+        step = 2.38 / math.sqrt(2 * p) * scale
+        blur = 1e-3 * rng.standard_normal(x.shape)  # so that no direction is shut
+        return x + step * (others[a] - others[b] + blur), symmetric
+    near = fit_gaussian(others, share)
+    if move == "random_walk":
+        step = 2.38 / math.sqrt(p) * scale
+        return x + step * near.spread(rng.standard_normal(x.shape)), symmetric
+    if move == "kernel":
+        return _kernel(x, others, share, near, rng)
+    proposed = near.unwhiten(_contracted(near.whiten(x), scale, rng))
+    return proposed, near.log_density(x) - near.log_density(proposed)
+
+
+def _contracted(x: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """A step that N(0, I) is invariant under, and reversible."""
+    keep = math.sqrt(max(1 - scale * scale, 0.0))
+    return np.asarray(keep * x + scale * rng.standard_normal(x.shape))
+
+
+def _kernel(
+    x: np.ndarray,
+    others: np.ndarray,
+    share: np.ndarray,
+    near: Gaussian,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Independent draws of the others' kernel density, contracted so as to keep their moments.
+
+    The bandwidth is Silverman's for their effective number.
+    """
+    p = x.shape[1]
+    width = min((4 / (p + 2) * float(np.sum(share**2))) ** (1 / (p + 4)), 1.0)
+    centres = math.sqrt(1 - width * width) * near.whiten(others)
+    drawn = centres[rng.choice(len(others), size=len(x), p=share)]
+    white = drawn + width * rng.standard_normal(x.shape)
+    with np.errstate(divide="ignore"):
+        log_share = np.log(share)
+
+    def log_density(y: np.ndarray) -> np.ndarray:
+        rows = max(1, _BLOCK // len(centres))
+        blocks = (y[i : i + rows] for i in range(0, len(y), rows))
+        offset = log_share - np.sum(centres * centres, axis=1) / (2 * width**2)
+        return np.concatenate([
+            logsumexp(offset + block @ (centres.T / width**2), axis=1)
+            - np.sum(block * block, axis=1) / (2 * width**2)
+            for block in blocks
+        ])  # fmt: skip
+
+    return near.unwhiten(white), log_density(near.whiten(x)) - log_density(white)

@@ -1,0 +1,124 @@
+"""Proposals: their densities written out, and what they learn of the population."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ekitools.gaussians import fit_gaussian
+from ekitools.moves import MOVES, propose
+
+N, P = 60, 3
+
+
+def population(seed=0):
+    """Spread out by different amounts, with uneven weights, some of them zero."""
+    rng = np.random.default_rng(seed)
+    x = 1.0 + rng.normal(size=(N, P)) * [0.1, 0.2, 3.0]
+    weight = rng.uniform(size=N)
+    weight[::7] = 0
+    return x, weight / weight.sum()
+
+
+def covariance(gaussian):
+    root = gaussian.spread(np.eye(P))
+    return root @ root.T
+
+
+def halves(x, weight):
+    half = N // 2
+    for here, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
+        yield here, x[other], weight[other] / weight[other].sum()
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_inputs_stay_and_the_seed_decides(move):
+    x, weight = population()
+    before = x.copy()
+    first = propose(move, x, weight, 0.5, np.random.default_rng(1))
+    again = propose(move, x, weight, 0.5, np.random.default_rng(1))
+    np.testing.assert_array_equal(x, before)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first[0].shape == (N, P)
+    assert first[1].shape == (N,)
+
+
+@pytest.mark.parametrize("move", ["differential", "random_walk"])
+def test_local_moves_are_symmetric(move):
+    x, weight = population()
+    _, log_ratio = propose(move, x, weight, 0.5, np.random.default_rng(1))
+    np.testing.assert_array_equal(log_ratio, 0)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_pcn_and_the_ensemble_move_have_the_densities_they_say(scale):
+    x, weight = population()
+    keep = np.sqrt(1 - scale**2)
+
+    def log_kernel(a, b, mean, cov):  # of proposing b at a
+        return stats.multivariate_normal(mean + keep * (a - mean), scale**2 * cov).logpdf(b)
+
+    after, log_ratio = propose("pcn", x, weight, scale, np.random.default_rng(1))
+    for a, b, found in zip(x, after, log_ratio, strict=True):
+        there, back = (log_kernel(*pair, np.zeros(P), np.eye(P)) for pair in ((a, b), (b, a)))
+        assert found == pytest.approx(back - there, rel=1e-9, abs=1e-9)
+    after, log_ratio = propose("ensemble", x, weight, scale, np.random.default_rng(1))
+    for here, others, share in halves(x, weight):
+        near = fit_gaussian(others, share)
+        for a, b, found in zip(x[here], after[here], log_ratio[here], strict=True):
+            there, back = (
+                log_kernel(*pair, near.mean, covariance(near)) for pair in ((a, b), (b, a))
+            )
+            assert found == pytest.approx(back - there, rel=1e-9, abs=1e-9)
+
+
+def test_the_kernel_move_has_the_density_of_its_mixture(monkeypatch):
+    monkeypatch.setattr("ekitools.moves._BLOCK", 100)  # several blocks of rows
+    x, weight = population()
+    after, log_ratio = propose("kernel", x, weight, 1.0, np.random.default_rng(1))
+    for here, others, share in halves(x, weight):
+        near = fit_gaussian(others, share)
+        width = (4 / (P + 2) * np.sum(share**2)) ** (1 / (P + 4))
+        centres = near.mean + np.sqrt(1 - width**2) * (others - near.mean)
+        parts = [
+            (w, stats.multivariate_normal(c, width**2 * covariance(near)))
+            for w, c in zip(share, centres, strict=True)
+        ]
+        density = [
+            sum(w * part.pdf(y) for w, part in parts) for y in (x[here], after[here])
+        ]  # fmt: skip
+        np.testing.assert_allclose(log_ratio[here], np.log(density[0] / density[1]), rtol=1e-7)
+
+
+def test_kernel_proposals_have_the_moments_of_the_others():
+    rng = np.random.default_rng(0)
+    n = 40_000
+    x = np.concatenate([np.zeros((n, P)), rng.normal(size=(40, P)) * [0.1, 0.2, 3.0]])
+    weight = np.full(len(x), 1 / len(x))
+    # the first half is proposed for by the second: a few zeros and 40 others
+    x = np.concatenate([x[:n], np.tile(x[n:], (n // 40, 1))])
+    weight = np.full(len(x), 1 / len(x))
+    after, _ = propose("kernel", x, weight, 1.0, rng)
+    others = x[n:]
+    sd = others.std(axis=0)
+    assert np.all(np.abs(after[:n].mean(axis=0) - others.mean(axis=0)) < 4 * sd / np.sqrt(n))
+    # 40 points shape a kernel estimate of kurtosis about 3: 4 standard errors, with some room
+    np.testing.assert_allclose(after[:n].std(axis=0), sd, rtol=4 * 1.2 / np.sqrt(2 * n))
+
+
+@pytest.mark.parametrize("move", ["kernel", "differential"])
+def test_particles_without_weight_are_not_looked_at(move):
+    x, weight = population()
+    x[::7] = 1e3
+    after, _ = propose(move, x, weight, 1.0, np.random.default_rng(1))
+    alive = weight > 0
+    assert np.all(np.abs(after[alive]) < 100)
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_a_half_without_weight_is_no_obstacle(move):
+    x, weight = population()
+    weight[: N // 2] = 0
+    after, log_ratio = propose(move, x, weight / weight.sum(), 0.5, np.random.default_rng(1))
+    assert np.isfinite(after).all()
+    assert np.isfinite(log_ratio).all()
