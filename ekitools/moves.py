@@ -5,6 +5,11 @@ Metropolis–Hastings rule can correct it for any target. What a kernel learns o
 it learns of the *other half* of it: a particle that helped to fit its own proposal would be
 favoured where it is already, a bias of order p/J. Copies of one particle are neighbours, so
 they are in the same half.
+
+A mean and a covariance tell next to nothing of single particles, so both halves may learn the
+other's at once. A kernel density estimate does tell of them: if both halves moved by the other's,
+they would not be independent any more afterwards, and the next move would be biased. So one half
+at a time draws from it, while the other takes random-walk steps.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from ekitools.gaussians import Gaussian, fit_gaussian
 
 __all__ = ["MOVES", "largest_scale", "propose"]
 
-MOVES = ("kernel", "ensemble", "differential", "pcn", "random_walk")
+MOVES = ("kernel", "ensemble", "pcn", "random_walk")
 
 _BLOCK = 1 << 21
 """Pairs of particles whose distances are in memory at once."""
@@ -26,12 +31,18 @@ _BLOCK = 1 << 21
 
 def largest_scale(move: str) -> float:
     """Up to where the step size of a move may grow."""
-    return math.inf if move in ("differential", "random_walk") else 1.0
+    return math.inf if move in ("kernel", "random_walk") else 1.0
 
 
 def propose(
-    move: str, x: np.ndarray, weight: np.ndarray, scale: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    move: str,
+    x: np.ndarray,
+    weight: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+    *,
+    turn: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One proposal for every particle.
 
     Parameters
@@ -43,15 +54,17 @@ def propose(
     weight : (J,)
         Their weights.
     scale : float
-        Step size; "kernel" has none.
+        Step size.
     rng : numpy.random.Generator
         Source of randomness.
+    turn : int, default 0
+        Which half draws from the kernel estimate of the other: the first if it is even.
 
     Returns
     -------
-    (J, p), (J,)
-        The proposals x', and log k(x', x) − log k(x, x') for the density k(x, x') of
-        proposing x' at x.
+    (J, p), (J,), (J,)
+        The proposals x'; log k(x', x) − log k(x, x') for the density k(x, x') of proposing x'
+        at x; and which proposals the step size had a part in.
 
     Examples
     --------
@@ -59,49 +72,31 @@ def propose(
     >>> from ekitools.moves import propose
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(10, 2))
-    >>> proposed, log_ratio = propose("random_walk", x, np.full(10, 0.1), 0.5, rng)
-    >>> proposed.shape, bool(log_ratio.any())
-    ((10, 2), False)
+    >>> proposed, log_ratio, scaled = propose("random_walk", x, np.full(10, 0.1), 0.5, rng)
+    >>> proposed.shape, bool(log_ratio.any()), bool(scaled.all())
+    ((10, 2), False, True)
     """
+    scaled = np.ones(len(x), dtype=bool)
     if move == "pcn":
         proposed = _contracted(x, scale, rng)
-        return proposed, 0.5 * np.sum(proposed * proposed - x * x, axis=1)
-    half = len(x) // 2
-    parts = [
-        _from_others(move, x[here], x[other], weight[other], scale, rng)
-        for here, other in (
-            (slice(half), slice(half, None)),
-            (slice(half, None), slice(half)),
-        )
-    ]
-    proposed, log_ratio = (np.concatenate(pair) for pair in zip(*parts, strict=True))
-    return proposed, log_ratio
-
-
-def _from_others(
-    move: str,
-    x: np.ndarray,
-    others: np.ndarray,
-    weight: np.ndarray,
-    scale: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    p, symmetric = x.shape[1], np.zeros(len(x))
-    weight = weight if weight.any() else np.ones(len(weight))
-    share = weight / weight.sum()
-    if move == "differential":
-        a, b = rng.choice(len(others), size=(2, len(x)), p=share)
-        step = 2.38 / math.sqrt(2 * p) * scale
-        blur = 1e-3 * rng.standard_normal(x.shape)  # so that no direction is shut
-        return x + step * (others[a] - others[b] + blur), symmetric
-    near = fit_gaussian(others, share)
-    if move == "random_walk":
-        step = 2.38 / math.sqrt(p) * scale
-        return x + step * near.spread(rng.standard_normal(x.shape)), symmetric
-    if move == "kernel":
-        return _kernel(x, others, share, near, rng)
-    proposed = near.unwhiten(_contracted(near.whiten(x), scale, rng))
-    return proposed, near.log_density(x) - near.log_density(proposed)
+        return proposed, 0.5 * np.sum(proposed * proposed - x * x, axis=1), scaled
+    first, second = slice(len(x) // 2), slice(len(x) // 2, None)
+    proposed, log_ratio = np.empty_like(x), np.empty(len(x))
+    for here, other, now in ((first, second, turn % 2 == 0), (second, first, turn % 2 == 1)):
+        weights = weight[other] if weight[other].any() else np.ones(len(x[other]))
+        share = weights / weights.sum()
+        near = fit_gaussian(x[other], share)
+        if move == "kernel" and now:
+            scaled[here] = False
+            proposed[here], log_ratio[here] = _kernel(x[here], x[other], share, near, rng)
+        elif move == "ensemble":
+            proposed[here] = near.unwhiten(_contracted(near.whiten(x[here]), scale, rng))
+            log_ratio[here] = near.log_density(x[here]) - near.log_density(proposed[here])
+        else:
+            step = 2.38 / math.sqrt(x.shape[1]) * scale
+            proposed[here] = x[here] + step * near.spread(rng.standard_normal(x[here].shape))
+            log_ratio[here] = 0.0
+    return proposed, log_ratio, scaled
 
 
 def _contracted(x: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:

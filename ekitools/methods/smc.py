@@ -17,8 +17,8 @@ from ekitools.typing import Array, Shown, Status, StepInfo, Target
 
 __all__ = ["SMCState", "TemperedSMC"]
 
-FEW, MANY = ("kernel", "differential"), ("ensemble",)
-"""Moves for up to ten parameters, and for more."""
+FEW, MANY = ("ensemble", "kernel"), ("ensemble",)
+"""Moves for up to eight parameters, and for more."""
 
 
 class SMCState(NamedTuple):
@@ -35,6 +35,8 @@ class SMCState(NamedTuple):
     x_proposed: np.ndarray
     log_ratio: np.ndarray
     """What a proposal's acceptance owes to all but the energy, ``(J,)``."""
+    scaled: np.ndarray
+    """Which proposals the step size had a part in, ``(J,)``."""
     g: Array | None
     """Outputs of the particles, ``(J, d)``."""
     misfit: np.ndarray
@@ -70,22 +72,17 @@ class TemperedSMC:
     All proposals are made in coordinates in which q is N(0, I):
 
     ``"kernel"``
-        x' ~ the kernel density estimate of the particles, whatever x: follows tails, bends and
-        humps in few dimensions (up to about ten).
+        x' ~ the kernel density estimate of the other half of the particles, whatever x: it
+        follows tails, bends and humps in few dimensions. The halves take turns, and the one
+        whose turn it is not makes a random walk.
     ``"ensemble"``
-        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the particles' own mean and covariance:
+        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the mean and covariance of the other half:
         at β = 1 an independence proposal from the ensemble's Gaussian, and in many dimensions
         the pCN of the posterior.
-    ``"differential"``
-        x' = x + 2.38 (2p)^{-1/2} s (x_a − x_b) for two of the particles, differential
-        evolution [4]_: local, at all scales that the particles have.
     ``"pcn"``
         x' = √(1 − β²) x + β ξ, preconditioned Crank–Nicolson [3]_.
     ``"random_walk"``
         x' = x + 2.38 p^{-1/2} s S^{1/2} ξ.
-
-    The particles that a proposal looks at are those of the other half. Several moves are made
-    in turn: global ones travel far, local ones free particles that they leave in the tails.
 
     Parameters
     ----------
@@ -98,11 +95,11 @@ class TemperedSMC:
     resampling : {"systematic", "stratified", "residual", "multinomial"}
         How.
     move : str or tuple of str, optional
-        The proposals, made in turn. By default ``("kernel", "differential")`` for up to ten
-        parameters and ``"ensemble"`` for more.
+        The proposal, or several made in turn. By default ``("ensemble", "kernel")`` for up to
+        eight parameters and ``"ensemble"`` for more.
     acceptance : float, default 0.3
         The acceptance rate that β and s are adapted to, each for itself (β is 1 at most).
-    decorrelation : float, default 0.3
+    decorrelation : float, default 0.2
         Moves at one temperature end when the mean correlation of the particles' coordinates
         with those at the first has come below it.
     max_moves : int, default 20
@@ -132,7 +129,6 @@ class TemperedSMC:
     .. [1] Beskos, Jasra, Muzaffer & Stuart (2015), Stat. Comput. 25, 727-737.
     .. [2] Buchholz, Chopin & Jacob (2021), Bayesian Analysis 16, 745-771.
     .. [3] Cotter, Roberts, Stuart & White (2013), Statistical Science 28, 424-446.
-    .. [4] ter Braak (2006), Stat. Comput. 16, 239-249.
 
     Examples
     --------
@@ -152,7 +148,7 @@ class TemperedSMC:
     resampling: str = "systematic"
     move: str | tuple[str, ...] | None = None
     acceptance: float = 0.3
-    decorrelation: float = 0.3
+    decorrelation: float = 0.2
     max_moves: int = 20
     start: GaussianStart | None = None
 
@@ -202,7 +198,7 @@ class TemperedSMC:
         weight = np.full(n, 1 / n)
         variance = _variance(host(ensemble), weight)
         return SMCState(
-            ensemble, 0, 0.0, ensemble, x, x, zeros, None, zeros, zeros, weight, x,
+            ensemble, 0, 0.0, ensemble, x, x, zeros, zeros > 0, None, zeros, zeros, weight, x,
             (1.0,) * len(self._moves(x)), 0, 0.0, variance,
         )  # fmt: skip
 
@@ -218,7 +214,7 @@ class TemperedSMC:
         self, state: SMCState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[SMCState, StepInfo]:
         """Accept or refuse the proposals; then the next temperature where it is time."""
-        state, acceptance = self._accepted(state, g, target, rng)
+        state, chosen = self._accepted(state, g, target, rng)
         t, weight = state.t, state.weight
         moves = self._moves(state.x)
         last = (state.moves - 1) % len(moves)
@@ -230,7 +226,7 @@ class TemperedSMC:
             Shown(state.ensemble, state.g, weight),
             {
                 "log_evidence": state.log_evidence,
-                "acceptance": acceptance,
+                "acceptance": float(weight @ chosen) if state.n else math.nan,
                 "scale": state.scales[last],
                 "ess": effective_sample_size(weight),
             },
@@ -245,6 +241,8 @@ class TemperedSMC:
             if status is not None:
                 return state, info
         elif state.n:  # β or s for the next move
+            share = weight[state.scaled] / np.sum(weight[state.scaled])
+            acceptance = float(share @ chosen[state.scaled])
             factor = min(max(acceptance / self.acceptance, 0.4), 2.0)
             scales = list(state.scales)
             scales[last] = min(scales[last] * factor, largest_scale(moves[last]))
@@ -268,12 +266,12 @@ class TemperedSMC:
 
     def _moves(self, x: np.ndarray) -> tuple[str, ...]:
         if self.move is None:
-            return FEW if x.shape[1] <= 10 else MANY
+            return FEW if x.shape[1] <= 8 else MANY
         return tuple(self.move)
 
     def _accepted(
         self, state: SMCState, g: Array, target: Target, rng: np.random.Generator
-    ) -> tuple[SMCState, float]:
+    ) -> tuple[SMCState, np.ndarray]:
         misfit = host(target.noise.misfit(g, target.data)).astype(np.float64)
         misfit = np.where(np.isfinite(misfit), misfit, np.inf)
         energy = misfit
@@ -283,7 +281,7 @@ class TemperedSMC:
             log_q = gaussian.log_density(white)
             energy = misfit + log_q + 0.5 * np.sum(white * white, axis=1)
         if state.g is None:
-            return state._replace(g=g, misfit=misfit, energy=energy), math.nan
+            return state._replace(g=g, misfit=misfit, energy=energy), np.isfinite(energy)
         possible = np.isfinite(energy)
         change = np.where(possible, energy, 0) - np.where(possible, state.energy, 0)
         with np.errstate(divide="ignore"):
@@ -299,7 +297,7 @@ class TemperedSMC:
             energy=np.where(chosen, energy, state.energy),
             moves=state.moves + 1,
         )
-        return state, float(state.weight @ chosen)
+        return state, chosen
 
     def _reweighted(
         self, state: SMCState, rng: np.random.Generator
@@ -350,7 +348,9 @@ class TemperedSMC:
     def _proposed(self, state: SMCState, target: Target, rng: np.random.Generator) -> SMCState:
         x, moves = state.x, self._moves(state.x)
         which = state.moves % len(moves)
-        proposed, log_ratio = propose(moves[which], x, state.weight, state.scales[which], rng)
+        proposed, log_ratio, scaled = propose(
+            moves[which], x, state.weight, state.scales[which], rng, turn=state.moves // len(moves)
+        )
         log_ratio += 0.5 * (np.sum(x * x, axis=1) - np.sum(proposed * proposed, axis=1))
         white = proposed if self.start is None else self.start.gaussian.unwhiten(proposed)
         return state._replace(
@@ -358,6 +358,7 @@ class TemperedSMC:
             proposal=like(target.prior.unwhiten(white), state.ensemble),
             x_proposed=proposed,
             log_ratio=log_ratio,
+            scaled=scaled,
         )
 
 
