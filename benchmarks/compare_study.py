@@ -47,6 +47,12 @@ def linear(options):
     example = ek.problems.linear(p=10, d=20)
     problem, n = example.problem, options.members
 
+    def noisy(flow, end, seed):
+        step, times = ek.NormStep(1.0), [end]
+        return ek.integrate(
+            problem, flow, t_span=(0, end), n_members=n, rng=seed, step=step, t_eval=times
+        )
+
     def results(seed):
         return {
             "EKI": run(problem, ek.EKI(), n_members=n, rng=seed),
@@ -54,6 +60,8 @@ def linear(options):
             "EKI flow to t = 1": ek.integrate(
                 problem, ek.EKIFlow(), t_span=(0, 1), n_members=n, rng=seed, rtol=1e-4, atol=1e-6
             ),
+            "EKI flow with noise to t = 1": noisy(ek.StochasticEKIFlow(), 1.0, seed),
+            "ensemble Kalman sampler to t = 5": noisy(ek.EKSFlow(), 5.0, seed),
             "GNKI": run(problem, ek.GNKI(), n_members=n, rng=seed),
             "SMC": run(problem, ek.TemperedSMC(), n_members=n, rng=seed),
         }

@@ -273,3 +273,31 @@ def test_unknown_scales_are_the_density_of_the_log_normal_data():
     log_density = scipy.stats.norm(z[0, :-2], np.tile([0.25, 0.4], 21)).logpdf(problem.data[:-2])
     expected = -log_density.sum() - 21 * np.log(2 * np.pi)
     np.testing.assert_allclose(problem.noise.misfit(z, problem.data), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("flow", "options", "who"),
+    [
+        (ek.EKIFlow(), {"discrepancy": 1.0}, "discrepancy="),
+        (ek.NaturalGradientFlow(), {}, "the natural gradient flow"),
+        (ek.StochasticEKIFlow(), {"step": ek.FixedStep(0.1)}, "EKI with perturbed data"),
+    ],
+)
+def test_what_needs_a_covariance_in_continuous_time_says_so(flow, options, who):
+    with pytest.raises(TypeError, match=f"^noise: must be Gaussian for {who}"):
+        ek.integrate(problem(ek.Huber(1.0), [1.0, 2.0]), flow, t_span=(0, 1), **options)
+
+
+@pytest.mark.parametrize(
+    ("flow", "options"),
+    [
+        (ek.NesterovFlow(), {}),
+        (ek.GradientFlow(), {}),
+        (ek.EKSFlow(), {"step": ek.NormStep(0.3)}),
+    ],
+)
+def test_flows_that_take_any_loss(flow, options):
+    target = problem(ek.Huber(0.5), [1.0, 2.0, -1.0])
+    result = ek.integrate(target, flow, t_span=(0, 2), n_members=20, rng=0, **options)
+    assert result.attrs["status_code"] == "t_end_reached"
+    assert result.misfit[-1].mean() < result.misfit[0].mean()

@@ -291,3 +291,23 @@ def test_a_torch_ensemble_stays_one_and_gives_the_numpy_numbers():
     ours, theirs = final(start, matrix), final(torch.asarray(start), torch.asarray(matrix))
     np.testing.assert_allclose(theirs.u, ours.u, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(theirs.weight, ours.weight, rtol=1e-6)
+
+
+def test_lynx_and_hare_with_unknown_scales_from_what_gnki_found():
+    """Eight parameters against posteriordb's reference: means to 0.1 sd, spreads to 10 %."""
+    example, fixed = ek.problems.lynx_hare(sigma=None), ek.problems.lynx_hare().problem
+    quick = ek.run(fixed, ek.GNKI(), n_members=100, rng=2)
+    residuals = (quick.g[-1].values - fixed.data).reshape(100, -1, 2)
+    sigma = np.sqrt(np.mean(residuals**2, axis=1))
+    sigma *= np.exp(np.random.default_rng(0).normal(size=sigma.shape) / np.sqrt(42))
+    ensemble = np.hstack([quick.u[-1].values, sigma])
+    start = ek.GaussianStart.from_ensemble(ensemble, example.problem.prior, inflation=1.5)
+    method = ek.TemperedSMC(start=start, move="kernel")
+    result = ek.run(example.problem, method, n_members=2000, rng=0, store="last")
+    comparison = ek.compare({"SMC": result}, example.reference)
+    # of 1000 effective particles: three and two standard errors
+    assert comparison.mean_error_max.item() < 0.1
+    assert comparison.sd_error_max.item() < 0.1
+    assert result.attrs["model_runs"] < 50_000
+    # an independent estimate, by importance sampling with a Student t of the posterior's moments
+    assert result.attrs["log_evidence"] == pytest.approx(18.98, abs=0.15)
