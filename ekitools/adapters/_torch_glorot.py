@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ekitools.adapters._shared import check_variances
 from ekitools.adapters._torch_module import Entry
 
 __all__ = ["glorot_variances"]
@@ -20,9 +21,7 @@ def glorot_variances(
     module: Any, layout: Mapping[str, Entry], *, bias: float | None, other: float | None
 ) -> np.ndarray:
     """2 / (fan_in + fan_out) for every entry of u; see `TorchModel.glorot_variances`."""
-    for name, value in (("bias", bias), ("other", other)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}: must be a positive finite variance, got {value!r}.")
+    check_variances(bias=bias, other=other)
     shapes = {name: tuple(each.shape) for name, each in module.named_parameters()}
     variances = np.empty(sum(math.prod(entry.shape) for entry in layout.values()))
     for name, entry in layout.items():

@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from ekitools._arrays import host, like
+from ekitools.adapters._shared import check_chunk, check_members, check_vector
 from ekitools.adapters._torch_glorot import glorot_variances
 from ekitools.adapters._torch_module import (
     Entry,
@@ -111,10 +112,7 @@ class TorchModel:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}.")
-        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
-            raise TypeError(f"chunk: must be an integer, got {chunk!r}.")
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"chunk: must be at least 1, got {chunk}.")
+        check_chunk(chunk)
         if path not in _PATHS:
             raise ValueError(f"path: must be one of {_PATHS}, got {path!r}.")
         self.module = module
@@ -149,14 +147,7 @@ class TorchModel:
         inputs : array, optional
             A batch for this call, such as a mini-batch, or test data.
         """
-        shape = tuple(getattr(u, "shape", ()))
-        if len(shape) not in (1, 2) or shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"u: must be an array (J, p) with p = {self.n_parameters}, got "
-                f"{shape or type(u).__name__}. See layout for what belongs where."
-            )
-        if "float" not in str(u.dtype):
-            raise TypeError(f"u: must have a floating dtype, got {u.dtype}.")
+        check_members(u, self.n_parameters)
         if inputs is None and self.inputs is None:
             raise ValueError(
                 "inputs: must be given, got None. Pass a batch here, or one for all calls to "
@@ -165,8 +156,8 @@ class TorchModel:
         x = self.inputs if inputs is None else self._as_inputs(inputs)
         check_mode(self.module)
         with evaluating(self.module):
-            g = self._evaluate(u if len(shape) == 2 else u[None, :], x)
-        g = g if len(shape) == 2 else g[0]
+            g = self._evaluate(u if u.ndim == 2 else u[None, :], x)
+        g = g if u.ndim == 2 else g[0]
         return g.to(dtype=u.dtype, device=u.device) if torch.is_tensor(u) else like(g, u)
 
     def flat(self) -> np.ndarray:
@@ -189,11 +180,7 @@ class TorchModel:
     def load(self, u: Any) -> None:
         """Write a flat vector ``(p,)``, such as the mean of an ensemble, into the module."""
         u = torch.as_tensor(np.array(u, copy=True) if not torch.is_tensor(u) else u)
-        if tuple(u.shape) != (self.n_parameters,):
-            raise ValueError(
-                f"u: must be one vector of p = {self.n_parameters} entries, got shape "
-                f"{tuple(u.shape)}. Take the mean over the members first."
-            )
+        check_vector(u, self.n_parameters)
         parameters = dict(self.module.named_parameters())
         with torch.no_grad():
             for name, entry in self.layout.items():
