@@ -40,6 +40,16 @@ class Scaled(nn.Module):
         return self.scale * torch.sin(x @ self.mix) + self.shift
 
 
+class TwoModes(nn.Linear):
+    """Another function in training mode."""
+
+    def __init__(self):
+        super().__init__(4, 2)
+
+    def forward(self, x):
+        return super().forward(x) * (2 if self.training else 1)
+
+
 def tied():
     first = nn.Linear(4, 4)
     second = nn.Linear(4, 4, bias=False)
@@ -158,6 +168,13 @@ GENERAL = {
         lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")),
         IMAGES,
     ),
+    "flattened in part": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(2), nn.Linear(56, 2)),
+        IMAGES,
+    ),
+    "softmax over channels": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), nn.Softmax(1)), IMAGES),
+    "softmax over the batch": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(0)), VECTORS),
+    "of two modes": (TwoModes, VECTORS),
     "hooked": (hooked, VECTORS),
     "parametrised": (
         lambda: nn.utils.parametrize.register_parametrization(nn.Linear(4, 3), "weight", nn.ELU()),
