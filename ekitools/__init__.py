@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editors
+    from ekitools import datasets as datasets
     from ekitools import problems as problems
     from ekitools import theory as theory
     from ekitools import typing as typing
@@ -111,7 +112,7 @@ _PUBLIC = {
     "plot_predictive": "plots",
     "plot_comparison": "comparison_plot",
 }
-_MODULES = ("problems", "theory", "typing")
+_MODULES = ("datasets", "problems", "theory", "typing")
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]  # noqa: PLE0604
 

@@ -98,6 +98,12 @@ RULES = (
         ("ekitools.adapters", "ekitools.experiments"),
         unless=("ekitools.cli", "ekitools.adapters*", "ekitools.experiments*"),
     ),
+    Rule(
+        "adapters know arrays and contracts",
+        ("ekitools.adapters*",),
+        ("ekitools.*",),
+        but=("ekitools.typing", "ekitools._arrays", "ekitools.adapters*"),
+    ),
     Rule("one module imports arviz", ("ekitools*",), ("arviz",), unless=("ekitools.export",)),
     Rule(
         "one module imports matplotlib",
@@ -173,6 +179,7 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
         ("the array tools", "ekitools._arrays", "from ekitools.noise import as_noise"),
         ("are leaves", "ekitools.loop", "import ekitools.adapters.torch"),
         ("are leaves", "ekitools.problems.darcy", "from ekitools import experiments"),
+        ("adapters know", "ekitools.adapters.torch", "from ekitools import GaussianPrior"),
         ("imports arviz", "ekitools", "import arviz"),
         ("imports arviz", "ekitools.plots", "from arviz.stats import ess"),
         ("imports matplotlib", "ekitools.export", "import matplotlib"),

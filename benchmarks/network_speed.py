@@ -1,0 +1,152 @@
+"""Forward passes of many networks against the machine's own matrix products.
+
+    python benchmarks/network_speed.py [--members 1000] [--batch 600] [--threads 1] [--repeats 7]
+
+All members see one batch. The unit is the rate of a float32 matrix product in torch (the best of
+a few sizes), timed in the same process, alternating with each candidate: `TorchModel` as it is,
+and `torch.vmap(functional_call)` over chunks as one would write it. A row counts the operations
+of the network's matrix products, and none for anything else, so 100 % is out of reach. Memory is
+what one forward pass adds to the peak of the process, its outputs (J, d) included, each measured
+in a process of its own. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+NETWORKS = {"DNN 1": (784, 10), "DNN 2": (784, 100, 10), "DNN 3": (784, 300, 100, 10)}
+CANDIDATES = ("TorchModel", "vmap")
+PRODUCTS = (1024, 2048, 3072)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["DNN 1", "DNN 2"])
+    parser.add_argument("--members", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=600)
+    parser.add_argument("--chunk", type=int, help="members at once, instead of the default")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--memory-of", choices=CANDIDATES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def candidate(torch, kind, widths, options):
+    """The forward pass as a function to be timed, and its number of operations."""
+    from torch import nn
+    from torch.func import functional_call
+
+    from ekitools.adapters.torch import TorchModel
+
+    torch.manual_seed(0)
+    layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
+    net = nn.Sequential(*layers[:-1])
+    x = torch.randn(options.batch, widths[0])
+    model = TorchModel(net, x, chunk=options.chunk)
+    u = torch.randn(options.members, model.n_parameters).mul_(0.05)  # in place, for its peak
+    products = sum(i * o for i, o in pairwise(widths))
+    flops = 2 * options.members * options.batch * products
+    if kind == "TorchModel":
+        return lambda: model(u), flops
+
+    def one(row):
+        values = {name: row[where].view(shape) for name, (where, shape) in model.layout.items()}
+        return functional_call(net, values, (x,)).flatten()
+
+    def vmap():
+        with torch.no_grad():
+            return torch.vmap(one, chunk_size=options.chunk or 20)(u)
+
+    return vmap, flops
+
+
+def product(torch):
+    """The fastest square matrix product of a few, as a function, and its number of operations."""
+    best = None
+    for n in PRODUCTS:
+        a, b, out = (torch.randn(n, n) for _ in range(3))
+
+        def multiply(a=a, b=b, out=out):
+            torch.mm(a, b, out=out)
+
+        (seconds,) = timed([multiply], 3)
+        best = max(best or (0, None, 0), (n**3 / seconds, multiply, 2 * n**3), key=lambda t: t[0])
+    return best[1:]
+
+
+def timed(functions, repeats):
+    """Median seconds of each function, the functions taken in turn."""
+    seconds = [[] for _ in functions]
+    for function in functions:
+        function()
+    for _ in range(repeats):
+        for samples, function in zip(seconds, functions, strict=True):
+            start = time.perf_counter()
+            function()
+            samples.append(time.perf_counter() - start)
+    return [statistics.median(samples) for samples in seconds]
+
+
+def peak_mib():
+    """Peak memory of this process; Linux counts the parent's in getrusage, before the exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def memory_of(kind, name, options):
+    """MiB that one forward pass adds to the peak, measured in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", kind, "--networks", name]
+    for option in ("members", "batch", "threads", "chunk"):
+        value = getattr(options, option)
+        command += [] if value is None else [f"--{option}", str(value)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def main() -> None:
+    options = arguments()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(options.threads)
+    import torch
+
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        widths = NETWORKS[options.networks[0]]
+        run, _ = candidate(torch, options.memory_of, widths, options)
+        small = argparse.Namespace(**{**vars(options), "members": 2, "batch": 2})
+        candidate(torch, options.memory_of, widths, small)[0]()  # loads what torch loads lazily
+        before = peak_mib()
+        run()
+        print(peak_mib() - before)
+        return
+    multiply, multiplications = product(torch)
+    print(
+        f"J = {options.members}, batch of {options.batch}, float32, {options.threads} thread(s), "
+        f"median of {options.repeats}"
+    )
+    print(f"{'':8}{'':>12} {'s':>8} {'GFLOP/s':>8} {'product':>8} {'share':>6} {'MiB':>6}")
+    for name in options.networks:
+        for kind in CANDIDATES:
+            run, flops = candidate(torch, kind, NETWORKS[name], options)
+            unit, seconds = timed([multiply, run], options.repeats)
+            rate, most = flops / seconds / 1e9, multiplications / unit / 1e9
+            print(
+                f"{name:8}{kind:>12} {seconds:8.3f} {rate:8.1f} {most:8.1f} {rate / most:6.0%} "
+                f"{memory_of(kind, name, options):6.0f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""Adapters whose framework is not installed are not looked at for doctests."""
+
+from importlib.util import find_spec
+
+collect_ignore_glob = [
+    f"ekitools/adapters/*{framework}*.py"
+    for framework in ("torch", "jax")
+    if find_spec(framework) is None
+]

@@ -1,0 +1,123 @@
+"""What has to be known of a torch module: its parameters, their kind, its modes, its sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
+
+__all__ = ["Entry", "check_mode", "common_kind", "evaluating", "layout_of", "sizes_of_a_run"]
+
+
+class Entry(NamedTuple):
+    """Where a parameter is in u, and its shape."""
+
+    where: slice
+    shape: tuple[int, ...]
+
+
+def layout_of(module: Any) -> dict[str, Entry]:
+    """Name to entry of every parameter that is not frozen; a shared one has its first name."""
+    layout: dict[str, Entry] = {}
+    start = frozen = 0
+    for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(
+                f"module: must have parameters with shapes, got the lazy {name!r}. Call the module "
+                "once on its inputs."
+            )
+        if not parameter.requires_grad:
+            frozen += 1
+            continue
+        stop = start + math.prod(parameter.shape)
+        layout[name] = Entry(slice(start, stop), tuple(parameter.shape))
+        start = stop
+    if not layout and frozen:
+        raise ValueError(
+            f"module: must have parameters to be found, got {frozen} that are all frozen "
+            "(requires_grad=False), which makes them constants. Use module.requires_grad_(True)."
+        )
+    if start == 0:
+        raise ValueError(f"module: must have parameters, got {module!r} without any.")
+    return layout
+
+
+def common_kind(module: Any) -> tuple[Any, Any]:
+    """Dtype and device of all parameters and of all buffers that are not integers."""
+    kind, first = None, ""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not (tensor.is_floating_point() or isinstance(tensor, nn.Parameter)):
+            continue
+        if not tensor.is_floating_point():
+            raise TypeError(f"module: must have real parameters, got {tensor.dtype} for {name!r}.")
+        kind, first = kind or (tensor.dtype, tensor.device), first or name
+        if (tensor.dtype, tensor.device) != kind:
+            raise ValueError(
+                f"module: must have one dtype and one device, got {kind[0]} on {kind[1]} for "
+                f"{first!r} and {tensor.dtype} on {tensor.device} for {name!r}. Use module.to(...)."
+            )
+    assert kind is not None  # a module without parameters has been refused
+    return kind
+
+
+def check_mode(module: Any) -> None:
+    """Refuse what makes an output random, or dependent on the rest of the batch."""
+    for name, each in module.named_modules():
+        if not each.training:
+            continue
+        if isinstance(each, _NormBase) and each.track_running_stats:
+            what = "normalise by the statistics of a batch"
+        elif isinstance(each, _DropoutNd):
+            what = "drop units at random" if each.p else ""
+        else:  # recurrent and attention layers have their own
+            dropout = getattr(each, "dropout", 0.0)
+            what = "drop units at random" if isinstance(dropout, float) and dropout else ""
+        if what:
+            raise ValueError(
+                f"module: must not {what}, got {type(each).__name__} ({name or 'the module'}) in "
+                "training mode. Call module.eval() first."
+            )
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Eval mode and no gradients within; every submodule gets its own mode back."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for each, training in modes:
+            each.training = training
+
+
+def sizes_of_a_run(module: Any, x: Any) -> tuple[int, int]:
+    """Numbers that all layers return together for ``x``, and those of the output alone."""
+    count = 0
+
+    def add(_module: Any, _inputs: Any, output: Any) -> None:
+        nonlocal count
+        outputs = output if isinstance(output, tuple | list) else (output,)
+        count += sum(each.numel() for each in outputs if torch.is_tensor(each))
+
+    leaves = [each for each in module.modules() if not any(each.children())]
+    hooks = [leaf.register_forward_hook(add) for leaf in leaves]
+    try:
+        output = module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not torch.is_tensor(output):
+        raise TypeError(
+            f"module: must return one tensor, got {type(output).__name__}. Wrap it in a module "
+            "whose forward returns what is to be compared with the data."
+        )
+    return count, output.numel()

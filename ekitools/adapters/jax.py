@@ -1,0 +1,234 @@
+"""Any JAX function of a tree of parameters as a forward model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ekitools._arrays import host, like
+from ekitools.adapters._shared import (
+    check_chunk,
+    check_members,
+    check_variances,
+    check_vector,
+)
+from ekitools.typing import Array
+
+__all__ = ["JaxModel"]
+
+_BUDGET = 2**23  # bytes of the members of a chunk and their outputs
+
+
+class JaxModel:
+    r"""G(u) = ``apply(params, inputs)``, where u is the tree of parameters as one flat vector.
+
+    Parameters
+    ----------
+    apply : callable
+        ``apply(params, x)`` returns one array: the ``apply`` of a Flax or Haiku module, or a
+        function of yours. It has to be pure, and is compiled.
+    params : tree of arrays
+        Any pytree of floating arrays, such as the one that the module was initialised with. It
+        says what is where in u, in the order of `jax.flatten_util.ravel_pytree`.
+    inputs : array or tree of arrays, optional
+        The batch ``x``. Without it, every call must be given one; each new shape is compiled.
+    chunk : int, optional
+        How many members are evaluated at once: memory grows with it. By default as many as have
+        parameters and outputs of 8 MiB; give fewer where hidden layers are far larger.
+
+    Attributes
+    ----------
+    apply : callable
+        As given.
+    params, inputs : trees of arrays
+        As given, as JAX arrays.
+    chunk : int or None
+        As given.
+    n_parameters : int
+        p.
+    takes_inputs : bool
+        Whether the batch is to be given at every call.
+    vectorized, stochastic : bool
+        True and False: it takes ensembles (J, p), and the same u gives the same output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``params`` has no arrays, or some that are not floating.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from ekitools.adapters.jax import JaxModel
+    >>> def apply(params, x):
+    ...     return jnp.tanh(x @ params["w"] + params["b"])
+    >>> model = JaxModel(apply, {"b": jnp.zeros(1), "w": jnp.zeros((2, 1))}, np.eye(2))
+    >>> model(np.array([[0.0, 1.0, -1.0]])).round(3)
+    array([[ 0.762, -0.762]])
+    >>> model.load(np.array([0.0, 1.0, -1.0]))["w"].ravel().tolist()
+    [1.0, -1.0]
+    """
+
+    vectorized = True
+    stochastic = False
+
+    def __init__(
+        self,
+        apply: Callable[[Any, Any], Any],
+        params: Any,
+        inputs: Any = None,
+        *,
+        chunk: int | None = None,
+    ) -> None:
+        if not callable(apply):
+            raise TypeError(f"apply: must be callable, got {type(apply).__name__}.")
+        check_chunk(chunk)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise TypeError(
+                    f"params: must be floating arrays, got {jnp.result_type(leaf)} at "
+                    f"params{jax.tree_util.keystr(path)}. Keep constants in apply."
+                )
+        self.apply, self.chunk = apply, chunk
+        self.params = jax.tree_util.tree_map(jnp.asarray, params)
+        flat, self._unravel = ravel_pytree(self.params)
+        self.n_parameters, self._dtype = int(flat.size), flat.dtype
+        if self.n_parameters == 0:
+            raise ValueError("params: must have at least one array, got an empty tree.")
+        self.inputs = None if inputs is None else _as_inputs(inputs, self._dtype)
+        self.takes_inputs = inputs is None
+        self._one = lambda u, x: apply(self._unravel(u), x).reshape(-1)
+        self._many = jax.jit(jax.vmap(self._one, in_axes=(0, None)))
+
+    def __repr__(self) -> str:
+        name = getattr(self.apply, "__qualname__", type(self.apply).__qualname__)
+        return f"JaxModel({name}, p={self.n_parameters})"
+
+    def __call__(self, u: Array, /, *, inputs: Any = None) -> Array:
+        """Outputs ``(J, d)`` of members ``(J, p)``, or ``(d,)`` of one, ``(p,)``.
+
+        Parameters
+        ----------
+        u : (J, p) or (p,)
+            JAX, NumPy or another kind of array; the outputs are of its kind, dtype and device.
+            They are computed in the dtype of the parameters.
+        inputs : array or tree of arrays, optional
+            A batch for this call, such as a mini-batch, or test data.
+        """
+        check_members(u, self.n_parameters)
+        if inputs is None and self.inputs is None:
+            raise ValueError(
+                "inputs: must be given, got None. Pass a batch here, or one for all calls to "
+                "JaxModel(apply, params, inputs)."
+            )
+        x = self.inputs if inputs is None else _as_inputs(inputs, self._dtype)
+        g = self._evaluate(u if u.ndim == 2 else u[None, :], x)
+        g = g if u.ndim == 2 else g[0]
+        return g.astype(u.dtype) if isinstance(u, jax.Array) else like(g, u)
+
+    def flat(self) -> np.ndarray:
+        """``params`` as a vector ``(p,)``."""
+        return np.asarray(ravel_pytree(self.params)[0])
+
+    def load(self, u: Any) -> Any:
+        """The tree of parameters that a vector ``(p,)`` stands for, such as an ensemble's mean."""
+        u = self._rows(u)
+        check_vector(u, self.n_parameters)
+        return self._unravel(u)
+
+    def glorot_variances(
+        self,
+        *,
+        bias: float | None = None,
+        other: float | None = None,
+        in_axis: int = -2,
+        out_axis: int = -1,
+    ) -> np.ndarray:
+        """Variances 2 / (fan_in + fan_out) of the Glorot normal prior, ``(p,)``.
+
+        Fans are those of `jax.nn.initializers.glorot_normal`: the axes other than the two named
+        are the receptive field.
+
+        Parameters
+        ----------
+        bias : float, optional
+            Variance of vectors beside weights; by default that of the first weights in the same
+            branch of the tree that have as many outputs.
+        other : float, optional
+            Variance of what has no such weights, such as the scales of normalisation layers.
+            A prior mean of zero is wrong for those: take ``flat()``.
+        in_axis, out_axis : int
+            Which axes of weights are inputs and outputs: (-2, -1) in Flax and Haiku, (1, 0) in
+            Equinox.
+
+        Raises
+        ------
+        ValueError
+            If there are such parameters and ``other`` is not given, or a variance is not
+            positive.
+
+        References
+        ----------
+        .. [1] X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward
+           neural networks, AISTATS 2010, equation (16).
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from ekitools.adapters.jax import JaxModel
+        >>> params = {"b": jnp.zeros(1), "w": jnp.zeros((3, 1))}
+        >>> JaxModel(lambda params, x: x @ params["w"] + params["b"], params).glorot_variances()
+        array([0.5, 0.5, 0.5, 0.5])
+        """
+        check_variances(bias=bias, other=other)
+        leaves = jax.tree_util.tree_leaves_with_path(self.params)
+        weights = [(path[:-1], leaf.shape) for path, leaf in leaves if leaf.ndim >= 2]
+        parts = []
+        for path, leaf in leaves:
+            beside = [s for at, s in weights if at == path[:-1] and s[out_axis] == leaf.size]
+            shape = leaf.shape if leaf.ndim >= 2 else (beside or [()])[0]
+            if leaf.ndim == 1 and beside and bias is not None:
+                variance = bias
+            elif shape:
+                fans = shape[in_axis] + shape[out_axis]
+                variance = 2 / (fans * math.prod(shape) / (shape[in_axis] * shape[out_axis]))
+            elif other is not None:
+                variance = other
+            else:
+                raise ValueError(
+                    "other: must be given a variance, got None, for parameters that belong to no "
+                    f"weights, such as params{jax.tree_util.keystr(path)}."
+                )
+            parts.append(np.full(leaf.size, variance))
+        return np.concatenate(parts)
+
+    def _evaluate(self, u: Array, x: Any) -> Any:
+        one = jax.ShapeDtypeStruct((self.n_parameters,), self._dtype)
+        width = jax.eval_shape(self._one, one, x).size
+        member = self._dtype.itemsize * (self.n_parameters + width)
+        chunk = self.chunk or max(1, _BUDGET // member)
+        parts = (u[start : start + chunk] for start in range(0, u.shape[0], chunk))
+        return jnp.concatenate([self._many(self._rows(part), x) for part in parts])
+
+    def _rows(self, part: Array) -> Any:
+        part = part if isinstance(part, jax.Array) else host(part)
+        return jnp.asarray(part, dtype=self._dtype)
+
+
+def _as_inputs(inputs: Any, dtype: Any) -> Any:
+    """JAX arrays; NumPy's floats in the dtype of the parameters."""
+
+    def convert(x: Any) -> Any:
+        if isinstance(x, jax.Array):
+            return x
+        x = host(x)
+        return jnp.asarray(x, dtype=dtype if x.dtype.kind == "f" else None)
+
+    return jax.tree_util.tree_map(convert, inputs)

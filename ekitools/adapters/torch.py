@@ -1,0 +1,311 @@
+"""Any torch module as a forward model of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from ekitools._arrays import host, like
+from ekitools.adapters._shared import check_chunk, check_members, check_vector
+from ekitools.adapters._torch_glorot import glorot_variances
+from ekitools.adapters._torch_module import (
+    Entry,
+    check_mode,
+    common_kind,
+    evaluating,
+    layout_of,
+    sizes_of_a_run,
+)
+from ekitools.adapters._torch_stack import Stack
+from ekitools.typing import Array
+
+__all__ = ["TorchModel"]
+
+_PATHS = ("auto", "stacked", "vmap", "loop")
+_BUDGET = 2**23  # bytes of a chunk that stay in a CPU's cache
+_BUDGET_ELSEWHERE = 2**28
+
+
+class TorchModel:
+    r"""G(u) = the outputs of a torch module with parameters u on a batch of inputs.
+
+    A member is the flat vector of the module's parameters, in the order of
+    ``module.named_parameters()``, as `torch.nn.utils.parameters_to_vector` lays it out; its
+    output is what the module returns on the batch, flattened. Parameters with
+    ``requires_grad=False`` are constants, not part of u; a parameter that several layers share
+    is in u once. Nothing is differentiated.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Any module that takes one tensor and returns one: dense, convolutional, recurrent. It is
+        evaluated in eval mode, and gets its modes back afterwards.
+    inputs : array, optional
+        The batch. A NumPy array of floats is converted to the module's dtype and device; other
+        arrays of integers stay what they are. Without it, every call must be given one.
+    chunk : int, optional
+        How many members are evaluated at once: memory grows with it. By default as many as keep
+        the activations within 8 MiB on a CPU (they stay in its cache) and 256 MiB elsewhere.
+    path : {"auto", "stacked", "vmap", "loop"}, default "auto"
+        How: ``"stacked"`` for stacks of `Linear`, `Conv2d`, pooling, flattening and elementwise
+        layers, where the first layer of all members of a chunk is one matrix product (or one
+        convolution); ``"vmap"`` for other modules; ``"loop"``, member by member, for what
+        `torch.vmap` cannot do, such as recurrent layers.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        As given.
+    inputs : Tensor or None
+        The batch.
+    chunk : int or None
+        As given.
+    path : str
+        The path in use; ``"vmap"`` becomes ``"loop"`` at the first call that needs it.
+    n_parameters : int
+        p.
+    layout : mapping of str to Entry
+        Name of every parameter to its slice of u and its shape.
+    takes_inputs : bool
+        Whether the batch is to be given at every call.
+    vectorized, stochastic : bool
+        True and False: it takes ensembles (J, p), and the same u gives the same output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the module has nothing to learn, has parameters of several dtypes or on several
+        devices, or has dropout or batch normalisation in training mode; if the module does not
+        fit the path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import ekitools as ek
+    >>> from ekitools.adapters.torch import TorchModel
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+    >>> model = TorchModel(net, x)
+    >>> prior = ek.GaussianPrior(0.0, model.glorot_variances())
+    >>> problem = ek.InverseProblem(model, prior, 0.01, np.sin(2 * x).ravel())
+    >>> result = ek.run(problem, ek.EKI(), n_members=100, rng=0)
+    >>> mean = result.u.isel(iteration=-1).mean("member").values
+    >>> bool(np.sqrt(np.mean((model(mean) - problem.data) ** 2)) < 0.2)
+    True
+    >>> model.load(mean)  # back into net
+    """
+
+    vectorized = True
+    stochastic = False
+
+    def __init__(
+        self, module: Any, inputs: Any = None, *, chunk: int | None = None, path: str = "auto"
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}.")
+        check_chunk(chunk)
+        if path not in _PATHS:
+            raise ValueError(f"path: must be one of {_PATHS}, got {path!r}.")
+        self.module = module
+        self.layout: Mapping[str, Entry] = layout_of(module)
+        self.n_parameters = sum(math.prod(entry.shape) for entry in self.layout.values())
+        self._kind = common_kind(module)
+        check_mode(module)
+        self._stack = Stack.of(module, self.layout) if path in ("auto", "stacked") else None
+        if path == "stacked" and self._stack is None:
+            raise ValueError(
+                'path: must be "auto", "vmap" or "loop" for this module, got "stacked", and it is '
+                "no plain stack of Linear, Conv2d, pooling, flattening and elementwise layers."
+            )
+        self._auto = path == "auto"
+        self.path = self._best_path() if self._auto else path
+        self.chunk = chunk
+        self._sizes: dict[tuple[int, ...], tuple[int, int]] = {}
+        self.inputs = None if inputs is None else self._as_inputs(inputs)
+        self.takes_inputs = inputs is None
+
+    def __repr__(self) -> str:
+        return f"TorchModel({type(self.module).__name__}, p={self.n_parameters})"
+
+    def __call__(self, u: Array, /, *, inputs: Any = None) -> Array:
+        """Outputs ``(J, d)`` of members ``(J, p)``, or ``(d,)`` of one, ``(p,)``.
+
+        Parameters
+        ----------
+        u : (J, p) or (p,)
+            NumPy, torch or another kind of array; the outputs are of its kind, dtype and device.
+            They are computed in the dtype and on the device of the module.
+        inputs : array, optional
+            A batch for this call, such as a mini-batch, or test data.
+        """
+        check_members(u, self.n_parameters)
+        if inputs is None and self.inputs is None:
+            raise ValueError(
+                "inputs: must be given, got None. Pass a batch here, or one for all calls to "
+                "TorchModel(module, inputs)."
+            )
+        x = self.inputs if inputs is None else self._as_inputs(inputs)
+        check_mode(self.module)
+        with evaluating(self.module):
+            g = self._evaluate(u if u.ndim == 2 else u[None, :], x)
+        g = g if u.ndim == 2 else g[0]
+        return g.to(dtype=u.dtype, device=u.device) if torch.is_tensor(u) else like(g, u)
+
+    def flat(self) -> np.ndarray:
+        """The module's parameters as they are now, ``(p,)``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ekitools.adapters.torch import TorchModel
+        >>> net = torch.nn.Linear(2, 1)
+        >>> model = TorchModel(net)
+        >>> model.load([1.0, 2.0, 3.0])
+        >>> model.flat()
+        array([1., 2., 3.], dtype=float32)
+        """
+        parameters = dict(self.module.named_parameters())
+        flat = torch.cat([parameters[name].detach().reshape(-1) for name in self.layout])
+        return np.asarray(flat.cpu().numpy())
+
+    def load(self, u: Any) -> None:
+        """Write a flat vector ``(p,)``, such as the mean of an ensemble, into the module."""
+        u = torch.as_tensor(np.array(u, copy=True) if not torch.is_tensor(u) else u)
+        check_vector(u, self.n_parameters)
+        parameters = dict(self.module.named_parameters())
+        with torch.no_grad():
+            for name, entry in self.layout.items():
+                parameters[name].copy_(u[entry.where].reshape(entry.shape))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for every entry of u: the parameter's, and its index.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ekitools.adapters.torch import TorchModel
+        >>> TorchModel(torch.nn.Linear(2, 1)).names
+        ('weight[0,0]', 'weight[0,1]', 'bias[0]')
+        """
+        return tuple(
+            f"{name}[{','.join(map(str, index))}]" if index else name
+            for name, entry in self.layout.items()
+            for index in product(*map(range, entry.shape))
+        )
+
+    def glorot_variances(
+        self, *, bias: float | None = None, other: float | None = None
+    ) -> np.ndarray:
+        """Variances 2 / (fan_in + fan_out) of the Glorot normal prior, ``(p,)``.
+
+        Fans are those of `torch.nn.init.xavier_normal_`, receptive fields of convolutions
+        included; every gate of a recurrent layer is a layer of its own.
+
+        Parameters
+        ----------
+        bias : float, optional
+            Variance of the biases; by default that of the weights they belong to.
+        other : float, optional
+            Variance of parameters that belong to no weights, such as the scales of
+            normalisation layers. A prior mean of zero is wrong for those: take ``flat()``.
+
+        Raises
+        ------
+        ValueError
+            If there are such parameters and ``other`` is not given, or a variance is not
+            positive.
+
+        References
+        ----------
+        .. [1] X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward
+           neural networks, AISTATS 2010, equation (16).
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ekitools.adapters.torch import TorchModel
+        >>> TorchModel(torch.nn.Linear(3, 1)).glorot_variances()
+        array([0.5, 0.5, 0.5, 0.5])
+        """
+        return glorot_variances(self.module, self.layout, bias=bias, other=other)
+
+    def _best_path(self) -> str:
+        if self._stack is not None:
+            return "stacked"
+        recurrent = any(isinstance(m, nn.RNNBase) for m in self.module.modules())
+        return "loop" if recurrent else "vmap"
+
+    def _as_inputs(self, inputs: Any) -> Any:
+        dtype, device = self._kind
+        if not torch.is_tensor(inputs):
+            inputs = torch.as_tensor(np.array(inputs, copy=True))
+            inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+        if inputs.device != device or (inputs.is_floating_point() and inputs.dtype != dtype):
+            raise ValueError(
+                f"inputs: must be of the module's dtype and device, {dtype} on {device}, got "
+                f"{inputs.dtype} on {inputs.device}. Move one to the other."
+            )
+        return inputs.detach()
+
+    def _evaluate(self, u: Array, x: Any) -> Any:
+        """``(J, d)`` in the dtype and on the device of the module."""
+        dtype, device = self._kind
+        first = self._stack.prepare(x) if self.path == "stacked" and self._stack else None
+        chunk, width = self._members_at_once(x)
+        out = torch.empty((u.shape[0], width), dtype=dtype, device=device)
+        buffers: dict[Any, Any] = {}
+        for start in range(0, u.shape[0], chunk):
+            part = u[start : start + chunk]
+            if torch.is_tensor(part):
+                rows = part.detach().to(device, dtype)
+            else:
+                rows = like(np.ascontiguousarray(host(part)), out)
+            if first is not None and self._stack is not None:
+                self._stack.evaluate(rows, first, out[start : start + chunk], buffers)
+            else:
+                out[start : start + chunk] = self._general(rows, x)
+        return out
+
+    def _general(self, rows: Any, x: Any) -> Any:
+        def one(row: Any) -> Any:
+            values = {
+                name: row[entry.where].reshape(entry.shape) for name, entry in self.layout.items()
+            }
+            return functional_call(self.module, values, (x,)).reshape(-1)
+
+        if self.path != "loop":
+            try:
+                return torch.vmap(one)(rows)
+            except RuntimeError as error:
+                if "random" in str(error):
+                    raise ValueError(
+                        "module: must give the same output for the same parameters, got one that "
+                        f"draws random numbers ({error}). Switch them off in eval mode."
+                    ) from error
+                if not self._auto:
+                    raise ValueError(
+                        f'path: must be "loop" for this module, got "{self.path}" ({error}).'
+                    ) from error
+                self.path = "loop"
+        return torch.stack([one(row) for row in rows])
+
+    def _members_at_once(self, x: Any) -> tuple[int, int]:
+        """How many members at a time, and the length of an output."""
+        shape = tuple(x.shape)
+        if shape not in self._sizes:
+            self._sizes[shape] = sizes_of_a_run(self.module, x)
+        activations, width = self._sizes[shape]
+        dtype, device = self._kind
+        member = dtype.itemsize * (activations + self.n_parameters)
+        budget = _BUDGET if device.type == "cpu" else _BUDGET_ELSEWHERE
+        return self.chunk or max(1, budget // member), width
