@@ -16,7 +16,41 @@ from ekitools.typing import Method, Rng
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["demo"]
+__all__ = ["demo", "momentum_figure"]
+
+
+def momentum_figure(path: str | Path, *, rng: int = 0) -> None:
+    """Draw the slides' "Linear problem: l2 error", with and without momentum, in both times.
+
+    Parameters
+    ----------
+    path : str or Path
+        File of the picture; its ending says of which kind.
+    rng : int, default 0
+        Seed of the ensembles.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from ekitools.demos import momentum_figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     momentum_figure(Path(folder) / "momentum.png")
+    """
+    import matplotlib.pyplot as plt
+
+    from ekitools.theorems import momentum_flows, momentum_runs
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for ax, made, title in (
+        (axes[0], momentum_runs, "Discrete, steps h = 10"),
+        (axes[1], momentum_flows, "Continuous"),
+    ):
+        results, truth = made(rng)
+        ek.plot_error(dict(zip(("EKI", "EKI with momentum"), results, strict=True)), truth, ax)
+        ax.set_title(f"Linear problem, condition 50. {title}")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def demo(

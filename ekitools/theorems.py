@@ -46,6 +46,8 @@ __all__ = [
     "discrete_to_flow",
     "efficiency",
     "linear_problem",
+    "momentum_flows",
+    "momentum_runs",
     "momentum_steps",
     "momentum_time",
     "posterior_moments",
@@ -266,25 +268,35 @@ def affine_flow(rng: int, pair: tuple[Mapping, Mapping] | None = None) -> Row:
 
 def momentum_steps(rng: int, fast: Callable[[Method], Method] = Nesterov) -> Row:
     """Steps until the l2 error of the mean is 0.3 of the first, with and without momentum."""
-    problem, truth = _ill_conditioned()
-    plain = EKI(FixedStep(10.0), t_end=None, perturbed=False)
-    reached = []
-    for method in (plain, fast(plain)):
-        result = run(problem, method, n_members=30, n_steps=1500, rng=rng, evaluate_final=False)
-        reached.append(_first_below(result, truth, result.iteration.values))
+    results, truth = momentum_runs(rng, fast)
+    reached = [_first_below(result, truth, result.iteration.values) for result in results]
     return _speed("Nesterov against plain EKI, steps to an error of 0.3", "n", *reached)
 
 
 def momentum_time(rng: int, fast: Any = None) -> Row:
     """Time until the l2 error of the mean is 0.3 of the first, with and without momentum."""
+    results, truth = momentum_flows(rng, fast)
+    reached = [_first_below(result, truth, result.t.values) for result in results]
+    return _speed("Nesterov's flow against the plain one, time to 0.3", "t", *reached)
+
+
+def momentum_runs(
+    rng: int, fast: Callable[[Method], Method] = Nesterov
+) -> tuple[list[Any], np.ndarray]:
+    """Deterministic EKI without and with momentum, on an ill-conditioned A, and the truth."""
+    problem, truth = _ill_conditioned()
+    plain = EKI(FixedStep(10.0), t_end=None, perturbed=False)
+    options: dict[str, Any] = {"n_members": 30, "n_steps": 1500, "evaluate_final": False}
+    return [run(problem, method, rng=rng, **options) for method in (plain, fast(plain))], truth
+
+
+def momentum_flows(rng: int, fast: Any = None) -> tuple[list[Any], np.ndarray]:
+    """The same in continuous time."""
     problem, truth = _ill_conditioned()
     times = [0.0, *np.geomspace(0.1, 3e4, 500)]
-    reached = []
-    for flow in (EKIFlow(), fast or NesterovFlow()):
-        options: dict[str, Any] = {"t_span": (0, 3e4), "t_eval": times, "method": "LSODA"}
-        result = integrate(problem, flow, n_members=30, rng=rng, **options)
-        reached.append(_first_below(result, truth, result.t.values))
-    return _speed("Nesterov's flow against the plain one, time to 0.3", "t", *reached)
+    options: dict[str, Any] = {"t_span": (0, 3e4), "t_eval": times, "method": "LSODA"}
+    flows = (EKIFlow(), fast or NesterovFlow())
+    return [integrate(problem, flow, n_members=30, rng=rng, **options) for flow in flows], truth
 
 
 def _speed(statement: str, symbol: str, plain: float, fast: float) -> Row:

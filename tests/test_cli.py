@@ -169,3 +169,11 @@ def test_the_darcy_demo_finds_the_field(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "relative error of the mean log-permeability" in out
     assert {p.name for p in tmp_path.glob("*.png")} >= {"darcy-field.png"}
+
+
+def test_verify_draws_the_figure_of_momentum(tmp_path, capsys, monkeypatch):
+    from ekitools import verification
+
+    monkeypatch.setattr(verification, "verify", lambda rng: verification.Report(()))
+    assert main(["verify", "--figure", str(tmp_path / "momentum.png")]) == 0
+    assert (tmp_path / "momentum.png").read_bytes().startswith(b"\x89PNG")
