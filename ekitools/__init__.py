@@ -12,8 +12,10 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools import problems as problems
     from ekitools import theory as theory
     from ekitools import typing as typing
+    from ekitools._failures import RunError as RunError
     from ekitools.asktell import AskTell as AskTell
-    from ekitools.asktell import RunError as RunError
+    from ekitools.batches import MiniBatches as MiniBatches
+    from ekitools.batches import OnlineData as OnlineData
     from ekitools.checkpoint import CheckpointError as CheckpointError
     from ekitools.comparison import compare as compare
     from ekitools.comparison import compare_table as compare_table
@@ -64,6 +66,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "InverseProblem": "problem",
+    "MiniBatches": "batches",
+    "OnlineData": "batches",
     "FunctionModel": "models",
     "LinearModel": "models",
     "GaussianPrior": "priors",
@@ -97,7 +101,7 @@ _PUBLIC = {
     "run": "loop",
     "resume": "loop",
     "AskTell": "asktell",
-    "RunError": "asktell",
+    "RunError": "_failures",
     "CheckpointError": "checkpoint",
     "diagnose": "diagnostics",
     "compare": "comparison",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,14 @@ class Record(NamedTuple):
     weight: np.ndarray
     """Empty where members have none."""
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
+        """The record that was saved as ``arrays``."""
+        record = cls(**arrays)  # type: ignore[arg-type]  # a file holds exactly these fields
+        return record._replace(
+            iteration=int(record.iteration), t=float(record.t), step=float(record.step)
+        )
+
 
 class Summary(NamedTuple):
     """The few numbers kept of every iteration, whatever is stored."""
@@ -52,8 +61,9 @@ class History:
     ----------
     n_members : int
         J; dropped members stay as NaN rows.
-    store : {"all", "last"} or int
-        Which iterations keep their members; the newest always does.
+    store : {"all", "last", "final"} or int
+        Which iterations keep their members; the newest always does, but for "final", where
+        only the one does at which the run ends.
     """
 
     def __init__(self, n_members: int, store: str | int) -> None:
@@ -74,20 +84,43 @@ class History:
         info: StepInfo,
     ) -> None:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
-        misfit = np.full(self.n_members, np.nan)
-        misfit[members if info.shown else members[survivors]] = info.misfit
-        failed = np.zeros(self.n_members, dtype=bool)
-        failed[np.delete(members, survivors)] = True
-        weight = info.shown.weight if info.shown else np.zeros(0)
         step = np.nan if info.status is not None else float(info.step)
-        u, g = (self._whole(rows, members) for rows in outputs)
-        if self.records and not self._keeps(self.records[-1].iteration):
-            self.records.pop()
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight))
+        weight = info.shown.weight if info.shown else np.zeros(0)
         mean = _mean(info.misfit, weight)
         self.summaries.append(
             Summary(t, step, mean, float(info.spread), self.model_runs, dict(info.extra))
         )
+        if self.store == "final" and info.status is None:
+            return
+        misfit = np.full(self.n_members, np.nan)
+        misfit[members if info.shown else members[survivors]] = info.misfit
+        failed = np.zeros(self.n_members, dtype=bool)
+        failed[np.delete(members, survivors)] = True
+        u, g = (self._whole(rows, members) for rows in outputs)
+        if self.records and not self._keeps(self.records[-1].iteration):
+            self.records.pop()
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight))
+
+    def add_unevaluated(
+        self,
+        iteration: int,
+        t: float,
+        members: np.ndarray,
+        u: np.ndarray,
+        n_data: int,
+        status: Status,
+    ) -> None:
+        """Add the iteration at which the run ends without knowing its outputs."""
+        g = np.full((len(members), n_data), np.nan)
+        info = StepInfo(0.0, np.full(len(members), np.nan), status, np.nan)
+        self.add(iteration, t, members, np.arange(len(members)), (u, g), info)
+
+    def with_unevaluated(self, *present: Any) -> History:
+        """A history that shows the ``present`` ensemble too; this one stays as it is."""
+        shown = copy.copy(self)
+        shown.records, shown.summaries = [*self.records], [*self.summaries]
+        shown.add_unevaluated(*present)
+        return shown
 
     def _keeps(self, iteration: int) -> bool:
         if isinstance(self.store, int):

@@ -26,7 +26,10 @@ class ForwardModel(Protocol):
 
     ``vectorized`` says whether ``__call__`` takes ``(J, p)`` and returns ``(J, d)``, or takes
     one member ``(p,)`` and returns ``(d,)``. A ``stochastic`` model is also given
-    ``rng=`` (a Generator of its own for every member and iteration).
+    ``rng=`` (a Generator of its own for every member and iteration). A model with the
+    attribute ``takes_inputs = True`` is G(u | x) and is also given ``inputs=``, the
+    ``(m, ...)`` inputs x of m samples: its outputs are those of the samples one after the
+    other, d = m k.
     """
 
     @property
@@ -115,6 +118,37 @@ class NoiseModel(Loss, Protocol):
     def sample(self, n: int, *, rng: Rng = None) -> Array:
         """``n`` draws of η, ``(n, d)``."""
         ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What is seen at step n, in place of data that are all seen at every step."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """All of the data, ``(N, k)`` or ``(N,)``."""
+        ...
+
+    @property
+    def n_data(self) -> int:
+        """Length d of the datum of one step, the same at every step."""
+        ...
+
+    @property
+    def n_steps(self) -> int | None:
+        """Steps after which there is nothing more to see; None where there always is."""
+        ...
+
+    def batch(
+        self, n: int, order: Callable[[int], np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Inputs ``(m, ...)`` and datum ``(d,)`` of step n, None where there are none.
+
+        Pure: ``order(epoch)`` gives the randomness of an epoch, the same whenever asked.
+        """
+        ...
+
+    def fingerprint(self) -> str: ...
 
 
 class Target(Protocol):
