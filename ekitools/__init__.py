@@ -37,8 +37,10 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.losses import CrossEntropy as CrossEntropy
     from ekitools.losses import FunctionLoss as FunctionLoss
     from ekitools.losses import Huber as Huber
+    from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
     from ekitools.methods.eki import EKI as EKI
     from ekitools.methods.gnki import GNKI as GNKI
+    from ekitools.methods.loss_eki import LossEKI as LossEKI
     from ekitools.methods.smc import TemperedSMC as TemperedSMC
     from ekitools.models import FunctionModel as FunctionModel
     from ekitools.models import LinearModel as LinearModel
@@ -61,6 +63,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.schedules import MisfitController as MisfitController
     from ekitools.schedules import NoProgress as NoProgress
     from ekitools.schedules import NormStep as NormStep
+    from ekitools.spread import Spread as Spread
 
 __version__ = "0.1.0"
 
@@ -81,6 +84,9 @@ _PUBLIC = {
     "kalman_update": "linalg",
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",
+    "LossEKI": "methods.loss_eki",
+    "CurvatureEKI": "methods.curvature_eki",
+    "Spread": "spread",
     "TemperedSMC": "methods.smc",
     "Nesterov": "momentum",
     "GaussianStart": "gaussians",

@@ -163,6 +163,8 @@ _LONG_NAMES = {
     "history_spread": "root of the total ensemble variance, relative to the initial one",
     "history_model_runs": "model runs so far",
     "weight": "weight of the member, normalised",
+    "history_best_misfit": "misfit of the best member",
+    "history_misfit_of_mean": "misfit of the mean output",
     "history_log_evidence": "log of the prior mean of exp(-t misfit)",
     "history_acceptance": "share of the proposals accepted",
     "history_scale": "step size of the moves",

@@ -88,7 +88,9 @@ class Prior(Protocol):
 class Loss(Protocol):
     """Ψ(z, y) of outputs z and data y, where Φ(u) = Ψ(G(u), y).
 
-    It may also have ``check_data(data)``, which raises where the data are not what it takes.
+    It may also have ``check_data(data)``, which raises where the data are not what it takes;
+    and ``curvature_product(z, y, f)``, the product of ∇²_z Ψ at z ``(d,)`` with every row of f
+    ``(J, d)``, which `CurvatureEKI` needs.
     """
 
     def misfit(self, z: Array, y: Array) -> Array:
@@ -228,6 +230,11 @@ class Method(Protocol):
     A sampler, which asks for proposals and holds other members than those, says so by a
     class attribute ``keeps_members = True``: failed members are then told as NaN rows,
     none is dropped or replaced, and every `StepInfo` has ``shown``.
+
+    A method with the class attribute ``updates_in_place = True`` takes ``in_place=`` in
+    ``tell``: where it is True the state's ensemble is the method's to write over, unless the
+    run ends there. One that draws its members anew at the end of step n says so by
+    ``redraws(n)``, so that `Nesterov` knows them for others.
     """
 
     def init(self, ensemble: Array, target: Target) -> Any:
@@ -264,7 +271,7 @@ class Seen(NamedTuple):
     """Φ of every member, ``(J,)``."""
     n_data: int
     d_norm: Callable[[], float]
-    """‖D‖ (Frobenius) of the slides' D_jk = ⟨G_k − Ḡ, G_j − y⟩_Γ / J, computed when called."""
+    """‖D‖ (Frobenius) of the slides' D_jk = ⟨G_k − Ḡ, ∇_zΨ(G_j, y)⟩ / J, computed when called."""
 
 
 class Progress(NamedTuple):

@@ -35,6 +35,8 @@ ALGORITHMS = tuple(
         "priors",
         "random_fields",
         "schedules",
+        "spread",
+        "batches",
         "momentum",
         "flows",
         "methods.*",
