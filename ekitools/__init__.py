@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.plots import plot_misfit as plot_misfit
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
+    from ekitools.prediction import best_member as best_member
     from ekitools.priors import GaussianPrior as GaussianPrior
     from ekitools.priors import Prior as Prior
     from ekitools.problem import InverseProblem as InverseProblem
@@ -112,6 +113,7 @@ _PUBLIC = {
     "diagnose": "diagnostics",
     "compare": "comparison",
     "compare_table": "comparison",
+    "best_member": "prediction",
     "to_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",

@@ -61,7 +61,8 @@ class CurvatureEKI:
         λ > 0, the inverse of a step size.
     memory : int, default 0
         How many of the latest steps of the mean are members too, each scaled to the length of a
-        draw: a direction that was good is not forgotten. Fewer than the ensemble has members.
+        draw, so that a direction that was good is not forgotten. It needs large batches: with
+        small ones what is remembered is their noise.
 
     Raises
     ------
@@ -171,7 +172,7 @@ class CurvatureEKI:
                 "ensemble. Use more damping or larger batches.",
             )
             return state, StepInfo(0.0, misfit, status, spread, extra=extra)
-        given = past[-(n_members - 1) :, :] if past.shape[0] else None
+        given = past[max(0, past.shape[0] - n_members + 1) :, :] if past.shape[0] else None
         new = drawn_around(mean, target.prior, self.gamma, n_members, rng, given=given)
         h = 1 / self.damping
         state = state._replace(ensemble=new, n=state.n + 1, t=state.t + h, past=past)
@@ -191,4 +192,5 @@ class CurvatureEKI:
         length = float(xp.linalg.vector_norm(white))
         if not length > 0:
             return past
-        return xp.concat([past, step * (math.sqrt(p) / length)], axis=0)[-self.memory :, :]
+        steps = xp.concat([past, step * (math.sqrt(p) / length)], axis=0)
+        return steps[max(0, steps.shape[0] - self.memory) :, :]
