@@ -82,7 +82,7 @@ class AskTell:
     status : Status or None
         Why it is over.
     members : ndarray of int
-        Which members `ask` returns: 0 ... J − 1 less the dropped ones.
+        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since.
     n, t : int, float
         Updates made and pseudo-time reached.
     data, inputs : ndarray
@@ -459,7 +459,11 @@ class AskTell:
             if self.n > self.n_steps:
                 self.status = budget_spent(self.n_steps, self.t)
             return
-        if len(survivors) < len(self.members):
+        grown = int(state.ensemble.shape[0]) - len(survivors)
+        if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
+            added = self._history.added(grown)
+            self.members = np.concatenate([self.members[survivors], added])
+        elif len(survivors) < len(self.members):
             if self.on_failure == "resample":
                 stream = self._streams.policy(self.n)
                 state = replaced(self.method, state, survivors, len(self.members), stream)

@@ -108,12 +108,16 @@ class Nesterov:
             return state, info._replace(status=_named(info.status))
         factor = state.n / (state.n + 3)
         # u_{n+1} − u_n = (u_{n+1} − v_n) + (v_n − u_n)
-        momentum = factor * (inner.ensemble - state.ensemble + state.momentum)
+        new, old, carried = inner.ensemble, state.ensemble, state.momentum
         redraws: Any = getattr(self.method, "redraws", None)
         if redraws is not None and redraws(state.n):
-            xp = array_namespace(momentum)
-            momentum = xp.zeros_like(momentum) + xp.mean(momentum, axis=0, keepdims=True)
-        ensemble = inner.ensemble + momentum
+            xp = array_namespace(new)
+            means = (xp.mean(each, axis=0, keepdims=True) for each in (new, old, carried))
+            new_mean, old, carried = means
+            momentum = xp.zeros_like(new) + factor * (new_mean - old + carried)
+        else:
+            momentum = factor * (new - old + carried)
+        ensemble = new + momentum
         if not math.isfinite(total_variance(ensemble)):
             status = Status(
                 "diverged",

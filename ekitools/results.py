@@ -60,7 +60,7 @@ class History:
     Parameters
     ----------
     n_members : int
-        J; dropped members stay as NaN rows.
+        J; dropped members stay as NaN rows, and members added later are NaN rows before.
     store : {"all", "last", "final"} or int
         Which iterations keep their members; the newest always does, but for "final", where
         only the one does at which the run ends.
@@ -73,6 +73,11 @@ class History:
         self.summaries: list[Summary] = []
         self.failures: list[dict[str, Any]] = []
         self.model_runs = 0
+
+    def added(self, n: int) -> np.ndarray:
+        """The numbers of ``n`` members more."""
+        self.n_members += n
+        return np.arange(self.n_members - n, self.n_members)
 
     def add(
         self,
@@ -190,8 +195,11 @@ def _label(
 
     def stacked(name: str) -> np.ndarray:
         rows = [np.asarray(getattr(record, name)) for record in records]
+        if len({len(row) for row in rows if row.ndim}) > 1:  # an ensemble that has grown
+            rows = [_padded(row, n_members) for row in rows]
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
+    n_members = max(len(record.u) for record in records)
     per_member = ("iteration", "member")
     variables: dict[str, Any] = {
         "u": ((*per_member, "parameter"), stacked("u")),
@@ -217,7 +225,7 @@ def _label(
         variables,
         coords={
             "iteration": [record.iteration for record in records],
-            "member": np.arange(records[0].u.shape[0]),
+            "member": np.arange(n_members),
             "parameter": _names(problem.parameter_names),
             "data": _names(problem.data_names),
             "history": np.arange(len(summaries)),
@@ -238,6 +246,13 @@ def _label(
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset
+
+
+def _padded(rows: np.ndarray, n: int) -> np.ndarray:
+    """``rows`` and, up to ``n`` of them, rows of NaN, or of False."""
+    shape = (n - len(rows), *rows.shape[1:])
+    fill = False if rows.dtype == bool else np.nan
+    return np.concatenate([rows, np.full(shape, fill, dtype=rows.dtype)])
 
 
 def _names(names: Sequence[Any] | None) -> np.ndarray:

@@ -234,7 +234,8 @@ class Method(Protocol):
     A method with the class attribute ``updates_in_place = True`` takes ``in_place=`` in
     ``tell``: where it is True the state's ensemble is the method's to write over, unless the
     run ends there. One that draws its members anew at the end of step n says so by
-    ``redraws(n)``, so that `Nesterov` knows them for others.
+    ``redraws(n)``, so that `Nesterov` knows them for others. It may then draw more than there
+    were.
     """
 
     def init(self, ensemble: Array, target: Target) -> Any:

@@ -125,6 +125,14 @@ def test_draws_are_deviations_of_the_prior_where_it_is_not_centred_or_bounded():
     np.testing.assert_allclose(u.std(0), 0.1 * sd, rtol=4 / np.sqrt(2 * 4000))
 
 
+def test_members_with_given_deviations_have_them_beside_those_drawn():
+    prior, given = ek.GaussianPrior([1000.0], 1.0), np.array([[3.0], [-3.0]])
+    u = drawn_around(np.array([[1.0]]), prior, 0.1, 6, np.random.default_rng(0), given=given)
+    assert u.mean() == pytest.approx(1.0)
+    assert u[0, 0] - u[1, 0] == pytest.approx(0.6)
+    assert np.all(np.abs(u - 1) < 1)
+
+
 def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     prior, mean = ek.GaussianPrior(np.zeros(3), np.eye(3) + 0.5), np.ones((1, 3))
     at_once = drawn_around(mean, prior, 0.5, 9, np.random.default_rng(0))
@@ -141,6 +149,46 @@ def test_a_schedule_of_ones_own_for_the_spread():
     np.testing.assert_allclose(drawn[:-1] / drawn[1:], 2.0, rtol=0.4)
 
 
+GROWING = ek.LossEKI(ek.NormStep(1.0), ek.Spread(0.2, every=2), expand=((3, 9), (6, 12)))
+
+
+@pytest.mark.parametrize("method", [GROWING, ek.Nesterov(GROWING)], ids=["plain", "momentum"])
+def test_an_ensemble_grows_at_redraws(method, tmp_path):
+    problem, options = linear(), {"n_members": 5, "rng": 0}
+    whole = ek.run(problem, method, n_steps=8, **options)
+    present = np.isfinite(whole.u).all("parameter")
+    np.testing.assert_array_equal(present.sum("member"), [5, 5, 5, 5, 9, 9, 12, 12, 12])
+    assert all(np.all(np.diff(row.astype(int)) <= 0) for row in present.values)
+    np.testing.assert_array_equal(np.isfinite(whole.misfit), present)
+    assert not whole.failed.any()
+    assert whole.attrs["model_runs"] == 4 * 5 + 2 * 9 + 3 * 12
+    ek.run(problem, method, n_steps=5, checkpoint=tmp_path / "run", **options)
+    assert same(ek.resume(tmp_path / "run", problem, n_steps=8), whole)
+    if method is GROWING:
+        u, g = whole.u[3, :5].values, whole.g[3, :5].values
+        D = problem.noise.gradient(g, problem.data) @ (g - g.mean(0)).T / 5
+        mean = (u - whole.step[3].item() * D @ u).mean(0)
+        np.testing.assert_allclose(whole.u[4, :9].mean("member"), mean, rtol=1e-9)
+
+
+@pytest.mark.parametrize("policy", ["drop", "resample"])
+@pytest.mark.parametrize("store", ["all", "final"])
+def test_an_ensemble_that_grows_may_lose_members_too(policy, store):
+    problem, runs = linear(), []
+
+    def model(u):
+        runs.append(u)
+        return problem.model(u) if len(runs) not in (8, 18) else np.full(5, np.nan)
+
+    fragile = ek.InverseProblem(ek.FunctionModel(model), problem.prior, problem.noise, problem.data)
+    result = ek.run(fragile, GROWING, n_members=5, n_steps=6, rng=0, on_failure=policy, store=store)
+    # the eighth run fails in the second step, the eighteenth in the fourth, before a redraw
+    present = np.isfinite(result.u[-1]).all("parameter").values
+    assert present.sum() == 12
+    assert len(result.failures.split("iteration")) == 3
+    np.testing.assert_array_equal(np.isfinite(result.misfit[-1]), present)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
@@ -151,6 +199,12 @@ def test_a_schedule_of_ones_own_for_the_spread():
         (lambda: ek.Spread(lambda n: 1.0, decay=1.0), ValueError, "decay: must be 0 where gamma"),
         (lambda: ek.Spread(lambda n: -1.0).at(0), ValueError, "gamma: must be positive"),
         (lambda: ek.LossEKI(0.1), TypeError, "step: must be a step rule"),
+        (lambda: ek.LossEKI(expand=((2, 5),)), ValueError, "spread: must be given with expand"),
+        (
+            lambda: ek.LossEKI(spread=ek.Spread(), expand=((2, 5), (2, 9))),
+            ValueError,
+            "expand: must be pairs",
+        ),
         (lambda: ek.LossEKI(spread=0.1), TypeError, r"spread: must be an ek.Spread.*ek.Spread\(ga"),
         (
             lambda: ek.run(linear(), ek.LossEKI(), ensemble=np.ones((4, 3)), rng=0),

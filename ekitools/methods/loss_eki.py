@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -52,11 +53,14 @@ class LossEKI:
         Step rule: `NormStep`, `FixedStep` or your own.
     spread : Spread, optional
         When members are drawn anew around their mean, and how far from it.
+    expand : tuple of (int, int), default ()
+        An ensemble that grows: pairs (n, J) of increasing numbers, from the first redraw after
+        n steps J members are drawn. Results have rows of NaN for members that are yet to come.
 
     Raises
     ------
-    TypeError
-        If an option is of the wrong kind.
+    TypeError, ValueError
+        If an option is of the wrong kind or out of range.
 
     References
     ----------
@@ -81,6 +85,7 @@ class LossEKI:
 
     step: Schedule = NormStep()
     spread: Spread | None = None
+    expand: tuple[tuple[int, int], ...] = ()
     updates_in_place = True
     normalisation = "1/J"
 
@@ -90,6 +95,19 @@ class LossEKI:
             raise TypeError(
                 f"spread: must be an ek.Spread, or None for none, got {self.spread!r}. "
                 "For a number use ek.Spread(gamma)."
+            )
+        expand = tuple((int(n), int(size)) for n, size in self.expand)
+        object.__setattr__(self, "expand", expand)
+        if expand and self.spread is None:
+            raise ValueError(
+                f"spread: must be given with expand = {expand}, got None: new members are drawn "
+                "around the mean with it."
+            )
+        falls = any(a[0] >= b[0] or a[1] >= b[1] for a, b in pairwise(expand))
+        if falls or any(n < 1 or size < 2 for n, size in expand):
+            raise ValueError(
+                "expand: must be pairs (n, J) of increasing steps n >= 1 and increasing numbers "
+                f"of members J >= 2, got {expand}."
             )
 
     def init(self, ensemble: Array, target: Target) -> LossEKIState:  # noqa: ARG002
@@ -161,13 +179,18 @@ class LossEKI:
         in_place = in_place and is_numpy(u)
         if self.spread is not None and redraws:
             mean = xp.mean(u, axis=0, keepdims=True) - combine_anomalies(h * row, u)
-            out = u if in_place else None
+            n_after = self._size(state.n + 1, n_members)
+            out = u if in_place and n_after == n_members else None
             gamma = self.spread.at(state.n)
-            u = drawn_around(mean, target.prior, gamma, n_members, rng, out=out)
+            u = drawn_around(mean, target.prior, gamma, n_after, rng, out=out)
         else:
             u = moved(u, -h * weights(), in_place=in_place)
         new = state._replace(ensemble=u, n=state.n + 1, t=state.t + h)
         return new, StepInfo(h, misfit, None, spread, extra=extra)
+
+    def _size(self, n: int, present: int) -> int:
+        """Members after ``n`` steps: never fewer than there are."""
+        return max([present, *(size for start, size in self.expand if start <= n)])
 
     def select(self, state: LossEKIState, index: np.ndarray) -> LossEKIState:
         """The state of the members ``index``."""
