@@ -245,6 +245,8 @@ class AskTell:
             elif failed.any():
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
+            if info.average is not None:
+                info = info._replace(average=self.problem.prior.to_physical(info.average))
             if info.shown is not None:
                 shown = (self.problem.prior.to_physical(info.shown.ensemble), info.shown.g)
             elif info.status is None and n >= self.n_steps:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import ekitools
+from ekitools._arrays import host
 from ekitools.problem import InverseProblem
 from ekitools.typing import Status, StepInfo
 
@@ -32,6 +33,8 @@ class Record(NamedTuple):
     step: float
     weight: np.ndarray
     """Empty where members have none."""
+    average: np.ndarray = np.zeros(0)
+    """Of the mean over the steps, ``(p,)``; empty where the method keeps none."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
@@ -104,7 +107,8 @@ class History:
         u, g = (self._whole(rows, members) for rows in outputs)
         if self.records and not self._keeps(self.records[-1].iteration):
             self.records.pop()
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight))
+        average = np.zeros(0) if info.average is None else host(info.average)[0]
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight, average))
 
     def add_unevaluated(
         self,
@@ -167,6 +171,7 @@ _LONG_NAMES = {
     "history_misfit": "mean misfit of the ensemble",
     "history_spread": "root of the total ensemble variance, relative to the initial one",
     "history_model_runs": "model runs so far",
+    "u_average": "exponential average over the steps of the mean of the parameters",
     "weight": "weight of the member, normalised",
     "history_best_misfit": "misfit of the best member",
     "history_misfit_of_mean": "misfit of the mean output",
@@ -215,6 +220,10 @@ def _label(
         nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief
         weights = [record.weight if record.weight.size else nothing for record in records]
         variables["weight"] = (per_member, np.stack(weights))
+    if any(record.average.size for record in records):
+        unknown = np.full(records[0].u.shape[1], np.nan)
+        averages = [record.average if record.average.size else unknown for record in records]
+        variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)

@@ -199,6 +199,8 @@ class StepInfo(NamedTuple):
     """From a sampler only."""
     extra: Mapping[str, float] = MappingProxyType({})
     """Further numbers, which become ``history_<name>``."""
+    average: Array | None = None
+    """Unconstrained, ``(1, p)``: an average of the mean over the steps, which is recorded."""
 
 
 class State(Protocol):

@@ -198,6 +198,7 @@ def test_an_ensemble_that_grows_may_lose_members_too(policy, store):
         (lambda: ek.Spread(decay=-1.0), ValueError, "decay: must be at least 0"),
         (lambda: ek.Spread(lambda n: 1.0, decay=1.0), ValueError, "decay: must be 0 where gamma"),
         (lambda: ek.Spread(lambda n: -1.0).at(0), ValueError, "gamma: must be positive"),
+        (lambda: ek.LossEKI(averaging=1.0), ValueError, "averaging: must be at least 0 and less"),
         (lambda: ek.LossEKI(0.1), TypeError, "step: must be a step rule"),
         (lambda: ek.LossEKI(expand=((2, 5),)), ValueError, "spread: must be given with expand"),
         (
@@ -351,3 +352,29 @@ def test_it_offers_what_the_contracts_ask_for():
     assert isinstance(ek.MiniBatches(X, LABELS, 8), contracts.Batches)
     assert isinstance(ek.OnlineData(X, LABELS), contracts.Batches)
     assert not isinstance(np.ones(3), contracts.Batches)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ek.LossEKI(ek.NormStep(0.5), averaging=0.7),
+        ek.LossEKI(ek.NormStep(0.5), ek.Spread(0.1), averaging=0.7),
+        ek.CurvatureEKI(averaging=0.7),
+        ek.Nesterov(ek.CurvatureEKI(averaging=0.7)),
+    ],
+    ids=["plain", "redrawn", "curvature", "momentum"],
+)
+def test_the_average_is_exponential_with_weights_that_add_up_to_one(method, tmp_path):
+    problem, options = linear(), {"n_members": 5, "rng": 0}
+    result = ek.run(problem, method, n_steps=6, **options)
+    means = result.u.mean("member").values
+    for n in range(7):
+        weights = 0.7 ** np.arange(n, -1, -1)
+        expected = weights @ means[: n + 1] / weights.sum()
+        np.testing.assert_allclose(result.u_average[n], expected, rtol=1e-9)
+    ek.run(problem, method, n_steps=3, checkpoint=tmp_path / "run", **options)
+    assert same(ek.resume(tmp_path / "run", problem, n_steps=6), result)
+    ended = ek.run(problem, method, n_steps=6, evaluate_final=False, **options)
+    assert np.isnan(ended.u_average[-1]).all()
+    np.testing.assert_array_equal(ended.u_average[:-1], result.u_average[:-1])
+    assert "u_average" not in ek.run(problem, ek.LossEKI(), n_steps=1, **options)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ekitools._arrays import array_namespace, host, like, take_rows
-from ekitools.analysis import initial_variance
+from ekitools.analysis import averaged, check_averaging, initial_variance
 from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd, total_variance
 from ekitools.spread import drawn_around
 from ekitools.typing import Array, Status, StepInfo, Target
@@ -27,6 +27,8 @@ class CurvatureEKIState(NamedTuple):
     """Trace of the initial ensemble's covariance."""
     past: Array
     """Latest steps of the mean, each as long as a draw of the prior, ``(k, p)``."""
+    average: Array
+    """Of the mean over the steps before, ``(1, p)``; ``(0, p)`` where there is none."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class CurvatureEKI:
         How many of the latest steps of the mean are members too, each scaled to the length of a
         draw, so that a direction that was good is not forgotten. It needs large batches: with
         small ones what is remembered is their noise.
+    averaging : float, default 0
+        Weight a < 1 of the past in an exponential average of the mean over the steps, which
+        evens out the noise of batches; it is reported as ``u_average(iteration, parameter)``.
+        0 for none.
 
     Raises
     ------
@@ -93,6 +99,7 @@ class CurvatureEKI:
     gamma: float = 0.02
     damping: float = 1.0
     memory: int = 0
+    averaging: float = 0.0
     normalisation = "1/J"
 
     def __post_init__(self) -> None:
@@ -101,6 +108,7 @@ class CurvatureEKI:
                 raise ValueError(
                     f"{name}: must be positive and finite, got {getattr(self, name)!r}."
                 )
+        check_averaging(self.averaging)
         if isinstance(self.memory, bool) or not isinstance(self.memory, int | np.integer):
             raise TypeError(f"memory: must be an integer, got {self.memory!r}.")
         if self.memory < 0:
@@ -126,7 +134,8 @@ class CurvatureEKI:
         xp = array_namespace(ensemble)
         shift = ensemble[:1, :] - self.gamma * xp.mean(ensemble, axis=0, keepdims=True)
         near = self.gamma * ensemble + shift
-        return CurvatureEKIState(near, 0, 0.0, initial_variance(near), near[:0, :])
+        nothing = near[:0, :]
+        return CurvatureEKIState(near, 0, 0.0, initial_variance(near), nothing, nothing)
 
     def ask(self, state: CurvatureEKIState) -> Array:
         """The members at which G is wanted, ``(J, p)``."""
@@ -153,6 +162,11 @@ class CurvatureEKI:
             "best_misfit": float(np.min(misfit)),
             "misfit_of_mean": float(loss.misfit(centre, y)[0]),
         }
+        info = StepInfo(0.0, misfit, None, spread, extra=extra)
+        average, old_mean = state.average, xp.mean(u, axis=0, keepdims=True)
+        if self.averaging:
+            average = averaged(average, old_mean, self.averaging, state.n)
+            info = info._replace(average=average)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
             curved = loss.curvature_product(centre[0, :], y, g - centre)
             m = int(g.shape[1]) / getattr(loss, "n_classes", 1)
@@ -163,7 +177,7 @@ class CurvatureEKI:
             if math.isfinite(float(np.sum(system))):
                 weights = -solve_spd(0.5 * (system + system.T), self.damping, slope) / self.gamma
                 step = combine_anomalies(like(weights, u), u)
-                mean = xp.mean(u, axis=0, keepdims=True) + step
+                mean = old_mean + step
             past = self._remembered(state.past, step, target.prior)
         if not math.isfinite(float(xp.sum(xp.abs(mean)))):
             status = Status(
@@ -171,12 +185,14 @@ class CurvatureEKI:
                 f"Step {state.n} has an update that is not finite: this is the last good "
                 "ensemble. Use more damping or larger batches.",
             )
-            return state, StepInfo(0.0, misfit, status, spread, extra=extra)
+            return state, info._replace(status=status)
         given = past[max(0, past.shape[0] - n_members + 1) :, :] if past.shape[0] else None
         new = drawn_around(mean, target.prior, self.gamma, n_members, rng, given=given)
         h = 1 / self.damping
-        state = state._replace(ensemble=new, n=state.n + 1, t=state.t + h, past=past)
-        return state, StepInfo(h, misfit, None, spread, extra=extra)
+        following = CurvatureEKIState(
+            new, state.n + 1, state.t + h, state.initial_variance, past, average
+        )
+        return following, info._replace(step=h)
 
     def select(self, state: CurvatureEKIState, index: np.ndarray) -> CurvatureEKIState:
         """The state of the members ``index``."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ekitools._arrays import array_namespace, host, is_numpy, take_rows
-from ekitools.analysis import check_schedule, initial_variance, rule_step
+from ekitools.analysis import averaged, check_averaging, check_schedule, initial_variance, rule_step
 from ekitools.linalg import anomaly_products, combine_anomalies, moved, total_variance
 from ekitools.schedules import NormStep
 from ekitools.spread import Spread, drawn_around
@@ -28,6 +28,8 @@ class LossEKIState(NamedTuple):
     t: float
     initial_variance: float
     """Trace of the initial ensemble's covariance."""
+    average: Array
+    """Of the mean over the steps before, ``(1, p)``; ``(0, p)`` where there is none."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class LossEKI:
     expand : tuple of (int, int), default ()
         An ensemble that grows: pairs (n, J) of increasing numbers, from the first redraw after
         n steps J members are drawn. Results have rows of NaN for members that are yet to come.
+    averaging : float, default 0
+        Weight a < 1 of the past in an exponential average of the mean over the steps, which
+        evens out the noise of batches; it is reported as ``u_average(iteration, parameter)``.
+        0 for none.
 
     Raises
     ------
@@ -86,11 +92,13 @@ class LossEKI:
     step: Schedule = NormStep()
     spread: Spread | None = None
     expand: tuple[tuple[int, int], ...] = ()
+    averaging: float = 0.0
     updates_in_place = True
     normalisation = "1/J"
 
     def __post_init__(self) -> None:
         check_schedule(self.step)
+        check_averaging(self.averaging)
         if self.spread is not None and not isinstance(self.spread, Spread):
             raise TypeError(
                 f"spread: must be an ek.Spread, or None for none, got {self.spread!r}. "
@@ -118,7 +126,7 @@ class LossEKI:
         ValueError
             If all members are the same: EKI moves only along their differences.
         """
-        return LossEKIState(ensemble, 0, 0.0, initial_variance(ensemble))
+        return LossEKIState(ensemble, 0, 0.0, initial_variance(ensemble), ensemble[:0, :])
 
     def ask(self, state: LossEKIState) -> Array:
         """The members at which G is wanted, ``(J, p)``."""
@@ -146,12 +154,18 @@ class LossEKI:
         Nothing is written before the step is known to be finite: a run that diverges keeps its
         last good ensemble.
         """
-        u, y, loss = state.ensemble, target.data, target.noise
+        before, u, y, loss = state, state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), u.shape[0]
         misfit = host(loss.misfit(g, y)).astype(np.float64)
         spread = math.sqrt(total_variance(u) / state.initial_variance)
         extra = {"best_misfit": float(np.min(misfit))}
-        diverged = StepInfo(0.0, misfit, _diverged(state.n), spread, extra=extra)
+        average = None
+        if self.averaging:
+            mean = xp.mean(u, axis=0, keepdims=True)
+            average = averaged(state.average, mean, self.averaging, state.n)
+            state = state._replace(average=average)
+        info = StepInfo(0.0, misfit, None, spread, extra=extra, average=average)
+        diverged = info._replace(status=_diverged(state.n))
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
             gradient = loss.gradient(g, y)
 
@@ -169,13 +183,13 @@ class LossEKI:
                 row = anomaly_products(mean_gradient, g) / n_members
             size = float(xp.sum(xp.abs(row))) if redraws else norm()
             if not math.isfinite(size):
-                return state, diverged
+                return before, diverged
             seen = Seen(state.n, state.t, math.inf, misfit, int(g.shape[1]), norm)
             h = rule_step(self.step, seen)
             # no entry of D(U − ū) is larger than this
             bound = h * size * (1 if redraws else math.sqrt(n_members)) * 2 * _largest(u)
         if not bound < 0.5 * np.finfo(host(u[:1, :1]).dtype).max:
-            return state, diverged
+            return before, diverged
         in_place = in_place and is_numpy(u)
         if self.spread is not None and redraws:
             mean = xp.mean(u, axis=0, keepdims=True) - combine_anomalies(h * row, u)
@@ -186,7 +200,7 @@ class LossEKI:
         else:
             u = moved(u, -h * weights(), in_place=in_place)
         new = state._replace(ensemble=u, n=state.n + 1, t=state.t + h)
-        return new, StepInfo(h, misfit, None, spread, extra=extra)
+        return new, info._replace(step=h)
 
     def _size(self, n: int, present: int) -> int:
         """Members after ``n`` steps: never fewer than there are."""
