@@ -14,7 +14,7 @@ from ekitools.typing import Array
 
 __all__ = ["Spread", "drawn_around"]
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 """Bytes of the draws that are made at a time."""
 
 
@@ -134,12 +134,14 @@ def drawn_around(
     u = np.empty((n, p), dtype=centre.dtype) if out is None else out
     if given is not None:
         u[:k] = gamma * host(given)
-    origin = host(prior.unwhiten(np.zeros((1, p))))
+    origin = host(prior.unwhiten(np.zeros((1, p), dtype=u.dtype)))
     scale = gamma * math.sqrt(n / (n - 1))
     rows = max(1, _BLOCK_BYTES // (8 * p))
     for i in range(k, n, rows):
         block = u[i : i + rows]
-        deviations = prior.unwhiten(rng.standard_normal(block.shape)) - origin
+        white = rng.standard_normal(block.shape)
+        deviations = prior.unwhiten(white.astype(u.dtype, copy=False))
+        deviations -= origin
         deviations *= scale
         block[...] = deviations
     u += centre - u.mean(axis=0, keepdims=True)
