@@ -162,6 +162,8 @@ class OnlineData(_Samples):
         Samples seen at a time, m.
     passes : int, default 1
         How often the data are gone through.
+    repeats : int, default 1
+        Steps made on every datum (or batch) before the next is seen.
 
     Raises
     ------
@@ -189,10 +191,17 @@ class OnlineData(_Samples):
 
     size: int = 1
     passes: int = 1
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_count("passes", self.passes)
+        _check_count("repeats", self.repeats)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which the data are gone through once."""
+        return self.repeats * (len(self.targets) // self.size)
 
     @property
     def n_steps(self) -> int:
@@ -207,11 +216,11 @@ class OnlineData(_Samples):
         """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last."""
         if n >= self.n_steps:
             return None
-        i = n % self.steps_per_epoch
+        i = n % self.steps_per_epoch // self.repeats
         return self._rows(slice(i * self.size, (i + 1) * self.size))
 
     def _options(self) -> tuple[Any, ...]:
-        return (self.size, self.passes)
+        return (self.size, self.passes, self.repeats)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,8 @@ def run(
     xarray.Dataset
         ``u(iteration, member, parameter)`` in physical coordinates,
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
-        iterations, ``y`` and ``noise_sd``; ``history_*`` of all iterations; and the
+        iterations, ``y`` (with batches the last one's) and ``noise_sd``; ``u_average`` where the
+        method keeps an average; ``history_*`` of all iterations; and the
         attributes ``status`` (a sentence), ``status_code``, ``model_runs``, ``seconds`` (wall
         time, the model's included), ``failures``, ``method``, ``seed``, ``versions``.
 

@@ -59,6 +59,9 @@ def test_a_stream_goes_through_the_data_in_order_and_ends():
     assert data.n_steps == 6
     assert seen(data, streams, 6) == [[0, 1], [2, 3], [4, 5]] * 2
     assert data.batch(6, streams.epoch) is None
+    often = ek.OnlineData(X, Y, size=3, passes=2, repeats=2)
+    assert (often.n_steps, often.steps_per_epoch) == (8, 4)
+    assert seen(often, streams, 8) == [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]] * 2
 
 
 def test_a_step_sees_the_model_at_its_inputs_and_the_data_sample_by_sample():
@@ -97,6 +100,7 @@ BAD = [
     (lambda: ek.MiniBatches(X, Y, 0), ValueError, "size: must be at least 1, got 0"),
     (lambda: ek.OnlineData(X, Y, 1.5), TypeError, "size: must be an integer, got 1.5"),
     (lambda: ek.OnlineData(X, Y, passes=0), ValueError, "passes: must be at least 1"),
+    (lambda: ek.OnlineData(X, Y, repeats=0), ValueError, "repeats: must be at least 1"),
     (lambda: ek.MiniBatches(X, np.where(Y > 0, np.nan, Y), 2), ValueError, "targets: must be fini"),
     (lambda: ek.MiniBatches(X * np.inf, Y, 2), ValueError, "inputs: must be finite"),
     (lambda: ek.MiniBatches(X, ["a"] * N, 2), TypeError, "targets: must be an array of real"),
@@ -206,9 +210,10 @@ def test_options_of_the_batches_are_part_of_the_problem():
             ek.MiniBatches(X, Y + 1, 3),
             ek.OnlineData(X, Y, 3),
             ek.OnlineData(X, Y, 3, passes=2),
+            ek.OnlineData(X, Y, 3, repeats=2),
         )
     }
-    assert len(prints) == 7
+    assert len(prints) == 8
 
 
 def test_a_model_of_one_member_with_a_failure_of_its_own():

@@ -104,3 +104,35 @@ def test_an_autoregression_online(method):
     result = ek.run(problem, method, n_members=100, store="last", rng=0)
     assert result.attrs["status_code"] == "stream_ended"
     assert np.all(np.abs(result.u[-1].mean("member") - exact) < 2 * errors)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ek.LossEKI(ek.NormStep(0.5)),
+        ek.Nesterov(ek.LossEKI(ek.NormStep(0.5), ek.Spread(0.2, every=2), ((3, 12),))),
+        ek.CurvatureEKI(memory=2, averaging=0.5),
+    ],
+    ids=["plain", "momentum", "curvature"],
+)
+@pytest.mark.parametrize("store", ["all", "final"])
+def test_a_torch_ensemble_learns_as_a_numpy_one_does(method, store):
+    torch = pytest.importorskip("torch")
+
+    def line(u, inputs):
+        x = torch.as_tensor(inputs) if isinstance(u, torch.Tensor) else inputs
+        return u[:, :1] + u[:, 1:] * x
+
+    x = np.linspace(-1, 1, 12)
+    problem = ek.InverseProblem(
+        ek.FunctionModel(line, vectorized=True, takes_inputs=True),
+        ek.GaussianPrior([0.0, 0.0], 1.0),
+        ek.BinaryCrossEntropy(),
+        ek.MiniBatches(x, x > 0.3, 4),
+    )
+    start = problem.prior.sample(8, rng=0)
+    options = {"n_steps": 6, "rng": 0, "store": store}
+    ours = ek.run(problem, method, ensemble=start, **options)
+    theirs = ek.run(problem, method, ensemble=torch.as_tensor(start), **options)
+    np.testing.assert_allclose(theirs.u[-1], ours.u[-1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(start, problem.prior.sample(8, rng=0))
