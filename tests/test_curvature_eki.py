@@ -30,7 +30,7 @@ def one_step(target, method, u):
 @pytest.mark.parametrize("n", [3, 12])
 def test_a_step_is_ridge_regression_in_the_span_of_the_members(n):
     """min ‖Γ^{-1/2}(A(ū + ξᵀw) − y)‖²/m + λ‖w‖² as a stacked least-squares problem."""
-    target, method = problem(), ek.CurvatureEKI(0.05, damping=0.3)
+    target, method = problem(), ek.CurvatureEKI(0.05, damping=0.3, radius=np.inf)
     members, new, info = one_step(target, method, target.prior.sample(n, rng=0))
     mean = members.mean(0)
     xi = (members - mean) / 0.05
@@ -43,6 +43,22 @@ def test_a_step_is_ridge_regression_in_the_span_of_the_members(n):
         0.5 * np.sum((white @ (A @ mean - DATA)) ** 2)
     )
     assert info.step == pytest.approx(1 / 0.3)
+
+
+def test_the_radius_bounds_the_step_and_keeps_its_direction():
+    target = problem()
+    start = target.prior.sample(12, rng=0)
+    steps = {}
+    for radius in (np.inf, 0.01):
+        method = ek.CurvatureEKI(0.05, 0.3, radius)
+        members, new, _ = one_step(target, method, start)
+        steps[radius] = new.ensemble.mean(0) - members.mean(0)
+    xi = (members - members.mean(0)) / 0.05
+    w = np.linalg.lstsq(xi.T, steps[0.01], rcond=None)[0]  # the shortest that makes this step
+    assert np.linalg.norm(w) <= 0.01 * (1 + 1e-9)
+    long, short = (step / np.linalg.norm(step) for step in steps.values())
+    np.testing.assert_allclose(short, long, rtol=1e-7)
+    assert np.linalg.norm(steps[0.01]) < 0.1 * np.linalg.norm(steps[np.inf])
 
 
 LOGITS = np.random.default_rng(3).normal(size=(12, P))
@@ -77,7 +93,7 @@ CLASSES = np.eye(3)[[0, 1, 2, 1]].ravel()
     ids=["classes", "binary", "huber"],
 )
 def test_a_step_is_the_damped_gauss_newton_step_for_any_loss(loss, data, m, gradient_and_hessian):
-    target, method = problem(loss, data, LOGITS), ek.CurvatureEKI(0.1, damping=0.2)
+    target, method = problem(loss, data, LOGITS), ek.CurvatureEKI(0.1, damping=0.2, radius=np.inf)
     members, new, _ = one_step(target, method, target.prior.sample(6, rng=0))
     mean = members.mean(0)
     xi = (members - mean) / 0.1
@@ -158,6 +174,7 @@ def test_a_run_that_diverges_keeps_its_last_good_ensemble(part, monkeypatch):
     [
         (lambda: ek.CurvatureEKI(gamma=0.0), ValueError, "gamma: must be positive"),
         (lambda: ek.CurvatureEKI(damping=-1.0), ValueError, "damping: must be positive"),
+        (lambda: ek.CurvatureEKI(radius=0.0), ValueError, "radius: must be positive, or math.inf"),
         (lambda: ek.CurvatureEKI(memory=-1), ValueError, "memory: must be at least 0"),
         (lambda: ek.CurvatureEKI(memory=True), TypeError, "memory: must be an integer"),
         (

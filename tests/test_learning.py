@@ -59,10 +59,11 @@ def test_exclusive_or_with_step_activations(method, seed):
 @pytest.mark.parametrize(
     ("method", "n_epochs"),
     [
-        (ek.LossEKI(ek.NormStep(30.0, 0.5), spread=ek.Spread(0.1)), 14),
+        (ek.LossEKI(ek.NormStep(10.0, 0.5), ek.Spread(0.3, decay=0.02)), 14),
+        (ek.Nesterov(ek.LossEKI(ek.NormStep(2.0, 0.5), ek.Spread(0.3, decay=0.02))), 14),
         (ek.CurvatureEKI(), 7),
     ],
-    ids=["EKI(R)", "curvature"],
+    ids=["EKI(R)", "MEKI(R)", "curvature"],
 )
 def test_digits(method, n_epochs):
     """64-32-10 on 1400 of scikit-learn's digits, tested on the other 397."""

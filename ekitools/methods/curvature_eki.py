@@ -48,8 +48,9 @@ class CurvatureEKI:
     whose minimiser w = −(S + λI)⁻¹ g is the step ū ← ū + Σ w_j ξ_j. For least squares H = Γ⁻¹
     and this is the analysis of `kalman_update` for the mean, with noise λmΓ; for any loss it is
     a damped generalised Gauss–Newton step in the span of the members, as with any ensemble
-    without a derivative of G [1]_. A batch should have many more outputs than there are
-    members (10 m ≫ J for ten classes), or every step overfits its batch.
+    without a derivative of G [1]_. Far out, where cross-entropy is nearly straight and bounds no
+    step, w is cut at the length ``radius``. A batch should have many more outputs than there
+    are members (10 m ≫ J for ten classes), or every step overfits its batch.
 
     The run starts at the first member of the initial ensemble; the others give the first
     deviations. The prediction is the mean, ``result.u[-1].mean("member")``.
@@ -61,6 +62,9 @@ class CurvatureEKI:
         errors.
     damping : float, default 1
         λ > 0, the inverse of a step size.
+    radius : float, default 0.4
+        The largest ‖w‖: the mean moves by at most about that many lengths of a prior draw in one
+        step. ``math.inf`` for no bound.
     memory : int, default 0
         How many of the latest steps of the mean are members too, each scaled to the length of a
         draw, so that a direction that was good is not forgotten. It needs large batches: with
@@ -91,13 +95,14 @@ class CurvatureEKI:
     >>> model = ek.LinearModel(np.stack([np.ones(200), x], axis=1))
     >>> problem = ek.InverseProblem(
     ...     model, ek.GaussianPrior([0.0, 0.0], 1.0), ek.BinaryCrossEntropy(), labels)
-    >>> result = ek.run(problem, ek.CurvatureEKI(), n_members=20, n_steps=10, rng=0)
+    >>> result = ek.run(problem, ek.CurvatureEKI(), n_members=20, n_steps=20, rng=0)
     >>> result.u[-1].mean("member").values.round(1)  # maximum likelihood
     array([-1.3,  2.2])
     """
 
     gamma: float = 0.02
     damping: float = 1.0
+    radius: float = 0.4
     memory: int = 0
     averaging: float = 0.0
     normalisation = "1/J"
@@ -108,6 +113,8 @@ class CurvatureEKI:
                 raise ValueError(
                     f"{name}: must be positive and finite, got {getattr(self, name)!r}."
                 )
+        if not self.radius > 0:
+            raise ValueError(f"radius: must be positive, or math.inf, got {self.radius!r}.")
         check_averaging(self.averaging)
         if isinstance(self.memory, bool) or not isinstance(self.memory, int | np.integer):
             raise TypeError(f"memory: must be an integer, got {self.memory!r}.")
@@ -175,8 +182,9 @@ class CurvatureEKI:
             slope /= m * self.gamma
             mean = step = xp.full_like(u[:1, :], math.inf)
             if math.isfinite(float(np.sum(system))):
-                weights = -solve_spd(0.5 * (system + system.T), self.damping, slope) / self.gamma
-                step = combine_anomalies(like(weights, u), u)
+                w = -solve_spd(0.5 * (system + system.T), self.damping, slope)
+                w *= min(1.0, self.radius / max(float(np.linalg.norm(w)), 1e-300))
+                step = combine_anomalies(like(w / self.gamma, u), u)
                 mean = old_mean + step
             past = self._remembered(state.past, step, target.prior)
         if not math.isfinite(float(xp.sum(xp.abs(mean)))):
