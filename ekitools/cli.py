@@ -12,6 +12,7 @@ from typing import Any
 
 import ekitools as ek
 from ekitools._checks import check_problem
+from ekitools.experiments import EXPERIMENTS, SCALES, reproduce
 
 __all__ = ["main"]
 
@@ -86,7 +87,26 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of problems and ensembles (default 0)")
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.add_argument("--figure", help="file for the picture of EKI with and without momentum")
+
+    again = commands.add_parser("reproduce", help="run a published experiment")
+    again.set_defaults(command=_reproduce)
+    again.add_argument("name", choices=tuple(EXPERIMENTS))
+    again.add_argument("--scale", choices=SCALES, default=SCALES[0])
+    again.add_argument("--out", help="folder for numbers and figure (default NAME-SCALE)")
+    again.add_argument("--resume", action="store_true", help="go on with what the folder holds")
+    again.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    reproduce(
+        options.name,
+        scale=options.scale,
+        out=options.out,
+        resume=options.resume,
+        progress=not options.quiet,
+    )
+    return 0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,0 +1,147 @@
+"""The published experiments, each one command: ``ekitools reproduce NAME``.
+
+An experiment is a module here with
+
+* ``SETTINGS``, a mapping of scale ("small", "medium", "paper") to a frozen dataclass of all that
+  the experiment needs to know, so that what was chosen is readable in one place;
+* ``PUBLISHED``, the values to stand beside ours, by label;
+* ``parts(settings)``, labels of what is computed one after the other, in this order;
+* ``compute(settings, label, folder, progress)``, the numbers of one part, as a dictionary that JSON
+  can hold; long runs keep their checkpoints in ``folder`` and resume from there;
+* ``table(settings, numbers)`` and ``draw(settings, numbers, path)``, what is shown of them.
+
+`reproduce` computes the parts that are not done yet, and writes ``numbers.json`` after each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ekitools
+
+__all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
+
+EXPERIMENTS = {
+    "mnist-dense": "mnist_dense",
+    "mnist-methods": "mnist_methods",
+    "ensemble-size": "ensemble_size",
+    "online-temperatures": "online_temperatures",
+    "online-sunspots": "online_sunspots",
+}
+SCALES = ("small", "medium", "paper")
+
+
+def reproduce(
+    name: str,
+    *,
+    scale: str = "small",
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    show: Callable[[str], Any] = print,
+) -> dict[str, Any]:
+    """Run a published experiment, or what is left of it.
+
+    Parameters
+    ----------
+    name : str
+        One of `EXPERIMENTS`.
+    scale : {"small", "medium", "paper"}
+        How much: minutes, an hour, or the published sizes.
+    out : str or Path, optional
+        Folder for ``numbers.json``, ``figure.png`` and checkpoints; ``NAME-SCALE`` by default.
+    resume : bool, default False
+        Whether to go on with what the folder holds.
+    progress : bool, default False
+        Whether to show progress bars.
+    show : callable, default print
+        Takes every line of the report.
+
+    Returns
+    -------
+    dict
+        What is in ``numbers.json``: ``settings``, ``published`` and, by part, ``numbers``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such experiment or scale, the folder holds an experiment and ``resume``
+        is False, or it holds another experiment or other settings.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"name: must be one of {', '.join(EXPERIMENTS)}, got {name!r}.")
+    if scale not in SCALES:
+        raise ValueError(f"scale: must be one of {', '.join(SCALES)}, got {scale!r}.")
+    experiment = import_module(f"ekitools.experiments.{EXPERIMENTS[name]}")
+    settings = experiment.SETTINGS[scale]
+    folder = Path(f"{name}-{scale}" if out is None else out)
+    record = _opened(folder, name, scale, settings, experiment.PUBLISHED, resume=resume)
+    numbers = record["numbers"]
+    for label in experiment.parts(settings):
+        if label in numbers:
+            show(f"{label}: done before")
+            continue
+        started = time.perf_counter()
+        found = experiment.compute(settings, label, folder / "checkpoints" / label, progress)
+        numbers[label] = {**found, "seconds": time.perf_counter() - started}
+        _write(folder, record)
+        show(f"{label}: {numbers[label]['seconds']:.0f} s")
+    show("")
+    for line in experiment.table(settings, numbers).splitlines():
+        show(line)
+    experiment.draw(settings, numbers, folder / "figure.png")
+    show(f"\nWrote {folder / 'numbers.json'} and {folder / 'figure.png'}.")
+    return record
+
+
+def _opened(
+    folder: Path, name: str, scale: str, settings: Any, published: Any, *, resume: bool
+) -> dict[str, Any]:
+    """The record of what was done, new or as the folder has it."""
+    path = folder / "numbers.json"
+    options = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if path.exists():
+        if not resume:
+            raise ValueError(
+                f"out: {folder} holds an experiment already. Go on with resume=True (--resume), or "
+                "name another folder."
+            )
+        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if (record["experiment"], record["settings"]) != (name, options):
+            raise ValueError(
+                f"out: {folder} holds {record['experiment']} with other settings than {name} has "
+                "now. Name another folder."
+            )
+        return record
+    record = {
+        "experiment": name,
+        "scale": scale,
+        "settings": options,
+        "published": published,
+        "versions": {
+            "ekitools": ekitools.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "numbers": {},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, record)
+    return record
+
+
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    """Atomically, so that an interrupted run leaves the numbers before it."""
+    path = folder / "numbers.json"
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(record, indent=1), "utf-8")
+    new.replace(path)
