@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools import problems as problems
     from ekitools import theory as theory
     from ekitools import typing as typing
+    from ekitools._failures import RunError as RunError
     from ekitools.asktell import AskTell as AskTell
-    from ekitools.asktell import RunError as RunError
+    from ekitools.batches import MiniBatches as MiniBatches
+    from ekitools.batches import OnlineData as OnlineData
     from ekitools.checkpoint import CheckpointError as CheckpointError
     from ekitools.comparison import compare as compare
     from ekitools.comparison import compare_table as compare_table
@@ -36,8 +38,10 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.losses import CrossEntropy as CrossEntropy
     from ekitools.losses import FunctionLoss as FunctionLoss
     from ekitools.losses import Huber as Huber
+    from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
     from ekitools.methods.eki import EKI as EKI
     from ekitools.methods.gnki import GNKI as GNKI
+    from ekitools.methods.loss_eki import LossEKI as LossEKI
     from ekitools.methods.smc import TemperedSMC as TemperedSMC
     from ekitools.models import FunctionModel as FunctionModel
     from ekitools.models import LinearModel as LinearModel
@@ -49,6 +53,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.plots import plot_misfit as plot_misfit
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
+    from ekitools.prediction import best_member as best_member
     from ekitools.priors import GaussianPrior as GaussianPrior
     from ekitools.priors import Prior as Prior
     from ekitools.problem import InverseProblem as InverseProblem
@@ -60,11 +65,14 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.schedules import MisfitController as MisfitController
     from ekitools.schedules import NoProgress as NoProgress
     from ekitools.schedules import NormStep as NormStep
+    from ekitools.spread import Spread as Spread
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "InverseProblem": "problem",
+    "MiniBatches": "batches",
+    "OnlineData": "batches",
     "FunctionModel": "models",
     "LinearModel": "models",
     "GaussianPrior": "priors",
@@ -78,6 +86,9 @@ _PUBLIC = {
     "kalman_update": "linalg",
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",
+    "LossEKI": "methods.loss_eki",
+    "CurvatureEKI": "methods.curvature_eki",
+    "Spread": "spread",
     "TemperedSMC": "methods.smc",
     "Nesterov": "momentum",
     "GaussianStart": "gaussians",
@@ -98,11 +109,12 @@ _PUBLIC = {
     "run": "loop",
     "resume": "loop",
     "AskTell": "asktell",
-    "RunError": "asktell",
+    "RunError": "_failures",
     "CheckpointError": "checkpoint",
     "diagnose": "diagnostics",
     "compare": "comparison",
     "compare_table": "comparison",
+    "best_member": "prediction",
     "to_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",

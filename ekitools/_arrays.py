@@ -167,3 +167,7 @@ class Streams:
     def member(self, n: int, j: int) -> np.random.SeedSequence:
         """For a stochastic model: member ``j`` at iteration ``n``."""
         return self._seed(3, n, j)
+
+    def epoch(self, k: int) -> np.random.Generator:
+        """For the order of the data in epoch ``k``."""
+        return np.random.default_rng(self._seed(4, k))

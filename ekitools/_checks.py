@@ -6,18 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import host
+from ekitools._arrays import host, like
 from ekitools.analysis import check_method
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array
 
-__all__ = ["check_budget", "check_ensemble", "check_members", "check_options", "check_problem"]
+__all__ = [
+    "check_budget",
+    "check_ensemble",
+    "check_members",
+    "check_options",
+    "check_problem",
+    "check_whole",
+    "checked_outputs",
+]
 
 
 def check_problem(problem: Any) -> None:
     """Check that it is one."""
     if not isinstance(problem, InverseProblem):
         raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+
+
+def check_whole(problem: InverseProblem, who: str) -> None:
+    """Check that all data are seen at once."""
+    if problem.batched:
+        raise TypeError(
+            f"problem: must have all its data at once for {who}, got {problem.data!r}. Use a "
+            "problem with whole data, or ek.run with a method such as ek.LossEKI."
+        )
 
 
 def check_options(
@@ -32,8 +49,12 @@ def check_options(
     if on_failure not in ("drop", "resample", "raise"):
         raise ValueError(f'on_failure: must be "drop", "resample" or "raise", got {on_failure!r}.')
     every = isinstance(store, int) and not isinstance(store, bool) and store >= 1
-    if store not in ("all", "last") and not every:
-        raise ValueError(f'store: must be "all", "last" or a positive integer, got {store!r}.')
+    if store not in ("all", "last", "final") and not every:
+        raise ValueError(
+            f'store: must be "all", "last", "final" or a positive integer, got {store!r}.'
+        )
+    if getattr(method, "keeps_members", False):
+        check_whole(problem, f"{type(method).__name__}, which keeps members and their outputs")
 
 
 def check_members(n_members: Any) -> None:
@@ -62,3 +83,17 @@ def check_ensemble(ensemble: Array, p: int) -> None:
         raise TypeError(f"ensemble: must have a floating dtype, got {ensemble.dtype}.")
     if not np.all(np.isfinite(host(ensemble))):
         raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
+
+
+def checked_outputs(g: Any, asked: Array, n_data: int) -> Array:
+    """Outputs of the members ``asked`` for, in their namespace and dtype."""
+    expected = (asked.shape[0], n_data)
+    if not hasattr(g, "shape"):
+        g = np.asarray(g)
+    if tuple(g.shape) != expected:
+        raise ValueError(
+            f"g: must have the shape (members asked for, d) = {expected}, got {tuple(g.shape)}."
+        )
+    if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
+        raise TypeError(f"g: must be real numbers, got dtype {g.dtype}.")
+    return g if type(g) is type(asked) and g.dtype == asked.dtype else like(g, asked)

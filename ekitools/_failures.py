@@ -3,15 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, take_rows
+from ekitools._arrays import array_namespace, host, take_rows
 from ekitools.analysis import with_ensemble
 from ekitools.linalg import gaussian_draws
+from ekitools.typing import Array
 
-__all__ = ["name_reasons", "replaced"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["RunError", "fatal_sentence", "largest_output", "name_reasons", "replaced"]
+
+
+class RunError(RuntimeError):
+    """A run cannot go on: every member failed, or a failure was asked to be an error.
+
+    Attributes
+    ----------
+    result : xarray.Dataset or None
+        Everything computed so far, the failed iteration included; None where that is nothing.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.FunctionModel(lambda u: u / 0), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    >>> import numpy as np
+    >>> try:
+    ...     with np.errstate(all="ignore"):
+    ...         result = ek.run(problem, ek.EKI(), n_members=5, rng=0)
+    ... except ek.RunError as error:
+    ...     print(error.result.sizes["iteration"])
+    1
+    """
+
+    result: xr.Dataset | None = None
+
+
+def largest_output(g: Array, noise_sd: np.ndarray) -> float:
+    """The largest |g| whose whitened squares can be summed in the dtype of ``g``."""
+    largest = float(np.finfo(host(g[:1, :1]).dtype).max)
+    return 1e-4 * np.sqrt(largest) * float(np.fmin(1.0, np.min(noise_sd)))
+
+
+def fatal_sentence(failed: np.ndarray, iteration: int, on_failure: str) -> str | None:
+    """Why the run cannot go on, or None where it can."""
+    n_failed, n_asked = int(failed.sum()), len(failed)
+    if n_failed and on_failure == "raise":
+        return (
+            f"{n_failed} of {n_asked} members failed at iteration {iteration} and on_failure is "
+            '"raise". See result.attrs["failures"] of this error, or use on_failure="drop".'
+        )
+    if n_asked - n_failed >= 2:
+        return None
+    return (
+        f"{n_failed} of {n_asked} members failed at iteration {iteration}: fewer than 2 are left. "
+        'See result.attrs["failures"] of this error; check the model at one draw of the prior.'
+    )
 
 
 def name_reasons(

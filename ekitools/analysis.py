@@ -17,6 +17,8 @@ from ekitools.noise import GaussianNoise
 from ekitools.typing import Array, Method, Schedule, Seen
 
 __all__ = [
+    "averaged",
+    "check_averaging",
     "check_gaussian",
     "check_method",
     "check_schedule",
@@ -54,7 +56,7 @@ def check_gaussian(noise: Any, who: str) -> None:
         raise TypeError(
             f"noise: must be Gaussian for {who}, which whitens by it, got the loss "
             f"{type(noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
-            "ek.TemperedSMC, or ek.integrate with ek.EKIFlow or ek.EKSFlow."
+            "ek.LossEKI, ek.TemperedSMC, or ek.integrate with ek.EKIFlow or ek.EKSFlow."
         )
 
 
@@ -115,6 +117,21 @@ def rule_step(schedule: Schedule, seen: Seen) -> float:
             f"with a mean misfit of {float(np.mean(seen.misfit)):.4g}."
         )
     return h
+
+
+def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:
+    """The exponential average of the means of the steps 0 ... n, all ``(1, p)``.
+
+    ``past`` is the one up to step n − 1, which has ``weight``; at step 0 it does not count.
+    """
+    share = (1 - weight) / (1 - weight ** (n + 1))
+    return mean if n == 0 else past + share * (mean - past)
+
+
+def check_averaging(averaging: float) -> None:
+    """Check the weight of the past in an average."""
+    if not 0 <= averaging < 1:
+        raise ValueError(f"averaging: must be at least 0 and less than 1, got {averaging!r}.")
 
 
 def landing(t: float, h: float, end: float) -> tuple[float, float]:

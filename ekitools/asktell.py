@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ekitools
-from ekitools._arrays import Streams, host, like, take_rows
-from ekitools._checks import check_budget, check_ensemble, check_options, check_problem
-from ekitools._failures import name_reasons, replaced
+from ekitools._arrays import Streams, host, is_numpy, like, take_rows
+from ekitools._checks import (
+    check_budget,
+    check_ensemble,
+    check_options,
+    check_problem,
+    checked_outputs,
+)
+from ekitools._failures import RunError, fatal_sentence, largest_output, name_reasons, replaced
+from ekitools._statuses import RUNNING, STREAM_ENDED, budget_spent, half_updated
 from ekitools.checkpoint import (
     CheckpointError,
     check_same,
@@ -31,35 +38,10 @@ from ekitools.typing import Array, Method, Rng, Status, StepInfo
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["AskTell", "RunError"]
+__all__ = ["AskTell"]
 
 MAX_STEPS = 1000
 """Step budget where none is given: a guard against rules that never fire."""
-
-
-class RunError(RuntimeError):
-    """A run cannot go on: every member failed, or a failure was asked to be an error.
-
-    Attributes
-    ----------
-    result : xarray.Dataset or None
-        Everything computed so far, the failed iteration included; None where that is nothing.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> problem = ek.InverseProblem(
-    ...     ek.FunctionModel(lambda u: u / 0), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
-    >>> import numpy as np
-    >>> try:
-    ...     with np.errstate(all="ignore"):
-    ...         result = ek.run(problem, ek.EKI(), n_members=5, rng=0)
-    ... except ek.RunError as error:
-    ...     print(error.result.sizes["iteration"])
-    1
-    """
-
-    result: xr.Dataset | None = None
 
 
 class AskTell:
@@ -74,7 +56,8 @@ class AskTell:
     n_members : int, default 100
         Ensemble size J, at least 2; ignored where ``ensemble`` is given.
     n_steps : int, optional
-        Step budget; without it the method's own end decides (within 1000 steps).
+        Step budget; without it the method's own end decides, or that of `OnlineData` (within
+        1000 steps where there is no such end).
     ensemble : (J, p), optional
         Initial ensemble in physical coordinates, instead of draws from the prior. Its dtype,
         device and array kind are kept throughout.
@@ -83,9 +66,12 @@ class AskTell:
     on_failure : {"drop", "resample", "raise"}, default "drop"
         What becomes of members whose model run failed: dropped for good; replaced after the
         update by draws from the Gaussian of those that did not fail; or an error.
-    store : {"all", "last"} or int k, default "all"
+    store : {"all", "last", "final"} or int k, default "all"
         Which iterations keep their members in the result: all, the last one, or every k-th
-        and the last one.
+        and the last one. "final" is for ensembles that fill the memory: only the one at which
+        the run ends is kept (until then a result shows the present one, not evaluated), so
+        that `LossEKI` can update it in place. With ``evaluate_final=False`` there is then
+        never a second one; what `ask` returned is used up by `tell`.
     evaluate_final : bool, default True
         Whether G is asked for at the last ensemble too (one more batch of model runs).
 
@@ -96,9 +82,12 @@ class AskTell:
     status : Status or None
         Why it is over.
     members : ndarray of int
-        Which members `ask` returns: 0 ... J − 1 less the dropped ones.
+        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since.
     n, t : int, float
         Updates made and pseudo-time reached.
+    data, inputs : ndarray
+        What the present step sees: the datum, and with `MiniBatches` or `OnlineData` the inputs
+        at which the simulator is wanted (else None).
     seconds : float
         Wall time from the start to the latest `tell`, the simulator's included.
 
@@ -136,7 +125,9 @@ class AskTell:
         self.on_failure = on_failure
         self.store = store
         self.evaluate_final = evaluate_final
-        self.n_steps = MAX_STEPS if n_steps is None else n_steps
+        if n_steps is None:
+            n_steps = (problem.data.n_steps if problem.batched else None) or MAX_STEPS
+        self.n_steps = n_steps
         self.status: Status | None = None
         self._streams = Streams(rng)
         if ensemble is None:
@@ -144,7 +135,10 @@ class AskTell:
         else:
             check_ensemble(ensemble, problem.n_parameters)
             initial = problem.prior.to_unconstrained(ensemble)
-        self._state = method.init(initial, problem)
+            if self._in_place and is_numpy(initial) and np.may_share_memory(initial, ensemble):
+                initial = initial.copy()
+        self.seen = self._seen_at(0)
+        self._state = method.init(initial, self.seen)
         self._history = History(int(initial.shape[0]), store)
         self.members = np.arange(self._history.n_members)
         self._asked: Array | None = None
@@ -170,6 +164,21 @@ class AskTell:
     def _keeps_members(self) -> bool:
         """Whether the method is a sampler (see `ekitools.typing.Method`)."""
         return bool(getattr(self.method, "keeps_members", False))
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether the ensemble is updated in place, for nobody asks for the one before."""
+        return self.store == "final" and bool(getattr(self.method, "updates_in_place", False))
+
+    @property
+    def data(self) -> np.ndarray:
+        """The datum of the present step, ``(d,)``."""
+        return np.asarray(self.seen.data)
+
+    @property
+    def inputs(self) -> np.ndarray | None:
+        """The inputs of the present step's batch, ``(m, ...)``; None where there are none."""
+        return self.seen.model.inputs if self.problem.batched else None
 
     @property
     def last(self) -> Summary | None:
@@ -218,28 +227,30 @@ class AskTell:
         """
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
-        g = self._checked_outputs(g)
-        failed = ~np.all(np.abs(host(g)) < self._largest(g), axis=1)  # NaN compares false
+        g = checked_outputs(g, self.ask(), self.problem.n_data)
+        largest = largest_output(g, self.problem.noise_sd)
+        failed = ~np.all(np.abs(host(g)) < largest, axis=1)  # NaN compares false
         reasons = name_reasons(failed, failures or {})
         survivors = np.flatnonzero(~failed)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = self._fatal(failed, survivors)
+        fatal = fatal_sentence(failed, n, self.on_failure)
         shown = (self.ask(), g)
         if fatal is not None:
-            misfit = host(self.problem.noise.misfit(g, self.problem.data))
+            misfit = host(self.problem.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], Status("failed", fatal), np.nan)
         else:
             if failed.any() and self._keeps_members:
                 told = like(np.where(failed[:, None], np.nan, host(g)), g)
             elif failed.any():
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
-            stream = self._streams.step(n)
-            following, info = self.method.tell(state, told, self.problem, rng=stream)
+            following, info = self._step(state, told)
+            if info.average is not None:
+                info = info._replace(average=self.problem.prior.to_physical(info.average))
             if info.shown is not None:
                 shown = (self.problem.prior.to_physical(info.shown.ensemble), info.shown.g)
             elif info.status is None and n >= self.n_steps:
-                info = info._replace(step=0.0, status=_budget_status(self.n_steps, t))
+                info = info._replace(step=0.0, status=budget_spent(self.n_steps, t))
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
         history = self._history
@@ -266,16 +277,19 @@ class AskTell:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
         if self.last is None:
             raise ValueError("result: there is none before the first tell.")
-        status = self.status or Status(
-            "running", "The run is not over: this is what was computed so far."
-        )
+        status = self.status or RUNNING
         attributes = {
+            "problem": self.problem.fingerprint(),
             "method": to_json(self.method),
             "seed": self._streams.root,
             "seconds": self.seconds,
-            "covariance_normalisation": "1/(J-1)",
+            "covariance_normalisation": getattr(self.method, "normalisation", "1/(J-1)"),
         }
-        return self._history.to_dataset(self.problem, status, attributes)
+        history = self._history
+        if not history.records:
+            history = history.with_unevaluated(*self._present(status))
+        seen = self._seen_at(history.records[-1].iteration)
+        return history.to_dataset(seen, status, attributes)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: a folder of plain arrays and one JSON file, atomically.
@@ -379,9 +393,11 @@ class AskTell:
         arrays = read_arrays(path, meta["state_file"])
         reference = np.empty(0) if ensemble is None else ensemble
         p = arrays["state.ensemble"].shape[1]
-        template = method.init(np.stack([np.zeros(p), np.ones(p)]), problem)  # for its types
-        loop._state = unpack(template, meta["state"], arrays, reference)
         loop._streams = Streams(root=meta["seed"])
+        two = np.stack([np.zeros(p), np.ones(p)])
+        template = method.init(two, loop._seen_at(0))  # for its types
+        loop._state = unpack(template, meta["state"], arrays, reference)
+        loop.seen = loop._seen_at(loop.n)
         loop.members = np.array(meta["members"])
         loop._asked = None
         loop.status = None if meta["status"] is None else Status(*meta["status"])
@@ -389,7 +405,7 @@ class AskTell:
         history.summaries = [Summary(*summary) for summary in meta["summaries"]]
         history.failures, history.model_runs = meta["failures"], meta["model_runs"]
         names = [name for name in meta["files"] if name != meta["state_file"]]
-        history.records = [_record_from(read_arrays(path, name)) for name in names]
+        history.records = [Record.of(read_arrays(path, name)) for name in names]
         loop.seconds = meta.get("seconds", math.nan)  # older ones do not have it
         loop._since = time.perf_counter() - loop.seconds
         loop._saves = meta["saves"]
@@ -424,74 +440,50 @@ class AskTell:
             rows = {row: here[j] for row, j in enumerate(self.members.tolist()) if j in here}
             self.tell(like(record.g[self.members], self.ask()), rows)
 
-    def _checked_outputs(self, g: Array) -> Array:
-        asked = self.ask()
-        expected = (asked.shape[0], self.problem.n_data)
-        if not hasattr(g, "shape"):
-            g = np.asarray(g)
-        if tuple(g.shape) != expected:
-            raise ValueError(
-                f"g: must have the shape (members asked for, d) = {expected}, got {tuple(g.shape)}."
-            )
-        if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
-            raise TypeError(f"g: must be real numbers, got dtype {g.dtype}.")
-        return g if type(g) is type(asked) and g.dtype == asked.dtype else like(g, asked)
+    def _seen_at(self, n: int) -> InverseProblem:
+        """The problem that step ``n`` sees; after the last one, what that saw."""
+        return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
 
-    def _largest(self, g: Array) -> float:
-        """The largest |g| whose whitened squares can be summed in the dtype of ``g``."""
-        largest = float(np.finfo(host(g[:1, :1]).dtype).max)
-        return 1e-4 * np.sqrt(largest) * float(np.fmin(1.0, np.min(self.problem.noise_sd)))
-
-    def _fatal(self, failed: np.ndarray, survivors: np.ndarray) -> str | None:
-        n_failed, n_asked = int(failed.sum()), len(failed)
-        if n_failed and self.on_failure == "raise":
-            return (
-                f"{n_failed} of {n_asked} members failed at iteration {self.n} and on_failure is "
-                '"raise". See result.attrs["failures"] of this error, or use on_failure="drop".'
-            )
-        if len(survivors) >= 2:
-            return None
-        return (
-            f"{n_failed} of {n_asked} members failed at iteration {self.n}: fewer than 2 are left. "
-            'See result.attrs["failures"] of this error; check the model at one draw of the prior.'
-        )
+    def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
+        method: Any = self.method
+        stream = self._streams.step(self.n)
+        if not self._in_place or self.n >= self.n_steps:  # a spent budget shows this ensemble
+            return method.tell(state, told, self.seen, rng=stream)
+        try:
+            return method.tell(state, told, self.seen, rng=stream, in_place=True)
+        except BaseException:
+            self.status = half_updated(self.n)
+            raise
 
     def _advance(self, state: Any, survivors: np.ndarray) -> None:
         if self._keeps_members:
             self._state, self._asked = state, None
             if self.n > self.n_steps:
-                self.status = _budget_status(self.n_steps, self.t)
+                self.status = budget_spent(self.n_steps, self.t)
             return
-        if len(survivors) < len(self.members):
+        grown = int(state.ensemble.shape[0]) - len(survivors)
+        if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
+            added = self._history.added(grown)
+            self.members = np.concatenate([self.members[survivors], added])
+        elif len(survivors) < len(self.members):
             if self.on_failure == "resample":
                 stream = self._streams.policy(self.n)
                 state = replaced(self.method, state, survivors, len(self.members), stream)
             else:
                 self.members = self.members[survivors]
         self._state, self._asked = state, None
-        if self.evaluate_final:
+        following = self.problem.seen(self.n, self._streams)
+        status = None if following else STREAM_ENDED
+        self.seen = following or self.seen
+        if self.evaluate_final and following:
             return
-        status = self.method.finished(state)
+        status = self.method.finished(state) or status
         if status is None and self.n >= self.n_steps:
-            status = _budget_status(self.n_steps, self.t)
+            status = budget_spent(self.n_steps, self.t)
         if status is not None:
-            g = np.full((len(self.members), self.problem.n_data), np.nan)
-            info = StepInfo(0.0, np.full(len(self.members), np.nan), status, np.nan)
-            everyone = np.arange(len(self.members))
-            self._history.add(self.n, self.t, self.members, everyone, (host(self.ask()), g), info)
+            self._history.add_unevaluated(*self._present(status))
             self.status = status
 
-
-def _record_from(arrays: Mapping[str, np.ndarray]) -> Record:
-    record = Record(**arrays)  # type: ignore[arg-type]  # a file holds exactly these fields
-    return record._replace(
-        iteration=int(record.iteration), t=float(record.t), step=float(record.step)
-    )
-
-
-def _budget_status(n_steps: int, t: float) -> Status:
-    return Status(
-        "budget_spent",
-        f"The budget of {n_steps} steps is spent at t = {t:.4g}, before the method came to its own "
-        "end. Resume from a checkpoint with a larger n_steps to go on.",
-    )
+    def _present(self, status: Status) -> tuple[Any, ...]:
+        d = self.problem.n_data
+        return self.n, self.t, self.members, host(self.ask()), d, status

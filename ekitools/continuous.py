@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools._arrays import Streams, as_real
-from ekitools._checks import check_ensemble, check_members, check_problem
+from ekitools._checks import check_ensemble, check_members, check_problem, check_whole
+from ekitools._failures import RunError
 from ekitools.analysis import check_gaussian, check_schedule, initial_variance
-from ekitools.asktell import RunError
 from ekitools.integrators import Entry, Outputs, Stops, march, solve
 from ekitools.linalg import total_variance
 from ekitools.options import to_json
@@ -104,6 +104,7 @@ def integrate(
     """
     since = time.perf_counter()
     check_problem(problem)
+    check_whole(problem, "a flow")
     span = _checked_span(t_span)
     times = None if t_eval is None else _checked_times(t_eval, span)
     _check_flow(flow, problem, step, solve_ivp_options)

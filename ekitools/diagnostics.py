@@ -10,6 +10,7 @@ import xarray as xr
 from scipy.special import ndtr, ndtri
 
 from ekitools._arrays import host
+from ekitools._checks import check_whole
 from ekitools.models import LinearModel
 
 if TYPE_CHECKING:
@@ -445,6 +446,7 @@ class _Span:
 
 
 def _check_same(result: xr.Dataset, problem: Any) -> None:
+    check_whole(problem, "what is measured against it")
     shape = (result.sizes["data"], result.sizes["parameter"])
     if (problem.n_data, problem.n_parameters) != shape:
         raise ValueError(

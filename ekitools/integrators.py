@@ -15,8 +15,8 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from ekitools._arrays import Streams
+from ekitools._failures import RunError
 from ekitools.analysis import landing, rule_step
-from ekitools.asktell import RunError
 from ekitools.evaluate import evaluate
 from ekitools.flows import Output
 from ekitools.linalg import anomaly_products

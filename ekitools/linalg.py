@@ -30,6 +30,8 @@ __all__ = [
     "covariance_product",
     "gaussian_draws",
     "kalman_update",
+    "moved",
+    "solve_spd",
     "total_variance",
 ]
 
@@ -116,7 +118,7 @@ def _analysis(
     innovations = -(anomalies + mean)
     if draw is not None:
         innovations += draw
-    weights = like(_solve_spd(gram, ridge, host(innovations)), u)
+    weights = like(solve_spd(gram, ridge, host(innovations)), u)
     if 2 * g.shape[1] < g.shape[0]:  # two thin products are cheaper than one (J, J) product
         return _combine(u, weights, like(anomalies, u))
     return _combine(u, _centred(weights @ like(anomalies, u).T))
@@ -207,6 +209,21 @@ def combine_anomalies(weights: Array, u: Array) -> Array:
     return _times_anomalies(u, _centred(weights))
 
 
+def moved(u: Array, weights: Array, *, in_place: bool = False) -> Array:
+    """U + W(U − ū), ``(J, p)``, without a further copy of ``u``: W is ``(J, J)``.
+
+    With ``in_place`` it is written over ``u`` where that is a NumPy array, in column blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import moved
+    >>> moved(np.array([[1.0], [3.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])).ravel()
+    array([0., 3.])
+    """
+    return _combine(u, _centred(weights), out=u if in_place else None)
+
+
 def gaussian_draws(u: Array, n: int, rng: np.random.Generator) -> Array:
     """``n`` draws from the Gaussian with the ensemble's mean and covariance: ū + Eᵀz/√(J − 1).
 
@@ -293,10 +310,10 @@ def _member_space(blocks: Iterator[_Block], ridge: float) -> np.ndarray:
     gram = host(gram).astype(np.float64, copy=False)
     # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
     product = host(drawn) - gram - host(offset)[None, :]
-    return _centred(_solve_spd(gram, ridge, product))
+    return _centred(solve_spd(gram, ridge, product))
 
 
-def _solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
+def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
     """``rows @ inv(gram + ridge I)`` for a positive semi-definite Gram matrix."""
     if not np.isfinite(np.sum(gram)):
         raise ValueError(
@@ -319,11 +336,13 @@ def _centred(coefficients: Array) -> Array:
     return coefficients - xp.mean(coefficients, axis=1, keepdims=True)
 
 
-def _combine(u: Array, left: Array, right: Array | None = None) -> Array:
+def _combine(
+    u: Array, left: Array, right: Array | None = None, out: np.ndarray | None = None
+) -> Array:
     """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
     if not is_numpy(u):
         return u + _times_anomalies(u, left, right)
-    out = np.empty_like(u)
+    out = np.empty_like(u) if out is None else out
     if right is None:  # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
         left = left + np.eye(left.shape[0], dtype=left.dtype)
         left[:, -1] = 1

@@ -8,7 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ekitools.asktell import AskTell, RunError
+from ekitools._failures import RunError
+from ekitools._statuses import INTERRUPTED
+from ekitools.asktell import AskTell
 from ekitools.checkpoint import CheckpointError
 from ekitools.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
@@ -18,13 +20,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["IterationInfo", "resume", "run"]
-
-
-INTERRUPTED = Status(
-    "interrupted",
-    "Interrupted from the keyboard: this is what was computed until then. "
-    "Go on with ek.resume if there is a checkpoint.",
-)
 
 
 class IterationInfo(NamedTuple):
@@ -92,7 +87,8 @@ def run(
     xarray.Dataset
         ``u(iteration, member, parameter)`` in physical coordinates,
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
-        iterations, ``y`` and ``noise_sd``; ``history_*`` of all iterations; and the
+        iterations, ``y`` (with batches the last one's) and ``noise_sd``; ``u_average`` where the
+        method keeps an average; ``history_*`` of all iterations; and the
         attributes ``status`` (a sentence), ``status_code``, ``model_runs``, ``seconds`` (wall
         time, the model's included), ``failures``, ``method``, ``seed``, ``versions``.
 
@@ -202,13 +198,13 @@ def _drive(
     progress: bool,
     on_step: Callable[[IterationInfo], Any] | None,
 ) -> xr.Dataset:
-    model = loop.problem.model
+    stochastic = getattr(loop.problem.model, "stochastic", False)
     with _bar(loop) if progress else nullcontext() as bar:
         try:
             while not loop.done:
-                seeds = loop.seeds() if getattr(model, "stochastic", False) else None
+                seeds = loop.seeds() if stochastic else None
                 outputs = evaluate(
-                    model,
+                    loop.seen.model,
                     loop.ask(),
                     loop.problem.n_data,
                     executor=executor,

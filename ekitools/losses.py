@@ -140,6 +140,12 @@ class Huber(_Loss):
         r = (z - like(y, z)) / self.scale
         return array_namespace(z).clip(r, min=-self.delta, max=self.delta) / self.scale
 
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
+        """∇²_z Ψ f, ``(..., d)``: f/s² where the loss is quadratic, else 0."""
+        xp = array_namespace(z)
+        near = xp.abs(z - like(y, z)) <= self.delta * self.scale
+        return xp.where(near, f / self.scale**2, xp.zeros_like(f))
+
 
 @dataclass(frozen=True)
 class CrossEntropy(_Loss):
@@ -220,10 +226,19 @@ class CrossEntropy(_Loss):
         rows, targets = self._rows(z), self._rows(like(y, z))
         if not self.logits:
             return xp.reshape(-targets / xp.clip(rows, min=_TINY), z.shape)
-        share = xp.exp(rows - xp.max(rows, axis=-1, keepdims=True))
-        share = share / xp.sum(share, axis=-1, keepdims=True)
         total = xp.sum(targets, axis=-1, keepdims=True)
-        return xp.reshape(share * total - targets, z.shape)
+        return xp.reshape(_softmax(rows) * total - targets, z.shape)
+
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
+        """∇²_z Ψ f, ``(..., m k)``: for logits (diag p − ppᵀ) f, sample by sample."""
+        xp = array_namespace(z)
+        rows, targets, many = self._rows(z), self._rows(like(y, z)), self._rows(f)
+        if not self.logits:
+            return xp.reshape(many * targets / xp.clip(rows, min=_TINY) ** 2, f.shape)
+        share = _softmax(rows)
+        weighted = many * share
+        weighted -= share * xp.sum(weighted, axis=-1, keepdims=True)
+        return xp.reshape(weighted * xp.sum(targets, axis=-1, keepdims=True), f.shape)
 
     def _rows(self, z: Array) -> Array:
         return array_namespace(z).reshape(z, (*z.shape[:-1], -1, self.n_classes))
@@ -277,8 +292,28 @@ class BinaryCrossEntropy(_Loss):
         y = like(y, z)
         if not self.logits:
             return (1 - y) / xp.clip(1 - z, min=_TINY) - y / xp.clip(z, min=_TINY)
-        small = xp.exp(-xp.abs(z))
-        return xp.where(z < 0, small, xp.ones_like(z)) / (1 + small) - y
+        return _sigmoid(z) - y
+
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
+        """∇²_z Ψ f, ``(..., d)``: for logits p(1 − p) f."""
+        xp = array_namespace(z)
+        y = like(y, z)
+        if self.logits:
+            return f * (_sigmoid(z) * _sigmoid(-z))
+        yes, no = (xp.clip(p, min=_TINY) for p in (z, 1 - z))
+        return f * (y / yes**2 + (1 - y) / no**2)
+
+
+def _softmax(rows: Array) -> Array:
+    xp = array_namespace(rows)
+    share = xp.exp(rows - xp.max(rows, axis=-1, keepdims=True))
+    return share / xp.sum(share, axis=-1, keepdims=True)
+
+
+def _sigmoid(z: Array) -> Array:
+    xp = array_namespace(z)
+    small = xp.exp(-xp.abs(z))
+    return xp.where(z < 0, small, xp.ones_like(z)) / (1 + small)
 
 
 def as_loss(noise: Any) -> Any | None:

@@ -30,6 +30,10 @@ class FunctionModel:
     stochastic : bool, default False
         Whether ``fn`` is also to be given ``rng=``, a Generator of its own for every member
         and iteration, so that the result does not depend on who evaluates what.
+    takes_inputs : bool, default False
+        Whether ``fn`` is also to be given ``inputs=``, the inputs ``(m, ...)`` of the samples
+        seen at a step, and returns their outputs one after the other, d = m k: what
+        `MiniBatches` and `OnlineData` need.
 
     Raises
     ------
@@ -50,6 +54,7 @@ class FunctionModel:
     fn: Callable[..., Any]
     vectorized: bool = False
     stochastic: bool = False
+    takes_inputs: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.fn):
@@ -66,7 +71,8 @@ class FunctionModel:
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__qualname__", type(self.fn).__qualname__)
-        options = [f"{o}=True" for o in ("vectorized", "stochastic") if getattr(self, o)]
+        names = ("vectorized", "stochastic", "takes_inputs")
+        options = [f"{o}=True" for o in names if getattr(self, o)]
         return f"FunctionModel({', '.join([name, *options])})"
 
 

@@ -39,14 +39,16 @@ class Nesterov:
         v_{n+1} = u_{n+1} + \tfrac{n}{n+3} (u_{n+1} - u_n), \qquad v_0 = u_0, \quad n = 0, 1, \dots
 
     [1]_, [2]_, so the first step has no momentum (v_1 = u_1) and the second a quarter of its
-    move. Results show the v_n, for which outputs are known. The ensemble is one that fits the
-    data: with momentum it is no sample of the posterior, whatever Σh.
+    move. Where the method draws its members anew at the end of a step (`Spread`) they are others
+    than before: only the mean has moved, and all are carried on as it is. Results show the v_n,
+    for which outputs are known. The ensemble is one that fits the data: with momentum it is no
+    sample of the posterior, whatever Σh.
 
     Parameters
     ----------
     method : Method
-        `EKI`, `GNKI` or your own: one that moves its members. With `EKI`, ``t_end=None`` and
-        ``perturbed=False`` is what is usually wanted.
+        `EKI`, `LossEKI`, `GNKI` or your own: one that moves its members. With `EKI`,
+        ``t_end=None`` and ``perturbed=False`` is what is usually wanted.
 
     Raises
     ------
@@ -106,8 +108,16 @@ class Nesterov:
             return state, info._replace(status=_named(info.status))
         factor = state.n / (state.n + 3)
         # u_{n+1} − u_n = (u_{n+1} − v_n) + (v_n − u_n)
-        momentum = factor * (inner.ensemble - state.ensemble + state.momentum)
-        ensemble = inner.ensemble + momentum
+        new, old, carried = inner.ensemble, state.ensemble, state.momentum
+        redraws: Any = getattr(self.method, "redraws", None)
+        if redraws is not None and redraws(state.n):
+            xp = array_namespace(new)
+            means = (xp.mean(each, axis=0, keepdims=True) for each in (new, old, carried))
+            new_mean, old, carried = means
+            momentum = xp.zeros_like(new) + factor * (new_mean - old + carried)
+        else:
+            momentum = factor * (new - old + carried)
+        ensemble = new + momentum
         if not math.isfinite(total_variance(ensemble)):
             status = Status(
                 "diverged",

@@ -125,6 +125,19 @@ class GaussianNoise:
         self._check(r)
         return self._form.precision(r)
 
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:  # noqa: ARG002
+        """∇²_z Φ f = Γ⁻¹ f, along the last axis, whatever z and y.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise(2.0).curvature_product(np.zeros(2), np.zeros(2), np.array([2.0, 0.0]))
+        array([1., 0.])
+        """
+        self._check(f)
+        return self._form.precision(f)
+
     def sample(self, n: int, *, rng: Rng = None, n_data: int | None = None) -> np.ndarray:
         """``n`` draws of η, ``(n, d)``.
 

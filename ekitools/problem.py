@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import as_vector, digest
+from ekitools._arrays import Streams, as_vector, digest
+from ekitools.batches import AtInputs
 from ekitools.losses import as_loss
 from ekitools.noise import as_noise
-from ekitools.typing import Prior
+from ekitools.typing import Batches, Prior
 
 __all__ = ["InverseProblem"]
 
@@ -29,9 +31,11 @@ class InverseProblem:
         μ₀ over p parameters.
     noise : GaussianNoise, a covariance, or a loss
         Γ; what `GaussianNoise` takes is taken here too. Or a loss Ψ(G(u), y), such as `Huber`,
-        `CrossEntropy` or a `FunctionLoss`, for the flows and `TemperedSMC`, which need no Γ.
-    data : (d,)
-        The datum y, in the units of G's output.
+        `CrossEntropy` or a `FunctionLoss`, for the flows, `LossEKI` and `TemperedSMC`, which
+        need no Γ.
+    data : (d,), MiniBatches or OnlineData
+        The datum y, in the units of G's output; or what is seen of it at every step, for a
+        model that takes inputs.
     parameter_names, data_names : sequence of str, optional
         Labels of the results. By default the prior's own names, or ``u0, u1, ...``; and
         ``y0, y1, ...``.
@@ -39,7 +43,7 @@ class InverseProblem:
     Attributes
     ----------
     n_parameters, n_data : int
-        p and d.
+        p and d; with batches d is what one step sees.
 
     Raises
     ------
@@ -58,32 +62,41 @@ class InverseProblem:
     model: Any
     prior: Prior
     noise: Any
-    data: np.ndarray
+    data: Any
     parameter_names: Sequence[str] | None = field(default=None, kw_only=True)
     data_names: Sequence[Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        data = as_vector("data", self.data).copy()
-        data.flags.writeable = False
         put = object.__setattr__
-        put(self, "data", data)
+        if self.batched:
+            whole = self.data.targets.reshape(-1)
+        else:
+            whole = as_vector("data", self.data).copy()
+            whole.flags.writeable = False
+            put(self, "data", whole)
         put(self, "noise", as_loss(self.noise) or as_noise(self.noise))
         expected = getattr(self.noise, "n_data", None)
-        if expected not in (None, data.size):
+        if expected not in (None, self.n_data):
             raise ValueError(
-                f"noise: must be for the {data.size} data, got a covariance for "
+                f"noise: must be for the {self.n_data} data, got a covariance for "
                 f"{expected}. Pass one variance, one for each datum, or a d x d matrix."
             )
         if hasattr(self.noise, "check_data"):
-            self.noise.check_data(data)
+            self.noise.check_data(whole)
         if not isinstance(self.prior, Prior):
             raise TypeError(
                 "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
                 f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
             )
         put(self, "model", _as_model(self.model))
+        if self.batched and not getattr(self.model, "takes_inputs", False):
+            raise TypeError(
+                f"model: must take inputs= for {type(self.data).__name__} and say so by an "
+                f"attribute takes_inputs = True, got {self.model!r}. For a function use "
+                "ek.FunctionModel(fn, takes_inputs=True)."
+            )
         shape = getattr(self.model, "shape", None)
-        size = (data.size, self.n_parameters)
+        size = (self.n_data, self.n_parameters)
         if shape is not None and tuple(shape) != size:
             raise ValueError(
                 f"model: must have the shape (d, p) = {size} that data and prior ask for, "
@@ -91,7 +104,7 @@ class InverseProblem:
             )
         names = self.parameter_names if self.parameter_names is not None else self.prior.names
         put(self, "parameter_names", _labels("parameter_names", names, self.n_parameters, "u"))
-        put(self, "data_names", _labels("data_names", self.data_names, data.size, "y"))
+        put(self, "data_names", _labels("data_names", self.data_names, self.n_data, "y"))
 
     @property
     def n_parameters(self) -> int:
@@ -100,18 +113,40 @@ class InverseProblem:
 
     @property
     def n_data(self) -> int:
-        """Number of data d."""
-        return int(self.data.size)
+        """Number of data d; with batches those of one step."""
+        return int(self.data.n_data if self.batched else self.data.size)
+
+    @property
+    def batched(self) -> bool:
+        """Whether a step sees a part of the data (see `seen`)."""
+        return isinstance(self.data, Batches)
 
     @property
     def noise_sd(self) -> np.ndarray:
         """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead."""
-        return np.broadcast_to(getattr(self.noise, "sd", np.nan), self.data.shape).copy()
+        return np.broadcast_to(getattr(self.noise, "sd", np.nan), (self.n_data,)).copy()
+
+    def seen(self, n: int, streams: Streams) -> InverseProblem | None:
+        """The problem that step ``n`` sees: this one, or with batches the one of its batch.
+
+        None where there is nothing more to see.
+        """
+        if not self.batched:
+            return self
+        batch = self.data.batch(n, streams.epoch)
+        if batch is None:
+            return None
+        inputs, data = batch
+        data.flags.writeable = False
+        bound = copy.copy(self)  # all was checked for the whole
+        object.__setattr__(bound, "model", AtInputs(self.model, inputs))
+        object.__setattr__(bound, "data", data)
+        return bound
 
     def fingerprint(self) -> dict[str, str]:
         """What tells this problem from another, part by part; the model only by its name."""
         return {
-            "data": digest(self.data),
+            "data": self.data.fingerprint() if self.batched else digest(self.data),
             "prior": self.prior.fingerprint(),
             "noise": self.noise.fingerprint(),
             "parameter_names": digest(self.parameter_names),

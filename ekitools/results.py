@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import ekitools
+from ekitools._arrays import host
 from ekitools.problem import InverseProblem
 from ekitools.typing import Status, StepInfo
 
@@ -31,6 +33,16 @@ class Record(NamedTuple):
     step: float
     weight: np.ndarray
     """Empty where members have none."""
+    average: np.ndarray = np.zeros(0)
+    """Of the mean over the steps, ``(p,)``; empty where the method keeps none."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
+        """The record that was saved as ``arrays``."""
+        record = cls(**arrays)  # type: ignore[arg-type]  # a file holds exactly these fields
+        return record._replace(
+            iteration=int(record.iteration), t=float(record.t), step=float(record.step)
+        )
 
 
 class Summary(NamedTuple):
@@ -51,9 +63,10 @@ class History:
     Parameters
     ----------
     n_members : int
-        J; dropped members stay as NaN rows.
-    store : {"all", "last"} or int
-        Which iterations keep their members; the newest always does.
+        J; dropped members stay as NaN rows, and members added later are NaN rows before.
+    store : {"all", "last", "final"} or int
+        Which iterations keep their members; the newest always does, but for "final", where
+        only the one does at which the run ends.
     """
 
     def __init__(self, n_members: int, store: str | int) -> None:
@@ -63,6 +76,11 @@ class History:
         self.summaries: list[Summary] = []
         self.failures: list[dict[str, Any]] = []
         self.model_runs = 0
+
+    def added(self, n: int) -> np.ndarray:
+        """The numbers of ``n`` members more."""
+        self.n_members += n
+        return np.arange(self.n_members - n, self.n_members)
 
     def add(
         self,
@@ -74,20 +92,44 @@ class History:
         info: StepInfo,
     ) -> None:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
-        misfit = np.full(self.n_members, np.nan)
-        misfit[members if info.shown else members[survivors]] = info.misfit
-        failed = np.zeros(self.n_members, dtype=bool)
-        failed[np.delete(members, survivors)] = True
-        weight = info.shown.weight if info.shown else np.zeros(0)
         step = np.nan if info.status is not None else float(info.step)
-        u, g = (self._whole(rows, members) for rows in outputs)
-        if self.records and not self._keeps(self.records[-1].iteration):
-            self.records.pop()
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight))
+        weight = info.shown.weight if info.shown else np.zeros(0)
         mean = _mean(info.misfit, weight)
         self.summaries.append(
             Summary(t, step, mean, float(info.spread), self.model_runs, dict(info.extra))
         )
+        if self.store == "final" and info.status is None:
+            return
+        misfit = np.full(self.n_members, np.nan)
+        misfit[members if info.shown else members[survivors]] = info.misfit
+        failed = np.zeros(self.n_members, dtype=bool)
+        failed[np.delete(members, survivors)] = True
+        u, g = (self._whole(rows, members) for rows in outputs)
+        if self.records and not self._keeps(self.records[-1].iteration):
+            self.records.pop()
+        average = np.zeros(0) if info.average is None else host(info.average)[0]
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight, average))
+
+    def add_unevaluated(
+        self,
+        iteration: int,
+        t: float,
+        members: np.ndarray,
+        u: np.ndarray,
+        n_data: int,
+        status: Status,
+    ) -> None:
+        """Add the iteration at which the run ends without knowing its outputs."""
+        g = np.full((len(members), n_data), np.nan)
+        info = StepInfo(0.0, np.full(len(members), np.nan), status, np.nan)
+        self.add(iteration, t, members, np.arange(len(members)), (u, g), info)
+
+    def with_unevaluated(self, *present: Any) -> History:
+        """A history that shows the ``present`` ensemble too; this one stays as it is."""
+        shown = copy.copy(self)
+        shown.records, shown.summaries = [*self.records], [*self.summaries]
+        shown.add_unevaluated(*present)
+        return shown
 
     def _keeps(self, iteration: int) -> bool:
         if isinstance(self.store, int):
@@ -129,7 +171,10 @@ _LONG_NAMES = {
     "history_misfit": "mean misfit of the ensemble",
     "history_spread": "root of the total ensemble variance, relative to the initial one",
     "history_model_runs": "model runs so far",
+    "u_average": "exponential average over the steps of the mean of the parameters",
     "weight": "weight of the member, normalised",
+    "history_best_misfit": "misfit of the best member",
+    "history_misfit_of_mean": "misfit of the mean output",
     "history_log_evidence": "log of the prior mean of exp(-t misfit)",
     "history_acceptance": "share of the proposals accepted",
     "history_scale": "step size of the moves",
@@ -155,8 +200,11 @@ def _label(
 
     def stacked(name: str) -> np.ndarray:
         rows = [np.asarray(getattr(record, name)) for record in records]
+        if len({len(row) for row in rows if row.ndim}) > 1:  # an ensemble that has grown
+            rows = [_padded(row, n_members) for row in rows]
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
+    n_members = max(len(record.u) for record in records)
     per_member = ("iteration", "member")
     variables: dict[str, Any] = {
         "u": ((*per_member, "parameter"), stacked("u")),
@@ -172,6 +220,10 @@ def _label(
         nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief
         weights = [record.weight if record.weight.size else nothing for record in records]
         variables["weight"] = (per_member, np.stack(weights))
+    if any(record.average.size for record in records):
+        unknown = np.full(records[0].u.shape[1], np.nan)
+        averages = [record.average if record.average.size else unknown for record in records]
+        variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
@@ -182,7 +234,7 @@ def _label(
         variables,
         coords={
             "iteration": [record.iteration for record in records],
-            "member": np.arange(records[0].u.shape[0]),
+            "member": np.arange(n_members),
             "parameter": _names(problem.parameter_names),
             "data": _names(problem.data_names),
             "history": np.arange(len(summaries)),
@@ -203,6 +255,13 @@ def _label(
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset
+
+
+def _padded(rows: np.ndarray, n: int) -> np.ndarray:
+    """``rows`` and, up to ``n`` of them, rows of NaN, or of False."""
+    shape = (n - len(rows), *rows.shape[1:])
+    fill = False if rows.dtype == bool else np.nan
+    return np.concatenate([rows, np.full(shape, fill, dtype=rows.dtype)])
 
 
 def _names(names: Sequence[Any] | None) -> np.ndarray:

@@ -26,7 +26,10 @@ class ForwardModel(Protocol):
 
     ``vectorized`` says whether ``__call__`` takes ``(J, p)`` and returns ``(J, d)``, or takes
     one member ``(p,)`` and returns ``(d,)``. A ``stochastic`` model is also given
-    ``rng=`` (a Generator of its own for every member and iteration).
+    ``rng=`` (a Generator of its own for every member and iteration). A model with the
+    attribute ``takes_inputs = True`` is G(u | x) and is also given ``inputs=``, the
+    ``(m, ...)`` inputs x of m samples: its outputs are those of the samples one after the
+    other, d = m k.
     """
 
     @property
@@ -85,7 +88,9 @@ class Prior(Protocol):
 class Loss(Protocol):
     """Ψ(z, y) of outputs z and data y, where Φ(u) = Ψ(G(u), y).
 
-    It may also have ``check_data(data)``, which raises where the data are not what it takes.
+    It may also have ``check_data(data)``, which raises where the data are not what it takes;
+    and ``curvature_product(z, y, f)``, the product of ∇²_z Ψ at z ``(d,)`` with every row of f
+    ``(J, d)``, which `CurvatureEKI` needs.
     """
 
     def misfit(self, z: Array, y: Array) -> Array:
@@ -115,6 +120,37 @@ class NoiseModel(Loss, Protocol):
     def sample(self, n: int, *, rng: Rng = None) -> Array:
         """``n`` draws of η, ``(n, d)``."""
         ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What is seen at step n, in place of data that are all seen at every step."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """All of the data, ``(N, k)`` or ``(N,)``."""
+        ...
+
+    @property
+    def n_data(self) -> int:
+        """Length d of the datum of one step, the same at every step."""
+        ...
+
+    @property
+    def n_steps(self) -> int | None:
+        """Steps after which there is nothing more to see; None where there always is."""
+        ...
+
+    def batch(
+        self, n: int, order: Callable[[int], np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Inputs ``(m, ...)`` and datum ``(d,)`` of step n, None where there are none.
+
+        Pure: ``order(epoch)`` gives the randomness of an epoch, the same whenever asked.
+        """
+        ...
+
+    def fingerprint(self) -> str: ...
 
 
 class Target(Protocol):
@@ -163,6 +199,8 @@ class StepInfo(NamedTuple):
     """From a sampler only."""
     extra: Mapping[str, float] = MappingProxyType({})
     """Further numbers, which become ``history_<name>``."""
+    average: Array | None = None
+    """Unconstrained, ``(1, p)``: an average of the mean over the steps, which is recorded."""
 
 
 class State(Protocol):
@@ -194,6 +232,12 @@ class Method(Protocol):
     A sampler, which asks for proposals and holds other members than those, says so by a
     class attribute ``keeps_members = True``: failed members are then told as NaN rows,
     none is dropped or replaced, and every `StepInfo` has ``shown``.
+
+    A method with the class attribute ``updates_in_place = True`` takes ``in_place=`` in
+    ``tell``: where it is True the state's ensemble is the method's to write over, unless the
+    run ends there. One that draws its members anew at the end of step n says so by
+    ``redraws(n)``, so that `Nesterov` knows them for others. It may then draw more than there
+    were.
     """
 
     def init(self, ensemble: Array, target: Target) -> Any:
@@ -230,7 +274,7 @@ class Seen(NamedTuple):
     """Φ of every member, ``(J,)``."""
     n_data: int
     d_norm: Callable[[], float]
-    """‖D‖ (Frobenius) of the slides' D_jk = ⟨G_k − Ḡ, G_j − y⟩_Γ / J, computed when called."""
+    """‖D‖ (Frobenius) of the slides' D_jk = ⟨G_k − Ḡ, ∇_zΨ(G_j, y)⟩ / J, computed when called."""
 
 
 class Progress(NamedTuple):

@@ -252,7 +252,11 @@ def test_telling_after_the_end_and_asking_for_a_result_before_the_start():
         ({"n_members": 10.0}, TypeError, "n_members: must be an integer, got 10.0"),
         ({"n_steps": 0}, ValueError, "n_steps: must be a positive integer, got 0"),
         ({"on_failure": "ignore"}, ValueError, "on_failure: must be \"drop\", .* got 'ignore'"),
-        ({"store": 0}, ValueError, 'store: must be "all", "last" or a positive integer, got 0'),
+        (
+            {"store": 0},
+            ValueError,
+            'store: must be "all", "last", "final" or a positive integer, got 0',
+        ),
         ({"store": "some"}, ValueError, "store: must be"),
         (
             {"ensemble": np.zeros((5, 2))},

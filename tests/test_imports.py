@@ -38,6 +38,8 @@ ALGORITHMS = tuple(
         "priors",
         "random_fields",
         "schedules",
+        "spread",
+        "batches",
         "momentum",
         "flows",
         "methods.*",

@@ -56,6 +56,32 @@ def test_the_gradient_is_that_of_the_misfit(name, seed):
     np.testing.assert_allclose(loss.gradient(z, y), difference, rtol=1e-5, atol=2e-5)
 
 
+CURVED = [name for name, (loss, *_) in CASES.items() if hasattr(loss, "curvature_product")]
+
+
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("seed", range(3))
+def test_products_with_the_curvature_are_differences_of_the_gradient(name, seed):
+    loss, domain, y = CASES[name]
+    z, f = outputs(domain, seed)[0], outputs("line", seed + 10)
+    h = 1e-6
+    difference = (loss.gradient(z + h * f, y) - loss.gradient(z - h * f, y)) / (2 * h)
+    product = loss.curvature_product(z, y, f)
+    np.testing.assert_allclose(product, difference, rtol=1e-5, atol=1e-4)
+    strict = (array_api_strict.asarray(a) for a in (z, y, f))
+    np.testing.assert_allclose(np.asarray(loss.curvature_product(*strict)), product, rtol=1e-12)
+
+
+def test_most_losses_know_their_curvature():
+    assert {"least squares", "huber", "logits", "probabilities", "binary"} <= set(CURVED)
+
+
+def test_the_curvature_of_weighted_classes_counts_the_weights():
+    loss, y = ek.CrossEntropy(2), np.array([2.0, 1.0])
+    f = np.array([[1.0, 0.0]])
+    np.testing.assert_allclose(loss.curvature_product(np.zeros(2), y, f), [[0.75, -0.75]])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_rows_do_not_mix_and_inputs_stay(name):
     loss, domain, y = CASES[name]

@@ -31,7 +31,16 @@ EXAMPLES = {
         ek.EKI(ek.NormStep(), t_end=None, tikhonov=True),
     ],
     "GNKI": [ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)],
+    "LossEKI": [
+        ek.LossEKI(ek.NormStep(0.5)),
+        ek.LossEKI(ek.NormStep(5.0, 1.0), spread=ek.Spread(0.1)),
+        ek.LossEKI(ek.NormStep(1.0, 0.5), spread=ek.Spread(0.1, every=2, decay=0.1)),
+    ],
+    "CurvatureEKI": [ek.CurvatureEKI(), ek.CurvatureEKI(0.1, 0.5, memory=3)],
+    "MiniBatches": [ek.MiniBatches(np.arange(6.0), np.arange(6.0), 4)],
+    "OnlineData": [ek.OnlineData(np.arange(6.0), np.arange(6.0), 4)],
     "Nesterov": [
+        ek.Nesterov(ek.LossEKI(ek.NormStep(3.0, 1.0), spread=ek.Spread(0.1, every=2))),
         ek.Nesterov(ek.EKI(ek.FixedStep(0.3), t_end=None, perturbed=False)),
         ek.Nesterov(ek.EKI()),
         ek.Nesterov(ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)),
@@ -167,6 +176,8 @@ class TestMethod:
     def test_permuting_members_permutes_the_step_without_noise(self, method):
         if getattr(method, "keeps_members", False):
             pytest.skip("members are drawn by their weights, in order")
+        if getattr(method, "memory", 0):
+            pytest.skip("the first members are the latest steps")
         target, state = self.start(method)
         order = np.random.default_rng(0).permutation(9)
         new, _ = self.tell(method, state, target, Silent())

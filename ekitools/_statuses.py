@@ -1,0 +1,39 @@
+"""How a run ends where it is not its method that ends it."""
+
+from __future__ import annotations
+
+from ekitools.typing import Status
+
+__all__ = ["INTERRUPTED", "RUNNING", "STREAM_ENDED", "budget_spent", "half_updated"]
+
+INTERRUPTED = Status(
+    "interrupted",
+    "Interrupted from the keyboard: this is what was computed until then. "
+    "Go on with ek.resume if there is a checkpoint.",
+)
+
+RUNNING = Status("running", "The run is not over: this is what was computed so far.")
+
+STREAM_ENDED = Status(
+    "stream_ended",
+    "All data have been seen as often as was asked for: the last ensemble is not evaluated. "
+    "Use more passes to go on.",
+)
+
+
+def budget_spent(n_steps: int, t: float) -> Status:
+    """The budget of steps is spent."""
+    return Status(
+        "budget_spent",
+        f"The budget of {n_steps} steps is spent at t = {t:.4g}, before the method came to its own "
+        "end. Resume from a checkpoint with a larger n_steps to go on.",
+    )
+
+
+def half_updated(n: int) -> Status:
+    """An update in place did not come to its end."""
+    return Status(
+        "interrupted",
+        f"Step {n} was interrupted within an update in place: a part of the ensemble has made it, "
+        "a part has not. Go on from a checkpoint with ek.resume.",
+    )

@@ -1,0 +1,252 @@
+"""What is seen at step n: mini-batches drawn from the data, or the data one after the other.
+
+Either stands where the data of an `InverseProblem` do. Every step has the same number of
+samples m, so the datum of a step is always (m k,): m targets of k numbers, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ekitools._arrays import as_real, digest, host
+from ekitools.typing import Array
+
+__all__ = ["AtInputs", "MiniBatches", "OnlineData"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Pairs of inputs and targets, of which ``size`` are seen at once."""
+
+    inputs: Any
+    targets: Any
+    size: int
+
+    def __post_init__(self) -> None:
+        inputs = host(self.inputs) if hasattr(self.inputs, "shape") else np.asarray(self.inputs)
+        if inputs.dtype.kind not in "iub":  # indices stay integers
+            inputs = as_real("inputs", inputs)
+        targets = as_real("targets", self.targets, ndim=(1, 2))
+        if inputs.ndim == 0 or targets.size == 0 or len(inputs) != len(targets):
+            raise ValueError(
+                "inputs, targets: must have one row for each of N >= 1 samples, got shapes "
+                f"{inputs.shape} and {targets.shape}."
+            )
+        _check_count("size", self.size)
+        if self.size > len(targets):
+            raise ValueError(
+                f"size: must be at most the number of samples, {len(targets)}, got {self.size}."
+            )
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "targets", targets)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.targets)} samples, {self.size} at a time)"
+
+    @property
+    def n_data(self) -> int:
+        """Length d = m k of the datum of one step."""
+        return int(self.size * self.targets[0].size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which the data are seen once: N / m, rounded down."""
+        return len(self.targets) // self.size
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the data or the options do."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:  # once: checkpoints ask for it at every step
+        return digest(type(self).__name__, self.inputs, self.targets, *self._options())
+
+    def _options(self) -> tuple[Any, ...]:
+        return (self.size,)
+
+    def _rows(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        return self.inputs[rows], self.targets[rows].reshape(-1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MiniBatches(_Samples):
+    """Mini-batches: at every step a random subset of the data [1]_.
+
+    Within an epoch no sample is seen twice; every epoch has a new order, which depends on the
+    seed of the run and on the number of the epoch alone. What is left over at the end of an
+    epoch, less than a batch, is not seen in it.
+
+    Parameters
+    ----------
+    inputs : (N, ...)
+        One row for each sample; not copied, so leave it alone during a run.
+    targets : (N, k) or (N,)
+        What the model should give there.
+    size : int
+        Samples in a batch, m.
+    shuffle : bool, default True, keyword-only
+        Whether the order is random. Without it every epoch is in the given order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If numbers are not finite, lengths disagree, or the batch is larger than the data.
+
+    References
+    ----------
+    .. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
+
+    Examples
+    --------
+    A straight line, fitted to two of its points at a time:
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> x = np.linspace(-1, 1, 7)
+    >>> def line(u, inputs):
+    ...     return u[:, :1] + u[:, 1:] * inputs
+    >>> model = ek.FunctionModel(line, vectorized=True, takes_inputs=True)
+    >>> data = ek.MiniBatches(x, 1 + 2 * x, 2)
+    >>> problem = ek.InverseProblem(model, ek.GaussianPrior([0.0, 0.0], 1.0), 1.0, data)
+    >>> method = ek.LossEKI(ek.FixedStep(0.5), spread=ek.Spread())
+    >>> result = ek.run(problem, method, n_steps=20 * data.steps_per_epoch, rng=0)
+    >>> result.u[-1].mean("member").values.round(2)
+    array([1., 2.])
+    """
+
+    shuffle: bool = field(default=True, kw_only=True)
+    n_steps = None
+
+    def batch(
+        self, n: int, order: Callable[[int], np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n.
+
+        Parameters
+        ----------
+        n : int
+            The step.
+        order : callable
+            ``order(epoch)``, the source of randomness of an epoch.
+        """
+        epoch, i = divmod(n, self.steps_per_epoch)
+        rows: Any = slice(i * self.size, (i + 1) * self.size)
+        if self.shuffle:
+            rows = order(epoch).permutation(len(self.targets))[rows]
+        return self._rows(rows)
+
+    def _options(self) -> tuple[Any, ...]:
+        return (self.size, self.shuffle)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OnlineData(_Samples):
+    """Online learning: the data in their order, one datum or one batch at a time [1]_.
+
+    After the last one the run ends with the status "stream_ended"; its last ensemble is not
+    evaluated, for there is nothing left to compare it with. What is left over at the end of a
+    pass, less than a batch, is not seen.
+
+    Parameters
+    ----------
+    inputs : (N, ...)
+        One row for each sample; not copied, so leave it alone during a run.
+    targets : (N, k) or (N,)
+        What the model should give there.
+    size : int, default 1
+        Samples seen at a time, m.
+    passes : int, default 1
+        How often the data are gone through.
+    repeats : int, default 1
+        Steps made on every datum (or batch) before the next is seen.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If numbers are not finite, lengths disagree, or the batch is larger than the data.
+
+    References
+    ----------
+    .. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> x = np.linspace(-1, 1, 40)
+    >>> def line(u, inputs):
+    ...     return u[:, :1] + u[:, 1:] * inputs
+    >>> model = ek.FunctionModel(line, vectorized=True, takes_inputs=True)
+    >>> problem = ek.InverseProblem(
+    ...     model, ek.GaussianPrior([0.0, 0.0], 1.0), 0.01, ek.OnlineData(x, 1 + 2 * x))
+    >>> result = ek.run(problem, ek.EKI(ek.FixedStep(1.0), t_end=None), rng=0)
+    >>> result.attrs["status_code"], result.u[-1].mean("member").values.round(1)
+    ('stream_ended', array([1., 2.]))
+    """
+
+    size: int = 1
+    passes: int = 1
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_count("passes", self.passes)
+        _check_count("repeats", self.repeats)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which the data are gone through once."""
+        return self.repeats * (len(self.targets) // self.size)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps until the data have been gone through."""
+        return self.passes * self.steps_per_epoch
+
+    def batch(
+        self,
+        n: int,
+        order: Callable[[int], np.random.Generator],  # noqa: ARG002 - the contract's argument
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last."""
+        if n >= self.n_steps:
+            return None
+        i = n % self.steps_per_epoch // self.repeats
+        return self._rows(slice(i * self.size, (i + 1) * self.size))
+
+    def _options(self) -> tuple[Any, ...]:
+        return (self.size, self.passes, self.repeats)
+
+
+@dataclass(frozen=True, eq=False)
+class AtInputs:
+    """A model with the inputs of one step: a `ForwardModel` of the parameters alone."""
+
+    model: Any
+    inputs: np.ndarray
+
+    @property
+    def vectorized(self) -> bool:
+        """As the model says."""
+        return bool(self.model.vectorized)
+
+    @property
+    def stochastic(self) -> bool:
+        """As the model says."""
+        return bool(getattr(self.model, "stochastic", False))
+
+    def __call__(self, u: Array, /, **kwargs: Any) -> Array:
+        """G(u | x)."""
+        return self.model(u, inputs=self.inputs, **kwargs)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: must be an integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name}: must be at least 1, got {value}.")

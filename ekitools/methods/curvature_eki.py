@@ -1,0 +1,220 @@
+"""Learning in Kalman form: members close to their mean, and the curvature of the loss as Γ⁻¹."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools._arrays import array_namespace, host, like, take_rows
+from ekitools.analysis import averaged, check_averaging, initial_variance
+from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd, total_variance
+from ekitools.spread import drawn_around
+from ekitools.typing import Array, Status, StepInfo, Target
+
+__all__ = ["CurvatureEKI", "CurvatureEKIState"]
+
+
+class CurvatureEKIState(NamedTuple):
+    """What the next step needs."""
+
+    ensemble: Array
+    n: int
+    t: float
+    initial_variance: float
+    """Trace of the initial ensemble's covariance."""
+    past: Array
+    """Latest steps of the mean, each as long as a draw of the prior, ``(k, p)``."""
+    average: Array
+    """Of the mean over the steps before, ``(1, p)``; ``(0, p)`` where there is none."""
+
+
+@dataclass(frozen=True)
+class CurvatureEKI:
+    r"""The Kalman analysis of the mean, with the curvature of any loss in the place of Γ⁻¹.
+
+    Members u_j = ū + γξ_j lie close to their mean, with ξ_j deviations of the prior, drawn
+    anew at every step. To first order G(ū + Σ w_j ξ_j) = Ḡ + Σ w_j f_j with the differences
+    f_j = (G(u_j) − Ḡ)/γ, and to second order in w the loss of m samples and a penalty are
+
+    .. math::
+        \tfrac1m \Psi\Big(\bar G + \sum_j w_j f_j\Big) + \tfrac\lambda2 \|w\|^2
+        \approx \tfrac1m \Psi(\bar G) + g^T w + \tfrac12 w^T (S + \lambda I) w, \\
+        g_j = \tfrac1m \langle f_j, \nabla\Psi(\bar G) \rangle, \qquad
+        S_{jk} = \tfrac1m \langle f_j, H f_k \rangle, \qquad H = \nabla^2_z \Psi(\bar G),
+
+    whose minimiser w = −(S + λI)⁻¹ g is the step ū ← ū + Σ w_j ξ_j. For least squares H = Γ⁻¹
+    and this is the analysis of `kalman_update` for the mean, with noise λmΓ; for any loss it is
+    a damped generalised Gauss–Newton step in the span of the members, as with any ensemble
+    without a derivative of G [1]_. Far out, where cross-entropy is nearly straight and bounds no
+    step, w is cut at the length ``radius``. A batch should have many more outputs than there
+    are members (10 m ≫ J for ten classes), or every step overfits its batch.
+
+    The run starts at the first member of the initial ensemble; the others give the first
+    deviations. The prediction is the mean, ``result.u[-1].mean("member")``.
+
+    Parameters
+    ----------
+    gamma : float, default 0.02
+        γ > 0: small, so that G is close to linear over the ensemble, and large beside rounding
+        errors.
+    damping : float, default 1
+        λ > 0, the inverse of a step size.
+    radius : float, default 0.4
+        The largest ‖w‖: the mean moves by at most about that many lengths of a prior draw in one
+        step. ``math.inf`` for no bound.
+    memory : int, default 0
+        How many of the latest steps of the mean are members too, each scaled to the length of a
+        draw, so that a direction that was good is not forgotten. It needs large batches: with
+        small ones what is remembered is their noise.
+    averaging : float, default 0
+        Weight a < 1 of the past in an exponential average of the mean over the steps, which
+        evens out the noise of batches; it is reported as ``u_average(iteration, parameter)``.
+        0 for none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of the wrong kind or out of range.
+
+    References
+    ----------
+    .. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005; for the curvature, Schraudolph
+       (2002), Neural Computation 14, 1723-1738.
+
+    Examples
+    --------
+    Logistic regression: the slope and the offset of log-odds, from labels.
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> x = np.linspace(-3, 3, 200)
+    >>> labels = (np.random.default_rng(0).uniform(size=200) < 1 / (1 + np.exp(1 - 2 * x)))
+    >>> model = ek.LinearModel(np.stack([np.ones(200), x], axis=1))
+    >>> problem = ek.InverseProblem(
+    ...     model, ek.GaussianPrior([0.0, 0.0], 1.0), ek.BinaryCrossEntropy(), labels)
+    >>> result = ek.run(problem, ek.CurvatureEKI(), n_members=20, n_steps=20, rng=0)
+    >>> result.u[-1].mean("member").values.round(1)  # maximum likelihood
+    array([-1.3,  2.2])
+    """
+
+    gamma: float = 0.02
+    damping: float = 1.0
+    radius: float = 0.4
+    memory: int = 0
+    averaging: float = 0.0
+    normalisation = "1/J"
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "damping"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name}: must be positive and finite, got {getattr(self, name)!r}."
+                )
+        if not self.radius > 0:
+            raise ValueError(f"radius: must be positive, or math.inf, got {self.radius!r}.")
+        check_averaging(self.averaging)
+        if isinstance(self.memory, bool) or not isinstance(self.memory, int | np.integer):
+            raise TypeError(f"memory: must be an integer, got {self.memory!r}.")
+        if self.memory < 0:
+            raise ValueError(f"memory: must be at least 0, got {self.memory}.")
+
+    def init(self, ensemble: Array, target: Target) -> CurvatureEKIState:
+        """The state before the first step, around the first member of ``ensemble``.
+
+        Raises
+        ------
+        ValueError
+            If all members are the same.
+        TypeError
+            If the loss does not know its curvature.
+        """
+        if not callable(getattr(target.noise, "curvature_product", None)):
+            raise TypeError(
+                "noise: must have curvature_product(z, y, f) for CurvatureEKI, got "
+                f"{type(target.noise).__name__}. Use GaussianNoise, Huber, CrossEntropy or "
+                "BinaryCrossEntropy, add the method to your own loss, or use ek.LossEKI."
+            )
+        initial_variance(ensemble)
+        xp = array_namespace(ensemble)
+        shift = ensemble[:1, :] - self.gamma * xp.mean(ensemble, axis=0, keepdims=True)
+        near = self.gamma * ensemble + shift
+        nothing = near[:0, :]
+        return CurvatureEKIState(near, 0, 0.0, initial_variance(near), nothing, nothing)
+
+    def ask(self, state: CurvatureEKIState) -> Array:
+        """The members at which G is wanted, ``(J, p)``."""
+        return state.ensemble
+
+    def finished(self, state: CurvatureEKIState) -> Status | None:  # noqa: ARG002
+        """Never: learning goes on until the budget or the data come to their end."""
+        return None
+
+    def redraws(self, n: int) -> bool:  # noqa: ARG002
+        """True: members are drawn anew at the end of every step."""
+        return True
+
+    def tell(
+        self, state: CurvatureEKIState, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[CurvatureEKIState, StepInfo]:
+        """One step of the mean and new members around it, or the end where it overflows."""
+        u, y, loss = state.ensemble, target.data, target.noise
+        xp, n_members = array_namespace(u), int(u.shape[0])
+        misfit = host(loss.misfit(g, y)).astype(np.float64)
+        spread = math.sqrt(total_variance(u) / state.initial_variance)
+        centre = xp.mean(g, axis=0, keepdims=True)
+        extra = {
+            "best_misfit": float(np.min(misfit)),
+            "misfit_of_mean": float(loss.misfit(centre, y)[0]),
+        }
+        info = StepInfo(0.0, misfit, None, spread, extra=extra)
+        average, old_mean = state.average, xp.mean(u, axis=0, keepdims=True)
+        if self.averaging:
+            average = averaged(average, old_mean, self.averaging, state.n)
+            info = info._replace(average=average)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+            curved = loss.curvature_product(centre[0, :], y, g - centre)
+            m = int(g.shape[1]) / getattr(loss, "n_classes", 1)
+            system = host(anomaly_products(curved, g)).astype(np.float64) / (m * self.gamma**2)
+            slope = host(anomaly_products(loss.gradient(centre, y), g)).astype(np.float64)
+            slope /= m * self.gamma
+            mean = step = xp.full_like(u[:1, :], math.inf)
+            if math.isfinite(float(np.sum(system))):
+                w = -solve_spd(0.5 * (system + system.T), self.damping, slope)
+                w *= min(1.0, self.radius / max(float(np.linalg.norm(w)), 1e-300))
+                step = combine_anomalies(like(w / self.gamma, u), u)
+                mean = old_mean + step
+            past = self._remembered(state.past, step, target.prior)
+        if not math.isfinite(float(xp.sum(xp.abs(mean)))):
+            status = Status(
+                "diverged",
+                f"Step {state.n} has an update that is not finite: this is the last good "
+                "ensemble. Use more damping or larger batches.",
+            )
+            return state, info._replace(status=status)
+        given = past[max(0, past.shape[0] - n_members + 1) :, :] if past.shape[0] else None
+        new = drawn_around(mean, target.prior, self.gamma, n_members, rng, given=given)
+        h = 1 / self.damping
+        following = CurvatureEKIState(
+            new, state.n + 1, state.t + h, state.initial_variance, past, average
+        )
+        return following, info._replace(step=h)
+
+    def select(self, state: CurvatureEKIState, index: np.ndarray) -> CurvatureEKIState:
+        """The state of the members ``index``."""
+        return state._replace(ensemble=take_rows(state.ensemble, index))
+
+    def _remembered(self, past: Array, step: Array, prior: Any) -> Array:
+        """The latest steps, this one among them, scaled to the length √p of whitened draws."""
+        if not self.memory:
+            return past
+        xp = array_namespace(step)
+        p = step.shape[1]
+        white = prior.whiten(step + like(prior.unwhiten(np.zeros((1, p))), step))
+        length = float(xp.linalg.vector_norm(white))
+        if not length > 0:
+            return past
+        steps = xp.concat([past, step * (math.sqrt(p) / length)], axis=0)
+        return steps[max(0, steps.shape[0] - self.memory) :, :]

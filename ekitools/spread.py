@@ -1,0 +1,153 @@
+"""Members drawn anew around their mean, so that an ensemble keeps its spread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ekitools._arrays import host, like
+from ekitools.typing import Array
+
+__all__ = ["Spread", "drawn_around"]
+
+_BLOCK_BYTES = 1 << 20
+"""Bytes of the draws that are made at a time."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    r"""Particle spread: members drawn anew around their mean [1]_.
+
+    .. math::
+        u_{n+1}^{(j)} = \bar u_{n+1} + \gamma_n \xi^{(j)}, \qquad
+        \xi^{(j)} \sim \mu_0 - m, \qquad \gamma_n = \frac{\gamma}{1 + \mathrm{decay} \cdot n},
+
+    with the deviations of the prior from its mean m, in unconstrained coordinates. The draws
+    are shifted to have the mean zero, so that they leave ū where it is, and scaled by
+    √(J/(J − 1)) to keep the prior's covariance all the same.
+
+    Parameters
+    ----------
+    gamma : float or callable, default 1
+        γ > 0; or a function of the step n that gives γ_n, such as one of your own, which a
+        checkpoint cannot rebuild (pass the method again to `resume`).
+    every : int, default 1
+        Steps from one redraw to the next: 1 for every step, ``batches.steps_per_epoch`` for
+        every epoch.
+    decay : float, default 0
+        Decay of a number γ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of the wrong kind or out of range.
+
+    References
+    ----------
+    .. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.LossEKI(spread=ek.Spread(0.3, every=10)).spread
+    Spread(gamma=0.3, every=10, decay=0.0)
+    >>> ek.Spread(2.0, decay=0.01).at(100)
+    1.0
+    """
+
+    gamma: float | Callable[[int], float] = 1.0
+    every: int = 1
+    decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not callable(self.gamma):
+            _check_gamma(self.gamma)
+        elif self.decay:
+            raise ValueError(
+                f"decay: must be 0 where gamma is a function of the step, got {self.decay!r}."
+            )
+        if isinstance(self.every, bool) or not isinstance(self.every, int | np.integer):
+            raise TypeError(f"every: must be an integer, got {self.every!r}.")
+        if self.every < 1:
+            raise ValueError(f"every: must be at least 1, got {self.every}.")
+        if not 0 <= self.decay < math.inf:
+            raise ValueError(f"decay: must be at least 0 and finite, got {self.decay!r}.")
+
+    def at(self, n: int) -> float:
+        """γ_n."""
+        if callable(self.gamma):
+            gamma = float(self.gamma(n))
+            _check_gamma(gamma)
+            return gamma
+        return float(self.gamma / (1 + self.decay * n))
+
+    def due(self, n: int) -> bool:
+        """Whether members are drawn anew at the end of step n."""
+        return (n + 1) % self.every == 0
+
+
+def drawn_around(
+    mean: Array,
+    prior: Any,
+    gamma: float,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    given: Array | None = None,
+    out: np.ndarray | None = None,
+) -> Array:
+    """``n`` members ``(n, p)`` with the mean ``mean`` and γ times deviations of the prior.
+
+    Parameters
+    ----------
+    mean : (1, p)
+        ū; its dtype, device and kind are kept.
+    prior : Prior
+        μ₀, by its ``unwhiten``.
+    gamma : float
+        γ.
+    n : int
+        J.
+    rng : numpy.random.Generator
+        Asked for standard normal numbers, some members at a time: the same in any dtype.
+    given : (k, p), optional
+        Deviations that the first k members have instead of drawn ones.
+    out : (n, p) ndarray, optional
+        Where NumPy members are written to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> from ekitools.spread import drawn_around
+    >>> prior = ek.GaussianPrior([5.0], 1.0)
+    >>> u = drawn_around(np.array([[1.0]]), prior, 0.1, 4, np.random.default_rng(0))
+    >>> u.shape, u.mean().round(12)
+    ((4, 1), np.float64(1.0))
+    """
+    centre = host(mean)
+    p, k = centre.shape[1], 0 if given is None else int(given.shape[0])
+    u = np.empty((n, p), dtype=centre.dtype) if out is None else out
+    if given is not None:
+        u[:k] = gamma * host(given)
+    origin = host(prior.unwhiten(np.zeros((1, p), dtype=u.dtype)))
+    scale = gamma * math.sqrt(n / (n - 1))
+    rows = max(1, _BLOCK_BYTES // (8 * p))
+    for i in range(k, n, rows):
+        block = u[i : i + rows]
+        white = rng.standard_normal(block.shape)
+        deviations = prior.unwhiten(white.astype(u.dtype, copy=False))
+        deviations -= origin
+        deviations *= scale
+        block[...] = deviations
+    u += centre - u.mean(axis=0, keepdims=True)
+    return u if isinstance(mean, np.ndarray) else like(u, mean)
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0 < gamma < math.inf:
+        raise ValueError(f"gamma: must be positive and finite, got {gamma!r}.")
