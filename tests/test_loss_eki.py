@@ -378,3 +378,23 @@ def test_the_average_is_exponential_with_weights_that_add_up_to_one(method, tmp_
     assert np.isnan(ended.u_average[-1]).all()
     np.testing.assert_array_equal(ended.u_average[:-1], result.u_average[:-1])
     assert "u_average" not in ek.run(problem, ek.LossEKI(), n_steps=1, **options)
+
+
+def test_a_run_that_keeps_its_final_ensemble_only_holds_one():
+    p, n = 200_000, 40
+    problem = ek.InverseProblem(
+        ek.FunctionModel(lambda u: u[:, :30] ** 2, vectorized=True),
+        ek.GaussianPrior(0.0, np.ones(p)),
+        1.0,
+        np.ones(30),
+    )
+    start = np.random.default_rng(0).standard_normal((n, p))
+    method = ek.LossEKI(spread=ek.Spread(every=2))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    options = {"n_steps": 3, "rng": 0, "store": "final", "evaluate_final": False}
+    ek.run(problem, method, ensemble=start, **options)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < 1.7 * start.nbytes  # the run's own, and columns at a time
