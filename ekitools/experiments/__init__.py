@@ -32,6 +32,7 @@ __all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
 
 EXPERIMENTS = {
     "mnist-dense": "mnist_dense",
+    "mnist-factored": "mnist_factored",
     "mnist-methods": "mnist_methods",
     "ensemble-size": "ensemble_size",
     "online-temperatures": "online_temperatures",
