@@ -111,7 +111,7 @@ RULES = (
         "one module imports matplotlib",
         ("ekitools*",),
         ("matplotlib",),
-        unless=("ekitools.plots", "ekitools.demos"),
+        unless=("ekitools.plots", "ekitools.demos", "ekitools.experiments.*"),
     ),
     Rule(
         "frameworks and schedulers are the user's",
