@@ -72,11 +72,11 @@ _DESCENT = {"SGD": Descent(5, 0.1), "MSGD": Descent(5, 0.05, 0.9)}
 _LONG_DESCENT = {"SGD": Descent(50, 0.1), "MSGD": Descent(50, 0.05, 0.9)}
 _SMALL: dict[str, Recipe] = {
     **_DESCENT,
-    "EKI": Learning(200, 6),
-    "MEKI": Learning(200, 6, momentum=True),
-    "EKI(R)": Learning(200, 6, h=10.0, redraw="step", gamma=0.3),
-    "MEKI(R)": Learning(200, 6, h=2.0, redraw="step", gamma=0.3, momentum=True),
-    _OURS: CurvatureLearning(200, 6, batch=3000),
+    "EKI": Learning(200, 3),
+    "MEKI": Learning(200, 3, momentum=True),
+    "EKI(R)": Learning(200, 5, h=10.0, redraw="step", gamma=0.3),
+    "MEKI(R)": Learning(200, 5, h=0.5, redraw="step", gamma=0.3, momentum=True),
+    _OURS: CurvatureLearning(200, 5, damping=0.3, batch=3000),
 }
 
 

@@ -42,13 +42,13 @@ def _methods(plain: Learning, redrawn: Learning, momentum: Learning) -> dict[str
 def _often_redrawn(n_members: int, epochs: int) -> dict[str, Learning]:
     plain = Learning(n_members, epochs)
     redrawn = replace(plain, redraw="step", gamma=0.3, h=10.0)
-    return _methods(plain, redrawn, replace(redrawn, h=2.0))
+    return _methods(plain, redrawn, replace(redrawn, h=0.5))
 
 
 _PAPER = Learning(6000, 50)
 _PAPER_REDRAWN = replace(_PAPER, redraw="epoch")
 SETTINGS = {
-    "small": Settings(_often_redrawn(100, 5)),
+    "small": Settings(_often_redrawn(100, 3)),
     "medium": Settings(_often_redrawn(500, 20)),
     "paper": Settings(_methods(_PAPER, _PAPER_REDRAWN, _PAPER_REDRAWN)),
 }
