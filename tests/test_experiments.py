@@ -1,6 +1,7 @@
 """The published experiments: the frame with a tiny experiment, the networks with tiny images."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -217,6 +218,24 @@ def test_a_run_that_fails_on_the_way_keeps_its_epochs(tiny_images, tmp_path, mon
     monkeypatch.setattr(ek, "resume", failing)
     found = mnist_dense.compute(settings, "DNN 1, EKI(R)", tmp_path / "b", False)
     assert (found["status"], found["epochs"]) == ("failed", 1)
+
+
+def test_without_torch_the_command_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(ek.datasets, "mnist", images)
+    settings = replace(mnist_dense.SETTINGS["small"], data=_mnist.Data(validation=60))
+    monkeypatch.setitem(mnist_dense.SETTINGS, "small", settings)
+    assert cli.main(["reproduce", "mnist-dense", "--quiet", "--out", str(tmp_path / "a")]) == 2
+    assert "pip install 'ekitools[torch]'" in capsys.readouterr().err
+
+
+def test_without_data_the_command_says_where_it_looked(tmp_path, monkeypatch, capsys):
+    def missing():
+        raise FileNotFoundError("train-images: looked for in the cache")
+
+    monkeypatch.setattr(ek.datasets, "mnist", missing)
+    assert cli.main(["reproduce", "mnist-dense", "--quiet", "--out", str(tmp_path / "a")]) == 2
+    assert "looked for in" in capsys.readouterr().err
 
 
 def test_scaling_and_split_do_not_see_the_test_data(tiny_images):

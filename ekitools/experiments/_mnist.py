@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -32,7 +33,7 @@ __all__ = [
 NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
 """Hidden layers; ReLU between them, logits at the end."""
 EKI_METHODS = ("EKI", "MEKI", "EKI(R)", "MEKI(R)")
-_ON_TEST = 1000
+_AT_ONCE = 1000
 """Images classified at once."""
 
 
@@ -153,7 +154,19 @@ def train(
         Accuracies after the last epoch, ``test`` and ``validation`` of the mean, ``best_test`` and
         ``best_validation`` of the member with the lowest misfit (not of `Descent`), the same
         ``by_epoch``, and ``parameters``, ``epochs`` and ``status``.
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    RunError
+        If the run fails within its first epoch.
     """
+    if find_spec("torch") is None:
+        raise ImportError(
+            "torch: must be installed for dense networks, and is not. Use "
+            "pip install 'ekitools[torch]'."
+        )
     from ekitools.adapters.torch import TorchModel
 
     model = TorchModel(_network(network, split))
@@ -273,9 +286,9 @@ def _accuracies(model: Any, u: np.ndarray, split: Split) -> dict[str, float]:
     found = {}
     for name, (x, y) in sets.items():
         right = 0
-        for i in range(0, len(y), _ON_TEST):
-            logits = model(u, inputs=x[i : i + _ON_TEST]).reshape(-1, split.n_classes)
-            right += int(np.sum(logits.argmax(axis=1) == y[i : i + _ON_TEST]))
+        for i in range(0, len(y), _AT_ONCE):
+            logits = model(u, inputs=x[i : i + _AT_ONCE]).reshape(-1, split.n_classes)
+            right += int(np.sum(logits.argmax(axis=1) == y[i : i + _AT_ONCE]))
         found[name] = right / len(y)
     return found
 

@@ -1,8 +1,10 @@
 """Dense networks on MNIST: four networks, gradient descent and ensemble Kalman inversion.
 
 The table of [1]_ has the final test accuracies of six methods, at J = 2000; `CurvatureEKI` is a
-row of our own. Its batches, rates and numbers of epochs are not known: those of the scale "paper"
-are ours, but for J, h and ε. Settings were chosen on the validation set, never on test data.
+row of our own. Batches, rates and numbers of epochs are not published with it. At the scale
+"paper" members are redrawn once an epoch with γ = 1, h = 2 and ε = 0.5; at the smaller ones at
+every step, with less spread and other h, which learns far more from few members. Those were
+chosen on the validation set, never on test data.
 
 References
 ----------
@@ -68,11 +70,10 @@ def _published() -> dict[str, dict[str, float]]:
 PUBLISHED = _published()
 
 _ALL = ("SGD", "MSGD", *EKI_METHODS, _OURS)
-_DESCENT = {"SGD": Descent(5, 0.1), "MSGD": Descent(5, 0.05, 0.9)}
-_LONG_DESCENT = {"SGD": Descent(50, 0.1), "MSGD": Descent(50, 0.05, 0.9)}
 _SMALL: dict[str, Recipe] = {
-    **_DESCENT,
-    "EKI": Learning(200, 3),
+    "SGD": Descent(5, 0.1),
+    "MSGD": Descent(5, 0.05, 0.9),
+    "EKI": Learning(200, 3),  # its accuracy stays what it is after the first
     "MEKI": Learning(200, 3, momentum=True),
     "EKI(R)": Learning(200, 5, h=10.0, redraw="step", gamma=0.3),
     "MEKI(R)": Learning(200, 5, h=0.5, redraw="step", gamma=0.3, momentum=True),
@@ -80,35 +81,26 @@ _SMALL: dict[str, Recipe] = {
 }
 
 
-def _larger(n_members: int, epochs: int) -> dict[str, Recipe]:
+def _longer(epochs: int, n_members: int) -> dict[str, Recipe]:
     return {
-        name: recipe
+        name: replace(recipe, epochs=epochs)
         if isinstance(recipe, Descent)
-        else replace(recipe, n_members=n_members, epochs=epochs)
+        else replace(recipe, epochs=epochs, n_members=n_members)
         for name, recipe in _SMALL.items()
-    } | _LONG_DESCENT
-
-
-def _paper() -> dict[str, Recipe]:
-    """The redraw is that of the only other implementation known: γ = 1, once an epoch."""
-    redrawn = Learning(2000, 50, redraw="epoch")
-    return {
-        **_larger(2000, 50),
-        "EKI(R)": redrawn,
-        "MEKI(R)": replace(redrawn, momentum=True),
     }
 
 
-_WITHOUT_MOMENTUM = tuple(name for name in _ALL if name not in ("MEKI", "MEKI(R)"))
+_LETTER: dict[str, Recipe] = {
+    "EKI(R)": Learning(2000, 50, redraw="epoch"),
+    "MEKI(R)": Learning(2000, 50, redraw="epoch", momentum=True),
+}
+_SHORT_PLAN = tuple(name for name in _ALL if name not in ("MEKI", "MEKI(R)"))
 SETTINGS = {
     "small": Settings({"DNN 1": _ALL, "DNN 2": ("SGD", "MSGD", _OURS)}, _SMALL),
-    "medium": Settings({"DNN 1": _ALL, "DNN 2": _ALL}, _larger(500, 20)),
+    "medium": Settings({"DNN 1": _ALL, "DNN 2": _ALL}, _longer(20, 500)),
     "paper": Settings(
-        {
-            **dict.fromkeys(("DNN 1", "DNN 2"), _ALL),
-            **dict.fromkeys(("DNN 3", "DNN 4"), _WITHOUT_MOMENTUM),
-        },
-        _paper(),
+        {"DNN 1": _ALL, "DNN 2": _ALL, "DNN 3": _SHORT_PLAN, "DNN 4": _SHORT_PLAN},
+        _longer(50, 2000) | _LETTER,
     ),
 }
 
