@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ek.RunError, ek.CheckpointError, OSError, TypeError, ValueError) as error:
+    except (ek.RunError, ek.CheckpointError, ImportError, OSError, TypeError, ValueError) as error:
         print(f"ekitools: {error}", file=sys.stderr)
         result = getattr(error, "result", None)
         if result is not None:

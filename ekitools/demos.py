@@ -16,7 +16,7 @@ from ekitools.typing import Method, Rng
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["demo", "momentum_figure"]
+__all__ = ["demo", "momentum_figure", "table_lines"]
 
 
 def momentum_figure(path: str | Path, *, rng: int = 0) -> None:
@@ -125,7 +125,17 @@ def demo(
     return results
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    r"""A table with a line below its header: the first column to the left, others to the right.
+
+    Examples
+    --------
+    >>> from ekitools.demos import table_lines
+    >>> print(*table_lines(("who", "n"), [("Ann", "10")]), sep="\n")
+    who   n
+    -------
+    Ann  10
+    """
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = []
@@ -161,7 +171,7 @@ def _lynx_hare(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
         for label, (mean, sd) in moments.items():
             row += [_pair(mean[i], sd[i]), f"{off[label][i]:+.2f} sd"]
         rows.append([*row, _pair(*reference[i])])
-    lines = _table([*header, "reference"], rows)
+    lines = table_lines([*header, "reference"], rows)
     runs = ", ".join(f"{k} {result.attrs['model_runs']}" for k, result in results.items())
     return [
         *lines,
@@ -190,7 +200,7 @@ def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str
     ]
     error = np.linalg.norm(last[0] - exact_mean) / np.linalg.norm(exact_mean)
     return [
-        *_table(["parameter", "prior", "EKI", "exact posterior", "truth"], rows),
+        *table_lines(["parameter", "prior", "EKI", "exact posterior", "truth"], rows),
         f"All {len(names)} parameters: relative error of the mean {error:.3f}, ratio of the",
         f"standard deviations {np.mean(last[1] / exact_sd):.3f}. More members bring them to 0, 1.",
     ]
@@ -212,7 +222,7 @@ def _darcy(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
         ]
         for i in range(8)
     ]
-    lines = _table(["parameter", "prior", *results, "truth"], rows)
+    lines = table_lines(["parameter", "prior", *results, "truth"], rows)
     for label, u in ensembles.items():
         members = field.field(u[np.isfinite(u).all(axis=1)])
         mean, sd = members.mean(axis=0), members.std(axis=0, ddof=1)

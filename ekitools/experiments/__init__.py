@@ -7,7 +7,8 @@ An experiment is a module here with
 * ``PUBLISHED``, the values to stand beside ours, by label;
 * ``parts(settings)``, labels of what is computed one after the other, in this order;
 * ``compute(settings, label, folder, progress)``, the numbers of one part, as a dictionary that JSON
-  can hold; long runs keep their checkpoints in ``folder`` and resume from there;
+  can hold; long runs keep their checkpoints in ``folder``, which they make, and resume from there
+  (it is removed once the numbers are written);
 * ``table(settings, numbers)`` and ``draw(settings, numbers, path)``, what is shown of them.
 
 `reproduce` computes the parts that are not done yet, and writes ``numbers.json`` after each.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -28,7 +30,7 @@ import numpy as np
 
 import ekitools
 
-__all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
+__all__ = ["EXPERIMENTS", "SCALES", "reproduce", "write_json"]
 
 EXPERIMENTS = {
     "mnist-dense": "mnist_dense",
@@ -92,9 +94,11 @@ def reproduce(
             show(f"{label}: done before")
             continue
         started = time.perf_counter()
-        found = experiment.compute(settings, label, folder / "checkpoints" / label, progress)
+        checkpoints = folder / "checkpoints" / label
+        found = experiment.compute(settings, label, checkpoints, progress)
         numbers[label] = {**found, "seconds": time.perf_counter() - started}
-        _write(folder, record)
+        write_json(folder / "numbers.json", record)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # ensembles of networks take gigabytes
         show(f"{label}: {numbers[label]['seconds']:.0f} s")
     show("")
     for line in experiment.table(settings, numbers).splitlines():
@@ -136,13 +140,12 @@ def _opened(
         "numbers": {},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, record)
+    write_json(folder / "numbers.json", record)
     return record
 
 
-def _write(folder: Path, record: dict[str, Any]) -> None:
-    """Atomically, so that an interrupted run leaves the numbers before it."""
-    path = folder / "numbers.json"
+def write_json(path: Path, value: Any) -> None:
+    """Atomically, so that an interrupted run leaves what was there before."""
     new = path.with_suffix(".new")
-    new.write_text(json.dumps(record, indent=1), "utf-8")
+    new.write_text(json.dumps(value, indent=1), "utf-8")
     new.replace(path)

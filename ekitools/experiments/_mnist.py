@@ -1,0 +1,309 @@
+"""What the experiments with dense networks on images share: data, networks, training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+import ekitools as ek
+from ekitools.experiments import write_json
+from ekitools.typing import Method
+
+__all__ = [
+    "EKI_METHODS",
+    "NETWORKS",
+    "CurvatureLearning",
+    "Data",
+    "Descent",
+    "Learning",
+    "Recipe",
+    "Split",
+    "new_figure",
+    "split_of",
+    "train",
+]
+
+NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
+"""Hidden layers; ReLU between them, logits at the end."""
+EKI_METHODS = ("EKI", "MEKI", "EKI(R)", "MEKI(R)")
+_AT_ONCE = 1000
+"""Images classified at once."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and how they are scaled."""
+
+    name: Literal["mnist", "fashion_mnist"] = "mnist"
+    validation: int = 5000
+    """How many images at the end of the training set are not trained with."""
+    centred: bool = True
+    """Whether the mean image is subtracted, and divided by twice the standard deviation of all
+    pixels; else grey values are between 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Stochastic gradient descent by `torch.optim`, from one draw of the prior."""
+
+    epochs: int
+    rate: float
+    momentum: float = 0.0
+    batch: int = 100
+
+
+@dataclass(frozen=True)
+class Learning:
+    """`LossEKI` with h_n = h/(‖D‖ + ε), members redrawn or not, with momentum or without."""
+
+    n_members: int
+    epochs: int
+    h: float = 2.0
+    epsilon: float = 0.5
+    redraw: Literal["never", "step", "epoch"] = "never"
+    gamma: float = 1.0
+    """γ of a redraw."""
+    decay: float = 0.0
+    """Of γ, by step."""
+    momentum: bool = False
+    batch: int = 600
+
+    def method(self, steps_per_epoch: int) -> Method:
+        """As an ekitools method."""
+        spread = None
+        if self.redraw != "never":
+            every = steps_per_epoch if self.redraw == "epoch" else 1
+            spread = ek.Spread(self.gamma, every=every, decay=self.decay)
+        method = ek.LossEKI(ek.NormStep(self.h, self.epsilon), spread)
+        return ek.Nesterov(method) if self.momentum else method
+
+
+@dataclass(frozen=True)
+class CurvatureLearning:
+    """`CurvatureEKI`: ekitools' own, not among the published methods."""
+
+    n_members: int
+    epochs: int
+    damping: float = 1.0
+    memory: int = 0
+    batch: int = 2000
+
+    def method(self, steps_per_epoch: int) -> Method:  # noqa: ARG002 - as the other has it
+        """As an ekitools method."""
+        return ek.CurvatureEKI(damping=self.damping, memory=self.memory)
+
+
+Recipe = Descent | Learning | CurvatureLearning
+
+
+class Split(NamedTuple):
+    """Images as rows of float32, and their labels."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_validation: np.ndarray
+    y_validation: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    n_classes: int
+
+
+def split_of(data: Data) -> Split:
+    """Train, validation and test set; the scaling is that of the training set."""
+    images = getattr(ek.datasets, data.name)()
+    cut = len(images.y_train) - data.validation
+    if not 0 < data.validation < len(images.y_train):
+        raise ValueError(
+            f"validation: must be between 1 and {len(images.y_train) - 1}, got {data.validation}."
+        )
+    x, x_test = (
+        each.reshape(len(each), -1).astype(np.float32) / np.float32(255)
+        for each in (images.x_train, images.x_test)
+    )
+    if data.centred:
+        mean, scale = x[:cut].mean(axis=0), np.float32(2) * x[:cut].std()
+        x, x_test = (x - mean) / scale, (x_test - mean) / scale
+    y = images.y_train.astype(np.int64)
+    return Split(
+        *(x[:cut], y[:cut], x[cut:], y[cut:]),
+        *(x_test, images.y_test.astype(np.int64), len(images.names)),
+    )
+
+
+def train(
+    recipe: Recipe,
+    network: str,
+    split: Split,
+    *,
+    seed: int,
+    folder: Path,
+    progress: bool,
+) -> dict[str, Any]:
+    """Train one network by one method; go on where ``folder`` has a checkpoint.
+
+    Returns
+    -------
+    dict
+        Accuracies after the last epoch, ``test`` and ``validation`` of the mean, ``best_test`` and
+        ``best_validation`` of the member with the lowest misfit (not of `Descent`), the same
+        ``by_epoch``, and ``parameters``, ``epochs`` and ``status``.
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    RunError
+        If the run fails within its first epoch.
+    """
+    if find_spec("torch") is None:
+        raise ImportError(
+            "torch: must be installed for dense networks, and is not. Use "
+            "pip install 'ekitools[torch]'."
+        )
+    from ekitools.adapters.torch import TorchModel
+
+    model = TorchModel(_network(network, split))
+    prior = ek.GaussianPrior(0.0, model.glorot_variances())
+    if isinstance(recipe, Descent):
+        model.load(prior.sample(1, rng=seed)[0])
+        by_epoch, status = _descended(recipe, model, split, seed, progress), "budget_spent"
+    else:
+        by_epoch, status = _learned(recipe, model, prior, split, seed, folder, progress)
+    return {
+        **by_epoch[-1],
+        "parameters": model.n_parameters,
+        "epochs": len(by_epoch),
+        "status": status,
+        "by_epoch": by_epoch,
+    }
+
+
+def _learned(
+    recipe: Learning | CurvatureLearning,
+    model: Any,
+    prior: Any,
+    split: Split,
+    seed: int,
+    folder: Path,
+    progress: bool,
+) -> tuple[list[dict[str, float]], str]:
+    """An epoch is a segment of the run, so that its accuracies survive with its checkpoint."""
+    one_hot = np.eye(split.n_classes, dtype=np.float32)
+    data = ek.MiniBatches(split.x_train, one_hot[split.y_train], recipe.batch)
+    problem = ek.InverseProblem(model, prior, ek.CrossEntropy(split.n_classes), data)
+    epoch = data.steps_per_epoch
+    log, run = folder / "accuracies.json", folder / "run"
+    by_epoch = json.loads(log.read_text("utf-8")) if log.exists() else []
+    status = "budget_spent"
+    with _bar(recipe.epochs * epoch, progress) as bar:
+        bar.update(len(by_epoch) * epoch)
+        options: dict[str, Any] = {
+            "checkpoint_every": epoch,
+            "on_step": lambda info: bar.update(info.iteration - bar.n),
+        }
+        while len(by_epoch) < recipe.epochs and status == "budget_spent":
+            budget = (len(by_epoch) + 1) * epoch
+            try:
+                if (run / "checkpoint.json").exists():
+                    result = ek.resume(run, problem, n_steps=budget, **options)
+                else:
+                    result = ek.run(
+                        problem,
+                        recipe.method(epoch),
+                        ensemble=_start(prior, recipe.n_members, model.n_parameters, seed),
+                        n_steps=budget,
+                        rng=seed,
+                        store="last",
+                        checkpoint=run,
+                        **options,
+                    )
+            except ek.RunError:
+                if not by_epoch:
+                    raise
+                return by_epoch, "failed"  # other parts can still be computed
+            status = result.attrs["status_code"]
+            if status == "interrupted":  # else half an epoch would pass for the result
+                raise KeyboardInterrupt
+            mean = result.u[-1].mean("member").values
+            best = _accuracies(model, ek.best_member(result).values, split)
+            found = _accuracies(model, mean, split)
+            by_epoch.append({**found, **{f"best_{name}": value for name, value in best.items()}})
+            write_json(log, by_epoch)
+    return by_epoch, status
+
+
+def _descended(
+    recipe: Descent, model: Any, split: Split, seed: int, progress: bool
+) -> list[dict[str, float]]:
+    """With the gradient that torch gives; the module of ``model`` is trained."""
+    import torch
+
+    net, rng, by_epoch = model.module, np.random.default_rng(seed), []
+    x, y = torch.from_numpy(split.x_train), torch.from_numpy(split.y_train)
+    optimiser = torch.optim.SGD(net.parameters(), lr=recipe.rate, momentum=recipe.momentum)
+    with _bar(recipe.epochs, progress) as bar:
+        for _ in range(recipe.epochs):
+            order = torch.from_numpy(rng.permutation(len(x)))
+            for rows in order[: len(x) - len(x) % recipe.batch].split(recipe.batch):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(net(x[rows]), y[rows]).backward()
+                optimiser.step()
+            by_epoch.append(_accuracies(model, model.flat(), split))
+            bar.update()
+    return by_epoch
+
+
+def _network(name: str, split: Split) -> Any:
+    from torch import nn
+
+    sizes = (split.x_train.shape[1], *NETWORKS[name], split.n_classes)
+    layers: list[Any] = []
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _start(prior: Any, n: int, p: int, seed: int) -> np.ndarray:
+    """Draws of the prior in single precision, some at a time: in double they may not fit."""
+    u, rng = np.empty((n, p), dtype=np.float32), np.random.default_rng(seed)
+    for i in range(0, n, 50):
+        u[i : i + 50] = prior.sample(len(u[i : i + 50]), rng=rng)
+    return u
+
+
+def _accuracies(model: Any, u: np.ndarray, split: Split) -> dict[str, float]:
+    sets = {
+        "validation": (split.x_validation, split.y_validation),
+        "test": (split.x_test, split.y_test),
+    }
+    found = {}
+    for name, (x, y) in sets.items():
+        right = 0
+        for i in range(0, len(y), _AT_ONCE):
+            logits = model(u, inputs=x[i : i + _AT_ONCE]).reshape(-1, split.n_classes)
+            right += int(np.sum(logits.argmax(axis=1) == y[i : i + _AT_ONCE]))
+        found[name] = right / len(y)
+    return found
+
+
+def _bar(total: int, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, disable=not progress)
+
+
+def new_figure(columns: int = 1, *, size: tuple[float, float]) -> Any:
+    """Axes in a row, of a figure without a window, and the function that saves it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.subplots(1, columns, squeeze=False)[0], partial(figure.savefig, dpi=150)

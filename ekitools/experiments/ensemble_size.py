@@ -1,0 +1,91 @@
+"""Accuracy against the size of the ensemble, on MNIST and on Fashion-MNIST.
+
+The figures of [1]_, without numbers there, are of EKI(R) on a dense network; which one, and its
+rates and batches, is not known. Ours is DNN 2.
+
+References
+----------
+.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and slides of a talk on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ekitools.demos import table_lines
+from ekitools.experiments._mnist import Data, Learning, new_figure, split_of, train
+from ekitools.plots import BLUE, ORANGE
+
+__all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
+
+PUBLISHED: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which sizes, and how the network learns."""
+
+    sizes: tuple[int, ...]
+    learning: Learning
+    """Its number of members is replaced by each of ``sizes``."""
+    network: str = "DNN 2"
+    data: dict[str, Data] = field(
+        default_factory=lambda: {"MNIST": Data(), "Fashion-MNIST": Data("fashion_mnist")}
+    )
+    seed: int = 0
+
+
+_OFTEN_REDRAWN = Learning(0, 3, redraw="step", gamma=0.3, h=10.0)
+SETTINGS = {
+    "small": Settings((50, 100, 200, 400), _OFTEN_REDRAWN, network="DNN 1"),
+    "medium": Settings((100, 200, 400, 800), replace(_OFTEN_REDRAWN, epochs=10)),
+    "paper": Settings((500, 1000, 2000, 4000, 6000), Learning(0, 50, redraw="epoch")),
+}
+
+
+def parts(settings: Settings) -> list[str]:
+    """Such as "MNIST, J = 500"."""
+    return [f"{name}, J = {size}" for name in settings.data for size in settings.sizes]
+
+
+def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+    """Accuracies with one size, by epoch."""
+    name, size = label.split(", J = ")
+    return train(
+        replace(settings.learning, n_members=int(size)),
+        settings.network,
+        split_of(settings.data[name]),
+        seed=settings.seed,
+        folder=folder,
+        progress=progress,
+    )
+
+
+def table(settings: Settings, numbers: dict[str, Any]) -> str:
+    """Final accuracies of the mean and of the best member."""
+    header = ("data, size", "validation", "test", "best member's", "epochs", "time")
+    rows = []
+    for label in filter(numbers.__contains__, parts(settings)):
+        found = numbers[label]
+        accuracies = [f"{found[key]:.4f}" for key in ("validation", "test", "best_test")]
+        rows.append((label, *accuracies, str(found["epochs"]), f"{found['seconds']:.0f} s"))
+    return "\n".join(table_lines(header, rows))
+
+
+def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
+    """Final test accuracy against J, a panel for each data set."""
+    axes, save = new_figure(len(settings.data), size=(1 + 3.5 * len(settings.data), 3.5))
+    kinds = (("test", "mean", "o-", BLUE), ("best_test", "best member", "^--", ORANGE))
+    for ax, name in zip(axes, settings.data, strict=True):
+        sizes = [size for size in settings.sizes if f"{name}, J = {size}" in numbers]
+        for key, text, style, colour in kinds:
+            heights = [numbers[f"{name}, J = {size}"][key] for size in sizes]
+            ax.plot(sizes, heights, style, color=colour, label=text)
+        ax.set(title=f"{name}, {settings.network}", xlabel="ensemble size J", xscale="log")
+        ax.set_xticks(settings.sizes, [str(size) for size in settings.sizes], minor=False)
+        ax.minorticks_off()
+    axes[0].set_ylabel("test accuracy")
+    axes[0].legend(frameon=False)
+    save(path)
