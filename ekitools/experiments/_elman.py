@@ -45,15 +45,34 @@ class Elman:
 
     def __call__(self, u: np.ndarray, /, inputs: np.ndarray) -> np.ndarray:
         """Predictions ``(J, m)`` of members ``(J, p)`` at windows ``(m, w)``."""
-        ends = np.cumsum([rows * columns for rows, columns in self.shapes])
-        parts = np.split(u, ends[:-1], axis=1)
-        a, W, b, c, d = (
-            part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)
-        )
+        a, W, b, c, d = self._parts(u)
         h = np.tanh(a * inputs[:, 0] + b)
         for x in inputs.T[1:]:
             h = np.tanh(W @ h + (a * x + b))
         return (c @ h + d)[:, 0]
+
+    def loss_gradient(self, u: np.ndarray, x: np.ndarray, y: float) -> tuple[float, np.ndarray]:
+        """(G(u | x) − y)² of one window ``(w,)``, and its gradient ``(p,)``: back to h_0."""
+        a, W, b, c, d = (part[0] for part in self._parts(u[None]))
+        from_input = x[:, None] * a[:, 0] + b[:, 0]
+        h = np.zeros((len(x) + 1, self.units))
+        for t, z in enumerate(from_input):
+            h[t + 1] = np.tanh(W @ h[t] + z)
+        error = float(c[0] @ h[-1] + d[0, 0]) - y
+        slopes = 1 - h[1:] ** 2
+        to_z = np.empty_like(from_input)  # the derivative by what is within tanh at every t
+        to_h = 2 * error * c[0]
+        for t in reversed(range(len(x))):
+            to_z[t] = to_h * slopes[t]
+            to_h = to_z[t] @ W
+        to_parts = (to_z.T @ x, to_z.T @ h[:-1], to_z.sum(axis=0), 2 * error * h[-1], [2 * error])
+        return error**2, np.concatenate([np.ravel(part) for part in to_parts])
+
+    def _parts(self, u: np.ndarray) -> tuple[np.ndarray, ...]:
+        """a, W, b, c, d of members ``(J, p)``, each ``(J, rows, columns)``."""
+        ends = np.cumsum([rows * columns for rows, columns in self.shapes])
+        pairs = zip(np.split(u, ends[:-1], axis=1), self.shapes, strict=True)
+        return tuple(part.reshape(-1, *shape) for part, shape in pairs)
 
 
 def windows(series: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -44,13 +44,13 @@ class OnlineSettings:
         Values that it sees; its hidden state is zero before the first.
     n_members : int, default 200
         J.
-    spread : float, default 0.1
+    spread : float, default 0.3
         Standard deviations of the initial ensemble, in those of Glorot's prior.
     variance : float, default 0.01
         Γ, of one datum.
-    rate : float, default 0.1
+    rate : float, default 0.01
         Learning rate of gradient descent.
-    start : float, default 1
+    start : float, default 0.3
         As ``spread``, for where gradient descent starts.
     split : float, default 0.8
         Part of the series that is trained on.
@@ -63,10 +63,10 @@ class OnlineSettings:
     units: int = 12
     window: int = 10
     n_members: int = 200
-    spread: float = 0.1
+    spread: float = 0.3
     variance: float = 0.01
-    rate: float = 0.1
-    start: float = 1.0
+    rate: float = 0.01
+    start: float = 0.3
     split: float = 0.8
     until: float = 1.0
 
@@ -202,20 +202,25 @@ def _ogd(
     y: np.ndarray,
     progress: bool,  # noqa: ARG001 - as `_eki`
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from ekitools.experiments._online_gradients import descent
-
-    sd = settings.start * np.sqrt(Elman(settings.units).variances())
+    """Pass after pass: the parameters, and the squared errors before each step."""
+    network, errors = Elman(settings.units), np.empty(len(y))
+    sd = settings.start * np.sqrt(network.variances())
     u = sd * np.random.default_rng(seed).standard_normal(len(sd))
-    return descent(u, settings.units, x, y, settings.rate, settings.passes)
+    for _ in range(settings.passes):
+        for i in range(len(y)):
+            errors[i], gradient = network.loss_gradient(u, x[i], y[i])
+            u = u - settings.rate * gradient
+        yield u, errors
 
 
 def _references(
     x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """What is easily had: the last value, and least squares on the window."""
+    """What is easily had: a mean, the last value, and least squares on the window."""
     design = np.column_stack([x, np.ones(len(x))])
     weights = np.linalg.lstsq(design, y, rcond=None)[0]
     predicted = {
+        "the mean": np.mean(y),
         "the last value": x_test[:, -1],
         "linear, least squares": x_test @ weights[:-1] + weights[-1],
     }
