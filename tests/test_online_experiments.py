@@ -57,6 +57,17 @@ def test_the_gradient_is_torchs(in_torch):
     np.testing.assert_allclose(gradient, exact, rtol=1e-10, atol=1e-14)
 
 
+def test_around_zero_the_output_is_correlated_with_its_bias_alone():
+    """Why the initial spread is small: what the first gain of EKI sees is d (by symmetry)."""
+    network, n = Elman(4), 40_000
+    sd = np.sqrt(network.variances())
+    u = np.random.default_rng(0).standard_normal((n, len(sd)))
+    g = network(sd * u, inputs=np.full((1, 6), 0.4))[:, 0]
+    correlation = (u.T @ (g - g.mean())) / (n * g.std())
+    assert np.all(np.abs(correlation[:-1]) < 4 / np.sqrt(n))  # standard errors
+    np.testing.assert_allclose(correlation[-1], sd[-1] / g.std(), atol=4 / np.sqrt(n))
+
+
 def test_windows_and_what_follows_them():
     x, y = windows(np.arange(5.0), 2)
     np.testing.assert_array_equal(x, [[0, 1], [1, 2], [2, 3]])

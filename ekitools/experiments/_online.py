@@ -27,10 +27,19 @@ _BLOCK = 50
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """All that the experiment needs to know; nothing of it but the series was published.
+    """All that the experiment needs to know; the slides give the two series and the errors alone.
 
-    What could be chosen was chosen on a part of the training series, which stands in for the
-    test with ``until=0.8, split=0.75``; the data at the end were not looked at for it.
+    The rest had to be chosen: ``spread``, ``rate`` and ``start`` by the error on a part of the
+    training series, which stands in for the test with ``until=0.8, split=0.75``. Tried were
+    spreads of 0.03, 0.1, 0.2, 0.3 and 1, rates from 0.001 to 0.3 and starts of 0.1, 0.3, 0.6 and
+    1. The scale to [0, 1] is that of the whole series: a unit, to have the slides' errors in.
+
+    The spread decides whether EKI learns. Outputs are c·h + d, and around zero the covariance of
+    c·h with any parameter vanishes by symmetry: the first gain sees d alone, which explains 92 %
+    of the outputs' variance with a spread of 0.2, and 24 % with 1. What is not explained is not
+    removed by the data, and with 1 the error of a pass is not better than that of the mean. With
+    a small spread the first data fix d, and the mean then leaves the symmetry. Nor does the
+    ensemble need artificial noise between data.
 
     Parameters
     ----------
@@ -44,7 +53,7 @@ class OnlineSettings:
         Values that it sees; its hidden state is zero before the first.
     n_members : int, default 200
         J.
-    spread : float, default 0.3
+    spread : float, default 0.2
         Standard deviations of the initial ensemble, in those of Glorot's prior.
     variance : float, default 0.01
         Γ, of one datum.
@@ -63,7 +72,7 @@ class OnlineSettings:
     units: int = 12
     window: int = 10
     n_members: int = 200
-    spread: float = 0.3
+    spread: float = 0.2
     variance: float = 0.01
     rate: float = 0.01
     start: float = 0.3
