@@ -123,6 +123,25 @@ def test_gradient_descent_learns_too(numbers):
     assert errors[-1] < numbers["references"]["errors"]["the mean"]
 
 
+def test_the_last_fifth_is_tested_on_value_by_value(numbers):
+    values = autoregression().values
+    scaled = (values - values.min()) / np.ptp(values)
+    cut = int(0.8 * len(values))
+    easy = numbers["references"]["errors"]
+    naive = np.mean((scaled[cut:] - scaled[cut - 1 : -1]) ** 2)
+    assert easy["the last value"] == pytest.approx(naive)
+    found = numbers["EKI, seed 0"]
+    error = np.mean((scaled[cut:] - found["predicted"]) ** 2)
+    assert found["errors"][-1] == pytest.approx(error)
+
+
+def test_errors_on_the_way_are_those_before_each_step(numbers):
+    for name in ("EKI, seed 0", "OGD, seed 0"):
+        first = np.array(numbers[name]["on the way"])[0]
+        assert first.shape == ((int(0.8 * 702) - SHORT.window) // 50,)
+        assert first[0] > 1.5 * first[-1]
+
+
 def test_seeds_are_different_runs_and_one_seed_is_one(experiment, numbers, tmp_path):
     again = experiment.compute(SHORT, "EKI, seed 1", tmp_path, False)
     assert again == numbers["EKI, seed 1"]

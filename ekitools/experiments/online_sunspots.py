@@ -9,7 +9,7 @@ __all__ = ["PUBLISHED", "SETTINGS", "compute", "draw", "parts", "table"]
 
 PUBLISHED = {"OGD": (4.939e-2, 6.480e-3), "EKI": (8.671e-3, 6.006e-3)}
 SETTINGS = {
-    "small": OnlineSettings(seeds=2, passes=2),
+    "small": OnlineSettings(seeds=3, passes=3),
     "medium": OnlineSettings(seeds=5, passes=10),
     "paper": OnlineSettings(seeds=10, passes=50),
 }

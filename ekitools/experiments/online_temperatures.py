@@ -9,7 +9,7 @@ __all__ = ["PUBLISHED", "SETTINGS", "compute", "draw", "parts", "table"]
 
 PUBLISHED = {"OGD": (2.653e-2, 8.954e-3), "EKI": (8.086e-3, 7.448e-3)}
 SETTINGS = {
-    "small": OnlineSettings(seeds=2, passes=2),
+    "small": OnlineSettings(seeds=3, passes=3),
     "medium": OnlineSettings(seeds=5, passes=10),
     "paper": OnlineSettings(seeds=10, passes=50),
 }
