@@ -74,7 +74,7 @@ def test_windows_and_what_follows_them():
     np.testing.assert_array_equal(y, [2, 3, 4])
 
 
-SHORT = OnlineSettings(seeds=2, passes=3, units=6, window=4, n_members=100)
+SHORT = OnlineSettings(seeds=2, passes=3, units=6, window=4, n_members=100, rate=0.01)
 
 
 def autoregression():

@@ -57,7 +57,7 @@ class OnlineSettings:
         Standard deviations of the initial ensemble, in those of Glorot's prior.
     variance : float, default 0.01
         Γ, of one datum.
-    rate : float, default 0.01
+    rate : float, default 0.005
         Learning rate of gradient descent.
     start : float, default 0.3
         As ``spread``, for where gradient descent starts.
@@ -74,7 +74,7 @@ class OnlineSettings:
     n_members: int = 200
     spread: float = 0.2
     variance: float = 0.01
-    rate: float = 0.01
+    rate: float = 0.005
     start: float = 0.3
     split: float = 0.8
     until: float = 1.0
