@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import statistics
-import time
+
+from timing import timed
 
 SIZES = [(10_000, 1_000, 200), (1_000, 10_000, 200), (100_000, 100, 100), (100, 1_000, 100)]
 
@@ -27,19 +27,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15)
     return parser.parse_args()
-
-
-def timed(functions, repeats):
-    """Median seconds of each function, the functions taken in turn."""
-    seconds = [[] for _ in functions]
-    for function in functions:
-        function()
-    for _ in range(repeats):
-        for samples, function in zip(seconds, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            samples.append(time.perf_counter() - start)
-    return [statistics.median(samples) for samples in seconds]
 
 
 def slope_of(ek, problem, u):

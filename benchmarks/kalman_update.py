@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
-import time
+
+from timing import timed
 
 SIZES = [
     (10_000, 100, 200),
@@ -98,19 +98,6 @@ def smoother(np, u, g, y, variances):
         print(f"iterative_ensemble_smoother: not measured ({error!r})", file=sys.stderr)
         return None
     return update
-
-
-def timed(functions, repeats):
-    """Median seconds of each function, the functions taken in turn."""
-    seconds = [[] for _ in functions]
-    for function in functions:
-        function()
-    for _ in range(repeats):
-        for samples, function in zip(seconds, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            samples.append(time.perf_counter() - start)
-    return [statistics.median(samples) for samples in seconds]
 
 
 def main() -> None:

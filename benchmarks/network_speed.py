@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
+
+from timing import timed
 
 NETWORKS = {"DNN 1": (784, 10), "DNN 2": (784, 100, 10), "DNN 3": (784, 300, 100, 10)}
 CANDIDATES = ("TorchModel", "vmap")
@@ -79,19 +79,6 @@ def product(torch):
         (seconds,) = timed([multiply], 3)
         best = max(best or (0, None, 0), (n**3 / seconds, multiply, 2 * n**3), key=lambda t: t[0])
     return best[1:]
-
-
-def timed(functions, repeats):
-    """Median seconds of each function, the functions taken in turn."""
-    seconds = [[] for _ in functions]
-    for function in functions:
-        function()
-    for _ in range(repeats):
-        for samples, function in zip(seconds, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            samples.append(time.perf_counter() - start)
-    return [statistics.median(samples) for samples in seconds]
 
 
 def peak_mib():
