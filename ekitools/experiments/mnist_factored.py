@@ -151,7 +151,8 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
         ax.plot(trace[:, 0], trace[:, 5], ls="--", label=f"{label}, averaged mean")
     for name, value in PUBLISHED.items():
         ax.axhline(value, color="grey", lw=1, ls=":")
-        ax.text(0.01, value, f"slides: {name}", transform=ax.get_yaxis_transform(), va="bottom")
+        side = "top" if name.startswith("EKI") else "bottom"
+        ax.text(0.01, value, f"slides: {name}", transform=ax.get_yaxis_transform(), va=side)
     ax.set(
         xlabel="step", ylabel="test accuracy", title=f"784-{settings.hidden}-10", ylim=(0.9, 0.985)
     )
