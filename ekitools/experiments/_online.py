@@ -32,7 +32,8 @@ class OnlineSettings:
     The rest had to be chosen: ``spread``, ``rate`` and ``start`` by the error on a part of the
     training series, which stands in for the test with ``until=0.8, split=0.75``. Tried were
     spreads of 0.03, 0.1, 0.2, 0.3 and 1, rates from 0.001 to 0.3 and starts of 0.1, 0.3, 0.6 and
-    1. The scale to [0, 1] is that of the whole series: a unit, to have the slides' errors in.
+    1, though not every one on both series. The scale to [0, 1] is that of the whole series: a
+    unit, to have the slides' errors in.
 
     The spread decides whether EKI learns. Outputs are c·h + d, and around zero the covariance of
     c·h with any parameter vanishes by symmetry: the first gain sees d alone, which explains 92 %
