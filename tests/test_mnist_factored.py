@@ -61,9 +61,7 @@ def test_differences_are_those_of_dense_members(monkeypatch):
 def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy():
     mean, rng = network(), np.random.default_rng(2)
     x, labels = rng.normal(size=(M, WIDTH)).astype(np.float32), rng.integers(K, size=M)
-    options = mnist_factored._Now(
-        mnist_factored.Settings(steps=1, members=9, damping=0.5, spread=0.3, memory=2), 0
-    )
+    options = mnist_factored.Settings(steps=1, members=9, damping=0.5, spread=0.3, memory=2)
     moved, past = factored.step(mean, [], (x, labels), np.random.default_rng(3), options)
     directions = factored.draw(np.random.default_rng(3), 9, mean, 0.3)
     f, z = factored._differences(mean, directions, options.gamma, x, [])

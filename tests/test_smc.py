@@ -183,6 +183,13 @@ def test_weights_that_degenerate_to_one_particle_are_a_status_and_the_last_good_
     assert np.all(np.isfinite(result.u[-1]))
 
 
+def test_moves_may_be_given_in_any_sequence():
+    method = ek.TemperedSMC(move=["pcn", "kernel"])
+    assert method == ek.TemperedSMC(move=("pcn", "kernel"))
+    assert hash(method) == hash(ek.TemperedSMC(move=("pcn", "kernel")))
+    assert ek.TemperedSMC(move="pcn") == ek.TemperedSMC(move=("pcn",))
+
+
 def test_too_few_moves_are_a_status():
     problem, _ = linear_problem()
     result = ek.run(problem, ek.TemperedSMC(move="pcn", max_moves=1), n_members=50, rng=0)

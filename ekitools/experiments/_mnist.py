@@ -26,6 +26,7 @@ __all__ = [
     "Recipe",
     "Split",
     "new_figure",
+    "progress_bar",
     "split_of",
     "train",
 ]
@@ -202,7 +203,7 @@ def _learned(
     log, run = folder / "accuracies.json", folder / "run"
     by_epoch = json.loads(log.read_text("utf-8")) if log.exists() else []
     status = "budget_spent"
-    with _bar(recipe.epochs * epoch, progress) as bar:
+    with progress_bar(recipe.epochs * epoch, progress) as bar:
         bar.update(len(by_epoch) * epoch)
         options: dict[str, Any] = {
             "checkpoint_every": epoch,
@@ -248,7 +249,7 @@ def _descended(
     net, rng, by_epoch = model.module, np.random.default_rng(seed), []
     x, y = torch.from_numpy(split.x_train), torch.from_numpy(split.y_train)
     optimiser = torch.optim.SGD(net.parameters(), lr=recipe.rate, momentum=recipe.momentum)
-    with _bar(recipe.epochs, progress) as bar:
+    with progress_bar(recipe.epochs, progress) as bar:
         for _ in range(recipe.epochs):
             order = torch.from_numpy(rng.permutation(len(x)))
             for rows in order[: len(x) - len(x) % recipe.batch].split(recipe.batch):
@@ -293,7 +294,8 @@ def _accuracies(model: Any, u: np.ndarray, split: Split) -> dict[str, float]:
     return found
 
 
-def _bar(total: int, progress: bool) -> Any:
+def progress_bar(total: int, progress: bool) -> Any:
+    """Of tqdm, silent unless ``progress``."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, disable=not progress)

@@ -10,7 +10,7 @@ are looked at only to be reported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from ekitools import datasets
+from ekitools.demos import table_lines
 from ekitools.experiments._factored import Network, logits, step
+from ekitools.experiments._mnist import new_figure, progress_bar
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
 
@@ -95,56 +97,40 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
     train, held_out, test = _images(settings.components, settings.held_out)
     mean, average, past, trace = _start(settings, seed, folder)
     n = len(trace) * _EVERY
-    bar = _bar(settings.steps, n, label) if progress else None
-    while n < settings.steps:
-        rng = np.random.default_rng([seed, n])
-        size = min(int(settings.batch * settings.batch_growth**n), len(train[1]))
-        rows = rng.choice(len(train[1]), size, replace=False)
-        mean, past = step(
-            mean, past, (train[0][rows], train[1][rows]), rng, _Now(settings, n)
-        )  # fmt: skip
-        average = average.plus(mean.plus(average, -1.0), 1 - settings.averaging)
-        n += 1
-        if n % _EVERY == 0 or n == settings.steps:
-            found = [_accuracy(net, *part) for part in (held_out, test) for net in (mean, average)]
-            trace.append([n, size, *found])
-            _save(folder, mean, average, past, trace)
-            if bar is not None:
+    with progress_bar(settings.steps, progress) as bar:
+        bar.update(n)
+        while n < settings.steps:
+            rng = np.random.default_rng([seed, n])
+            size = min(int(settings.batch * settings.batch_growth**n), len(train[1]))
+            rows = rng.choice(len(train[1]), size, replace=False)
+            now = replace(settings, damping=settings.damping * settings.damping_growth**n)
+            mean, past = step(mean, past, (train[0][rows], train[1][rows]), rng, now)
+            average = average.plus(mean.plus(average, -1.0), 1 - settings.averaging)
+            n += 1
+            if n % _EVERY == 0 or n == settings.steps:
+                found = [_accuracy(u, *part) for part in (held_out, test) for u in (mean, average)]
+                trace.append([n, size, *found])
+                _save(folder, mean, average, past, trace)
                 bar.set_postfix(held_out=f"{found[0]:.4f}", refresh=False)
-        if bar is not None:
             bar.update()
     names = ("held_out", "held_out_average", "test", "test_average")
     return dict(zip(names, trace[-1][2:], strict=True)) | {"trace": trace}
 
 
-class _Now:
-    """The settings of step n."""
-
-    def __init__(self, settings: Settings, n: int) -> None:
-        self.members, self.gamma = settings.members, settings.gamma
-        self.spread, self.memory = settings.spread, settings.memory
-        self.damping = settings.damping * settings.damping_growth**n
-
-
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
     """Test accuracies beside the slides'."""
-    rows: list[tuple[str, ...]] = [
-        (f"784-{settings.hidden}-10 on MNIST", "held out", "test", "test, averaged", "minutes")
-    ]
+    header = (f"784-{settings.hidden}-10", "held out", "test", "test, averaged", "minutes")
+    rows = []
     for label, found in numbers.items():
-        cells = (found["held_out"], found["test"], found["test_average"])
-        minutes = f"{found['seconds'] / 60:.1f}"
-        rows.append((label, *(f"{cell:.4f}" for cell in cells), minutes))
+        cells = [f"{found[name]:.4f}" for name in ("held_out", "test", "test_average")]
+        rows.append((label, *cells, f"{found['seconds'] / 60:.1f}"))
     rows += [(f"slides: {name}", "", f"{value:.4f}", "", "") for name, value in PUBLISHED.items()]
-    return "\n".join("  ".join(cell.ljust(24 if i == 0 else 15) for i, cell in enumerate(row))
-                     for row in rows)  # fmt: skip
+    return "\n".join(table_lines(header, rows))
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
     """Test accuracy by step, with the slides' values."""
-    import matplotlib.pyplot as plt
-
-    figure, ax = plt.subplots(layout="constrained")
+    (ax,), save = new_figure(size=(6.4, 4.8))
     for label, found in numbers.items():
         trace = np.array(found["trace"])
         ax.plot(trace[:, 0], trace[:, 4], label=f"{label}, mean")
@@ -157,8 +143,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
         xlabel="step", ylabel="test accuracy", title=f"784-{settings.hidden}-10", ylim=(0.9, 0.985)
     )
     ax.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(path)
 
 
 @cache
@@ -221,9 +206,3 @@ def _save(
 
 def _accuracy(network: Network, x: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(logits(network, x).argmax(axis=0) == labels))
-
-
-def _bar(total: int, done: int, label: str) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, initial=done, desc=label, unit="step")

@@ -17,7 +17,8 @@ from ekitools.typing import Array, Shown, Status, StepInfo, Target
 
 __all__ = ["SMCState", "TemperedSMC"]
 
-FEW, MANY = ("ensemble", "kernel"), ("ensemble",)
+FEW: tuple[str, ...] = ("ensemble", "kernel")
+MANY: tuple[str, ...] = ("ensemble",)
 """Moves for up to eight parameters, and for more."""
 
 
@@ -160,9 +161,10 @@ class TemperedSMC:
         for name in ("ess", "acceptance", "decorrelation"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be within (0, 1), got {getattr(self, name)}.")
-        if isinstance(self.move, str):
-            object.__setattr__(self, "move", (self.move,))
-        moves = FEW if self.move is None else tuple(self.move)
+        moves = FEW
+        if self.move is not None:
+            moves = (self.move,) if isinstance(self.move, str) else tuple(self.move)
+            object.__setattr__(self, "move", moves)
         for name, chosen, choices in (
             ("resampling", (self.resampling,), SCHEMES),
             ("move", moves, MOVES),
