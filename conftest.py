@@ -1,4 +1,4 @@
-"""Adapters whose framework is not installed are not looked at for doctests."""
+"""Modules whose framework is not installed are not looked at for doctests."""
 
 from importlib.util import find_spec
 
@@ -7,3 +7,5 @@ collect_ignore_glob = [
     for framework in ("torch", "jax")
     if find_spec(framework) is None
 ]
+if find_spec("torch") is None:
+    collect_ignore_glob.append("ekitools/experiments/_factored.py")

@@ -1,78 +1,115 @@
 """Factored members against dense ones, and the experiment on images made up by the test."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 import ekitools as ek
 from ekitools.datasets import Images
-from ekitools.experiments import _factored as factored
 from ekitools.experiments import mnist_factored, reproduce
+from ekitools.experiments._mnist import Data
 
-WIDTH, H, K, M = 6, 5, 3, 40
+torch = pytest.importorskip("torch")
+factored = pytest.importorskip("ekitools.experiments._factored")
+
+SIZES, M = (6, 5, 4, 3), 40
+SDS = (0.3, 0.4, 0.5)
 
 
 def network(seed=0):
-    rng = np.random.default_rng(seed)
-    shapes = (H, WIDTH), (H,), (K, H), (K,)
-    return factored.Network(*(rng.normal(size=s).astype(np.float32) for s in shapes))
+    return factored.start(SIZES, SDS, seed).mean
+
+
+def batch():
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(M, SIZES[0], generator=generator)
+    return x, torch.randint(SIZES[-1], (M,), generator=generator)
 
 
 def flat(net):
-    return np.concatenate([part.ravel() for part in net])
+    return np.concatenate([part.ravel() for layer in net for part in layer])
 
 
-def dense(directions, j):
-    """ξ_j as a network."""
-    one = np.zeros(len(directions.a), np.float32)
-    one[j] = 1
-    return directions.combined(one)
+def of_flat(u):
+    net, start = [], 0
+    for n_in, n_out in pairwise(SIZES):
+        weights, start = u[start : start + n_in * n_out].reshape(n_out, n_in), start + n_in * n_out
+        net.append(factored.Layer(torch.from_numpy(weights), torch.from_numpy(u[start:][:n_out])))
+        start += n_out
+    return net
 
 
-def test_a_deviation_is_a_product_of_its_factors():
-    directions = factored.draw(np.random.default_rng(1), 4, network(), 0.3)
-    xi = dense(directions, 2)
-    np.testing.assert_allclose(xi.w1, np.outer(directions.b[2], directions.a[2]), rtol=1e-6)
-    np.testing.assert_array_equal(xi.w2, directions.w2[2])
+def drawn(n, seed):
+    """The deviations that `step` draws, flat ``(n, p)``: every layer's weights, then its biases."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for (n_in, n_out), sd in zip(pairwise(SIZES), SDS, strict=True):
+        a = torch.randn(n, n_in, generator=generator)
+        b, e = (sd * torch.randn(n, n_out, generator=generator) for _ in range(2))
+        parts += [(b[:, :, None] * a[:, None, :]).flatten(1), e]
+    return torch.cat(parts, dim=1).numpy()
 
 
 def test_deviations_have_the_covariance_of_independent_entries():
     n = 40_000
-    directions = factored.draw(np.random.default_rng(0), n, network(), 0.3)
-    w1 = (directions.b[:, :, None] * directions.a[:, None, :]).reshape(n, -1)
-    second = w1.T @ w1 / n
+    xi = drawn(n, 0)[:, : SIZES[0] * SIZES[1]]
+    second = xi.T @ xi / n
     # the variance of (a b)² is 8 s⁴, of a product of two entries at most 3 s⁴
     assert np.all(np.abs(np.diag(second) - 0.09) < 5 * np.sqrt(8) * 0.09 / np.sqrt(n))
     off = second - np.diag(np.diag(second))
     assert np.all(np.abs(off) < 5 * np.sqrt(3) * 0.09 / np.sqrt(n))
 
 
-def test_differences_are_those_of_dense_members(monkeypatch):
-    monkeypatch.setattr(factored, "_CHUNK", 3)
-    mean, x = network(), np.random.default_rng(2).normal(size=(M, WIDTH)).astype(np.float32)
-    directions = factored.draw(np.random.default_rng(1), 7, mean, 0.3)
-    past = [network(5)]
-    found, centre = factored._differences(mean, directions, 0.1, x, past)
-    np.testing.assert_allclose(centre, factored.logits(mean, x), rtol=1e-6)
-    for j, xi in enumerate([*(dense(directions, j) for j in range(7)), *past]):
-        expected = (factored.logits(mean.plus(xi, 0.1), x) - centre) / 0.1
-        np.testing.assert_allclose(found[j], expected, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("memory", [0, 2])
+def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy(memory, monkeypatch):
+    """Against dense members, evaluated one by one, and the package's own loss."""
+    monkeypatch.setattr(factored, "_VALUES", 3 * M * SIZES[1])  # three members at a time
+    mean, (x, labels) = network(), batch()
+    past = [network(5), network(6)][:memory]
+    options = mnist_factored.Factored(1, members=9, damping=0.5, gamma=0.1, memory=memory)
+    state = factored.State(mean, mean, past)
+    generator = torch.Generator().manual_seed(3)
+    moved, loss = factored.step(state, x, labels, generator, SDS, options)
+
+    xi = np.concatenate([drawn(9, 3), *(flat(net)[None] for net in past)])
+    z = factored.logits(mean, x).numpy()
+    f = [factored.logits(of_flat(flat(mean) + np.float32(0.1) * each), x).numpy() for each in xi]
+    rows = ((np.array(f) - z) / 0.1).reshape(len(xi), -1).astype(float)
+    y = np.eye(SIZES[-1])[labels.numpy()].ravel()
+    z = z.ravel().astype(float)
+    reference = ek.CrossEntropy(SIZES[-1])
+    system = rows @ reference.curvature_product(z, y, rows).T / M + 0.5 * np.eye(len(xi))
+    weights = -np.linalg.solve(system, rows @ reference.gradient(z, y) / M)
+    np.testing.assert_allclose(flat(moved.mean), flat(mean) + weights @ xi, rtol=1e-3, atol=1e-4)
+    assert loss == pytest.approx(float(reference.misfit(z[None], y)[0]) / M, rel=1e-5)
+    for kept in moved.past[:1]:
+        expected = sum(
+            sd**2 * (n_in + 1) * n_out
+            for (n_in, n_out), sd in zip(pairwise(SIZES), SDS, strict=True)
+        )
+        assert factored.norm(kept) == pytest.approx(np.sqrt(expected), rel=1e-5)
+    assert len(moved.past) == min(memory, 1 + len(past))
 
 
-def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy():
-    mean, rng = network(), np.random.default_rng(2)
-    x, labels = rng.normal(size=(M, WIDTH)).astype(np.float32), rng.integers(K, size=M)
-    options = mnist_factored.Settings(steps=1, members=9, damping=0.5, spread=0.3, memory=2)
-    moved, past = factored.step(mean, [], (x, labels), np.random.default_rng(3), options)
-    directions = factored.draw(np.random.default_rng(3), 9, mean, 0.3)
-    f, z = factored._differences(mean, directions, options.gamma, x, [])
-    rows = f.transpose(0, 2, 1).reshape(9, -1).astype(float)  # sample by sample, as the loss has it
-    z, y = z.T.ravel().astype(float), np.eye(K)[labels].ravel()
-    loss = ek.CrossEntropy(K)
-    system = rows @ loss.curvature_product(z, y, rows).T / M + 0.5 * np.eye(9)
-    weights = -np.linalg.solve(system, rows @ loss.gradient(z, y) / M)
-    expected = mean.plus(directions.combined(weights.astype(np.float32)))
-    np.testing.assert_allclose(flat(moved), flat(expected), rtol=1e-3, atol=1e-4)
-    assert past[0].norm() == pytest.approx(0.3 * np.sqrt(flat(mean).size), rel=1e-5)
+def test_decay_takes_weights_to_zero_and_leaves_biases():
+    mean, (x, labels) = network(), batch()
+    mean[-1] = mean[-1]._replace(biases=torch.ones(SIZES[-1]))
+    state = factored.State(mean, mean, [])
+    steps = [
+        factored.step(
+            state,
+            x,
+            labels,
+            torch.Generator().manual_seed(3),
+            SDS,
+            mnist_factored.Factored(1, members=9, damping=2.0, decay=decay),
+        )[0].mean
+        for decay in (0.0, 0.2)
+    ]
+    for plain, decayed in zip(*steps, strict=True):
+        torch.testing.assert_close(decayed.weights, 0.9 * plain.weights)
+        torch.testing.assert_close(decayed.biases, plain.biases)
 
 
 @pytest.fixture
@@ -87,31 +124,34 @@ def images(monkeypatch):
         return np.clip(noisy, 0, 255).astype(np.uint8), labels
 
     data = Images(*made(400), *made(100), tuple("abc"))
-    monkeypatch.setattr(mnist_factored.datasets, "mnist", lambda: data)
-    mnist_factored._images.cache_clear()
-    yield
-    mnist_factored._images.cache_clear()
+    monkeypatch.setattr(ek.datasets, "mnist", lambda: data)
 
 
-def test_the_experiment_learns_and_resumes_to_the_last_bit(images, monkeypatch, tmp_path):
+@pytest.mark.parametrize("validation", [0, 100])
+def test_the_experiment_learns_and_resumes_to_the_last_bit(
+    images, validation, monkeypatch, tmp_path
+):
+    options = mnist_factored.Factored(20, members=30, components=20, batch=200, memory=5)
     settings = mnist_factored.Settings(
-        steps=20, members=30, batch=200, components=20, memory=5, held_out=100
+        {"DNN 1": options, "DNN 3": options}, data=Data(validation=validation)
     )
     monkeypatch.setitem(mnist_factored.SETTINGS, "small", settings)
     lines = []
     record = reproduce("mnist-factored", out=tmp_path / "whole", show=lines.append)
-    whole = record["numbers"]["seed 0"]
+    assert list(record["numbers"]) == ["DNN 1, seed 0", "DNN 3, seed 0"]
+    whole = record["numbers"]["DNN 3, seed 0"]
     assert whole["test"] > 0.95
+    assert ("validation" in whole) == (validation > 0)
     assert (tmp_path / "whole" / "figure.png").stat().st_size > 0
-    assert any("slides: EKI(R), mean" in line and "0.9721" in line for line in lines)
+    assert any("DNN 3, seed 0" in line and "0.9738" in line for line in lines)
 
     folder = tmp_path / "parts"
-    monkeypatch.setattr(mnist_factored, "step", interrupted(mnist_factored.step, 14))
+    monkeypatch.setattr(factored, "step", interrupted(factored.step, 14))
     with pytest.raises(KeyboardInterrupt):
-        mnist_factored.compute(settings, "seed 0", folder, False)
-    monkeypatch.undo()
-    monkeypatch.setattr(mnist_factored.datasets, "mnist", lambda: None)  # not asked for again
-    again = mnist_factored.compute(settings, "seed 0", folder, False)
+        mnist_factored.compute(settings, "DNN 3, seed 0", folder, False)
+    monkeypatch.setattr(factored, "start", None)  # not asked for again
+    monkeypatch.setattr(factored, "step", factored.step.whole)
+    again = mnist_factored.compute(settings, "DNN 3, seed 0", folder, False)
     assert again["trace"] == whole["trace"]
 
 
@@ -124,4 +164,5 @@ def interrupted(function, n):
             raise KeyboardInterrupt
         return function(*arguments)
 
+    wrapper.whole = function
     return wrapper

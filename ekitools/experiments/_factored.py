@@ -1,149 +1,201 @@
-r"""CurvatureEKI for a network with one hidden layer, with members that are cheap to evaluate.
+r"""CurvatureEKI for dense networks, with members that are cheap to evaluate.
 
-Members are ū + γξ_j, as in `ekitools.CurvatureEKI`, but for the first layer ξ_j = s a_j b_jᵀ with
-independent standard normal a_j and b_j: mean zero and covariance s²I, as if its entries were
-independent (fourth moments differ). On a batch x the hidden layer of member j is then
+Members are ū + γξ_j, as in `ekitools.CurvatureEKI`, but the deviation of every layer's weights is
+of rank one, ξ_j = s b_j a_jᵀ with independent standard normal a_j and b_j: mean zero and covariance
+s²I, as if its entries were independent (fourth moments differ). A layer of member j with inputs h
+then is
 
-    W₁x + b₁ + γs (a_j·x) b_j + γ (its bias's draw),
+    W h + c + γs (a_j·h) b_j + γs e_j,
 
-one matrix product shared by all members and an outer product for each, in place of a matrix product
-for each. Outputs are all that is seen of the network, and nothing is differentiated; but unlike a
-black box it has to know of the factors.
+with a product that has the mean's weights for all members, and an outer product for each. In the
+first layer W x is computed once. Outputs are all that is seen of the network, and nothing is
+differentiated; but unlike a black box it has to know of the factors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ekitools.linalg import solve_spd
 
-__all__ = ["Directions", "Network", "draw", "logits", "step"]
+__all__ = [
+    "Layer",
+    "Network",
+    "State",
+    "accuracy",
+    "loaded",
+    "logits",
+    "norm",
+    "save",
+    "start",
+    "step",
+    "sum_of",
+]
 
-_CHUNK = 20
-"""Members whose hidden layers are in memory at once."""
+_VALUES = 2**21
+"""Hidden values in memory at once: they should stay in a CPU's cache."""
 
 
-class Network(NamedTuple):
-    """Parameters of in-h-k: weights ``(h, in)``, ``(h,)``, ``(k, h)``, ``(k,)``."""
+class Layer(NamedTuple):
+    """Weights ``(out, in)`` and biases ``(out,)``."""
 
-    w1: np.ndarray
-    b1: np.ndarray
-    w2: np.ndarray
-    b2: np.ndarray
+    weights: Any
+    biases: Any
 
-    def plus(self, other: Network, factor: float = 1.0) -> Network:
-        """Entry by entry."""
-        f = np.float32(factor)
-        return Network(*(a + f * b for a, b in zip(self, other, strict=True)))
 
-    def norm(self) -> float:
-        """Euclidean, of all parameters."""
-        return float(np.sqrt(sum(np.vdot(part, part) for part in self)))
+Network = list[Layer]
 
 
 class Directions(NamedTuple):
-    """J random deviations: first-layer factors ``(J, in)`` and ``(J, h)``, and the rest, dense."""
+    """Rank-one deviations of a layer: a ``(J, in)``, s b ``(J, out)`` and s e ``(J, out)``."""
 
-    a: np.ndarray
-    b: np.ndarray
-    b1: np.ndarray
-    w2: np.ndarray
-    b2: np.ndarray
-
-    def combined(self, weights: np.ndarray) -> Network:
-        """Σ_j w_j ξ_j."""
-        w1 = (self.b * weights[:, None]).T @ self.a
-        return Network(w1, weights @ self.b1, np.tensordot(weights, self.w2, 1), weights @ self.b2)
+    a: Any
+    b: Any
+    biases: Any
 
 
-def draw(rng: np.random.Generator, n: int, mean: Network, sd: float) -> Directions:
-    """``n`` deviations of standard deviation ``sd`` in every parameter."""
-    (h, width), k = mean.w1.shape, len(mean.b2)
+class State(NamedTuple):
+    """What a run needs to go on."""
 
-    def normal(*shape: int, scale: float = sd) -> np.ndarray:
-        return rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
-
-    return Directions(
-        normal(n, width, scale=1.0), normal(n, h), normal(n, h), normal(n, k, h), normal(n, k)
-    )
+    mean: Network
+    average: Network
+    past: list[Network]
+    """Latest steps of the mean, each as long as a draw."""
 
 
-def logits(network: Network, x: np.ndarray) -> np.ndarray:
-    """Outputs ``(k, m)`` at inputs ``(m, in)``."""
-    hidden = network.w1 @ x.T + network.b1[:, None]
-    return np.asarray(network.w2 @ np.maximum(hidden, 0) + network.b2[:, None])
+def start(sizes: Sequence[int], sds: Sequence[float], seed: int) -> State:
+    """A draw with standard deviation ``sds`` of the weights of every layer, and biases of zero."""
+    generator = torch.Generator().manual_seed(seed)
+    mean = [
+        Layer(sd * torch.randn(n_out, n_in, generator=generator), torch.zeros(n_out))
+        for (n_in, n_out), sd in zip(pairwise(sizes), sds, strict=True)
+    ]
+    return State(mean, mean, [])
 
 
-def _differences(
-    mean: Network, directions: Directions, gamma: float, x: np.ndarray, past: list[Network]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(z_j − z(ū))/γ ``(J + K, k, m)``, and z(ū) ``(k, m)``."""
-    g, n, centre = np.float32(gamma), len(directions.a), logits(mean, x)
-    shared = mean.w1 @ x.T + mean.b1[:, None]
-    slopes = directions.a @ x.T
-    out = np.empty((n + len(past), *centre.shape), np.float32)
-    hidden = np.empty((_CHUNK, *shared.shape), np.float32)
-    for i in range(0, n, _CHUNK):
-        c = slice(i, min(i + _CHUNK, n))
-        h = hidden[: c.stop - c.start]
-        np.multiply((g * directions.b[c])[:, :, None], slopes[c, None, :], out=h)
-        h += shared
-        h += (g * directions.b1[c])[:, :, None]
-        np.maximum(h, 0, out=h)
-        np.matmul(mean.w2 + g * directions.w2[c], h, out=out[c])
-        out[c] += (mean.b2 + g * directions.b2[c])[:, :, None]
-    for i, before in enumerate(past):
-        out[n + i] = logits(mean.plus(before, gamma), x)
-    out -= centre
-    out /= g
-    return out, centre
+def save(path: Path, state: State, trace: list[Any]) -> None:
+    """A checkpoint, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    networks = [[tuple(layer) for layer in network] for network in (*state[:2], *state.past)]
+    torch.save({"networks": networks, "trace": trace}, new)
+    new.replace(path)
+
+
+def loaded(path: Path) -> tuple[State, list[Any]]:
+    """What `save` wrote."""
+    saved = torch.load(path, weights_only=True)
+    networks = [[Layer(*layer) for layer in network] for network in saved["networks"]]
+    return State(networks[0], networks[1], networks[2:]), saved["trace"]
+
+
+def sum_of(network: Network, other: Network, factor: float = 1.0) -> Network:
+    """Parameters of one plus ``factor`` times those of the other."""
+    return [
+        Layer(*(a.add(b, alpha=factor) for a, b in zip(*layers, strict=True)))
+        for layers in zip(network, other, strict=True)
+    ]
+
+
+def norm(network: Network) -> float:
+    """Euclidean, of all parameters."""
+    return float(np.sqrt(sum(float(part.square().sum()) for layer in network for part in layer)))
+
+
+def logits(network: Network, x: Any) -> Any:
+    """Outputs ``(m, k)`` at inputs ``(m, in)``."""
+    for layer in network[:-1]:
+        x = torch.addmm(layer.biases, x, layer.weights.T).relu_()
+    return torch.addmm(network[-1].biases, x, network[-1].weights.T)
+
+
+def accuracy(network: Network, x: Any, labels: Any) -> float:
+    """The share of inputs that are classified as they are labelled."""
+    return float((logits(network, x).argmax(dim=1) == labels).double().mean())
 
 
 def step(
-    mean: Network,
-    past: list[Network],
-    batch: tuple[np.ndarray, np.ndarray],
-    rng: np.random.Generator,
-    options: Any,
-) -> tuple[Network, list[Network]]:
-    """One step of the mean; also the latest steps, each as long as a draw.
+    state: State, x: Any, labels: Any, generator: Any, sds: Sequence[float], options: Any
+) -> tuple[State, float]:
+    """One step of the mean, and the mean's loss on the batch before it.
 
     Parameters
     ----------
-    mean : Network
-        ū.
-    past : list of Network
-        Latest steps, which are members too.
-    batch : (m, in) and (m,)
-        Inputs and labels.
-    rng : numpy.random.Generator
+    state : State
+        Where the run is.
+    x, labels : (m, in) and (m,)
+        The batch.
+    generator : torch.Generator
         Source of the members.
+    sds : sequence of float
+        s of every layer.
     options : object
-        With ``members``, ``gamma``, ``spread`` (the standard deviation of a draw), ``damping``
-        and ``memory``.
+        With ``members``, ``gamma``, ``damping``, ``decay``, ``memory`` and ``averaging``.
     """
-    x, labels = batch
-    directions = draw(rng, options.members, mean, options.spread)
-    f, centre = _differences(mean, directions, options.gamma, x, past)
-    share = np.exp(centre - centre.max(axis=0))
-    share /= share.sum(axis=0)
-    residual = share.copy()
-    residual[labels, np.arange(len(labels))] -= 1
-    slope = f.reshape(len(f), -1) @ residual.ravel() / len(labels)
-    root = np.sqrt(share)  # diag p − ppᵀ = LLᵀ with L = diag(√p)(I − √p√pᵀ)
-    for i in range(0, len(f), _CHUNK):
-        part = f[i : i + _CHUNK]
-        part *= root
-        part -= root * np.sum(part * root, axis=1, keepdims=True)
-    flat = f.reshape(len(f), -1)
-    gram = (flat @ flat.T).astype(np.float64) / len(labels)
-    weights = -solve_spd(gram, options.damping, slope[None].astype(np.float64))[0]
-    weights = weights.astype(np.float32)
-    move = directions.combined(weights[: options.members])
-    for weight, before in zip(weights[options.members :], past, strict=True):
-        move = move.plus(before, float(weight))
-    length = options.spread * np.sqrt(sum(part.size for part in move)) / max(move.norm(), 1e-30)
-    zero = Network(*(np.zeros_like(part) for part in move))
-    return mean.plus(move), [zero.plus(move, length), *past][: options.memory]
+    mean, average, past = state
+    directions = [
+        Directions(
+            torch.randn(options.members, layer.weights.shape[1], generator=generator),
+            sd * torch.randn(options.members, len(layer.biases), generator=generator),
+            sd * torch.randn(options.members, len(layer.biases), generator=generator),
+        )
+        for layer, sd in zip(mean, sds, strict=True)
+    ]
+    centre = logits(mean, x)
+    f = torch.empty((options.members + len(past), *centre.shape))
+    _outputs(mean, directions, options.gamma, x, f)
+    for i, before in enumerate(past):
+        f[options.members + i] = logits(sum_of(mean, before, options.gamma), x)
+    f -= centre
+    f /= options.gamma
+
+    share = centre.softmax(dim=1)
+    chosen = share.gather(1, labels[:, None])
+    residual = share.scatter_add(1, labels[:, None], -torch.ones_like(chosen))
+    slope = f.flatten(1) @ residual.flatten() / len(labels)
+    root = share.sqrt()  # diag p − ppᵀ = LLᵀ with L = diag(√p)(I − √p√pᵀ)
+    for part in f.split(max(1, _VALUES // centre.numel())):
+        part.mul_(root)
+        part.sub_(root * (part * root).sum(dim=2, keepdim=True))
+    gram = (f.flatten(1) @ f.flatten(1).T).double().numpy() / len(labels)
+    weights = -solve_spd(gram, options.damping, slope.double().numpy()[None])[0]
+    w = torch.from_numpy(weights).float()
+
+    w_new, w_past = w[: options.members], w[options.members :]
+    move = [Layer((b * w_new[:, None]).T @ a, w_new @ e) for a, b, e in directions]
+    for weight, before in zip(w_past, past, strict=True):
+        move = sum_of(move, before, float(weight))
+    sizes = [layer.weights.numel() + len(layer.biases) for layer in mean]
+    drawn = np.sqrt(sum(sd**2 * size for sd, size in zip(sds, sizes, strict=True)))
+    length = float(drawn) / max(norm(move), 1e-30)
+    kept = [Layer(*(length * part for part in layer)) for layer in move]
+    kept_part = 1 - options.decay / options.damping
+    mean = [Layer(kept_part * layer.weights, layer.biases) for layer in sum_of(mean, move)]
+    average = sum_of(average, sum_of(mean, average, -1.0), 1 - options.averaging)
+    loss = -float(chosen.log().mean())
+    return State(mean, average, [kept, *past][: options.memory]), loss
+
+
+def _outputs(mean: Network, directions: list[Directions], gamma: float, x: Any, out: Any) -> None:
+    """Logits of all members into the first rows of ``out`` (J + K, m, k)."""
+    n, m = len(directions[0].a), len(x)
+    shared = torch.addmm(mean[0].biases, x, mean[0].weights.T)
+    slopes = gamma * (directions[0].a @ x.T)
+    size = max(1, _VALUES // (m * max(len(layer.biases) for layer in mean)))
+    for i in range(0, n, size):
+        c = slice(i, min(i + size, n))
+        _, b, e = directions[0]
+        h = torch.baddbmm(shared + gamma * e[c, None], slopes[c, :, None], b[c, None])
+        for layer, (a, b, e) in zip(mean[1:], directions[1:], strict=True):
+            h.relu_()
+            along = gamma * torch.bmm(h, a[c, :, None])
+            h = (h.flatten(0, 1) @ layer.weights.T).view(len(h), m, -1)
+            h += (layer.biases + gamma * e[c])[:, None]
+            h.baddbmm_(along, b[c, None])
+        out[c] = h

@@ -27,6 +27,7 @@ __all__ = [
     "Split",
     "new_figure",
     "progress_bar",
+    "require_torch",
     "split_of",
     "train",
 ]
@@ -116,13 +117,21 @@ class Split(NamedTuple):
     n_classes: int
 
 
+def require_torch() -> None:
+    """An error that says how to get it, where it is missing."""
+    if find_spec("torch") is None:
+        raise ImportError(
+            "torch: must be installed for networks, and is not. Use pip install 'ekitools[torch]'."
+        )
+
+
 def split_of(data: Data) -> Split:
     """Train, validation and test set; the scaling is that of the training set."""
     images = getattr(ek.datasets, data.name)()
     cut = len(images.y_train) - data.validation
-    if not 0 < data.validation < len(images.y_train):
+    if not 0 <= data.validation < len(images.y_train):
         raise ValueError(
-            f"validation: must be between 1 and {len(images.y_train) - 1}, got {data.validation}."
+            f"validation: must be between 0 and {len(images.y_train) - 1}, got {data.validation}."
         )
     x, x_test = (
         each.reshape(len(each), -1).astype(np.float32) / np.float32(255)
@@ -163,11 +172,7 @@ def train(
     RunError
         If the run fails within its first epoch.
     """
-    if find_spec("torch") is None:
-        raise ImportError(
-            "torch: must be installed for dense networks, and is not. Use "
-            "pip install 'ekitools[torch]'."
-        )
+    require_torch()
     from ekitools.adapters.torch import TorchModel
 
     model = TorchModel(_network(network, split))
@@ -286,6 +291,8 @@ def _accuracies(model: Any, u: np.ndarray, split: Split) -> dict[str, float]:
     }
     found = {}
     for name, (x, y) in sets.items():
+        if not len(y):
+            continue
         right = 0
         for i in range(0, len(y), _AT_ONCE):
             logits = model(u, inputs=x[i : i + _AT_ONCE]).reshape(-1, split.n_classes)

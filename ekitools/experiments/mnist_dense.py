@@ -139,7 +139,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
                 (
                     f"{label} (ours)" if label.endswith(_OURS) else label,
                     text if "best_test" in found else "its only u",
-                    f"{found[f'{key}validation']:.4f}",
+                    f"{found.get(f'{key}validation', float('nan')):.4f}",
                     f"{found[f'{key}test']:.4f}",
                     "-" if value is None else f"{value:.4f}",
                     str(found["epochs"]),
