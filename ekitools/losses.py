@@ -21,6 +21,7 @@ __all__ = ["BinaryCrossEntropy", "CrossEntropy", "FunctionLoss", "Huber", "as_lo
 
 _TINY = 1e-12
 """Probabilities below it count as it, so that a zero costs 27.6 and not infinity."""
+_ONE_HOT = "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
 
 
 class _Loss:
@@ -161,7 +162,8 @@ class CrossEntropy(_Loss):
         k.
     logits : bool, default True
         Whether outputs are logits, p = softmax(z), rather than probabilities. Probabilities
-        below 1e-12 count as that.
+        below 1e-12, zero and negative ones among them, count as that: there the gradient is
+        −1e12 y, which still points uphill.
 
     Raises
     ------
@@ -197,16 +199,15 @@ class CrossEntropy(_Loss):
         if data.size % self.n_classes:
             raise ValueError(
                 f"data: must be rows of n_classes = {self.n_classes} probabilities, got "
-                f"{data.size} numbers. Make labels one-hot: np.eye(n_classes)[labels].ravel()."
+                f"{data.size} numbers. {_ONE_HOT}"
             )
-        _check_probabilities(data)
+        _check_probabilities(data, _ONE_HOT)
         sums = data.reshape(-1, self.n_classes).sum(axis=1)
         if not np.allclose(sums, 1, atol=1e-5):
             row = int(np.argmax(np.abs(sums - 1)))
             raise ValueError(
                 f"data: the {self.n_classes} probabilities of a sample must add up to 1, got "
-                f"{sums[row]:.6g} for sample {row}. "
-                "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
+                f"{sums[row]:.6g} for sample {row}. {_ONE_HOT}"
             )
 
     def misfit(self, z: Array, y: Array) -> Array:
@@ -274,7 +275,7 @@ class BinaryCrossEntropy(_Loss):
 
     def check_data(self, data: np.ndarray) -> None:
         """Raise a ValueError unless the data are probabilities."""
-        _check_probabilities(data)
+        _check_probabilities(data, "Make labels 0 and 1.")
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ along the last axis: ``(..., d)`` to ``(...)``."""
@@ -323,7 +324,7 @@ def as_loss(noise: Any) -> Any | None:
     return noise if has and not hasattr(noise, "whiten") else None
 
 
-def _check_probabilities(data: np.ndarray) -> None:
+def _check_probabilities(data: np.ndarray, remedy: str) -> None:
     if data.min() < 0 or data.max() > 1:
         outside = float(data.min() if data.min() < 0 else data.max())
-        raise ValueError(f"data: must be probabilities within [0, 1], got {outside:.6g}.")
+        raise ValueError(f"data: must be probabilities within [0, 1], got {outside:.6g}. {remedy}")

@@ -164,6 +164,37 @@ def test_a_probability_of_zero_costs_a_finite_amount(loss):
     assert np.isfinite(loss.gradient(z, y)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_on_probabilities_is_minus_y_over_z_down_to_the_floor(dtype):
+    loss = ek.CrossEntropy(2, logits=False)
+    y = np.array([0.25, 0.75, 1.0, 0.0, 0.0, 1.0], dtype)
+    z = np.array([[0.5, 0.5, 0.0, 1.0, 1.0, -0.1]], dtype)
+    expected = [[-0.5, -1.5, -1e12, 0.0, 0.0, -1e12]]
+    np.testing.assert_allclose(loss.gradient(z, y), expected, rtol=1e-6)
+    assert float(loss.misfit(z, y)[0]) == pytest.approx(np.log(2) + 2 * np.log(1e12), rel=1e-6)
+    assert np.isfinite(loss.curvature_product(z[0], y, z)).all()
+
+
+def test_members_that_say_zero_do_not_end_a_run():
+    """A softmax in single precision is exactly 0 for logits 200 below the largest."""
+
+    def probabilities(u):
+        z = 200 * np.stack([u[:, 0], np.zeros(len(u)), u[:, 1], np.zeros(len(u))], axis=1)
+        return scipy.special.softmax(z.reshape(-1, 2, 2).astype(np.float32), -1).reshape(-1, 4)
+
+    target = ek.InverseProblem(
+        ek.FunctionModel(probabilities, vectorized=True),
+        ek.GaussianPrior(np.float32([1.0, -1.0]), 1.0),
+        ek.CrossEntropy(2, logits=False),
+        [0.0, 1.0, 1.0, 0.0],
+    )
+    method = ek.LossEKI(ek.NormStep(1.0), ek.Spread(0.3))
+    result = ek.run(target, method, n_members=50, n_steps=30, rng=0)
+    assert bool((result.g[0] == 0).any())
+    assert result.attrs["status_code"] == "budget_spent"
+    assert result.misfit[-1].mean() < 0.3 * result.misfit[0].mean()
+
+
 def problem(loss, data):
     model = ek.LinearModel(np.random.default_rng(0).normal(size=(len(data), 2)))
     return ek.InverseProblem(model, ek.GaussianPrior(np.zeros(2), 1.0), loss, data)
@@ -256,7 +287,7 @@ def test_a_checkpoint_knows_the_loss(tmp_path):
         (
             lambda: problem(ek.CrossEntropy(2), [0.0, 2.0]),
             ValueError,
-            r"^data: must be probabilities within \[0, 1\], got 2",
+            r"^data: must be probabilities within \[0, 1\], got 2. Make labels one-hot",
         ),
         (
             lambda: problem(ek.CrossEntropy(2), [0.0, 1.0, 1.0, 1.0]),
@@ -266,7 +297,7 @@ def test_a_checkpoint_knows_the_loss(tmp_path):
         (
             lambda: problem(ek.BinaryCrossEntropy(), [-1.0]),
             ValueError,
-            r"^data: must be probabilities within \[0, 1\], got -1",
+            r"^data: must be probabilities within \[0, 1\], got -1. Make labels 0 and 1",
         ),
     ],
 )
