@@ -224,20 +224,25 @@ def moved(u: Array, weights: Array, *, in_place: bool = False) -> Array:
     return _combine(u, _centred(weights), out=u if in_place else None)
 
 
-def gaussian_draws(u: Array, n: int, rng: np.random.Generator) -> Array:
-    """``n`` draws from the Gaussian with the ensemble's mean and covariance: ū + Eᵀz/√(J − 1).
+def gaussian_draws(u: Array, white: np.ndarray) -> Array:
+    """Draws from the Gaussian with the ensemble's mean and covariance: ū + zE/√(J − 1).
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble.
+    white : (n, J) ndarray
+        z, standard normal numbers.
 
     Examples
     --------
     >>> import numpy as np
     >>> from ekitools.linalg import gaussian_draws
-    >>> gaussian_draws(np.array([[0.0, 1.0], [2.0, 1.0]]), 3, np.random.default_rng(0))[:, 1]
-    array([1., 1., 1.])
+    >>> gaussian_draws(np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[1.0, -1.0]]))
+    array([[-1.,  1.]])
     """
-    xp = array_namespace(u)
-    mean = xp.mean(u, axis=0, keepdims=True)
-    z = rng.standard_normal((n, u.shape[0])) / np.sqrt(u.shape[0] - 1)
-    return mean + like(z, u) @ (u - mean)
+    mean = array_namespace(u).mean(u, axis=0, keepdims=True)
+    return mean + like(white / np.sqrt(u.shape[0] - 1), u) @ (u - mean)
 
 
 class _Block(NamedTuple):
