@@ -259,13 +259,15 @@ class _Block(NamedTuple):
 
 
 def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
+    """F and what goes with it, from G − g_J: an offset that all outputs share costs no digits."""
     xp = array_namespace(g)
     scale = getattr(noise, "scale", None)
     if scale is None:
-        mean = xp.mean(g, axis=0, keepdims=True)
-        anomalies = noise.whiten(g - mean)
+        shifted = g - g[-1:, :]
+        mean = xp.mean(shifted, axis=0, keepdims=True)
+        anomalies = noise.whiten(shifted - mean)
         draw = None if draw is None else noise.whiten(draw)
-        yield _Block(anomalies, noise.whiten(mean - data), draw, anomalies)
+        yield _Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
         return
     scale = xp.broadcast_to(like(scale, g), data.shape)
     whole = g.shape[0] > g.shape[1]
@@ -273,15 +275,17 @@ def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_
     scratch = _Scratch(g, columns[0])
     weights = like(np.full((1, g.shape[0]), 1 / g.shape[0]), g)
     for c in columns:
-        mean = weights @ g[:, c]  # as a product: on all threads
-        anomalies = scratch.subtract(g[:, c], mean)
+        anomalies = scratch.subtract(g[:, c], g[-1:, c])
+        mean = weights @ anomalies  # of Ḡ − g_J; as a product: on all threads
+        anomalies -= mean
         anomalies *= scale[c]
+        mean += g[-1:, c] - data[c]
         part, partner = None, anomalies
         if draw is not None and whole:
             part = draw * scale
         elif draw is not None:  # scaling what is in the cache saves a pass over the draws
             part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
-        yield _Block(anomalies, (mean - data[c]) * scale[c], part, partner)
+        yield _Block(anomalies, mean * scale[c], part, partner)
 
 
 class _Scratch:
