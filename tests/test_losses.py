@@ -108,6 +108,27 @@ def test_any_array_kind_and_dtype(name):
         np.testing.assert_allclose(single, expected, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("k", [2, 3, 12])
+@pytest.mark.parametrize("together", [True, False])
+def test_cross_entropy_of_members_in_blocks_and_of_one_sample(k, together, monkeypatch):
+    monkeypatch.setattr("ekitools.losses._BLOCK_BYTES", 250)  # two members of 12 numbers
+    loss, rng = ek.CrossEntropy(k), np.random.default_rng(0)
+    z, f = 30 * rng.normal(size=(2, 5, 12)) if together else 30 * rng.normal(size=(2, 5, k))
+    y = np.eye(k)[rng.integers(k, size=z.shape[1] // k)]
+    kept = z.copy(), f.copy()
+    p = scipy.special.softmax(z.reshape(5, -1, k), -1)
+    log_p = scipy.special.log_softmax(z.reshape(5, -1, k), -1)
+    np.testing.assert_allclose(loss.misfit(z, y.ravel()), -(y * log_p).sum((1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(loss.gradient(z, y.ravel()), (p - y).reshape(5, -1), atol=1e-14)
+    many = f.reshape(5, -1, k)
+    for at, share in ((z, p), (z[0], p[0])):
+        product = share * many - share * (share * many).sum(-1, keepdims=True)
+        found = loss.curvature_product(at, y.ravel(), f)
+        np.testing.assert_allclose(found, product.reshape(5, -1), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(z, kept[0])
+    np.testing.assert_array_equal(f, kept[1])
+
+
 def test_against_scipy():
     z = outputs("line")
     rows, targets = z.reshape(5, M, K), ONE_HOT.reshape(M, K)
