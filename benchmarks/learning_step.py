@@ -25,6 +25,7 @@ import argparse
 import os
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 
 from network_speed import NETWORKS, forward_flops, network, product, vmapped
@@ -32,7 +33,8 @@ from timing import peak_mib, present_mib, timed
 
 WIDTHS = NETWORKS["DNN 2"]
 P = sum((i + 1) * o for i, o in pairwise(WIDTHS))
-EVERY = {"step": 10**9, "step, redraw": 1}
+NEVER = 10**9
+EVERY = {"step": NEVER, "step, redraw": 1}
 """Steps from one redraw to the next."""
 
 
@@ -78,19 +80,19 @@ def learning(torch, batch):
     return ek.InverseProblem(model, prior, ek.CrossEntropy(WIDTHS[-1]), data)
 
 
-def method_of(kind):
+def method_of(every):
     import ekitools as ek
 
-    return ek.LossEKI(ek.NormStep(0.1), ek.Spread(0.1, every=EVERY[kind]))
+    return ek.LossEKI(ek.NormStep(0.1), ek.Spread(0.1, every=every))
 
 
-def steps(kind, problem, n):
+def steps(every, problem, n):
     """A function that makes the next step of a run."""
     import ekitools as ek
     from ekitools.evaluate import evaluate
 
     options = {"store": "final", "evaluate_final": False, "rng": 0}
-    loop = ek.AskTell(problem, method_of(kind), n_members=n, **options)
+    loop = ek.AskTell(problem, method_of(every), n_members=n, **options)
 
     def step():
         loop.tell(*evaluate(loop.seen.model, loop.ask(), problem.n_data))
@@ -119,15 +121,15 @@ def memory(torch, kind, problem, n):
     """The peak of two steps in MiB, without what was there before the ensemble."""
     import ekitools as ek
 
-    made = lambda kind, n: plain(torch, problem, n) if kind == "plain" else steps(kind, problem, n)  # noqa: E731
-    made("step" if kind == "run" else kind, 4)()  # loads what is loaded lazily
+    made = partial(plain, torch) if kind == "plain" else partial(steps, EVERY.get(kind, NEVER))
+    made(problem, 4)()  # loads what is loaded lazily
     before = present_mib()
     if kind == "run":
         options = {"store": "final", "evaluate_final": False, "rng": 0}
-        ek.run(problem, method_of("step"), n_members=n, n_steps=2, **options)
+        ek.run(problem, method_of(NEVER), n_members=n, n_steps=2, **options)
     else:
-        step = made(kind, n)
-        present_mib()
+        step = made(problem, n)
+        present_mib()  # the peak of making it is the row "run"
         step()
         step()
     return peak_mib() - before
@@ -173,7 +175,7 @@ def main() -> None:
             elif kind == "plain":
                 run, flops = plain(torch, problem, n), whole
             else:
-                run, flops = steps(kind, problem, n), forward if "redraw" in kind else whole
+                run, flops = steps(EVERY[kind], problem, n), forward if "redraw" in kind else whole
             unit, seconds = timed([multiply, run], options.repeats)
             rate, most = flops / seconds / 1e9, multiplications / unit / 1e9
             text = f"{seconds:8.3f} {rate:8.1f} {most:8.1f} {rate / most:6.0%}"
