@@ -17,9 +17,8 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
-from timing import timed
+from timing import peak_mib, timed
 
 NETWORKS = {"DNN 1": (784, 10), "DNN 2": (784, 100, 10), "DNN 3": (784, 300, 100, 10)}
 CANDIDATES = ("TorchModel", "vmap")
@@ -38,58 +37,61 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def candidate(torch, kind, widths, options):
-    """The forward pass as a function to be timed, and its number of operations."""
-    from torch import nn
-    from torch.func import functional_call
-
-    from ekitools.adapters.torch import TorchModel
-
+def network(torch, widths):
+    """A dense network with ReLU between its layers."""
     torch.manual_seed(0)
-    layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
-    net = nn.Sequential(*layers[:-1])
-    x = torch.randn(options.batch, widths[0])
-    model = TorchModel(net, x, chunk=options.chunk)
-    u = torch.randn(options.members, model.n_parameters).mul_(0.05)  # in place, for its peak
-    products = sum(i * o for i, o in pairwise(widths))
-    flops = 2 * options.members * options.batch * products
-    if kind == "TorchModel":
-        return lambda: model(u), flops
+    layers = [
+        layer for i, o in pairwise(widths) for layer in (torch.nn.Linear(i, o), torch.nn.ReLU())
+    ]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def vmapped(torch, model, x, chunk=None):
+    """The forward pass of members as one writes it."""
 
     def one(row):
         values = {name: row[where].view(shape) for name, (where, shape) in model.layout.items()}
-        return functional_call(net, values, (x,)).flatten()
+        return torch.func.functional_call(model.module, values, (x,)).flatten()
 
-    def vmap():
+    def forward(u):
         with torch.no_grad():
-            return torch.vmap(one, chunk_size=options.chunk or 20)(u)
+            return torch.vmap(one, chunk_size=chunk or 20)(u)
 
-    return vmap, flops
+    return forward
 
 
-def product(torch):
-    """The fastest square matrix product of a few, as a function, and its number of operations."""
+def forward_flops(widths, members, batch):
+    return 2 * members * batch * sum(i * o for i, o in pairwise(widths))
+
+
+def candidate(torch, kind, widths, options):
+    """The forward pass as a function to be timed, and its number of operations."""
+    from ekitools.adapters.torch import TorchModel
+
+    net, x = network(torch, widths), torch.randn(options.batch, widths[0])
+    model = TorchModel(net, x, chunk=options.chunk)
+    u = torch.randn(options.members, model.n_parameters).mul_(0.05)  # in place, for its peak
+    forward = model if kind == "TorchModel" else vmapped(torch, model, x, options.chunk)
+    return lambda: forward(u), forward_flops(widths, options.members, options.batch)
+
+
+def product(torch, *libraries):
+    """The fastest square matrix product of a few, as a function, and its number of operations.
+
+    In torch, and in what else of `libraries` there is: NumPy.
+    """
     best = None
-    for n in PRODUCTS:
+    for n, library in ((n, library) for n in PRODUCTS for library in (torch, *libraries)):
         a, b, out = (torch.randn(n, n) for _ in range(3))
+        if library is not torch:
+            a, b, out = (each.numpy() for each in (a, b, out))
 
-        def multiply(a=a, b=b, out=out):
-            torch.mm(a, b, out=out)
+        def multiply(a=a, b=b, out=out, product=library.matmul):
+            product(a, b, out=out)
 
         (seconds,) = timed([multiply], 3)
         best = max(best or (0, None, 0), (n**3 / seconds, multiply, 2 * n**3), key=lambda t: t[0])
     return best[1:]
-
-
-def peak_mib():
-    """Peak memory of this process; Linux counts the parent's in getrusage, before the exec."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def memory_of(kind, name, options):

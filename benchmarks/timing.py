@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
 
 def timed(functions, repeats):
@@ -17,3 +18,24 @@ def timed(functions, repeats):
             function()
             samples.append(time.perf_counter() - start)
     return [statistics.median(samples) for samples in seconds]
+
+
+def peak_mib():
+    """Peak memory of this process; Linux counts the parent's in getrusage, before the exec."""
+    return _status_mib("VmHWM")
+
+
+def present_mib():
+    """Memory of this process now, and from now on the peak is counted anew; Linux only."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status_mib("VmRSS")
+
+
+def _status_mib(name):
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (each for each in status.read_text().splitlines() if each.startswith(name))
+        return int(line.split()[1]) / 2**10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -48,7 +48,7 @@ def load(file: DataFile, parse: Callable[[bytes], Any], download: bool) -> Any:
     for folder in folders:
         path = folder / file.path
         if path.is_file():
-            remedy = "Delete it; it is then looked for elsewhere, or downloaded."
+            remedy = f"Delete it; it is then looked for elsewhere, or downloaded from {file.url}."
             return _parsed(file, parse, path.read_bytes(), str(path), remedy)
     missing = (
         f"{file.path}: must be in a data folder, but is not in "

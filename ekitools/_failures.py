@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools._arrays import array_namespace, host, take_rows
-from ekitools.analysis import with_ensemble
+from ekitools.analysis import mapped
 from ekitools.linalg import gaussian_draws
 from ekitools.typing import Array
 
@@ -86,12 +86,19 @@ def name_reasons(
 def replaced(
     method: Any, state: Any, survivors: np.ndarray, n_all: int, rng: np.random.Generator
 ) -> Any:
-    """The state with draws from the survivors' Gaussian in the places of those that failed."""
+    """The state with draws from the survivors' Gaussian in the places of those that failed.
+
+    A draw is a combination of the survivors. What else a method holds of its members is combined
+    alike, where it offers that (`ekitools.typing.Method`), and else taken from the first of them.
+    """
     lost = np.setdiff1d(np.arange(n_all), survivors)
-    kept = state.ensemble
-    drawn = gaussian_draws(kept, len(lost), rng)
+    white = rng.standard_normal((len(lost), len(survivors)))
+    order = np.argsort(np.concatenate([survivors, lost]))
+
+    def rows(kept: Array) -> Array:
+        both = array_namespace(kept).concat([kept, gaussian_draws(kept, white)], axis=0)
+        return take_rows(both, order)
+
     index = np.zeros(n_all, dtype=np.int64)
     index[survivors] = np.arange(len(survivors))
-    both = array_namespace(kept).concat([kept, drawn], axis=0)
-    order = np.argsort(np.concatenate([survivors, lost]))
-    return with_ensemble(method, method.select(state, index), take_rows(both, order))
+    return mapped(method, state, rows, index)

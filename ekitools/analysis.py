@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "choose_step",
     "initial_variance",
     "landing",
+    "mapped",
     "mean_residual",
     "misfits",
     "rule_step",
@@ -75,6 +77,18 @@ def with_ensemble(method: Method, state: Any, ensemble: Array) -> Any:
     """The state with other members in place, and with what it knows of them made anew."""
     everyone = np.arange(int(ensemble.shape[0]))
     return method.select(state._replace(ensemble=ensemble), everyone)
+
+
+def mapped(method: Method, state: Any, rows: Callable[[Array], Array], index: np.ndarray) -> Any:
+    """The state with ``rows`` of all that it holds of its members, one in every row.
+
+    Of a method that does not offer this itself, with ``rows`` of the ensemble alone; what else it
+    holds is that of the members ``index``.
+    """
+    offered = getattr(method, "map_members", None)
+    if offered is not None:
+        return offered(state, rows, index)
+    return with_ensemble(method, method.select(state, index), rows(state.ensemble))
 
 
 def whitened_residual(g: Array, target: Any) -> Array:

@@ -224,20 +224,25 @@ def moved(u: Array, weights: Array, *, in_place: bool = False) -> Array:
     return _combine(u, _centred(weights), out=u if in_place else None)
 
 
-def gaussian_draws(u: Array, n: int, rng: np.random.Generator) -> Array:
-    """``n`` draws from the Gaussian with the ensemble's mean and covariance: ū + Eᵀz/√(J − 1).
+def gaussian_draws(u: Array, white: np.ndarray) -> Array:
+    """Draws from the Gaussian with the ensemble's mean and covariance: ū + zE/√(J − 1).
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble.
+    white : (n, J) ndarray
+        z, standard normal numbers.
 
     Examples
     --------
     >>> import numpy as np
     >>> from ekitools.linalg import gaussian_draws
-    >>> gaussian_draws(np.array([[0.0, 1.0], [2.0, 1.0]]), 3, np.random.default_rng(0))[:, 1]
-    array([1., 1., 1.])
+    >>> gaussian_draws(np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[1.0, -1.0]]))
+    array([[-1.,  1.]])
     """
-    xp = array_namespace(u)
-    mean = xp.mean(u, axis=0, keepdims=True)
-    z = rng.standard_normal((n, u.shape[0])) / np.sqrt(u.shape[0] - 1)
-    return mean + like(z, u) @ (u - mean)
+    mean = array_namespace(u).mean(u, axis=0, keepdims=True)
+    return mean + like(white / np.sqrt(u.shape[0] - 1), u) @ (u - mean)
 
 
 class _Block(NamedTuple):
@@ -254,13 +259,15 @@ class _Block(NamedTuple):
 
 
 def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
+    """F and what goes with it, from G − g_J: an offset that all outputs share costs no digits."""
     xp = array_namespace(g)
     scale = getattr(noise, "scale", None)
     if scale is None:
-        mean = xp.mean(g, axis=0, keepdims=True)
-        anomalies = noise.whiten(g - mean)
+        shifted = g - g[-1:, :]
+        mean = xp.mean(shifted, axis=0, keepdims=True)
+        anomalies = noise.whiten(shifted - mean)
         draw = None if draw is None else noise.whiten(draw)
-        yield _Block(anomalies, noise.whiten(mean - data), draw, anomalies)
+        yield _Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
         return
     scale = xp.broadcast_to(like(scale, g), data.shape)
     whole = g.shape[0] > g.shape[1]
@@ -268,15 +275,17 @@ def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_
     scratch = _Scratch(g, columns[0])
     weights = like(np.full((1, g.shape[0]), 1 / g.shape[0]), g)
     for c in columns:
-        mean = weights @ g[:, c]  # as a product: on all threads
-        anomalies = scratch.subtract(g[:, c], mean)
+        anomalies = scratch.subtract(g[:, c], g[-1:, c])
+        mean = weights @ anomalies  # of Ḡ − g_J; as a product: on all threads
+        anomalies -= mean
         anomalies *= scale[c]
+        mean += g[-1:, c] - data[c]
         part, partner = None, anomalies
         if draw is not None and whole:
             part = draw * scale
         elif draw is not None:  # scaling what is in the cache saves a pass over the draws
             part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
-        yield _Block(anomalies, (mean - data[c]) * scale[c], part, partner)
+        yield _Block(anomalies, mean * scale[c], part, partner)
 
 
 class _Scratch:

@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, digest, like
+from ekitools._arrays import array_namespace, digest, is_numpy, like
 from ekitools.typing import Array
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "FunctionLoss", "Huber", "as_loss"]
 
 _TINY = 1e-12
 """Probabilities below it count as it, so that a zero costs 27.6 and not infinity."""
+_BLOCK_BYTES = 1 << 18
+"""Bytes of the outputs that are treated at a time."""
+_ONE_HOT = "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
 
 
 class _Loss:
@@ -161,7 +164,8 @@ class CrossEntropy(_Loss):
         k.
     logits : bool, default True
         Whether outputs are logits, p = softmax(z), rather than probabilities. Probabilities
-        below 1e-12 count as that.
+        below 1e-12, zero and negative ones among them, count as that: there the gradient is
+        −1e12 y, which still points uphill.
 
     Raises
     ------
@@ -197,51 +201,87 @@ class CrossEntropy(_Loss):
         if data.size % self.n_classes:
             raise ValueError(
                 f"data: must be rows of n_classes = {self.n_classes} probabilities, got "
-                f"{data.size} numbers. Make labels one-hot: np.eye(n_classes)[labels].ravel()."
+                f"{data.size} numbers. {_ONE_HOT}"
             )
-        _check_probabilities(data)
+        _check_probabilities(data, _ONE_HOT)
         sums = data.reshape(-1, self.n_classes).sum(axis=1)
         if not np.allclose(sums, 1, atol=1e-5):
             row = int(np.argmax(np.abs(sums - 1)))
             raise ValueError(
                 f"data: the {self.n_classes} probabilities of a sample must add up to 1, got "
-                f"{sums[row]:.6g} for sample {row}. "
-                "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
+                f"{sums[row]:.6g} for sample {row}. {_ONE_HOT}"
             )
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ summed over samples: ``(..., m k)`` to ``(...)``."""
         xp = array_namespace(z)
-        rows, targets = self._rows(z), self._rows(like(y, z))
+        y = like(y, z)
         if not self.logits:
-            return -xp.sum(targets * xp.log(xp.clip(rows, min=_TINY)), axis=(-2, -1))
-        top = xp.max(rows, axis=-1, keepdims=True)
-        log_sum = top[..., 0] + xp.log(xp.sum(xp.exp(rows - top), axis=-1))
-        total = xp.sum(targets, axis=-1)
-        return xp.sum(log_sum * total - xp.sum(targets * rows, axis=-1), axis=-1)
+            return -xp.sum(y * xp.log(xp.clip(z, min=_TINY)), axis=-1)
+        targets = self._columns(y)
+        total = xp.sum(targets, axis=-2)
+
+        def of(z: Array) -> Array:
+            below = self._below_largest(z)
+            chosen = xp.sum(targets * below, axis=-2)
+            log_sum = xp.log(xp.sum(_exp_of(below), axis=-2))
+            return xp.sum(log_sum * total - chosen, axis=-1)
+
+        return _by_members(of, z)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """∇_z Ψ, ``(..., m k)``."""
         xp = array_namespace(z)
-        rows, targets = self._rows(z), self._rows(like(y, z))
+        y = like(y, z)
         if not self.logits:
-            return xp.reshape(-targets / xp.clip(rows, min=_TINY), z.shape)
-        total = xp.sum(targets, axis=-1, keepdims=True)
-        return xp.reshape(_softmax(rows) * total - targets, z.shape)
+            return -y / xp.clip(z, min=_TINY)
+        targets = self._columns(y)
+        total = xp.sum(targets, axis=-2, keepdims=True)
+
+        def of(z: Array) -> Array:
+            share = self._shares(z)
+            share *= total
+            share -= targets
+            return xp.reshape(xp.matrix_transpose(share), z.shape)
+
+        return _by_members(of, z)
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., m k)``: for logits (diag p − ppᵀ) f, sample by sample."""
         xp = array_namespace(z)
-        rows, targets, many = self._rows(z), self._rows(like(y, z)), self._rows(f)
+        y = like(y, z)
         if not self.logits:
-            return xp.reshape(many * targets / xp.clip(rows, min=_TINY) ** 2, f.shape)
-        share = _softmax(rows)
-        weighted = many * share
-        weighted -= share * xp.sum(weighted, axis=-1, keepdims=True)
-        return xp.reshape(weighted * xp.sum(targets, axis=-1, keepdims=True), f.shape)
+            return f * (y / xp.clip(z, min=_TINY) ** 2)
+        total = xp.sum(self._columns(y), axis=-2, keepdims=True)
 
-    def _rows(self, z: Array) -> Array:
-        return array_namespace(z).reshape(z, (*z.shape[:-1], -1, self.n_classes))
+        def of(f: Array, share: Array) -> Array:
+            many = self._columns(f)
+            mean = xp.sum(many * share, axis=-2, keepdims=True)
+            product = (many - mean) * share
+            product *= total
+            return xp.reshape(xp.matrix_transpose(product), f.shape)
+
+        if z.ndim == 1:
+            share = self._shares(z)
+            return _by_members(lambda f: of(f, share), f)
+        return _by_members(lambda f, z: of(f, self._shares(z)), f, z)
+
+    def _columns(self, z: Array) -> Array:
+        """``(..., k, m)``: what is done along a last axis of k = 10 is slow in NumPy."""
+        xp = array_namespace(z)
+        columns = xp.matrix_transpose(xp.reshape(z, (*z.shape[:-1], -1, self.n_classes)))
+        return np.ascontiguousarray(columns) if is_numpy(z) else columns
+
+    def _below_largest(self, z: Array) -> Array:
+        """Z less the largest of its sample, as columns."""
+        columns = self._columns(z)
+        return columns - array_namespace(z).max(columns, axis=-2, keepdims=True)
+
+    def _shares(self, z: Array) -> Array:
+        """Softmax(z) as columns."""
+        share = _exp_of(self._below_largest(z))
+        share /= array_namespace(z).sum(share, axis=-2, keepdims=True)
+        return share
 
 
 @dataclass(frozen=True)
@@ -274,7 +314,7 @@ class BinaryCrossEntropy(_Loss):
 
     def check_data(self, data: np.ndarray) -> None:
         """Raise a ValueError unless the data are probabilities."""
-        _check_probabilities(data)
+        _check_probabilities(data, "Make labels 0 and 1.")
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ along the last axis: ``(..., d)`` to ``(...)``."""
@@ -304,10 +344,26 @@ class BinaryCrossEntropy(_Loss):
         return f * (y / yes**2 + (1 - y) / no**2)
 
 
-def _softmax(rows: Array) -> Array:
-    xp = array_namespace(rows)
-    share = xp.exp(rows - xp.max(rows, axis=-1, keepdims=True))
-    return share / xp.sum(share, axis=-1, keepdims=True)
+def _by_members(function: Callable[..., Array], *arrays: Array) -> Array:
+    """The function of some rows of the arrays after the other, where NumPy would leave the cache.
+
+    All of it is then in the cache but what it is given and what it returns.
+    """
+    first = arrays[0]
+    if first.ndim != 2 or not is_numpy(first) or first.nbytes <= _BLOCK_BYTES:
+        return function(*arrays)
+    n, rows = len(first), max(1, _BLOCK_BYTES // first[0].nbytes)
+    out: Array = None
+    for i in range(0, n, rows):
+        found = function(*(array[i : i + rows] for array in arrays))
+        out = np.empty((n, *found.shape[1:]), found.dtype) if out is None else out
+        out[i : i + rows] = found
+    return out
+
+
+def _exp_of(z: Array) -> Array:
+    """exp(z), written over z where that is a NumPy array."""
+    return np.exp(z, out=z) if is_numpy(z) else array_namespace(z).exp(z)
 
 
 def _sigmoid(z: Array) -> Array:
@@ -323,7 +379,7 @@ def as_loss(noise: Any) -> Any | None:
     return noise if has and not hasattr(noise, "whiten") else None
 
 
-def _check_probabilities(data: np.ndarray) -> None:
+def _check_probabilities(data: np.ndarray, remedy: str) -> None:
     if data.min() < 0 or data.max() > 1:
         outside = float(data.min() if data.min() < 0 else data.max())
-        raise ValueError(f"data: must be probabilities within [0, 1], got {outside:.6g}.")
+        raise ValueError(f"data: must be probabilities within [0, 1], got {outside:.6g}. {remedy}")

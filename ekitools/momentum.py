@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools._arrays import array_namespace, take_rows
-from ekitools.analysis import check_method, with_ensemble
+from ekitools.analysis import check_method, mapped, with_ensemble
 from ekitools.linalg import total_variance
 from ekitools.typing import Array, Method, Status, StepInfo, Target
 
@@ -24,7 +25,7 @@ class NesterovState(NamedTuple):
     n: int
     t: float
     momentum: Array
-    """v_n − u_n, so that a member that replaces a failed one can take over a survivor's."""
+    """v_n − u_n, so that a member that replaces a failed one can have the survivors'."""
     inner: Any
     """The state of the method within, without its ensemble, which is the one above."""
 
@@ -131,6 +132,13 @@ class Nesterov:
         """The state of the members ``index``, each with its momentum."""
         inner = self.method.select(self._inner(state), index)
         return self._state(inner, take_rows(state.momentum, index))
+
+    def map_members(
+        self, state: NesterovState, rows: Callable[[Array], Array], index: np.ndarray
+    ) -> NesterovState:
+        """The state with ``rows`` of members and momenta."""
+        inner = mapped(self.method, self._inner(state), rows, index)
+        return self._state(inner, rows(state.momentum))
 
     def _state(self, inner: Any, momentum: Array) -> NesterovState:
         return NesterovState(

@@ -28,6 +28,9 @@ __all__ = ["GaussianPrior", "Prior"]
 _FARTHEST = 37.5
 """Beyond it the standard normal's tail probability is not a positive double any more."""
 
+_BLOCK_BYTES = 1 << 22
+"""Bytes of the draws that are made at a time."""
+
 
 class GaussianPrior:
     r"""A Gaussian prior N(m, C₀); physical and unconstrained coordinates are the same.
@@ -35,7 +38,8 @@ class GaussianPrior:
     Parameters
     ----------
     mean : float or (p,)
-        m; one number stands for all parameters.
+        m; one number stands for all parameters. Draws have its dtype: float32 for ensembles
+        that fill the memory.
     cov : float, (p,) or (p, p)
         C₀: one variance, p variances, or a dense symmetric positive definite matrix. The
         first two never become a matrix.
@@ -113,8 +117,13 @@ class GaussianPrior:
     def sample_unconstrained(self, n: int, *, rng: Rng = None) -> np.ndarray:
         """``n`` draws, ``(n, p)``: the same as `sample`."""
         _check_count(n)
-        draws = np.random.default_rng(rng).standard_normal((n, self.n_parameters))
-        return np.asarray(self.unwhiten(draws).astype(self.mean.dtype, copy=False))
+        rng, p = np.random.default_rng(rng), self.n_parameters
+        u = np.empty((n, p), dtype=self.mean.dtype)
+        rows = max(1, _BLOCK_BYTES // (8 * p))  # at a time: the ensemble may fill the memory
+        for i in range(0, n, rows):
+            block = u[i : i + rows]
+            block[...] = self.unwhiten(rng.standard_normal(block.shape))
+        return u
 
     def logpdf(self, u: Any) -> np.ndarray:
         """Log-density at ``(p,)`` or ``(n, p)``."""

@@ -102,6 +102,12 @@ class InverseProblem:
                 f"model: must have the shape (d, p) = {size} that data and prior ask for, "
                 f"got {tuple(shape)}."
             )
+        wanted = getattr(self.model, "n_parameters", None)
+        if wanted not in (None, self.n_parameters):
+            raise ValueError(
+                f"prior: must be over the {wanted} parameters of {self.model!r}, got one over "
+                f"{self.n_parameters}."
+            )
         names = self.parameter_names if self.parameter_names is not None else self.prior.names
         put(self, "parameter_names", _labels("parameter_names", names, self.n_parameters, "u"))
         put(self, "data_names", _labels("data_names", self.data_names, self.n_data, "y"))

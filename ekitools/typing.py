@@ -238,6 +238,12 @@ class Method(Protocol):
     run ends there. One that draws its members anew at the end of step n says so by
     ``redraws(n)``, so that `Nesterov` knows them for others. It may then draw more than there
     were.
+
+    A method that holds more of its members than the ensemble may offer
+    ``map_members(state, rows, index)``, the state with ``rows(a)`` in place of every array a with
+    one row for each member: so that a failed member, which is replaced by a combination of
+    others, gets the same combination of what they have. ``index`` names a member for every row,
+    for what cannot be combined.
     """
 
     def init(self, ensemble: Array, target: Target) -> Any:

@@ -97,6 +97,7 @@ def test_integers_stay_integers_and_one_target_may_be_flat():
 BAD = [
     (lambda: ek.MiniBatches(X, Y[:5], 2), ValueError, r"one row for each of N.*\(7, 2\).*\(5, 2\)"),
     (lambda: ek.MiniBatches(X, Y, 8), ValueError, "size: must be at most .* 7, got 8"),
+    (lambda: ek.OnlineData(X, Y, 8), ValueError, "size: must be at most .* 7, got 8"),
     (lambda: ek.MiniBatches(X, Y, 0), ValueError, "size: must be at least 1, got 0"),
     (lambda: ek.OnlineData(X, Y, 1.5), TypeError, "size: must be an integer, got 1.5"),
     (lambda: ek.OnlineData(X, Y, passes=0), ValueError, "passes: must be at least 1"),
@@ -116,6 +117,11 @@ BAD = [
         lambda: problem(ek.OnlineData(X, Y), ek.CrossEntropy(2)),
         ValueError,
         "data: must be probabilities",
+    ),
+    (  # labels that are not one-hot
+        lambda: problem(ek.MiniBatches(X, np.arange(N), 2), ek.CrossEntropy(N)),
+        ValueError,
+        "data: must be probabilities .*got 6. Make labels one-hot",
     ),
     (
         lambda: ek.run(problem(ek.OnlineData(X, Y)), ek.TemperedSMC(), rng=0),

@@ -157,6 +157,25 @@ def test_what_is_no_idx_file(cache, data, message):
         _datafiles.load(file, _datafiles.idx, download=False)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(idx(ARRAYS[0]))[:-9], "ended before the end-of-stream marker"),
+        (gzip.compress(idx(ARRAYS[0] + 1)), "its SHA-256 must be"),
+    ],
+    ids=["truncated", "another"],
+)
+def test_a_file_that_is_not_the_published_one_is_named_with_its_source(cache, data, message):
+    file = datasets._MNIST[0]
+    path = cache / file.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message) as caught:
+        ek.datasets.mnist(download=False)
+    for part in (file.path, str(path), "Delete it", file.url):
+        assert part in str(caught.value)
+
+
 def test_images_and_labels_must_belong_together(server, monkeypatch):
     files = list(datasets._MNIST)
     files[1] = files[3]

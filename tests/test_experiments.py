@@ -35,10 +35,13 @@ def tiny(monkeypatch):
 
     def compute(settings, label, folder, progress):
         asked.append(label)
-        if label == made.fails:
+        made.clock += 100.0
+        if label == made.fails and not made.late:
             raise KeyboardInterrupt
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "ensemble").write_text("large")
+        if label == made.fails:
+            raise KeyboardInterrupt
         return {"value": settings.factor * len(asked), "progress": progress}
 
     def table(settings, numbers):
@@ -53,7 +56,10 @@ def tiny(monkeypatch):
         draw=lambda settings, numbers, path: path.write_text(",".join(numbers)),
         asked=asked,
         fails=None,
+        late=False,  # whether it leaves a checkpoint before it fails
+        clock=0.0,
     )
+    monkeypatch.setattr(experiments.time, "perf_counter", lambda: made.clock)
     monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", "tiny")
     monkeypatch.setattr(experiments, "import_module", lambda name: made)
     return made
@@ -68,7 +74,7 @@ def test_numbers_figure_and_report(tiny, tmp_path):
     assert record["published"] == {"a": 1.5}
     assert record["versions"]["ekitools"] == ek.__version__
     assert [record["numbers"][label]["value"] for label in "abc"] == [2.0, 4.0, 6.0]
-    assert all(part["seconds"] >= 0 for part in record["numbers"].values())
+    assert [part["seconds"] for part in record["numbers"].values()] == [100.0] * 3
     assert (tmp_path / "new" / "t" / "figure.png").read_text() == "a,b,c"
     assert "3 parts" in lines
     assert not any((tmp_path / "new" / "t" / "checkpoints").iterdir())
@@ -85,6 +91,34 @@ def test_only_what_is_missing_is_computed_on_resume(tiny, tmp_path):
     assert tiny.asked == ["a", "b", "b", "c"]
     assert [part["progress"] for part in record["numbers"].values()] == [False, True, True]
     assert lines[0] == "a: done before"
+
+
+def test_the_seconds_of_a_part_are_those_of_all_its_sessions(tiny, tmp_path):
+    tiny.fails, tiny.late = "b", True
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            reproduce("tiny", out=tmp_path, resume=resume, show=lambda line: None)
+    tiny.fails, tiny.clock = None, 7.0  # in another process, whose clock has another zero
+    record = reproduce("tiny", out=tmp_path, resume=True, show=lambda line: None)
+    seconds = {label: part["seconds"] for label, part in record["numbers"].items()}
+    assert seconds == {"a": 100.0, "b": 300.0, "c": 100.0}
+    assert not any((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_first_part_that_fails_at_once_leaves_the_folder_free(tiny, tmp_path):
+    tiny.fails = "a"
+    for factor in (2.0, 3.0):
+        tiny.SETTINGS["small"] = Tiny(factor=factor)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce("tiny", out=tmp_path, show=lambda line: None)
+    tiny.late = True
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("tiny", out=tmp_path, show=lambda line: None)
+    with pytest.raises(ValueError, match="holds an experiment already"):  # its checkpoint
+        reproduce("tiny", out=tmp_path, show=lambda line: None)
+    tiny.fails = None
+    record = reproduce("tiny", out=tmp_path, resume=True, show=lambda line: None)
+    assert record["settings"]["factor"] == 3.0
 
 
 def test_a_used_folder_is_not_written_over(tiny, tmp_path):

@@ -9,27 +9,54 @@ from scipy import stats
 import ekitools as ek
 
 
-def test_one_undamped_step_is_exact_for_a_linear_model():
-    """The last ensemble is the RML sample of the exact slope, whatever the ensemble before."""
+def gauss_linear():
+    """A problem, and its randomised maximum a posteriori solutions from whitened draws."""
     rng = np.random.default_rng(0)
-    p, d, n = 3, 8, 20
+    p, d = 3, 8
     matrix = rng.normal(size=(d, p))
     root = np.eye(p) + 0.3 * rng.normal(size=(p, p))
     mean, cov, gamma = rng.normal(size=p), root @ root.T, np.linspace(0.5, 1.5, d)
     problem = ek.InverseProblem(
         ek.LinearModel(matrix), ek.GaussianPrior(mean, cov), gamma, rng.normal(size=d)
     )
-    method = ek.GNKI(ek.FixedStep(1.0), damping=1.0, refinements=3)
-    loop = ek.AskTell(problem, method, n_members=n, rng=0)
-    while not loop.done:
-        loop.tell(loop.ask() @ matrix.T)
-    state = loop._state
-    anchors = mean + state.anchors @ np.linalg.cholesky(cov).T
-    data = problem.data + state.draws * np.sqrt(gamma)
     gain = cov @ matrix.T @ np.linalg.inv(matrix @ cov @ matrix.T + np.diag(gamma))
-    expected = anchors + (data - anchors @ matrix.T) @ gain.T
-    np.testing.assert_allclose(state.ensemble, expected, atol=1e-9)
+
+    def solution(anchors, draws):
+        anchors = mean + anchors @ np.linalg.cholesky(cov).T
+        data = problem.data + draws * np.sqrt(gamma)
+        return anchors + (data - anchors @ matrix.T) @ gain.T
+
+    return problem, solution
+
+
+def test_one_undamped_step_is_exact_for_a_linear_model():
+    """The last ensemble is the RML sample of the exact slope, whatever the ensemble before."""
+    problem, solution = gauss_linear()
+    method = ek.GNKI(ek.FixedStep(1.0), damping=1.0, refinements=3)
+    loop = ek.AskTell(problem, method, n_members=20, rng=0)
+    while not loop.done:
+        loop.tell(problem.model(loop.ask()))
+    state = loop._state
+    np.testing.assert_allclose(state.ensemble, solution(state.anchors, state.draws), atol=1e-9)
     assert loop.status.code == "posterior_reached"
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_a_member_that_replaces_a_failed_one_solves_a_problem_of_its_own(momentum):
+    """Its anchor and draw are those of which it is the solution, as for those that did not fail."""
+    problem, solution = gauss_linear()
+    method = ek.GNKI(ek.FixedStep(1.0), damping=1.0)
+    method = ek.Nesterov(method) if momentum else method
+    loop = ek.AskTell(problem, method, n_members=20, rng=0, on_failure="resample")
+    loop.tell(problem.model(loop.ask()))
+    g = problem.model(loop.ask())  # G for the first refinement
+    g[[0, 7]] = np.nan
+    loop.tell(g)
+    state = loop._state
+    inner = state.inner if momentum else state
+    solved = state.ensemble - state.momentum if momentum else state.ensemble
+    np.testing.assert_allclose(solved, solution(inner.anchors, inner.draws), atol=1e-9)
+    assert len(np.unique(inner.anchors[:, 0])) == 20
 
 
 def test_moments_of_a_linear_posterior_within_monte_carlo_error():

@@ -177,6 +177,20 @@ def test_the_spread_survives_a_large_offset():
     np.testing.assert_allclose(far, near, atol=1e-7)
 
 
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("kind", ["scalar", "diagonal", "dense", "low-rank"])
+@pytest.mark.parametrize(("n", "d"), [(20, 3), (20, 14), (20, 20), (20, 50)])
+def test_an_offset_of_all_outputs_costs_no_digits(n, d, kind, drawn):
+    """On a grid of 2⁻²⁰ the offset is added and taken off without rounding."""
+    u, g, y, draw = (np.round(a * 2**20) / 2**20 for a in case(n, 4, d))
+    draw = draw if drawn else None
+    cov, gamma = noises(d, np.random.default_rng(1))[kind]
+    exact = textbook(u, g, y, gamma, 1.0, draw)
+    offset = 2.0**30
+    far = kalman_update(u, g + offset, y + offset, ek.GaussianNoise(cov), noise_draw=draw)
+    np.testing.assert_allclose(far, exact, rtol=1e-11, atol=1e-11)
+
+
 def test_column_blocks_do_not_change_the_result(monkeypatch):
     u, g, y, draw = case(20, 700, 900)
     whole = kalman_update(u, g, y, np.linspace(0.5, 1, 900), noise_draw=draw)

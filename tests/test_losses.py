@@ -108,6 +108,27 @@ def test_any_array_kind_and_dtype(name):
         np.testing.assert_allclose(single, expected, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("k", [2, 3, 12])
+@pytest.mark.parametrize("together", [True, False])
+def test_cross_entropy_of_members_in_blocks_and_of_one_sample(k, together, monkeypatch):
+    monkeypatch.setattr("ekitools.losses._BLOCK_BYTES", 250)  # two members of 12 numbers
+    loss, rng = ek.CrossEntropy(k), np.random.default_rng(0)
+    z, f = 30 * rng.normal(size=(2, 5, 12)) if together else 30 * rng.normal(size=(2, 5, k))
+    y = np.eye(k)[rng.integers(k, size=z.shape[1] // k)]
+    kept = z.copy(), f.copy()
+    p = scipy.special.softmax(z.reshape(5, -1, k), -1)
+    log_p = scipy.special.log_softmax(z.reshape(5, -1, k), -1)
+    np.testing.assert_allclose(loss.misfit(z, y.ravel()), -(y * log_p).sum((1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(loss.gradient(z, y.ravel()), (p - y).reshape(5, -1), atol=1e-14)
+    many = f.reshape(5, -1, k)
+    for at, share in ((z, p), (z[0], p[0])):
+        product = share * many - share * (share * many).sum(-1, keepdims=True)
+        found = loss.curvature_product(at, y.ravel(), f)
+        np.testing.assert_allclose(found, product.reshape(5, -1), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(z, kept[0])
+    np.testing.assert_array_equal(f, kept[1])
+
+
 def test_against_scipy():
     z = outputs("line")
     rows, targets = z.reshape(5, M, K), ONE_HOT.reshape(M, K)
@@ -162,6 +183,37 @@ def test_a_probability_of_zero_costs_a_finite_amount(loss):
     assert np.isfinite(loss.misfit(z, y)).all()
     assert loss.misfit(z, y)[0] > 27
     assert np.isfinite(loss.gradient(z, y)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_on_probabilities_is_minus_y_over_z_down_to_the_floor(dtype):
+    loss = ek.CrossEntropy(2, logits=False)
+    y = np.array([0.25, 0.75, 1.0, 0.0, 0.0, 1.0], dtype)
+    z = np.array([[0.5, 0.5, 0.0, 1.0, 1.0, -0.1]], dtype)
+    expected = [[-0.5, -1.5, -1e12, 0.0, 0.0, -1e12]]
+    np.testing.assert_allclose(loss.gradient(z, y), expected, rtol=1e-6)
+    assert float(loss.misfit(z, y)[0]) == pytest.approx(np.log(2) + 2 * np.log(1e12), rel=1e-6)
+    assert np.isfinite(loss.curvature_product(z[0], y, z)).all()
+
+
+def test_members_that_say_zero_do_not_end_a_run():
+    """A softmax in single precision is exactly 0 for logits 200 below the largest."""
+
+    def probabilities(u):
+        z = 200 * np.stack([u[:, 0], np.zeros(len(u)), u[:, 1], np.zeros(len(u))], axis=1)
+        return scipy.special.softmax(z.reshape(-1, 2, 2).astype(np.float32), -1).reshape(-1, 4)
+
+    target = ek.InverseProblem(
+        ek.FunctionModel(probabilities, vectorized=True),
+        ek.GaussianPrior(np.float32([1.0, -1.0]), 1.0),
+        ek.CrossEntropy(2, logits=False),
+        [0.0, 1.0, 1.0, 0.0],
+    )
+    method = ek.LossEKI(ek.NormStep(1.0), ek.Spread(0.3))
+    result = ek.run(target, method, n_members=50, n_steps=30, rng=0)
+    assert bool((result.g[0] == 0).any())
+    assert result.attrs["status_code"] == "budget_spent"
+    assert result.misfit[-1].mean() < 0.3 * result.misfit[0].mean()
 
 
 def problem(loss, data):
@@ -256,7 +308,7 @@ def test_a_checkpoint_knows_the_loss(tmp_path):
         (
             lambda: problem(ek.CrossEntropy(2), [0.0, 2.0]),
             ValueError,
-            r"^data: must be probabilities within \[0, 1\], got 2",
+            r"^data: must be probabilities within \[0, 1\], got 2. Make labels one-hot",
         ),
         (
             lambda: problem(ek.CrossEntropy(2), [0.0, 1.0, 1.0, 1.0]),
@@ -266,7 +318,7 @@ def test_a_checkpoint_knows_the_loss(tmp_path):
         (
             lambda: problem(ek.BinaryCrossEntropy(), [-1.0]),
             ValueError,
-            r"^data: must be probabilities within \[0, 1\], got -1",
+            r"^data: must be probabilities within \[0, 1\], got -1. Make labels 0 and 1",
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """Priors against scipy, far into their tails and at their bounds."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,6 +37,27 @@ def test_gaussian_draws_have_mean_and_covariance(kind):
     assert np.all(np.abs(draws.mean(0) - MEAN) < 4 * np.sqrt(np.diag(cov) / n))
     error = np.sqrt((cov**2 + np.outer(np.diag(cov), np.diag(cov))) / n)
     assert np.all(np.abs(np.cov(draws.T) - cov) < 4.5 * error)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_draws_do_not_depend_on_how_many_are_made_at_a_time(kind, monkeypatch):
+    prior = ek.GaussianPrior(MEAN, FORMS[kind])
+    at_once = prior.sample(9, rng=0)
+    monkeypatch.setattr("ekitools.priors._BLOCK_BYTES", 48)
+    np.testing.assert_allclose(prior.sample(9, rng=0), at_once, rtol=1e-14, atol=1e-15)
+    white = np.random.default_rng(0).standard_normal((9, 3))
+    root = np.linalg.cholesky(matrix(FORMS[kind]))
+    np.testing.assert_allclose(at_once, MEAN + white @ root.T, rtol=1e-12)
+
+
+def test_draws_in_single_precision_need_no_second_ensemble():
+    prior = ek.GaussianPrior(np.float32(0), np.ones(50_000))
+    tracemalloc.start()
+    u = prior.sample(200, rng=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert u.dtype == np.float32
+    assert peak < 1.5 * u.nbytes
 
 
 @pytest.mark.parametrize("kind", FORMS)

@@ -160,6 +160,12 @@ def test_what_is_not_an_ensemble(u, error, message):
         TorchModel(nn.Linear(2, 1), torch.ones(1, 2))(u)
 
 
+def test_a_prior_over_other_parameters_is_refused_before_any_run():
+    model = TorchModel(nn.Linear(2, 1), torch.ones(1, 2))
+    with pytest.raises(ValueError, match=r"prior: must be over the 3 parameters of TorchModel\(Li"):
+        ek.InverseProblem(model, ek.GaussianPrior(np.zeros(4), 1.0), 1.0, [0.0])
+
+
 def test_other_mistakes():
     net = nn.Linear(2, 1)
     for options, error, message in [

@@ -72,13 +72,15 @@ def reproduce(
     Returns
     -------
     dict
-        What is in ``numbers.json``: ``settings``, ``published`` and, by part, ``numbers``.
+        What is in ``numbers.json``: ``settings``, ``published`` and, by part, ``numbers``, with the
+        ``seconds`` that it took, those before an interrupt included.
 
     Raises
     ------
     ValueError
         If there is no such experiment or scale, the folder holds an experiment and ``resume``
-        is False, or it holds another experiment or other settings.
+        is False, or it holds another experiment or other settings. A folder without numbers and
+        checkpoints, as a first part leaves it that fails at once, holds nothing.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name: must be one of {', '.join(EXPERIMENTS)}, got {name!r}.")
@@ -93,9 +95,15 @@ def reproduce(
         if label in numbers:
             show(f"{label}: done before")
             continue
-        started = time.perf_counter()
         checkpoints = folder / "checkpoints" / label
-        found = experiment.compute(settings, label, checkpoints, progress)
+        spent = checkpoints / "seconds"
+        started = time.perf_counter() - (float(spent.read_text("utf-8")) if spent.exists() else 0)
+        try:
+            found = experiment.compute(settings, label, checkpoints, progress)
+        except BaseException:  # what is resumed later has taken this time too
+            if _holds_files(checkpoints):
+                spent.write_text(f"{time.perf_counter() - started}", "utf-8")
+            raise
         numbers[label] = {**found, "seconds": time.perf_counter() - started}
         write_json(folder / "numbers.json", record)
         shutil.rmtree(checkpoints, ignore_errors=True)  # ensembles of networks take gigabytes
@@ -114,13 +122,13 @@ def _opened(
     """The record of what was done, new or as the folder has it."""
     path = folder / "numbers.json"
     options = json.loads(json.dumps(dataclasses.asdict(settings)))
-    if path.exists():
+    record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if record and (record["numbers"] or _holds_files(folder / "checkpoints")):
         if not resume:
             raise ValueError(
                 f"out: {folder} holds an experiment already. Go on with resume=True (--resume), or "
                 "name another folder."
             )
-        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if (record["experiment"], record["settings"]) != (name, options):
             raise ValueError(
                 f"out: {folder} holds {record['experiment']} with other settings than {name} has "
@@ -142,6 +150,10 @@ def _opened(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "numbers.json", record)
     return record
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def write_json(path: Path, value: Any) -> None:

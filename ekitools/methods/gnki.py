@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -164,10 +165,22 @@ class GNKI:
 
     def select(self, state: GNKIState, index: np.ndarray) -> GNKIState:
         """The state of the members ``index``."""
-        ensemble = take_rows(state.ensemble, index)
+        return self.map_members(state, lambda kept: take_rows(kept, index), index)
+
+    def map_members(
+        self,
+        state: GNKIState,
+        rows: Callable[[Array], Array],
+        index: np.ndarray,  # noqa: ARG002 - the contract's argument
+    ) -> GNKIState:
+        """The state with ``rows`` of the ensemble and, alike, of its anchors and draws.
+
+        For a linear G a combination of members that have been refined has the same combination
+        of their anchors and draws for its own.
+        """
+        ensemble = rows(state.ensemble)
         anchors, draws = (
-            None if kept is None else take_rows(kept, index)
-            for kept in (state.anchors, state.draws)
+            None if kept is None else rows(kept) for kept in (state.anchors, state.draws)
         )
         variance = total_variance(ensemble)
         return state._replace(ensemble=ensemble, variance=variance, anchors=anchors, draws=draws)
