@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.flows import NesterovFlow as NesterovFlow
     from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
     from ekitools.gaussians import GaussianStart as GaussianStart
+    from ekitools.graphs import GraphField as GraphField
+    from ekitools.graphs import graph_laplacian as graph_laplacian
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
@@ -78,6 +80,8 @@ _PUBLIC = {
     "GaussianPrior": "priors",
     "Prior": "priors",
     "GaussianRandomField": "random_fields",
+    "GraphField": "graphs",
+    "graph_laplacian": "graphs",
     "GaussianNoise": "noise",
     "BinaryCrossEntropy": "losses",
     "CrossEntropy": "losses",
