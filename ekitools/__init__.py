@@ -56,6 +56,8 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
     from ekitools.prediction import best_member as best_member
+    from ekitools.predictive import calibration as calibration
+    from ekitools.predictive import plot_calibration as plot_calibration
     from ekitools.priors import GaussianPrior as GaussianPrior
     from ekitools.priors import Prior as Prior
     from ekitools.problem import InverseProblem as InverseProblem
@@ -119,6 +121,7 @@ _PUBLIC = {
     "compare": "comparison",
     "compare_table": "comparison",
     "best_member": "prediction",
+    "calibration": "predictive",
     "to_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",
@@ -127,6 +130,7 @@ _PUBLIC = {
     "plot_error": "plots",
     "plot_predictive": "plots",
     "plot_comparison": "comparison_plot",
+    "plot_calibration": "predictive",
 }
 _MODULES = ("datasets", "problems", "theory", "typing")
 

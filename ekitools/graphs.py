@@ -133,9 +133,9 @@ class GraphField(GaussianPrior):
 
     Notes
     -----
-    More than 600 nodes are left to Lanczos' iteration (`scipy.sparse.linalg.eigsh`) on cI − L with c
-    a bound of the spectrum: only products with L, from a fixed start. Where eigenvalues are the
-    same, their eigenvectors are any basis of what they span.
+    More than 600 nodes are left to Lanczos' iteration (`scipy.sparse.linalg.eigsh`) on cI − L
+    with c a bound of the spectrum: only products with L, from a fixed start. Where eigenvalues
+    are the same, their eigenvectors are any basis of what they span.
 
     References
     ----------
