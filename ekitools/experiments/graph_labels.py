@@ -424,7 +424,7 @@ def _draw_field(settings: Settings, numbers: dict[str, Any], ax: Any) -> None:
         nodes = np.random.default_rng(0).choice(len(mean), count, replace=False)
         for value, marker in ((1, "^"), (-1, "v")):
             chosen = nodes[known.labels[nodes] == value]
-            ax.plot(*known.points[chosen, :2].T, marker, color="black", ms=4, ls="")
+            ax.plot(*known.points[chosen, :2].T, marker, color="black", mec="white", ms=6, ls="")
         ax.figure.colorbar(dots, ax=ax, label="posterior mean / sd", shrink=0.8)
         ax.set(title=f"{label} of labels", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         return

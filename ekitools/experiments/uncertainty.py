@@ -27,10 +27,16 @@ from ekitools.diagnostics import predictive_quantiles
 from ekitools.experiments._mnist import new_figure, progress_bar
 from ekitools.plots import BLUE, GREY, RED
 from ekitools.resampling import resample
+from ekitools.typing import Method
 
 __all__ = ["PUBLISHED", "SETTINGS", "OneLayer", "Settings", "compute", "draw", "parts", "table"]
 
 PUBLISHED: dict[str, Any] = {}
+_METHODS: dict[str, Method] = {
+    "EKI": ek.EKI(),
+    "GNKI": ek.GNKI(),
+    "TemperedSMC": ek.TemperedSMC(max_moves=50),
+}
 METHODS = ("EKI", "GNKI", "EKSFlow", "TemperedSMC")
 SINE, DRAWN, DIABETES = "sine", "drawn", "diabetes"
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -244,20 +250,14 @@ def solved(settings: Settings, task: Task, method: str, seed: int) -> tuple[np.n
             rng=rng,
         )
         u = result.u.values.reshape(-1, result.sizes["parameter"])
-    elif method == "TemperedSMC":
-        result = ek.run(
-            problem,
-            ek.TemperedSMC(max_moves=50),
-            n_members=settings.n_particles,
-            rng=rng,
-            store="last",
-        )
-        u = result.u[-1].values
-        u = u[resample(result.weight[-1].values, _KEPT, rng=rng)]
     else:
-        chosen = {"EKI": ek.EKI(), "GNKI": ek.GNKI()}[method]
-        result = ek.run(problem, chosen, n_members=settings.n_members, rng=rng, store="last")
+        n_members, chosen = settings.n_members, _METHODS[method]
+        if method == "TemperedSMC":
+            n_members = settings.n_particles
+        result = ek.run(problem, chosen, n_members=n_members, rng=rng, store="last")
         u = result.u[-1].values
+        if "weight" in result:
+            u = u[resample(result.weight[-1].values, _KEPT, rng=rng)]
     u = u[np.isfinite(u).all(axis=1)]
     if len(u) > _KEPT:
         u = u[rng.choice(len(u), _KEPT, replace=False)]
