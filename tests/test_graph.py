@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import sparse
+from scipy import optimize, sparse
 from scipy.sparse import csgraph
 from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits
 
 import ekitools as ek
+from ekitools.datasets import Images
+from ekitools.experiments import SCALES, graph_labels, reproduce
 
 
 def ring(n):
@@ -182,3 +185,172 @@ def test_counts_are_integers():
         ek.GraphField(path(9), n_modes=2.5)
     with pytest.raises(TypeError, match="n_neighbours: must be an integer, got True"):
         ek.graph_laplacian(np.eye(3), n_neighbours=True)
+
+
+def moons(**changes):
+    """The moons of the experiment, fewer."""
+    return replace(graph_labels.SETTINGS["small"].graphs["two moons"], n_points=400, **changes)
+
+
+@pytest.fixture
+def labelled():
+    graph = moons()
+    known = graph_labels.labelled(graph)
+    nodes = np.random.default_rng(0).choice(400, 40, replace=False)
+    return graph, known, nodes
+
+
+def test_points_are_two_half_circles_with_noise(labelled):
+    _, known, _ = labelled
+    assert known.points.shape == (400, 100)
+    assert known.labels.sum() == 0
+    for value, centre in ((1, (0, 0)), (-1, (1, 0.5))):
+        moon = known.points[known.labels == value]
+        radius = np.hypot(*(moon[:, :2] - centre).T)
+        assert np.mean(radius) == pytest.approx(1, abs=0.05)
+        assert np.mean(value * (moon[:, 1] - centre[1]) > -0.4) > 0.99
+        assert np.var(moon[:, 2:]) == pytest.approx(0.02, rel=0.02)
+
+
+def test_more_members_come_to_the_closed_form(labelled):
+    """The error of EKI on ±1 labels is sampling error: 16 times the members, a quarter of it."""
+    graph, known, nodes = labelled
+    prior, y = known.prior, known.labels[nodes]
+    model = ek.LinearModel(prior.basis[nodes])
+    problem = ek.InverseProblem(model, prior, graph.variance, y)
+    exact = graph_labels.believed(graph, known, nodes, 100, 0)[graph_labels.CLOSED]
+    distances = []
+    for n_members in (500, 8000):
+        result = ek.run(problem, ek.EKI(), n_members=n_members, rng=0, store="last")
+        found = graph_labels.Belief.of(prior, result.u[-1].values)
+        distances.append(graph_labels._distance(found, exact))
+    few, many = distances
+    assert many["mean"] < few["mean"] / 2
+    assert many["mean"] < 0.2
+    assert many["sd ratio"] == pytest.approx(1, abs=0.02)
+
+
+def test_the_closed_form_is_kriging(labelled):
+    graph, known, nodes = labelled
+    covariance = known.prior.basis @ known.prior.basis.T
+    inner = covariance[np.ix_(nodes, nodes)] + graph.variance * np.eye(len(nodes))
+    gain = np.linalg.solve(inner, covariance[nodes]).T
+    variance = np.diag(covariance - gain @ covariance[nodes])
+    closed = graph_labels.believed(graph, known, nodes, 100, 0)[graph_labels.CLOSED]
+    np.testing.assert_allclose(closed.mean, gain @ known.labels[nodes], atol=1e-8)
+    np.testing.assert_allclose(closed.sd**2, variance, atol=1e-8)
+
+
+def logistic(graph, known, nodes):
+    model = ek.LinearModel(graph.slope * known.prior.basis[nodes])
+    data = (known.labels[nodes] + 1) / 2
+    return ek.InverseProblem(model, known.prior, ek.BinaryCrossEntropy(), data)
+
+
+def test_curvature_finds_the_maximum_a_posteriori(labelled):
+    """Of logistic regression with a Gaussian prior, against BFGS."""
+    graph, known, nodes = labelled
+    problem = logistic(graph, known, nodes)
+    A, y = problem.model.matrix, known.labels[nodes]
+
+    def energy(u):
+        return np.sum(np.logaddexp(0, -y * (A @ u))) + 0.5 * u @ u
+
+    def slope(u):
+        return u - A.T @ (y / (1 + np.exp(y * (A @ u))))
+
+    exact = optimize.minimize(energy, np.zeros(50), jac=slope, options={"gtol": 1e-8}).x
+    found = graph_labels.most_probable(problem, 150, 0)
+    np.testing.assert_allclose(found, exact, atol=1e-6)
+
+
+def test_a_penalised_loss_has_the_derivatives_of_its_differences():
+    loss = graph_labels.Penalised(ek.BinaryCrossEntropy(), 2)
+    rng = np.random.default_rng(0)
+    z, f, y = rng.normal(size=(1, 5)), rng.normal(size=(1, 5)), np.array([1.0, 0.0, 0.5, 0.0, 2.0])
+    ahead, behind = (loss.misfit(z + h * f, y)[0] for h in (1e-5, -1e-5))
+    assert np.sum(loss.gradient(z, y) * f) == pytest.approx((ahead - behind) / 2e-5, rel=1e-8)
+    ahead, behind = (loss.gradient(z + h * f, y) for h in (1e-5, -1e-5))
+    np.testing.assert_allclose(
+        loss.curvature_product(z, y, f), (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_the_sampler_has_the_spread_of_sequential_monte_carlo(labelled):
+    """At the nodes, on the logistic problem; 15 % for 200 members at eight times."""
+    graph, known, nodes = labelled
+    problem = logistic(graph, known, nodes)
+    result = ek.run(problem, ek.TemperedSMC(), n_members=2000, rng=0, store="last")
+    u = result.u[-1].values
+    u = u[np.random.default_rng(0).choice(len(u), len(u), p=result.weight[-1].values)]
+    exact = graph_labels.Belief.of(known.prior, u)
+    found = graph_labels.Belief.of(known.prior, graph_labels._sampled(problem, 200, 0))
+    assert np.sqrt(np.mean(((found.mean - exact.mean) / exact.sd) ** 2)) < 0.25
+    assert np.mean(found.sd / exact.sd) == pytest.approx(1, abs=0.15)
+
+
+def test_beliefs_are_the_moments_of_the_fields(labelled):
+    _, known, _ = labelled
+    u = known.prior.sample(30, rng=0)
+    belief = graph_labels.Belief.of(known.prior, u)
+    fields = known.prior.field(u)
+    np.testing.assert_allclose(belief.mean, fields.mean(axis=0), atol=1e-10)
+    np.testing.assert_allclose(belief.sd, fields.std(axis=0, ddof=1))
+
+
+def digits_for_tests():
+    """scikit-learn's digits in the place of MNIST's, to be read without a download."""
+    x, y = load_digits(return_X_y=True)
+    x, y = x.reshape(-1, 8, 8), y.astype(np.uint8)
+    return Images(x[:1400], y[:1400], x[1400:], y[1400:], tuple("0123456789"))
+
+
+def test_the_experiment(tmp_path, monkeypatch):
+    monkeypatch.setattr(ek.datasets, "mnist", digits_for_tests)
+    graphs = {
+        "two moons": moons(shares=(0.05, 0.1)),
+        "digits": replace(graph_labels.SETTINGS["small"].graphs["MNIST 4/9"], shares=(0.05,)),
+    }
+    settings = graph_labels.Settings(graphs, seeds=2, n_members=400)
+    monkeypatch.setitem(graph_labels.SETTINGS, "small", settings)
+    lines = []
+    record = reproduce("graph-labels", out=tmp_path, show=lines.append)
+    labels = ["two moons, 5 %", "two moons, 10 %", "digits, 5 %"]
+    assert list(record["numbers"]) == graph_labels.parts(settings) == labels
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    text = "\n".join(lines)
+    for label, found in record["numbers"].items():
+        accuracy = {method: np.mean(each) for method, each in found["accuracy"].items()}
+        assert accuracy.keys() == {*graph_labels._STYLES, graph_labels.CLOSED}
+        assert f"{100 * accuracy[graph_labels.EKI]:.2f} ± " in text
+        # the graph is worth more than the labels alone
+        for method in (graph_labels.EKI, graph_labels.SIGN, graph_labels.SAMPLER):
+            assert accuracy[method] > accuracy[graph_labels.NEAREST], label
+        assert accuracy[graph_labels.EKI] > 0.85
+        bins = np.mean(found["by confidence"][graph_labels.EKI], axis=0)
+        assert bins[0] < bins[-1]  # unsure nodes are the ones that are wrong
+    assert record["numbers"]["digits, 5 %"]["n_labels"] == round(0.05 * 361)
+
+
+def test_without_scikit_learn_its_baseline_is_left_out(labelled, monkeypatch):
+    monkeypatch.setattr(graph_labels, "find_spec", lambda name: None)
+    graph, known, nodes = labelled
+    beliefs = graph_labels.believed(graph, known, nodes, 100, 0)
+    assert graph_labels.SPREADING not in beliefs
+    assert graph_labels.NEAREST in beliefs
+
+
+def test_digits_are_fewer_where_so_many_are_asked_for(monkeypatch):
+    monkeypatch.setattr(ek.datasets, "mnist", digits_for_tests)
+    graph = graph_labels.Graph((0.1,), digits=(4, 9), n_points=100)
+    points, labels = graph_labels._images(graph, (4, 9))
+    assert points.shape == (100, 50)
+    assert set(labels) == {-1.0, 1.0}
+    np.testing.assert_allclose(points.T @ points, np.diag(np.sum(points**2, axis=0)), atol=1e-8)
+
+
+def test_scales_grow():
+    assert tuple(graph_labels.SETTINGS) == SCALES
+    seeds = [graph_labels.SETTINGS[scale].seeds for scale in SCALES]
+    assert seeds == sorted(seeds)
+    assert seeds[0] >= 5
