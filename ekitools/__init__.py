@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.flows import NesterovFlow as NesterovFlow
     from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
     from ekitools.gaussians import GaussianStart as GaussianStart
+    from ekitools.graphs import GraphField as GraphField
+    from ekitools.graphs import graph_laplacian as graph_laplacian
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
@@ -54,6 +56,8 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
     from ekitools.prediction import best_member as best_member
+    from ekitools.predictive import calibration as calibration
+    from ekitools.predictive import plot_calibration as plot_calibration
     from ekitools.priors import GaussianPrior as GaussianPrior
     from ekitools.priors import Prior as Prior
     from ekitools.problem import InverseProblem as InverseProblem
@@ -78,6 +82,8 @@ _PUBLIC = {
     "GaussianPrior": "priors",
     "Prior": "priors",
     "GaussianRandomField": "random_fields",
+    "GraphField": "graphs",
+    "graph_laplacian": "graphs",
     "GaussianNoise": "noise",
     "BinaryCrossEntropy": "losses",
     "CrossEntropy": "losses",
@@ -115,6 +121,7 @@ _PUBLIC = {
     "compare": "comparison",
     "compare_table": "comparison",
     "best_member": "prediction",
+    "calibration": "predictive",
     "to_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",
@@ -123,6 +130,7 @@ _PUBLIC = {
     "plot_error": "plots",
     "plot_predictive": "plots",
     "plot_comparison": "comparison_plot",
+    "plot_calibration": "predictive",
 }
 _MODULES = ("datasets", "problems", "theory", "typing")
 

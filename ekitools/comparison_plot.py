@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.comparison import check_comparison
-from ekitools.plots import BLUE, GREEN, GREY, ORANGE, RED, axes_for
+from ekitools.plots import COLOURS, GREY, MARKERS, axes_for
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_comparison"]
 
 _MOST_PARAMETERS = 12
-_COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9")
-_MARKERS = "osD^vPX"  # seven, for six colours: 42 methods look different
 
 
 def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
@@ -68,9 +66,9 @@ def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
             np.arange(p) + 0.7 * ((i + 0.5) / n - 0.5),
             line.mean_error.values,
             yerr=line.sd_ratio.values,
-            fmt=_MARKERS[i % len(_MARKERS)],
+            fmt=MARKERS[i % len(MARKERS)],
             ms=5,
-            color=_COLOURS[i % len(_COLOURS)],
+            color=COLOURS[i % len(COLOURS)],
             label=str(label),
         )
     ax.set_xticks(np.arange(p), [str(name) for name in comparison.parameter.values])
@@ -88,9 +86,9 @@ def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
         ax.plot(
             runs[i],
             comparison.mean_error_rms.values[i],
-            _MARKERS[i % len(_MARKERS)],
+            MARKERS[i % len(MARKERS)],
             ms=7,
-            color=_COLOURS[i % len(_COLOURS)],
+            color=COLOURS[i % len(COLOURS)],
             label=str(label),
         )
     exact = comparison.mean_error_expected.values

@@ -27,6 +27,9 @@ __all__ = [
 
 # Okabe & Ito's palette, which all kinds of colour vision tell apart
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
+PINK, SKY = "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
+MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
 
 def plot_collapse(

@@ -37,6 +37,7 @@ ALGORITHMS = tuple(
         "losses",
         "priors",
         "random_fields",
+        "graphs",
         "schedules",
         "spread",
         "batches",

@@ -174,6 +174,7 @@ def test_fingerprints_tell_distributions_apart():
         ek.GaussianPrior(1.0, 1.0),
         ek.GaussianRandomField((8,), n_modes=2),
         ek.GaussianRandomField((8,), n_modes=2, tau=1.0),
+        ek.GraphField(2 * np.eye(4) - 0.5, n_modes=2),
     ]
     assert len({prior.fingerprint() for prior in priors}) == len(priors)
     assert priors[0].fingerprint() == ek.Prior({"a": stats.norm(0, 1)}).fingerprint()

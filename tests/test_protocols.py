@@ -64,6 +64,7 @@ EXAMPLES = {
         ek.Prior({"a": stats.norm(1, 2), "b": stats.lognorm(0.5), "c": stats.uniform(-1, 3)})
     ],
     "GaussianRandomField": [ek.GaussianRandomField((8, 8), n_modes=3)],
+    "GraphField": [ek.GraphField(2 * np.eye(4) - 0.5, n_modes=3)],
     "FunctionModel": [
         ek.FunctionModel(lambda u: np.full(4, u.sum())),
         ek.FunctionModel(lambda u: u[:, [0, 1, 2, 0]], vectorized=True),

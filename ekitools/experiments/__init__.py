@@ -39,6 +39,8 @@ EXPERIMENTS = {
     "ensemble-size": "ensemble_size",
     "online-temperatures": "online_temperatures",
     "online-sunspots": "online_sunspots",
+    "graph-labels": "graph_labels",
+    "uncertainty": "uncertainty",
 }
 SCALES = ("small", "medium", "paper")
 
