@@ -50,9 +50,9 @@ _KEPT = 400
 class Settings:
     """All that the experiment needs to know.
 
-    No setting was chosen by coverage. Looking at the first replicate, noise and prior were made
-    mild enough for the reference to be affordable, and the step of `EKSFlow` small enough for
-    Euler-Maruyama: with less noise, or a prior further from its features, the problem is less
+    Settings were chosen with the first replicate in sight, its coverages among what was seen: noise
+    and prior mild enough for the reference to be affordable, step and end of `EKSFlow` small enough
+    for Euler-Maruyama. With less noise, or a prior further from its features, the problem is less
     linear, and the bands of EKI are wider still. The noise of the diabetes data is what linear
     least squares leaves of the training data.
     """
