@@ -37,8 +37,10 @@ EXPERIMENTS = {
     "mnist-factored": "mnist_factored",
     "mnist-methods": "mnist_methods",
     "ensemble-size": "ensemble_size",
+    "rnn-mnist": "rnn_mnist",
     "online-temperatures": "online_temperatures",
     "online-sunspots": "online_sunspots",
+    "lstm-online": "lstm_online",
 }
 SCALES = ("small", "medium", "paper")
 

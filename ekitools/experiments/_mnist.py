@@ -1,4 +1,4 @@
-"""What the experiments with dense networks on images share: data, networks, training."""
+"""What the experiments with networks on images share: data, networks, training."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ekitools.typing import Method
 __all__ = [
     "EKI_METHODS",
     "NETWORKS",
+    "RECURRENT",
     "CurvatureLearning",
     "Data",
     "Descent",
@@ -33,7 +34,11 @@ __all__ = [
 
 NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
 """Hidden layers; ReLU between them, logits at the end."""
+RECURRENT = {"RNN 2 x 32": (2, 32), "RNN 2 x 64": (2, 64)}
+"""Layers and their units (tanh); an image is read row by row, and logits are of the last state."""
 EKI_METHODS = ("EKI", "MEKI", "EKI(R)", "MEKI(R)")
+_ROW = 28
+"""Pixels."""
 _AT_ONCE = 1000
 """Images classified at once."""
 
@@ -165,7 +170,7 @@ def train(
     """
     if find_spec("torch") is None:
         raise ImportError(
-            "torch: must be installed for dense networks, and is not. Use "
+            "torch: must be installed for these networks, and is not. Use "
             "pip install 'ekitools[torch]'."
         )
     from ekitools.adapters.torch import TorchModel
@@ -264,6 +269,12 @@ def _descended(
 def _network(name: str, split: Split) -> Any:
     from torch import nn
 
+    if name in RECURRENT:
+        from ekitools.experiments._last_state import LastState
+
+        n_layers, units = RECURRENT[name]
+        rows = nn.RNN(_ROW, units, n_layers, batch_first=True)
+        return LastState(rows, split.n_classes)
     sizes = (split.x_train.shape[1], *NETWORKS[name], split.n_classes)
     layers: list[Any] = []
     for a, b in pairwise(sizes):
