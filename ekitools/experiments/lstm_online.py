@@ -84,7 +84,7 @@ class Settings:
     rates: dict[str, tuple[float, ...]] = field(
         default_factory=lambda: {
             "SGD": (0.03, 0.1, 0.3, 1.0),
-            "momentum SGD": (0.01, 0.03, 0.1, 0.3),
+            "momentum SGD": (0.01, 0.03, 0.1),
         }
     )
     momentum: float = 0.9
@@ -94,15 +94,15 @@ class Settings:
     n_members: int = 200
     spread: float = 0.2
     start: float = 1.0
-    variance: float = 0.01
+    variance: float = 0.001
     cuts: tuple[float, float] = (0.65, 0.8)
     multiples: tuple[float, ...] = (4.0, 2.0, 1.5, 1.25, 1.1)
 
 
 SETTINGS = {
-    "small": Settings(seeds=3, passes=30, eki_passes=3),
-    "medium": Settings(seeds=5, passes=300, eki_passes=10),
-    "paper": Settings(seeds=10, passes=3000, eki_passes=30),
+    "small": Settings(seeds=3, passes=20, eki_passes=1),
+    "medium": Settings(seeds=5, passes=200, eki_passes=5),
+    "paper": Settings(seeds=10, passes=2000, eki_passes=20),
 }
 
 
