@@ -22,16 +22,17 @@ PUBLISHED: dict[str, Any] = {}
 
 
 def _methods(n_members: int, epochs: int) -> dict[str, Recipe]:
+    """Small batches for EKI(R), whose steps are noisy for want of members; larger for curvature."""
     return {
         "SGD": Descent(epochs, 0.1),
-        "MSGD": Descent(epochs, 0.03, 0.9),
-        "EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.1, batch=300),
-        "CurvatureEKI": CurvatureLearning(n_members, epochs, damping=0.3, batch=1000),
+        "MSGD": Descent(epochs, 0.01, 0.9),
+        "EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.1, batch=100),
+        "CurvatureEKI": CurvatureLearning(n_members, epochs, damping=0.3, memory=20, batch=500),
     }
 
 
 SETTINGS = {
-    "small": Settings(_methods(200, 3), "RNN 2 x 32"),
-    "medium": Settings(_methods(500, 10), "RNN 2 x 32"),
+    "small": Settings(_methods(100, 3), "RNN 2 x 32"),
+    "medium": Settings(_methods(200, 20), "RNN 2 x 32"),
     "paper": Settings(_methods(2000, 50), "RNN 2 x 64"),
 }
