@@ -210,7 +210,8 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
             )
     for name, error in numbers["references"]["test"].items():
         ax.axhline(error, color="grey", lw=1, ls=":")
-        ax.text(1, error, name, transform=ax.get_yaxis_transform(), ha="right", va="bottom")
+        side = "top" if name == _LINEAR else "bottom"  # the last value is close above
+        ax.text(1, error, name, transform=ax.get_yaxis_transform(), ha="right", va=side)
     ax.set(xscale="log", yscale="log", xlabel="examples seen", ylabel="test error")
     ax.legend(frameon=False)
     save(path)
