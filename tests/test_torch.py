@@ -174,15 +174,15 @@ GENERAL = {
     "softmax over the batch": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(0)), VECTORS),
     "of two modes": (TwoModes, VECTORS),
     "hooked": (hooked, VECTORS),
+    "RNN": (lambda: Recurrent(nn.RNN), SERIES),
+    "GRU": (lambda: Recurrent(nn.GRU, num_layers=2), SERIES),
+    "LSTM": (lambda: Recurrent(nn.LSTM), SERIES),
     "parametrised": (
         lambda: nn.utils.parametrize.register_parametrization(nn.Linear(4, 3), "weight", nn.ELU()),
         VECTORS,
     ),
 }
 LOOPED = {
-    "RNN": (lambda: Recurrent(nn.RNN), SERIES),
-    "GRU": (lambda: Recurrent(nn.GRU, num_layers=2), SERIES),
-    "LSTM": (lambda: Recurrent(nn.LSTM), SERIES),
     "projected, both ways": (
         lambda: Recurrent(nn.LSTM, features=4, proj_size=2, bidirectional=True),
         SERIES,

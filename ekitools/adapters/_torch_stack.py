@@ -72,7 +72,7 @@ class Stack:
             x = layer(x)
         if isinstance(self.layers[0].module, nn.Linear):
             return x.T.contiguous() if x.ndim == 2 else None
-        return x if x.ndim == 4 else None
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else None
 
     def evaluate(self, rows: Any, first: Any, out: Any, buffers: dict[Any, Any]) -> None:
         """Outputs of the members ``rows`` into ``out`` (k, d)."""
@@ -176,7 +176,7 @@ def _convolution(layer: Layer, rows: Any, h: Any, *, shared: bool) -> Any:
     members = 1 if shared and groups == 1 else len(rows)
     return functional.conv2d(
         h,
-        weight.reshape(-1, *weight.shape[2:]),
+        weight.reshape(-1, *weight.shape[2:]).contiguous(memory_format=torch.channels_last),
         bias,
         conv.stride,
         conv.padding,

@@ -23,6 +23,7 @@ from ekitools.adapters._torch_module import (
     layout_of,
     sizes_of_a_run,
 )
+from ekitools.adapters._torch_recurrent import explicit_recurrence, is_explicit
 from ekitools.adapters._torch_stack import Stack
 from ekitools.typing import Array
 
@@ -56,8 +57,9 @@ class TorchModel:
     path : {"auto", "stacked", "vmap", "loop"}, default "auto"
         How: ``"stacked"`` for stacks of `Linear`, `Conv2d`, pooling, flattening and elementwise
         layers, where the first layer of all members of a chunk is one matrix product (or one
-        convolution); ``"vmap"`` for other modules; ``"loop"``, member by member, for what
-        `torch.vmap` cannot do, such as recurrent layers.
+        convolution); ``"vmap"`` for other modules, those with recurrent layers in one direction
+        among them; ``"loop"``, member by member, for what `torch.vmap` cannot do, such as
+        recurrent layers in both directions, with projections or given an initial state.
 
     Attributes
     ----------
@@ -242,8 +244,8 @@ class TorchModel:
     def _best_path(self) -> str:
         if self._stack is not None:
             return "stacked"
-        recurrent = any(isinstance(m, nn.RNNBase) for m in self.module.modules())
-        return "loop" if recurrent else "vmap"
+        recurrent = [m for m in self.module.modules() if isinstance(m, nn.RNNBase)]
+        return "vmap" if all(map(is_explicit, recurrent)) else "loop"
 
     def _as_inputs(self, inputs: Any) -> Any:
         dtype, device = self._kind
@@ -285,7 +287,8 @@ class TorchModel:
 
         if self.path != "loop":
             try:
-                return torch.vmap(one)(rows)
+                with explicit_recurrence(self.module):
+                    return torch.vmap(one)(rows)
             except RuntimeError as error:
                 if "random" in str(error):
                     raise ValueError(

@@ -37,10 +37,13 @@ EXPERIMENTS = {
     "mnist-factored": "mnist_factored",
     "mnist-methods": "mnist_methods",
     "ensemble-size": "ensemble_size",
+    "cnn": "cnn",
+    "rnn-mnist": "rnn_mnist",
     "online-temperatures": "online_temperatures",
     "online-sunspots": "online_sunspots",
     "graph-labels": "graph_labels",
     "uncertainty": "uncertainty",
+    "lstm-online": "lstm_online",
 }
 SCALES = ("small", "medium", "paper")
 

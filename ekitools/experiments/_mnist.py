@@ -1,4 +1,4 @@
-"""What the experiments with dense networks on images share: data, networks, training."""
+"""What the experiments with networks on images share: data, networks, training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,11 +13,11 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.experiments import write_json
+from ekitools.experiments._networks import build
 from ekitools.typing import Method
 
 __all__ = [
     "EKI_METHODS",
-    "NETWORKS",
     "CurvatureLearning",
     "Data",
     "Descent",
@@ -32,8 +31,6 @@ __all__ = [
     "train",
 ]
 
-NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
-"""Hidden layers; ReLU between them, logits at the end."""
 EKI_METHODS = ("EKI", "MEKI", "EKI(R)", "MEKI(R)")
 _AT_ONCE = 1000
 """Images classified at once."""
@@ -43,9 +40,11 @@ _AT_ONCE = 1000
 class Data:
     """Which images, and how they are scaled."""
 
-    name: Literal["mnist", "fashion_mnist"] = "mnist"
+    name: Literal["mnist", "fashion_mnist", "svhn"] = "mnist"
     validation: int = 5000
     """How many images at the end of the training set are not trained with."""
+    n_train: int | None = None
+    """How many of the others are trained with; all by default."""
     centred: bool = True
     """Whether the mean image is subtracted, and divided by twice the standard deviation of all
     pixels; else grey values are between 0 and 1."""
@@ -134,7 +133,7 @@ def split_of(data: Data) -> Split:
             f"validation: must be between 0 and {len(images.y_train) - 1}, got {data.validation}."
         )
     x, x_test = (
-        each.reshape(len(each), -1).astype(np.float32) / np.float32(255)
+        _channels_first(each).reshape(len(each), -1).astype(np.float32) / np.float32(255)
         for each in (images.x_train, images.x_test)
     )
     if data.centred:
@@ -142,9 +141,13 @@ def split_of(data: Data) -> Split:
         x, x_test = (x - mean) / scale, (x_test - mean) / scale
     y = images.y_train.astype(np.int64)
     return Split(
-        *(x[:cut], y[:cut], x[cut:], y[cut:]),
+        *(x[:cut][: data.n_train], y[:cut][: data.n_train], x[cut:], y[cut:]),
         *(x_test, images.y_test.astype(np.int64), len(images.names)),
     )
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    return np.moveaxis(images, 3, 1) if images.ndim == 4 else images
 
 
 def train(
@@ -175,7 +178,7 @@ def train(
     require_torch()
     from ekitools.adapters.torch import TorchModel
 
-    model = TorchModel(_network(network, split))
+    model = TorchModel(build(network, split.x_train.shape[1], split.n_classes))
     prior = ek.GaussianPrior(0.0, model.glorot_variances())
     if isinstance(recipe, Descent):
         model.load(prior.sample(1, rng=seed)[0])
@@ -264,16 +267,6 @@ def _descended(
             by_epoch.append(_accuracies(model, model.flat(), split))
             bar.update()
     return by_epoch
-
-
-def _network(name: str, split: Split) -> Any:
-    from torch import nn
-
-    sizes = (split.x_train.shape[1], *NETWORKS[name], split.n_classes)
-    layers: list[Any] = []
-    for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def _start(prior: Any, n: int, p: int, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ekitools.datasets import Series
 from ekitools.experiments._elman import Elman, windows
 from ekitools.plots import BLUE, ORANGE
 
-__all__ = ["METHODS", "OnlineExperiment", "OnlineSettings"]
+__all__ = ["METHODS", "OnlineExperiment", "OnlineSettings", "references", "scaled", "stretches"]
 
 METHODS = ("OGD", "EKI")
 _BLOCK = 50
@@ -111,7 +112,7 @@ class OnlineExperiment:
         """Errors on the test series after every pass, and before every step on the way."""
         (x, y), (x_test, y_test) = self._data(settings)
         if label == "references":
-            return _references(x, y, x_test, y_test)
+            return {"errors": references(x, y, x_test, y_test)}
         method, seed = label.split(", seed ")
         passes = (_eki if method == "EKI" else _ogd)(settings, int(seed), x, y, progress)
         network, errors, on_the_way = Elman(settings.units), [], []
@@ -177,13 +178,27 @@ class OnlineExperiment:
         self, settings: OnlineSettings
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Windows and the values after them: to train on, and to test on."""
-        values = self.series().values
-        low, high = float(np.min(values)), float(np.max(values))
-        used = ((values - low) / (high - low))[: int(settings.until * len(values))]
-        cut = int(settings.split * len(used))
-        # the first test window ends where the training series does: all its targets are new
-        train, test = used[:cut], used[cut - settings.window :]
-        return windows(train, settings.window), windows(test, settings.window)
+        values = scaled(self.series().values)
+        used = values[: int(settings.until * len(values))]
+        train, test = stretches(used, settings.window, [int(settings.split * len(used))])
+        return train, test
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """To [0, 1], over all of the series: a unit."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return (values - low) / (high - low)
+
+
+def stretches(
+    series: np.ndarray, width: int, cuts: list[int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Windows and the values after them, of every part into which a series is cut.
+
+    The first window of a part ends where the part before does: all its targets are new.
+    """
+    ends = (0, *cuts, len(series))
+    return [windows(series[max(a - width, 0) : b], width) for a, b in pairwise(ends)]
 
 
 def _eki(
@@ -223,10 +238,10 @@ def _ogd(
         yield u, errors
 
 
-def _references(
+def references(
     x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """What is easily had: a mean, the last value, and least squares on the window."""
+) -> dict[str, float]:
+    """Errors of what is easily had: a mean, the last value, and least squares on the window."""
     design = np.column_stack([x, np.ones(len(x))])
     weights = np.linalg.lstsq(design, y, rcond=None)[0]
     predicted = {
@@ -234,7 +249,7 @@ def _references(
         "the last value": x_test[:, -1],
         "linear, least squares": x_test @ weights[:-1] + weights[-1],
     }
-    return {"errors": {name: float(np.mean((p - y_test) ** 2)) for name, p in predicted.items()}}
+    return {name: float(np.mean((p - y_test) ** 2)) for name, p in predicted.items()}
 
 
 def _of(numbers: Mapping[str, Any], method: str, what: str) -> np.ndarray:

@@ -125,7 +125,7 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
     )
 
 
-def table(settings: Settings, numbers: dict[str, Any]) -> str:
+def table(settings: Settings, numbers: dict[str, Any], published: Any = PUBLISHED) -> str:
     """Accuracies of the mean and of the best member, beside the published ones."""
     header = ("part", "predicts with", "validation", "test", "published", "epochs", "time")
     rows = []
@@ -134,7 +134,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
         for key, text in (("", "mean"), ("best_", "best member")):
             if f"{key}test" not in found:
                 continue
-            value = PUBLISHED.get(label, {}).get(f"{key}test")
+            value = published.get(label, {}).get(f"{key}test")
             rows.append(
                 (
                     f"{label} (ours)" if label.endswith(_OURS) else label,
@@ -149,14 +149,16 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
     return "\n".join(table_lines(header, rows))
 
 
-def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
+def draw(
+    settings: Settings, numbers: dict[str, Any], path: Path, published: Any = PUBLISHED
+) -> None:
     """Test accuracies by network and method, ours and the published."""
     axes, save = new_figure(len(settings.plan), size=(1 + 3.5 * len(settings.plan), 4))
     kinds = (
         (numbers, "test", "ours: mean", {"marker": "o", "color": BLUE}),
         (numbers, "best_test", "ours: best member", {"marker": "^", "color": GREEN}),
-        (PUBLISHED, "test", "published: mean", {"marker": "_", "ms": 14, "color": ORANGE}),
-        (PUBLISHED, "best_test", "published: best", {"marker": "x", "color": RED}),
+        (published, "test", "published: mean", {"marker": "_", "ms": 14, "color": ORANGE}),
+        (published, "best_test", "published: best", {"marker": "x", "color": RED}),
     )
     for ax, (network, names) in zip(axes, settings.plan.items(), strict=True):
         for source, key, text, style in kinds:
@@ -164,6 +166,6 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
             ax.plot(range(len(names)), heights, ls="none", label=text, **style)
         ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
         ax.set(title=network, xlim=(-0.5, len(names) - 0.5))
-    axes[0].set_ylabel("MNIST test accuracy")
+    axes[0].set_ylabel("test accuracy")
     axes[0].legend(frameon=False, fontsize="small")
     save(path)

@@ -21,13 +21,13 @@ import numpy as np
 
 from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
-    NETWORKS,
     Data,
     new_figure,
     progress_bar,
     require_torch,
     split_of,
 )
+from ekitools.experiments._networks import NETWORKS
 from ekitools.experiments.mnist_dense import PUBLISHED as _DENSE
 from ekitools.plots import BLUE, GREEN, ORANGE, RED
 

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.demos import table_lines
-from ekitools.experiments._mnist import EKI_METHODS, Data, Learning, new_figure, split_of, train
+from ekitools.experiments._mnist import (
+    EKI_METHODS,
+    Data,
+    Learning,
+    Recipe,
+    new_figure,
+    split_of,
+    train,
+)
 from ekitools.plots import BLUE, GREEN, ORANGE, RED
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
@@ -27,19 +35,19 @@ PUBLISHED: dict[str, Any] = {}
 class Settings:
     """Which methods, and how the network learns by them."""
 
-    methods: dict[str, Learning]
+    methods: dict[str, Recipe]
     network: str = "DNN 2"
     data: Data = Data()
     seed: int = 0
 
 
-def _methods(plain: Learning, redrawn: Learning, momentum: Learning) -> dict[str, Learning]:
+def _methods(plain: Learning, redrawn: Learning, momentum: Learning) -> dict[str, Recipe]:
     """In the order of `EKI_METHODS`; the last has its own step: see `mnist_dense`."""
     each = (plain, replace(plain, momentum=True), redrawn, replace(momentum, momentum=True))
     return dict(zip(EKI_METHODS, each, strict=True))
 
 
-def _often_redrawn(n_members: int, epochs: int) -> dict[str, Learning]:
+def _often_redrawn(n_members: int, epochs: int) -> dict[str, Recipe]:
     plain = Learning(n_members, epochs)
     redrawn = replace(plain, redraw="step", gamma=0.3, h=10.0)
     return _methods(plain, redrawn, replace(redrawn, h=0.1))
@@ -72,14 +80,14 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Accuracies of the mean after the first and the last epoch."""
+    """Accuracies of the mean, or of what gradients found, after the first and the last epoch."""
     header = ("method", "J", "validation, first", "last", "test, first", "last", "epochs", "time")
     rows = []
     for label in filter(numbers.__contains__, parts(settings)):
         found = numbers[label]
         first, last = found["by_epoch"][0], found["by_epoch"][-1]
         accuracies = [f"{e[key]:.4f}" for key in ("validation", "test") for e in (first, last)]
-        n_members = str(settings.methods[label].n_members)
+        n_members = str(getattr(settings.methods[label], "n_members", ""))
         cost = (str(found["epochs"]), f"{found['seconds']:.0f} s")
         rows.append((label, n_members, *accuracies, *cost))
     return "\n".join(table_lines(header, rows))
@@ -92,6 +100,6 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
         if label in numbers:
             heights = [epoch["test"] for epoch in numbers[label]["by_epoch"]]
             ax.plot(range(1, len(heights) + 1), heights, "o-", ms=4, color=colour, label=label)
-    ax.set(xlabel="epoch", ylabel="test accuracy of the mean", title=settings.network)
+    ax.set(xlabel="epoch", ylabel="test accuracy", title=settings.network)
     ax.legend(frameon=False)
     save(path)

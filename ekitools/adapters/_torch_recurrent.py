@@ -1,0 +1,151 @@
+"""Recurrent layers of many members at once, for `torch.vmap`, which cannot batch torch's own.
+
+Within `explicit_recurrence` the recurrent layers of a module take their steps one after the other
+in elementary operations, for all members of a chunk together: hidden states are laid out
+(member, unit, sample), so a step of a layer is two batched matrix products and the activations.
+All layers take a step before any takes the next, which keeps what is worked on in a CPU's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+__all__ = ["explicit_recurrence", "is_explicit"]
+
+_TYPES = (nn.RNN, nn.GRU, nn.LSTM)
+
+
+def is_explicit(module: Any) -> bool:
+    """Whether a module is a recurrent layer that is understood here: in one direction, plain."""
+    return type(module) in _TYPES and not module.bidirectional and not module.proj_size
+
+
+@contextmanager
+def explicit_recurrence(module: Any) -> Iterator[None]:
+    """Within, recurrent layers of ``module`` in eval mode can be batched by `torch.vmap`."""
+    layers = [each for each in module.modules() if is_explicit(each)]
+    for layer in layers:
+        layer.forward = partial(_forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # the class's shows again
+
+
+def _forward(layer: Any, x: Any, hx: Any = None) -> Any:
+    """As the layer's own forward; what is not understood goes to that."""
+    if hx is not None or not torch.is_tensor(x) or x.ndim != 3:
+        return type(layer).forward(layer, x, hx)
+    by_time = x.permute(1, 2, 0) if layer.batch_first else x.permute(0, 2, 1)
+    names = ["weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if layer.bias else ())]
+    weights = [getattr(layer, f"{name}_l{i}") for i in range(layer.num_layers) for name in names]
+    out, h, c = _Recurrence.apply(layer.mode, layer.num_layers, by_time, *weights)
+    out = out.permute(2, 0, 1) if layer.batch_first else out.permute(0, 2, 1)
+    h, c = h.transpose(1, 2), c.transpose(1, 2)
+    return out, ((h, c) if layer.mode == "LSTM" else h)
+
+
+class _Layer(NamedTuple):
+    """Weights of J members, gates one below the other: ``(J, g h, in)``, ``(J, g h, h)``.
+
+    Biases are ``(J, g h, 1)``; the second is None where it has been added to the first.
+    """
+
+    w: Any
+    u: Any
+    bias: Any
+    bias_of_u: Any
+
+
+class _Recurrence(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
+    """Outputs ``(T, h, N)`` and last states ``(layers, h, N)`` of inputs ``(T, in, N)``."""
+
+    @staticmethod
+    def forward(mode: str, n_layers: int, x: Any, *weights: Any) -> Any:
+        """Of one member, as where none of its layers is learned."""
+        stacked = [each[None] for each in weights]
+        return tuple(each[0] for each in _run(mode, n_layers, x, stacked))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: nothing is differentiated."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, mode: str, n_layers: int, x: Any, *weights: Any) -> Any:
+        """Of all members; inputs, or some of the weights, may be the same for all."""
+        x = x if in_dims[2] is None else x.movedim(in_dims[2], 1)
+        stacked = [
+            each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
+            for each, dim in zip(weights, in_dims[3:], strict=True)
+        ]
+        return _run(mode, n_layers, x, stacked), (0, 0, 0)
+
+
+def _run(mode: str, n_layers: int, x: Any, weights: list[Any]) -> tuple[Any, Any, Any]:
+    """Outputs ``(J, T, h, N)`` and states ``(J, layers, h, N)`` at x.
+
+    x is ``(T, in, N)`` where all members are given the same, else ``(T, J, in, N)``.
+    """
+    x, each = x.contiguous(), len(weights) // n_layers
+    layers = [_layer(mode, *weights[i * each : (i + 1) * each]) for i in range(n_layers)]
+    zero = x.new_zeros(len(weights[1]), weights[1].shape[-1], x.shape[-1])
+    h, c = [zero] * n_layers, [zero] * n_layers
+    step, out = _STEPS[mode], []
+    for now in x:
+        for i, layer in enumerate(layers):
+            h[i], c[i] = step(layer, _affine(layer, now), h[i], c[i])
+            now = h[i]  # noqa: PLW2901 - what the layer above is given
+        out.append(now)
+    return torch.stack(out, 1), torch.stack(h, 1), torch.stack(c, 1)
+
+
+def _layer(mode: str, w: Any, u: Any, *biases: Any) -> _Layer:
+    if not biases:
+        biases = (w.new_zeros(w.shape[:2]),) * 2
+    first, second = (bias.unsqueeze(-1) for bias in biases)
+    if mode == "GRU":  # its reset gate multiplies the second alone
+        return _Layer(w, u, first, second)
+    return _Layer(w, u, first + second, None)
+
+
+def _affine(layer: _Layer, x: Any) -> Any:
+    """W x + b of every member: one matrix product where all are given the same ``(in, N)``."""
+    if x.ndim == 3:
+        return torch.baddbmm(layer.bias, layer.w, x)
+    stacked, bias = layer.w.reshape(-1, len(x)), layer.bias.reshape(-1, 1)
+    return torch.addmm(bias, stacked, x).view(*layer.w.shape[:2], -1)
+
+
+def _rnn(activate: Any, layer: _Layer, z: Any, h: Any, c: Any) -> tuple[Any, Any]:
+    return activate(z.baddbmm_(layer.u, h)), c
+
+
+def _lstm(layer: _Layer, z: Any, h: Any, c: Any) -> tuple[Any, Any]:
+    units = h.shape[1]
+    z.baddbmm_(layer.u, h)[:, : 2 * units].sigmoid_()
+    write, keep, new, show = z.chunk(4, 1)
+    c = (keep * c).addcmul_(write, new.tanh_())
+    return torch.tanh(c).mul_(show.sigmoid_()), c
+
+
+def _gru(layer: _Layer, z: Any, h: Any, c: Any) -> tuple[Any, Any]:
+    from_h = torch.baddbmm(layer.bias_of_u, layer.u, h)
+    units = h.shape[1]
+    reset, keep = z[:, : 2 * units].add_(from_h[:, : 2 * units]).sigmoid_().chunk(2, 1)
+    new = z[:, 2 * units :].addcmul_(reset, from_h[:, 2 * units :]).tanh_()
+    return torch.lerp(new, h, keep), c
+
+
+_STEPS: dict[str, Any] = {
+    "RNN_TANH": partial(_rnn, torch.tanh_),
+    "RNN_RELU": partial(_rnn, torch.relu_),
+    "LSTM": _lstm,
+    "GRU": _gru,
+}

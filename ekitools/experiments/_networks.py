@@ -1,0 +1,78 @@
+"""The slides' networks for images: dense, recurrent and convolutional."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+__all__ = ["CONVOLUTIONAL", "NETWORKS", "RECURRENT", "Convolutions", "build"]
+
+NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
+"""Hidden layers; ReLU between them, logits at the end."""
+RECURRENT = {"RNN 2 x 32": (2, 32), "RNN 2 x 64": (2, 64)}
+"""Layers and their units (tanh); an image is read row by row, and logits are of the last state."""
+_ROW = 28
+"""Pixels."""
+
+
+class Convolutions(NamedTuple):
+    """Groups of 3 x 3 convolutions, a pool after each, and dense layers at the end.
+
+    The slides give channels, pools and units; that images keep their size in a convolution
+    (padding 1), and that ReLU follows each, had to be chosen.
+    """
+
+    image: tuple[int, int, int]
+    """Channels, height, width."""
+    channels: tuple[tuple[int, ...], ...]
+    pools: tuple[tuple[int, int], ...]
+    """Size and stride, one for every group."""
+    hidden: tuple[int, ...] = ()
+
+
+_SVHN, _HALVES = (3, 32, 32), ((2, 2), (2, 2), (8, 8))
+CONVOLUTIONAL = {
+    "CNN-MNIST": Convolutions(
+        (1, 28, 28), ((16,) * 2, (16,) * 2, (12,) * 2), ((4, 2),) * 2 + ((2, 2),)
+    ),
+    "CNN-1": Convolutions(_SVHN, ((16,) * 2, (16,) * 2, (32,) * 2), _HALVES, (500,)),
+    "CNN-2": Convolutions(_SVHN, ((16,) * 3, (32,) * 3, (48, 48, 64)), _HALVES, (500,)),
+    "CNN-3": Convolutions(
+        _SVHN, ((16, 16, 32, 32, 32), (48,) * 5, (64, 64, 96, 96, 96)), _HALVES, (500,)
+    ),
+}
+
+
+def build(name: str, n_inputs: int, n_classes: int) -> Any:
+    """The torch module, from rows ``(N, n_inputs)`` to logits ``(N, n_classes)``.
+
+    Examples
+    --------
+    >>> from ekitools.experiments._networks import build
+    >>> sum(p.numel() for p in build("CNN-MNIST", 784, 10).parameters())
+    10658
+    """
+    from torch import nn
+
+    if name in RECURRENT:
+        from ekitools.experiments._last_state import LastState
+
+        n_layers, units = RECURRENT[name]
+        return LastState(nn.RNN(_ROW, units, n_layers, batch_first=True), n_classes)
+    layers: list[Any] = []
+    hidden = NETWORKS.get(name, ())
+    if name in CONVOLUTIONAL:
+        net = CONVOLUTIONAL[name]
+        layers, n_inputs, hidden = [nn.Unflatten(1, net.image)], 0, net.hidden
+        before, height, width = net.image
+        for group, (size, stride) in zip(net.channels, net.pools, strict=True):
+            for channels in group:
+                layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
+                before = channels
+            layers.append(nn.MaxPool2d(size, stride))
+            height, width = ((n - size) // stride + 1 for n in (height, width))
+        layers.append(nn.Flatten())
+        n_inputs = before * height * width
+    for a, b in pairwise((n_inputs, *hidden, n_classes)):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
