@@ -118,10 +118,10 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(images, monkeypatch, 
 def interrupted(function, n):
     calls = []
 
-    def wrapper(*arguments):
+    def wrapper(*arguments, **options):
         calls.append(1)
         if len(calls) > n:
             raise KeyboardInterrupt
-        return function(*arguments)
+        return function(*arguments, **options)
 
     return wrapper

@@ -37,6 +37,9 @@ EXPERIMENTS = {
     "mnist-factored": "mnist_factored",
     "mnist-methods": "mnist_methods",
     "ensemble-size": "ensemble_size",
+    "step-activation": "step_activation",
+    "zero-one-loss": "zero_one_loss",
+    "cartpole": "cartpole",
     "online-temperatures": "online_temperatures",
     "online-sunspots": "online_sunspots",
 }

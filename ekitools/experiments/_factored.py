@@ -13,13 +13,14 @@ black box it has to know of the factors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.linalg import solve_spd
 
-__all__ = ["Directions", "Network", "draw", "logits", "step"]
+__all__ = ["Directions", "Network", "draw", "heaviside", "logits", "relu", "step"]
 
 _CHUNK = 20
 """Members whose hidden layers are in memory at once."""
@@ -70,20 +71,39 @@ def draw(rng: np.random.Generator, n: int, mean: Network, sd: float) -> Directio
     )
 
 
-def logits(network: Network, x: np.ndarray) -> np.ndarray:
+def relu(hidden: np.ndarray) -> np.ndarray:
+    """max(z, 0), in place."""
+    return np.maximum(hidden, 0, out=hidden)
+
+
+def heaviside(hidden: np.ndarray) -> np.ndarray:
+    """1 for z > 0, else 0, in place."""
+    return np.greater(hidden, 0, out=hidden)
+
+
+def logits(
+    network: Network, x: np.ndarray, activation: Callable[[np.ndarray], np.ndarray] = relu
+) -> np.ndarray:
     """Outputs ``(k, m)`` at inputs ``(m, in)``."""
-    hidden = network.w1 @ x.T + network.b1[:, None]
-    return np.asarray(network.w2 @ np.maximum(hidden, 0) + network.b2[:, None])
+    hidden = activation(network.w1 @ x.T + network.b1[:, None])
+    return np.asarray(network.w2 @ hidden + network.b2[:, None])
 
 
 def _differences(
-    mean: Network, directions: Directions, gamma: float, x: np.ndarray, past: list[Network]
+    mean: Network,
+    directions: Directions,
+    gamma: float,
+    x: np.ndarray,
+    past: list[Network],
+    activation: Callable[[np.ndarray], np.ndarray] = relu,
+    *,
+    averaged: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(z_j − z(ū))/γ ``(J + K, k, m)``, and z(ū) ``(k, m)``."""
-    g, n, centre = np.float32(gamma), len(directions.a), logits(mean, x)
+    """(z_j − z)/γ ``(J + K, k, m)``, and z ``(k, m)``: z(ū), or the mean of the draws' z_j."""
+    g, n = np.float32(gamma), len(directions.a)
     shared = mean.w1 @ x.T + mean.b1[:, None]
     slopes = directions.a @ x.T
-    out = np.empty((n + len(past), *centre.shape), np.float32)
+    out = np.empty((n + len(past), len(mean.b2), len(x)), np.float32)
     hidden = np.empty((_CHUNK, *shared.shape), np.float32)
     for i in range(0, n, _CHUNK):
         c = slice(i, min(i + _CHUNK, n))
@@ -91,11 +111,12 @@ def _differences(
         np.multiply((g * directions.b[c])[:, :, None], slopes[c, None, :], out=h)
         h += shared
         h += (g * directions.b1[c])[:, :, None]
-        np.maximum(h, 0, out=h)
+        activation(h)
         np.matmul(mean.w2 + g * directions.w2[c], h, out=out[c])
         out[c] += (mean.b2 + g * directions.b2[c])[:, :, None]
     for i, before in enumerate(past):
-        out[n + i] = logits(mean.plus(before, gamma), x)
+        out[n + i] = logits(mean.plus(before, gamma), x, activation)
+    centre = out[:n].mean(axis=0) if averaged else logits(mean, x, activation)
     out -= centre
     out /= g
     return out, centre
@@ -107,6 +128,9 @@ def step(
     batch: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
     options: Any,
+    *,
+    activation: Callable[[np.ndarray], np.ndarray] = relu,
+    averaged: bool = False,
 ) -> tuple[Network, list[Network]]:
     """One step of the mean; also the latest steps, each as long as a draw.
 
@@ -123,10 +147,17 @@ def step(
     options : object
         With ``members``, ``gamma``, ``spread`` (the standard deviation of a draw), ``damping``
         and ``memory``.
+    activation : callable, default relu
+        Of the hidden layer, in place.
+    averaged : bool, default False
+        Whether the loss is expanded around the mean of the members' outputs, which is smooth in
+        ū where the outputs themselves are not, in place of the outputs of ū.
     """
     x, labels = batch
     directions = draw(rng, options.members, mean, options.spread)
-    f, centre = _differences(mean, directions, options.gamma, x, past)
+    f, centre = _differences(
+        mean, directions, options.gamma, x, past, activation, averaged=averaged
+    )
     share = np.exp(centre - centre.max(axis=0))
     share /= share.sum(axis=0)
     residual = share.copy()
@@ -141,6 +172,8 @@ def step(
     gram = (flat @ flat.T).astype(np.float64) / len(labels)
     weights = -solve_spd(gram, options.damping, slope[None].astype(np.float64))[0]
     weights = weights.astype(np.float32)
+    if averaged:  # f_j belongs to ξ_j less the mean of the draws
+        weights[: options.members] -= weights.sum() / np.float32(options.members)
     move = directions.combined(weights[: options.members])
     for weight, before in zip(weights[options.members :], past, strict=True):
         move = move.plus(before, float(weight))

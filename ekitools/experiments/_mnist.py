@@ -14,10 +14,13 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.experiments import write_json
+from ekitools.experiments._errors import ErrorIndicators
 from ekitools.typing import Method
 
 __all__ = [
+    "ACTIVATIONS",
     "EKI_METHODS",
+    "LOSSES",
     "NETWORKS",
     "CurvatureLearning",
     "Data",
@@ -25,6 +28,7 @@ __all__ = [
     "Learning",
     "Recipe",
     "Split",
+    "WideLearning",
     "new_figure",
     "progress_bar",
     "split_of",
@@ -32,7 +36,11 @@ __all__ = [
 ]
 
 NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
-"""Hidden layers; ReLU between them, logits at the end."""
+"""Hidden layers; ReLU (or steps) between them, logits at the end."""
+ACTIVATIONS = ("ReLU", "step")
+"""max(z, 0), and the step function of Heaviside: 1 for z > 0, else 0."""
+LOSSES = ("cross-entropy", "zero-one")
+"""The second is ½ ‖e‖², half the number of errors, of outputs e as `ErrorIndicators` has them."""
 EKI_METHODS = ("EKI", "MEKI", "EKI(R)", "MEKI(R)")
 _AT_ONCE = 1000
 """Images classified at once."""
@@ -101,6 +109,17 @@ class CurvatureLearning:
         return ek.CurvatureEKI(damping=self.damping, memory=self.memory)
 
 
+@dataclass(frozen=True)
+class WideLearning(CurvatureLearning):
+    """`CurvatureEKI` with members so far from their mean that jumps of G are smoothed."""
+
+    gamma: float = 0.1
+
+    def method(self, steps_per_epoch: int) -> Method:  # noqa: ARG002 - as the other has it
+        """As an ekitools method."""
+        return ek.CurvatureEKI(self.gamma, self.damping, memory=self.memory)
+
+
 Recipe = Descent | Learning | CurvatureLearning
 
 
@@ -146,8 +165,29 @@ def train(
     seed: int,
     folder: Path,
     progress: bool,
+    activation: str = "ReLU",
+    loss: str = "cross-entropy",
 ) -> dict[str, Any]:
     """Train one network by one method; go on where ``folder`` has a checkpoint.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The method and its options.
+    network : str
+        One of `NETWORKS`.
+    split : Split
+        The images.
+    seed : int
+        Of the start, of the batches and of the members.
+    folder : Path
+        For checkpoints.
+    progress : bool
+        Whether to show a bar.
+    activation : str, default "ReLU"
+        One of `ACTIVATIONS`, of every hidden layer.
+    loss : str, default "cross-entropy"
+        One of `LOSSES`; `Descent` has cross-entropy alone.
 
     Returns
     -------
@@ -170,13 +210,14 @@ def train(
         )
     from ekitools.adapters.torch import TorchModel
 
-    model = TorchModel(_network(network, split))
+    model = TorchModel(_network(network, split, activation))
     prior = ek.GaussianPrior(0.0, model.glorot_variances())
     if isinstance(recipe, Descent):
         model.load(prior.sample(1, rng=seed)[0])
         by_epoch, status = _descended(recipe, model, split, seed, progress), "budget_spent"
     else:
-        by_epoch, status = _learned(recipe, model, prior, split, seed, folder, progress)
+        problem = _problem(model, prior, split, recipe.batch, loss)
+        by_epoch, status = _learned(recipe, problem, model, split, seed, folder, progress)
     return {
         **by_epoch[-1],
         "parameters": model.n_parameters,
@@ -186,20 +227,28 @@ def train(
     }
 
 
+def _problem(model: Any, prior: Any, split: Split, batch: int, loss: str) -> ek.InverseProblem:
+    """The training set and one of `LOSSES`."""
+    if loss == "zero-one":
+        rows, zeros = np.arange(len(split.y_train)), np.zeros(len(split.y_train), np.float32)
+        errors = ErrorIndicators(model, split.x_train, split.y_train)
+        return ek.InverseProblem(errors, prior, 1.0, ek.MiniBatches(rows, zeros, batch))
+    one_hot = np.eye(split.n_classes, dtype=np.float32)[split.y_train]
+    data = ek.MiniBatches(split.x_train, one_hot, batch)
+    return ek.InverseProblem(model, prior, ek.CrossEntropy(split.n_classes), data)
+
+
 def _learned(
     recipe: Learning | CurvatureLearning,
+    problem: ek.InverseProblem,
     model: Any,
-    prior: Any,
     split: Split,
     seed: int,
     folder: Path,
     progress: bool,
 ) -> tuple[list[dict[str, float]], str]:
     """An epoch is a segment of the run, so that its accuracies survive with its checkpoint."""
-    one_hot = np.eye(split.n_classes, dtype=np.float32)
-    data = ek.MiniBatches(split.x_train, one_hot[split.y_train], recipe.batch)
-    problem = ek.InverseProblem(model, prior, ek.CrossEntropy(split.n_classes), data)
-    epoch = data.steps_per_epoch
+    epoch = problem.data.steps_per_epoch
     log, run = folder / "accuracies.json", folder / "run"
     by_epoch = json.loads(log.read_text("utf-8")) if log.exists() else []
     status = "budget_spent"
@@ -218,7 +267,7 @@ def _learned(
                     result = ek.run(
                         problem,
                         recipe.method(epoch),
-                        ensemble=_start(prior, recipe.n_members, model.n_parameters, seed),
+                        ensemble=_start(problem.prior, recipe.n_members, model.n_parameters, seed),
                         n_steps=budget,
                         rng=seed,
                         store="last",
@@ -261,13 +310,18 @@ def _descended(
     return by_epoch
 
 
-def _network(name: str, split: Split) -> Any:
+def _network(name: str, split: Split, activation: str) -> Any:
     from torch import nn
 
+    class Step(nn.Module):  # type: ignore[misc]  # here, since torch is an extra
+        def forward(self, z: Any) -> Any:
+            return (z > 0).to(z.dtype)
+
+    between = {"ReLU": nn.ReLU, "step": Step}[activation]
     sizes = (split.x_train.shape[1], *NETWORKS[name], split.n_classes)
     layers: list[Any] = []
     for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+        layers += [nn.Linear(a, b), between()]
     return nn.Sequential(*layers[:-1])
 
 

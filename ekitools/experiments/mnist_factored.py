@@ -10,6 +10,7 @@ are looked at only to be reported.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,10 +20,10 @@ import numpy as np
 
 from ekitools import datasets
 from ekitools.demos import table_lines
-from ekitools.experiments._factored import Network, logits, step
+from ekitools.experiments._factored import Network, logits, relu, step
 from ekitools.experiments._mnist import new_figure, progress_bar
 
-__all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
+__all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "learned", "parts", "table"]
 
 PUBLISHED = {"SGD": 0.9735, "momentum SGD": 0.9807, "EKI(R), mean": 0.9721}
 """Test accuracies of DNN 2, Kovachki & Stuart's slides (2019)."""
@@ -93,8 +94,38 @@ def parts(settings: Settings) -> list[str]:
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
     """Accuracies along a run, of the mean and of its average."""
-    seed = int(label.split()[1])
-    train, held_out, test = _images(settings.components, settings.held_out)
+    images = _images(settings.components, settings.held_out)
+    return learned(settings, images, seed=int(label.split()[1]), folder=folder, progress=progress)
+
+
+def learned(
+    settings: Settings,
+    images: tuple[tuple[np.ndarray, np.ndarray], ...],
+    *,
+    seed: int,
+    folder: Path,
+    progress: bool,
+    activation: Callable[[np.ndarray], np.ndarray] = relu,
+    averaged: bool = False,
+) -> dict[str, Any]:
+    """Accuracies along a run on any images, from the checkpoint in ``folder`` where there is one.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run; ``components`` is the width of the inputs.
+    images : tuple of ((N, c), (N,)) pairs
+        Inputs and labels for training, held out and for the test.
+    seed : int
+        Of the start, of the batches and of the members.
+    folder : Path
+        For the checkpoint.
+    progress : bool
+        Whether to show a bar.
+    activation, averaged
+        As `ekitools.experiments._factored.step` has them.
+    """
+    train, held_out, test = images
     mean, average, past, trace = _start(settings, seed, folder)
     n = len(trace) * _EVERY
     with progress_bar(settings.steps, progress) as bar:
@@ -104,11 +135,16 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
             size = min(int(settings.batch * settings.batch_growth**n), len(train[1]))
             rows = rng.choice(len(train[1]), size, replace=False)
             now = replace(settings, damping=settings.damping * settings.damping_growth**n)
-            mean, past = step(mean, past, (train[0][rows], train[1][rows]), rng, now)
+            batch = (train[0][rows], train[1][rows])
+            mean, past = step(mean, past, batch, rng, now, activation=activation, averaged=averaged)
             average = average.plus(mean.plus(average, -1.0), 1 - settings.averaging)
             n += 1
             if n % _EVERY == 0 or n == settings.steps:
-                found = [_accuracy(u, *part) for part in (held_out, test) for u in (mean, average)]
+                found = [
+                    _accuracy(u, *part, activation)
+                    for part in (held_out, test)
+                    for u in (mean, average)
+                ]
                 trace.append([n, size, *found])
                 _save(folder, mean, average, past, trace)
                 bar.set_postfix(held_out=f"{found[0]:.4f}", refresh=False)
@@ -204,5 +240,10 @@ def _save(
     new.replace(folder / "state.npz")
 
 
-def _accuracy(network: Network, x: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(logits(network, x).argmax(axis=0) == labels))
+def _accuracy(
+    network: Network,
+    x: np.ndarray,
+    labels: np.ndarray,
+    activation: Callable[[np.ndarray], np.ndarray],
+) -> float:
+    return float(np.mean(logits(network, x, activation).argmax(axis=0) == labels))
