@@ -77,30 +77,39 @@ class Settings:
     seed: int = 0
 
 
-_SMALL: dict[str, Recipe | Factored] = {
-    "step, SGD": Descent(5, 0.1),
-    "step, EKI(R)": Learning(200, 1, h=10.0, redraw="step", gamma=1.0),
-    "step, CurvatureEKI": WideLearning(200, 2, damping=0.3, gamma=1.0),
-    "ReLU, SGD": Descent(5, 0.1),
-    "ReLU, CurvatureEKI": WideLearning(200, 2, damping=0.3, gamma=0.02),
-}
-_MEDIUM = _SMALL | {
-    "step, CurvatureEKI": WideLearning(200, 6, damping=0.3, gamma=1.0),
-    "ReLU, CurvatureEKI": WideLearning(200, 6, damping=0.3, gamma=0.02),
-    "step, factored": Factored(300, damping=0.3, gamma=1.0),
-    "ReLU, factored": Factored(300, damping=1.0, gamma=0.02),
-}
-_LARGE = _SMALL | {
-    "step, EKI(R)": Learning(2000, 20, h=10.0, redraw="step", gamma=1.0),
-    "step, CurvatureEKI": WideLearning(1000, 20, damping=0.3, gamma=1.0, batch=5000),
-    "ReLU, CurvatureEKI": WideLearning(1000, 20, damping=0.3, gamma=0.02, batch=5000),
-    "step, factored": Factored(1000, members=1500, batch=5000, damping=0.3, gamma=1.0),
-    "ReLU, factored": Factored(1000, members=1500, batch=5000, damping=1.0, gamma=0.02),
-}
+_DESCENT = {f"{activation}, SGD": Descent(3, 0.1) for activation in ("step", "ReLU")}
+
+
+def _factored(steps: int, members: int, batch: int) -> dict[str, Recipe | Factored]:
+    return {
+        "step, factored": Factored(steps, members=members, batch=batch, damping=0.3, gamma=1.0),
+        "ReLU, factored": Factored(steps, members=members, batch=batch, damping=1.0, gamma=0.02),
+    }
+
+
+def _black_box(epochs: int, n_members: int, batch: int) -> dict[str, Recipe | Factored]:
+    options = {"n_members": n_members, "epochs": epochs, "damping": 0.3, "batch": batch}
+    return {
+        "step, CurvatureEKI": WideLearning(gamma=1.0, **options),  # type: ignore[arg-type]
+        "ReLU, CurvatureEKI": WideLearning(gamma=0.02, **options),  # type: ignore[arg-type]
+    }
+
+
+def _redrawn(epochs: int, n_members: int) -> dict[str, Recipe | Factored]:
+    return {"step, EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=1.0)}
+
+
+_BOTH = ("mnist", "fashion_mnist")
+_ONE_EPOCH = {"step, CurvatureEKI": WideLearning(200, 1, damping=0.3, gamma=1.0)}
 SETTINGS = {
-    "small": Settings(("mnist",), _SMALL),
-    "medium": Settings(("mnist", "fashion_mnist"), _MEDIUM),
-    "paper": Settings(("mnist", "fashion_mnist"), _LARGE),
+    "small": Settings(_BOTH, _DESCENT | _ONE_EPOCH | _factored(100, 300, 2000)),
+    "medium": Settings(
+        _BOTH, _DESCENT | _redrawn(2, 200) | _black_box(4, 200, 2000) | _factored(500, 400, 3000)
+    ),
+    "paper": Settings(
+        _BOTH,
+        _DESCENT | _redrawn(20, 2000) | _black_box(20, 1000, 5000) | _factored(1000, 1500, 5000),
+    ),
 }
 
 
