@@ -102,7 +102,7 @@ def _redrawn(epochs: int, n_members: int) -> dict[str, Recipe | Factored]:
 _BOTH = ("mnist", "fashion_mnist")
 _ONE_EPOCH = {"step, CurvatureEKI": WideLearning(200, 1, damping=0.3, gamma=1.0)}
 SETTINGS = {
-    "small": Settings(_BOTH, _DESCENT | _ONE_EPOCH | _factored(100, 300, 2000)),
+    "small": Settings(_BOTH, _DESCENT | _ONE_EPOCH | _factored(100, 200, 2000)),
     "medium": Settings(
         _BOTH, _DESCENT | _redrawn(2, 200) | _black_box(4, 200, 2000) | _factored(500, 400, 3000)
     ),

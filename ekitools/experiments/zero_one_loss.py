@@ -72,16 +72,17 @@ class Settings:
 
 
 _MOONS: dict[str, Recipe] = {
-    "zero-one, EKI(R)": Learning(200, 20, h=3.0, redraw="step", gamma=0.3, batch=500),
-    "cross-entropy, EKI(R)": Learning(200, 20, h=3.0, redraw="step", gamma=0.3, batch=500),
-    "cross-entropy, SGD": Descent(20, 0.1, batch=50),
+    "zero-one, EKI(R)": Learning(200, 40, h=10.0, redraw="step", gamma=0.3, batch=500),
+    "zero-one, CurvatureEKI": WideLearning(200, 40, damping=0.01, gamma=0.5, batch=1000),
+    "cross-entropy, EKI(R)": Learning(200, 40, h=10.0, redraw="step", gamma=0.3, batch=500),
+    "cross-entropy, SGD": Descent(40, 0.5, batch=50),
 }
 
 
 def _images(n_members: int, epochs: int) -> dict[str, Recipe]:
     return {
-        "zero-one, EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.3),
-        "zero-one, CurvatureEKI": WideLearning(n_members, epochs, damping=0.001, gamma=0.3),
+        "zero-one, EKI(R)": Learning(n_members, epochs, h=3.0, redraw="step", gamma=0.3),
+        "zero-one, CurvatureEKI": WideLearning(n_members, epochs, damping=0.01, gamma=1.0),
         "cross-entropy, EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.3),
         "cross-entropy, SGD": Descent(epochs, 0.1),
     }
