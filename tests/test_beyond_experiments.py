@@ -39,8 +39,8 @@ def tiny_images(monkeypatch):
 @pytest.mark.parametrize(
     ("method", "n_epochs"),
     [
-        (ek.LossEKI(ek.NormStep(10.0, 0.5), ek.Spread(1.0)), 14),
-        (ek.CurvatureEKI(gamma=1.0, damping=0.3), 10),
+        (ek.LossEKI(ek.NormStep(10.0, 0.5), ek.Spread(1.0)), 6),
+        (ek.CurvatureEKI(gamma=1.0, damping=0.3), 5),
     ],
     ids=["EKI(R)", "curvature"],
 )
@@ -53,7 +53,7 @@ def test_digits_with_step_activations(method, n_epochs):
     network = Network((64, 32, 10), step)
     data = ek.MiniBatches(x[train], np.eye(10)[labels[train]], 200)
     problem = ek.InverseProblem(network, network.prior(), ek.CrossEntropy(10), data)
-    start = network.prior().sample(400, rng=1).astype(np.float32)
+    start = network.prior().sample(200, rng=1).astype(np.float32)
     result = ek.run(problem, method, ensemble=start, n_steps=n_epochs * 7, store="final", rng=0)
     mean = result.u[-1].mean("member").values
     classes = network(mean[None], x[test])[0].reshape(-1, 10).argmax(axis=1)

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.typing import Array
-
 __all__ = ["ErrorIndicators"]
 
 
@@ -52,8 +50,8 @@ class ErrorIndicators:
     vectorized = takes_inputs = True
     stochastic = False
 
-    def __call__(self, u: Array, /, *, inputs: np.ndarray) -> Array:
+    def __call__(self, u: np.ndarray, /, *, inputs: np.ndarray) -> np.ndarray:
         """Errors ``(J, m)`` of the samples with the numbers ``inputs``, ``(m,)``."""
         scores = self.classifier(u, inputs=self.x[inputs])
         classes = scores.reshape(len(u), len(inputs), -1).argmax(axis=-1)
-        return (classes != self.labels[inputs]).astype(u.dtype)
+        return np.asarray(classes != self.labels[inputs], dtype=u.dtype)

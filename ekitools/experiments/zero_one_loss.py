@@ -13,10 +13,11 @@ with e_i = 1 where sample i of the batch is classified wrongly and 0 else, data 
 .. math::
     D_{jk} = \tfrac1J \langle e(u^{(k)}) - \bar e, e(u^{(j)}) \rangle
 
-needs nothing but errors. With members drawn anew around their mean (`Spread`), ē is a smooth
-function of it. What the least squares of several members see is ½‖ē‖², the squares of the rates at
-which samples are misclassified, and so weights samples by how often they are: with it the mean goes
-down. "CurvatureEKI" is the Kalman form of that.
+needs nothing but errors. With members drawn anew around their mean (`Spread`), the mean ē of their
+errors is the rate at which a sample is misclassified near ū, a smooth function of ū. The mean then
+goes down ½‖ē‖²: not the sum of the rates but that of their squares, in which a sample weighs the
+more, the more often it is misclassified. "EKI(R)" is `LossEKI`; "CurvatureEKI" is its Kalman form,
+the analysis of the mean for the same least squares.
 
 "MNIST" has no hidden layer (784-10) and "MNIST, hidden layer" has one (784-100-10); the two moons
 are a plane's, 2-100-2, and are made here. Settings were chosen on validation data.
