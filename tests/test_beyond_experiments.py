@@ -118,6 +118,30 @@ def test_a_factored_step_around_the_mean_output_is_that_of_curvature_eki():
     assert np.abs(as_rows(moved) - as_rows(mean)).max() > 0.05
 
 
+def test_a_factored_step_around_the_mean_output_with_a_past_step():
+    mean, x, labels, directions = factored_case()
+    past = [factored_case()[0].plus(mean, -0.5)]
+    options = mnist_factored.Settings(
+        steps=1, members=9, damping=0.5, spread=0.3, gamma=0.8, memory=1
+    )
+    moved, _ = _factored.step(
+        *(mean, past, (x, labels), np.random.default_rng(3), options),
+        activation=_factored.heaviside,
+        averaged=True,
+    )
+    draws = [directions.combined(row) for row in np.eye(9, dtype=np.float32)]
+    z = [_factored.logits(mean.plus(d, 0.8), x, _factored.heaviside) for d in [*draws, *past]]
+    z = np.stack(z).transpose(0, 2, 1).reshape(10, -1).astype(float)
+    centre, loss, y = z[:9].mean(axis=0), ek.CrossEntropy(3), np.eye(3)[labels].ravel()
+    f = (z - centre) / 0.8
+    system = f @ loss.curvature_product(centre, y, f).T / 40 + 0.5 * np.eye(10)
+    weights = -np.linalg.solve(system, f @ loss.gradient(centre, y) / 40)
+    deviations = np.stack([as_rows(each) for each in [*draws, *past]])
+    expected = as_rows(mean) + weights @ (deviations - deviations[:9].mean(axis=0))
+    np.testing.assert_allclose(as_rows(moved), expected, rtol=1e-3, atol=2e-4)
+    assert abs(weights.sum()) > 1e-2  # else it would not matter where the draws' mean is
+
+
 TINY_STEPS = {
     "step, SGD": _mnist.Descent(4, 0.1, batch=30),
     "step, EKI(R)": _mnist.Learning(60, 5, h=10.0, redraw="step", batch=100),
