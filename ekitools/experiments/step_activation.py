@@ -104,11 +104,11 @@ _ONE_EPOCH = {"step, CurvatureEKI": WideLearning(200, 1, damping=0.3, gamma=1.0)
 SETTINGS = {
     "small": Settings(_BOTH, _DESCENT | _ONE_EPOCH | _factored(100, 200, 2000)),
     "medium": Settings(
-        _BOTH, _DESCENT | _redrawn(2, 200) | _black_box(4, 200, 2000) | _factored(500, 400, 3000)
+        _BOTH, _DESCENT | _factored(500, 400, 3000) | _redrawn(2, 200) | _black_box(4, 200, 2000)
     ),
     "paper": Settings(
         _BOTH,
-        _DESCENT | _redrawn(20, 2000) | _black_box(20, 1000, 5000) | _factored(1000, 1500, 5000),
+        _DESCENT | _factored(1000, 1500, 5000) | _redrawn(20, 2000) | _black_box(20, 1000, 5000),
     ),
 }
 
