@@ -184,6 +184,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
                     label=key,
                 )
         ax.set(xlabel="epoch", title=name, ylim=(0, None))
+        ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel("test errors, %")
     axes[-1].legend(frameon=False, fontsize="small")
     save(path)
