@@ -36,7 +36,7 @@ def test_the_deeper_ones_take_house_numbers(name):
 
 
 def made(n, shape, seed):
-    """Bright left, middle or right, by label; or in red, green or blue: a last pool sees no place."""
+    """Bright left, middle or right, by label; or in red, green or blue."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(3, size=n).astype(np.uint8)
     x = rng.integers(0, 40, size=(n, *shape))

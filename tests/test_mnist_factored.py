@@ -158,11 +158,11 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(
 def interrupted(function, n):
     calls = []
 
-    def wrapper(*arguments):
+    def wrapper(*arguments, **options):
         calls.append(1)
         if len(calls) > n:
             raise KeyboardInterrupt
-        return function(*arguments)
+        return function(*arguments, **options)
 
     wrapper.whole = function
     return wrapper

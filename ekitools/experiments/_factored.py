@@ -14,7 +14,7 @@ differentiated; but unlike a black box it has to know of the factors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +29,11 @@ __all__ = [
     "Network",
     "State",
     "accuracy",
+    "heaviside",
     "loaded",
     "logits",
     "norm",
+    "relu",
     "save",
     "start",
     "step",
@@ -108,22 +110,42 @@ def norm(network: Network) -> float:
     return float(np.sqrt(sum(float(part.square().sum()) for layer in network for part in layer)))
 
 
-def logits(network: Network, x: Any) -> Any:
+def relu(z: Any) -> Any:
+    """max(z, 0), in place."""
+    return z.relu_()
+
+
+def heaviside(z: Any) -> Any:
+    """1 for z > 0, else 0, in place."""
+    return z.gt_(0)
+
+
+def logits(network: Network, x: Any, activation: Callable[[Any], Any] = relu) -> Any:
     """Outputs ``(m, k)`` at inputs ``(m, in)``."""
     for layer in network[:-1]:
-        x = torch.addmm(layer.biases, x, layer.weights.T).relu_()
+        x = activation(torch.addmm(layer.biases, x, layer.weights.T))
     return torch.addmm(network[-1].biases, x, network[-1].weights.T)
 
 
-def accuracy(network: Network, x: Any, labels: Any) -> float:
+def accuracy(
+    network: Network, x: Any, labels: Any, activation: Callable[[Any], Any] = relu
+) -> float:
     """The share of inputs that are classified as they are labelled."""
-    return float((logits(network, x).argmax(dim=1) == labels).double().mean())
+    return float((logits(network, x, activation).argmax(dim=1) == labels).double().mean())
 
 
 def step(
-    state: State, x: Any, labels: Any, generator: Any, sds: Sequence[float], options: Any
+    state: State,
+    x: Any,
+    labels: Any,
+    generator: Any,
+    sds: Sequence[float],
+    options: Any,
+    *,
+    activation: Callable[[Any], Any] = relu,
+    averaged: bool = False,
 ) -> tuple[State, float]:
-    """One step of the mean, and the mean's loss on the batch before it.
+    """One step of the mean, and the loss on the batch around which it was taken.
 
     Parameters
     ----------
@@ -137,6 +159,11 @@ def step(
         s of every layer.
     options : object
         With ``members``, ``gamma``, ``damping``, ``decay``, ``memory`` and ``averaging``.
+    activation : callable, default relu
+        Of hidden layers, in place.
+    averaged : bool, default False
+        Whether the loss is expanded around the mean of the members' outputs, which is smooth in
+        ū where the outputs themselves are not, in place of the outputs of ū.
     """
     mean, average, past = state
     directions = [
@@ -147,11 +174,11 @@ def step(
         )
         for layer, sd in zip(mean, sds, strict=True)
     ]
-    centre = logits(mean, x)
-    f = torch.empty((options.members + len(past), *centre.shape))
-    _outputs(mean, directions, options.gamma, x, f)
+    f = torch.empty((options.members + len(past), len(x), len(mean[-1].biases)))
+    _outputs(mean, directions, options.gamma, x, f, activation)
     for i, before in enumerate(past):
-        f[options.members + i] = logits(sum_of(mean, before, options.gamma), x)
+        f[options.members + i] = logits(sum_of(mean, before, options.gamma), x, activation)
+    centre = f[: options.members].mean(dim=0) if averaged else logits(mean, x, activation)
     f -= centre
     f /= options.gamma
 
@@ -168,6 +195,8 @@ def step(
     w = torch.from_numpy(weights).float()
 
     w_new, w_past = w[: options.members], w[options.members :]
+    if averaged:  # f_j belongs to ξ_j less the mean of the draws
+        w_new = w_new - w.sum() / options.members
     move = [Layer((b * w_new[:, None]).T @ a, w_new @ e) for a, b, e in directions]
     for weight, before in zip(w_past, past, strict=True):
         move = sum_of(move, before, float(weight))
@@ -182,7 +211,14 @@ def step(
     return State(mean, average, [kept, *past][: options.memory]), loss
 
 
-def _outputs(mean: Network, directions: list[Directions], gamma: float, x: Any, out: Any) -> None:
+def _outputs(
+    mean: Network,
+    directions: list[Directions],
+    gamma: float,
+    x: Any,
+    out: Any,
+    activation: Callable[[Any], Any],
+) -> None:
     """Logits of all members into the first rows of ``out`` (J + K, m, k)."""
     n, m = len(directions[0].a), len(x)
     shared = torch.addmm(mean[0].biases, x, mean[0].weights.T)
@@ -193,7 +229,7 @@ def _outputs(mean: Network, directions: list[Directions], gamma: float, x: Any, 
         _, b, e = directions[0]
         h = torch.baddbmm(shared + gamma * e[c, None], slopes[c, :, None], b[c, None])
         for layer, (a, b, e) in zip(mean[1:], directions[1:], strict=True):
-            h.relu_()
+            h = activation(h)
             along = gamma * torch.bmm(h, a[c, :, None])
             h = (h.flatten(0, 1) @ layer.weights.T).view(len(h), m, -1)
             h += (layer.biases + gamma * e[c])[:, None]

@@ -13,17 +13,20 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.experiments import write_json
+from ekitools.experiments._errors import ErrorIndicators
 from ekitools.experiments._networks import build
 from ekitools.typing import Method
 
 __all__ = [
     "EKI_METHODS",
+    "LOSSES",
     "CurvatureLearning",
     "Data",
     "Descent",
     "Learning",
     "Recipe",
     "Split",
+    "WideLearning",
     "new_figure",
     "progress_bar",
     "require_torch",
@@ -31,6 +34,8 @@ __all__ = [
     "train",
 ]
 
+LOSSES = ("cross-entropy", "zero-one")
+"""The second is ½ ‖e‖², half the number of errors, of outputs e as `ErrorIndicators` has them."""
 EKI_METHODS = ("EKI", "MEKI", "EKI(R)", "MEKI(R)")
 _AT_ONCE = 1000
 """Images classified at once."""
@@ -101,6 +106,17 @@ class CurvatureLearning:
         return ek.CurvatureEKI(damping=self.damping, memory=self.memory)
 
 
+@dataclass(frozen=True)
+class WideLearning(CurvatureLearning):
+    """`CurvatureEKI` with members so far from their mean that jumps of G are smoothed."""
+
+    gamma: float = 0.1
+
+    def method(self, steps_per_epoch: int) -> Method:  # noqa: ARG002 - as the other has it
+        """As an ekitools method."""
+        return ek.CurvatureEKI(self.gamma, self.damping, memory=self.memory)
+
+
 Recipe = Descent | Learning | CurvatureLearning
 
 
@@ -158,8 +174,29 @@ def train(
     seed: int,
     folder: Path,
     progress: bool,
+    activation: str = "ReLU",
+    loss: str = "cross-entropy",
 ) -> dict[str, Any]:
     """Train one network by one method; go on where ``folder`` has a checkpoint.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The method and its options.
+    network : str
+        As `ekitools.experiments._networks` has them.
+    split : Split
+        The images.
+    seed : int
+        Of the start, of the batches and of the members.
+    folder : Path
+        For checkpoints.
+    progress : bool
+        Whether to show a bar.
+    activation : str, default "ReLU"
+        Of every hidden layer of a dense network: "ReLU", or "step".
+    loss : str, default "cross-entropy"
+        One of `LOSSES`; `Descent` has cross-entropy alone.
 
     Returns
     -------
@@ -178,13 +215,14 @@ def train(
     require_torch()
     from ekitools.adapters.torch import TorchModel
 
-    model = TorchModel(build(network, split.x_train.shape[1], split.n_classes))
+    model = TorchModel(build(network, split.x_train.shape[1], split.n_classes, activation))
     prior = ek.GaussianPrior(0.0, model.glorot_variances())
     if isinstance(recipe, Descent):
         model.load(prior.sample(1, rng=seed)[0])
         by_epoch, status = _descended(recipe, model, split, seed, progress), "budget_spent"
     else:
-        by_epoch, status = _learned(recipe, model, prior, split, seed, folder, progress)
+        problem = _problem(model, prior, split, recipe.batch, loss)
+        by_epoch, status = _learned(recipe, problem, model, split, seed, folder, progress)
     return {
         **by_epoch[-1],
         "parameters": model.n_parameters,
@@ -194,20 +232,28 @@ def train(
     }
 
 
+def _problem(model: Any, prior: Any, split: Split, batch: int, loss: str) -> ek.InverseProblem:
+    """The training set and one of `LOSSES`."""
+    if loss == "zero-one":
+        rows, zeros = np.arange(len(split.y_train)), np.zeros(len(split.y_train), np.float32)
+        errors = ErrorIndicators(model, split.x_train, split.y_train)
+        return ek.InverseProblem(errors, prior, 1.0, ek.MiniBatches(rows, zeros, batch))
+    one_hot = np.eye(split.n_classes, dtype=np.float32)[split.y_train]
+    data = ek.MiniBatches(split.x_train, one_hot, batch)
+    return ek.InverseProblem(model, prior, ek.CrossEntropy(split.n_classes), data)
+
+
 def _learned(
     recipe: Learning | CurvatureLearning,
+    problem: ek.InverseProblem,
     model: Any,
-    prior: Any,
     split: Split,
     seed: int,
     folder: Path,
     progress: bool,
 ) -> tuple[list[dict[str, float]], str]:
     """An epoch is a segment of the run, so that its accuracies survive with its checkpoint."""
-    one_hot = np.eye(split.n_classes, dtype=np.float32)
-    data = ek.MiniBatches(split.x_train, one_hot[split.y_train], recipe.batch)
-    problem = ek.InverseProblem(model, prior, ek.CrossEntropy(split.n_classes), data)
-    epoch = data.steps_per_epoch
+    epoch = problem.data.steps_per_epoch
     log, run = folder / "accuracies.json", folder / "run"
     by_epoch = json.loads(log.read_text("utf-8")) if log.exists() else []
     status = "budget_spent"
@@ -226,7 +272,7 @@ def _learned(
                     result = ek.run(
                         problem,
                         recipe.method(epoch),
-                        ensemble=_start(prior, recipe.n_members, model.n_parameters, seed),
+                        ensemble=_start(problem.prior, recipe.n_members, model.n_parameters, seed),
                         n_steps=budget,
                         rng=seed,
                         store="last",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 __all__ = ["CONVOLUTIONAL", "NETWORKS", "RECURRENT", "Convolutions", "build"]
 
 NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
-"""Hidden layers; ReLU between them, logits at the end."""
+"""Hidden layers; ReLU (or steps) between them, logits at the end."""
 RECURRENT = {"RNN 2 x 32": (2, 32), "RNN 2 x 64": (2, 64)}
 """Layers and their units (tanh); an image is read row by row, and logits are of the last state."""
 _ROW = 28
@@ -43,8 +43,10 @@ CONVOLUTIONAL = {
 }
 
 
-def build(name: str, n_inputs: int, n_classes: int) -> Any:
+def build(name: str, n_inputs: int, n_classes: int, activation: str = "ReLU") -> Any:
     """The torch module, from rows ``(N, n_inputs)`` to logits ``(N, n_classes)``.
+
+    ``activation="step"`` is Heaviside's step function between dense layers: 1 for z > 0, else 0.
 
     Examples
     --------
@@ -53,6 +55,10 @@ def build(name: str, n_inputs: int, n_classes: int) -> Any:
     10658
     """
     from torch import nn
+
+    class Step(nn.Module):  # type: ignore[misc]  # here, since torch is an extra
+        def forward(self, z: Any) -> Any:
+            return (z > 0).to(z.dtype)
 
     if name in RECURRENT:
         from ekitools.experiments._last_state import LastState
@@ -74,5 +80,5 @@ def build(name: str, n_inputs: int, n_classes: int) -> Any:
         layers.append(nn.Flatten())
         n_inputs = before * height * width
     for a, b in pairwise((n_inputs, *hidden, n_classes)):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+        layers += [nn.Linear(a, b), Step() if activation == "step" else nn.ReLU()]
     return nn.Sequential(*layers[:-1])

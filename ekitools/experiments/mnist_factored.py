@@ -12,6 +12,7 @@ be reported.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,17 @@ from ekitools.experiments._networks import NETWORKS
 from ekitools.experiments.mnist_dense import PUBLISHED as _DENSE
 from ekitools.plots import BLUE, GREEN, ORANGE, RED
 
-__all__ = ["PUBLISHED", "SETTINGS", "Factored", "Settings", "compute", "draw", "parts", "table"]
+__all__ = [
+    "PUBLISHED",
+    "SETTINGS",
+    "Factored",
+    "Settings",
+    "compute",
+    "draw",
+    "learned",
+    "parts",
+    "table",
+]
 
 _METHODS = {"SGD": "SGD", "MSGD": "momentum SGD", "EKI(R)": "EKI(R), mean"}
 PUBLISHED = {
@@ -112,45 +123,81 @@ def parts(settings: Settings) -> list[str]:
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
     """Accuracies along a run, of the mean and of its average."""
+    network, seed = label.split(", seed ")
+    options = settings.networks[network]
+    return learned(
+        options, network, settings.data, seed=int(seed), folder=folder, progress=progress
+    )
+
+
+def learned(
+    options: Factored,
+    network: str,
+    data: Data,
+    *,
+    seed: int,
+    folder: Path,
+    progress: bool,
+    activation: str = "ReLU",
+) -> dict[str, Any]:
+    """Accuracies along a run, from the checkpoint in ``folder`` where there is one.
+
+    Parameters
+    ----------
+    options : Factored
+        How it learns.
+    network : str
+        One of `ekitools.experiments._networks.NETWORKS`.
+    data : Data
+        The images.
+    seed : int
+        Of the start, of the batches and of the members.
+    folder : Path
+        For the checkpoint.
+    progress : bool
+        Whether to show a bar.
+    activation : str, default "ReLU"
+        Of hidden layers; with "step" the loss is expanded around the mean of the outputs.
+    """
     require_torch()
     import torch
 
     from ekitools.experiments import _factored
 
-    network, number = label.split(", seed ")
-    options, seed = settings.networks[network], int(number)
-    images = _images(settings.data, options.components, options.weighting)
+    images = _images(data, options.components, options.weighting)
     x, labels = (torch.from_numpy(part) for part in images.train)
-    hidden, n_classes = NETWORKS[network], images.n_classes
-    sizes = (x.shape[1], *hidden, n_classes)
+    sizes = (x.shape[1], *NETWORKS[network], images.n_classes)
     wide = (images.n_pixels, *sizes[1:])  # the prior's variances are those of the whole network
     sds = [float(np.sqrt(2 / (n_in + n_out))) for n_in, n_out in pairwise(wide)]
+    steps = activation == "step"
+    between = _factored.heaviside if steps else _factored.relu
     path = folder / "state.pt"
     if path.exists():
         state, trace = _factored.loaded(path)
     else:
         state, trace = _factored.start(sizes, sds, seed), []
-    n, loss = len(trace) * _EVERY, float("nan")
+    n = len(trace) * _EVERY
     with progress_bar(options.steps, progress) as bar:
         bar.update(n)
         while n < options.steps:
             generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + n)
             size = min(int(options.batch * options.batch_growth**n), len(labels))
             rows = torch.randperm(len(labels), generator=generator)[:size]
-            damping = options.damping * options.damping_growth**n
-            now = replace(options, damping=damping)
-            state, loss = _factored.step(state, x[rows], labels[rows], generator, sds, now)
+            now = replace(options, damping=options.damping * options.damping_growth**n)
+            state, loss = _factored.step(
+                *(state, x[rows], labels[rows], generator, sds, now),
+                activation=between,
+                averaged=steps,
+            )
             n += 1
             if n % _EVERY == 0 or n == options.steps:
-                trace.append({"step": n, "batch": size, "loss": loss, **_found(state, images)})
+                found = _found(state, images, between)
+                trace.append({"step": n, "batch": size, "loss": loss, **found})
                 _factored.save(path, state, trace)
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
-    return {
-        **trace[-1],
-        "parameters": sum(p.numel() for layer in state.mean for p in layer),
-        "trace": trace,
-    }
+    p = sum(part.numel() for layer in state.mean for part in layer)
+    return {**trace[-1], "parameters": p, "n_train": len(labels), "trace": trace}
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:  # noqa: ARG001 - of all
@@ -211,7 +258,7 @@ def _images(data: Data, components: int, weighting: float) -> _Images:
     return _Images(train, sets, split.x_train.shape[1], split.n_classes)
 
 
-def _found(state: Any, images: _Images) -> dict[str, float]:
+def _found(state: Any, images: _Images, activation: Callable[[Any], Any]) -> dict[str, float]:
     """Accuracies of the mean and of its average."""
     import torch
 
@@ -219,7 +266,9 @@ def _found(state: Any, images: _Images) -> dict[str, float]:
 
     networks = {"": state.mean, "average_": state.average}
     return {
-        f"{prefix}{name}": accuracy(network, *map(torch.from_numpy, part))
-        for name, part in images.sets.items()
+        f"{prefix}{name}": accuracy(
+            network, torch.from_numpy(x), torch.from_numpy(labels), activation
+        )
+        for name, (x, labels) in images.sets.items()
         for prefix, network in networks.items()
     }

@@ -1,0 +1,57 @@
+"""A classifier as a model of its errors, so that their number is the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ErrorIndicators"]
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorIndicators:
+    r"""G(u) = e, with e_i = 1 where sample i is classified wrongly, else 0.
+
+    With data y = 0 and unit noise, least squares is the 0-1 loss: since e_i² = e_i,
+
+    .. math::
+        \tfrac12 \|G(u) - 0\|^2 = \tfrac12 \sum_i e_i = \tfrac12 \, \#\{\text{errors}\}.
+
+    Nothing of the classifier is seen but these, so there is no gradient in its outputs either.
+
+    Parameters
+    ----------
+    classifier : callable
+        ``classifier(U, inputs=x)``: scores ``(J, m k)`` of k classes for ``m`` inputs; the
+        largest decides.
+    x : (N, ...) array
+        All inputs.
+    labels : (N,) array of int
+        Their classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.experiments._errors import ErrorIndicators
+    >>> def sign(u, inputs):
+    ...     z = u * inputs
+    ...     return np.stack([-z, z], axis=-1).reshape(len(u), -1)
+    >>> model = ErrorIndicators(sign, np.array([-1.0, 2.0, 3.0]), np.array([0, 1, 0]))
+    >>> model(np.array([[1.0], [-1.0]]), inputs=np.array([0, 1, 2]))
+    array([[0., 0., 1.],
+           [1., 1., 0.]])
+    """
+
+    classifier: Any
+    x: np.ndarray
+    labels: np.ndarray
+    vectorized = takes_inputs = True
+    stochastic = False
+
+    def __call__(self, u: np.ndarray, /, *, inputs: np.ndarray) -> np.ndarray:
+        """Errors ``(J, m)`` of the samples with the numbers ``inputs``, ``(m,)``."""
+        scores = self.classifier(u, inputs=self.x[inputs])
+        classes = scores.reshape(len(u), len(inputs), -1).argmax(axis=-1)
+        return np.asarray(classes != self.labels[inputs], dtype=u.dtype)

@@ -1,0 +1,191 @@
+r"""A classifier learned from nothing but its errors: the 0-1 loss itself.
+
+What is not differentiable: the loss is the number of samples that are classified wrongly. It jumps
+where a sample changes sides and is flat everywhere else, so its gradient is zero wherever it
+exists, in the parameters and in the outputs of the network alike. Gradient descent can only be
+given another loss in its place: here cross-entropy, which is what the table's "SGD" learns by.
+
+The schemes of `LossEKI` and `CurvatureEKI` ask a loss for its gradient in the outputs of the
+model, which the 0-1 loss does not have either. So the errors themselves are the outputs: G(u) = e
+with e_i = 1 where sample i of the batch is classified wrongly and 0 else, data y = 0, least squares
+(see `ErrorIndicators`). That is the 0-1 loss and no surrogate, since e_i² = e_i, and
+
+.. math::
+    D_{jk} = \tfrac1J \langle e(u^{(k)}) - \bar e, e(u^{(j)}) \rangle
+
+needs nothing but errors. With members drawn anew around their mean (`Spread`), the mean ē of their
+errors is the rate at which a sample is misclassified near ū, a smooth function of ū. The mean then
+goes down ½‖ē‖²: not the sum of the rates but that of their squares, in which a sample weighs the
+more, the more often it is misclassified. "EKI(R)" is `LossEKI`; "CurvatureEKI" is its Kalman form,
+the analysis of the mean for the same least squares.
+
+"MNIST" has no hidden layer (784-10) and "MNIST, hidden layer" has one (784-100-10); the two moons
+are a plane's, 2-100-2, and are made here. Settings of the 0-1 loss were chosen on validation data,
+without a hidden layer; those of cross-entropy on MNIST are `mnist_dense`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ekitools.demos import table_lines
+from ekitools.experiments._mnist import (
+    Data,
+    Descent,
+    Learning,
+    Recipe,
+    Split,
+    WideLearning,
+    new_figure,
+    split_of,
+    train,
+)
+from ekitools.plots import BLUE, GREEN, ORANGE
+
+__all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "moons", "parts", "table"]
+
+PUBLISHED: dict[str, Any] = {}
+
+_NETWORKS = {"two moons": "DNN 2", "MNIST": "DNN 1", "MNIST, hidden layer": "DNN 2"}
+_COLOURS = {"EKI(R)": BLUE, "CurvatureEKI": GREEN, "SGD": ORANGE}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which problems, and how they are learned.
+
+    Parameters
+    ----------
+    recipes : dict
+        By problem, and by loss and method.
+    data : Data
+        MNIST, and how many of its training images are for validation.
+    seed : int
+        Of every run.
+    """
+
+    recipes: dict[str, dict[str, Recipe]]
+    data: Data = Data()
+    seed: int = 0
+
+
+_MOONS: dict[str, Recipe] = {
+    "zero-one, EKI(R)": Learning(200, 40, h=10.0, redraw="step", gamma=0.3, batch=500),
+    "zero-one, CurvatureEKI": WideLearning(200, 40, damping=0.01, gamma=0.5, batch=1000),
+    "cross-entropy, EKI(R)": Learning(200, 40, h=10.0, redraw="step", gamma=0.3, batch=500),
+    "cross-entropy, SGD": Descent(40, 0.5, batch=50),
+}
+
+
+def _images(n_members: int, epochs: int) -> dict[str, Recipe]:
+    return {
+        "zero-one, EKI(R)": Learning(n_members, epochs, h=3.0, redraw="step", gamma=0.3),
+        "zero-one, CurvatureEKI": WideLearning(n_members, epochs, damping=0.01, gamma=1.0),
+        "cross-entropy, EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.3),
+        "cross-entropy, SGD": Descent(epochs, 0.1),
+    }
+
+
+SETTINGS = {
+    "small": Settings({"two moons": _MOONS, "MNIST": _images(200, 3)}),
+    "medium": Settings(
+        {"two moons": _MOONS, "MNIST": _images(500, 10), "MNIST, hidden layer": _images(200, 3)}
+    ),
+    "paper": Settings(
+        {"two moons": _MOONS, "MNIST": _images(2000, 50), "MNIST, hidden layer": _images(2000, 50)}
+    ),
+}
+
+
+def moons(seed: int, *, n: int = 2000, noise: float = 0.2) -> Split:
+    """Two half circles in each other, with normal noise: ``n`` points for each of three sets.
+
+    Examples
+    --------
+    >>> from ekitools.experiments.zero_one_loss import moons
+    >>> split = moons(0, n=10, noise=0.0)
+    >>> split.x_train.shape, int(split.y_test.sum())
+    ((10, 2), 5)
+    """
+    rng = np.random.default_rng(seed)
+
+    def some() -> tuple[np.ndarray, np.ndarray]:
+        y, angle = np.arange(n) % 2, np.pi * rng.uniform(size=n)
+        x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        x[y == 1] = np.array([1.0, 0.5]) - x[y == 1]
+        x += noise * rng.standard_normal((n, 2)) - np.array([0.5, 0.25])
+        return x.astype(np.float32), y
+
+    return Split(*some(), *some(), *some(), 2)
+
+
+def parts(settings: Settings) -> list[str]:
+    """Such as "MNIST, zero-one, EKI(R)"."""
+    return [f"{name}, {key}" for name, recipes in settings.recipes.items() for key in recipes]
+
+
+def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+    """Accuracies of one method, by epoch."""
+    name, loss, method = label.rsplit(", ", 2)
+    return train(
+        settings.recipes[name][f"{loss}, {method}"],
+        _NETWORKS[name],
+        moons(settings.seed) if name == "two moons" else split_of(settings.data),
+        seed=settings.seed,
+        folder=folder,
+        progress=progress,
+        loss=loss,
+    )
+
+
+def table(settings: Settings, numbers: dict[str, Any]) -> str:
+    """Accuracies after the last epoch."""
+    header = (
+        *("problem", "loss", "method", "J", "parameters"),
+        *("validation", "test", "epochs", "time"),
+    )
+    rows = []
+    for label in filter(numbers.__contains__, parts(settings)):
+        name, loss, method = label.rsplit(", ", 2)
+        recipe, found = settings.recipes[name][f"{loss}, {method}"], numbers[label]
+        rows.append(
+            (
+                *(name, loss, method),
+                str(getattr(recipe, "n_members", "-")),
+                str(found["parameters"]),
+                f"{found['validation']:.4f}",
+                f"{found['test']:.4f}",
+                str(found["epochs"]),
+                f"{found['seconds']:.0f} s",
+            )
+        )
+    return "\n".join(table_lines(header, rows))
+
+
+def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
+    """Test errors of the mean by epoch."""
+    axes, save = new_figure(len(settings.recipes), size=(1 + 4 * len(settings.recipes), 4))
+    for ax, (name, recipes) in zip(axes, settings.recipes.items(), strict=True):
+        for key in recipes:
+            found = numbers.get(f"{name}, {key}")
+            if found is not None:
+                loss, method = key.split(", ")
+                errors = [100 * (1 - each["test"]) for each in found["by_epoch"]]
+                style = "o-" if loss == "zero-one" else "o--"
+                ax.plot(
+                    range(1, len(errors) + 1),
+                    errors,
+                    style,
+                    ms=3,
+                    color=_COLOURS[method],
+                    label=key,
+                )
+        ax.set(xlabel="epoch", title=name, ylim=(0, None))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("test errors, %")
+    axes[-1].legend(frameon=False, fontsize="small")
+    save(path)
