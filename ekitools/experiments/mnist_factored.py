@@ -95,7 +95,7 @@ class Factored:
     decay: float = 0.0
     gamma: float = 0.02
     memory: int = 100
-    averaging: float = 0.95
+    averaging: float = 0.98
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,25 @@ class Settings:
     data: Data = Data()
 
 
+_DNN_1 = Factored(
+    *(100, 1200, 400, 0.0),
+    batch=8000,
+    batch_growth=1.005,
+    damping=0.1,
+    damping_growth=1.0,
+    memory=20,
+    averaging=0.95,
+)
+"""So few parameters that the members span a third of them: they need large batches instead."""
+_ALL = {"DNN 1": _DNN_1, **{f"DNN {i}": Factored(1000) for i in (2, 3, 4)}}
 SETTINGS = {
-    "small": Settings({"DNN 2": Factored(50, members=300, batch=1500, memory=50)}),
-    "medium": Settings({"DNN 1": Factored(200), "DNN 2": Factored(1000)}, data=Data(validation=0)),
-    "paper": Settings(dict.fromkeys(NETWORKS, Factored(1000)), seeds=3, data=Data(validation=0)),
+    "small": Settings({"DNN 2": Factored(50, members=300, batch=1500, memory=50, averaging=0.9)}),
+    "medium": Settings(
+        {"DNN 1": _DNN_1, "DNN 2": _ALL["DNN 2"], "DNN 3": Factored(400)},
+        seeds=2,
+        data=Data(validation=0),
+    ),
+    "paper": Settings(_ALL, seeds=3, data=Data(validation=0)),
 }
 
 
