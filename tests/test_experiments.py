@@ -15,6 +15,7 @@ from ekitools.datasets import Images
 from ekitools.experiments import (
     SCALES,
     _mnist,
+    _networks,
     ensemble_size,
     mnist_dense,
     mnist_methods,
@@ -173,7 +174,7 @@ def tiny_images(monkeypatch):
     pytest.importorskip("torch", reason="the networks are torch modules")
     for name in ("mnist", "fashion_mnist"):
         monkeypatch.setattr(ek.datasets, name, images)
-    monkeypatch.setitem(_mnist.NETWORKS, "DNN 2", (6,))
+    monkeypatch.setitem(_networks.NETWORKS, "DNN 2", (6,))
     return _mnist.Data(validation=60)
 
 
@@ -288,7 +289,7 @@ def test_scaling_and_split_do_not_see_the_test_data(tiny_images):
     plain = _mnist.split_of(replace(tiny_images, centred=False))
     np.testing.assert_allclose(plain.x_train, raw, atol=1e-6)
     assert split.x_train.dtype == np.float32
-    with pytest.raises(ValueError, match="validation: must be between 1 and 359, got 360"):
+    with pytest.raises(ValueError, match="validation: must be between 0 and 359, got 360"):
         _mnist.split_of(replace(tiny_images, validation=360))
 
 

@@ -41,7 +41,7 @@ def _methods(n_members: int, epochs: int, batch: int) -> dict[str, Recipe]:
     return {
         "SGD": Descent(epochs, 0.05),
         "MSGD": Descent(epochs, 0.01, 0.9),
-        "EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.1, batch=batch),
+        "EKI(R)": Learning(n_members, epochs, h=3.0, redraw="step", gamma=0.1, batch=batch),
         "CurvatureEKI": CurvatureLearning(
             n_members, epochs, damping=1.0, memory=n_members // 2, batch=batch
         ),

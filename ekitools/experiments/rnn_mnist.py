@@ -26,7 +26,7 @@ def _methods(n_members: int, epochs: int) -> dict[str, Recipe]:
     return {
         "SGD": Descent(epochs, 0.1),
         "MSGD": Descent(epochs, 0.01, 0.9),
-        "EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.1, batch=100),
+        "EKI(R)": Learning(n_members, epochs, h=3.0, redraw="step", gamma=0.1, batch=100),
         "CurvatureEKI": CurvatureLearning(n_members, epochs, damping=0.3, memory=20, batch=500),
     }
 
