@@ -111,7 +111,7 @@ _DNN_1 = Factored(
     *(100, 1200, 400, 0.0),
     batch=8000,
     batch_growth=1.005,
-    damping=0.1,
+    damping=0.01,
     damping_growth=1.0,
     memory=20,
     averaging=0.95,
