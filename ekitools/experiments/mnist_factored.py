@@ -108,15 +108,15 @@ class Settings:
 
 
 _DNN_1 = Factored(
-    *(100, 1200, 400, 0.0),
-    batch=8000,
-    batch_growth=1.005,
-    damping=0.01,
+    *(300, 300, 400, 0.0),
+    batch=20_000,
+    batch_growth=1.003,
+    damping=0.03,
     damping_growth=1.0,
-    memory=20,
+    memory=50,
     averaging=0.95,
 )
-"""So few parameters that the members span a third of them: they need large batches instead."""
+"""So few parameters that the members span much of them: they need large batches instead."""
 _ALL = {"DNN 1": _DNN_1, **{f"DNN {i}": Factored(1000) for i in (2, 3, 4)}}
 SETTINGS = {
     "small": Settings({"DNN 2": Factored(50, members=300, batch=1500, memory=50, averaging=0.9)}),
