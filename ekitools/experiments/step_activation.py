@@ -74,7 +74,7 @@ def _factored(steps: int, members: int, batch: int) -> dict[str, Recipe | Factor
     options |= {"batch_growth": 1.0, "damping_growth": 1.0}
     plain = Factored(steps, members=members, batch=batch, **options)
     return {
-        "step, factored": replace(plain, damping=0.3, gamma=1.0),
+        "step, factored": replace(plain, damping=1.0, gamma=1.0),
         "ReLU, factored": replace(plain, damping=1.0, gamma=0.02),
     }
 
