@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 collect_ignore_glob = [
     f"ekitools/adapters/*{framework}*.py"
-    for framework in ("torch", "jax")
+    for framework in ("torch", "jax", "umbridge")
     if find_spec(framework) is None
 ]
 if find_spec("torch") is None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.gaussians import GaussianStart as GaussianStart
     from ekitools.graphs import GraphField as GraphField
     from ekitools.graphs import graph_laplacian as graph_laplacian
+    from ekitools.labels import XarrayModel as XarrayModel
     from ekitools.linalg import kalman_update as kalman_update
     from ekitools.loop import resume as resume
     from ekitools.loop import run as run
@@ -79,6 +80,7 @@ _PUBLIC = {
     "OnlineData": "batches",
     "FunctionModel": "models",
     "LinearModel": "models",
+    "XarrayModel": "labels",
     "GaussianPrior": "priors",
     "Prior": "priors",
     "GaussianRandomField": "random_fields",

@@ -37,8 +37,8 @@ class InverseProblem:
         The datum y, in the units of G's output; or what is seen of it at every step, for a
         model that takes inputs.
     parameter_names, data_names : sequence of str, optional
-        Labels of the results. By default the prior's own names, or ``u0, u1, ...``; and
-        ``y0, y1, ...``.
+        Labels of the results. By default the prior's or the model's own names, or
+        ``u0, u1, ...``; and the model's own, or ``y0, y1, ...``.
 
     Attributes
     ----------
@@ -108,9 +108,25 @@ class InverseProblem:
                 f"prior: must be over the {wanted} parameters of {self.model!r}, got one over "
                 f"{self.n_parameters}."
             )
-        names = self.parameter_names if self.parameter_names is not None else self.prior.names
+        names = self._checked_names()
         put(self, "parameter_names", _labels("parameter_names", names, self.n_parameters, "u"))
-        put(self, "data_names", _labels("data_names", self.data_names, self.n_data, "y"))
+        names = self.data_names
+        if names is None and not self.batched:
+            names = getattr(self.model, "data_names", None)
+        put(self, "data_names", _labels("data_names", names, self.n_data, "y"))
+
+    def _checked_names(self) -> Sequence[str] | None:
+        """Names of the parameters, which a model that knows them by name must have in its order."""
+        names = self.parameter_names if self.parameter_names is not None else self.prior.names
+        known = getattr(self.model, "parameter_names", None)
+        if known is None or names is None:
+            return names if known is None else known
+        if tuple(names) != tuple(known):
+            raise ValueError(
+                f"parameter_names: must be those of the model in its order, {tuple(known)}, got "
+                f"{tuple(names)}. Give the prior, or the model, its parameters in the same order."
+            )
+        return names
 
     @property
     def n_parameters(self) -> int:

@@ -30,6 +30,10 @@ class ForwardModel(Protocol):
     attribute ``takes_inputs = True`` is G(u | x) and is also given ``inputs=``, the
     ``(m, ...)`` inputs x of m samples: its outputs are those of the samples one after the
     other, d = m k.
+
+    Where a model knows them it may also say ``shape``, (d, p), or ``n_parameters``; and
+    ``parameter_names`` and ``data_names``, which become the labels of the results. A problem is
+    checked against them.
     """
 
     @property

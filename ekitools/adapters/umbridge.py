@@ -1,0 +1,235 @@
+"""Models behind the UM-Bridge protocol: theirs as ours, and ours as theirs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import requests
+import umbridge
+from aiohttp import web
+
+from ekitools._arrays import host
+from ekitools.adapters._shared import check_vector
+from ekitools.typing import Array
+
+__all__ = ["ServedModel", "UMBridgeModel", "serve"]
+
+
+class UMBridgeModel:
+    """G(u) as evaluated by a UM-Bridge server, in whatever language that is written [1]_.
+
+    The blocks of the server's inputs make up u one after the other, and those of its outputs
+    G(u). With ``executor=concurrent.futures.ThreadPoolExecutor(n)`` n members are asked for at
+    once, which servers that balance their load want.
+
+    Parameters
+    ----------
+    url : str
+        Where the server is, such as ``"http://localhost:4242"``.
+    name : str
+        Which of its models.
+    config : mapping, optional
+        The model's configuration, sent with every request.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (d, p), as the server states them; a problem is checked against it.
+    input_sizes, output_sizes : list of int
+        Their blocks.
+    vectorized, stochastic : bool
+        False.
+
+    Raises
+    ------
+    ValueError
+        If there is no server, or it does not evaluate such a model.
+
+    References
+    ----------
+    .. [1] L. Seelinger, V. Cheng-Seelinger, A. Davis, M. Parno and A. Reinarz, UM-Bridge:
+       Uncertainty quantification and modeling bridge, Journal of Open Source Software 8(83),
+       4748, 2023.
+
+    Examples
+    --------
+    >>> from ekitools.adapters.umbridge import UMBridgeModel
+    >>> UMBridgeModel("http://127.0.0.1:9", "forward")
+    Traceback (most recent call last):
+        ...
+    ValueError: url: must be that of a UM-Bridge server that is running, got http://127.0.0.1:9...
+    """
+
+    vectorized = False
+    stochastic = False
+
+    def __init__(self, url: str, name: str, config: Mapping[str, Any] | None = None) -> None:
+        self.url, self.name, self.config = url.rstrip("/"), name, dict(config or {})
+        try:
+            names = umbridge.supported_models(self.url)
+        except (requests.RequestException, KeyError, RuntimeWarning) as error:
+            raise ValueError(
+                f"url: must be that of a UM-Bridge server that is running, got {url} ({error})."
+            ) from error
+        if name not in names:
+            raise ValueError(f"name: must be one of {', '.join(names)} at {url}, got {name!r}.")
+        self._model = umbridge.HTTPModel(self.url, name)
+        if not self._model.supports_evaluate():
+            raise ValueError(f"name: must be a model that can be evaluated, got {name!r}.")
+        try:
+            self.input_sizes = [int(n) for n in self._model.get_input_sizes(self.config)]
+            self.output_sizes = [int(n) for n in self._model.get_output_sizes(self.config)]
+        except (requests.RequestException, KeyError) as error:
+            raise ValueError(
+                f"config: must be one that the model {name!r} takes, got {self.config}, for which "
+                f"the server states no sizes ({error!r})."
+            ) from error
+        self.shape = (sum(self.output_sizes), sum(self.input_sizes))
+
+    def __repr__(self) -> str:
+        return f"UMBridgeModel({self.name!r}, shape={self.shape})"
+
+    def __call__(self, u: Array, /) -> np.ndarray:
+        """Outputs ``(d,)`` of one member ``(p,)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the server answers with an error, not at all, or with numbers of other sizes.
+        """
+        check_vector(u, self.shape[1])
+        blocks = np.split(host(u), np.cumsum(self.input_sizes)[:-1])
+        try:
+            outputs = self._model([block.tolist() for block in blocks], self.config)
+        except requests.exceptions.InvalidJSONError as error:
+            raise RuntimeError(
+                f"{self.name} at {self.url}: no JSON, {error}. An exception in the server's model "
+                "is in the log of the server; NaN cannot be sent."
+            ) from error
+        except Exception as error:  # umbridge raises no other kind
+            raise RuntimeError(f"{self.name} at {self.url}: {error}") from error
+        if [len(block) for block in outputs] != self.output_sizes:
+            raise RuntimeError(
+                f"{self.name} at {self.url}: must return {self.output_sizes} numbers, got "
+                f"{[len(block) for block in outputs]}."
+            )
+        return np.concatenate([np.asarray(block, dtype=np.float64) for block in outputs])
+
+
+class ServedModel(umbridge.Model):  # type: ignore[misc]
+    """A forward model as one that `umbridge.serve_models` takes.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        Of one member or vectorized; not stochastic, and without inputs.
+    name : str
+        Its name on the server.
+    shape : tuple of int, optional
+        (d, p), where the model does not say it itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is of another kind, or its shape is not known or not what is given.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from ekitools.adapters.umbridge import ServedModel
+    >>> served = ServedModel(ek.LinearModel([[1.0, 2.0]]), "line")
+    >>> served.get_input_sizes(), served([[1.0, 1.0]])
+    ([2], [[3.0]])
+    """
+
+    def __init__(self, model: Any, name: str, shape: tuple[int, int] | None = None) -> None:
+        super().__init__(name)
+        if not callable(model) or not hasattr(model, "vectorized"):
+            raise TypeError(
+                f"model: must be a forward model, got {type(model).__name__}. Wrap a function in "
+                "ek.FunctionModel(fn)."
+            )
+        if getattr(model, "stochastic", False) or getattr(model, "takes_inputs", False):
+            raise ValueError(
+                f"model: must be a function of u alone, got {model!r}, which needs more than "
+                "UM-Bridge can send."
+            )
+        stated = getattr(model, "shape", None)
+        stated = None if stated is None else tuple(stated)
+        sizes = stated if shape is None else tuple(shape)
+        if sizes is None:
+            raise ValueError(f"shape: must be given as (d, p), since {model!r} does not say it.")
+        if stated not in (None, sizes):
+            raise ValueError(f"shape: must be that of the model, {stated}, got {shape}.")
+        self.model = model
+        self.n_data, self.n_parameters = map(int, sizes)
+
+    def get_input_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002 - their signature
+        """One block of p."""
+        return [self.n_parameters]
+
+    def get_output_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002
+        """One block of d."""
+        return [self.n_data]
+
+    def supports_evaluate(self) -> bool:
+        """True."""
+        return True
+
+    def __call__(
+        self,
+        parameters: list[list[float]],
+        config: Any = None,  # noqa: ARG002
+    ) -> list[list[float]]:
+        """G of one member; what goes wrong is sent to the client with its reason."""
+        try:
+            return [self._evaluate(np.asarray(parameters[0], dtype=np.float64))]
+        except Exception as error:
+            # umbridge has no answer of its own for a model that raises
+            answer = {"error": {"type": type(error).__name__, "message": str(error)}}
+            raise web.HTTPInternalServerError(
+                text=json.dumps(answer), content_type="application/json"
+            ) from error
+
+    def _evaluate(self, u: np.ndarray) -> list[float]:
+        g = self.model(u[None, :])[0] if self.model.vectorized else self.model(u)
+        g = np.asarray(host(g), dtype=np.float64).reshape(-1)
+        if not np.all(np.isfinite(g)):
+            raise ValueError("model: must return finite numbers, which JSON can hold.")
+        return g.tolist()
+
+
+def serve(
+    model: Any,
+    name: str,
+    port: int = 4242,
+    *,
+    shape: tuple[int, int] | None = None,
+    workers: int = 1,
+) -> None:
+    """Serve a forward model over UM-Bridge until the process is ended.
+
+    It answers on all network interfaces, as UM-Bridge does: keep it behind a firewall.
+
+    Parameters
+    ----------
+    model, name, shape
+        As in `ServedModel`.
+    port : int, default 4242
+        Where to listen; 4242 is what clients expect.
+    workers : int, default 1
+        How many threads evaluate the model; more only where it is safe to call at once.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from ekitools.adapters.umbridge import serve
+    >>> serve(ek.FunctionModel(abs), "forward")
+    Traceback (most recent call last):
+        ...
+    ValueError: shape: must be given as (d, p), since FunctionModel(abs) does not say it.
+    """
+    umbridge.serve_models([ServedModel(model, name, shape)], port, max_workers=workers)

@@ -1,0 +1,135 @@
+"""A run on a dask cluster of two processes: the bits of the serial run, whatever dies."""
+
+import importlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets_for_tests import same
+
+import ekitools as ek
+from ekitools.evaluate import evaluate
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+
+MEMBERS, TRUTH = 12, np.array([0.4, -0.3])
+
+
+def decay(u):
+    return u[0] * np.exp(u[1] * np.arange(3))
+
+
+def noisy(u, *, rng):
+    return decay(u) + 0.01 * rng.standard_normal(3)
+
+
+class Deadly:
+    """A model whose workers are killed: ``times`` of them, at one member of the first ensemble."""
+
+    vectorized = stochastic = False
+
+    def __init__(self, folder, at, times):
+        self.folder, self.at, self.times = folder, at, times
+
+    def __repr__(self):
+        return "Deadly"
+
+    def __call__(self, u):
+        if np.array_equal(u, self.at):
+            time.sleep(0.5)  # what was done before is known by then
+            deaths = len(list(Path(self.folder).iterdir()))
+            if deaths < self.times:
+                Path(self.folder, str(deaths)).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+        return decay(u)
+
+
+def when(u):
+    """The time at which a member is done, and who did it."""
+    time.sleep(u[0])
+    return np.array([time.time(), os.getpid()])
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def executor(cluster):
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2, timeout=120)
+        client.run(importlib.import_module, "ekitools.evaluate")  # so that none is late
+        yield client.get_executor(pure=False)
+
+
+def problem_of(model):
+    return ek.InverseProblem(model, ek.GaussianPrior(np.zeros(2), 1.0), 0.01, decay(TRUTH))
+
+
+def run(model, executor=None, n_steps=2):
+    method = ek.EKI(ek.FixedStep(1 / n_steps))
+    problem = problem_of(model)
+    return ek.run(problem, method, n_members=MEMBERS, rng=5, executor=executor)
+
+
+def unnamed(result):
+    """Without the name of the model."""
+    return result.assign_attrs(problem="")
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_the_result_is_that_of_the_serial_run(executor, stochastic):
+    model = ek.FunctionModel(noisy, stochastic=True) if stochastic else ek.FunctionModel(decay)
+    assert same(run(model, executor), run(model))
+
+
+def test_no_member_waits_for_a_slow_one(executor):
+    waits = np.array([2.5, *[0.02] * 12])
+    g, failures = evaluate(ek.FunctionModel(when), waits[:, None], 2, executor=executor)
+    assert not failures
+    assert len(np.unique(g[:, 1])) == 2
+    assert np.sum(g[1:, 0] < g[0, 0]) >= 11  # one may have been handed to the same worker
+
+
+def test_a_worker_killed_in_mid_run_loses_nothing(executor, tmp_path):
+    serial = run(ek.FunctionModel(decay))
+    at = serial.u.sel(iteration=1, member=4).values
+    result = run(Deadly(str(tmp_path), at, 1), executor)
+    assert len(list(tmp_path.iterdir())) == 1  # it has died
+    assert not result.failed.any()
+    assert same(unnamed(result), unnamed(serial))
+
+
+def test_a_member_that_kills_every_worker_is_the_only_one_lost(
+    cluster, executor, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 1)  # 3, were there more time
+    u = np.random.default_rng(0).normal(size=(6, 2))
+    model = Deadly(str(tmp_path), u[5], np.inf)
+    g, failures = evaluate(model, u, 3, executor=executor)
+    assert set(failures) == {5}
+    assert "KilledWorker" in failures[5].reason
+    assert len(list(tmp_path.iterdir())) == 2
+    np.testing.assert_array_equal(g[:5], [decay(each) for each in u[:5]])
+
+
+def test_failures_come_home_with_their_reasons(executor):
+    result = run(ek.FunctionModel(failing), executor)
+    reasons = {f["reason"] for f in json.loads(result.attrs["failures"])}
+    assert reasons == {"ValueError('u[0] must not be negative')"}
+    assert same(result, run(ek.FunctionModel(failing)))
+
+
+def failing(u):
+    if u[0] < 0:
+        raise ValueError("u[0] must not be negative")
+    return decay(u)

@@ -1,0 +1,181 @@
+"""`UMBridgeModel` and `serve` against umbridge's own server and client, on this machine."""
+
+import concurrent.futures as cf
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from datasets_for_tests import same
+
+import ekitools as ek
+from ekitools import typing as contracts
+
+umbridge = pytest.importorskip("umbridge", reason="umbridge is not installed")
+from ekitools.adapters.umbridge import ServedModel, UMBridgeModel, serve  # noqa: E402
+
+LOOPBACK = """
+import functools, sys
+from aiohttp import web
+web.run_app = functools.partial(web.run_app, host="127.0.0.1")
+port = int(sys.argv[1])
+"""
+
+THEIRS = """
+import umbridge
+
+class Blocks(umbridge.Model):
+    def get_input_sizes(self, config={}):
+        return [2, 1]
+    def get_output_sizes(self, config={}):
+        return [1, 3] if config.get("fine") else [1, 2]
+    def supports_evaluate(self):
+        return True
+    def __call__(self, parameters, config={}):
+        (a, b), (c,) = parameters
+        if a > 5:
+            raise ValueError("too large")
+        second = [b * c, c - a, a] if config.get("fine") else [b * c, c - a]
+        return [[a + b + c + config.get("shift", 0.0)], second]
+
+class Mute(Blocks):
+    def supports_evaluate(self):
+        return False
+
+umbridge.serve_models([Blocks("blocks"), Mute("mute")], port)
+"""
+
+OURS = """
+import numpy as np
+import ekitools as ek
+from ekitools.adapters.umbridge import serve
+
+def fn(u):
+    if u[0] > 5:
+        raise ValueError("u[0] is too large")
+    return np.array([u[0] * u[1], u[0] - u[1], np.exp(u[1])])
+
+serve(ek.FunctionModel(fn), "forward", port, shape=(3, 2))
+"""
+
+
+def plain(u):
+    a, b, c = u
+    return np.array([a + b + c, b * c, c - a])
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start a server; its address."""
+    servers = []
+
+    def start(code):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-c", textwrap.dedent(LOOPBACK + code), str(port)]
+        servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        url = f"http://127.0.0.1:{port}"
+        limit = time.perf_counter() + 120
+        while time.perf_counter() < limit and servers[-1].poll() is None:
+            try:
+                with urllib.request.urlopen(f"{url}/Info", timeout=5):
+                    return url
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    yield start
+    for server in servers:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def theirs(start):
+    return start(THEIRS)
+
+
+@pytest.fixture(scope="module")
+def ours(start):
+    return start(OURS)
+
+
+def test_it_evaluates_what_the_server_does(theirs):
+    model = UMBridgeModel(theirs, "blocks")
+    assert isinstance(model, contracts.ForwardModel)
+    assert model.shape == (3, 3)
+    u = np.array([0.1, 1 / 3, -2.0])
+    np.testing.assert_array_equal(model(u), plain(u))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model))(u), plain(u))
+    fine = UMBridgeModel(theirs + "/", "blocks", {"fine": True, "shift": 1.0})
+    total, *rest = plain(u)
+    np.testing.assert_array_equal(fine(u), [total + 1.0, *rest, 0.1])
+
+
+def test_a_run_is_that_of_the_function(theirs):
+    prior, method = ek.GaussianPrior(np.ones(3), 0.1), ek.EKI(ek.FixedStep(0.5))
+    data = plain(np.array([1.2, 0.8, 1.1]))
+    problem = ek.InverseProblem(UMBridgeModel(theirs, "blocks"), prior, 0.01, data)
+    here = ek.InverseProblem(ek.FunctionModel(plain), prior, 0.01, data)
+    with cf.ThreadPoolExecutor(4) as executor:
+        result = ek.run(problem, method, n_members=10, rng=0, executor=executor)
+    plain_result = ek.run(here, method, n_members=10, rng=0)
+    assert same(result.assign_attrs(problem=""), plain_result.assign_attrs(problem=""))
+
+
+def test_a_member_that_the_server_fails_on_is_named(theirs, ours):
+    ensemble = np.array([[1.0, 1.0], [6.0, 1.0], [0.5, 0.5], [0.2, 0.4]])
+    problem = ek.InverseProblem(
+        UMBridgeModel(ours, "forward"), ek.GaussianPrior([1.0, 1.0], 1.0), 0.1, np.ones(3)
+    )
+    result = ek.run(problem, ek.EKI(), ensemble=ensemble, n_steps=1, rng=0)
+    failure = json.loads(result.attrs["failures"])[0]
+    assert (failure["iteration"], failure["member"]) == (0, 1)
+    assert "Model returned error of type ValueError: u[0] is too large" in failure["reason"]
+    with pytest.raises(RuntimeError, match="blocks at .* no JSON.* log of the server"):
+        UMBridgeModel(theirs, "blocks")(np.array([6.0, 0.0, 0.0]))
+    with pytest.raises(RuntimeError, match="no JSON.*NaN cannot be sent"):
+        UMBridgeModel(theirs, "blocks")(np.array([np.nan, 0.0, 0.0]))
+
+
+def test_their_client_sees_our_model(ours):
+    client = umbridge.HTTPModel(ours, "forward")
+    assert client.get_input_sizes() == [2]
+    assert client.get_output_sizes() == [3]
+    assert client([[2.0, 3.0]]) == [[6.0, -1.0, float(np.exp(3.0))]]
+
+
+def test_vectorized_models_are_served_too():
+    A = np.array([[1.0, 2.0], [3.0, 4.0]])
+    together = ek.FunctionModel(lambda U: U @ A.T, vectorized=True)
+    assert ServedModel(together, "A", (2, 2))([[1.0, 1.0]]) == [[3.0, 7.0]]
+
+
+def test_sizes_are_checked_before_the_first_run(theirs):
+    model = UMBridgeModel(theirs, "blocks")
+    for p, d in ((2, 3), (3, 4)):
+        with pytest.raises(ValueError, match=r"model: must have the shape \(d, p\)"):
+            ek.InverseProblem(model, ek.GaussianPrior(np.zeros(p), 1.0), 1.0, np.ones(d))
+    with pytest.raises(ValueError, match="p = 3 entries"):
+        model(np.zeros(2))
+
+
+def test_mistakes_are_errors_at_once(theirs):
+    with pytest.raises(ValueError, match="name: must be one of blocks, mute at .*, got 'bloks'"):
+        UMBridgeModel(theirs, "bloks")
+    with pytest.raises(ValueError, match="can be evaluated, got 'mute'"):
+        UMBridgeModel(theirs, "mute")
+    with pytest.raises(TypeError, match="model: must be a forward model, got function"):
+        serve(plain, "x")
+    with pytest.raises(ValueError, match="model: must be a function of u alone"):
+        serve(ek.FunctionModel(plain, stochastic=True), "x", shape=(3, 3))
+    with pytest.raises(ValueError, match=r"shape: must be that of the model, \(1, 2\)"):
+        serve(ek.LinearModel([[1.0, 2.0]]), "x", shape=(2, 1))
