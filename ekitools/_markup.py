@@ -14,7 +14,7 @@ __all__ = ["STYLE", "figure", "page", "paragraph", "table"]
 STYLE = """
 .ekitools table { border-collapse: collapse; margin: 0.8em 0; font-size: 0.9em; text-align: left; }
 .ekitools caption { caption-side: top; text-align: left; padding: 0.3em 0; opacity: 0.85; }
-.ekitools th, .ekitools td { padding: 0.25em 0.7em; vertical-align: top; text-align: left;
+.ekitools th, .ekitools td { padding: 0.25em 0.6em; vertical-align: top; text-align: left;
   border-top: 1px solid rgba(128, 128, 128, 0.4); background: transparent; }
 .ekitools td { overflow-wrap: anywhere; }
 .ekitools thead th { border-top: none; vertical-align: bottom; }
@@ -31,7 +31,7 @@ STYLE = """
 
 _PAGE_STYLE = """
 :root { color-scheme: light dark; }
-body { margin: 0 auto; padding: 1em; max-width: 62em; color: #1b1b1b; background: #fff;
+body { margin: 0 auto; padding: 1em; max-width: 72em; color: #1b1b1b; background: #fff;
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6em; line-height: 1.25; overflow-wrap: anywhere; }
 h2 { font-size: 1.25em; margin-top: 2em; }

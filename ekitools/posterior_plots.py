@@ -102,8 +102,8 @@ def plot_pairs(
 ) -> Any:
     """Parameters in pairs: members of the last ensemble on those of the prior.
 
-    Histograms on the diagonal, scatter below it. Members with weights have points of an area in
-    proportion.
+    Histograms on the diagonal, scatter below it; the axes are those of the last ensemble. Members
+    with weights have points of an area in proportion.
 
     Parameters
     ----------
@@ -147,30 +147,45 @@ def plot_pairs(
     if start:
         clouds.insert(0, (*first_members(result, problem, index), GREY, start))
     names = [_short(name) for name in result.parameter.values[index]]
+    limits = [_limits(column) for column in clouds[-1][0].T]
+    many = k * k * sum(len(u) for u, *_ in clouds) > 5000
     for i in range(k):
         for j in range(k):
             panel = axes[i, j]
             if j > i:
                 panel.remove()
-            elif i == j:
-                for u, w, colour, label in clouds:
-                    panel.hist(u[:, i], _edges(u[:, i]), weights=w, density=True, color=colour,
-                               alpha=0.6, label=label)  # fmt: skip
-                panel.set_yticks([])
-            else:
-                for u, w, colour, _ in clouds:
+                continue
+            for u, w, colour, label in clouds:
+                if i == j:
+                    panel.hist(
+                        u[:, i],
+                        np.linspace(*limits[i], 31),
+                        weights=w,
+                        density=True,
+                        color=colour,
+                        alpha=0.6,
+                        label=label,
+                    )
+                    panel.set_yticks([])
+                else:
                     area = np.clip(6 * w / w.mean(), 0.0, 40.0)
-                    panel.scatter(u[:, j], u[:, i], area, color=colour, alpha=0.5, lw=0,
-                                  rasterized=len(u) > 200)  # fmt: skip
-            if j <= i:
-                panel.tick_params(labelsize="small")
-                _label(panel, names, i, j, k)
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+                    panel.scatter(
+                        u[:, j], u[:, i], area, color=colour, alpha=0.5, lw=0, rasterized=many
+                    )
+                    panel.set_ylim(limits[i])
+            panel.set_xlim(limits[j])
+            _label(panel, names, i, j, k)
+    legend = axes[0, 0].legend(
+        frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
+    )
+    legend.set_in_layout(False)  # it lies where there are no Axes
     return axes
 
 
 def _label(panel: Any, names: list[str], i: int, j: int, k: int) -> None:
     """Names outside alone, and no numbers where a panel below or to the left has them."""
+    panel.tick_params(labelsize="small")
+    panel.locator_params(nbins=4)
     if i == k - 1:
         panel.set_xlabel(names[j])
     else:
@@ -181,10 +196,10 @@ def _label(panel: Any, names: list[str], i: int, j: int, k: int) -> None:
         panel.tick_params(labelleft=False)
 
 
-def _edges(x: np.ndarray) -> np.ndarray:
+def _limits(x: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(x, [0.002, 0.998])
-    width = float(high - low) or 1.0
-    return np.linspace(low - 0.02 * width, high + 0.02 * width, 21)
+    margin = 0.3 * float(high - low) or 0.5
+    return float(low) - margin, float(high) + margin
 
 
 def _short(name: Any) -> str:

@@ -140,7 +140,7 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=200, rng=0)
     >>> summary = ek.summary(result)
     >>> summary.trust.sentence
-    'Nothing that was looked at speaks against it.'
+    'Nothing that was looked at speaks against it, within what its ensemble is: see below.'
     >>> summary.table.sd_ratio.values.round(1)
     array([0.1, 0.1, 0.1])
     """
