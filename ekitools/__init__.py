@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.diagnostic_plots import plot_diagnostic as plot_diagnostic
     from ekitools.diagnostic_plots import plot_pit as plot_pit
     from ekitools.diagnostics import diagnose as diagnose
+    from ekitools.export import plot_arviz as plot_arviz
     from ekitools.export import to_arviz as to_arviz
     from ekitools.flows import EKIFlow as EKIFlow
     from ekitools.flows import EKSFlow as EKSFlow
@@ -129,6 +130,7 @@ _PUBLIC = {
     "best_member": "prediction",
     "calibration": "predictive",
     "to_arviz": "export",
+    "plot_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",
     "plot_residual": "plots",

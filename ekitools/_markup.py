@@ -14,6 +14,7 @@ __all__ = ["STYLE", "figure", "page", "paragraph", "table"]
 STYLE = """
 .ekitools table { border-collapse: collapse; margin: 0.8em 0; font-size: 0.9em; text-align: left; }
 .ekitools caption { caption-side: top; text-align: left; padding: 0.3em 0; opacity: 0.85; }
+.ekitools caption span { display: block; position: sticky; left: 0; max-width: min(100%, 88vw); }
 .ekitools th, .ekitools td { padding: 0.25em 0.6em; vertical-align: top; text-align: left;
   border-top: 1px solid rgba(128, 128, 128, 0.4); background: transparent; }
 .ekitools td { overflow-wrap: anywhere; }
@@ -72,7 +73,11 @@ def table(
     level : int, optional
         The column that says "good", "note", "care" or "bad".
     """
-    lines = ['<div class="wide"><table>', f"<caption>{paragraph(caption)}</caption>"]
+    # what can be scrolled has to be reached by the keyboard, too
+    lines = [
+        f'<div class="wide" tabindex="0" role="group" aria-label="{paragraph(caption)}"><table>',
+        f"<caption><span>{paragraph(caption)}</span></caption>",
+    ]
     body = [[str(cell) for cell in row] for row in rows]
     numeric = [
         len(header) > 0 and i > 0 and all(_is_number(row[i]) for row in body)

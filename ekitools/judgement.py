@@ -228,6 +228,9 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     name = _method(result).get("type", "")
     if at < 0 or not is_posterior(result) or name in _SAMPLERS:
         return []
+    if name in _STOCHASTIC and at == 0:
+        return [Check("note", "Linearity", "The ensembles on the way are not stored, so that it is "
+                      "not known whether the model is linear over them.")]  # fmt: skip
     d = result.sizes["data"]
     some = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))
     part = result.isel(data=some)

@@ -156,16 +156,10 @@ def plot_pairs(
                 panel.remove()
                 continue
             for u, w, colour, label in clouds:
-                if i == j:
-                    panel.hist(
-                        u[:, i],
-                        np.linspace(*limits[i], 31),
-                        weights=w,
-                        density=True,
-                        color=colour,
-                        alpha=0.6,
-                        label=label,
-                    )
+                if i == j:  # a density of all members, whether within the limits or not
+                    edges = np.linspace(*limits[i], 31)
+                    height = w / (edges[1] - edges[0])
+                    panel.hist(u[:, i], edges, weights=height, color=colour, alpha=0.6, label=label)
                     panel.set_yticks([])
                 else:
                     area = np.clip(6 * w / w.mean(), 0.0, 40.0)

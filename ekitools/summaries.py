@@ -271,7 +271,7 @@ def _facts(result: xr.Dataset) -> dict[str, str]:
         "Members": f"{sizes['member']}" + (f", {left} left" if 0 < left < sizes["member"] else ""),
         "Parameters": f"{sizes['parameter']}",
         "Data": f"{sizes['data']}",
-        "Iterations": f"{last}, of t = {float(result.t[-1]):.4g} in all; "
+        "Iterations": f"{last}, to t = {float(result.t[-1]):.4g}; "
         + ("every one stored" if stored == last + 1 else f"{stored} stored"),
         "Model runs": f"{runs}",
         "Wall time": duration(float(attrs["seconds"])) if "seconds" in attrs else "not recorded",
