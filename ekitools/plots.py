@@ -118,7 +118,9 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     ax = axes_for(ax)
     misfit, x = result.misfit.values, result.iteration.values
     known = np.isfinite(misfit).any(axis=1)
-    low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
+    low, high = np.empty((2, 0))
+    if known.any():
+        low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
     ax.fill_between(x[known], low, high, color=BLUE, alpha=0.25, lw=0, label="90 % of the members")
     mean = result.history_misfit.values
     ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
@@ -126,7 +128,7 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     if name == "misfit":
         expected = result.sizes["data"] / 2
         ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
-    if np.nanmin([*mean, *low, np.inf]) > 0:  # a loss may be negative
+    if 0 < np.nanmin([*mean, *low, np.inf]) < np.inf:  # a loss may be negative
         ax.set_yscale("log")
     ax.set(xlabel="iteration", ylabel=f"{name} $\\Phi$", title=name.capitalize())
     whole_numbers(ax)
