@@ -217,7 +217,7 @@ def _failures(result: xr.Dataset) -> str:
             table(
                 reasons.most_common(_MOST_FAILURES),
                 header=["Reason", "Model runs"],
-                caption=f"{len(failures)} model runs failed, for {len(reasons)} reasons.",
+                caption=f"Failed model runs, {len(failures)} in all, by reason",
             ),
             table(
                 [(f["iteration"], f["member"], f["reason"]) for f in shown],
