@@ -22,7 +22,7 @@ _MOST_LINES = len(COLOURS)
 def plot_diagnostic(
     result: xr.Dataset, name: str, ax: Any = None, *, problem: InverseProblem | None = None
 ) -> Any:
-    r"""Any number that `diagnose` measures, or any ``history_...`` of the result, by iteration.
+    """Any number that `diagnose` measures, or any ``history_...`` of the result, by iteration.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def plot_diagnostic(
     --------
     >>> import ekitools as ek
     >>> result = ek.run(ek.problems.linear().problem, ek.EKI(), n_members=50, rng=0)
-    >>> ek.plot_diagnostic(result, "coverage").get_ylabel()
-    'share of the data within the\ncentral 90 % predictive interval'
+    >>> ek.plot_diagnostic(result, "misfit_min").get_ylabel()
+    'smallest misfit of a member'
     """
     check_result(result)
     values = _series(result, name, problem)

@@ -141,8 +141,8 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     >>> summary = ek.summary(result)
     >>> summary.trust.sentence
     'Nothing that was looked at speaks against it, within what its ensemble is: see below.'
-    >>> summary.table.sd_ratio.values.round(1)
-    array([0.1, 0.1, 0.1])
+    >>> bool((summary.table.sd_ratio < 0.5).all())  # the data told much of all three
+    True
     """
     check_result(result)
     _check_problem(result, problem)
