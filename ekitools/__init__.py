@@ -22,7 +22,10 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.comparison import compare_table as compare_table
     from ekitools.comparison_plot import plot_comparison as plot_comparison
     from ekitools.continuous import integrate as integrate
+    from ekitools.diagnostic_plots import plot_diagnostic as plot_diagnostic
+    from ekitools.diagnostic_plots import plot_pit as plot_pit
     from ekitools.diagnostics import diagnose as diagnose
+    from ekitools.export import plot_arviz as plot_arviz
     from ekitools.export import to_arviz as to_arviz
     from ekitools.flows import EKIFlow as EKIFlow
     from ekitools.flows import EKSFlow as EKSFlow
@@ -56,6 +59,8 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.plots import plot_misfit as plot_misfit
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
+    from ekitools.posterior_plots import plot_marginals as plot_marginals
+    from ekitools.posterior_plots import plot_pairs as plot_pairs
     from ekitools.prediction import best_member as best_member
     from ekitools.predictive import calibration as calibration
     from ekitools.predictive import plot_calibration as plot_calibration
@@ -71,6 +76,8 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.schedules import NoProgress as NoProgress
     from ekitools.schedules import NormStep as NormStep
     from ekitools.spread import Spread as Spread
+    from ekitools.summaries import summary as summary
+    from ekitools.webpage import report as report
 
 __version__ = "0.1.0"
 
@@ -125,6 +132,7 @@ _PUBLIC = {
     "best_member": "prediction",
     "calibration": "predictive",
     "to_arviz": "export",
+    "plot_arviz": "export",
     "plot_collapse": "plots",
     "plot_misfit": "plots",
     "plot_residual": "plots",
@@ -133,6 +141,12 @@ _PUBLIC = {
     "plot_predictive": "plots",
     "plot_comparison": "comparison_plot",
     "plot_calibration": "predictive",
+    "plot_diagnostic": "diagnostic_plots",
+    "plot_pit": "diagnostic_plots",
+    "plot_marginals": "posterior_plots",
+    "plot_pairs": "posterior_plots",
+    "summary": "summaries",
+    "report": "webpage",
 }
 _MODULES = ("datasets", "problems", "theory", "typing")
 

@@ -88,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.add_argument("--figure", help="file for the picture of EKI with and without momentum")
 
+    page = commands.add_parser("report", help="write a result as one HTML page")
+    page.set_defaults(command=_report)
+    page.add_argument("result", type=Path, help="result.nc, as run and demo write it")
+    page.add_argument("--out", type=Path, help="default: beside the result, as .html")
+    page.add_argument(
+        "--problem",
+        metavar="MODULE:FUNCTION",
+        help="where the problem, or a function that returns it, can be imported; for the prior of "
+        "a result without its first ensemble",
+    )
+
     again = commands.add_parser("reproduce", help="run a published experiment")
     again.set_defaults(command=_reproduce)
     again.add_argument("name", choices=tuple(EXPERIMENTS))
@@ -107,6 +118,39 @@ def _reproduce(options: argparse.Namespace) -> int:
         progress=not options.quiet,
     )
     return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    import xarray as xr
+
+    if not options.result.is_file():
+        raise ValueError(f"result: must be a file, got {options.result}, which is not there.")
+    problem = None if options.problem is None else _imported(options.problem)
+    out = options.out or options.result.with_suffix(".html")
+    if out.resolve() == options.result.resolve():
+        raise ValueError(f"--out: must not be the result itself, got {out}.")
+    with xr.open_dataset(options.result) as result:
+        print(ek.summary(result, problem).trust.sentence)
+        print(f"Wrote {ek.report(result, out, problem)}.")
+    return 0
+
+
+def _imported(where: str) -> ek.InverseProblem:
+    """The problem that MODULE:NAME is, returns, or holds as its ``problem``."""
+    from importlib import import_module
+
+    module, colon, name = where.partition(":")
+    if not (module and colon and name):
+        raise ValueError(f"--problem: must be MODULE:FUNCTION, got {where!r}.")
+    sys.path.insert(0, str(Path.cwd()))
+    found = getattr(import_module(module), name, None)
+    if found is None:
+        raise ValueError(f"--problem: must be in the module {module}, got no {name!r} there.")
+    if callable(found):
+        found = found()
+    problem: ek.InverseProblem = getattr(found, "problem", found)
+    check_problem(problem)
+    return problem
 
 
 def _verify(options: argparse.Namespace) -> int:

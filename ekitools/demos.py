@@ -244,40 +244,34 @@ _REPORTS: dict[str, Callable[[Example, dict[str, Any]], list[str]]] = {
 
 def _pictures(name: str, example: Example, result: xr.Dataset, out: Path) -> list[Path]:
     """Data with predictive bands, prior against posterior, misfit and spread; and the field."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from ekitools.plots import detached
 
     paths = []
-
-    def figure(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]) -> Any:
-        fig = Figure(figsize=figsize, layout="constrained")  # no window, nothing to close
-        FigureCanvasAgg(fig)
-        return fig, fig.subplots(rows, columns)
 
     def save(fig: Any, stem: str) -> None:
         path = out / f"{name}-{stem}.png"
         fig.savefig(path, dpi=150)
         paths.append(path)
 
-    fig, ax = figure(figsize=(8, 4.5))
+    fig, ax = detached(figsize=(8, 4.5))
     ek.plot_predictive(result, ax=ax, x=example.x, groups=example.groups)
     if name == "lynx-hare":
         ax.set(xlabel="year", ylabel="log of pelts (thousands)")
     save(fig, "predictive")
-    fig, axes = figure(2, 3, figsize=(10, 6))
+    fig, axes = detached(2, 3, figsize=(10, 6))
     for ax, parameter in zip(axes.ravel(), result.parameter.values, strict=False):
         ek.plot_ensemble(result, ax=ax, parameter=parameter)
     save(fig, "ensemble")
-    fig, axes = figure(1, 2, figsize=(9, 4))
+    fig, axes = detached(1, 2, figsize=(9, 4))
     ek.plot_misfit(result, ax=axes[0])
     ek.plot_collapse(result, ax=axes[1])
     save(fig, "convergence")
     if name == "deconvolution":
-        fig, ax = figure(figsize=(8, 4.5))
+        fig, ax = detached(figsize=(8, 4.5))
         _signal(ax, example, result)
         save(fig, "signal")
     if name == "darcy":
-        fig, axes = figure(1, 3, figsize=(12, 4))
+        fig, axes = detached(1, 3, figsize=(12, 4))
         _fields(axes, example, result)
         save(fig, "field")
     return paths

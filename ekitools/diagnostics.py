@@ -23,6 +23,7 @@ __all__ = [
     "diagnose",
     "fit_rate",
     "members_at",
+    "moments",
     "predictive_cdf",
     "predictive_quantiles",
     "stored_index",
@@ -360,7 +361,7 @@ def _normalised(weight: np.ndarray) -> np.ndarray:
     return np.asarray(weight / weight.sum() if weight.size else weight)
 
 
-def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance Σ w_j (x_j − x̄)² of every column, in double precision."""
     mean, variance = np.empty((2, x.shape[1]))
     for start in range(0, x.shape[1], _BLOCK):
@@ -373,7 +374,7 @@ def _moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _parameters(members: Members) -> dict[str, Any]:
     u, w = members.present()
-    mean, variance = _moments(u, w)
+    mean, variance = moments(u, w)
     n_effective = 1 / float(w @ w)
     # 1 − Σw² is (J − 1)/J for equal weights: what makes the variance unbiased
     unbiased = variance / (1 - 1 / n_effective) if w.size > 1 else np.full_like(mean, np.nan)
@@ -396,7 +397,7 @@ def _outputs(
     if not w.size:
         names = ("output_collapse", "misfit_mean", "misfit_min", "misfit_of_mean")
         return dict.fromkeys((*names, "residual_mean", "coverage"), np.nan)
-    white_mean, white_variance = _moments(host(whiten(g - y)), w)
+    white_mean, white_variance = moments(host(whiten(g - y)), w)
     at_data = predictive_cdf(y, g, sd, w)
     return {
         "output_collapse": float(np.sum(white_variance)),

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ekitools._marginals import marginals
 from ekitools.diagnostics import check_result, members_at, stored_index
 from ekitools.resampling import resample
 from ekitools.typing import Rng
 
-__all__ = ["to_arviz"]
+__all__ = ["plot_arviz", "to_arviz"]
 
 _MOST_VARIABLES = 50
+_KINDS = {"forest": 20, "pair": 6, "rank": 6, "trace": 6}
+"""Pictures that both generations of ArviZ draw, and how many parameters fit in by default."""
 
 
 def to_arviz(
@@ -88,6 +91,68 @@ def to_arviz(
     groups["posterior"].attrs = {**attributes, "inference_library": "ekitools"}
     tree = xr.DataTree.from_dict(groups)
     return tree if int(az.__version__.split(".")[0]) >= 1 else az.from_datatree(tree)
+
+
+def plot_arviz(
+    result: xr.Dataset | Sequence[xr.Dataset],
+    kind: str = "forest",
+    *,
+    parameters: Any = None,
+    iteration: int = -1,
+    rng: Rng = 0,
+    **options: Any,
+) -> np.ndarray:
+    """One of ArviZ's pictures of an ensemble, or of several independent runs side by side.
+
+    Runs given as a list are chains: "forest" shows whether their intervals agree, "rank" whether
+    each has its share of low and high values. In "trace" the members stand in no order: what it
+    shows is their scatter, not time.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, or a sequence of them
+        As in `to_arviz`.
+    kind : {"forest", "pair", "rank", "trace"}
+        Which of ``arviz.plot_forest`` and so on.
+    parameters : sequence of labels, optional
+        Which parameters; by default those with the smallest share of their prior standard
+        deviation left, 20 for "forest" and 6 for the others.
+    iteration, rng
+        As in `to_arviz`.
+    **options
+        For ArviZ, which has other ones from version 1 on.
+
+    Returns
+    -------
+    ndarray of matplotlib Axes
+        All of the figure, whatever the installed ArviZ returns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, or there is no such picture, parameter or iteration.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> runs = [ek.run(problem, ek.EKI(), n_members=50, rng=seed) for seed in range(2)]
+    >>> len(ek.plot_arviz(runs, "forest")) >= 1
+    True
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind: must be one of {', '.join(_KINDS)}, got {kind!r}.")
+    results = [result] if isinstance(result, xr.Dataset) else list(result)
+    if results:
+        chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
+        results = [one.sel(parameter=chosen) for one in results]
+    data = to_arviz(results, iteration=iteration, rng=rng)
+    import arviz
+
+    az: Any = arviz
+    drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
+    figure = drawn.viz["figure"].item() if hasattr(drawn, "viz") else np.ravel(drawn)[0].figure
+    return np.array(figure.axes, dtype=object)
 
 
 def _members(

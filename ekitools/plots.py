@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
 __all__ = [
+    "as_svg",
     "axes_for",
+    "detached",
+    "last_evaluated",
+    "panels",
     "plot_collapse",
     "plot_ensemble",
     "plot_error",
     "plot_misfit",
     "plot_predictive",
     "plot_residual",
+    "whole_numbers",
 ]
 
 # Okabe & Ito's palette, which all kinds of colour vision tell apart
@@ -90,6 +95,8 @@ def plot_collapse(
 def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     r"""Misfit by iteration: mean and range of the members, and the expected d/2.
 
+    Under a loss in place of noise nothing is expected, and no line drawn.
+
     Parameters
     ----------
     result : xarray.Dataset
@@ -111,16 +118,20 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     ax = axes_for(ax)
     misfit, x = result.misfit.values, result.iteration.values
     known = np.isfinite(misfit).any(axis=1)
-    low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
+    low, high = np.empty((2, 0))
+    if known.any():
+        low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
     ax.fill_between(x[known], low, high, color=BLUE, alpha=0.25, lw=0, label="90 % of the members")
-    ax.plot(
-        result.history.values, result.history_misfit.values, "o-", ms=4, color=BLUE, label="mean"
-    )
-    expected = result.sizes["data"] / 2
-    ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
-    ax.set_yscale("log")
-    ax.set(xlabel="iteration", ylabel="misfit $\\Phi$", title="Misfit")
-    _whole_numbers(ax)
+    mean = result.history_misfit.values
+    ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
+    name = "loss" if np.isnan(result.noise_sd.values).any() else "misfit"
+    if name == "misfit":
+        expected = result.sizes["data"] / 2
+        ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
+    if 0 < np.nanmin([*mean, *low, np.inf]) < np.inf:  # a loss may be negative
+        ax.set_yscale("log")
+    ax.set(xlabel="iteration", ylabel=f"{name} $\\Phi$", title=name.capitalize())
+    whole_numbers(ax)
     ax.legend(frameon=False)
     return ax
 
@@ -230,7 +241,7 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     if continuous and max(float(result.t[-1]) for result in results.values()) >= 100:
         ax.set_xscale("log")
     if not continuous:
-        _whole_numbers(ax)
+        whole_numbers(ax)
     ax.set(
         xlabel="pseudo-time $t$" if continuous else "iteration",
         ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
@@ -275,20 +286,15 @@ def plot_ensemble(
     """
     names = list(result.parameter.values)
     if ax is None and parameter is None:
-        import matplotlib.pyplot as plt
-
         shown = names[:12]
         columns = min(len(shown), 3)
-        rows = -(-len(shown) // columns)
-        _, axes = plt.subplots(
-            rows, columns, figsize=(3.4 * columns, 2.8 * rows), layout="constrained", squeeze=False
-        )
-        for spare in axes.ravel()[len(shown) :]:
+        axes = panels(-(-len(shown) // columns), columns, size=(3.4, 2.8)).ravel()
+        for spare in axes[len(shown) :]:
             spare.remove()
-        panels = axes.ravel()[: len(shown)]
-        for panel, name in zip(panels, shown, strict=True):
+        axes = axes[: len(shown)]
+        for panel, name in zip(axes, shown, strict=True):
             plot_ensemble(result, panel, parameter=name, problem=problem)
-        return panels
+        return axes
     name = names[0] if parameter is None else parameter
     if name not in names:
         raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
@@ -369,7 +375,7 @@ def plot_predictive(
     y, sd = result.y.values, result.noise_sd.values
     if not np.isfinite(sd).all():  # a loss has no noise: bands of the outputs alone
         sd = np.full_like(y, 1e-9 * max(float(np.ptp(y)), 1e-300))
-    index = _evaluated(result) if iteration == -1 else stored_index(result, iteration)
+    index = last_evaluated(result) if iteration == -1 else stored_index(result, iteration)
     bands = _bands(result, index, sd)
     before = _bands(result, 0, sd)[[0, 4]] if index > 0 else None
     limits = [np.nanmin([y.min(), bands.min()]), np.nanmax([y.max(), bands.max()])]
@@ -389,7 +395,7 @@ def plot_predictive(
         ax.plot(at, y[chosen], "o", ms=4, mfc="white", mec=colour if several else "black",
                 label=f"{prefix}data")  # fmt: skip
     if np.all(x == np.round(x)):
-        _whole_numbers(ax)
+        whole_numbers(ax)
     margin = 0.15 * (limits[1] - limits[0])
     ax.set_ylim(limits[0] - margin, limits[1] + margin)
     ax.set(
@@ -411,7 +417,8 @@ def _bands(result: xr.Dataset, index: int, sd: np.ndarray) -> np.ndarray:
     return predictive_quantiles((0.05, 0.25, 0.5, 0.75, 0.95), g, sd, weight)
 
 
-def _evaluated(result: xr.Dataset) -> int:
+def last_evaluated(result: xr.Dataset) -> int:
+    """Where the last stored iteration is that has outputs; -1 where none has."""
     known = np.flatnonzero(np.isfinite(result.misfit.values).any(axis=1))
     return int(known[-1]) if known.size else -1
 
@@ -433,7 +440,43 @@ def axes_for(ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1]
 
 
-def _whole_numbers(ax: Any) -> None:
+def panels(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
+    """The Axes ``(rows, columns)`` of a new figure; ``size`` in inches is that of one of them."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(size[0] * columns, size[1] * rows),
+        layout="constrained",
+        squeeze=False,
+    )[1]
+
+
+def detached(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]) -> tuple[Any, Any]:
+    """A figure that has no window and need not be closed, and its Axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns)
+
+
+def as_svg(figure: Any) -> bytes:
+    """The figure as SVG; the same drawing gives the same bytes."""
+    from io import BytesIO
+
+    from matplotlib import rc_context
+
+    buffer = BytesIO()
+    with rc_context({"svg.hashsalt": "ekitools"}):
+        figure.savefig(buffer, format="svg", dpi=120, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def whole_numbers(ax: Any) -> None:
+    """Ticks of x at whole numbers alone."""
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

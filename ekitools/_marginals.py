@@ -1,0 +1,152 @@
+"""What the data said of every parameter: the start and the end of a run, side by side."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ekitools._reference import listed
+from ekitools.diagnostics import check_result, members_at, moments
+
+if TYPE_CHECKING:
+    from ekitools.problem import InverseProblem
+
+__all__ = ["LEVELS", "first_members", "marginals", "start_of"]
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_DRAWS = 4000
+_MOST_NUMBERS = 20_000_000
+"""Of draws from the prior, so that thousands of parameters stay within memory."""
+
+
+def start_of(result: xr.Dataset, problem: InverseProblem | None = None) -> str:
+    """What the end can be compared with: "prior", "start" (another one), or "" for nothing."""
+    stored = int(result.iteration[0]) == 0
+    elsewhere = bool(_options(result).get("start"))  # such as the Gaussian that EKI found
+    if (stored and not elsewhere) or problem is not None:
+        return "prior"
+    return "start" if stored else ""
+
+
+def first_members(
+    result: xr.Dataset, problem: InverseProblem | None = None, index: Any = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Members of `start_of`, for the parameters ``index`` alone, and their weights.
+
+    They are the first ensemble, or draws of the problem's prior where that is not stored.
+    """
+    if problem is not None and (
+        int(result.iteration[0]) > 0 or bool(_options(result).get("start"))
+    ):
+        n = max(100, min(_DRAWS, _MOST_NUMBERS // problem.n_parameters))
+        draws = np.asarray(problem.prior.sample(n, rng=0))[:, index]
+        return draws, np.full(n, 1 / n)
+    return members_at(result.isel(parameter=index), 0).present()
+
+
+def marginals(
+    result: xr.Dataset,
+    problem: InverseProblem | None = None,
+    *,
+    parameters: Any = None,
+    most: int | None = None,
+) -> xr.Dataset:
+    """Means, standard deviations and quantiles at the start and at the end.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+    problem : InverseProblem, optional
+        Its prior is drawn from where the result does not hold the first ensemble.
+    parameters : sequence of labels, optional
+        Which parameters, in that order; all by default.
+    most : int, optional
+        Where ``parameters`` is None and there are more than this, only those are taken whose
+        standard deviation was reduced most, in that order.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``mean``, ``sd``, ``quantile(level)``, their twins ``start_...`` and ``sd_ratio``, along
+        ``parameter``; NaN where the start is not known; ``position`` in ``result``. The
+        attribute ``start`` is that of `start_of`; ``sd_ratio_quantiles`` are those over all
+        that could be taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, or has no such parameter.
+    """
+    check_result(result)
+    index: np.ndarray = np.arange(result.sizes["parameter"])
+    considered: Any = slice(None)  # a view: they may fill the memory
+    if parameters is not None:
+        index = considered = _positions(result.parameter.values.tolist(), parameters)
+    start = start_of(result, problem)
+    mean, sd = _mean_and_sd(*members_at(result.isel(parameter=considered), -1).present())
+    start_mean, start_sd = np.full((2, index.size), np.nan)
+    if start:
+        start_mean, start_sd = _mean_and_sd(*first_members(result, problem, considered))
+    ratio = np.divide(sd, start_sd, out=np.full(index.size, np.nan), where=start_sd > 0)
+    known = ratio[np.isfinite(ratio)]
+    shown = np.arange(index.size)
+    if parameters is None and most is not None and index.size > most:
+        shown = np.argsort(ratio, kind="stable")[:most]
+        index = index[shown]
+    part = result.isel(parameter=index)
+    ends = _quantiles(*members_at(part, -1).present())
+    starts = np.full_like(ends, np.nan)
+    if start:
+        starts = _quantiles(*first_members(result, problem, index))
+    return xr.Dataset(
+        {
+            "position": ("parameter", index),
+            "start_mean": ("parameter", start_mean[shown]),
+            "start_sd": ("parameter", start_sd[shown]),
+            "start_quantile": (("level", "parameter"), starts),
+            "mean": ("parameter", mean[shown]),
+            "sd": ("parameter", sd[shown]),
+            "quantile": (("level", "parameter"), ends),
+            "sd_ratio": ("parameter", ratio[shown], {"long_name": "sd, relative to the start"}),
+        },
+        coords={"parameter": part.parameter, "level": list(LEVELS)},
+        attrs={
+            "start": start,
+            "n_parameters": result.sizes["parameter"],
+            "sd_ratio_quantiles": np.quantile(known, LEVELS) if known.size else [],
+        },
+    )
+
+
+def _positions(names: list[Any], wanted: Any) -> np.ndarray:
+    """Where the parameters ``wanted`` are among ``names``."""
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        raise ValueError(
+            f"parameters: must be names among {listed(names)}, got "
+            f"{listed(unknown) if unknown else 'none'}."
+        )
+    return np.array([names.index(name) for name in wanted])
+
+
+def _options(result: xr.Dataset) -> dict[str, Any]:
+    return dict(json.loads(result.attrs.get("method", "{}")))
+
+
+def _mean_and_sd(u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean, variance = moments(u, w)
+    share = 1 - float(w @ w)  # (J − 1)/J for equal weights
+    return mean, np.sqrt(variance / share) if share > 1e-12 else np.full_like(mean, np.nan)
+
+
+def _quantiles(u: np.ndarray, w: np.ndarray) -> np.ndarray:
+    if np.ptp(w) > 0:
+        return np.asarray(
+            np.quantile(u.astype(np.float64), LEVELS, axis=0, weights=w, method="inverted_cdf")
+        )
+    return np.asarray(np.quantile(u.astype(np.float64), LEVELS, axis=0))

@@ -1,0 +1,324 @@
+"""Whether to trust a result: what was measured, what it should be, and what follows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.special import chdtri
+
+from ekitools.diagnostics import diagnose, members_at
+from ekitools.plots import last_evaluated
+
+__all__ = ["Check", "is_posterior", "judge", "nonlinear_share", "verdict"]
+
+_TAIL = 1e-3
+"""Probability of a misfit so large, or so small, under the model; either end."""
+
+_NONLINEAR = 0.3
+"""Share of the outputs' variance that no linear function of the parameters makes, above which a
+result is doubted. A rule of thumb from four problems: the median over the iterations of EKI was
+about 0.7 on the lynx and hare, where its means are off by standard deviations, and below 0.1 on
+Darcy flow and on a cooling cup, where they are not; the last ensemble of GNKI has 0.09 to 0.14 on
+the first, where it is right."""
+
+_NATURE = "What the ensemble is"
+_MOST_DATA = 2000
+_SPARE = 20
+"""Members beyond p + 1 that a linear fit needs to say something."""
+
+_GOOD = ("posterior_reached", "t_end_reached", "discrepancy_reached", "method_finished",
+         "stream_ended")  # fmt: skip
+_BAD = ("failed", "diverged", "degenerate", "no_likelihood", "solver_failed")
+
+_SAMPLERS = ("TemperedSMC",)
+_REFINED = ("GNKI", "EKSFlow")
+_STOCHASTIC = ("EKI", "StochasticEKIFlow")
+_FITTING = ("LossEKI", "CurvatureEKI", "Nesterov", "EKIFlow", "NesterovFlow", "GradientFlow",
+            "NaturalGradientFlow")  # fmt: skip
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    level: str
+    """"good", "note" (to be known), "care" (a reason to doubt) or "bad"."""
+    topic: str
+    sentence: str
+
+
+def judge(result: xr.Dataset) -> tuple[Check, ...]:
+    r"""What can be told from a result alone about how far to trust it.
+
+    How it ended; what its ensemble is; whether the misfit is one that the noise explains: if u
+    is drawn from the posterior of data that the model did produce, it is exchangeable with the
+    truth, so that E[2Φ(u)] = E‖Γ^{-1/2}η‖² = d, and a mean misfit outside the central 99.8 %
+    of χ²_d/2 is told; whether the model is linear over the ensembles, where the method
+    counts on it; how many members there are for so many parameters; failures.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+
+    Returns
+    -------
+    tuple of Check
+    """
+    at = last_evaluated(result)
+    ends = sorted({result.sizes["iteration"] - 1, at % result.sizes["iteration"]})
+    diagnosis = diagnose(result.isel(iteration=ends))
+    checks = [_ending(result), _nature(result)]
+    if np.isfinite(result.noise_sd.values).all():
+        checks += [*_fit(result, diagnosis), *_linearity(result, at)]
+    else:
+        checks += _loss(result)
+    return (*checks, _members(result, float(diagnosis.n_effective[-1])), _failures(result))
+
+
+def verdict(checks: tuple[Check, ...]) -> Check:
+    """All of them in one sentence."""
+    levels = [check.level for check in checks]
+    if "bad" in levels:
+        return Check("bad", "Trust", "Do not rely on this result: see what is marked below.")
+    doubts = levels.count("care")
+    if doubts:
+        reasons = "one reason" if doubts == 1 else f"{doubts} reasons"
+        return Check("care", "Trust", f"Rely on it with care: {reasons} to doubt it below.")
+    if any(check.level == "note" and check.topic == _NATURE for check in checks):
+        return Check(
+            "note",
+            "Trust",
+            "Nothing that was looked at speaks against it, within what its ensemble is: see below.",
+        )
+    return Check("good", "Trust", "Nothing that was looked at speaks against it.")
+
+
+def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
+    """Share of the variance of the outputs that no linear function of the parameters makes.
+
+    1 − R² of the least-squares fit of all outputs together, adjusted for its degrees of freedom.
+
+    Parameters
+    ----------
+    u, g : (J, p), (J, d)
+        Members and outputs, these in standard deviations of the noise.
+    weight : (J,)
+        Normalised.
+
+    Returns
+    -------
+    float
+        0 for a linear model; NaN where there are no more members than parameters, or the
+        outputs do not vary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.judgement import nonlinear_share
+    >>> u = np.random.default_rng(0).normal(size=(1000, 1))
+    >>> w = np.full(1000, 1e-3)
+    >>> share = nonlinear_share(u, np.hstack([u, u**2]), w)  # exact: 2/3, for the square has it all
+    >>> round(share, 1)
+    0.7
+    """
+    root = np.sqrt(weight)[:, None]
+    x, z = (root * (values - weight @ values) for values in (u.astype(np.float64), g))
+    scale = np.linalg.norm(x, axis=0)
+    basis, s, _ = np.linalg.svd(x[:, scale > 0] / scale[scale > 0], full_matrices=False)
+    basis = basis[:, s > 1e-10 * s.max(initial=0.0)]
+    freedom = 1 / float(weight @ weight) - 1
+    total, left = np.sum(z**2) / freedom, freedom - basis.shape[1]
+    if left < 1 or not total > 0:
+        return np.nan
+    return float(np.sum((z - basis @ (basis.T @ z)) ** 2) / left / total)
+
+
+def is_posterior(result: xr.Dataset) -> bool:
+    """Whether its last ensemble is meant as a sample of the posterior, and came to its end."""
+    options, code = _method(result), result.attrs.get("status_code", "")
+    name = options.get("type", "")
+    if name == "StochasticEKIFlow":
+        return bool(np.isclose(float(result.t[-1]), 1.0))
+    if name == "EKSFlow":
+        return code == "t_end_reached"
+    known = name in (*_SAMPLERS, *_REFINED, *_STOCHASTIC)
+    return known and code == "posterior_reached" and options.get("perturbed", True)
+
+
+def _method(result: xr.Dataset) -> dict[str, Any]:
+    return dict(json.loads(result.attrs.get("method", "{}")))
+
+
+def _ending(result: xr.Dataset) -> Check:
+    code = result.attrs.get("status_code", "unknown")
+    level = "good" if code in _GOOD else "bad" if code in _BAD else "care"
+    sentence = result.attrs.get("status", "How the run ended is not recorded.")
+    return Check(level, "How it ended", sentence)
+
+
+def _nature(result: xr.Dataset) -> Check:
+    name = _method(result).get("type", "")
+    if is_posterior(result):
+        if name in _SAMPLERS:
+            return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
+                         "of many particles.")  # fmt: skip
+        return Check(
+            "note",
+            _NATURE,
+            "An approximation of the posterior, good where the model is close to linear and the "
+            "prior to Gaussian. How good it is, ek.compare with a TemperedSMC result tells.",
+        )
+    method = _method(result)
+    fits = method.get("t_end", 1.0) != 1.0 or not method.get("perturbed", True)
+    if name in (*_SAMPLERS, *_REFINED, *_STOCHASTIC) and not fits:
+        return Check(
+            "care",
+            _NATURE,
+            "Not a sample of the posterior, for the method did not come to its end there: its "
+            "means and spreads lie between the prior and whatever it was going to.",
+        )
+    if fits or name in _FITTING:
+        return Check(
+            "note",
+            _NATURE,
+            "A fit to the data, not a sample of the posterior: use its mean or its best member; "
+            "its spread is no measure of uncertainty.",
+        )
+    return Check("note", _NATURE, f"What the method {name or 'of this run'} makes of it: no method "
+                 "of ekitools, so nothing is known here.")  # fmt: skip
+
+
+def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
+    evaluated = np.flatnonzero(np.isfinite(diagnosis.misfit_mean.values))
+    if not evaluated.size:
+        return [Check("care", "Misfit", "No stored ensemble was evaluated: whether it fits the "
+                      "data is not known. Run with evaluate_final=True.")]  # fmt: skip
+    last = diagnosis.isel(iteration=evaluated[-1])
+    phi, d = float(last.misfit_mean), result.sizes["data"]
+    low, high = (float(chdtri(d, tail)) / 2 for tail in (1 - _TAIL, _TAIL))
+    told = f"The mean misfit is {phi:.4g}, where noise alone gives d/2 = {d / 2:g}"
+    span = f"({low:.4g} to {high:.4g} in all but 2 of 1000 cases)"
+    if phi > high:
+        checks = [Check("care", "Misfit", f"{told} {span}: more than the noise explains. The model "
+                        "may be wrong, the noise larger than stated, or the run not at its "
+                        "end.")]  # fmt: skip
+    elif phi < low and is_posterior(result):
+        checks = [Check("care", "Misfit", f"{told} {span}: closer than noise allows. It may be "
+                        "smaller than stated, or correlated.")]  # fmt: skip
+    else:
+        checks = [Check("good", "Misfit", f"{told} {span}.")]
+    share = float(last.coverage)
+    missed = share < 0.9 - 3 * np.sqrt(0.09 / d)
+    checks.append(
+        Check(
+            "care" if missed else "good",
+            "Coverage",
+            f"{100 * share:.3g} % of the data lie within their central 90 % predictive interval"
+            + (": too few." if missed else "."),
+        )
+    )
+    return checks
+
+
+def _linearity(result: xr.Dataset, at: int) -> list[Check]:
+    """EKI takes slopes over all of its ensembles, a method that refines over the last alone."""
+    name = _method(result).get("type", "")
+    if at < 0 or not is_posterior(result) or name in _SAMPLERS:
+        return []
+    if name in _STOCHASTIC and at == 0:
+        return [Check("note", "Linearity", "The ensembles on the way are not stored, so that it is "
+                      "not known whether the model is linear over them.")]  # fmt: skip
+    d = result.sizes["data"]
+    some = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))
+    part = result.isel(data=some)
+    stored = at + 1 if name in _STOCHASTIC else 1
+    shares = []
+    for index in np.unique(np.linspace(at + 1 - stored, at, min(stored, 9)).astype(int)):
+        members = members_at(part, index)
+        kept = np.isfinite(members.misfit) & (members.weight > 0)
+        if kept.sum() < result.sizes["parameter"] + 1 + _SPARE:
+            return [Check("note", "Linearity", "Too few members for so many parameters to tell "
+                          "whether the model is linear over the ensemble.")]  # fmt: skip
+        white = members.g[kept].astype(np.float64) / result.noise_sd.values[some]
+        weight = members.weight[kept] / members.weight[kept].sum()
+        shares.append(nonlinear_share(members.u[kept], white, weight))
+    known = [share for share in shares if np.isfinite(share)]
+    if not known:
+        return []
+    share = float(np.median(known))
+    where = "the ensembles of the run, in the median," if len(known) > 1 else "the last ensemble"
+    bent = share > _NONLINEAR
+    text = "less than 0.1" if share < 1e-3 else f"{100 * share:.2g}"
+    return [
+        Check(
+            "care" if bent else "good",
+            "Linearity",
+            f"Over {where} {text} % of the variance of the outputs is not linear in the "
+            "parameters"
+            + (": means may be off by standard deviations. Compare with GNKI or TemperedSMC."
+               if bent else "."),
+        )
+    ]  # fmt: skip
+
+
+def _loss(result: xr.Dataset) -> list[Check]:
+    loss = result.history_misfit.values
+    loss = loss[np.isfinite(loss)]
+    if loss.size < 2:
+        return [Check("care", "Loss", "Fewer than two ensembles were evaluated: whether the loss "
+                      "fell is not known.")]  # fmt: skip
+    fell = loss[-1] < loss[0]
+    return [
+        Check(
+            "good" if fell else "care",
+            "Loss",
+            f"The mean loss of the ensemble went from {loss[0]:.4g} to {loss[-1]:.4g} (smallest: "
+            f"{loss.min():.4g}), on what each step saw.",
+        )
+    ]
+
+
+def _members(result: xr.Dataset, n_effective: float) -> Check:
+    name, p = _method(result).get("type", ""), result.sizes["parameter"]
+    told = f"{n_effective:.4g} effective members for {p} parameters"
+    error = f"a mean is known to {1 / np.sqrt(n_effective):.2g} of its standard deviation"
+    if name in ("LossEKI", "CurvatureEKI"):
+        return Check("note", "Members", f"{told}.")
+    if name in _SAMPLERS:
+        if n_effective < 100:
+            return Check("care", "Members", f"{told}: {error}, tails hardly at all. Use more "
+                         "members.")  # fmt: skip
+        return Check("good", "Members", f"{told}: {error}.")
+    directions = min(p, result.sizes["data"])
+    if n_effective <= p + 1:
+        return Check(
+            "care",
+            "Members",
+            f"{told}: they span fewer directions than there are parameters, and "
+            "spreads come out too small. Use more members, or fewer parameters.",
+        )
+    if n_effective < 10 * directions:
+        return Check(
+            "note",
+            "Members",
+            f"{told}, and {directions} directions that the data can tell of: spreads come out "
+            "somewhat too small with fewer than about ten members for each.",
+        )
+    return Check("good", "Members", f"{told}: {error}, if they are independent.")
+
+
+def _failures(result: xr.Dataset) -> Check:
+    n = len(json.loads(result.attrs.get("failures", "[]")))
+    runs = int(result.attrs.get("model_runs", result.history_model_runs.values[-1]))
+    if not n:
+        return Check("good", "Failures", f"None of the {runs} model runs failed.")
+    many = n > 0.1 * runs
+    return Check(
+        "care" if many else "note",
+        "Failures",
+        f"{n} of {runs} model runs failed: the ensemble knows nothing of the region where they "
+        "do." + (" These are many." if many else ""),
+    )

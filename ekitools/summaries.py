@@ -1,0 +1,284 @@
+"""A result on one page: what was run, how it ended, how far to trust it, what was learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ekitools._checks import check_problem
+from ekitools._marginals import marginals
+from ekitools._markup import STYLE, paragraph, table
+from ekitools.demos import table_lines
+from ekitools.diagnostics import check_result
+from ekitools.judgement import Check, is_posterior, judge, verdict
+
+if TYPE_CHECKING:
+    from ekitools.problem import InverseProblem
+
+__all__ = ["ResultAccessor", "ResultSummary", "called", "duration", "head", "number", "summary"]
+
+_MOST_ROWS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class ResultSummary:
+    """What `summary` returns: text where it is printed, HTML in a notebook.
+
+    Parameters
+    ----------
+    title : str
+        The method and the model.
+    trust : Check
+        All ``checks`` in one sentence.
+    checks : tuple of Check
+        ``level`` ("good", "note", "care" or "bad"), ``topic``, ``sentence``.
+    facts : dict of str to str
+        What was run.
+    table : xarray.Dataset
+        Of the parameters: ``mean``, ``sd``, ``quantile(level)``, and the same at the start,
+        ``start_mean``, ``start_sd``, ``start_quantile``; ``sd_ratio``.
+    end : str
+        What the last ensemble is called: "posterior" or "last ensemble".
+    """
+
+    title: str
+    trust: Check
+    checks: tuple[Check, ...]
+    facts: dict[str, str]
+    table: xr.Dataset
+    end: str
+
+    def rows(self) -> Iterator[list[str]]:
+        """The table's cells, a list for every parameter, below `header`."""
+        t = self.table
+        low, high = t["quantile"].values[[0, -1]]
+        first = [t.start_mean.values, t.start_sd.values, t.start_quantile[0], t.start_quantile[-1]]
+        for i, name in enumerate(t.parameter.values):
+            start = [float(column[i]) for column in first] if t.attrs["start"] else []
+            known = np.isfinite(t.sd_ratio.values[i])
+            yield [
+                str(name),
+                *([number(start[0]), number(start[1]), interval(*start[2:])] if start else []),
+                number(t["mean"].values[i]),
+                number(t.sd.values[i]),
+                interval(low[i], high[i]),
+                *([f"{100 * t.sd_ratio.values[i]:.3g} %" if known else "–"] if start else []),
+            ]
+
+    def header(self) -> list[str]:
+        """The table's columns."""
+        start, end = self.table.attrs["start"], self.end
+        cells = [f"{end} mean", f"{end} sd", f"{end} 90 % interval"]
+        if not start:
+            return ["parameter", *cells]
+        before = [f"{start} mean", f"{start} sd", f"{start} 90 % interval"]
+        return ["parameter", *before, *cells, f"sd, of the {start}’s"]
+
+    def caption(self) -> str:
+        """What the table shows, and what it leaves out."""
+        n, p = self.table.sizes["parameter"], self.table.attrs["n_parameters"]
+        text = "Physical coordinates; intervals from the 5 % to the 95 % quantile."
+        shares = self.table.attrs["sd_ratio_quantiles"]
+        if not len(shares):
+            return text if n == p else f"The first {n} of {p} parameters. {text}"
+        if n == p:
+            return text
+        low, _, middle, _, high = (f"{100 * share:.3g} %" for share in shares)
+        return (
+            f"The {n} of {p} parameters whose standard deviation was reduced most. Of all, "
+            f"{middle} of the {self.table.attrs['start']}’s standard deviation is left in the "
+            f"median, {low} to {high} in nine of ten. {text}"
+        )
+
+    def __str__(self) -> str:
+        wide = max(map(len, self.facts))
+        lines = [self.title, "-" * len(self.title), self.trust.sentence, ""]
+        lines += [f"{name:<{wide}}  {text}" for name, text in self.facts.items()]
+        lines += ["", *(f"[{c.level}] {c.topic}: {c.sentence}" for c in self.checks), ""]
+        return "\n".join([*lines, *table_lines(self.header(), self.rows()), self.caption()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f'<style>{STYLE}</style><div class="ekitools">{head(self)}</div>'
+
+
+def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> ResultSummary:
+    """Say on one page what a result is, and how far to trust it.
+
+    In a notebook it shows as HTML; ``result.eki`` does so too, once a result was computed or
+    `summary` used (a Dataset that was just read from a file knows nothing of ekitools).
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned, or what was read back from its file.
+    problem : InverseProblem, optional
+        Its prior is drawn from where the result does not hold the first ensemble.
+
+    Returns
+    -------
+    ResultSummary
+        With ``trust``, ``checks``, ``facts`` and ``table``. Of more than 20 parameters the table
+        has those whose standard deviation was reduced most.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, or ``problem`` another one's.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=200, rng=0)
+    >>> summary = ek.summary(result)
+    >>> summary.trust.sentence
+    'Nothing that was looked at speaks against it, within what its ensemble is: see below.'
+    >>> bool((summary.table.sd_ratio < 0.5).all())  # the data told much of all three
+    True
+    """
+    check_result(result)
+    _check_problem(result, problem)
+    checks = judge(result)
+    return ResultSummary(
+        title=_title(result),
+        trust=verdict(checks),
+        checks=checks,
+        facts=_facts(result),
+        table=marginals(result, problem, most=_MOST_ROWS),
+        end="posterior" if is_posterior(result) else "last ensemble",
+    )
+
+
+@xr.register_dataset_accessor("eki")  # type: ignore[no-untyped-call]
+class ResultAccessor:
+    """``result.eki``: what ekitools has to say of a result, shown by notebooks.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+    """
+
+    def __init__(self, result: xr.Dataset) -> None:
+        self._result = result
+
+    def summary(self, problem: InverseProblem | None = None) -> ResultSummary:
+        """See `ekitools.summary`."""
+        return summary(self._result, problem)
+
+    def report(self, path: str | Path, problem: InverseProblem | None = None) -> Path:
+        """See `ekitools.report`."""
+        from ekitools.webpage import report  # noqa: PLC0415 - it imports this module
+
+        return report(self._result, path, problem)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def head(summed: ResultSummary, *, level: int = 2) -> str:
+    """The summary as HTML, under a heading of that level."""
+    title = f"<h{level}>{paragraph(summed.title)}</h{level}>"
+    trust = (
+        f'<p class="trust {summed.trust.level}"><strong>{paragraph(summed.trust.sentence)}'
+        "</strong></p>"
+    )
+    return "\n".join(
+        [
+            title,
+            trust,
+            table(summed.facts.items(), caption="What was run"),
+            table(
+                [(check.topic, check.level, check.sentence) for check in summed.checks],
+                header=["Looked at", "Finding", "What was found"],
+                caption="How far to trust it",
+                level=1,
+            ),
+            table(summed.rows(), header=summed.header(), caption=summed.caption()),
+        ]
+    )
+
+
+def number(value: float) -> str:
+    """Four digits."""
+    return f"{value:.4g}" if np.isfinite(value) else "–"
+
+
+def interval(low: float, high: float) -> str:
+    """Both ends, if they are known."""
+    return f"{number(low)} to {number(high)}" if np.isfinite(low) else "–"
+
+
+def called(options: Any) -> str:
+    """Options from JSON as one would write them: EKI(step=FixedStep(h=0.5), ...)."""
+    if isinstance(options, dict):
+        name = options.get("type", "")
+        given = (f"{key}={called(value)}" for key, value in options.items() if key != "type")
+        return f"{name}({', '.join(given)})"
+    if isinstance(options, list):
+        return f"({', '.join(map(called, options))})"
+    return repr(options)
+
+
+def duration(seconds: float) -> str:
+    """A wall time for people."""
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.2g} s"
+
+
+def _check_problem(result: xr.Dataset, problem: Any) -> None:
+    if problem is None:
+        return
+    check_problem(problem)
+    names = list(problem.parameter_names)
+    if names != result.parameter.values.tolist():
+        raise ValueError(
+            f"problem: must be the one that was solved, with the {result.sizes['parameter']} "
+            f"parameters of the result, got one with {len(names)}, or with other names."
+        )
+
+
+def _attribute(result: xr.Dataset, name: str) -> dict[str, Any]:
+    return dict(json.loads(result.attrs.get(name, "{}")))
+
+
+def _title(result: xr.Dataset) -> str:
+    method = _attribute(result, "method").get("type", "Unknown method")
+    model = _attribute(result, "problem").get("model", "")
+    return f"{method} on {model}" if model else str(method)
+
+
+def _facts(result: xr.Dataset) -> dict[str, str]:
+    sizes, attrs = result.sizes, result.attrs
+    solver = _attribute(result, "solver")
+    runs = int(attrs.get("model_runs", result.history_model_runs.values[-1]))
+    left = int(np.isfinite(result.misfit.values[-1]).sum())
+    stored, last = sizes["iteration"], int(result.iteration[-1])
+    facts = {
+        "Method": called(_attribute(result, "method")),
+        "Members": f"{sizes['member']}" + (f", {left} left" if 0 < left < sizes["member"] else ""),
+        "Parameters": f"{sizes['parameter']}",
+        "Data": f"{sizes['data']}",
+        "Iterations": f"{last}, to t = {float(result.t[-1]):.4g}; "
+        + ("every one stored" if stored == last + 1 else f"{stored} stored"),
+        "Model runs": f"{runs}",
+        "Wall time": duration(float(attrs["seconds"])) if "seconds" in attrs else "not recorded",
+        "Seed": f"{attrs.get('seed', 'not recorded')}",
+    }
+    if solver:
+        facts["Solver"] = called(solver).strip("()")
+    if "log_evidence" in attrs:
+        facts["Log evidence"] = f"{float(attrs['log_evidence']):.4f}"
+    return facts

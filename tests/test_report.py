@@ -1,0 +1,401 @@
+"""The page and the summary: well-formed, self-contained, and showing the numbers."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+import ekitools as ek
+from ekitools.cli import main
+from ekitools.judgement import judge, nonlinear_share
+from ekitools.webpage import CITATION
+
+ROOT = Path(__file__).parents[1]
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Reads a page, and insists on what a person and a screen reader need."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.images, self.cells, self.links = [], [], [], [], []
+        self.ids, self.levels, self.scopes = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+        if tag == "th":
+            self.scopes.append(attributes.get("scope"))
+        if tag == "img":
+            self.images.append(attributes)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        self.links += [attributes[name] for name in ("href", "src") if name in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells[-1] += data
+
+    def row(self, name, n):
+        """The ``n`` cells after the last one called ``name``."""
+        at = len(self.cells) - 1 - self.cells[::-1].index(name)
+        return self.cells[at + 1 : at + 1 + n]
+
+
+def written(result, tmp_path, problem=None):
+    before = plt.get_fignums()
+    text = ek.report(result, tmp_path / "deep" / "er" / "page.html", problem).read_text("utf-8")
+    assert plt.get_fignums() == before
+    assert "<script" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+    page = Page(text)
+    for link in page.links:
+        assert link.startswith(("data:image/svg+xml;base64,", "#"))
+        assert not link.startswith("#") or link[1:] in page.ids
+    for image in page.images:
+        assert len(image["alt"]) > 10
+        svg = base64.b64decode(image["src"].split(",")[1]).decode("utf-8")
+        assert "<svg" in svg
+        assert not re.search(r'href="(?!#|data:)', svg)
+    assert page.tags.count("figure") == page.tags.count("figcaption") == len(page.images)
+    assert page.tags.count("table") == page.tags.count("caption")
+    assert set(page.scopes) <= {"row", "col"}
+    assert page.levels[0] == 1
+    assert set(page.levels[1:]) == {2}
+    return text, page
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return ek.problems.linear(p=4, d=12, rng=1).problem
+
+
+@pytest.fixture(scope="module")
+def result(problem):
+    return ek.run(problem, ek.EKI(ek.FixedStep(0.25)), n_members=80, rng=0)
+
+
+def shown(value):
+    return f"{float(value):.4g}"
+
+
+def test_the_page_shows_the_numbers_of_the_result(result, tmp_path):
+    text, page = written(result, tmp_path)
+    assert len(page.images) == 5
+    for name in result.parameter.values:
+        first, last = (result.u[i].sel(parameter=name) for i in (0, -1))
+        expected = []
+        for u in (first, last):
+            low, high = np.quantile(u, [0.05, 0.95])
+            expected += [shown(u.mean()), shown(u.std(ddof=1)), f"{shown(low)} to {shown(high)}"]
+        share = 100 * float(last.std(ddof=1) / first.std(ddof=1))
+        assert page.row(name, 7) == [*expected, f"{share:.3g} %"]
+    assert page.row("Model runs", 1) == [str(result.attrs["model_runs"])]
+    assert page.row("Seed", 1) == [result.attrs["seed"]]
+    assert page.row("How it ended", 2) == ["good", result.attrs["status"]]
+    assert page.row("step", 1) == ["FixedStep(h=0.25)"]
+    assert page.row("numpy", 1) == [np.__version__]
+    misfit = shown(result.misfit[-1].mean())
+    assert misfit in page.row("Misfit", 2)[1]
+    assert f"from {shown(result.misfit[0].mean())} to {misfit}" in page.images[1]["alt"]
+    assert "No model run failed." in text
+    assert "Iglesias, Law &amp; Stuart (2013), Inverse Problems 29, 045001." in text
+
+
+def test_the_same_result_gives_the_same_bytes(result, tmp_path):
+    texts = [ek.report(result, tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
+    assert texts[0] == texts[1]
+
+
+def test_citation_is_that_of_the_file(result, tmp_path):
+    cff = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f'title: "{CITATION["title"]}"' in cff
+    assert f"- name: {CITATION['author']}" in cff
+    assert f'date-released: "{CITATION["year"]}-' in cff
+    text, _ = written(result, tmp_path)
+    assert f"({CITATION['year']}). {CITATION['title']}, version {ek.__version__}." in text
+
+
+def test_failed_members_are_listed_and_foreign_text_is_escaped(problem, tmp_path):
+    def flaky(u):
+        if u[0] > 1:
+            raise ArithmeticError("<b>too hot</b> & high")
+        return problem.model(u)
+
+    failing = ek.InverseProblem(
+        ek.FunctionModel(flaky), problem.prior, 0.1, problem.data,
+        parameter_names=["<i>a</i>", "b & c", '"q"', "d" * 60])  # fmt: skip
+    result = ek.run(failing, ek.EKI(), n_members=60, rng=0)
+    failures = json.loads(result.attrs["failures"])
+    assert len(failures) > 3
+    text, page = written(result, tmp_path)
+    assert "<b>" not in text
+    assert "<i>" not in text
+    reason = failures[0]["reason"]
+    assert page.cells.count(reason) == len(failures[:30]) + 1  # the list, and the counts
+    counts = page.cells.index(reason)
+    assert page.cells[counts + 1] == str(len(failures))
+    assert f"{len(failures)} of {result.attrs['model_runs']} model runs failed" in text
+    assert f"60, {60 - len(failures)} left" in page.cells
+
+
+def test_thousands_of_parameters_are_summed_up(tmp_path):
+    p, n = 3000, 40
+    rows = np.random.default_rng(0).normal(size=(5, p))
+    rows[:, 7] = 300.0  # of this one the data tell most
+    problem = ek.InverseProblem(
+        ek.LinearModel(rows), ek.GaussianPrior(np.zeros(p), 1.0), 0.1, np.ones(5)
+    )
+    result = ek.run(problem, ek.EKI(), n_members=n, rng=0)
+    text, page = written(result, tmp_path)
+    assert len(text) < 2_000_000
+    ratio = (result.u[-1].std("member") / result.u[0].std("member")).values
+    best = result.parameter.values[np.argsort(ratio, kind="stable")[:20]].tolist()
+    assert best[0] == "u7"
+    assert ek.summary(result).table.parameter.values.tolist() == best
+    assert f"{100 * np.median(ratio):.3g} %" in text
+    assert "The 20 of 3000 parameters" in text
+    assert ek.summary(result).trust.level == "care"  # 40 members for 3000 parameters
+    assert page.row("u7", 1) == [shown(result.u[0, :, 7].mean())]
+
+
+def test_weights_of_a_sampler_are_used(problem, tmp_path):
+    result = ek.run(problem, ek.TemperedSMC(), n_members=300, rng=0)
+    assert np.ptp(result.weight[-1].values) > 0
+    text, page = written(result, tmp_path)
+    mean = float(result.u[-1, :, 0] @ result.weight[-1])
+    assert page.row("u0", 7)[3] == shown(mean)
+    low = result.u[-1, :, 0].weighted(result.weight[-1]).quantile(0.05)
+    assert float(page.row("u0", 7)[5].split(" to ")[0]) == pytest.approx(float(low), rel=0.05)
+    assert page.row("Log evidence", 1) == [f"{result.attrs['log_evidence']:.4f}"]
+    assert "Effective number of members" in text
+    assert ek.summary(result).trust.level == "good"
+
+
+@pytest.mark.parametrize("store", ["last", "final"])
+def test_the_start_that_was_not_stored_comes_from_the_problem(problem, store, tmp_path):
+    result = ek.run(problem, ek.EKI(), n_members=80, rng=0, store=store)
+    _, page = written(result, tmp_path)
+    assert page.row("u0", 3)[0] == shown(result.u[-1, :, 0].mean())
+    assert "prior mean" not in page.cells
+    _, page = written(result, tmp_path, problem)
+    draws = problem.prior.sample(4000, rng=0)
+    assert page.row("u0", 2) == [shown(draws[:, 0].mean()), shown(draws[:, 0].std(ddof=1))]
+
+
+def test_learning_and_what_was_not_evaluated(tmp_path):
+    x = np.linspace(-1, 1, 40)[:, None]
+    labels = (x[:, 0] > 0.2).astype(float)
+    model = ek.FunctionModel(
+        lambda u, inputs: u[:, :1] + u[:, 1:] * inputs.T, vectorized=True, takes_inputs=True
+    )
+    problem = ek.InverseProblem(
+        model, ek.GaussianPrior(np.zeros(2), 9.0), ek.BinaryCrossEntropy(),
+        ek.MiniBatches(x, labels, 20))  # fmt: skip
+    result = ek.run(problem, ek.LossEKI(), n_members=30, n_steps=20, rng=0, store="final")
+    text, page = written(result, tmp_path, problem)
+    assert page.row("Loss", 1) == ["good"]
+    assert "stands in place of the noise" in text
+    assert "not a sample of the posterior" in text
+    unknown = ek.run(problem, ek.LossEKI(), n_members=30, n_steps=5, rng=0, store="final",
+                     evaluate_final=False)  # fmt: skip
+    text, _ = written(unknown, tmp_path)
+    assert "there are no predictions to show" in text
+
+
+def test_flows_say_how_they_were_solved(problem, tmp_path):
+    result = ek.integrate(problem, ek.EKIFlow(), t_span=(0, 5), n_members=20, rng=0)
+    _, page = written(result, tmp_path)
+    assert "RK45" in page.row("Solver", 1)[0]
+    assert "last ensemble mean" in page.cells
+
+
+def test_a_run_that_came_to_grief(problem, tmp_path):
+    def broken(u):
+        raise ArithmeticError("always")
+
+    failing = ek.InverseProblem(ek.FunctionModel(broken), problem.prior, 0.1, problem.data)
+    with pytest.raises(ek.RunError) as caught:
+        ek.run(failing, ek.EKI(), n_members=10, rng=0)
+    text, page = written(caught.value.result, tmp_path)
+    assert "Do not rely on this result" in text
+    assert page.row("How it ended", 1) == ["bad"]
+
+
+def test_one_parameter_and_one_datum(tmp_path):
+    problem = ek.InverseProblem(ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+    text, _ = written(ek.run(problem, ek.EKI(), n_members=30, rng=0), tmp_path)
+    assert "There is one parameter only." in text
+
+
+def test_the_command_reads_a_file(result, problem, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    result.to_netcdf("r.nc")
+    assert main(["report", "r.nc"]) == 0
+    assert "Wrote r.html." in capsys.readouterr().out
+    ek.report(result, "direct.html")
+    assert Path("r.html").read_bytes() == Path("direct.html").read_bytes()
+    Path("linear_for_report.py").write_text(
+        "import ekitools as ek\ndef made():\n    return ek.problems.linear(p=4, d=12, rng=1)\n"
+    )
+    result.isel(iteration=[-1]).to_netcdf("last.nc")
+    words = ["report", "last.nc", "--out", "o/p.html", "--problem", "linear_for_report:made"]
+    assert main(words) == 0
+    assert "prior mean" in Page(Path("o/p.html").read_text("utf-8")).cells
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no.nc"], "result: must be a file, got no.nc"),
+        (["r.nc", "--problem", "math"], "--problem: must be MODULE:FUNCTION"),
+        (["r.nc", "--problem", "math:nothing"], "got no 'nothing' there"),
+        (["r.nc", "--problem", "math:pi"], "problem: must be an ek.InverseProblem"),
+        (["r.nc", "--out", "r.nc"], "--out: must not be the result itself"),
+        (["bare.nc"], "result: must be the Dataset that ek.run returns"),
+    ],
+)
+def test_the_command_says_what_is_wrong(words, message, result, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    result.isel(iteration=[-1]).to_netcdf("r.nc")
+    xr.Dataset({"a": 1}).to_netcdf("bare.nc")
+    assert main(["report", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_notebook_shows_what_is_printed(result):
+    summary = ek.summary(result)
+    html, text = summary._repr_html_(), repr(summary)
+    Page(html)
+    assert result.eki._repr_html_() == html
+    assert repr(result.eki) == text
+    for check in summary.checks:
+        assert check.sentence in text
+    for cells in summary.rows():
+        assert all(cell in text for cell in cells)
+    assert "eki" not in result  # nothing was added to the Dataset
+    assert summary.trust.sentence in html
+
+
+def test_the_accessor_writes_the_page(result, tmp_path):
+    ek.report(result, tmp_path / "a.html")
+    result.eki.report(tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_what_is_no_result_is_refused(result, tmp_path):
+    with pytest.raises(TypeError, match="result: must be the Dataset"):
+        ek.summary(3)
+    with pytest.raises(ValueError, match="problem: must be the one that was solved"):
+        ek.report(result, tmp_path / "x.html", ek.problems.linear(p=3).problem)
+    assert not (tmp_path / "x.html").exists()
+
+
+def level(result, topic):
+    (found,) = [check.level for check in judge(result) if check.topic == topic]
+    return found
+
+
+def test_a_model_that_cannot_fit_is_told(problem):
+    far = ek.InverseProblem(problem.model, problem.prior, 1e-4, problem.data + 5 * np.arange(12.0))
+    result = ek.run(far, ek.EKI(), n_members=80, rng=0)
+    assert level(result, "Misfit") == "care"
+    assert level(result, "Coverage") == "care"
+
+
+def test_noise_that_is_overstated_is_told(problem):
+    vague = ek.InverseProblem(
+        ek.LinearModel(np.ones((200, 1))), ek.GaussianPrior(0.0, [1.0]), 1.0, np.full(200, 0.5)
+    )
+    assert level(ek.run(vague, ek.EKI(), n_members=80, rng=0), "Misfit") == "care"
+
+
+@pytest.mark.parametrize(("power", "expected"), [(1, "good"), (4, "care")])
+def test_a_model_that_is_not_linear_is_told(power, expected):
+    def model(u):
+        return np.array([u[0] ** power, u[1]])
+
+    problem = ek.InverseProblem(
+        ek.FunctionModel(model), ek.GaussianPrior([0.0, 0.0], 1.0), 0.1, [0.5, 0.0]
+    )
+    assert level(ek.run(problem, ek.EKI(), n_members=200, rng=0), "Linearity") == expected
+
+
+def test_share_that_is_not_linear_is_that_of_the_closed_form():
+    """g = (u, u²), u ~ N(0, 1): variances 1 and 2, and only the first is linear in u."""
+    u = np.random.default_rng(0).normal(size=(200_000, 1))
+    w = np.full(len(u), 1 / len(u))
+    assert nonlinear_share(u, np.hstack([u, u**2]), w) == pytest.approx(2 / 3, abs=0.01)
+    assert nonlinear_share(u, 3 * u + 1, w) < 1e-20
+    pure = np.random.default_rng(1).normal(size=(30, 25))  # p close to J: the fit is adjusted for
+    noise = np.random.default_rng(2).normal(size=(30, 500))
+    assert nonlinear_share(pure, noise, np.full(30, 1 / 30)) == pytest.approx(1, abs=0.1)
+    assert np.isnan(nonlinear_share(pure[:20], noise[:20], np.full(20, 1 / 20)))
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "topic", "expected"),
+    [
+        (ek.EKI(ek.FixedStep(0.1)), 3, "How it ended", "care"),
+        (ek.EKI(ek.FixedStep(0.1)), 3, "What the ensemble is", "care"),
+        (ek.EKI(ek.FixedStep(0.1), t_end=None), 20, "What the ensemble is", "note"),
+        (ek.EKI(perturbed=False), None, "What the ensemble is", "note"),
+        (ek.GNKI(), None, "What the ensemble is", "note"),
+        (ek.TemperedSMC(), None, "What the ensemble is", "good"),
+    ],
+)
+def test_what_the_ensemble_is(problem, method, steps, topic, expected):
+    result = ek.run(problem, method, n_members=150, n_steps=steps, rng=0)
+    assert level(result, topic) == expected
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+                None)  # fmt: skip
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_shows_all_of_it_at_the_width_of_a_phone(result, tmp_path):
+    """The layout's own width is that of the window: nothing sticks out to the side."""
+    path = ek.report(result, tmp_path / "page.html")
+    probe = (
+        "<script>addEventListener('load', () => { document.title = [...document.images].every("
+        "i => i.complete && i.naturalWidth > 0) + ' ' + (document.documentElement.scrollWidth <= "
+        "document.documentElement.clientWidth) })</script></body>"
+    )
+    path.write_text(path.read_text("utf-8").replace("</body>", probe), "utf-8")
+    dumped = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=500,900",
+         "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+         path.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
+    assert "<title>true true</title>" in dumped.stdout
