@@ -34,7 +34,7 @@ def calibration(
 
     ==================  ==================================================================
     ``coverage``        by level q: share of data within the central interval of
-                        probability q, that is with |F_i(y_i) − ½| ≤ q/2
+                        probability q, that is with F_i(y_i) within q/2 of ½
     ``standard_error``  √(q(1 − q)/n), of the coverage of n independent data if all is well
     ``width``           by level: mean width of the interval
     ``pit``             by datum: F_i(y_i), uniform on [0, 1] if all is well [1]_

@@ -1,0 +1,71 @@
+"""Sphinx: ``sphinx-build -W --keep-going -b html docs docs/_build/html``.
+
+EKITOOLS_DOCS_EXECUTION  "force" runs every page's code (the default), "cache" only that of pages
+                         which have changed, "off" none: for work on the text.
+EKITOOLS_DOCS_INTERSPHINX  set it to link to the manuals of NumPy, SciPy, xarray and ArviZ, whose
+                         inventories are then fetched. Without it the build needs no network.
+"""
+
+import os
+from importlib.util import find_spec
+
+import ekitools
+
+project = "ekitools"
+author = "The ekitools developers"
+copyright = author
+version = release = ekitools.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+]
+exclude_patterns = ["_build", "_templates", "jupyter_execute", ".jupyter_cache", ".pytest_cache"]
+templates_path = ["_templates"]
+default_role = "py:obj"
+
+if os.environ.get("EKITOOLS_DOCS_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy", None),
+        "xarray": ("https://docs.xarray.dev/en/stable", None),
+        "arviz": ("https://python.arviz.org/en/stable", None),
+    }
+    intersphinx_timeout = 20
+
+# Pages are MyST notebooks. What they print to standard error fails the build, warnings included.
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = os.environ.get("EKITOOLS_DOCS_EXECUTION", "force")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_execution_show_tb = True
+nb_output_stderr = "warn"
+nb_merge_streams = True
+suppress_warnings = ["mystnb.unknown_mime_type"]
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or the kernel says something of it
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say it, shapes included
+autodoc_mock_imports = [name for name in ("torch", "jax") if find_spec(name) is None]
+numpydoc_show_class_members = False  # the template lists those that have a docstring
+
+html_theme = "pydata_sphinx_theme"
+html_title = "ekitools"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 7,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"start": [], "theory": [], "index": []}
