@@ -52,7 +52,9 @@ os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say it, shapes included
-autodoc_mock_imports = [name for name in ("torch", "jax", "umbridge", "aiohttp", "requests") if find_spec(name) is None]
+autodoc_mock_imports = [
+    name for name in ("torch", "jax", "umbridge", "aiohttp", "requests") if find_spec(name) is None
+]
 numpydoc_show_class_members = False  # the template lists those that have a docstring
 
 html_theme = "pydata_sphinx_theme"

@@ -19,10 +19,10 @@ _TAIL = 1e-3
 
 _NONLINEAR = 0.3
 """Share of the outputs' variance that no linear function of the parameters makes, above which a
-result is doubted. A rule of thumb from four problems: the median over the iterations of EKI was
-about 0.7 on the lynx and hare, where its means are off by standard deviations, and below 0.1 on
-Darcy flow and on a cooling cup, where they are not; the last ensemble of GNKI has 0.09 to 0.14 on
-the first, where it is right."""
+result is doubted. A rule of thumb, set after seeing these three: the median over the iterations of
+EKI was about 0.7 on the lynx and hare, where its means are off by standard deviations, and below
+0.1 on Darcy flow and on a cooling cup, where they are not; the last ensemble of GNKI has 0.09 to
+0.14 on the first, where it is right."""
 
 _NATURE = "What the ensemble is"
 _MOST_DATA = 2000

@@ -198,6 +198,8 @@ def _label(
 ) -> xr.Dataset:
     import xarray as xr
 
+    import ekitools.summaries  # noqa: F401 - it makes `dataset.eki`
+
     def stacked(name: str) -> np.ndarray:
         rows = [np.asarray(getattr(record, name)) for record in records]
         if len({len(row) for row in rows if row.ndim}) > 1:  # an ensemble that has grown

@@ -70,6 +70,13 @@ EXAMPLES = {
         ek.FunctionModel(lambda u: u[:, [0, 1, 2, 0]], vectorized=True),
     ],
     "LinearModel": [ek.LinearModel(np.arange(12.0).reshape(4, 3))],
+    "XarrayModel": [
+        ek.XarrayModel(
+            lambda p: xr.DataArray([p.a, p.b, p.c, p.a + p.b], dims="x"),
+            ["a", "b", "c"],
+            xr.DataArray(np.ones(4), dims="x"),
+        )
+    ],
     "GaussianNoise": [ek.GaussianNoise(0.5), ek.GaussianNoise((np.ones(4), np.ones((4, 1))))],
 }
 
