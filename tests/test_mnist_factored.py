@@ -10,7 +10,7 @@ from ekitools.datasets import Images
 from ekitools.experiments import mnist_ablation, mnist_factored, reproduce
 from ekitools.experiments._mnist import Data
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="the networks are torch tensors")
 factored = pytest.importorskip("ekitools.experiments._factored")
 
 SIZES, M = (6, 5, 4, 3), 40
