@@ -160,8 +160,8 @@ def test_a_factored_step_around_the_mean_output_with_a_past_step():
 TINY_STEPS = {
     "step, SGD": _mnist.Descent(4, 0.1, batch=30),
     "step, EKI(R)": _mnist.Learning(60, 5, h=10.0, redraw="step", batch=100),
-    "step, CurvatureEKI": _mnist.WideLearning(60, 5, damping=0.3, batch=100, gamma=1.0),
-    "ReLU, CurvatureEKI": _mnist.WideLearning(60, 5, damping=0.3, batch=100, gamma=0.02),
+    "step, CurvatureEKI": _mnist.CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=1.0),
+    "ReLU, CurvatureEKI": _mnist.CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=0.02),
     "step, factored": mnist_factored.Factored(
         20, members=60, batch=100, batch_growth=1.0, damping=0.3, gamma=1.0, memory=0
     ),

@@ -15,6 +15,7 @@ import ekitools as ek
 from ekitools.experiments import write_json
 from ekitools.experiments._errors import ErrorIndicators
 from ekitools.experiments._networks import build
+from ekitools.plots import detached
 from ekitools.typing import Method
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "Learning",
     "Recipe",
     "Split",
-    "WideLearning",
     "new_figure",
     "progress_bar",
     "require_torch",
@@ -100,17 +100,8 @@ class CurvatureLearning:
     damping: float = 1.0
     memory: int = 0
     batch: int = 2000
-
-    def method(self, steps_per_epoch: int) -> Method:  # noqa: ARG002 - as the other has it
-        """As an ekitools method."""
-        return ek.CurvatureEKI(damping=self.damping, memory=self.memory)
-
-
-@dataclass(frozen=True)
-class WideLearning(CurvatureLearning):
-    """`CurvatureEKI` with members so far from their mean that jumps of G are smoothed."""
-
-    gamma: float = 0.1
+    gamma: float = 0.02
+    """Spread of the members; wide, jumps of G are smoothed."""
 
     def method(self, steps_per_epoch: int) -> Method:  # noqa: ARG002 - as the other has it
         """As an ekitools method."""
@@ -349,9 +340,5 @@ def progress_bar(total: int, progress: bool) -> Any:
 
 def new_figure(columns: int = 1, *, size: tuple[float, float]) -> Any:
     """Axes in a row, of a figure without a window, and the function that saves it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.subplots(1, columns, squeeze=False)[0], partial(figure.savefig, dpi=150)
+    figure, axes = detached(1, columns, figsize=size)
+    return np.atleast_1d(axes), partial(figure.savefig, dpi=150)

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ import numpy as np
 import ekitools as ek
 from ekitools.datasets import zurich_sunspots
 from ekitools.demos import table_lines
-from ekitools.experiments._mnist import new_figure, progress_bar
+from ekitools.experiments._mnist import new_figure, progress_bar, require_torch
 from ekitools.experiments._online import references, scaled, stretches
 from ekitools.plots import BLUE, GREEN, ORANGE
 
@@ -251,11 +250,7 @@ def _data(settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _model(settings: Settings) -> Any:
     """The LSTM, in double precision."""
-    if find_spec("torch") is None:
-        raise ImportError(
-            "torch: must be installed for this network, and is not. Use "
-            "pip install 'ekitools[torch]'."
-        )
+    require_torch()
     from torch import nn
 
     from ekitools.adapters.torch import TorchModel

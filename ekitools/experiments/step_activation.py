@@ -33,11 +33,11 @@ from typing import Any
 
 from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
+    CurvatureLearning,
     Data,
     Descent,
     Learning,
     Recipe,
-    WideLearning,
     new_figure,
     split_of,
     train,
@@ -80,10 +80,10 @@ def _factored(steps: int, members: int, batch: int) -> dict[str, Recipe | Factor
 
 
 def _black_box(epochs: int, n_members: int, batch: int) -> dict[str, Recipe | Factored]:
-    options = {"n_members": n_members, "epochs": epochs, "damping": 0.3, "batch": batch}
+    plain = CurvatureLearning(n_members, epochs, damping=0.3, batch=batch)
     return {
-        "step, CurvatureEKI": WideLearning(gamma=1.0, **options),  # type: ignore[arg-type]
-        "ReLU, CurvatureEKI": WideLearning(gamma=0.02, **options),  # type: ignore[arg-type]
+        "step, CurvatureEKI": replace(plain, gamma=1.0),
+        "ReLU, CurvatureEKI": replace(plain, gamma=0.02),
     }
 
 
@@ -92,7 +92,7 @@ def _redrawn(epochs: int, n_members: int) -> dict[str, Recipe | Factored]:
 
 
 _BOTH = ("mnist", "fashion_mnist")
-_ONE_EPOCH = {"step, CurvatureEKI": WideLearning(200, 1, damping=0.3, gamma=1.0)}
+_ONE_EPOCH = {"step, CurvatureEKI": CurvatureLearning(200, 1, damping=0.3, gamma=1.0)}
 SETTINGS = {
     "small": Settings(_BOTH, _DESCENT | _ONE_EPOCH | _factored(100, 200, 2000)),
     "medium": Settings(

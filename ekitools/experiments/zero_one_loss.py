@@ -34,12 +34,12 @@ import numpy as np
 
 from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
+    CurvatureLearning,
     Data,
     Descent,
     Learning,
     Recipe,
     Split,
-    WideLearning,
     new_figure,
     split_of,
     train,
@@ -75,7 +75,7 @@ class Settings:
 
 _MOONS: dict[str, Recipe] = {
     "zero-one, EKI(R)": Learning(200, 40, h=10.0, redraw="step", gamma=0.3, batch=500),
-    "zero-one, CurvatureEKI": WideLearning(200, 40, damping=0.01, gamma=0.5, batch=1000),
+    "zero-one, CurvatureEKI": CurvatureLearning(200, 40, damping=0.01, gamma=0.5, batch=1000),
     "cross-entropy, EKI(R)": Learning(200, 40, h=10.0, redraw="step", gamma=0.3, batch=500),
     "cross-entropy, SGD": Descent(40, 0.5, batch=50),
 }
@@ -84,7 +84,7 @@ _MOONS: dict[str, Recipe] = {
 def _images(n_members: int, epochs: int) -> dict[str, Recipe]:
     return {
         "zero-one, EKI(R)": Learning(n_members, epochs, h=3.0, redraw="step", gamma=0.3),
-        "zero-one, CurvatureEKI": WideLearning(n_members, epochs, damping=0.01, gamma=1.0),
+        "zero-one, CurvatureEKI": CurvatureLearning(n_members, epochs, damping=0.01, gamma=1.0),
         "cross-entropy, EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=0.3),
         "cross-entropy, SGD": Descent(epochs, 0.1),
     }
