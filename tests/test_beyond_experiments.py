@@ -17,6 +17,7 @@ from ekitools.experiments import (
     _networks,
     cartpole,
     mnist_factored,
+    mnist_local,
     reproduce,
     step_activation,
     zero_one_loss,
@@ -163,8 +164,9 @@ TINY_STEPS = {
     "step, CurvatureEKI": _mnist.CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=1.0),
     "ReLU, CurvatureEKI": _mnist.CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=0.02),
     "step, factored": mnist_factored.Factored(
-        20, members=60, batch=100, batch_growth=1.0, damping=0.3, gamma=1.0, memory=0
+        20, members=60, batch=100, batch_growth=1.0, damping=0.3, gamma=1.0, memory=0, averaging=0.8
     ),
+    "step, local": mnist_local.Local(20, members=20, batch=100, gamma=0.3, averaging=0.8),
 }
 
 
@@ -179,7 +181,7 @@ def test_the_experiment_with_steps(tiny_images, tmp_path, monkeypatch):
         assert found["trace"][-1][1:] == [found["validation"], found["test"]]
         assert found["test"] > 0.6  # chance is 1/3
         assert f"{found['test']:.4f}" in "\n".join(lines)
-    assert sum(" 0.85 " in line for line in lines) == 3  # EKI on Fashion-MNIST, not SGD
+    assert sum(" 0.85 " in line for line in lines) == 4  # EKI on Fashion-MNIST, not SGD
     assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 

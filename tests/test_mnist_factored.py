@@ -1,5 +1,6 @@
 """Factored members against dense ones, and the experiment on images made up by the test."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import ekitools as ek
 from ekitools.datasets import Images
-from ekitools.experiments import mnist_ablation, mnist_factored, reproduce
+from ekitools.experiments import mnist_ablation, mnist_factored, mnist_local, reproduce
 from ekitools.experiments._mnist import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
@@ -157,16 +158,20 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(
 
 def test_the_ablation_changes_one_thing_at_a_time(images, monkeypatch, tmp_path):
     base = mnist_factored.Factored(20, members=20, components=20, batch=100, memory=5)
-    changes = {"base": {}, "no past steps as members": {"memory": 0}, "damping": {"damping": 50.0}}
-    settings = mnist_ablation.Settings(base, changes, seeds=2, data=Data(validation=100))
+    variants = {
+        "base": base,
+        "local, base": mnist_local.Local(20, members=10, components=20, batch=100),
+        "damping": replace(base, damping=50.0),
+    }
+    settings = mnist_ablation.Settings(variants, seeds=2, data=Data(validation=100))
     monkeypatch.setitem(mnist_ablation.SETTINGS, "small", settings)
     lines = []
     numbers = reproduce("mnist-ablation", out=tmp_path, show=lines.append)["numbers"]
-    assert list(numbers) == [f"{name}, seed {seed}" for seed in (0, 1) for name in changes]
+    assert list(numbers) == [f"{name}, seed {seed}" for seed in (0, 1) for name in variants]
     base_loss, damped_loss = (numbers[f"{name}, seed 0"]["loss"] for name in ("base", "damping"))
     assert base_loss < damped_loss  # steps of 1/25 the size
     report = "\n".join(lines)
-    assert report.count("no past steps as members  ") == 1  # a row of the table, of two runs
+    assert report.count("local, base  ") == 1  # a row of the table, of two runs
     assert (tmp_path / "figure.png").stat().st_size > 0
 
 

@@ -35,6 +35,7 @@ __all__ = ["EXPERIMENTS", "SCALES", "reproduce", "write_json"]
 EXPERIMENTS = {
     "mnist-dense": "mnist_dense",
     "mnist-factored": "mnist_factored",
+    "mnist-local": "mnist_local",
     "mnist-ablation": "mnist_ablation",
     "mnist-methods": "mnist_methods",
     "ensemble-size": "ensemble_size",

@@ -1,8 +1,8 @@
-"""What the parts of `mnist_factored` are good for: one changed at a time, on DNN 2.
+"""What the parts of `mnist_factored` and `mnist_local` are good for: one changed at a time.
 
-Every variant has as many steps. Its time is a share of the base's, so that what is better by more
-work can be told from what is better. Accuracies are those on the validation set, which is what
-settings were chosen by.
+On DNN 2, with as many steps for all. The time of a variant is a share of that of the first, so that
+what is better by more work can be told from what is better. Accuracies are those on the validation
+set, which is what settings were chosen by.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ekitools.demos import table_lines
+from ekitools.experiments._dense import Factored, Local, learned
 from ekitools.experiments._mnist import Data, new_figure
-from ekitools.experiments.mnist_factored import Factored, learned
 from ekitools.plots import BLUE, ORANGE
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
@@ -25,52 +25,74 @@ PUBLISHED: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Settings:
-    """The base, what is changed in each variant, and how many starts each has."""
+    """How the network learns in each variant, and how many starts each has."""
 
-    base: Factored
-    changes: dict[str, dict[str, float]]
+    variants: dict[str, Factored | Local]
     seeds: int = 1
     network: str = "DNN 2"
     data: Data = Data()
 
 
-def _changes(base: Factored) -> dict[str, dict[str, float]]:
-    """Halved, doubled, or without."""
+_ONE: dict[str, dict[str, float]] = {
+    "base": {},
+    "no past steps as members": {"memory": 0},
+    "half the members": {"members": 200},
+    "twice the members": {"members": 800},
+    "half the batch": {"batch": 1000},
+    "twice the batch": {"batch": 4000},
+    "damping / 4": {"damping": 0.5},
+    "damping x 4": {"damping": 8.0},
+    "gamma x 10": {"gamma": 0.2},
+    "components as they are": {"weighting": 0.0},
+    "40 components": {"components": 40},
+    "all 784 components": {"components": 784},
+}
+_EACH: dict[str, dict[str, float]] = {
+    "base": {},
+    "a third of the members": {"members": 33},
+    "a tenth of the members": {"members": 10},
+    "half the batch": {"batch": 1000},
+    "twice the batch": {"batch": 4000},
+    "damping / 4": {"damping": 2.5e-4},
+    "damping x 4": {"damping": 4e-3},
+    "no momentum": {"momentum": 0.0},
+    "ten iterations, no momentum": {"momentum": 0.0, "iterations": 10},
+    "no prior": {"prior": 0.0},
+    "components as they are": {"weighting": 0.0},
+    "40 components": {"components": 40},
+    "all 784 components": {"components": 784},
+}
+
+
+def _variants(steps: int) -> dict[str, Factored | Local]:
+    """A base of both kinds, and what is changed in it."""
+    one, each = Factored(steps, averaging=0.9), Local(steps, averaging=0.9)
     return {
-        "base": {},
-        "no past steps as members": {"memory": 0},
-        "half the members": {"members": base.members // 2},
-        "twice the members": {"members": 2 * base.members},
-        "half the batch": {"batch": base.batch // 2},
-        "twice the batch": {"batch": 2 * base.batch},
-        "damping / 4": {"damping": base.damping / 4},
-        "damping x 4": {"damping": base.damping * 4},
-        "gamma x 10": {"gamma": 10 * base.gamma},
-        "components as they are": {"weighting": 0.0},
-        "40 components": {"components": 40},
-        "all 784 components": {"components": 784},
+        **{name: replace(one, **change) for name, change in _ONE.items()},  # type: ignore[arg-type]
+        **{f"local, {name}": replace(each, **change) for name, change in _EACH.items()},  # type: ignore[arg-type]
     }
 
 
-_BASE = Factored(100, averaging=0.9)
 SETTINGS = {
-    "small": Settings(_BASE, _changes(_BASE)),
-    "medium": Settings(replace(_BASE, steps=300), _changes(_BASE), seeds=2),
-    "paper": Settings(replace(_BASE, steps=1000), _changes(_BASE), seeds=3),
+    "small": Settings(_variants(100)),
+    "medium": Settings(_variants(300), seeds=2),
+    "paper": Settings(_variants(1000), seeds=3),
 }
 
 
 def parts(settings: Settings) -> list[str]:
     """Such as "base, seed 0"."""
-    return [f"{name}, seed {seed}" for seed in range(settings.seeds) for name in settings.changes]
+    return [f"{name}, seed {seed}" for seed in range(settings.seeds) for name in settings.variants]
 
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
     """Accuracies along the run of one variant."""
     name, seed = label.split(", seed ")
-    options = replace(settings.base, **settings.changes[name])  # type: ignore[arg-type]
     return learned(
-        options, settings.network, settings.data, seed=int(seed), folder=folder, progress=progress
+        *(settings.variants[name], settings.network, settings.data),
+        seed=int(seed),
+        folder=folder,
+        progress=progress,
     )
 
 
@@ -78,13 +100,14 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
     """Means over the starts, after half of the steps and after all."""
     header = ("variant", "p", "halfway", "mean", "averaged", "test", "loss", "time")
     by_name = _by_name(settings, numbers)
-    base = np.mean([found["seconds"] for found in by_name.get("base", [])] or [np.nan])
+    first = by_name.get(next(iter(settings.variants)), [])
+    unit = np.mean([found["seconds"] for found in first] or [np.nan])
     rows = []
     for name, found in by_name.items():
         halfway = np.mean([run["trace"][len(run["trace"]) // 2 - 1]["validation"] for run in found])
         keys = ("validation", "average_validation", "average_test", "loss")
         ends = [f"{np.mean([run[key] for run in found]):.4f}" for key in keys]
-        time = np.mean([run["seconds"] for run in found]) / base
+        time = np.mean([run["seconds"] for run in found]) / unit
         rows.append((name, str(found[0]["parameters"]), f"{halfway:.4f}", *ends, f"{time:.2f}"))
     return "\n".join(table_lines(header, rows))
 
@@ -92,7 +115,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
     """Validation accuracies at the end, by variant."""
     by_name = _by_name(settings, numbers)
-    (ax,), save = new_figure(size=(7, 1 + 0.35 * len(settings.changes)))
+    (ax,), save = new_figure(size=(7, 1 + 0.35 * len(settings.variants)))
     for i, found in enumerate(by_name.values()):
         for key, colour, label in (
             ("validation", ORANGE, "mean"),
@@ -102,7 +125,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
             ax.plot(values, [i] * len(values), "o", color=colour, label=label if i == 0 else None)
     ax.set_yticks(range(len(by_name)), list(by_name))
     ax.invert_yaxis()
-    ax.set(xlabel="validation accuracy", title=f"{settings.network}, {settings.base.steps} steps")
+    ax.set(xlabel="validation accuracy", title=settings.network)
     ax.legend(frameon=False, loc="lower left")
     save(path)
 

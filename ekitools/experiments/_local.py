@@ -1,0 +1,258 @@
+r"""CurvatureEKI for dense networks, with members of its own for every datum.
+
+With one ensemble for all data the covariance of parameters and outputs at datum i is an average
+over its members, C_i = (1/γJ) Σ_j ξ_j ⊗ f_j(x_i), whose error is that of J draws in all p
+dimensions. But of ξ, deviations of a layer's weights and biases with entries N(0, s²), datum i
+sees nothing but a = ξ (h_i, 1), h_i the layer's inputs at ū. Given a, outputs do not depend on ξ,
+and
+
+    E[ξ | a] = a (h_i, 1)ᵀ / (|h_i|² + 1),    so    C_i = s² A_iᵀ ⊗ (h_i, 1),
+    A_i = Cov(f_i, a) / σ_i²,    σ_i² = s² (|h_i|² + 1),
+
+with the weights integrated out (Rao-Blackwell). What is left to members is A_i, in as many
+dimensions as the layer has units; every datum draws them anew, so that the errors of A_i average
+out over a batch. Layers are taken one by one, with ū in the others; in the last, A_i = I. Outputs
+of members are all that is seen of what comes after a layer, and nothing is differentiated.
+
+The step is that of `ekitools.CurvatureEKI`, in the space of parameters, with the prior's
+covariance S = diag(s²) for that of an ensemble: towards the minimum over d of
+
+    (1/m) Σ_i [r_iᵀ G_i d + ½ dᵀ G_iᵀ (diag p_i - p_i p_iᵀ) G_i d] + ½ λ dᵀ S⁻¹ d,
+
+G_i = C_iᵀ S⁻¹ and r = p - y, by a few iterations of conjugate gradients that start from a part of
+the step before [1]_; there the curvature comes from backpropagation.
+
+References
+----------
+.. [1] Martens (2010), Deep learning via Hessian-free optimization, ICML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from ekitools.experiments._factored import Layer, Network, State, logits, relu, sum_of
+
+__all__ = ["Linearised", "linearised", "step"]
+
+_VALUES = 2**21
+"""Hidden values in memory at once: they should stay in a CPU's cache."""
+_HALVINGS = 10
+
+
+class Linearised(NamedTuple):
+    """Outputs around ū: what layer l's parameters do to them at every datum."""
+
+    inputs: list[Any]
+    """h, ``(m, in)`` of every layer."""
+    slopes: list[Any]
+    """A, ``(m, k, out)`` of every layer but the last."""
+    outputs: Any
+    """Of ū, or their mean over the members that differ in the first layer, ``(m, k)``."""
+
+    def along(self, direction: Network) -> Any:
+        """The outputs' change ``(m, k)``."""
+        changes = [
+            torch.addmm(layer.biases, h, layer.weights.T)
+            for layer, h in zip(direction, self.inputs, strict=True)
+        ]
+        seen = [
+            torch.bmm(a, change[:, :, None])[:, :, 0]
+            for a, change in zip(self.slopes, changes[:-1], strict=True)
+        ]
+        return sum(seen, changes[-1])
+
+    def back(self, v: Any) -> Network:
+        """The transpose of `along`, of v ``(m, k)``, averaged over the data."""
+        seen = [torch.bmm(v[:, None], a)[:, 0] for a in self.slopes]
+        return [
+            Layer(part.T @ h / len(h), part.mean(dim=0))
+            for part, h in zip([*seen, v], self.inputs, strict=True)
+        ]
+
+
+def linearised(
+    mean: Network,
+    x: Any,
+    generator: Any,
+    sds: Sequence[float],
+    options: Any,
+    activation: Callable[[Any], Any] = relu,
+    averaged: bool = False,
+) -> Linearised:
+    """Linearise the outputs by the members of every datum.
+
+    Parameters
+    ----------
+    mean : list of Layer
+        ū.
+    x : (m, in)
+        The data's inputs.
+    generator : torch.Generator
+        Source of the members.
+    sds : sequence of float
+        s of every layer.
+    options : object
+        With ``members``, for every datum and hidden layer, and ``gamma``.
+    activation : callable, default relu
+        Of hidden layers, in place.
+    averaged : bool, default False
+        Whether around the mean of the members' outputs, in place of the outputs of ū.
+
+    Returns
+    -------
+    Linearised
+        In expectation, what weights drawn with γs as their standard deviation have as covariance
+        with outputs; if not ``averaged``, where outputs are linear over this spread.
+    """
+    inputs, sums = [x], []
+    for layer in mean:
+        sums.append(torch.addmm(layer.biases, inputs[-1], layer.weights.T))
+        inputs.append(activation(sums[-1].clone()))
+    inputs, outputs = inputs[:-1], sums[-1]
+    slopes, centre = [], outputs
+    for i, (h, z, sd) in enumerate(zip(inputs[:-1], sums[:-1], sds[:-1], strict=True)):
+        sigma = options.gamma * sd * (h.square().sum(dim=1) + 1).sqrt()
+        rows = _orthogonal(z.shape[1], options.members, generator)
+        if averaged:  # lengths as Gaussian directions have them: what is not linear would see it
+            rows *= torch.randn(rows.shape, generator=generator).norm(dim=1, keepdim=True)
+            rows /= z.shape[1] ** 0.5
+        signs = torch.randint(2, z.shape, generator=generator, dtype=z.dtype) * 2 - 1
+        f = _outputs(mean[i + 1 :], z, rows, signs * sigma[:, None], activation)
+        middle = f.mean(dim=0) if averaged else outputs
+        centre = middle if i == 0 else centre
+        f -= middle
+        f /= sigma[:, None]
+        slope = (f.flatten(1).T @ rows).view(*outputs.shape, -1) / len(rows)
+        slopes.append(slope.mul_(signs[:, None]))
+    return Linearised(inputs, slopes, centre)
+
+
+def step(
+    state: State,
+    x: Any,
+    labels: Any,
+    generator: Any,
+    sds: Sequence[float],
+    options: Any,
+    *,
+    activation: Callable[[Any], Any] = relu,
+    averaged: bool = False,
+) -> tuple[State, float]:
+    """One step of the mean, and the loss on the batch around which it was taken.
+
+    Parameters
+    ----------
+    state, x, labels, generator, sds, activation
+        As of `ekitools.experiments._factored.step`; of the past only the last step is used.
+    options : object
+        With ``members``, ``gamma``, ``damping``, ``prior``, ``iterations``, ``momentum`` and
+        ``averaging``.
+    averaged : bool, default False
+        Whether the loss is expanded around the mean of the members' outputs. If not, a step that
+        raises the batch's loss is halved until it does not.
+    """
+    mean, average, past = state
+    model = linearised(mean, x, generator, sds, options, activation, averaged)
+    share = model.outputs.softmax(dim=1)
+    chosen = share.gather(1, labels[:, None])
+    residual = share.scatter_add(1, labels[:, None], -torch.ones_like(chosen))
+    pulls = [options.prior / sd**2 for sd in sds]
+
+    def curved(d: Network) -> Network:
+        z = share * model.along(d)
+        own = model.back(z - share * z.sum(dim=1, keepdim=True))
+        return [
+            Layer(
+                g.weights + (options.damping / sd**2 + pull) * layer.weights,
+                g.biases + options.damping / sd**2 * layer.biases,
+            )
+            for g, layer, sd, pull in zip(own, d, sds, pulls, strict=True)
+        ]
+
+    downhill = [
+        Layer(-g.weights - pull * layer.weights, -g.biases)
+        for g, layer, pull in zip(model.back(residual), mean, pulls, strict=True)
+    ]
+    start = _scaled(past[0] if past else downhill, [options.momentum if past else 0.0] * len(sds))
+    move = _conjugate_gradients(curved, downhill, start, sds, options.iterations)
+    loss = _loss(model.outputs, labels)
+    moved = sum_of(mean, move)
+    for _ in range(0 if averaged else _HALVINGS):
+        if _loss(logits(moved, x, activation), labels) <= loss:
+            break
+        move = _scaled(move, [0.5] * len(sds))
+        moved = sum_of(mean, move)
+    average = sum_of(average, sum_of(moved, average, -1.0), 1 - options.averaging)
+    return State(moved, average, [move]), loss
+
+
+def _loss(outputs: Any, labels: Any) -> float:
+    return float(torch.nn.functional.cross_entropy(outputs, labels))
+
+
+def _orthogonal(n: int, n_rows: int, generator: Any) -> Any:
+    """Rows ``(n_rows, n)`` of length √n, in blocks of n that are orthogonal."""
+    blocks = []
+    for i in range(0, n_rows, n):
+        q, r = torch.linalg.qr(torch.randn(n, min(n, n_rows - i), generator=generator))
+        blocks.append((q * r.diagonal().sign()).T * n**0.5)  # with R's signs Q is uniform
+    return torch.cat(blocks)
+
+
+def _outputs(
+    layers: Network, z: Any, rows: Any, scale: Any, activation: Callable[[Any], Any]
+) -> Any:
+    """Outputs ``(J, m, k)`` of members that have ``z + rows[j] * scale`` before ``layers``."""
+    m = len(z)
+    f = torch.empty((len(rows), m, len(layers[-1].biases)))
+    size = max(1, _VALUES // (m * max(z.shape[1], *(len(layer.biases) for layer in layers))))
+    for i in range(0, len(rows), size):
+        h = torch.addcmul(z, rows[i : i + size, None], scale)
+        for layer in layers:
+            flat = activation(h).flatten(0, 1)
+            h = torch.addmm(layer.biases, flat, layer.weights.T).view(-1, m, len(layer.biases))
+        f[i : i + size] = h
+    return f
+
+
+def _conjugate_gradients(
+    product: Callable[[Network], Network],
+    right: Network,
+    start: Network,
+    sds: Sequence[float],
+    n_iterations: int,
+) -> Network:
+    """Towards the solution of ``product(d) = right``, preconditioned by S."""
+    variances = [sd**2 for sd in sds]
+    d, rest = start, sum_of(right, product(start), -1.0)
+    along = lead = _scaled(rest, variances)
+    first = size = _dot(rest, lead)
+    for _ in range(n_iterations):
+        if size <= 1e-12 * first:  # solved, to rounding
+            break
+        ahead = product(along)
+        length = size / _dot(along, ahead)
+        d, rest = sum_of(d, along, length), sum_of(rest, ahead, -length)
+        lead = _scaled(rest, variances)
+        before, size = size, _dot(rest, lead)
+        along = sum_of(lead, along, size / before)
+    return d
+
+
+def _dot(a: Network, b: Network) -> float:
+    return sum(
+        float(torch.dot(p.flatten(), q.flatten()))
+        for layers in zip(a, b, strict=True)
+        for p, q in zip(*layers, strict=True)
+    )
+
+
+def _scaled(network: Network, factors: Sequence[float]) -> Network:
+    return [
+        Layer(factor * layer.weights, factor * layer.biases)
+        for layer, factor in zip(network, factors, strict=True)
+    ]
