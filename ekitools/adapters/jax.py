@@ -142,7 +142,7 @@ class JaxModel:
         return np.asarray(ravel_pytree(self.params)[0])
 
     def load(self, u: Any) -> Any:
-        """The tree of parameters that a vector ``(p,)`` stands for, such as an ensemble's mean."""
+        """The tree of parameters that u ``(p,)`` stands for, such as the mean of an ensemble."""
         u = self._rows(u)
         check_vector(u, self.n_parameters)
         return self._unravel(u)

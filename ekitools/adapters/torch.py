@@ -184,7 +184,7 @@ class TorchModel:
         return np.asarray(flat.cpu().numpy())
 
     def load(self, u: Any) -> None:
-        """Write a flat vector ``(p,)``, such as the mean of an ensemble, into the module."""
+        """Write a flat vector u ``(p,)``, such as the mean of an ensemble, into the module."""
         u = torch.as_tensor(np.array(u, copy=True) if not torch.is_tensor(u) else u)
         check_vector(u, self.n_parameters)
         parameters = dict(self.module.named_parameters())

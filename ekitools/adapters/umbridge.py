@@ -179,11 +179,11 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
         self.n_data, self.n_parameters = sizes
 
     def get_input_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002 - their signature
-        """One block of p."""
+        """One block of p, whatever ``config``."""
         return [self.n_parameters]
 
     def get_output_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002
-        """One block of d."""
+        """One block of d, whatever ``config``."""
         return [self.n_data]
 
     def supports_evaluate(self) -> bool:
