@@ -292,7 +292,7 @@ class AskTell:
         return history.to_dataset(seen, status, attributes)
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint: a folder of plain arrays and one JSON file, atomically.
+        """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.
 
         Saving again to the same folder adds only what is new.
 

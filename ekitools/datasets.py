@@ -74,6 +74,11 @@ def mnist(*, download: bool = True) -> Images:
     download : bool, default True
         Whether files that are nowhere found are downloaded (11 MB).
 
+    Returns
+    -------
+    Images
+        Pixels and labels, for training and for testing.
+
     Raises
     ------
     FileNotFoundError
@@ -104,6 +109,11 @@ def fashion_mnist(*, download: bool = True) -> Images:
     ----------
     download : bool, default True
         Whether files that are nowhere found are downloaded (31 MB).
+
+    Returns
+    -------
+    Images
+        Pixels and labels, for training and for testing.
 
     Raises
     ------
@@ -138,6 +148,11 @@ def svhn(*, download: bool = True) -> Images:
     download : bool, default True
         Whether files that are nowhere found are downloaded (246 MB).
 
+    Returns
+    -------
+    Images
+        Pixels and labels, for training and for testing.
+
     Raises
     ------
     FileNotFoundError
@@ -171,6 +186,11 @@ def melbourne_temperatures(*, download: bool = True) -> Series:
     download : bool, default True
         Whether the file is downloaded if it is nowhere found (68 kB).
 
+    Returns
+    -------
+    Series
+        The values and their dates.
+
     Raises
     ------
     FileNotFoundError
@@ -201,6 +221,11 @@ def zurich_sunspots(*, download: bool = True) -> Series:
     ----------
     download : bool, default True
         Whether the file is downloaded if it is nowhere found (52 kB).
+
+    Returns
+    -------
+    Series
+        The values and their dates.
 
     Raises
     ------

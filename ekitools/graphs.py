@@ -195,7 +195,7 @@ class GraphField(GaussianPrior):
         return f"GraphField(n={len(self.basis)}, p={self.n_parameters})"
 
     def field(self, u: Any) -> np.ndarray:
-        """Values at the nodes: ``(p,)`` to ``(n,)``, ``(J, p)`` to ``(J, n)``.
+        """Values at the nodes: u ``(p,)`` to ``(n,)``, ``(J, p)`` to ``(J, n)``.
 
         Examples
         --------

@@ -111,6 +111,11 @@ class XarrayModel:
     def flatten(self, labelled: Labelled) -> np.ndarray:
         """The vector ``(d,)`` of what has the labels of the observations, such as variances.
 
+        Parameters
+        ----------
+        labelled : DataArray or Dataset
+            In any order, and with more than was observed if you like.
+
         Examples
         --------
         >>> import xarray as xr
@@ -138,7 +143,7 @@ class XarrayModel:
         return self._parameters.pack("labelled", labelled)
 
     def unflatten_parameters(self, values: Any) -> Labelled:
-        """Parameters ``(..., p)``, such as ``result.u``, as the function gets them."""
+        """Parameters ``(..., p)`` as the function gets them; ``values`` such as ``result.u``."""
         return self._parameters.unpack("parameter", values)
 
 

@@ -151,6 +151,7 @@ class InverseProblem:
     def seen(self, n: int, streams: Streams) -> InverseProblem | None:
         """The problem that step ``n`` sees: this one, or with batches the one of its batch.
 
+        The order of an epoch's data is drawn from ``streams``, those of the run.
         None where there is nothing more to see.
         """
         if not self.batched:

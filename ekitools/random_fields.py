@@ -112,7 +112,7 @@ class GaussianRandomField(GaussianPrior):
         return f"GaussianRandomField(shape={self.shape}, p={self.n_parameters})"
 
     def field(self, u: Any) -> np.ndarray:
-        """Values at the cell centres: ``(p,)`` to ``shape``, ``(J, p)`` to ``(J, *shape)``.
+        """Values at the cell centres: u ``(p,)`` to ``shape``, ``(J, p)`` to ``(J, *shape)``.
 
         Examples
         --------

@@ -78,7 +78,7 @@ class Spread:
             raise ValueError(f"decay: must be at least 0 and finite, got {self.decay!r}.")
 
     def at(self, n: int) -> float:
-        """γ_n."""
+        """γ of step n."""
         if callable(self.gamma):
             gamma = float(self.gamma(n))
             _check_gamma(gamma)

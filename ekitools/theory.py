@@ -75,6 +75,16 @@ def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndar
 def covariance_flow(ensemble: Any, A: Any, noise: Any, t: Any) -> np.ndarray:
     """C(t) of the flow, which solves Ċ = −2 C AᵀΓ⁻¹A C: ``(n, p, p)``, normalised by 1/J.
 
+    Parameters
+    ----------
+    ensemble, A, noise, t
+        As in `linear_flow`.
+
+    Returns
+    -------
+    (n, p, p)
+        C at each time.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -100,6 +110,13 @@ def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np
     prior : GaussianPrior
         N(m, C₀).
 
+    Returns
+    -------
+    mean : (p,)
+        Of the posterior.
+    cov : (p, p)
+        Its covariance.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -123,6 +140,16 @@ def spectrum(ensemble: Any, A: Any, noise: Any) -> np.ndarray:
     """Eigenvalues λ > 0 of the whitened output covariance WWᵀ/J, in decreasing order.
 
     In the flow the component of A r_∥ along each decays as (1 + 2tλ)^{-1/2}.
+
+    Parameters
+    ----------
+    ensemble, A, noise
+        As in `linear_flow`.
+
+    Returns
+    -------
+    (r,)
+        The eigenvalues, r the rank.
 
     Examples
     --------

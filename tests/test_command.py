@@ -1,6 +1,7 @@
 """Programs as models: what they are given, what becomes of failures, what a killed run keeps."""
 
 import concurrent.futures as cf
+import contextlib
 import json
 import multiprocessing
 import os
@@ -335,6 +336,45 @@ def test_a_run_that_was_killed_runs_nothing_twice(program, tmp_path):
     assert same(result.assign_attrs(problem=""), whole.assign_attrs(problem=""))
 
 
+STUCK = """
+import sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_command import stuck
+
+stuck(Path(sys.argv[2]))(np.zeros(1))
+"""
+
+
+def stuck(folder):
+    """A model whose program says its number and then waits."""
+    code = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    return python(code, ["z"], folder, timeout=3)
+
+
+def test_folders_of_a_killed_process_are_removed_by_the_next_and_no_others(tmp_path):
+    runs = tmp_path / "runs"
+    with pytest.raises(RuntimeError, match="timed out"):
+        stuck(tmp_path)(np.zeros(1))
+    (kept,) = runs.iterdir()
+    arguments = [sys.executable, "-c", STUCK, str(Path(__file__).parent), str(tmp_path)]
+    process = subprocess.Popen(arguments)
+    limit = time.perf_counter() + 60
+    while len(list(runs.glob("*/pid"))) < 2 and time.perf_counter() < limit:
+        time.sleep(0.02)
+    (used,) = set(runs.glob("*/pid")) - {kept / "pid"}
+    stuck(tmp_path)  # made while the other process works: its folder stays
+    assert used.is_file()
+    process.kill()
+    process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(used.read_text()), signal.SIGKILL)  # a program outlives its parent
+    assert used.is_file()
+    stuck(tmp_path)
+    assert list(runs.iterdir()) == [kept]
+
+
 def spawn(workers):
     return cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
@@ -361,6 +401,9 @@ def test_executors_give_the_bits_of_the_serial_run(program, pool):
     [
         ({"command": "python x.py"}, TypeError, "command: must be a list"),
         ({"command": []}, TypeError, "command: must be a list"),
+        ({"command": 3}, TypeError, "command: must be a list of the program .* got 3"),
+        ({"command": [3, "${a}"]}, TypeError, "command: must begin with a text or a path, got 3"),
+        ({"command": [os.curdir, "${a}"]}, ValueError, "command: must begin with a program"),
         ({"command": ["no-such-program", "${a}"]}, ValueError, "neither on the PATH"),
         ({"command": [sys.executable, Path("no.py"), "${a}"]}, ValueError, "files that exist"),
         ({"command": [sys.executable, 3, "${a}"]}, TypeError, "texts and paths, got 3"),
@@ -371,16 +414,46 @@ def test_executors_give_the_bits_of_the_serial_run(program, pool):
         ({"inputs": {"stdout.txt": "${a}"}}, ValueError, "in the member's folder"),
         ({"inputs": {"in.txt": b"1"}}, TypeError, "must be a text, got bytes"),
         ({"inputs": "in.txt"}, TypeError, "inputs: must be"),
+        ({"inputs": {3: "${a}"}}, TypeError, "inputs: must have file names as keys, got 3"),
+        ({"inputs": {"": "${a}"}}, ValueError, "inputs: must name files .* got ''"),
+        ({"inputs": lambda folder: None}, TypeError, r"inputs: must be a function \(folder, param"),
         ({"parameter_names": ["a", "b"]}, ValueError, "must all be used .* got 'b'"),
         ({"parameter_names": ["a", "a"]}, ValueError, "different from each other"),
         ({"parameter_names": []}, ValueError, "one or more texts"),
+        ({"parameter_names": ["a", 3]}, ValueError, "one or more texts, got .* 3"),
+        ({"parameter_names": 3}, TypeError, "parameter_names: must be a list of texts, got 3"),
+        (
+            {"parameter_names": ["seed", "a"], "stochastic": True},
+            ValueError,
+            "must not have 'seed'",
+        ),
+        ({"folder": None}, TypeError, "folder: must be a text or a path, got None"),
         ({"output": "out.dat"}, ValueError, r"output: must end in .json, .csv, .nc"),
         ({"output": 3}, TypeError, "a file name or a function"),
+        ({"output": "../out.json"}, ValueError, "output: must name a file in the member's folder"),
+        ({"output": "/out.json"}, ValueError, "output: must name a file in the member's folder"),
+        (
+            {"output": lambda: [1.0]},
+            TypeError,
+            r"output: must be a function \(folder\), got .*\(\)",
+        ),
         ({"output": read_text, "key": "g"}, ValueError, "key: must be None"),
+        ({"key": 3}, TypeError, "key: must be a text or None, got 3"),
         ({"timeout": 0}, ValueError, "timeout: must be positive"),
+        ({"timeout": -1.0}, ValueError, "timeout: must be positive and finite seconds, got -1"),
+        ({"timeout": np.inf}, ValueError, "timeout: must be positive and finite seconds, got inf"),
+        ({"timeout": "60"}, TypeError, "timeout: must be a number of seconds, got '60'"),
         ({"retries": -1}, ValueError, "retries: must be a whole number"),
         ({"retries": 1.5}, ValueError, "retries: must be a whole number"),
         ({"keep": "all"}, ValueError, 'keep: must be "failed"'),
+        ({"environment": "A=1"}, TypeError, "environment: must be {name: text}, got 'A=1'"),
+        ({"environment": {"A=": "1"}}, ValueError, "environment: must have names without ="),
+        (
+            {"environment": {"A": None}},
+            TypeError,
+            r"environment\['A'\]: must be a text, .* got None",
+        ),
+        ({"stochastic": 1}, TypeError, "stochastic: must be True or False, got 1"),
     ],
 )
 def test_a_mistake_is_an_error_before_the_first_run(tmp_path, change, error, message):

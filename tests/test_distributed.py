@@ -5,6 +5,9 @@ import json
 import os
 import signal
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +67,16 @@ def cluster():
 
 
 @pytest.fixture
-def executor(cluster):
+def client(cluster):
     with distributed.Client(cluster) as client:
         client.wait_for_workers(2, timeout=120)
         client.run(importlib.import_module, "ekitools.evaluate")  # so that none is late
-        yield client.get_executor(pure=False)
+        yield client
+
+
+@pytest.fixture
+def executor(client):
+    return client.get_executor(pure=False)
 
 
 def problem_of(model):
@@ -133,3 +141,78 @@ def failing(u):
     if u[0] < 0:
         raise ValueError("u[0] must not be negative")
     return decay(u)
+
+
+# --- large outputs, as docs/parallel.md keeps them ------------------------------------------
+
+CELLS = 250_000
+
+
+def field_of(u):
+    return u[0] * np.exp(u[1] * np.linspace(0, 2, CELLS))
+
+
+def simulate(u):
+    """What was observed, and all of it with the process that made it."""
+    field = field_of(u)
+    return field[[0, CELLS // 2, CELLS - 1]], {"field": field, "pid": os.getpid()}
+
+
+def keeping(client):
+    """A model whose large outputs stay on the workers, and those of the last ensemble."""
+    kept = deque(maxlen=MEMBERS)
+
+    def model(u):
+        both = client.submit(simulate, u, pure=False)
+        kept.append((u, both))
+        return client.submit(itemgetter(0), both, pure=False).result()
+
+    return model, kept
+
+
+def large(client, kept, function):
+    """A function of every kept output, computed where the output is."""
+    submit = client.submit
+    return {u.tobytes(): submit(function, submit(itemgetter(1), both)) for u, both in kept}
+
+
+def bytes_of(client, what):
+    return sum(client.run(lambda dask_worker: what(dask_worker)).values())
+
+
+def sent(worker):
+    return worker.transfer_outgoing_bytes_total
+
+
+def held(worker):
+    return worker.data.fast.total_weight
+
+
+def test_large_outputs_stay_on_the_cluster_until_they_are_needed(client):
+    model, kept = keeping(client)
+    before = bytes_of(client, sent)
+    with ThreadPoolExecutor(MEMBERS) as threads:
+        result = run(ek.FunctionModel(model), threads)
+    assert same(unnamed(result), unnamed(run(ek.FunctionModel(lambda u: simulate(u)[0]))))
+    assert bytes_of(client, sent) - before < 8 * CELLS  # of 36 fields not one has travelled
+    assert 0.9 < bytes_of(client, held) / (MEMBERS * 8 * CELLS) < 1.5  # 12 of 36 are there
+    means = large(client, kept, lambda each: each["field"].mean())
+    last = result.u[-1].values
+    assert [means[u.tobytes()].result() for u in last] == [field_of(u).mean() for u in last]
+    fields = large(client, kept, itemgetter("field"))
+    np.testing.assert_array_equal(fields[last[3].tobytes()].result(), field_of(last[3]))
+
+
+def test_large_outputs_of_a_killed_worker_are_computed_again(client):
+    model, kept = keeping(client)
+    with ThreadPoolExecutor(MEMBERS) as threads:
+        result = run(ek.FunctionModel(model), threads)
+    made_by = {f.result() for f in large(client, kept, itemgetter("pid")).values()}
+    assert len(made_by) == 2
+    os.kill(min(made_by), signal.SIGKILL)
+    fields = large(client, kept, lambda each: each["field"])
+    for u in result.u[-1].values:
+        np.testing.assert_array_equal(fields[u.tobytes()].result(), field_of(u))
+    now = {f.result() for f in large(client, kept, itemgetter("pid")).values()}
+    assert min(made_by) not in now
+    client.wait_for_workers(2, timeout=120)

@@ -168,7 +168,24 @@ def test_mistakes():
             JaxModel(dense, DENSE, **options)
     with pytest.raises(TypeError, match="apply: must be callable, got ndarray"):
         JaxModel(X, DENSE)
+    for inputs, error, message in [
+        (
+            X[:, :1],
+            ValueError,
+            r"inputs: must be what apply takes .* shape \(\d+, 1\) and TypeError",
+        ),
+        ([["a"]], TypeError, "inputs: must be arrays of numbers, got dtype <U1"),
+    ]:
+        with pytest.raises(error, match=message):
+            JaxModel(dense, DENSE, inputs)
+    with pytest.raises(ValueError, match="apply must return one array, got .* AttributeError"):
+        JaxModel(lambda params, x: (x, x), DENSE, X)
     model = JaxModel(dense, DENSE, X)
+    d = len(model(np.zeros(45)))
+    assert model.shape == (d, 45)
+    assert JaxModel(dense, DENSE).shape is None
+    with pytest.raises(ValueError, match=r"must have the shape \(d, p\)"):
+        ek.InverseProblem(model, ek.GaussianPrior(np.zeros(45), 1.0), 1.0, np.ones(d + 1))
     for u, error, message in [
         (np.ones((3, 4)), ValueError, r"\(J, p\) with p = 45, got \(3, 4\)"),
         ([[1.0]], ValueError, "got list"),

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn  # noqa: E402
 
+import ekitools as ek  # noqa: E402
 from ekitools import typing as contracts  # noqa: E402
 from ekitools.adapters.torch import TorchModel  # noqa: E402
 
@@ -368,7 +369,7 @@ def test_where_vmap_cannot_do_it_a_loop_does():
     np.testing.assert_allclose(model(u), one_by_one(module, u, x))
     assert model.path == "loop"
     with pytest.raises(ValueError, match='path: must be "loop"'):
-        TorchModel(module, x, path="vmap")(u)
+        TorchModel(module, x, path="vmap")
 
 
 class Noisy(nn.Linear):
@@ -378,4 +379,44 @@ class Noisy(nn.Linear):
 
 def test_a_random_module_is_refused():
     with pytest.raises(ValueError, match="same output for the same parameters"):
-        TorchModel(Noisy(4, 1), torch.ones(2, 4))(torch.ones(3, 5))
+        TorchModel(Noisy(4, 1), torch.ones(2, 4))
+
+
+class Pair(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+@pytest.mark.parametrize("path", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize(
+    ("module", "inputs", "error", "message"),
+    [
+        (
+            nn.Linear(3, 1),
+            torch.ones(5, 2),
+            ValueError,
+            r"inputs: must be a batch .* \(5, 2\) .*mult",
+        ),
+        (
+            nn.Linear(3, 1),
+            np.ones((5, 3), int),
+            ValueError,
+            r"inputs: must be a batch .* torch.int64",
+        ),
+        (nn.Linear(3, 1), [["a"]], TypeError, "inputs: must be an array of numbers, got list"),
+        (nn.Linear(3, 1), torch.ones(5, 3).double(), ValueError, "inputs: must be of the module's"),
+        (nn.Embedding(4, 2), [0, 7], ValueError, "inputs: must be a batch .*index out of range"),
+        (Pair(3, 1), torch.ones(5, 3), TypeError, "module: must return one tensor, got tuple"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_at_once(module, inputs, error, message, path):
+    with pytest.raises(error, match=message):
+        TorchModel(module, inputs, path=path)
+
+
+def test_a_problem_is_checked_against_the_shape():
+    model = TorchModel(nn.Linear(3, 2), torch.ones(5, 3))
+    assert model.shape == (10, 8)
+    assert TorchModel(nn.Linear(3, 2)).shape is None
+    with pytest.raises(ValueError, match=r"must have the shape \(d, p\) = \(9, 8\) .* \(10, 8\)"):
+        ek.InverseProblem(model, ek.GaussianPrior(np.zeros(8), 1.0), 1.0, np.ones(9))

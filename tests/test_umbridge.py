@@ -1,15 +1,19 @@
 """`UMBridgeModel` and `serve` against umbridge's own server and client, on this machine."""
 
 import concurrent.futures as cf
+import http.server
 import json
 import pickle
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,20 +25,28 @@ from ekitools import typing as contracts
 umbridge = pytest.importorskip("umbridge", reason="umbridge is not installed")
 from ekitools.adapters.umbridge import ServedModel, UMBridgeModel, serve  # noqa: E402
 
-LOOPBACK = """
-import functools, sys
-from aiohttp import web
-web.run_app = functools.partial(web.run_app, host="127.0.0.1")
+PORT = """
+import sys
 port = int(sys.argv[1])
 """
 
-THEIRS = """
+LOOPBACK = """
+import functools
+from aiohttp import web
+web.run_app = functools.partial(web.run_app, host="127.0.0.1")
+"""
+
+THEIRS = (
+    LOOPBACK
+    + """
 import umbridge
 
 class Blocks(umbridge.Model):
     def get_input_sizes(self, config={}):
         return [2, 1]
     def get_output_sizes(self, config={}):
+        if config.get("outputs") == "many":
+            raise KeyError("outputs")
         return [1, 3] if config.get("fine") else [1, 2]
     def supports_evaluate(self):
         return True
@@ -49,8 +61,13 @@ class Mute(Blocks):
     def supports_evaluate(self):
         return False
 
-umbridge.serve_models([Blocks("blocks"), Mute("mute")], port)
+class Empty(Blocks):
+    def get_input_sizes(self, config={}):
+        return []
+
+umbridge.serve_models([Blocks("blocks"), Mute("mute"), Empty("empty")], port)
 """
+)
 
 OURS = """
 import numpy as np
@@ -80,7 +97,7 @@ def start():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "-c", textwrap.dedent(LOOPBACK + code), str(port)]
+        command = [sys.executable, "-c", textwrap.dedent(PORT + code), str(port)]
         servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         url = f"http://127.0.0.1:{port}"
         limit = time.perf_counter() + 120
@@ -169,13 +186,96 @@ def test_sizes_are_checked_before_the_first_run(theirs):
 
 
 def test_mistakes_are_errors_at_once(theirs):
-    with pytest.raises(ValueError, match="name: must be one of blocks, mute at .*, got 'bloks'"):
+    with pytest.raises(
+        ValueError, match="name: must be one of blocks, mute, empty at .*, got 'bloks'"
+    ):
         UMBridgeModel(theirs, "bloks")
     with pytest.raises(ValueError, match="can be evaluated, got 'mute'"):
         UMBridgeModel(theirs, "mute")
+    with pytest.raises(
+        ValueError, match=r"parameters and outputs, got 'empty' with blocks of \[\]"
+    ):
+        UMBridgeModel(theirs, "empty")
+    with pytest.raises(ValueError, match="config: must be one that the model 'blocks' takes"):
+        UMBridgeModel(theirs, "blocks", {"fine": True, "outputs": "many"})
+    for config in ("fine", [1]):
+        with pytest.raises(TypeError, match="config: must be a mapping, got"):
+            UMBridgeModel(theirs, "blocks", config)
+    for value in (np.int64(1), np.zeros(2), float("nan")):
+        with pytest.raises(TypeError, match="config: must hold what JSON can"):
+            UMBridgeModel(theirs, "blocks", {"fine": value})
+    with pytest.raises(ValueError, match="url: must be a text such as .* got 4242"):
+        UMBridgeModel(4242, "blocks")
+    with pytest.raises(ValueError, match="url: must be that of a UM-Bridge server"):
+        UMBridgeModel(theirs.removeprefix("http://"), "blocks")
     with pytest.raises(TypeError, match="model: must be a forward model, got function"):
         serve(plain, "x")
     with pytest.raises(ValueError, match="model: must be a function of u alone"):
         serve(ek.FunctionModel(plain, stochastic=True), "x", shape=(3, 3))
     with pytest.raises(ValueError, match=r"shape: must be that of the model, \(1, 2\)"):
         serve(ek.LinearModel([[1.0, 2.0]]), "x", shape=(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": ""}, "name: must be a text such as .forward., got ''"),
+        ({"name": 3}, "name: must be a text such as .forward., got 3"),
+        ({"shape": 3}, r"shape: must be two whole numbers \(d, p\), got 3"),
+        ({"shape": (3, 0)}, r"shape: must be two whole numbers \(d, p\), got \(3, 0\)"),
+        ({"shape": (3, 1.5)}, r"shape: must be two whole numbers"),
+        ({"shape": None}, r"shape: must be given as \(d, p\)"),
+        ({"port": 0}, "port: must be a whole number from 1 to 65535, got 0"),
+        ({"port": "4242"}, "port: must be a whole number from 1 to 65535, got '4242'"),
+        ({"workers": 0}, "workers: must be a whole number from 1 .*, got 0"),
+        ({"host": None}, "host: must be a text such as .127.0.0.1., got None"),
+    ],
+)
+def test_a_server_is_not_started_with_mistakes(monkeypatch, change, message):
+    monkeypatch.setattr(umbridge, "serve_models", lambda *args, **kw: pytest.fail("it started"))
+    options = {"model": ek.FunctionModel(plain), "name": "x", "shape": (3, 3), **change}
+    with pytest.raises(ValueError, match=message):
+        serve(**options)
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, "127.0.0.1"), ({"host": "::1"}, "::1")])
+def test_a_server_listens_on_this_machine_alone_unless_told_otherwise(
+    monkeypatch, options, expected
+):
+    from aiohttp import web
+
+    seen = {}
+    monkeypatch.setattr(web, "run_app", lambda app, **kw: seen.update(kw, app=app))
+    serve(ek.FunctionModel(plain), "x", 4243, shape=(3, 3), **options)
+    assert isinstance(seen.pop("app"), web.Application)
+    assert seen == {"host": expected, "port": 4243}
+    assert sys.modules[umbridge.serve_models.__module__].web is web  # as it was
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not list sockets")
+def test_our_server_is_bound_to_loopback(ours):
+    port = int(ours.rsplit(":", 1)[1])
+    hexadecimal = f"{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = {row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{hexadecimal}")}
+    assert local == {f"0100007F:{hexadecimal}"}
+
+
+def test_something_else_at_the_address_is_no_server():
+    class Other(http.server.BaseHTTPRequestHandler):
+        answers: ClassVar = [b"<html>", b"[1]", b"{}", b'{"protocolVersion": 1.0, "models": 3}']
+
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.answers.pop())
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        while Other.answers:
+            with pytest.raises(ValueError, match="url: must be that of a UM-Bridge server"):
+                UMBridgeModel(f"http://127.0.0.1:{other.server_port}", "forward")
+        other.shutdown()

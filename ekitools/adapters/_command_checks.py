@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -10,17 +11,22 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from ekitools.adapters._command_output import FORMATS
+from ekitools.adapters._shared import check_accepts
 
 __all__ = [
     "LOGS",
     "SEED",
-    "check_output",
+    "check_options",
     "check_placeholders",
     "checked_command",
+    "checked_environment",
+    "checked_folder",
     "checked_inputs",
     "checked_names",
-    "writable",
+    "checked_output",
 ]
 
 LOGS = ("stdout.txt", "stderr.txt")
@@ -28,7 +34,10 @@ SEED = "seed"
 
 
 def checked_names(names: Any, stochastic: bool) -> tuple[str, ...]:
-    names = (names,) if isinstance(names, str) else tuple(names)
+    try:
+        names = (names,) if isinstance(names, str) else tuple(names)
+    except TypeError:
+        raise TypeError(f"parameter_names: must be a list of texts, got {names!r}.") from None
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"parameter_names: must be one or more texts, got {names!r}.")
     if len(set(names)) != len(names):
@@ -40,12 +49,14 @@ def checked_names(names: Any, stochastic: bool) -> tuple[str, ...]:
 
 def checked_command(command: Any) -> tuple[tuple[str, ...], list[Path]]:
     """Program and arguments as templates, paths made absolute; and the files among them."""
-    if isinstance(command, str | bytes) or not command:
+    if isinstance(command, str | bytes) or not isinstance(command, Sequence) or not command:
         raise TypeError(
             f"command: must be a list of the program and its arguments, got {command!r}. "
             "There is no shell that would split a text."
         )
     program, *arguments = command
+    if not isinstance(program, str | os.PathLike):
+        raise TypeError(f"command: must begin with a text or a path, got {program!r}.")
     found = shutil.which(os.fspath(program))
     if found is None:
         raise ValueError(
@@ -78,8 +89,9 @@ def checked_inputs(inputs: Any) -> dict[str, str]:
             f"{type(inputs).__name__}."
         )
     for name, text in inputs.items():
-        path = Path(name)
-        if path.is_absolute() or ".." in path.parts or name in LOGS or not path.parts:
+        if not isinstance(name, str):
+            raise TypeError(f"inputs: must have file names as keys, got {name!r}. Use str().")
+        if not _inside(name) or name in LOGS:
             raise ValueError(
                 f"inputs: must name files in the member's folder other than {' and '.join(LOGS)}, "
                 f"got {name!r}."
@@ -89,19 +101,39 @@ def checked_inputs(inputs: Any) -> dict[str, str]:
     return dict(inputs)
 
 
-def check_output(output: Any, key: Any) -> None:
-    if not callable(output) and not isinstance(output, str):
+def _inside(name: str) -> bool:
+    path = Path(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def checked_output(output: Any, key: Any) -> Any:
+    output = os.fspath(output) if isinstance(output, os.PathLike) else output
+    if callable(output):
+        check_accepts("output", output, "folder")
+        if key is not None:
+            raise ValueError(f"key: must be None where output is a function, got {key!r}.")
+        return output
+    if not isinstance(output, str):
         raise TypeError(f"output: must be a file name or a function, got {output!r}.")
-    if isinstance(output, str) and Path(output).suffix not in FORMATS:
+    if Path(output).suffix not in FORMATS:
         raise ValueError(
             f"output: must end in {', '.join(FORMATS)}, got {output!r}. Give a function of the "
             "member's folder for other formats."
         )
-    if key is not None and callable(output):
-        raise ValueError(f"key: must be None where output is a function, got {key!r}.")
+    if not _inside(output):
+        raise ValueError(
+            f"output: must name a file in the member's folder, got {output!r}. Let the program "
+            "write it where it is run, or give a function."
+        )
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key: must be a text or None, got {key!r}.")
+    return output
 
 
-def writable(folder: Any) -> Path:
+def checked_folder(folder: Any) -> Path:
+    """A folder that is there and can be written to."""
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder: must be a text or a path, got {folder!r}.")
     path = Path(folder).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -110,8 +142,35 @@ def writable(folder: Any) -> Path:
     except OSError as error:
         raise ValueError(
             f"folder: must be one that can be written to, got {path} ({error})."
-        ) from (error)
+        ) from error
     return path
+
+
+def checked_environment(environment: Any) -> dict[str, str]:
+    if not isinstance(environment, Mapping):
+        raise TypeError(f"environment: must be {{name: text}}, got {environment!r}.")
+    for name, value in environment.items():
+        if not isinstance(name, str) or not name or "=" in name:
+            raise ValueError(f"environment: must have names without =, got {name!r}.")
+        if isinstance(value, bool) or not isinstance(value, str | int | float | os.PathLike):
+            raise TypeError(
+                f"environment[{name!r}]: must be a text, a number or a path, got {value!r}."
+            )
+    return {name: str(value) for name, value in environment.items()}
+
+
+def check_options(timeout: Any, retries: Any, keep: Any, stochastic: Any) -> None:
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float | np.number):
+            raise TypeError(f"timeout: must be a number of seconds, got {timeout!r}.")
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"timeout: must be positive and finite seconds, got {timeout}.")
+    if type(retries) is not int or retries < 0:
+        raise ValueError(f"retries: must be a whole number from 0 on, got {retries!r}.")
+    if keep not in ("failed", "always", "never"):
+        raise ValueError(f'keep: must be "failed", "always" or "never", got {keep!r}.')
+    if not isinstance(stochastic, bool):
+        raise TypeError(f"stochastic: must be True or False, got {stochastic!r}.")
 
 
 def check_placeholders(

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["check_chunk", "check_members", "check_variances", "check_vector"]
+__all__ = ["check_accepts", "check_chunk", "check_members", "check_variances", "check_vector"]
+
+
+def check_accepts(argument: str, function: Callable[..., Any], *names: str) -> None:
+    """Check that a function can be called with as many positional arguments as there are names."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins do not tell
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise TypeError(
+            f"{argument}: must be a function ({', '.join(names)}), got one of {signature} "
+            f"({error})."
+        ) from error
 
 
 def check_chunk(chunk: Any) -> None:

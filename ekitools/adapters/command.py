@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,15 +20,18 @@ from ekitools._arrays import host
 from ekitools.adapters._command_checks import (
     LOGS,
     SEED,
-    check_output,
+    check_options,
     check_placeholders,
     checked_command,
+    checked_environment,
+    checked_folder,
     checked_inputs,
     checked_names,
-    writable,
+    checked_output,
 )
+from ekitools.adapters._command_folders import clear_unfinished, run_folder
 from ekitools.adapters._command_output import identity, read_output
-from ekitools.adapters._shared import check_vector
+from ekitools.adapters._shared import check_accepts, check_vector
 from ekitools.typing import Array
 
 __all__ = ["CommandModel"]
@@ -91,7 +92,7 @@ class CommandModel:
     TypeError, ValueError
         Where something is wrong before the first run: a program or file that is not there, a
         placeholder that is no parameter, a parameter that is not used, a folder that cannot be
-        written to.
+        written to, a function that does not take what it will be given.
 
     Notes
     -----
@@ -102,6 +103,11 @@ class CommandModel:
     program and of the files in ``command``, the arguments and input files with their numbers,
     the environment variables given here, and ``key`` with the name of ``output`` or its text.
     Other files that the program reads are not known: where they change, take another folder.
+
+    A process that is killed leaves behind the folders of the members that it was running. They are
+    removed when the next `CommandModel` with the same ``folder`` is made (POSIX); folders in use
+    elsewhere, which are locked, and those that were kept are left alone. A program that outlives
+    its parent is not stopped: what it writes is not read any more.
 
     Examples
     --------
@@ -142,25 +148,29 @@ class CommandModel:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        check_options(self.timeout, self.retries, self.keep, self.stochastic)
         put(self, "parameter_names", checked_names(self.parameter_names, self.stochastic))
         command, files = checked_command(self.command)
         inputs = None if callable(self.inputs) else checked_inputs(self.inputs)
         names = [*self.parameter_names, *([SEED] if self.stochastic else [])]
         check_placeholders(command, inputs, names)
-        check_output(self.output, self.key)
-        self._check_options()
-        environment = {str(name): str(value) for name, value in self.environment.items()}
-        read = identity(self.output) if callable(self.output) else self.output
+        if callable(self.inputs):
+            check_accepts("inputs", self.inputs, "folder", "parameters")
+        output = checked_output(self.output, self.key)
+        environment = checked_environment(self.environment)
         known = (
             [_file_digest(path) for path in files],
             sorted(environment.items()),
-            read,
+            identity(output) if callable(output) else output,
             self.key,
         )
+        folder = checked_folder(self.folder)
+        clear_unfinished(folder / "runs")
         put(self, "command", command)
         put(self, "inputs", self.inputs if inputs is None else inputs)
+        put(self, "output", output)
         put(self, "environment", environment)
-        put(self, "folder", writable(self.folder))
+        put(self, "folder", folder)
         put(self, "_known", repr(known))
 
     @property
@@ -196,27 +206,23 @@ class CommandModel:
         runs, results = Path(self.folder, "runs"), Path(self.folder, "results")
         for each in (runs, results):
             each.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="run-", dir=runs))
-        kept = self.keep != "never"
-        try:
-            command = self._write(folder, parameters)
-            stored = results / f"{self._digest(folder, command)}.npy"
-            g = _load(stored)
-            if g is None:
+        with run_folder(runs) as run:
+            folder, run.kept = run.path, self.keep != "never"
+            try:
+                command = self._write(folder, parameters)
+                stored = results / f"{self._digest(folder, command)}.npy"
+                g = _load(stored)
+                if g is not None:
+                    run.kept = False
+                    return g
                 self._execute(command, folder)
                 g = self._read(folder)
-                _store(stored, g)
-                kept = self.keep == "always"
-            else:
-                kept = False
-        except Exception as error:
-            where = f" in {folder}" if kept else ""
-            raise RuntimeError(f"{self.command[0]}{where}: {error}") from error
-        else:
+                _store(folder, stored, g)
+            except Exception as error:
+                where = f" in {folder}" if run.kept else ""
+                raise RuntimeError(f"{self.command[0]}{where}: {error}") from error
+            run.kept = self.keep == "always"
             return g
-        finally:
-            if not kept:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, folder: Path, parameters: dict[str, float]) -> list[str]:
         """Write the input files; the arguments to run."""
@@ -273,14 +279,6 @@ class CommandModel:
             raise RuntimeError(f"wrote {g[first]} at data index {first}")
         return g
 
-    def _check_options(self) -> None:
-        if self.timeout is not None and not 0 < self.timeout < math.inf:
-            raise ValueError(f"timeout: must be positive and finite seconds, got {self.timeout}.")
-        if type(self.retries) is not int or self.retries < 0:
-            raise ValueError(f"retries: must be a whole number from 0 on, got {self.retries!r}.")
-        if self.keep not in ("failed", "always", "never"):
-            raise ValueError(f'keep: must be "failed", "always" or "never", got {self.keep!r}.')
-
 
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
@@ -307,8 +305,8 @@ def _load(path: Path) -> np.ndarray | None:
         return None
 
 
-def _store(path: Path, g: np.ndarray) -> None:
+def _store(folder: Path, path: Path, g: np.ndarray) -> None:
     """All of it or nothing: a file under its name is a finished run."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
         np.save(file, g)
     Path(file.name).replace(path)

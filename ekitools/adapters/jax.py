@@ -52,6 +52,8 @@ class JaxModel:
         As given.
     n_parameters : int
         p.
+    shape : (int, int) or None
+        (d, p), where the batch is given here; a problem is checked against it.
     takes_inputs : bool
         Whether the batch is to be given at every call.
     vectorized, stochastic : bool
@@ -60,7 +62,8 @@ class JaxModel:
     Raises
     ------
     TypeError, ValueError
-        If ``params`` has no arrays, or some that are not floating.
+        If ``params`` has no arrays, or some that are not floating; if ``apply`` cannot be traced
+        with ``params`` and ``inputs``, which needs their shapes alone.
 
     Examples
     --------
@@ -106,6 +109,7 @@ class JaxModel:
         self.takes_inputs = inputs is None
         self._one = lambda u, x: apply(self._unravel(u), x).reshape(-1)
         self._many = jax.jit(jax.vmap(self._one, in_axes=(0, None)))
+        self.shape = None if inputs is None else (self._width(self.inputs), self.n_parameters)
 
     def __repr__(self) -> str:
         name = getattr(self.apply, "__qualname__", type(self.apply).__qualname__)
@@ -138,7 +142,7 @@ class JaxModel:
         return np.asarray(ravel_pytree(self.params)[0])
 
     def load(self, u: Any) -> Any:
-        """The tree of parameters that a vector ``(p,)`` stands for, such as an ensemble's mean."""
+        """The tree of parameters that u ``(p,)`` stands for, such as the mean of an ensemble."""
         u = self._rows(u)
         check_vector(u, self.n_parameters)
         return self._unravel(u)
@@ -210,12 +214,22 @@ class JaxModel:
         return np.concatenate(parts)
 
     def _evaluate(self, u: Array, x: Any) -> Any:
-        one = jax.ShapeDtypeStruct((self.n_parameters,), self._dtype)
-        width = jax.eval_shape(self._one, one, x).size
-        member = self._dtype.itemsize * (self.n_parameters + width)
+        member = self._dtype.itemsize * (self.n_parameters + self._width(x))
         chunk = self.chunk or max(1, _BUDGET // member)
         parts = (u[start : start + chunk] for start in range(0, u.shape[0], chunk))
         return jnp.concatenate([self._many(self._rows(part), x) for part in parts])
+
+    def _width(self, x: Any) -> int:
+        """d, from the shapes alone."""
+        one = jax.ShapeDtypeStruct((self.n_parameters,), self._dtype)
+        try:
+            return int(jax.eval_shape(self._one, one, x).size)
+        except Exception as error:
+            shapes = jax.tree_util.tree_map(lambda leaf: tuple(leaf.shape), x)
+            raise ValueError(
+                "inputs: must be what apply takes beside params, and apply must return one array, "
+                f"got inputs of shape {shapes} and {type(error).__name__}: {error}"
+            ) from error
 
     def _rows(self, part: Array) -> Any:
         part = part if isinstance(part, jax.Array) else host(part)
@@ -229,6 +243,8 @@ def _as_inputs(inputs: Any, dtype: Any) -> Any:
         if isinstance(x, jax.Array):
             return x
         x = host(x)
+        if x.dtype.kind not in "fiubc":
+            raise TypeError(f"inputs: must be arrays of numbers, got dtype {x.dtype}.")
         return jnp.asarray(x, dtype=dtype if x.dtype.kind == "f" else None)
 
     return jax.tree_util.tree_map(convert, inputs)

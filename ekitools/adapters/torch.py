@@ -73,6 +73,8 @@ class TorchModel:
         The path in use; ``"vmap"`` becomes ``"loop"`` at the first call that needs it.
     n_parameters : int
         p.
+    shape : (int, int) or None
+        (d, p), where the batch is given here.
     layout : mapping of str to Entry
         Name of every parameter to its slice of u and its shape.
     takes_inputs : bool
@@ -85,7 +87,7 @@ class TorchModel:
     TypeError, ValueError
         If the module has nothing to learn, has parameters of several dtypes or on several
         devices, or has dropout or batch normalisation in training mode; if the module does not
-        fit the path.
+        fit the path, or the batch does not fit the module, which is tried once.
 
     Examples
     --------
@@ -134,6 +136,8 @@ class TorchModel:
         self._sizes: dict[tuple[int, ...], tuple[int, int]] = {}
         self.inputs = None if inputs is None else self._as_inputs(inputs)
         self.takes_inputs = inputs is None
+        if inputs is not None:
+            self._try_inputs()
 
     def __repr__(self) -> str:
         return f"TorchModel({type(self.module).__name__}, p={self.n_parameters})"
@@ -180,7 +184,7 @@ class TorchModel:
         return np.asarray(flat.cpu().numpy())
 
     def load(self, u: Any) -> None:
-        """Write a flat vector ``(p,)``, such as the mean of an ensemble, into the module."""
+        """Write a flat vector u ``(p,)``, such as the mean of an ensemble, into the module."""
         u = torch.as_tensor(np.array(u, copy=True) if not torch.is_tensor(u) else u)
         check_vector(u, self.n_parameters)
         parameters = dict(self.module.named_parameters())
@@ -247,10 +251,38 @@ class TorchModel:
         recurrent = [m for m in self.module.modules() if isinstance(m, nn.RNNBase)]
         return "vmap" if all(map(is_explicit, recurrent)) else "loop"
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(d, p), which a problem is checked against; None where every call is given a batch."""
+        return None if self.inputs is None else (self._width(self.inputs), self.n_parameters)
+
+    def _try_inputs(self) -> None:
+        """Evaluate the module's own parameters: what does not go together is said at once."""
+        try:
+            self(self.flat())
+        except (ValueError, TypeError) as error:
+            if str(error).startswith(("module:", "path:")):
+                raise
+            raise self._unfit(error) from error
+        except (RuntimeError, IndexError) as error:
+            raise self._unfit(error) from error
+
+    def _unfit(self, error: Exception) -> ValueError:
+        x: Any = self.inputs
+        return ValueError(
+            f"inputs: must be a batch that the module takes, got shape {tuple(x.shape)} and "
+            f"{x.dtype} ({error})."
+        )
+
     def _as_inputs(self, inputs: Any) -> Any:
         dtype, device = self._kind
         if not torch.is_tensor(inputs):
-            inputs = torch.as_tensor(np.array(inputs, copy=True))
+            try:
+                inputs = torch.as_tensor(np.array(inputs, copy=True))
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"inputs: must be an array of numbers, got {type(inputs).__name__} ({error})."
+                ) from error
             inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
         if inputs.device != device or (inputs.is_floating_point() and inputs.dtype != dtype):
             raise ValueError(
@@ -263,7 +295,7 @@ class TorchModel:
         """``(J, d)`` in the dtype and on the device of the module."""
         dtype, device = self._kind
         first = self._stack.prepare(x) if self.path == "stacked" and self._stack else None
-        chunk, width = self._members_at_once(x)
+        chunk, width = self._members_at_once(x), self._width(x)
         out = torch.empty((u.shape[0], width), dtype=dtype, device=device)
         buffers: dict[Any, Any] = {}
         for start in range(0, u.shape[0], chunk):
@@ -302,13 +334,18 @@ class TorchModel:
                 self.path = "loop"
         return torch.stack([one(row) for row in rows])
 
-    def _members_at_once(self, x: Any) -> tuple[int, int]:
-        """How many members at a time, and the length of an output."""
+    def _members_at_once(self, x: Any) -> int:
+        dtype, device = self._kind
+        member = dtype.itemsize * (self._run_sizes(x)[0] + self.n_parameters)
+        budget = _BUDGET if device.type == "cpu" else _BUDGET_ELSEWHERE
+        return self.chunk or max(1, budget // member)
+
+    def _width(self, x: Any) -> int:
+        return self._run_sizes(x)[1]
+
+    def _run_sizes(self, x: Any) -> tuple[int, int]:
+        """Numbers that all layers return together, and those of the output alone."""
         shape = tuple(x.shape)
         if shape not in self._sizes:
             self._sizes[shape] = sizes_of_a_run(self.module, x)
-        activations, width = self._sizes[shape]
-        dtype, device = self._kind
-        member = dtype.itemsize * (activations + self.n_parameters)
-        budget = _BUDGET if device.type == "cpu" else _BUDGET_ELSEWHERE
-        return self.chunk or max(1, budget // member), width
+        return self._sizes[shape]

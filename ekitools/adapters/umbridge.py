@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,8 +48,9 @@ class UMBridgeModel:
 
     Raises
     ------
-    ValueError
-        If there is no server, or it does not evaluate such a model.
+    TypeError, ValueError
+        If there is no server, it does not evaluate such a model, or it states no sizes for the
+        configuration.
 
     References
     ----------
@@ -67,10 +71,11 @@ class UMBridgeModel:
     stochastic = False
 
     def __init__(self, url: str, name: str, config: Mapping[str, Any] | None = None) -> None:
-        self.url, self.name, self.config = url.rstrip("/"), name, dict(config or {})
+        _check_text("url", url, "http://localhost:4242")
+        self.url, self.name, self.config = url.rstrip("/"), name, _checked_config(config)
         try:
-            names = umbridge.supported_models(self.url)
-        except (requests.RequestException, KeyError, RuntimeWarning) as error:
+            names = list(umbridge.supported_models(self.url))
+        except (requests.RequestException, LookupError, TypeError, RuntimeWarning) as error:
             raise ValueError(
                 f"url: must be that of a UM-Bridge server that is running, got {url} ({error})."
             ) from error
@@ -82,12 +87,17 @@ class UMBridgeModel:
         try:
             self.input_sizes = [int(n) for n in self._model.get_input_sizes(self.config)]
             self.output_sizes = [int(n) for n in self._model.get_output_sizes(self.config)]
-        except (requests.RequestException, KeyError) as error:
+        except (requests.RequestException, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"config: must be one that the model {name!r} takes, got {self.config}, for which "
                 f"the server states no sizes ({error!r})."
             ) from error
         self.shape = (sum(self.output_sizes), sum(self.input_sizes))
+        if min(self.shape) < 1 or min(self.output_sizes + self.input_sizes) < 0:
+            raise ValueError(
+                f"name: must be a model with parameters and outputs, got {name!r} with blocks of "
+                f"{self.input_sizes} and {self.output_sizes} numbers."
+            )
 
     def __repr__(self) -> str:
         return f"UMBridgeModel({self.name!r}, shape={self.shape})"
@@ -147,6 +157,7 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
 
     def __init__(self, model: Any, name: str, shape: tuple[int, int] | None = None) -> None:
         super().__init__(name)
+        _check_text("name", name, "forward")
         if not callable(model) or not hasattr(model, "vectorized"):
             raise TypeError(
                 f"model: must be a forward model, got {type(model).__name__}. Wrap a function in "
@@ -159,20 +170,20 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
             )
         stated = getattr(model, "shape", None)
         stated = None if stated is None else tuple(stated)
-        sizes = stated if shape is None else tuple(shape)
-        if sizes is None:
+        if shape is None and stated is None:
             raise ValueError(f"shape: must be given as (d, p), since {model!r} does not say it.")
+        sizes = _checked_shape(stated if shape is None else shape)
         if stated not in (None, sizes):
             raise ValueError(f"shape: must be that of the model, {stated}, got {shape}.")
         self.model = model
-        self.n_data, self.n_parameters = map(int, sizes)
+        self.n_data, self.n_parameters = sizes
 
     def get_input_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002 - their signature
-        """One block of p."""
+        """One block of p, whatever ``config``."""
         return [self.n_parameters]
 
     def get_output_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002
-        """One block of d."""
+        """One block of d, whatever ``config``."""
         return [self.n_data]
 
     def supports_evaluate(self) -> bool:
@@ -209,10 +220,9 @@ def serve(
     *,
     shape: tuple[int, int] | None = None,
     workers: int = 1,
+    host: str = "127.0.0.1",
 ) -> None:
     """Serve a forward model over UM-Bridge until the process is ended.
-
-    It answers on all network interfaces, as UM-Bridge does: keep it behind a firewall.
 
     Parameters
     ----------
@@ -222,6 +232,14 @@ def serve(
         Where to listen; 4242 is what clients expect.
     workers : int, default 1
         How many threads evaluate the model; more only where it is safe to call at once.
+    host : str, default "127.0.0.1"
+        Where it can be reached: from this machine alone, by default. ``"0.0.0.0"`` answers on
+        all network interfaces, to anyone: keep it behind a firewall.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, before anything listens.
 
     Examples
     --------
@@ -232,4 +250,62 @@ def serve(
         ...
     ValueError: shape: must be given as (d, p), since FunctionModel(abs) does not say it.
     """
-    umbridge.serve_models([ServedModel(model, name, shape)], port, max_workers=workers)
+    served = ServedModel(model, name, shape)
+    for argument, value, most in (("port", port, 65535), ("workers", workers, 10**6)):
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{argument}: must be a whole number from 1 to {most}, got {value!r}.")
+    _check_text("host", host, "127.0.0.1")
+    with _listening_at(host):
+        umbridge.serve_models([served], port, max_workers=workers)
+
+
+@contextmanager
+def _listening_at(host: str) -> Iterator[None]:
+    """Let `umbridge.serve_models`, which takes no address, listen at ``host`` only."""
+    module = sys.modules[umbridge.serve_models.__module__]
+    if getattr(module, "web", None) is not web:
+        raise RuntimeError("umbridge: must be served by aiohttp to be bound to a host, as 1.2 is.")
+
+    class Web:
+        """aiohttp's module, but for the address."""
+
+        run_app = staticmethod(partial(web.run_app, host=host))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(web, name)
+
+    vars(module)["web"] = Web()
+    try:
+        yield
+    finally:
+        vars(module)["web"] = web
+
+
+def _check_text(argument: str, value: Any, example: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f'{argument}: must be a text such as "{example}", got {value!r}.')
+
+
+def _checked_config(config: Any) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config: must be a mapping, got {config!r}.")
+    try:
+        json.dumps(dict(config), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"config: must hold what JSON can, got {config!r} ({error}). Use float(), int(), "
+            "str() and .tolist()."
+        ) from error
+    return dict(config)
+
+
+def _checked_shape(shape: Any) -> tuple[int, int]:
+    try:
+        d, p = shape
+        if int(d) == d >= 1 and int(p) == p >= 1:
+            return int(d), int(p)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"shape: must be two whole numbers (d, p), got {shape!r}.")

@@ -1,0 +1,133 @@
+"""Every public name, method and property is documented, in the format of numpydoc."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import ekitools as ek
+from ekitools import typing as contracts
+
+ADAPTERS = {
+    "command": ["CommandModel"],
+    "umbridge": ["ServedModel", "UMBridgeModel", "serve"],
+    "torch": ["TorchModel"],
+    "jax": ["JaxModel"],
+}
+# Not asked for: what house style says otherwise (capitals before formulas, a noun as summary) and
+# sections that would only be filled to be there.
+NOT_ASKED = {"ES01", "SA01", "SS02", "SS05", "PR08", "RT03"}
+
+
+def public_names() -> Iterator[tuple[str, Any]]:
+    """Full names of the public functions and classes, with those of modules and adapters."""
+    for name, module in ek._PUBLIC.items():
+        yield f"ekitools.{module}.{name}", getattr(ek, name)
+    for name in ek._MODULES:
+        module = getattr(ek, name)
+        for each in getattr(module, "__all__", ()):
+            yield f"{module.__name__}.{each}", getattr(module, each)
+    for name, members in ADAPTERS.items():
+        try:
+            module = importlib.import_module(f"ekitools.adapters.{name}")
+        except ModuleNotFoundError:  # its framework is not installed
+            continue
+        for each in members:
+            yield f"{module.__name__}.{each}", getattr(module, each)
+
+
+def members_of(name: str, owner: type) -> Iterator[tuple[str, Any]]:
+    """Public methods and properties that a class of ours defines or inherits."""
+    for each in dir(owner):
+        value = inspect.getattr_static(owner, each)
+        kinds = (property, classmethod, staticmethod)
+        theirs = not str(getattr(getattr(owner, each), "__module__", name)).startswith("ekitools")
+        if each.startswith("_") or not (inspect.isfunction(value) or isinstance(value, kinds)):
+            continue
+        if not theirs:
+            yield f"{name}.{each}", getattr(owner, each)
+
+
+NAMES = dict(public_names())
+MEMBERS = {
+    name: member
+    for at, owner in NAMES.items()
+    if inspect.isclass(owner)
+    for name, member in members_of(at, owner)
+}
+
+
+def parameters(function: Any) -> list[str]:
+    try:
+        found = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return []
+    return [name for name in found if not name.startswith("_") and name != "self"]
+
+
+def contracts_by_name() -> dict[str, set[str]]:
+    """Methods that contracts ask for, and those that they name as ``optional(a, b)``."""
+    found: dict[str, set[str]] = {}
+    for _, contract in inspect.getmembers(contracts, inspect.isclass):
+        for name, value in vars(contract).items():
+            if inspect.isfunction(value):
+                found[name] = {*parameters(value), "in_place"}
+        for name, names in re.findall(r"``(\w+)\(([\w, ]+)\)``", contract.__doc__ or ""):
+            found.setdefault(name, set()).update(names.split(", "))
+    return found
+
+
+# What a contract asks for is described there, once for all that fit it.
+CONTRACTS = contracts_by_name()
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(NAMES) > 80
+    assert len(MEMBERS) > 150
+    assert {"init", "ask", "tell", "select", "finished"} <= set(CONTRACTS)
+
+
+@pytest.mark.parametrize("name", NAMES | MEMBERS)
+def test_it_has_a_docstring(name: str) -> None:
+    docstring = inspect.getdoc((NAMES | MEMBERS)[name])
+    assert docstring
+    assert docstring.split("\n\n")[0].rstrip().endswith((".", "``", ":"))
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_parameters_of_methods_are_named_or_those_of_a_contract(name: str) -> None:
+    member = MEMBERS[name]
+    if isinstance(member, property):
+        return
+    docstring = inspect.getdoc(member) or ""
+    known = CONTRACTS.get(name.rpartition(".")[2], set())
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)", docstring, re.M | re.S)
+    listed = re.findall(r"^([\w*, ]+?)(?: :|$)", section[1] if section else "", re.M)
+    named = set(re.findall(r"\w+", " ".join(listed)))
+    missing = [
+        each
+        for each in parameters(member)
+        if each not in known | named and not re.search(rf"\b{each}\b", docstring)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES | MEMBERS)
+def test_it_has_the_format_of_numpydoc(name: str) -> None:
+    validation = pytest.importorskip("numpydoc.validate", reason="numpydoc is not installed")
+    skipped = set(NOT_ASKED)
+    value = (NAMES | MEMBERS)[name]
+    docstring = inspect.getdoc(value) or ""
+    if re.search(r"^    As (in|for) `", docstring, re.M):
+        skipped |= {"PR03", "PR04"}  # parameters that are described elsewhere, several at once
+    if name in MEMBERS:
+        skipped |= {"PR01", "EX01", "RT01"}  # the test above; the summary says what is returned
+    if inspect.isclass(value) and issubclass(value, tuple | Exception):
+        skipped |= {"PR01"}  # fields are documented one by one
+    errors = validation.validate(name)["errors"]
+    assert [each for each in errors if each[0] not in skipped] == []
