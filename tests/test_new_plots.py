@@ -107,7 +107,7 @@ def test_every_diagnostic_can_be_drawn_with_its_long_name(result, name):
     values = result[name] if name in result else ek.diagnose(result)[name]
     lines = np.array([line.get_ydata() for line in ax.get_lines()])
     np.testing.assert_allclose(lines, np.atleast_2d(values.values.T))
-    label = ax.get_ylabel().replace("\n", " ")
+    label = ax.get_ylabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
     assert label.startswith(values.attrs["long_name"])
     units = values.attrs.get("units", "1")
     assert units == "1" or f"[{units}]" in label
