@@ -32,6 +32,15 @@ _ALONG = ("iteration", "history", "level", "datum", *_NAMED)
 """What values can be drawn along; of two, along the first here, in a line for each of the other."""
 
 _MOST_ROWS = 30
+_TITLES = {
+    "cov_error": "Covariance error",
+    "crps": "CRPS",
+    "ess": "Effective number of members",
+    "nlpd": "NLPD",
+    "pit": "PIT",
+    "rmse": "RMSE",
+    "t": "Pseudo-time",
+}
 
 
 def plot_diagnostic(
@@ -108,7 +117,9 @@ def plot_diagnostic(
     if in_rows:
         few = first.size <= _MOST_ROWS
         names = [with_units(first, along, each) for each in axis.values] if few else []
-        ax.set(xlabel=text, ylabel=along if few else f"{along}, counted from 0")
+        ax.set(
+            xlabel=text, ylabel="" if along == "label" else along if few else f"{along}, by number"
+        )
         if few:
             ax.set_yticks(range(first.size), names)
         ax.set_ylim(first.size - 0.5, -0.5)
@@ -117,7 +128,8 @@ def plot_diagnostic(
             whole_numbers(ax)
         known_as = "iteration" if along == "history" else along
         ax.set(xlabel=axis.attrs.get("long_name", known_as), ylabel=text)
-    ax.set_title(name.removeprefix("history_").replace("_", " ").capitalize())
+    short = name.removeprefix("history_")
+    ax.set_title(_TITLES.get(short, short.replace("_", " ").capitalize()))
     if len(lines) > 1:
         ax.legend(frameon=False, fontsize="small")
     return ax

@@ -469,7 +469,7 @@ def logarithmic(ax: Any, *which: str) -> None:
         axis = getattr(ax, f"{name}axis")
         low, high = sorted(axis.get_view_interval())
         if low > 0 and high < 200 * low:
-            few = high < 5 * low
+            few = high < 10 * low
             axis.set_major_locator(MaxNLocator(6) if few else LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
