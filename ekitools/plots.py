@@ -138,7 +138,11 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     low, high = np.empty((2, 0))
     if known.any():
         low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
-    ax.fill_between(x[known], low, high, color=BLUE, alpha=0.25, lw=0, label="90 % of the members")
+    style = {"color": BLUE, "alpha": 0.25, "label": "90 % of the members"}
+    if known.sum() == 1:  # a band would not be seen
+        ax.vlines(x[known], low, high, lw=6, **style)
+    elif known.any():
+        ax.fill_between(x[known], low, high, lw=0, **style)
     mean = result.history_misfit.values
     ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
     name = "loss" if np.isnan(result.noise_sd.values).any() else "misfit"
@@ -349,8 +353,8 @@ def plot_predictive(
         ax.fill_between(at, bands[1, chosen], bands[3, chosen], color=colour, alpha=0.4, lw=0,
                         label=f"{prefix}50 %")  # fmt: skip
         ax.plot(at, bands[2, chosen], color=colour, lw=1.2, label=f"{prefix}median")
-        ax.plot(at, y[chosen], "o", ms=4, mfc="white", mec=colour if several else "black",
-                label=f"{prefix}data")  # fmt: skip
+        edge, size = colour if several else "black", 4 if d <= 100 else 2
+        ax.plot(at, y[chosen], "o", ms=size, mfc="white", mec=edge, label=f"{prefix}data")
     if np.all(x == np.round(x)):
         whole_numbers(ax)
     margin = 0.15 * (limits[1] - limits[0])

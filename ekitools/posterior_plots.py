@@ -226,11 +226,11 @@ def plot_pairs(
     if start:
         clouds.insert(0, (*first_members(result, problem, index), GREY, start))
     names = [
-        with_units(result, "parameter", name).replace(str(name), _short(name), 1)
+        with_units(result, "parameter", name).replace(str(name), _short(name, 12), 1)
         for name in result.parameter.values[index]
     ]
     limits = [_limits(column) for column in clouds[-1][0].T]
-    many = k * k * sum(len(u) for u, *_ in clouds) > 5000
+    many = k * k * sum(len(u) for u, *_ in clouds) > 1000
     for i in range(k):
         for j in range(k):
             panel = axes[i, j]
@@ -263,11 +263,11 @@ def _label(panel: Any, names: list[str], i: int, j: int, k: int) -> None:
     panel.tick_params(labelsize="small")
     panel.locator_params(nbins=4)
     if i == k - 1:
-        panel.set_xlabel(names[j])
+        panel.set_xlabel(names[j], fontsize="small")
     else:
         panel.tick_params(labelbottom=False)
     if j == 0 and i > 0:
-        panel.set_ylabel(names[i])
+        panel.set_ylabel(names[i], fontsize="small")
     elif i != j:
         panel.tick_params(labelleft=False)
 
@@ -278,6 +278,6 @@ def _limits(x: np.ndarray) -> tuple[float, float]:
     return float(low) - margin, float(high) + margin
 
 
-def _short(name: Any) -> str:
+def _short(name: Any, most: int = 20) -> str:
     text = str(name)
-    return text if len(text) <= 20 else f"{text[:19]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
