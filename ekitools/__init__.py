@@ -54,11 +54,11 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.momentum import Nesterov as Nesterov
     from ekitools.noise import GaussianNoise as GaussianNoise
     from ekitools.plots import plot_collapse as plot_collapse
-    from ekitools.plots import plot_ensemble as plot_ensemble
     from ekitools.plots import plot_error as plot_error
     from ekitools.plots import plot_misfit as plot_misfit
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
+    from ekitools.posterior_plots import plot_ensemble as plot_ensemble
     from ekitools.posterior_plots import plot_marginals as plot_marginals
     from ekitools.posterior_plots import plot_pairs as plot_pairs
     from ekitools.prediction import best_member as best_member
@@ -136,7 +136,7 @@ _PUBLIC = {
     "plot_collapse": "plots",
     "plot_misfit": "plots",
     "plot_residual": "plots",
-    "plot_ensemble": "plots",
+    "plot_ensemble": "posterior_plots",
     "plot_error": "plots",
     "plot_predictive": "plots",
     "plot_comparison": "comparison_plot",

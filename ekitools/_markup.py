@@ -18,8 +18,10 @@ STYLE = """
 .ekitools th, .ekitools td { padding: 0.25em 0.6em; vertical-align: top; text-align: left;
   border-top: 1px solid rgba(128, 128, 128, 0.4); background: transparent; }
 .ekitools td { overflow-wrap: anywhere; }
+.ekitools tbody th { max-width: min(16em, 40vw); overflow-wrap: break-word; }
 .ekitools thead th { border-top: none; vertical-align: bottom; }
 .ekitools .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.ekitools thead .number { white-space: normal; min-width: 4em; }
 .ekitools .wide { overflow-x: auto; max-width: 100%; }
 .ekitools .good, .ekitools .note, .ekitools .care, .ekitools .bad { border-left: 0.4em solid; }
 .ekitools .good { border-left-color: #009E73; }
@@ -42,7 +44,7 @@ figure { margin: 1em 0; }
 figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 figcaption { font-size: 0.9em; opacity: 0.85; }
 .pair { display: flex; flex-wrap: wrap; gap: 0 1em; }
-.pair figure { flex: 1 1 20em; }
+.pair figure { flex: 1 1 26em; max-width: 100%; }
 @media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #161616; } }
 @media print { body { max-width: none; } nav { display: none; } }
 """
@@ -103,9 +105,11 @@ def figure(svg: bytes, size: tuple[float, float], *, alt: str, caption: str) -> 
     """A picture within the page; ``size`` in inches, ``alt`` says what is seen in it."""
     width, height = (round(96 * inches) for inches in size)
     data = b64encode(svg).decode("ascii")
+    # never so small that its text cannot be read: on a phone it is scrolled instead
     return (
-        f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{paragraph(alt)}" '
-        f'width="{width}" height="{height}">'
+        '<figure><div class="wide" tabindex="0" role="group" aria-label="Picture">'
+        f'<img src="data:image/svg+xml;base64,{data}" alt="{paragraph(alt)}" '
+        f'width="{width}" height="{height}" style="min-width: {round(0.62 * width)}px"></div>'
         f"<figcaption>{paragraph(caption)}</figcaption></figure>"
     )
 

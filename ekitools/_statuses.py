@@ -25,8 +25,8 @@ def budget_spent(n_steps: int, t: float) -> Status:
     """The budget of steps is spent."""
     return Status(
         "budget_spent",
-        f"The budget of {n_steps} steps is spent at t = {t:.4g}, before the method came to its own "
-        "end. Resume from a checkpoint with a larger n_steps to go on.",
+        f"The budget of {n_steps} step{'s' * (n_steps != 1)} is spent at t = {t:.4g}, before the "
+        "method came to its own end. Resume from a checkpoint with a larger n_steps to go on.",
     )
 
 

@@ -124,14 +124,31 @@ def _report(options: argparse.Namespace) -> int:
     import xarray as xr
 
     if not options.result.is_file():
-        raise ValueError(f"result: must be a file, got {options.result}, which is not there.")
+        what = "a folder" if options.result.is_dir() else "which is not there"
+        raise ValueError(f"result: must be a file, got {options.result}, {what}.")
     problem = None if options.problem is None else _imported(options.problem)
     out = options.out or options.result.with_suffix(".html")
     if out.resolve() == options.result.resolve():
         raise ValueError(f"--out: must not be the result itself, got {out}.")
-    with xr.open_dataset(options.result) as result:
-        print(ek.summary(result, problem).trust.sentence)
-        print(f"Wrote {ek.report(result, out, problem)}.")
+    if out.is_dir():
+        raise ValueError(f"--out: must be a file, got {out}, a folder.")
+    try:
+        opened = xr.open_dataset(options.result)
+    except (ValueError, OSError):
+        raise ValueError(
+            "result: must be a netCDF file, as ekitools run and result.to_netcdf write it, got "
+            f"{options.result}, which is none, or damaged."
+        ) from None
+    with opened as result:
+        told = ek.summary(result, problem).trust.sentence
+        try:
+            ek.report(result, out, problem)
+        except OSError as error:
+            raise ValueError(
+                f"--out: must be a file that can be written, got {out} ({error.strerror})."
+            ) from None
+    print(told)
+    print(f"Wrote {out}.")
     return 0
 
 

@@ -190,6 +190,7 @@ def compare(
             for name, (dims, long_name, units) in _LABELS.items()
         },
         coords={
+            **_units(next(iter(labelled.values())), exact.names),
             "label": np.array(list(samples), dtype=object),
             "parameter": np.array(exact.names, dtype=object)
             if isinstance(exact.names[0], str)
@@ -320,6 +321,12 @@ def _members(label: str, result: xr.Dataset, iteration: int, exact: Reference) -
         )
     chosen = u[:, [at[name] for name in exact.names]].astype(np.float64)
     return as_sample((chosen - exact.mean) / exact.sd, weight)
+
+
+def _units(result: xr.Dataset, names: list[Any]) -> dict[str, Any]:
+    if "parameter_units" not in result.coords:
+        return {}
+    return {"parameter_units": ("parameter", result.parameter_units.sel(parameter=names).values)}
 
 
 def _cost(result: xr.Dataset, iteration: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.comparison import check_comparison
-from ekitools.plots import COLOURS, GREY, MARKERS, axes_for
+from ekitools.plots import COLOURS, GREY, MARKERS, axes_for, logarithmic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,7 +52,7 @@ def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
         _by_parameter(comparison, ax)
     else:
         _by_cost(comparison, ax)
-    ax.legend(frameon=False, fontsize="small")
+        ax.legend(frameon=False, fontsize="small")
     return ax
 
 
@@ -78,6 +78,10 @@ def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
         ylabel="mean ± sd, from the reference mean\nin reference standard deviations",
         title="Comparison with the reference",
     )
+    lines = -(-(n + 1) // 2)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + (0.03 + 0.06 * lines) * (high - low))  # room for the legend
+    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
 
 
 def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
@@ -103,8 +107,8 @@ def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
         zorder=1,
         label="exact draws, as many",
     )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    ax.margins(0.12)
+    logarithmic(ax, "x", "y")
     ax.set(
         xlabel="model runs",
         ylabel="error of the mean, rms over parameters\nin reference standard deviations",

@@ -1,7 +1,9 @@
-"""Pictures of any diagnostic by iteration, and of the probability integral transform."""
+"""Pictures of any number that was measured, and of the probability integral transform."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import cycle
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -9,29 +11,58 @@ import numpy as np
 import xarray as xr
 
 from ekitools.diagnostics import check_result, diagnose
-from ekitools.plots import BLUE, COLOURS, GREY, MARKERS, axes_for, whole_numbers
+from ekitools.plots import (
+    BLUE,
+    COLOURS,
+    GREY,
+    MARKERS,
+    axes_for,
+    logarithmic,
+    whole_numbers,
+    with_units,
+)
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
 __all__ = ["plot_diagnostic", "plot_pit"]
 
-_MOST_LINES = len(COLOURS)
+_NAMED = ("parameter", "label")
+_ALONG = ("iteration", "history", "level", "datum", *_NAMED)
+"""What values can be drawn along; of two, along the first here, in a line for each of the other."""
+
+_MOST_ROWS = 30
+_TITLES = {
+    "cov_error": "Covariance error",
+    "crps": "CRPS",
+    "ess": "Effective number of members",
+    "nlpd": "NLPD",
+    "pit": "PIT",
+    "rmse": "RMSE",
+    "t": "Pseudo-time",
+}
 
 
 def plot_diagnostic(
-    result: xr.Dataset, name: str, ax: Any = None, *, problem: InverseProblem | None = None
+    measured: xr.Dataset | Mapping[str, xr.Dataset],
+    name: str,
+    ax: Any = None,
+    *,
+    problem: InverseProblem | None = None,
 ) -> Any:
-    """Any number that `diagnose` measures, or any ``history_...`` of the result, by iteration.
+    """Any number that was measured: of a run by iteration, of a comparison, of a calibration.
 
     Parameters
     ----------
-    result : xarray.Dataset
-        What `run` or `integrate` returned.
+    measured : xarray.Dataset, or mapping of label to xarray.Dataset
+        What `run` or `integrate` returned, or `diagnose`, `compare` or `calibration`; or several
+        of a kind, drawn together.
     name : str
-        A variable of ``ek.diagnose(result, problem)``, such as "coverage", "n_effective",
-        "misfit_min", "spread" (a line for each of the first six parameters); or one of the
-        result, such as "history_spread", "history_acceptance".
+        Of a result a variable of ``ek.diagnose(result, problem)``, such as "coverage",
+        "n_effective", "misfit_min", "spread" (a line for each of the first six parameters), or
+        one of the result's own, such as "history_spread", "history_acceptance". Of the others one
+        of theirs, such as "wasserstein" and "cov_error" of a comparison, "width" and "crps" of a
+        calibration.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     problem : InverseProblem, optional
@@ -40,58 +71,127 @@ def plot_diagnostic(
     Returns
     -------
     matplotlib Axes
-        Its labels are the ``long_name`` and the ``units`` of the variable. The axis is
-        logarithmic where all values are positive and span more than a factor of ten.
+        Its labels are the ``long_name`` and the ``units`` of the variable; what is known of every
+        parameter, method or label is a row of its own. The axis is logarithmic where all values
+        are positive and span more than a factor of ten.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or there is no such number.
+        If ``measured`` is something else, or there is no such number.
 
     Examples
     --------
     >>> import ekitools as ek
-    >>> result = ek.run(ek.problems.linear().problem, ek.EKI(), n_members=50, rng=0)
+    >>> example = ek.problems.linear(p=3, d=5)
+    >>> result = ek.run(example.problem, ek.EKI(), n_members=50, rng=0)
     >>> ek.plot_diagnostic(result, "misfit_min").get_ylabel()
     'smallest misfit of a member'
+    >>> comparison = ek.compare({"EKI": result}, (example.extra["mean"], example.extra["cov"]))
+    >>> ek.plot_diagnostic(comparison, "cov_error").get_yticklabels()[0].get_text()
+    'EKI'
     """
-    check_result(result)
-    values = _series(result, name, problem)
+    lines = list(_lines(measured, name, problem))
+    first = lines[0][1]
+    along, axis = str(first.dims[0]), first[first.dims[0]]
+    in_rows = along in _NAMED
     ax = axes_for(ax)
-    x = values[values.dims[0]].values
-    columns = values.values.reshape(x.size, -1)[:, :_MOST_LINES]
-    for i, column in enumerate(columns.T):
-        label = str(values.parameter.values[i]) if values.ndim > 1 else None
-        ax.plot(x, column, f"{MARKERS[i]}-", ms=4, color=COLOURS[i], label=label)
-    known = columns[np.isfinite(columns)]
+    styles = zip(cycle(MARKERS), cycle(COLOURS), strict=False)
+    for i, ((label, values), (marker, colour)) in enumerate(zip(lines, styles, strict=False)):
+        if in_rows:
+            at = np.arange(values.size) + 0.5 * ((i + 0.5) / len(lines) - 0.5)
+            ax.plot(values.values, at, marker, ms=5, color=colour, label=label)
+        else:
+            style = "." if along == "datum" else f"{marker}-"
+            x = values[along].values if along in values.coords else np.arange(values.size)
+            ax.plot(x, values.values, style, ms=4, color=colour, label=label)
+    drawn = np.concatenate([values.values for _, values in lines])
+    known = drawn[np.isfinite(drawn)]
     if known.size and known.min() > 0 and known.max() > 10 * known.min():
-        ax.set_yscale("log")
-    whole_numbers(ax)
-    units = values.attrs.get("units", "1")
-    text = _broken(values.attrs.get("long_name", name))
-    ax.set(xlabel="iteration", ylabel=text if units == "1" else f"{text}\n[{units}]")
-    ax.set_title(name.removeprefix("history_").replace("_", " ").capitalize())
-    if values.ndim > 1:
+        logarithmic(ax, "x" if in_rows else "y")
+    if not known.size:
+        ax.text(0.5, 0.5, "not known: NaN throughout", ha="center", transform=ax.transAxes)
+    units = first.attrs.get("units", "1")
+    text = _broken(first.attrs.get("long_name", name))
+    text = text if units == "1" else f"{text}\n[{units}]"
+    if in_rows:
+        few = first.size <= _MOST_ROWS
+        names = [with_units(first, along, each) for each in axis.values] if few else []
+        ax.set(
+            xlabel=text, ylabel="" if along == "label" else along if few else f"{along}, by number"
+        )
+        if few:
+            ax.set_yticks(range(first.size), names)
+        ax.set_ylim(first.size - 0.5, -0.5)
+    else:
+        if along != "level":
+            whole_numbers(ax)
+        known_as = "iteration" if along == "history" else along
+        ax.set(xlabel=axis.attrs.get("long_name", known_as), ylabel=text)
+    short = name.removeprefix("history_")
+    ax.set_title(_TITLES.get(short, short.replace("_", " ").capitalize()))
+    if len(lines) > 1:
         ax.legend(frameon=False, fontsize="small")
     return ax
 
 
-def _series(result: xr.Dataset, name: str, problem: InverseProblem | None) -> xr.DataArray:
-    if name in result and result[name].dims == ("history",):
-        return result[name]
-    diagnosis = diagnose(result, problem)
-    if name not in diagnosis.data_vars:
-        history = [str(each) for each in result if result[each].dims == ("history",)]
-        raise ValueError(
-            f"name: must be one of {', '.join(map(str, diagnosis.data_vars))}; or one of "
-            f"{', '.join(history)}; got {name!r}."
+def _lines(
+    measured: Any, name: str, problem: InverseProblem | None
+) -> Iterator[tuple[str, xr.DataArray]]:
+    """What is drawn in one style: its label, "_" if it needs none, and its values along one dim."""
+    several = measured
+    if isinstance(measured, xr.Dataset):  # which is a mapping of its variables, too
+        several = {"": measured}
+    if not isinstance(several, Mapping) or not several:
+        raise TypeError(
+            "measured: must be what ek.run, diagnose, compare or calibration returns, or a mapping "
+            f"of labels to some of these, got {type(measured).__name__}."
         )
-    return diagnosis[name]
+    found = {
+        str(label): _values(each, name, problem, f"measured[{label!r}]" if label else "measured")
+        for label, each in several.items()
+    }
+    if len({values.dims for values in found.values()}) > 1:
+        raise ValueError(
+            f"measured: must be of one kind, got {name!r} along "
+            f"{' and '.join(str(values.dims) for values in found.values())}."
+        )
+    if not next(iter(found.values())).dims:
+        labels = xr.DataArray(np.array(list(found), dtype=object), dims="label")
+        yield "_", xr.concat(list(found.values()), "label").assign_coords(label=labels)
+        return
+    for label, values in found.items():
+        along = next(dim for dim in _ALONG if dim in values.dims)
+        others = [str(dim) for dim in values.dims if dim != along]
+        if not others:
+            yield label or "_", values
+        for i in range(min(values.sizes[others[0]], len(COLOURS)) if others else 0):
+            one = values.isel({others[0]: i})
+            shown = with_units(values, others[0], values[others[0]].values[i])
+            yield f"{label}: {shown}" if label else shown, one
+
+
+def _values(measured: Any, name: str, problem: InverseProblem | None, what: str) -> xr.DataArray:
+    dims = set(getattr(measured, "dims", ()))
+    diagnosed = measured
+    if not isinstance(measured, xr.Dataset) or "u" in measured or not dims & set(_ALONG):
+        check_result(measured, what)
+        if name in measured and measured[name].dims == ("history",):
+            return measured[name]
+        diagnosed = diagnose(measured, problem)
+    if name in diagnosed.data_vars and set(diagnosed[name].dims) <= set(_ALONG):
+        return diagnosed[name]
+    history = [str(each) for each in measured if measured[each].dims == ("history",)]
+    raise ValueError(
+        f"name: must be one of {', '.join(map(str, diagnosed.data_vars))}"
+        + (f"; or one of {', '.join(history)}" if history else "")
+        + f"; got {name!r}."
+    )
 
 
 def _broken(text: str, width: int = 40) -> str:
     """The text in lines, so that it fits along an axis."""
-    return fill(text, width)
+    return fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), width)
 
 
 def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
@@ -144,6 +244,11 @@ def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
     error = 2 * np.sqrt((1 - 1 / bins) / bins / pit.size)
     ax.axhspan(1 / bins - error, 1 / bins + error, color=GREY, alpha=0.35, lw=0,
                label="calibrated, ± 2 standard errors")  # fmt: skip
-    ax.set(xlim=(0, 1), xlabel=label, ylabel="share of the data", title="Calibration")
+    ax.set(
+        xlim=(0, 1),
+        xlabel=label,
+        ylabel="share of the data",
+        title="Probability integral transform",
+    )
     ax.legend(frameon=False, fontsize="small")
     return ax

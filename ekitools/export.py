@@ -10,6 +10,7 @@ import xarray as xr
 
 from ekitools._marginals import marginals
 from ekitools.diagnostics import check_result, members_at, stored_index
+from ekitools.plots import own_colours
 from ekitools.resampling import resample
 from ekitools.typing import Rng
 
@@ -150,8 +151,11 @@ def plot_arviz(
     import arviz
 
     az: Any = arviz
-    drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
+    with own_colours():
+        drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
     figure = drawn.viz["figure"].item() if hasattr(drawn, "viz") else np.ravel(drawn)[0].figure
+    if figure.get_layout_engine() is None:
+        figure.set_layout_engine("constrained")  # or titles lie on the numbers above them
     return np.array(figure.axes, dtype=object)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import product
+from itertools import compress, product
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class XarrayModel:
     data_names, parameter_names : tuple of str
         A name for every datum and every parameter, such as ``"height(year=1890, site=2)"``. They
         become the labels of the results.
+    data_units, parameter_units : tuple of str
+        The attribute ``units`` of the variable that each belongs to, or "". Results have them as
+        coordinates, and plots show them.
     shape : tuple of int
         (d, p).
     vectorized : bool
@@ -97,6 +100,7 @@ class XarrayModel:
         self.data.flags.writeable = False
         self.data_names = self._observations.names
         self.parameter_names = self._parameters.names
+        self.data_units, self.parameter_units = self._observations.units, self._parameters.units
         self.shape = (len(self.data_names), len(self.parameter_names))
 
     def __repr__(self) -> str:
@@ -172,7 +176,13 @@ class _Layout:
                 raise ValueError(f"{argument}: must have unique labels, got some twice in {dim!r}.")
             self.indexes[dim] = index
         names = [n for each in self.example.data_vars for n in self._names(each)]
-        self.names = tuple(name for name, used in zip(names, self.used, strict=True) if used)
+        units = [
+            str(variable.attrs.get("units", ""))
+            for variable in self.example.data_vars.values()
+            for _ in range(variable.size)
+        ]
+        self.names = tuple(compress(names, self.used))
+        self.units = tuple(compress(units, self.used))
 
     def _names(self, name: Hashable) -> list[str]:
         variable = self.example[name]

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.diagnostics import diagnose, members_at, predictive_quantiles, stored_index
+from ekitools.diagnostics import (
+    check_result,
+    diagnose,
+    fit_rate,
+    members_at,
+    predictive_quantiles,
+    stored_index,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,20 +27,23 @@ __all__ = [
     "axes_for",
     "detached",
     "last_evaluated",
+    "logarithmic",
+    "own_colours",
     "panels",
     "plot_collapse",
-    "plot_ensemble",
     "plot_error",
     "plot_misfit",
     "plot_predictive",
     "plot_residual",
     "whole_numbers",
+    "with_units",
 ]
 
 # Okabe & Ito's palette, which all kinds of colour vision tell apart
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
 PINK, SKY = "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
+_LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
 MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
 
@@ -42,8 +52,9 @@ def plot_collapse(
 ) -> Any:
     """Ensemble collapse: the spread of parameters and outputs, by pseudo-time.
 
-    Means over members of ‖u_j − ū‖² and ‖Γ^{-1/2}(g_j − ḡ)‖², relative to the first, and
-    the rate t⁻¹ of the linear theory where the run is long enough to show it.
+    Means over members of ‖u_j − ū‖² and ‖Γ^{-1/2}(g_j − ḡ)‖², relative to the first. Where the
+    run is long enough to show it, the rate t⁻¹ of the linear theory for the second, beside the
+    rate that `ekitools.diagnostics.fit_rate` finds over the last factor of ten in t.
 
     Parameters
     ----------
@@ -75,18 +86,23 @@ def plot_collapse(
     for name, text, colour, marker in series:
         values = d[name].values
         ax.plot(x, values / values[0], marker=marker, ms=4, color=colour, label=text)
-    ax.set_yscale("log")
+    log = ["y"]
     times = result.t.values
     late = times > 0
     if label.startswith("pseudo-time") and times.max() >= 10 * times[late].min():
-        ax.set_xscale("log")
+        log = ["x", "y"]
         reference = (d.output_collapse.values / d.output_collapse.values[0])[late]
-        known = np.isfinite(reference)
+        known = np.isfinite(reference) & (reference > 0)
         if known.any():
-            start, level = times[late][known][0], reference[known][0]
-            ax.plot(
-                times[late], level * start / times[late], "--", color=GREY, label="rate $t^{-1}$"
-            )
+            t, level = times[late][known], reference[known]
+            text = "rate $t^{-1}$"
+            if np.sum(t >= t[-1] / 10) > 2:
+                fit = fit_rate(t, level, t_min=t[-1] / 10)
+                text += f"; at the end that of the outputs is $t^{{{fit.exponent:.2f}}}$"
+            ax.plot(t, level[0] * t[0] / t, "--", color=GREY, label=text)
+    else:
+        _whole_iterations(ax, label)
+    logarithmic(ax, *log)
     ax.set(xlabel=label, ylabel="spread, relative to the first", title="Ensemble collapse")
     ax.legend(frameon=False)
     return ax
@@ -115,13 +131,18 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     >>> ek.plot_misfit(result).get_ylabel()
     'misfit $\\Phi$'
     """
+    check_result(result)
     ax = axes_for(ax)
     misfit, x = result.misfit.values, result.iteration.values
     known = np.isfinite(misfit).any(axis=1)
     low, high = np.empty((2, 0))
     if known.any():
         low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
-    ax.fill_between(x[known], low, high, color=BLUE, alpha=0.25, lw=0, label="90 % of the members")
+    style = {"color": BLUE, "alpha": 0.25, "label": "90 % of the members"}
+    if known.sum() == 1:  # a band would not be seen
+        ax.vlines(x[known], low, high, lw=6, **style)
+    elif known.any():
+        ax.fill_between(x[known], low, high, lw=0, **style)
     mean = result.history_misfit.values
     ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
     name = "loss" if np.isnan(result.noise_sd.values).any() else "misfit"
@@ -129,8 +150,10 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
         expected = result.sizes["data"] / 2
         ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
     if 0 < np.nanmin([*mean, *low, np.inf]) < np.inf:  # a loss may be negative
-        ax.set_yscale("log")
-    ax.set(xlabel="iteration", ylabel=f"{name} $\\Phi$", title=name.capitalize())
+        logarithmic(ax, "y")
+    ax.set(
+        xlabel="iteration", ylabel=f"{name} $\\Phi$", title=f"{name.capitalize()} of the members"
+    )
     whole_numbers(ax)
     ax.legend(frameon=False)
     return ax
@@ -176,10 +199,14 @@ def plot_residual(
             ax.plot(x, d[name].values, marker=marker, ms=4, color=colour, label=text)
     level = d.attrs["noise_level"]
     ax.axhline(level, ls="--", color=GREY, label=f"noise level, $\\sqrt{{d}}$ = {level:.3g}")
-    ax.set_yscale("log")
-    if label.startswith("pseudo-time") and result.t.values.max() >= 100:
-        ax.set_xscale("log")
-    ax.set(xlabel=label, ylabel="residual, noise standard deviations", title="Residual")
+    long = label.startswith("pseudo-time") and result.t.values.max() >= 100
+    logarithmic(ax, *("xy" if long else "y"))
+    _whole_iterations(ax, label)
+    ax.set(
+        xlabel=label,
+        ylabel="residual, noise standard deviations",
+        title="Residual of the mean output",
+    )
     ax.legend(frameon=False)
     return ax
 
@@ -219,6 +246,13 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     'iteration'
     """
     truth = np.asarray(truth, dtype=float)
+    if hasattr(results, "data_vars") or not hasattr(results, "items"):
+        raise TypeError(
+            "results: must be a mapping of label to what ek.run returns, got "
+            f"{type(results).__name__}."
+        )
+    for label, result in results.items():
+        check_result(result, f"results[{label!r}]")
     flows = {label: "solver" in result.attrs for label, result in results.items()}
     if len(set(flows.values())) != 1:
         raise ValueError(
@@ -233,95 +267,20 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
             )
     ax = axes_for(ax)
     continuous = all(flows.values())
-    for (label, result), colour in zip(results.items(), cycle(_cycle())):
+    for (label, result), colour in zip(results.items(), cycle(_LINES)):
         error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
         x = result.t.values if continuous else result.iteration.values
         ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=str(label))
-    ax.set_yscale("log")
-    if continuous and max(float(result.t[-1]) for result in results.values()) >= 100:
-        ax.set_xscale("log")
+    long = continuous and max(float(result.t[-1]) for result in results.values()) >= 100
+    logarithmic(ax, *("xy" if long else "y"))
     if not continuous:
         whole_numbers(ax)
     ax.set(
         xlabel="pseudo-time $t$" if continuous else "iteration",
         ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
-        title="Error",
+        title="Error of the ensemble mean",
     )
     ax.legend(frameon=False)
-    return ax
-
-
-def plot_ensemble(
-    result: xr.Dataset,
-    ax: Any = None,
-    *,
-    parameter: Any = None,
-    problem: InverseProblem | None = None,
-) -> Any:
-    """Prior against posterior: marginal histograms of the first and the last ensemble.
-
-    Parameters
-    ----------
-    result : xarray.Dataset
-        What `run` returned, with iteration 0 stored; else the last ensemble alone.
-    ax : matplotlib Axes, optional
-        Where to draw one parameter. Without it a figure with a panel for each parameter (the
-        first twelve) is made.
-    parameter : label, optional
-        Which parameter; the first by default, where ``ax`` is given.
-    problem : InverseProblem, optional
-        Not needed; its named marginals, if it has any, are drawn as curves.
-
-    Returns
-    -------
-    matplotlib Axes, or ndarray of Axes
-        One Axes where ``ax`` or ``parameter`` was given, else the array of panels.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
-    >>> [panel.get_xlabel() for panel in ek.plot_ensemble(result)]
-    ['u0', 'u1', 'u2']
-    """
-    names = list(result.parameter.values)
-    if ax is None and parameter is None:
-        shown = names[:12]
-        columns = min(len(shown), 3)
-        axes = panels(-(-len(shown) // columns), columns, size=(3.4, 2.8)).ravel()
-        for spare in axes[len(shown) :]:
-            spare.remove()
-        axes = axes[: len(shown)]
-        for panel, name in zip(axes, shown, strict=True):
-            plot_ensemble(result, panel, parameter=name, problem=problem)
-        return axes
-    name = names[0] if parameter is None else parameter
-    if name not in names:
-        raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
-    ax = axes_for(ax)
-    column = names.index(name)
-    last, weight = members_at(result, -1).present()
-    draws = last[:, column]
-    if int(result.iteration[0]) == 0:
-        first, first_weight = members_at(result, 0).present()
-        before = first[:, column]
-        low, high = np.quantile(before, [0.005, 0.995])
-        edges = np.linspace(min(low, draws.min()), max(high, draws.max()), 31)
-        ax.hist(
-            before, edges, weights=first_weight, density=True, color=GREY, alpha=0.45, label="prior"
-        )
-    width = float(np.ptp(draws)) or 1.0
-    edges = np.linspace(draws.min() - 0.02 * width, draws.max() + 0.02 * width, 17)
-    ax.hist(
-        draws, edges, weights=weight, density=True, color=BLUE, alpha=0.75, label="last ensemble"
-    )
-    marginals = getattr(getattr(problem, "prior", None), "marginals", {})
-    if name in marginals:
-        left, right = ax.get_xlim()
-        grid = np.linspace(left, right, 400)
-        ax.plot(grid, marginals[name].pdf(grid), color="black", lw=1, label="prior density")
-    ax.set(xlabel=str(name), ylabel="density")
-    ax.legend(frameon=False, fontsize="small")
     return ax
 
 
@@ -363,7 +322,7 @@ def plot_predictive(
     >>> ek.plot_predictive(result).get_title()
     'Data and predictive bands'
     """
-    ax = axes_for(ax)
+    check_result(result)
     d = result.sizes["data"]
     labels = result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
@@ -378,29 +337,31 @@ def plot_predictive(
     index = last_evaluated(result) if iteration == -1 else stored_index(result, iteration)
     bands = _bands(result, index, sd)
     before = _bands(result, 0, sd)[[0, 4]] if index > 0 else None
+    ax = axes_for(ax)
     limits = [np.nanmin([y.min(), bands.min()]), np.nanmax([y.max(), bands.max()])]
     several = len(np.unique(groups)) > 1
-    for group, colour in zip(dict.fromkeys(groups), _cycle(), strict=False):
+    for group, colour in zip(dict.fromkeys(groups), cycle(_LINES)):
         chosen = np.flatnonzero(groups == group)
         chosen = chosen[np.argsort(x[chosen], kind="stable")]
         at = x[chosen]
         prefix = f"{group}: " if several else ""
         if before is not None:
-            ax.fill_between(at, *before[:, chosen], color=colour, alpha=0.07, lw=0)
+            ax.fill_between(at, *before[:, chosen], color=colour, alpha=0.07, lw=0,
+                            label=f"{prefix}first ensemble, 90 %")  # fmt: skip
         ax.fill_between(at, bands[0, chosen], bands[4, chosen], color=colour, alpha=0.2, lw=0,
                         label=f"{prefix}90 %")  # fmt: skip
         ax.fill_between(at, bands[1, chosen], bands[3, chosen], color=colour, alpha=0.4, lw=0,
                         label=f"{prefix}50 %")  # fmt: skip
         ax.plot(at, bands[2, chosen], color=colour, lw=1.2, label=f"{prefix}median")
-        ax.plot(at, y[chosen], "o", ms=4, mfc="white", mec=colour if several else "black",
-                label=f"{prefix}data")  # fmt: skip
+        edge, size = colour if several else "black", 4 if d <= 100 else 2
+        ax.plot(at, y[chosen], "o", ms=size, mfc="white", mec=edge, label=f"{prefix}data")
     if np.all(x == np.round(x)):
         whole_numbers(ax)
     margin = 0.15 * (limits[1] - limits[0])
     ax.set_ylim(limits[0] - margin, limits[1] + margin)
     ax.set(
         xlabel="data coordinate" if numeric or several else "datum",
-        ylabel="G(u)",
+        ylabel=_output_label(result),
         title="Data and predictive bands",
     )
     ax.legend(frameon=False, fontsize="small", ncols=2 if several else 1)
@@ -434,6 +395,11 @@ def _abscissa(result: xr.Dataset) -> tuple[np.ndarray, str]:
 def axes_for(ax: Any) -> Any:
     """The Axes given, or those of a new figure."""
     if ax is not None:
+        if not hasattr(ax, "get_xlabel"):
+            raise TypeError(
+                f"ax: must be one matplotlib Axes, such as plt.subplots()[1], got "
+                f"{type(ax).__name__}."
+            )
         return ax
     import matplotlib.pyplot as plt
 
@@ -482,5 +448,47 @@ def whole_numbers(ax: Any) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _cycle() -> tuple[str, ...]:
-    return (BLUE, RED, GREEN, ORANGE, GREY)
+def own_colours() -> Any:
+    """A context in which whoever draws takes the colours of this module one after the other."""
+    from matplotlib import rc_context
+    from matplotlib.rcsetup import cycler
+
+    return rc_context({"axes.prop_cycle": cycler(color=COLOURS)})
+
+
+def _whole_iterations(ax: Any, label: str) -> None:
+    if label == "iteration":
+        whole_numbers(ax)
+
+
+def logarithmic(ax: Any, *which: str) -> None:
+    """Log scales of what is drawn, ``which`` being "x" and "y"; with ticks where it spans little.
+
+    Powers of ten alone are too few over less than two of them; there ticks are plain numbers.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    for name in which:
+        ax.set(**{f"{name}scale": "log"})
+        axis = getattr(ax, f"{name}axis")
+        low, high = sorted(axis.get_view_interval())
+        if low > 0 and high < 200 * low:
+            few = high < 10 * low
+            axis.set_major_locator(MaxNLocator(6) if few else LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any) -> str:
+    """A label of ``dim`` ("parameter" or "data") with its units, where these are known."""
+    name = f"{dim}_units"
+    known = name in labelled.coords
+    units = str(labelled[name].sel({dim: label}).item()) if known else ""
+    return f"{label} [{units}]" if units else str(label)
+
+
+def _output_label(result: xr.Dataset) -> str:
+    """G(u), with the units that all data share."""
+    units = set(result.data_units.values.tolist()) if "data_units" in result.coords else {""}
+    (one,) = units if len(units) == 1 else ("as the datum",)
+    return f"G(u) [{one}]" if one else "G(u)"

@@ -1,4 +1,4 @@
-"""Pictures of what was learnt: intervals of many parameters, and pairs of the most informed."""
+"""Pictures of what was learnt: histograms, intervals of many parameters, and pairs of some."""
 
 from __future__ import annotations
 
@@ -7,18 +7,93 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools._marginals import first_members, marginals, start_of
-from ekitools.diagnostics import members_at
-from ekitools.plots import BLUE, GREY, axes_for, panels
+from ekitools.diagnostics import check_result, members_at
+from ekitools.plots import BLUE, GREY, axes_for, panels, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from ekitools.problem import InverseProblem
 
-__all__ = ["plot_marginals", "plot_pairs"]
+__all__ = ["plot_ensemble", "plot_marginals", "plot_pairs"]
 
 _MOST_ROWS = 20
 _MOST_PAIRS = 6
+
+
+def plot_ensemble(
+    result: xr.Dataset,
+    ax: Any = None,
+    *,
+    parameter: Any = None,
+    problem: InverseProblem | None = None,
+) -> Any:
+    """Prior against posterior: marginal histograms of the first and the last ensemble.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` returned, with iteration 0 stored; else the last ensemble alone.
+    ax : matplotlib Axes, optional
+        Where to draw one parameter. Without it a figure with a panel for each parameter (the
+        first twelve) is made.
+    parameter : label, optional
+        Which parameter; the first by default, where ``ax`` is given.
+    problem : InverseProblem, optional
+        Not needed; its named marginals, if it has any, are drawn as curves.
+
+    Returns
+    -------
+    matplotlib Axes, or ndarray of Axes
+        One Axes where ``ax`` or ``parameter`` was given, else the array of panels.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
+    >>> [panel.get_xlabel() for panel in ek.plot_ensemble(result)]
+    ['u0', 'u1', 'u2']
+    """
+    check_result(result)
+    names = list(result.parameter.values)
+    if ax is None and parameter is None:
+        shown = names[:12]
+        columns = min(len(shown), 3)
+        axes = panels(-(-len(shown) // columns), columns, size=(3.4, 2.8)).ravel()
+        for spare in axes[len(shown) :]:
+            spare.remove()
+        axes = axes[: len(shown)]
+        for panel, name in zip(axes, shown, strict=True):
+            plot_ensemble(result, panel, parameter=name, problem=problem)
+        return axes
+    name = names[0] if parameter is None else parameter
+    if name not in names:
+        raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
+    ax = axes_for(ax)
+    column = names.index(name)
+    last, weight = members_at(result, -1).present()
+    draws = last[:, column]
+    if int(result.iteration[0]) == 0:
+        first, first_weight = members_at(result, 0).present()
+        before = first[:, column]
+        low, high = np.quantile(before, [0.005, 0.995])
+        edges = np.linspace(min(low, draws.min()), max(high, draws.max()), 31)
+        ax.hist(
+            before, edges, weights=first_weight, density=True, color=GREY, alpha=0.45, label="prior"
+        )
+    width = float(np.ptp(draws)) or 1.0
+    edges = np.linspace(draws.min() - 0.02 * width, draws.max() + 0.02 * width, 17)
+    ax.hist(
+        draws, edges, weights=weight, density=True, color=BLUE, alpha=0.75, label="last ensemble"
+    )
+    marginals = getattr(getattr(problem, "prior", None), "marginals", {})
+    if name in marginals:
+        left, right = ax.get_xlim()
+        grid = np.linspace(left, right, 400)
+        ax.plot(grid, marginals[name].pdf(grid), color="black", lw=1, label="prior density")
+    ax.set(xlabel=with_units(result, "parameter", name), ylabel="density")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
 
 
 def plot_marginals(
@@ -86,7 +161,9 @@ def plot_marginals(
     ax.set(
         xlabel=f"from the mean of {of}, in its standard deviations",
         ylabel="parameter",
-        title="Marginals",
+        title=f"Marginals: {start} and last ensemble"
+        if start
+        else "Marginals of the last ensemble",
     )
     ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2,
               bbox_to_anchor=(0.5, -0.6 / ax.get_figure().get_figheight()))  # fmt: skip
@@ -142,13 +219,18 @@ def plot_pairs(
         raise ValueError(
             f"ax: must be an array of ({k}, {k}) Axes, one for every pair, got {axes.shape}."
         )
+    for panel in axes.flat:
+        axes_for(panel)
     start = start_of(result, problem)
     clouds = [(*members_at(result.isel(parameter=index), -1).present(), BLUE, "last ensemble")]
     if start:
         clouds.insert(0, (*first_members(result, problem, index), GREY, start))
-    names = [_short(name) for name in result.parameter.values[index]]
+    names = [
+        with_units(result, "parameter", name).replace(str(name), _short(name, 12), 1)
+        for name in result.parameter.values[index]
+    ]
     limits = [_limits(column) for column in clouds[-1][0].T]
-    many = k * k * sum(len(u) for u, *_ in clouds) > 5000
+    many = k * k * sum(len(u) for u, *_ in clouds) > 1000
     for i in range(k):
         for j in range(k):
             panel = axes[i, j]
@@ -181,11 +263,11 @@ def _label(panel: Any, names: list[str], i: int, j: int, k: int) -> None:
     panel.tick_params(labelsize="small")
     panel.locator_params(nbins=4)
     if i == k - 1:
-        panel.set_xlabel(names[j])
+        panel.set_xlabel(names[j], fontsize="small")
     else:
         panel.tick_params(labelbottom=False)
     if j == 0 and i > 0:
-        panel.set_ylabel(names[i])
+        panel.set_ylabel(names[i], fontsize="small")
     elif i != j:
         panel.tick_params(labelleft=False)
 
@@ -196,6 +278,6 @@ def _limits(x: np.ndarray) -> tuple[float, float]:
     return float(low) - margin, float(high) + margin
 
 
-def _short(name: Any) -> str:
+def _short(name: Any, most: int = 20) -> str:
     text = str(name)
-    return text if len(text) <= 20 else f"{text[:19]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -123,7 +123,8 @@ def calibration(
         attrs={"title": "calibration of predictions", "n_data": y.size, "n_members": len(g)},
     )
     for name, text in _LONG_NAMES.items():
-        result[name].attrs["long_name"] = text
+        units = "as the data" if name in ("width", "crps", "rmse") else "1"
+        result[name].attrs |= {"long_name": text, "units": units}
     return result
 
 
@@ -185,12 +186,19 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
     first = next(iter(several.values()))
     level, error = first.level.values, 2 * first.standard_error.values
     ax.plot([0, 1], [0, 1], "--", color=GREY, lw=1)
-    ax.fill_between(level, level - error, level + error, color=GREY, alpha=0.25, lw=0)
+    ax.fill_between(level, level - error, level + error, color=GREY, alpha=0.25, lw=0,
+                    label="calibrated, ± 2 standard errors")  # fmt: skip
     styles = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
     for (label, each), (colour, marker) in zip(several.items(), styles, strict=False):
         x, height = each.level.values, each.coverage.values
         ax.plot(x, height, f"{marker}-", ms=4, lw=1.2, color=colour, label=str(label))
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="nominal level", ylabel="coverage", title="Calibration")
+    ax.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="nominal level",
+        ylabel="coverage",
+        title="Calibration of intervals",
+    )
     ax.set_aspect("equal")
     ax.legend(frameon=False, fontsize="small")
     return ax

@@ -114,6 +114,13 @@ class InverseProblem:
         if names is None and not self.batched:
             names = getattr(self.model, "data_names", None)
         put(self, "data_names", _labels("data_names", names, self.n_data, "y"))
+        for name, n in (("parameter_units", self.n_parameters), ("data_units", self.n_data)):
+            units = getattr(self.model, name, None)
+            if units is not None and len(units) != n:
+                raise ValueError(
+                    f"model: must have {n} {name}, if it has some, got {len(units)}. Give a text "
+                    'for each, "" where there is no unit.'
+                )
 
     def _checked_names(self) -> Sequence[str] | None:
         """Names of the parameters, which a model that knows them by name must have in its order."""

@@ -232,16 +232,18 @@ def _label(
     for name in summaries[0].extra:
         values = np.array([summary.extra.get(name, np.nan) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
-    dataset = xr.Dataset(
-        variables,
-        coords={
-            "iteration": [record.iteration for record in records],
-            "member": np.arange(n_members),
-            "parameter": _names(problem.parameter_names),
-            "data": _names(problem.data_names),
-            "history": np.arange(len(summaries)),
-        },
-    )
+    coords: dict[str, Any] = {
+        "iteration": [record.iteration for record in records],
+        "member": np.arange(n_members),
+        "parameter": _names(problem.parameter_names),
+        "data": _names(problem.data_names),
+        "history": np.arange(len(summaries)),
+    }
+    for dim in ("parameter", "data"):
+        units = getattr(problem.model, f"{dim}_units", ())
+        if any(units):
+            coords[f"{dim}_units"] = (dim, _names(units))
+    dataset = xr.Dataset(variables, coords=coords)
     for name, text in _LONG_NAMES.items():
         if name in dataset:
             dataset[name].attrs["long_name"] = text

@@ -17,6 +17,7 @@ from ekitools._markup import STYLE, paragraph, table
 from ekitools.demos import table_lines
 from ekitools.diagnostics import check_result
 from ekitools.judgement import Check, is_posterior, judge, verdict
+from ekitools.plots import with_units
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
@@ -63,7 +64,7 @@ class ResultSummary:
             start = [float(column[i]) for column in first] if t.attrs["start"] else []
             known = np.isfinite(t.sd_ratio.values[i])
             yield [
-                str(name),
+                with_units(t, "parameter", name),
                 *([number(start[0]), number(start[1]), interval(*start[2:])] if start else []),
                 number(t["mean"].values[i]),
                 number(t.sd.values[i]),

@@ -42,6 +42,8 @@ CITATION = {
 _MOST_FAILURES = 30
 _MOST_DATA = 400
 _MOST_PAIRED = 6
+_NUMBER = re.compile(r"-?\b\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+"""Left out of reasons that are counted, for they differ between members."""
 
 
 def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None = None) -> Path:
@@ -119,13 +121,15 @@ def _parameters(result: xr.Dataset, problem: InverseProblem | None, summed: Resu
         f"{name}: {cells[-1] if len(cells) > 4 else cells[3]}"
         for name, cells in zip(names, summed.rows(), strict=True)
     ]
-    what = "standard deviation left" if summed.table.attrs["start"] else "90 % interval"
+    start = bool(summed.table.attrs["start"])
+    what = "standard deviation left" if start else "90 % interval"
     return _drawn(
         lambda ax: plot_marginals(result, ax, parameters=names, problem=problem),
         (7.5, 1.8 + 0.34 * len(names)),
         alt=f"Intervals of {len(names)} parameters. Share of the {what}: " + "; ".join(alts),
-        caption="Medians, 50 % and 90 % intervals at the start and at the end, in standard "
-        "deviations from the mean at the start.",
+        caption="Medians, 50 % and 90 % intervals at the "
+        + ("start and at the end" if start else "end")
+        + f", in standard deviations from the mean at the {'start' if start else 'end'}.",
     )
 
 
@@ -182,7 +186,7 @@ def _data(result: xr.Dataset) -> str:
         "90 % bands.",
         caption=f"Data, and predictions of iteration {iteration}"
         + (" with noise" if noisy else "")
-        + f"; the faint band is that of the first stored ensemble.{some}",
+        + f"{'; the faint band is that of the first stored ensemble' * (at > 0)}.{some}",
     )
 
 
@@ -194,15 +198,17 @@ def _pairs(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSum
     size = (1.55 * len(names), 1.5 * len(names))
     drawing, axes = detached(len(names), len(names), figsize=size)
     plot_pairs(result, axes, parameters=names, problem=problem)
-    listed = ", ".join(map(str, names))
+    listed, start = ", ".join(map(str, names)), start_of(result, problem)
+    chosen = f"the {len(names)} parameters whose standard deviation was reduced most"
+    if not start:
+        chosen = f"the first {len(names)} parameters"
     behind = {"prior": ", on those of the prior", "start": ", on those of the first ensemble"}
     return figure(
         as_svg(drawing),
         size,
         alt=f"Scatter of the last ensemble for every pair of {listed}; histograms on the diagonal.",
-        caption="Members of the last ensemble" + behind.get(start_of(result, problem), "")
-        + (f"; the {len(names)} parameters whose standard deviation was reduced most."
-           if len(names) < result.sizes["parameter"] else "."),
+        caption="Members of the last ensemble" + behind.get(start, "")
+        + (f"; {chosen}." if len(names) < result.sizes["parameter"] else "."),
     )  # fmt: skip
 
 
@@ -210,14 +216,14 @@ def _failures(result: xr.Dataset) -> str:
     failures = json.loads(result.attrs.get("failures", "[]"))
     if not failures:
         return "<p>No model run failed.</p>"
-    reasons = Counter(failure["reason"] for failure in failures)
+    reasons = Counter(_NUMBER.sub("…", failure["reason"]) for failure in failures)
     shown = failures[:_MOST_FAILURES]
     return "\n".join(
         [
             table(
                 reasons.most_common(_MOST_FAILURES),
                 header=["Reason", "Model runs"],
-                caption=f"Failed model runs, {len(failures)} in all, by reason",
+                caption=f"Failed model runs, {len(failures)} in all, by reason (numbers left out)",
             ),
             table(
                 [(f["iteration"], f["member"], f["reason"]) for f in shown],

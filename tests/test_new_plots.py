@@ -7,8 +7,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 
 import ekitools as ek
+from ekitools.plots import COLOURS, detached, logarithmic
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def test_every_diagnostic_can_be_drawn_with_its_long_name(result, name):
     values = result[name] if name in result else ek.diagnose(result)[name]
     lines = np.array([line.get_ydata() for line in ax.get_lines()])
     np.testing.assert_allclose(lines, np.atleast_2d(values.values.T))
-    label = ax.get_ylabel().replace("\n", " ")
+    label = ax.get_ylabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
     assert label.startswith(values.attrs["long_name"])
     units = values.attrs.get("units", "1")
     assert units == "1" or f"[{units}]" in label
@@ -142,7 +144,7 @@ def test_a_loss_has_no_expected_misfit_and_may_be_negative(problem):
     learnt = ek.InverseProblem(problem.model, problem.prior, loss, problem.data)
     result = ek.run(learnt, ek.LossEKI(), n_members=20, n_steps=5, rng=0)
     ax = ek.plot_misfit(result)
-    assert (ax.get_title(), ax.get_yscale()) == ("Loss", "linear")
+    assert (ax.get_title(), ax.get_yscale()) == ("Loss of the members", "linear")
     assert not any("expected" in str(line.get_label()) for line in ax.get_lines())
 
 
@@ -162,3 +164,183 @@ def test_arviz_draws_it_whatever_its_generation(kind, problem):
 def test_arviz_is_asked_for_nothing_that_it_does_not_have(result):
     with pytest.raises(ValueError, match="kind: must be one of forest, pair, rank, trace, got"):
         ek.plot_arviz(result, "posterior")
+
+
+@pytest.fixture(scope="module")
+def measured(problem, result):
+    y = np.random.default_rng(0).normal(size=50)
+    sampler = ek.run(problem, ek.TemperedSMC(), n_members=40, rng=0)
+    return {
+        "comparison": ek.compare({"EKI": result, "SMC": sampler}, sampler),
+        "calibration": ek.calibration(np.zeros((1, 50)), y, 0.5),
+        "sampler": sampler,
+    }
+
+
+@pytest.mark.parametrize("kind", ["comparison", "calibration", "sampler"])
+def test_all_that_is_measured_can_be_drawn(kind, measured):
+    dataset = measured[kind]
+    names = [name for name in dataset if kind != "sampler" or str(name).startswith("history_")]
+    assert len(names) > 6
+    for name in names:
+        values = dataset[name]
+        figure, ax = detached(figsize=(4, 3))
+        assert ek.plot_diagnostic(dataset, name, ax) is ax
+        rows = kind == "comparison" or not values.dims
+        drawn = [each.get_xdata() if rows else each.get_ydata() for each in ax.get_lines()]
+        np.testing.assert_array_equal(np.array(drawn), np.atleast_2d(values.values))
+        text = (ax.get_xlabel() if rows else ax.get_ylabel()).replace("\n", " ")
+        units = values.attrs.get("units", "1")
+        assert text == values.attrs["long_name"] + ("" if units == "1" else f" [{units}]")
+        figure.canvas.draw()
+    assert plt.get_fignums() == []
+
+
+def test_several_are_told_apart_by_their_labels(result, measured, problem):
+    other = ek.run(problem, ek.EKI(ek.FixedStep(0.5)), n_members=20, rng=0)
+    ax = ek.plot_diagnostic({"slow": result, "fast": other}, "misfit_min")
+    lines = {each.get_label(): each.get_ydata() for each in ax.get_lines()}
+    np.testing.assert_allclose(lines["fast"], other.misfit.min("member"))
+    np.testing.assert_allclose(lines["slow"], result.misfit.min("member"))
+    claims = {"a": measured["calibration"], "b": measured["calibration"]}
+    scores = ek.plot_diagnostic(claims, "crps")
+    assert [each.get_text() for each in scores.get_yticklabels()] == ["a", "b"]
+    with pytest.raises(ValueError, match="measured: must be of one kind, got 'coverage' along"):
+        ek.plot_diagnostic({"a": result, "b": measured["calibration"]}, "coverage")
+    with pytest.raises(ValueError, match="name: must be one of coverage, .*; got 'wasserstein'"):
+        ek.plot_diagnostic(measured["calibration"], "wasserstein")
+
+
+def test_of_hundreds_of_parameters_a_comparison_has_points_without_names():
+    rows = np.random.default_rng(0).normal(size=(5, 200))
+    many = ek.InverseProblem(
+        ek.LinearModel(rows), ek.GaussianPrior(np.zeros(200), 1.0), 1.0, rows[:, 0]
+    )
+    result = ek.run(many, ek.EKI(), n_members=30, rng=0)
+    comparison = ek.compare([result], result)
+    ax = ek.plot_diagnostic(comparison, "sd_ratio")
+    assert len(ax.get_lines()[0].get_xdata()) == 200
+    assert len(ax.get_yticks()) < 20
+
+
+DRAWN = sorted(name for name in ek.__all__ if name.startswith("plot_"))
+
+
+def call(name, of, ax=None):
+    given = {
+        "plot_error": lambda: ek.plot_error(of, np.ones(4), ax),
+        "plot_diagnostic": lambda: ek.plot_diagnostic(of, "coverage", ax),
+    }
+    return given[name]() if name in given else getattr(ek, name)(of, ax)
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "plot_arviz"])
+def test_all_draw_on_a_figure_without_a_window_and_refuse_what_they_cannot_draw(
+    name, result, measured
+):
+    of = {
+        "plot_error": {"EKI": result},
+        "plot_comparison": measured["comparison"],
+        "plot_calibration": measured["calibration"],
+        "plot_pit": measured["calibration"],
+    }.get(name, result)
+    shape = (4, 4) if name == "plot_pairs" else (1, 1)
+    figure, ax = detached(*shape, figsize=(8, 8))
+    back = call(name, of, ax)
+    assert np.shape(back) == np.shape(ax)
+    assert np.ravel(back)[0] is np.ravel(ax)[0]
+    figure.canvas.draw()
+    for wrong in (3, None, xr.Dataset({"a": 1})):
+        with pytest.raises((TypeError, ValueError), match=r"^\w+(\[.*\])?: must "):
+            call(name, wrong)
+    wrong_ax = np.full((4, 4), figure) if name == "plot_pairs" else figure
+    with pytest.raises(TypeError, match="ax: must be one matplotlib Axes, .* got Figure"):
+        call(name, of, wrong_ax)
+    assert plt.get_fignums() == []
+
+
+MACHADO = {  # Machado, Oliveira & Fernandes (2009), IEEE TVCG 15, 1291-1298, severity 1.0
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def seen(colours, matrix):
+    """CIE L*a*b* (white point D65) of sRGB colours seen through a matrix on linear RGB."""
+    rgb = np.array([mpl.colors.to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz_of_rgb = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
+                           [0.0193, 0.1192, 0.9505]])  # fmt: skip
+    linear = np.clip(linear @ np.array(matrix).T, 0, 1)
+    f = np.cbrt(linear @ xyz_of_rgb.T / xyz_of_rgb.sum(axis=1))
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+def closest(colours, vision):
+    lab = seen(colours, MACHADO[vision])
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)
+    return apart[~np.eye(len(lab), dtype=bool)].min()
+
+
+@pytest.mark.parametrize("vision", MACHADO)
+def test_the_colours_are_told_apart_by_all_kinds_of_vision(vision):
+    """A difference of 2.3 is just noticed."""
+    assert closest(COLOURS, vision) > 15
+
+
+@pytest.mark.parametrize("vision", ["protanopia", "deuteranopia"])
+def test_a_common_palette_would_not_be(vision):
+    assert closest([f"tab:{name}" for name in ("blue", "orange", "green", "red")], vision) < 8
+
+
+def test_units_come_from_the_labels_of_the_model(tmp_path):
+    observed = xr.DataArray([1.2, 0.7, 0.4], {"time": [1, 2, 3]}, name="a", attrs={"units": "Bq"})
+    parameters = xr.Dataset({"start": ((), 0.0, {"units": "Bq"}), "share": 0.0})
+    model = ek.XarrayModel(
+        lambda p: p.start * p.share ** xr.DataArray([1, 2, 3], observed.coords),
+        parameters,
+        observed,
+    )
+    problem = ek.InverseProblem(model, ek.GaussianPrior([2.0, 0.5], 0.01), 0.01, model.data)
+    ek.run(problem, ek.EKI(), n_members=30, rng=0).to_netcdf(tmp_path / "r.nc")
+    with xr.open_dataset(tmp_path / "r.nc") as result:
+        assert [ax.get_xlabel() for ax in ek.plot_ensemble(result)] == ["start [Bq]", "share"]
+        assert ek.plot_predictive(result).get_ylabel() == "G(u) [Bq]"
+        assert ek.plot_pairs(result)[1, 0].get_xlabel() == "start [Bq]"
+        legend = ek.plot_diagnostic(result, "spread").get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["start [Bq]", "share"]
+        comparison = ek.compare([result], result)
+        ax = ek.plot_diagnostic(comparison, "mean")
+        assert ax.get_yticklabels()[0].get_text() == "start [Bq]"
+        assert [row[0] for row in ek.summary(result).rows()] == ["start [Bq]", "share"]
+
+
+def test_units_of_another_number_are_refused_before_the_run(problem):
+    def model(u):
+        return u
+
+    wrapped = ek.FunctionModel(model)
+    object.__setattr__(wrapped, "data_units", ["m"])
+    with pytest.raises(ValueError, match="model: must have 2 data_units, if it has some, got 1"):
+        ek.InverseProblem(wrapped, ek.GaussianPrior([0.0, 0.0], 1.0), 1.0, [0.0, 1.0])
+
+
+def test_short_log_axes_have_ticks_enough(result):
+    for high in (1.3, 4.0, 30.0, 150.0):
+        figure, ax = detached(figsize=(4, 3))
+        ax.plot([0, 1], [1, high])
+        logarithmic(ax, "y")
+        figure.canvas.draw()
+        low, top = ax.get_ylim()
+        shown = [t for t in ax.yaxis.get_majorticklabels() if low <= t.get_position()[1] <= top]
+        assert 3 <= len([text for text in shown if text.get_text()]) <= 10
+
+
+def test_every_series_is_drawn_however_many(problem, result):
+    ax = ek.plot_predictive(result, groups=[f"site {i}" for i in range(12)])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "site 11: data" in labels

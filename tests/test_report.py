@@ -167,6 +167,37 @@ def test_failed_members_are_listed_and_foreign_text_is_escaped(problem, tmp_path
     assert f"60, {60 - len(failures)} left" in page.cells
 
 
+def test_reasons_that_differ_in_numbers_alone_are_counted_together(problem, tmp_path):
+    def flaky(u):
+        if u[0] > 1:
+            raise ArithmeticError(f"no root near x2 = {u[0]:.3e} in 50 steps")
+        return problem.model(u)
+
+    failing = ek.InverseProblem(ek.FunctionModel(flaky), problem.prior, 0.1, problem.data)
+    result = ek.run(failing, ek.EKI(), n_members=60, rng=0)
+    failures = json.loads(result.attrs["failures"])
+    assert len({failure["reason"] for failure in failures}) == len(failures) > 3
+    _, page = written(result, tmp_path)
+    counted = "ArithmeticError('no root near x2 = … in … steps')"
+    assert page.row(counted, 1) == [str(len(failures))]
+    assert failures[0]["reason"] in page.cells
+
+
+def test_captions_claim_no_start_where_none_is_known(problem, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(5, 8))
+    many = ek.InverseProblem(
+        ek.LinearModel(rows), ek.GaussianPrior(np.zeros(8), 1.0), 0.1, np.ones(5)
+    )
+    known, unknown = (
+        written(ek.run(many, ek.EKI(), n_members=40, rng=0, store=store), tmp_path)[0]
+        for store in ("all", "last")
+    )
+    for claim in ("at the start", "the faint band", "was reduced most"):
+        assert claim in known
+        assert claim not in unknown
+    assert "the first 6 parameters" in unknown
+
+
 def test_thousands_of_parameters_are_summed_up(tmp_path):
     p, n = 3000, 40
     rows = np.random.default_rng(0).normal(size=(5, p))
@@ -281,6 +312,10 @@ def test_the_command_reads_a_file(result, problem, tmp_path, monkeypatch, capsys
         (["r.nc", "--problem", "math:nothing"], "got no 'nothing' there"),
         (["r.nc", "--problem", "math:pi"], "problem: must be an ek.InverseProblem"),
         (["r.nc", "--out", "r.nc"], "--out: must not be the result itself"),
+        (["r.nc", "--out", "."], "--out: must be a file, got ., a folder"),
+        (["r.nc", "--out", "text.nc/page.html"], "--out: must be a file that can be written, got"),
+        (["."], "result: must be a file, got ., a folder"),
+        (["text.nc"], "result: must be a netCDF file, as ekitools run"),
         (["bare.nc"], "result: must be the Dataset that ek.run returns"),
     ],
 )
@@ -289,6 +324,7 @@ def test_the_command_says_what_is_wrong(words, message, result, tmp_path, monkey
     monkeypatch.setattr(sys, "path", sys.path.copy())
     result.isel(iteration=[-1]).to_netcdf("r.nc")
     xr.Dataset({"a": 1}).to_netcdf("bare.nc")
+    Path("text.nc").write_text("no result\n")
     assert main(["report", *words]) == 2
     assert message in capsys.readouterr().err
 
@@ -383,19 +419,51 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
                 None)  # fmt: skip
 
 
+def dumped(path, script, tmp_path, size="500,900"):
+    """The page's document after ``script`` has run on it, without a network."""
+    path.write_text(path.read_text("utf-8").replace("</body>", f"{script}</body>"), "utf-8")
+    return subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}",
+         "--virtual-time-budget=5000", "--host-resolver-rules=MAP * ~NOTFOUND",
+         f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120).stdout  # fmt: skip
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_browser_shows_all_of_it_at_the_width_of_a_phone(result, tmp_path):
-    """The layout's own width is that of the window: nothing sticks out to the side."""
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_all_of_it_at_the_widths_of_a_phone_and_a_desk(width, problem, tmp_path):
+    """Nothing sticks out of the page to the side, a name of 60 letters neither; nothing is fetched.
+
+    A window is no narrower than 500 pixels, so that the page is within a frame.
+    """
+    named = ek.InverseProblem(
+        problem.model, problem.prior, problem.noise, problem.data,
+        parameter_names=["<i>a</i>", "b & c", '"q"', "d" * 60])  # fmt: skip
+    result = ek.run(named, ek.EKI(ek.FixedStep(0.25)), n_members=80, rng=0)
     path = ek.report(result, tmp_path / "page.html")
     probe = (
-        "<script>addEventListener('load', () => { document.title = [...document.images].every("
-        "i => i.complete && i.naturalWidth > 0) + ' ' + (document.documentElement.scrollWidth <= "
-        "document.documentElement.clientWidth) })</script></body>"
+        "<script>addEventListener('load', () => { const root = document.documentElement;"
+        "document.title = [[...document.images].every(i => i.complete && i.naturalWidth > 0), "
+        "root.scrollWidth <= root.clientWidth, innerWidth, "
+        "performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length,"
+        "[...document.images].every(i => i.clientWidth >= 0.6 * i.getAttribute('width'))].join();"
+        "parent.postMessage(document.title, '*') })</script>"
     )
-    path.write_text(path.read_text("utf-8").replace("</body>", probe), "utf-8")
-    dumped = subprocess.run(
-        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=500,900",
-         "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
-         path.as_uri()],
-        capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
-    assert "<title>true true</title>" in dumped.stdout
+    path.write_text(path.read_text("utf-8").replace("</body>", f"{probe}</body>"), "utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        "<body><script>addEventListener('message', e => { document.title = e.data })</script>"
+        f'<iframe src="page.html" width="{width}" height="2000" style="border: 0"></iframe></body>'
+    )
+    assert f"<title>true,true,{width},0,true</title>" in dumped(frame, "", tmp_path, "1400,900")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_notebook_shows_the_whole_table_of_parameters(result, tmp_path):
+    path = tmp_path / "cell.html"
+    path.write_text(f"<!DOCTYPE html><body>{ek.summary(result)._repr_html_()}</body>")
+    probe = (
+        "<script>document.title = [...document.querySelectorAll('.wide')].every("
+        "t => t.scrollWidth <= t.clientWidth)</script>"
+    )
+    assert "<title>true</title>" in dumped(path, probe, tmp_path, "1280,900")
