@@ -1,10 +1,14 @@
 """The site: nothing public is missing, no link leads nowhere, and tutorials assert their claims."""
 
 import ast
+import importlib.util
 import inspect
+import os
 import pkgutil
 import re
+import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +174,37 @@ def test_code_that_is_only_shown_runs_with_threads(path, monkeypatch):
         exec(code, namespace)
         if "result" in namespace:
             assert namespace["result"].u.equals(expected.u)
+
+
+def inventory(path, *names):
+    """A file as Sphinx writes it, of classes that have a page each."""
+    lines = "".join(f"{each} py:class 1 {each}.html#$ -\n" for each in names)
+    head = f"# Sphinx inventory version 2\n# Project: {path.stem}\n# Version: 1\n# zlib\n"
+    path.write_bytes(head.encode() + zlib.compress(lines.encode()))
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(each) is None for each in ("myst_nb", "numpydoc", "sphinx")),
+    reason="Sphinx is not installed",
+)
+@pytest.mark.parametrize("linked", [True, False])
+def test_links_to_other_manuals(linked, tmp_path):
+    source, folder = tmp_path / "source", tmp_path / "inventories"
+    source.mkdir()
+    folder.mkdir()
+    (source / "index.md").write_text(
+        "# Links\n\n{py:class}`numpy.ndarray`, {py:class}`list`\n", "utf-8"
+    )
+    for each, names in {"python": ["list"], "numpy": ["numpy.ndarray"]}.items():
+        inventory(folder / f"{each}.inv", *names)
+    for each in ("scipy", "xarray", "arviz"):
+        inventory(folder / f"{each}.inv")
+    environment = os.environ | {"EKITOOLS_DOCS_INTERSPHINX": str(folder) if linked else ""}
+    command = [sys.executable, "-m", "sphinx", "-qW", "-c", DOCS, source, tmp_path / "html"]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    page = (tmp_path / "html" / "index.html").read_text("utf-8")
+    assert ("https://numpy.org/doc/stable/numpy.ndarray.html#numpy.ndarray" in page) == linked
+    assert ("https://docs.python.org/3/list.html#list" in page) == linked
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=name)
