@@ -2,12 +2,14 @@
 
 EKITOOLS_DOCS_EXECUTION  "force" runs every page's code (the default), "cache" only that of pages
                          which have changed, "off" none: for work on the text.
-EKITOOLS_DOCS_INTERSPHINX  set it to link to the manuals of NumPy, SciPy, xarray and ArviZ, whose
-                         inventories are then fetched. Without it the build needs no network.
+EKITOOLS_DOCS_INTERSPHINX  set it to link to the manuals of Python, NumPy, SciPy, xarray and ArviZ:
+                         "1" fetches their inventories, a folder has them as python.inv, numpy.inv
+                         and so on. Without it the build needs no network.
 """
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import ekitools
 
@@ -26,14 +28,21 @@ exclude_patterns = ["_build", "_templates", "jupyter_execute", ".jupyter_cache",
 templates_path = ["_templates"]
 default_role = "py:obj"
 
-if os.environ.get("EKITOOLS_DOCS_INTERSPHINX"):
+MANUALS = {
+    "python": "https://docs.python.org/3",
+    "numpy": "https://numpy.org/doc/stable",
+    "scipy": "https://docs.scipy.org/doc/scipy",
+    "xarray": "https://docs.xarray.dev/en/stable",
+    "arviz": "https://python.arviz.org/en/stable",
+}
+if inventories := os.environ.get("EKITOOLS_DOCS_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
-        "python": ("https://docs.python.org/3", None),
-        "numpy": ("https://numpy.org/doc/stable", None),
-        "scipy": ("https://docs.scipy.org/doc/scipy", None),
-        "xarray": ("https://docs.xarray.dev/en/stable", None),
-        "arviz": ("https://python.arviz.org/en/stable", None),
+        name: (
+            manual,
+            None if inventories == "1" else str(Path(inventories, f"{name}.inv").resolve()),
+        )
+        for name, manual in MANUALS.items()
     }
     intersphinx_timeout = 20
 

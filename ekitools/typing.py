@@ -34,6 +34,16 @@ class ForwardModel(Protocol):
     Where a model knows them it may also say ``shape``, (d, p), or ``n_parameters``; and
     ``parameter_names`` and ``data_names``, which become the labels of the results. A problem is
     checked against them.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Doubling:
+    ...     vectorized, stochastic = True, False
+    ...     def __call__(self, u):
+    ...         return 2 * u
+    >>> isinstance(Doubling(), ek.typing.ForwardModel)
+    True
     """
 
     @property
@@ -51,6 +61,15 @@ class Prior(Protocol):
 
     Methods work on unconstrained ensembles ``z``, in which the prior is Gaussian; models
     and users see physical ones ``u``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from scipy import stats
+    >>> prior = ek.Prior({"rate": stats.lognorm(0.5)})
+    >>> z = prior.sample_unconstrained(1000, rng=0)
+    >>> bool((z < 0).any()), bool((prior.to_physical(z) < 0).any())
+    (True, False)
     """
 
     @property
@@ -95,6 +114,14 @@ class Loss(Protocol):
     It may also have ``check_data(data)``, which raises where the data are not what it takes;
     and ``curvature_product(z, y, f)``, the product of ∇²_z Ψ at z ``(d,)`` with every row of f
     ``(J, d)``, which `CurvatureEKI` needs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> loss = ek.Huber(delta=1.0, scale=1.0)
+    >>> loss.gradient(np.array([0.5, 9.0]), np.zeros(2))  # an outlier pulls no harder than 1
+    array([0.5, 1. ])
     """
 
     def misfit(self, z: Array, y: Array) -> Array:
@@ -110,7 +137,15 @@ class Loss(Protocol):
 
 @runtime_checkable
 class NoiseModel(Loss, Protocol):
-    """η ~ N(0, Γ), known only through its whitening map: the loss ½ ‖Γ^{-1/2}(z − y)‖²."""
+    """η ~ N(0, Γ), known only through its whitening map: the loss ½ ‖Γ^{-1/2}(z − y)‖².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> ek.GaussianNoise(0.25).whiten(np.array([1.0, 3.0]))
+    array([2., 6.])
+    """
 
     @property
     def n_data(self) -> int | None:
@@ -128,7 +163,16 @@ class NoiseModel(Loss, Protocol):
 
 @runtime_checkable
 class Batches(Protocol):
-    """What is seen at step n, in place of data that are all seen at every step."""
+    """What is seen at step n, in place of data that are all seen at every step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> batches = ek.OnlineData(np.arange(6.0), np.arange(6.0), size=2)
+    >>> batches.batch(1, np.random.default_rng)  # inputs and datum of the second step
+    (array([2., 3.]), array([2., 3.]))
+    """
 
     @property
     def targets(self) -> np.ndarray:
@@ -158,7 +202,16 @@ class Batches(Protocol):
 
 
 class Target(Protocol):
-    """What a method sees of an inverse problem: no model, no labels."""
+    """What a method sees of an inverse problem: no model, no labels.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> target = ek.problems.linear(p=2, d=3).problem  # one that has a model too
+    >>> state = ek.EKI().init(target.prior.sample_unconstrained(20, rng=0), target)
+    >>> state.ensemble.shape
+    (20, 2)
+    """
 
     @property
     def data(self) -> Array: ...
@@ -171,14 +224,30 @@ class Target(Protocol):
 
 
 class Status(NamedTuple):
-    """Why a run ended: a code for programs, a sentence with the remedy for people."""
+    """Why a run ended: a code for programs, a sentence with the remedy for people.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.typing.Status("calm", "The members no longer move.").code
+    'calm'
+    """
 
     code: str
     sentence: str
 
 
 class Shown(NamedTuple):
-    """What a sampler holds once its proposals are judged: this is recorded, not they."""
+    """What a sampler holds once its proposals are judged: this is recorded, not they.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> shown = ek.typing.Shown(np.zeros((4, 2)), np.zeros((4, 3)), np.full(4, 0.25))
+    >>> shown.weight.sum()
+    np.float64(1.0)
+    """
 
     ensemble: Array
     """Unconstrained, ``(J, p)``."""
@@ -189,7 +258,16 @@ class Shown(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What only the reader needs of one step (the next step needs the state)."""
+    """What only the reader needs of one step (the next step needs the state).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> info = ek.typing.StepInfo(0.5, np.array([3.0, 1.0]), None, 0.8, extra={"accepted": 0.3})
+    >>> info.misfit.mean()
+    np.float64(2.0)
+    """
 
     step: float
     """h taken; 0 where the run ended at this ensemble."""
@@ -208,7 +286,16 @@ class StepInfo(NamedTuple):
 
 
 class State(Protocol):
-    """Any NamedTuple of arrays, numbers, strings, None and further NamedTuples with these three."""
+    """Any NamedTuple of arrays, numbers, strings, None and further NamedTuples with these three.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> state = ek.EKI().init(problem.prior.sample_unconstrained(20, rng=0), problem)
+    >>> state.n, state.t
+    (0, 0.0)
+    """
 
     @property
     def ensemble(self) -> Array:
@@ -248,6 +335,17 @@ class Method(Protocol):
     one row for each member: so that a failed member, which is replaced by a combination of
     others, gets the same combination of what they have. ``index`` names a member for every row,
     for what cannot be combined.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem, method = ek.problems.linear(p=2, d=3).problem, ek.EKI(ek.ESMDA(4))
+    >>> state = method.init(problem.prior.sample_unconstrained(20, rng=0), problem)
+    >>> g = problem.model(problem.prior.to_physical(method.ask(state)))
+    >>> state, info = method.tell(state, g, problem, rng=np.random.default_rng(1))
+    >>> state.n, info.step
+    (1, 0.25)
     """
 
     def init(self, ensemble: Array, target: Target) -> Any:
@@ -274,7 +372,15 @@ class Method(Protocol):
 
 
 class Seen(NamedTuple):
-    """What a step rule may look at."""
+    """What a step rule may look at.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> seen = ek.typing.Seen(0, 0.0, 1.0, misfit=[30.0, 10.0], n_data=20, d_norm=lambda: 5.0)
+    >>> round(ek.NormStep(0.5).step(seen), 4)  # h / (‖D‖ + ε)
+    0.1
+    """
 
     n: int
     t: float
@@ -288,7 +394,15 @@ class Seen(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a stopping rule may look at."""
+    """What a stopping rule may look at.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> seen = ek.typing.Progress(residual=3.0, n_data=16, spread=0.5, trace=(90.0, 8.0))
+    >>> ek.Discrepancy(tau=1.0).check(seen).code  # 3 <= √16
+    'discrepancy_reached'
+    """
 
     residual: float
     """‖Γ^{-1/2}(Ḡ − y)‖, to be compared with √d."""
@@ -301,14 +415,39 @@ class Progress(NamedTuple):
 
 @runtime_checkable
 class StoppingRule(Protocol):
-    """Ends a run early. Pure; None means go on."""
+    """Ends a run early. Pure; None means go on.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Enough:
+    ...     def check(self, progress):
+    ...         if progress.trace[-1] < 10:
+    ...             return ek.typing.Status("enough", "The mean misfit is below 10.")
+    >>> problem = ek.problems.linear(p=2, d=4).problem
+    >>> result = ek.run(problem, ek.EKI(t_end=None, stop=Enough()), n_members=50, rng=0)
+    >>> result.attrs["status"]
+    'The mean misfit is below 10.'
+    """
 
     def check(self, progress: Progress) -> Status | None: ...
 
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A step rule: h from what was seen. Pure; the caller cuts h at ``seen.remaining``."""
+    """A step rule: h from what was seen. Pure; the caller cuts h at ``seen.remaining``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Growing:
+    ...     def step(self, seen):
+    ...         return 0.1 * 2**seen.n
+    >>> problem = ek.problems.linear(p=2, d=4).problem
+    >>> result = ek.run(problem, ek.EKI(Growing()), n_members=50, rng=0)
+    >>> result.history_step.values.round(1)
+    array([0.1, 0.2, 0.4, 0.3, nan])
+    """
 
     def step(self, seen: Seen) -> float: ...
 
@@ -318,6 +457,18 @@ class Flow(Protocol):
     """A right-hand side in continuous time, u̇ = F or, of ``order`` 2, ü + (3/t) u̇ = F.
 
     A ``check_problem(problem)`` of its own, where it has one, raises before any model run.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Decay:
+    ...     order = 1
+    ...     def acceleration(self, t, u, out, problem):
+    ...         return -u
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> result = ek.integrate(problem, Decay(), t_span=(0, 1), n_members=5, rng=0, rtol=1e-8)
+    >>> float((result.u[-1] / result.u[0]).mean().round(4))  # 1/e
+    0.3679
     """
 
     @property
@@ -330,7 +481,14 @@ class Flow(Protocol):
 
 @runtime_checkable
 class StochasticFlow(Flow, Protocol):
-    """A stochastic differential equation du = F dt + S(u) dW, of order 1."""
+    """A stochastic differential equation du = F dt + S(u) dW, of order 1.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.EKSFlow().increment_shape(n_members=10, n_data=3)
+    (10, 10)
+    """
 
     def increment_shape(self, n_members: int, n_data: int) -> tuple[int, ...]:
         """The shape of dW, independent standard Brownian motions."""

@@ -30,7 +30,7 @@ import numpy as np
 
 import ekitools
 
-__all__ = ["EXPERIMENTS", "SCALES", "reproduce", "write_json"]
+__all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
 
 EXPERIMENTS = {
     "mnist-dense": "mnist_dense",
@@ -91,6 +91,17 @@ def reproduce(
         If there is no such experiment or scale, the folder holds an experiment and ``resume``
         is False, or it holds another experiment or other settings. A folder without numbers and
         checkpoints, as a first part leaves it that fails at once, holds nothing.
+
+    Examples
+    --------
+    >>> from ekitools.experiments import SCALES, reproduce
+    >>> SCALES
+    ('small', 'medium', 'paper')
+    >>> record = reproduce("online-sunspots", out="sunspots", resume=True)  # doctest: +SKIP
+    >>> record["numbers"]["EKI"]["seconds"]  # doctest: +SKIP
+    >>> reproduce("mnist")
+    Traceback (most recent call last):
+    ValueError: name: must be one of mnist-dense, ..., got 'mnist'.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name: must be one of {', '.join(EXPERIMENTS)}, got {name!r}.")
