@@ -1,10 +1,11 @@
-"""A dense network in NumPy, for tests: J networks at once, at the inputs of a batch."""
+"""For tests of learning: a dense network in NumPy, images to learn, and an interruption."""
 
 from itertools import pairwise
 
 import numpy as np
 
 import ekitools as ek
+from ekitools.datasets import Images
 
 
 def relu(z):
@@ -15,8 +16,38 @@ def step(z):
     return (z > 0).astype(z.dtype)
 
 
+def noisy_patterns():
+    """Three kinds of patterns of 28 x 28, 400 images to train on and 100 to test."""
+    rng = np.random.default_rng(0)
+    patterns = rng.uniform(0, 200, size=(3, 28, 28))
+
+    def made(n):
+        labels = rng.integers(3, size=n).astype(np.uint8)
+        noisy = patterns[labels] + 25 * rng.normal(size=(n, 28, 28))
+        return np.clip(noisy, 0, 255).astype(np.uint8), labels
+
+    return Images(*made(400), *made(100), tuple("abc"))
+
+
+def interrupted(function, n):
+    """The function, but for a KeyboardInterrupt after n calls; ``.whole`` is without."""
+    calls = []
+
+    def wrapper(*arguments, **options):
+        calls.append(1)
+        if len(calls) > n:
+            raise KeyboardInterrupt
+        return function(*arguments, **options)
+
+    wrapper.whole = function
+    return wrapper
+
+
 class Network:
-    """Layers of ``sizes``; parameters are weights and biases, one layer after the other."""
+    """J networks at once, at the inputs of a batch.
+
+    Layers of ``sizes``; parameters are weights and biases, one layer after the other.
+    """
 
     vectorized = takes_inputs = True
     stochastic = False

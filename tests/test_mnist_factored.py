@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from networks_for_tests import interrupted, noisy_patterns
 
 import ekitools as ek
-from ekitools.datasets import Images
 from ekitools.experiments import mnist_ablation, mnist_factored, mnist_local, reproduce
 from ekitools.experiments._mnist import Data
 
@@ -115,17 +115,7 @@ def test_decay_takes_weights_to_zero_and_leaves_biases():
 
 @pytest.fixture
 def images(monkeypatch):
-    """Three kinds of blurred patterns."""
-    rng = np.random.default_rng(0)
-    patterns = rng.uniform(0, 200, size=(3, 28, 28))
-
-    def made(n):
-        labels = rng.integers(3, size=n).astype(np.uint8)
-        noisy = patterns[labels] + 25 * rng.normal(size=(n, 28, 28))
-        return np.clip(noisy, 0, 255).astype(np.uint8), labels
-
-    data = Images(*made(400), *made(100), tuple("abc"))
-    monkeypatch.setattr(ek.datasets, "mnist", lambda: data)
+    monkeypatch.setattr(ek.datasets, "mnist", noisy_patterns)
 
 
 @pytest.mark.parametrize("validation", [0, 100])
@@ -173,16 +163,3 @@ def test_the_ablation_changes_one_thing_at_a_time(images, monkeypatch, tmp_path)
     report = "\n".join(lines)
     assert report.count("local, base  ") == 1  # a row of the table, of two runs
     assert (tmp_path / "figure.png").stat().st_size > 0
-
-
-def interrupted(function, n):
-    calls = []
-
-    def wrapper(*arguments, **options):
-        calls.append(1)
-        if len(calls) > n:
-            raise KeyboardInterrupt
-        return function(*arguments, **options)
-
-    wrapper.whole = function
-    return wrapper

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from networks_for_tests import interrupted, noisy_patterns
 
 import ekitools as ek
-from ekitools.datasets import Images
 from ekitools.experiments import mnist_local, reproduce
 from ekitools.experiments._mnist import Data
 
@@ -171,17 +171,7 @@ def test_a_step_that_raises_the_loss_is_halved_until_it_does_not():
 
 @pytest.fixture
 def images(monkeypatch):
-    """Three kinds of blurred patterns."""
-    rng = np.random.default_rng(0)
-    patterns = rng.uniform(0, 200, size=(3, 28, 28))
-
-    def made(n):
-        labels = rng.integers(3, size=n).astype(np.uint8)
-        noisy = patterns[labels] + 25 * rng.normal(size=(n, 28, 28))
-        return np.clip(noisy, 0, 255).astype(np.uint8), labels
-
-    data = Images(*made(400), *made(100), tuple("abc"))
-    monkeypatch.setattr(ek.datasets, "mnist", lambda: data)
+    monkeypatch.setattr(ek.datasets, "mnist", noisy_patterns)
 
 
 def test_the_experiment_learns_and_resumes_to_the_last_bit(images, monkeypatch, tmp_path):
@@ -193,19 +183,10 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(images, monkeypatch, 
     whole = record["numbers"]["DNN 3, seed 0"]
     assert min(found["test"] for found in record["numbers"].values()) > 0.95
 
-    steps = []
-
-    def interrupted(*arguments, **options):
-        steps.append(1)
-        if len(steps) > 14:
-            raise KeyboardInterrupt
-        return taken(*arguments, **options)
-
-    taken = local.step
-    monkeypatch.setattr(local, "step", interrupted)
+    monkeypatch.setattr(local, "step", interrupted(local.step, 14))
     with pytest.raises(KeyboardInterrupt):
         mnist_local.compute(settings, "DNN 3, seed 0", tmp_path / "parts", False)
     monkeypatch.setattr(factored, "start", None)  # not asked for again
-    monkeypatch.setattr(local, "step", taken)
+    monkeypatch.setattr(local, "step", local.step.whole)
     again = mnist_local.compute(settings, "DNN 3, seed 0", tmp_path / "parts", False)
     assert again["trace"] == whole["trace"]

@@ -32,12 +32,16 @@ __all__ = [
     "heaviside",
     "loaded",
     "logits",
+    "members_at_once",
+    "moving_average",
     "norm",
     "relu",
+    "residual_of",
     "save",
     "start",
     "step",
     "sum_of",
+    "sums",
 ]
 
 _VALUES = 2**21
@@ -120,11 +124,31 @@ def heaviside(z: Any) -> Any:
     return z.gt_(0)
 
 
+def sums(layer: Layer, x: Any) -> Any:
+    """W x + c ``(m, out)`` at inputs ``(m, in)``."""
+    return torch.addmm(layer.biases, x, layer.weights.T)
+
+
 def logits(network: Network, x: Any, activation: Callable[[Any], Any] = relu) -> Any:
     """Outputs ``(m, k)`` at inputs ``(m, in)``."""
     for layer in network[:-1]:
-        x = activation(torch.addmm(layer.biases, x, layer.weights.T))
-    return torch.addmm(network[-1].biases, x, network[-1].weights.T)
+        x = activation(sums(layer, x))
+    return sums(network[-1], x)
+
+
+def residual_of(share: Any, labels: Any) -> Any:
+    """Slope p - y ``(m, k)`` of cross-entropy in the logits; ``share``, p, is their softmax."""
+    return share.scatter_add(1, labels[:, None], -torch.ones_like(share[:, :1]))
+
+
+def members_at_once(layers: Network, m: int) -> int:
+    """How many members' hidden values for m data stay within `_VALUES`."""
+    return max(1, _VALUES // (m * max(len(layer.biases) for layer in layers)))
+
+
+def moving_average(average: Network, mean: Network, of_past: float) -> Network:
+    """The average with a mean more, ``of_past`` being the weight of what there was."""
+    return sum_of(average, sum_of(mean, average, -1.0), 1 - of_past)
 
 
 def accuracy(
@@ -184,8 +208,7 @@ def step(
 
     share = centre.softmax(dim=1)
     chosen = share.gather(1, labels[:, None])
-    residual = share.scatter_add(1, labels[:, None], -torch.ones_like(chosen))
-    slope = f.flatten(1) @ residual.flatten() / len(labels)
+    slope = f.flatten(1) @ residual_of(share, labels).flatten() / len(labels)
     root = share.sqrt()  # diag p − ppᵀ = LLᵀ with L = diag(√p)(I − √p√pᵀ)
     for part in f.split(max(1, _VALUES // centre.numel())):
         part.mul_(root)
@@ -206,7 +229,7 @@ def step(
     kept = [Layer(*(length * part for part in layer)) for layer in move]
     kept_part = 1 - options.decay / options.damping
     mean = [Layer(kept_part * layer.weights, layer.biases) for layer in sum_of(mean, move)]
-    average = sum_of(average, sum_of(mean, average, -1.0), 1 - options.averaging)
+    average = moving_average(average, mean, options.averaging)
     loss = -float(chosen.log().mean())
     return State(mean, average, [kept, *past][: options.memory]), loss
 
@@ -221,9 +244,9 @@ def _outputs(
 ) -> None:
     """Logits of all members into the first rows of ``out`` (J + K, m, k)."""
     n, m = len(directions[0].a), len(x)
-    shared = torch.addmm(mean[0].biases, x, mean[0].weights.T)
+    shared = sums(mean[0], x)
     slopes = gamma * (directions[0].a @ x.T)
-    size = max(1, _VALUES // (m * max(len(layer.biases) for layer in mean)))
+    size = members_at_once(mean, m)
     for i in range(0, n, size):
         c = slice(i, min(i + size, n))
         _, b, e = directions[0]

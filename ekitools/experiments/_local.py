@@ -34,12 +34,21 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ekitools.experiments._factored import Layer, Network, State, logits, relu, sum_of
+from ekitools.experiments._factored import (
+    Layer,
+    Network,
+    State,
+    logits,
+    members_at_once,
+    moving_average,
+    relu,
+    residual_of,
+    sum_of,
+    sums,
+)
 
 __all__ = ["Linearised", "linearised", "step"]
 
-_VALUES = 2**21
-"""Hidden values in memory at once: they should stay in a CPU's cache."""
 _HALVINGS = 10
 
 
@@ -55,10 +64,7 @@ class Linearised(NamedTuple):
 
     def along(self, direction: Network) -> Any:
         """The outputs' change ``(m, k)``."""
-        changes = [
-            torch.addmm(layer.biases, h, layer.weights.T)
-            for layer, h in zip(direction, self.inputs, strict=True)
-        ]
+        changes = [sums(layer, h) for layer, h in zip(direction, self.inputs, strict=True)]
         seen = [
             torch.bmm(a, change[:, :, None])[:, :, 0]
             for a, change in zip(self.slopes, changes[:-1], strict=True)
@@ -108,20 +114,20 @@ def linearised(
         In expectation, what weights drawn with γs as their standard deviation have as covariance
         with outputs; if not ``averaged``, where outputs are linear over this spread.
     """
-    inputs, sums = [x], []
-    for layer in mean:
-        sums.append(torch.addmm(layer.biases, inputs[-1], layer.weights.T))
-        inputs.append(activation(sums[-1].clone()))
-    inputs, outputs = inputs[:-1], sums[-1]
-    slopes, centre = [], outputs
-    for i, (h, z, sd) in enumerate(zip(inputs[:-1], sums[:-1], sds[:-1], strict=True)):
+    inputs, hidden = [x], []
+    for layer in mean[:-1]:
+        hidden.append(sums(layer, inputs[-1]))
+        inputs.append(activation(hidden[-1].clone()))
+    centre = outputs = sums(mean[-1], inputs[-1])
+    slopes = []
+    for i, (h, z, sd) in enumerate(zip(inputs[:-1], hidden, sds[:-1], strict=True)):
         sigma = options.gamma * sd * (h.square().sum(dim=1) + 1).sqrt()
         rows = _orthogonal(z.shape[1], options.members, generator)
         if averaged:  # lengths as Gaussian directions have them: what is not linear would see it
             rows *= torch.randn(rows.shape, generator=generator).norm(dim=1, keepdim=True)
             rows /= z.shape[1] ** 0.5
         signs = torch.randint(2, z.shape, generator=generator, dtype=z.dtype) * 2 - 1
-        f = _outputs(mean[i + 1 :], z, rows, signs * sigma[:, None], activation)
+        f = _outputs(mean[i:], z, rows, signs * sigma[:, None], activation)
         middle = f.mean(dim=0) if averaged else outputs
         centre = middle if i == 0 else centre
         f -= middle
@@ -158,8 +164,6 @@ def step(
     mean, average, past = state
     model = linearised(mean, x, generator, sds, options, activation, averaged)
     share = model.outputs.softmax(dim=1)
-    chosen = share.gather(1, labels[:, None])
-    residual = share.scatter_add(1, labels[:, None], -torch.ones_like(chosen))
     pulls = [options.prior / sd**2 for sd in sds]
 
     def curved(d: Network) -> Network:
@@ -175,9 +179,10 @@ def step(
 
     downhill = [
         Layer(-g.weights - pull * layer.weights, -g.biases)
-        for g, layer, pull in zip(model.back(residual), mean, pulls, strict=True)
+        for g, layer, pull in zip(model.back(residual_of(share, labels)), mean, pulls, strict=True)
     ]
-    start = _scaled(past[0] if past else downhill, [options.momentum if past else 0.0] * len(sds))
+    last = past[0] if past else sum_of(mean, mean, -1.0)  # zero, at first
+    start = _scaled(last, [options.momentum] * len(sds))
     move = _conjugate_gradients(curved, downhill, start, sds, options.iterations)
     loss = _loss(model.outputs, labels)
     moved = sum_of(mean, move)
@@ -186,7 +191,7 @@ def step(
             break
         move = _scaled(move, [0.5] * len(sds))
         moved = sum_of(mean, move)
-    average = sum_of(average, sum_of(moved, average, -1.0), 1 - options.averaging)
+    average = moving_average(average, moved, options.averaging)
     return State(moved, average, [move]), loss
 
 
@@ -206,15 +211,14 @@ def _orthogonal(n: int, n_rows: int, generator: Any) -> Any:
 def _outputs(
     layers: Network, z: Any, rows: Any, scale: Any, activation: Callable[[Any], Any]
 ) -> Any:
-    """Outputs ``(J, m, k)`` of members that have ``z + rows[j] * scale`` before ``layers``."""
+    """Outputs ``(J, m, k)`` of members with ``z + rows[j] * scale`` as sums of the first layer."""
     m = len(z)
     f = torch.empty((len(rows), m, len(layers[-1].biases)))
-    size = max(1, _VALUES // (m * max(z.shape[1], *(len(layer.biases) for layer in layers))))
+    size = members_at_once(layers, m)
     for i in range(0, len(rows), size):
         h = torch.addcmul(z, rows[i : i + size, None], scale)
-        for layer in layers:
-            flat = activation(h).flatten(0, 1)
-            h = torch.addmm(layer.biases, flat, layer.weights.T).view(-1, m, len(layer.biases))
+        for layer in layers[1:]:
+            h = sums(layer, activation(h).flatten(0, 1)).view(-1, m, len(layer.biases))
         f[i : i + size] = h
     return f
 

@@ -33,7 +33,7 @@ class Settings:
     data: Data = Data()
 
 
-_ONE: dict[str, dict[str, float]] = {
+_ONE: dict[str, dict[str, Any]] = {
     "base": {},
     "no past steps as members": {"memory": 0},
     "half the members": {"members": 200},
@@ -47,7 +47,7 @@ _ONE: dict[str, dict[str, float]] = {
     "40 components": {"components": 40},
     "all 784 components": {"components": 784},
 }
-_EACH: dict[str, dict[str, float]] = {
+_EACH: dict[str, dict[str, Any]] = {
     "base": {},
     "a third of the members": {"members": 33},
     "a tenth of the members": {"members": 10},
@@ -68,8 +68,8 @@ def _variants(steps: int) -> dict[str, Factored | Local]:
     """A base of both kinds, and what is changed in it."""
     one, each = Factored(steps, averaging=0.9), Local(steps, averaging=0.9)
     return {
-        **{name: replace(one, **change) for name, change in _ONE.items()},  # type: ignore[arg-type]
-        **{f"local, {name}": replace(each, **change) for name, change in _EACH.items()},  # type: ignore[arg-type]
+        **{name: replace(one, **change) for name, change in _ONE.items()},
+        **{f"local, {name}": replace(each, **change) for name, change in _EACH.items()},
     }
 
 

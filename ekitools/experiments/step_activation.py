@@ -55,12 +55,15 @@ _COLOURS = {"SGD": ORANGE, "EKI(R)": GREEN, "CurvatureEKI": BLUE, "factored": RE
 _NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 
 
+_Recipes = dict[str, Recipe | Factored | Local]
+
+
 @dataclass(frozen=True)
 class Settings:
     """Which data, and how the networks learn from them."""
 
     data: tuple[str, ...]
-    recipes: dict[str, Recipe | Factored | Local]
+    recipes: _Recipes
     """By activation and method."""
     validation: int = 5000
     seed: int = 0
@@ -69,7 +72,7 @@ class Settings:
 _DESCENT = {f"{activation}, SGD": Descent(3, 0.1) for activation in ("step", "ReLU")}
 
 
-def _factored(steps: int, members: int, batch: int) -> dict[str, Recipe | Factored | Local]:
+def _factored(steps: int, members: int, batch: int) -> _Recipes:
     """All components of the inputs, as they are; batches and damping stay the same."""
     options: dict[str, Any] = {"components": 784, "weighting": 0.0, "memory": 0}
     options |= {"batch_growth": 1.0, "damping_growth": 1.0, "averaging": 0.9}
@@ -80,7 +83,7 @@ def _factored(steps: int, members: int, batch: int) -> dict[str, Recipe | Factor
     }
 
 
-def _local(steps: int) -> dict[str, Recipe | Factored | Local]:
+def _local(steps: int) -> _Recipes:
     """As on MNIST otherwise, but for γ."""
     return {
         "step, local": Local(steps, gamma=0.3, batch_growth=1.0),
@@ -88,7 +91,7 @@ def _local(steps: int) -> dict[str, Recipe | Factored | Local]:
     }
 
 
-def _black_box(epochs: int, n_members: int, batch: int) -> dict[str, Recipe | Factored | Local]:
+def _black_box(epochs: int, n_members: int, batch: int) -> _Recipes:
     plain = CurvatureLearning(n_members, epochs, damping=0.3, batch=batch)
     return {
         "step, CurvatureEKI": replace(plain, gamma=1.0),
@@ -96,7 +99,7 @@ def _black_box(epochs: int, n_members: int, batch: int) -> dict[str, Recipe | Fa
     }
 
 
-def _redrawn(epochs: int, n_members: int) -> dict[str, Recipe | Factored | Local]:
+def _redrawn(epochs: int, n_members: int) -> _Recipes:
     return {"step, EKI(R)": Learning(n_members, epochs, h=10.0, redraw="step", gamma=1.0)}
 
 
