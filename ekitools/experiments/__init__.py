@@ -40,6 +40,7 @@ EXPERIMENTS = {
     "mnist-methods": "mnist_methods",
     "ensemble-size": "ensemble_size",
     "cnn": "cnn",
+    "cnn-local": "cnn_local",
     "rnn-mnist": "rnn_mnist",
     "step-activation": "step_activation",
     "zero-one-loss": "zero_one_loss",

@@ -28,7 +28,6 @@ __all__ = [
     "Layer",
     "Network",
     "State",
-    "accuracy",
     "heaviside",
     "loaded",
     "logits",
@@ -149,13 +148,6 @@ def members_at_once(layers: Network, m: int) -> int:
 def moving_average(average: Network, mean: Network, of_past: float) -> Network:
     """The average with a mean more, ``of_past`` being the weight of what there was."""
     return sum_of(average, sum_of(mean, average, -1.0), 1 - of_past)
-
-
-def accuracy(
-    network: Network, x: Any, labels: Any, activation: Callable[[Any], Any] = relu
-) -> float:
-    """The share of inputs that are classified as they are labelled."""
-    return float((logits(network, x, activation).argmax(dim=1) == labels).double().mean())
 
 
 def step(

@@ -15,41 +15,30 @@ out over a batch. Layers are taken one by one, with ū in the others; in the las
 of members are all that is seen of what comes after a layer, and nothing is differentiated.
 
 The step is that of `ekitools.CurvatureEKI`, in the space of parameters, with the prior's
-covariance S = diag(s²) for that of an ensemble: towards the minimum over d of
-
-    (1/m) Σ_i [r_iᵀ G_i d + ½ dᵀ G_iᵀ (diag p_i - p_i p_iᵀ) G_i d] + ½ λ dᵀ S⁻¹ d,
-
-G_i = C_iᵀ S⁻¹ and r = p - y, by a few iterations of conjugate gradients that start from a part of
-the step before [1]_; there the curvature comes from backpropagation.
-
-References
-----------
-.. [1] Martens (2010), Deep learning via Hessian-free optimization, ICML.
+covariance S = diag(s²) for that of an ensemble and G_i = C_iᵀ S⁻¹: see `_gauss_newton`, where the
+linearisation comes from members and not from backpropagation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
+from ekitools.experiments import _gauss_newton
 from ekitools.experiments._factored import (
     Layer,
     Network,
     State,
     logits,
     members_at_once,
-    moving_average,
     relu,
-    residual_of,
-    sum_of,
     sums,
 )
 
 __all__ = ["Linearised", "linearised", "step"]
-
-_HALVINGS = 10
 
 
 class Linearised(NamedTuple):
@@ -155,48 +144,14 @@ def step(
     state, x, labels, generator, sds, activation
         As of `ekitools.experiments._factored.step`; of the past only the last step is used.
     options : object
-        With ``members``, ``gamma``, ``damping``, ``prior``, ``iterations``, ``momentum`` and
-        ``averaging``.
+        With ``members`` and ``gamma``, and as of `ekitools.experiments._gauss_newton.step`.
     averaged : bool, default False
         Whether the loss is expanded around the mean of the members' outputs. If not, a step that
         raises the batch's loss is halved until it does not.
     """
-    mean, average, past = state
-    model = linearised(mean, x, generator, sds, options, activation, averaged)
-    share = model.outputs.softmax(dim=1)
-    pulls = [options.prior / sd**2 for sd in sds]
-
-    def curved(d: Network) -> Network:
-        z = share * model.along(d)
-        own = model.back(z - share * z.sum(dim=1, keepdim=True))
-        return [
-            Layer(
-                g.weights + (options.damping / sd**2 + pull) * layer.weights,
-                g.biases + options.damping / sd**2 * layer.biases,
-            )
-            for g, layer, sd, pull in zip(own, d, sds, pulls, strict=True)
-        ]
-
-    downhill = [
-        Layer(-g.weights - pull * layer.weights, -g.biases)
-        for g, layer, pull in zip(model.back(residual_of(share, labels)), mean, pulls, strict=True)
-    ]
-    last = past[0] if past else sum_of(mean, mean, -1.0)  # zero, at first
-    start = _scaled(last, [options.momentum] * len(sds))
-    move = _conjugate_gradients(curved, downhill, start, sds, options.iterations)
-    loss = _loss(model.outputs, labels)
-    moved = sum_of(mean, move)
-    for _ in range(0 if averaged else _HALVINGS):
-        if _loss(logits(moved, x, activation), labels) <= loss:
-            break
-        move = _scaled(move, [0.5] * len(sds))
-        moved = sum_of(mean, move)
-    average = moving_average(average, moved, options.averaging)
-    return State(moved, average, [move]), loss
-
-
-def _loss(outputs: Any, labels: Any) -> float:
-    return float(torch.nn.functional.cross_entropy(outputs, labels))
+    model = linearised(state.mean, x, generator, sds, options, activation, averaged)
+    outputs = None if averaged else partial(logits, x=x, activation=activation)
+    return _gauss_newton.step(state, model, labels, sds, options, outputs)
 
 
 def _orthogonal(n: int, n_rows: int, generator: Any) -> Any:
@@ -221,42 +176,3 @@ def _outputs(
             h = sums(layer, activation(h).flatten(0, 1)).view(-1, m, len(layer.biases))
         f[i : i + size] = h
     return f
-
-
-def _conjugate_gradients(
-    product: Callable[[Network], Network],
-    right: Network,
-    start: Network,
-    sds: Sequence[float],
-    n_iterations: int,
-) -> Network:
-    """Towards the solution of ``product(d) = right``, preconditioned by S."""
-    variances = [sd**2 for sd in sds]
-    d, rest = start, sum_of(right, product(start), -1.0)
-    along = lead = _scaled(rest, variances)
-    first = size = _dot(rest, lead)
-    for _ in range(n_iterations):
-        if size <= 1e-12 * first:  # solved, to rounding
-            break
-        ahead = product(along)
-        length = size / _dot(along, ahead)
-        d, rest = sum_of(d, along, length), sum_of(rest, ahead, -length)
-        lead = _scaled(rest, variances)
-        before, size = size, _dot(rest, lead)
-        along = sum_of(lead, along, size / before)
-    return d
-
-
-def _dot(a: Network, b: Network) -> float:
-    return sum(
-        float(torch.dot(p.flatten(), q.flatten()))
-        for layers in zip(a, b, strict=True)
-        for p, q in zip(*layers, strict=True)
-    )
-
-
-def _scaled(network: Network, factors: Sequence[float]) -> Network:
-    return [
-        Layer(factor * layer.weights, factor * layer.biases)
-        for layer, factor in zip(network, factors, strict=True)
-    ]

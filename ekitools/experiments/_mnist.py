@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import ekitools as ek
 from ekitools.experiments import write_json
 from ekitools.experiments._errors import ErrorIndicators
-from ekitools.experiments._networks import build
+from ekitools.experiments._networks import CONVOLUTIONAL, build
 from ekitools.plots import detached
 from ekitools.typing import Method
 
@@ -27,6 +27,7 @@ __all__ = [
     "Learning",
     "Recipe",
     "Split",
+    "data_for",
     "new_figure",
     "progress_bar",
     "require_torch",
@@ -129,6 +130,12 @@ def require_torch() -> None:
         raise ImportError(
             "torch: must be installed for networks, and is not. Use pip install 'ekitools[torch]'."
         )
+
+
+def data_for(network: str, data: Data) -> Data:
+    """The images that a convolutional network is for: house numbers where it takes colours."""
+    in_colour = CONVOLUTIONAL[network].image[0] == 3
+    return replace(data, name="svhn" if in_colour else "mnist")
 
 
 def split_of(data: Data) -> Split:

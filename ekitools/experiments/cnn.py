@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.experiments import mnist_dense
-from ekitools.experiments._mnist import CurvatureLearning, Data, Descent, Learning, Recipe
+from ekitools.experiments._mnist import (
+    CurvatureLearning,
+    Data,
+    Descent,
+    Learning,
+    Recipe,
+    data_for,
+)
 from ekitools.experiments._networks import CONVOLUTIONAL
 from ekitools.experiments.mnist_dense import Settings, parts
 
@@ -61,6 +68,5 @@ draw = partial(mnist_dense.draw, published=PUBLISHED)
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
     """Accuracies of one method on one network, on the images that it is for."""
-    in_colour = CONVOLUTIONAL[label.split(", ", maxsplit=1)[0]].image[0] == 3
-    data = replace(settings.data, name="svhn" if in_colour else "mnist")
+    data = data_for(label.split(", ")[0], settings.data)
     return mnist_dense.compute(replace(settings, data=data), label, folder, progress)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.demos import table_lines
-from ekitools.experiments._dense import Factored, Local, learned
+from ekitools.experiments._learned import Factored, Local, learned
 from ekitools.experiments._mnist import Data, new_figure
 from ekitools.plots import BLUE, ORANGE
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.demos import table_lines
-from ekitools.experiments._dense import Factored, Local, learned
+from ekitools.experiments._learned import Factored, Local, learned
 from ekitools.experiments._mnist import (
     CurvatureLearning,
     Data,
