@@ -68,5 +68,5 @@ draw = partial(mnist_dense.draw, published=PUBLISHED)
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
     """Accuracies of one method on one network, on the images that it is for."""
-    data = data_for(label.split(", ")[0], settings.data)
+    data = data_for(label.split(", ", maxsplit=1)[0], settings.data)
     return mnist_dense.compute(replace(settings, data=data), label, folder, progress)

@@ -28,5 +28,5 @@ SETTINGS = {
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
     """Accuracies along a run, of the mean and of its average."""
-    data = data_for(label.split(", ")[0], settings.data)
+    data = data_for(label.split(", ", maxsplit=1)[0], settings.data)
     return _learned.compute(replace(settings, data=data), label, folder, progress)
