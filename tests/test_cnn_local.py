@@ -6,7 +6,7 @@ import pytest
 from networks_for_tests import interrupted, noisy_patterns
 
 import ekitools as ek
-from ekitools.experiments import _networks, cnn_local, reproduce
+from ekitools.experiments import _learned, _networks, cnn_local, reproduce
 from ekitools.experiments._mnist import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
@@ -132,6 +132,7 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(monkeypatch, tmp_path
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(ek.datasets, "mnist", noisy_patterns)
     monkeypatch.setitem(_networks.CONVOLUTIONAL, "CNN-MNIST", TINY)
+    monkeypatch.setitem(_learned._EVERY, "convolutional", 10)
     options = cnn_local.Layerwise(20, batch=50, damping=0.03, momentum=0.5, averaging=0.8)
     settings = cnn_local.Settings({"CNN-MNIST": options}, data=Data(validation=100))
     monkeypatch.setitem(cnn_local.SETTINGS, "small", settings)

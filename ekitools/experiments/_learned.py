@@ -54,7 +54,7 @@ PUBLISHED = {
 }
 """Test accuracies, Kovachki & Stuart's slides (2019)."""
 
-_EVERY = 10
+_EVERY = {"dense": 10, "convolutional": 50}
 """Steps between checkpoints and measurements."""
 _AT_ONCE = 1000
 """Images classified at once."""
@@ -243,7 +243,7 @@ def learned(
             now = replace(options, damping=options.damping * options.damping_growth**n)
             state, loss = learner.step(state, x[rows], labels[rows], generator, now)
             n += 1
-            if n % _EVERY == 0 or n == options.steps:
+            if n % learner.every == 0 or n == options.steps:
                 found = _found(state, learner)
                 trace.append({"step": n, "batch": size, "loss": loss, **found})
                 save(path, state, trace)
@@ -310,6 +310,8 @@ class _Learner(NamedTuple):
     """Of state, inputs, labels, generator and options: the next state, and the loss."""
     outputs: Callable[[Any, Any], Any]
     """Of a network, at inputs."""
+    every: int
+    """Steps between measurements."""
 
 
 def _dense(options: Factored | Local, network: str, data: Data, activation: str) -> _Learner:
@@ -333,6 +335,7 @@ def _dense(options: Factored | Local, network: str, data: Data, activation: str)
         lambda seed: _factored.start(sizes, sds, seed),
         step,
         lambda mean, x: _factored.logits(mean, x, between),
+        _EVERY["dense"],
     )
 
 
@@ -354,6 +357,7 @@ def _convolutional(network: str, data: Data) -> _Learner:
         lambda seed: _layerwise.start(shapes, sds, seed),
         step,
         lambda mean, x: _layerwise.logits(mean, x, pools),
+        _EVERY["convolutional"],
     )
 
 

@@ -21,7 +21,7 @@ __all__ = ["PUBLISHED", "SETTINGS", "Layerwise", "Settings", "compute", "draw", 
 _LONG = Layerwise(1000)
 SETTINGS = {
     "small": Settings({"CNN-MNIST": Layerwise(100, averaging=0.9)}),
-    "medium": Settings({"CNN-MNIST": _LONG}, data=Data(validation=0)),
+    "medium": Settings({"CNN-MNIST": _LONG}, seeds=2, data=Data(validation=0)),
     "paper": Settings(dict.fromkeys(CONVOLUTIONAL, _LONG), seeds=3, data=Data(validation=0)),
 }
 
