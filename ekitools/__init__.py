@@ -166,5 +166,15 @@ if not TYPE_CHECKING:  # type checkers see the imports above, and misspelt names
         return value
 
 
+def load_ipython_extension(ipython: Any) -> None:
+    """``%load_ext ekitools``: results are shown with their summary."""
+    import_module("ekitools.notebook").load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """``%unload_ext ekitools``."""
+    import_module("ekitools.notebook").unload(ipython)
+
+
 def __dir__() -> list[str]:
     return sorted(__all__)

@@ -334,6 +334,12 @@ def check_result(result: Any, name: str = "result") -> None:
             f"{name}: must be the Dataset that ek.run returns, got one without "
             f"{', '.join(missing)}."
         )
+    if not {"iteration", "member", "parameter"} <= set(result.u.dims):
+        raise ValueError(
+            f"{name}: must have the dimensions iteration, member and parameter, got u with "
+            f"{', '.join(map(str, result.u.dims))}. Select with lists to keep them, such as "
+            "result.isel(iteration=[-1])."
+        )
 
 
 def stored_index(result: xr.Dataset, iteration: int) -> int:

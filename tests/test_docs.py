@@ -121,7 +121,7 @@ def test_pages_with_code_are_notebooks(path):
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_code_compiles(path):
     for cell in cells(path):
-        compile(re.sub(r"^:.*\n", "", cell), path.name, "exec")
+        compile(re.sub(r"^[:%].*\n", "", cell, flags=re.M), path.name, "exec")
 
 
 # What is shown and not run by the site: it needs a cluster, a server or a package of its own.

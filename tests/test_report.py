@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 
@@ -467,3 +468,28 @@ def test_a_notebook_shows_the_whole_table_of_parameters(result, tmp_path):
         "t => t.scrollWidth <= t.clientWidth)</script>"
     )
     assert "<title>true</title>" in dumped(path, probe, tmp_path, "1280,900")
+
+
+def test_a_notebook_shows_results_with_their_summary_and_other_datasets_as_before(result):
+    formatters = pytest.importorskip("IPython.core.formatters", reason="notebooks are IPython's")
+    shell = SimpleNamespace(display_formatter=formatters.DisplayFormatter())
+
+    def html(dataset):
+        text = shell.display_formatter.format(dataset)[0]["text/html"]
+        return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", text)  # xarray's numbers
+
+    parts = [result[["u"]], result.isel(member=0), xr.Dataset({"a": 1})]
+    before = [html(each) for each in [result, *parts]]
+    ek.load_ipython_extension(shell)
+    after = [html(each) for each in [result, *parts]]
+    assert after[0] == ek.summary(result)._repr_html_() + before[0]
+    assert after[1:] == before[1:]
+    ek.unload_ipython_extension(shell)
+    ek.unload_ipython_extension(shell)
+    assert html(result) == before[0]
+
+
+def test_a_result_without_one_of_its_dimensions_is_told_how_to_keep_it(result):
+    with pytest.raises(ValueError, match=r"result: .* iteration, .* got u with member, parameter"):
+        ek.summary(result.isel(iteration=-1))
+    assert "parameter" in str(ek.summary(result.isel(iteration=[-1])))
