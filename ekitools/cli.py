@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--scale", choices=SCALES, default=SCALES[0])
     again.add_argument("--out", help="folder for numbers and figure (default NAME-SCALE)")
     again.add_argument("--resume", action="store_true", help="go on with what the folder holds")
+    again.add_argument("--only", action="append", metavar="PART", help="a part; can be repeated")
     again.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -115,6 +116,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         scale=options.scale,
         out=options.out,
         resume=options.resume,
+        only=options.only or (),
         progress=not options.quiet,
     )
     return 0

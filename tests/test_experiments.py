@@ -94,6 +94,19 @@ def test_only_what_is_missing_is_computed_on_resume(tiny, tmp_path):
     assert lines[0] == "a: done before"
 
 
+def test_parts_can_be_computed_alone_and_the_rest_later(tiny, tmp_path, capsys):
+    where = ["reproduce", "mnist-dense", "--quiet", "--out", str(tmp_path)]
+    assert cli.main([*where, "--only", "c", "--only", "a"]) == 0
+    assert tiny.asked == ["a", "c"]
+    told = capsys.readouterr().out
+    assert "still to be computed: b." in told
+    assert "3 parts" not in told
+    assert not (tmp_path / "figure.png").exists()
+    assert cli.main([*where, "--resume"]) == 0
+    assert tiny.asked == ["a", "c", "b"]
+    assert (tmp_path / "figure.png").read_text() == "a,c,b"
+
+
 def test_the_seconds_of_a_part_are_those_of_all_its_sessions(tiny, tmp_path):
     tiny.fails, tiny.late = "b", True
     for resume in (False, True):
@@ -140,6 +153,7 @@ def test_other_settings_are_refused(tiny, tmp_path):
     [
         ({"name": "mnist"}, "name: must be one of mnist-dense, .*got 'mnist'"),
         ({"name": "mnist-dense", "scale": "huge"}, "scale: must be one of small.*got 'huge'"),
+        ({"name": "online-sunspots", "only": ["EKI", "SGD"]}, r"only: must be among .*\['SGD'\]"),
     ],
 )
 def test_unknown_names_are_refused(options, message, tmp_path):

@@ -21,7 +21,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def reproduce(
     scale: str = "small",
     out: str | Path | None = None,
     resume: bool = False,
+    only: Collection[str] = (),
     progress: bool = False,
     show: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
@@ -75,6 +76,8 @@ def reproduce(
         Folder for ``numbers.json``, ``figure.png`` and checkpoints; ``NAME-SCALE`` by default.
     resume : bool, default False
         Whether to go on with what the folder holds.
+    only : collection of str, optional
+        Labels of the parts to compute; all by default. Table and figure are made once all are done.
     progress : bool, default False
         Whether to show progress bars.
     show : callable, default print
@@ -89,7 +92,7 @@ def reproduce(
     Raises
     ------
     ValueError
-        If there is no such experiment or scale, the folder holds an experiment and ``resume``
+        If there is no such experiment, scale or part, the folder holds an experiment and ``resume``
         is False, or it holds another experiment or other settings. A folder without numbers and
         checkpoints, as a first part leaves it that fails at once, holds nothing.
 
@@ -110,10 +113,14 @@ def reproduce(
         raise ValueError(f"scale: must be one of {', '.join(SCALES)}, got {scale!r}.")
     experiment = import_module(f"ekitools.experiments.{EXPERIMENTS[name]}")
     settings = experiment.SETTINGS[scale]
+    labels = experiment.parts(settings)
+    unknown = [label for label in only if label not in labels]
+    if unknown:
+        raise ValueError(f"only: must be among {labels}, got {unknown}.")
     folder = Path(f"{name}-{scale}" if out is None else out)
     record = _opened(folder, name, scale, settings, experiment.PUBLISHED, resume=resume)
     numbers = record["numbers"]
-    for label in experiment.parts(settings):
+    for label in (label for label in labels if not only or label in only):
         if label in numbers:
             show(f"{label}: done before")
             continue
@@ -130,6 +137,10 @@ def reproduce(
         write_json(folder / "numbers.json", record)
         shutil.rmtree(checkpoints, ignore_errors=True)  # ensembles of networks take gigabytes
         show(f"{label}: {numbers[label]['seconds']:.0f} s")
+    missing = [label for label in labels if label not in numbers]
+    if missing:
+        show(f"\nWrote {folder / 'numbers.json'}; still to be computed: {'; '.join(missing)}.")
+        return record
     show("")
     for line in experiment.table(settings, numbers).splitlines():
         show(line)
