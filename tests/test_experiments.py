@@ -153,7 +153,7 @@ def test_other_settings_are_refused(tiny, tmp_path):
     [
         ({"name": "mnist"}, "name: must be one of mnist-dense, .*got 'mnist'"),
         ({"name": "mnist-dense", "scale": "huge"}, "scale: must be one of small.*got 'huge'"),
-        ({"name": "online-sunspots", "only": ["EKI, seed 0", "SGD"]}, r"only: must be among .*got \['SGD'\]"),'SGD'\]"),
+        ({"name": "online-sunspots", "only": ["EKI, seed 0", "x"]}, r"only: .* got \['x'\]"),
     ],
 )
 def test_unknown_names_are_refused(options, message, tmp_path):
