@@ -33,6 +33,12 @@ def double():
     torch.set_default_dtype(before)
 
 
+@pytest.fixture(autouse=True, params=[2, 125])
+def at_once(request, monkeypatch):
+    """Batches in three pieces, the last one smaller, or as a whole."""
+    monkeypatch.setattr(layerwise, "_AT_ONCE", request.param)
+
+
 @pytest.fixture(params=STACKS)
 def stack(request, monkeypatch):
     """The torch module, its parameters as layers, its pools, and inputs."""

@@ -27,7 +27,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from math import gcd, sqrt
 from typing import Any, NamedTuple
 
@@ -36,12 +36,14 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 from ekitools.experiments import _gauss_newton
-from ekitools.experiments._factored import Layer, Network, State
+from ekitools.experiments._factored import Layer, Network, State, sum_of
 
-__all__ = ["Chain", "Pools", "chained", "logits", "start", "step", "structure"]
+__all__ = ["Chain", "Chains", "Pools", "chained", "logits", "start", "step", "structure"]
 
 Pools = Sequence[tuple[int, int] | None]
 """Size and stride of the pool after every layer but the last, where there is one."""
+_AT_ONCE = 125
+"""Data in a piece."""
 
 
 class Chain(NamedTuple):
@@ -68,8 +70,7 @@ class Chain(NamedTuple):
         return change
 
     def back(self, v: Any) -> Network:
-        """The transpose of `along`, of v ``(m, k)``, averaged over the data."""
-        v = v / len(v)
+        """The transpose of `along`, of v ``(m, k)``, summed over the data."""
         found = [_own(v, self.inputs[-1])]
         for i in reversed(range(len(self.slopes))):
             seen = _transposed(self.network[i + 1].weights, v, self.inputs[i + 1])
@@ -80,6 +81,26 @@ class Chain(NamedTuple):
                 place.addcmul_(slope, seen)
             found.append(_own(v, h))
         return found[::-1]
+
+
+class Chains(NamedTuple):
+    """The same of a batch, in pieces that fit a cache, and the memory of one another."""
+
+    pieces: list[Chain]
+
+    @property
+    def outputs(self) -> Any:
+        """Of ū, ``(m, k)``."""
+        return torch.cat([piece.outputs for piece in self.pieces])
+
+    def along(self, direction: Network) -> Any:
+        """The outputs' change ``(m, k)``."""
+        return torch.cat([piece.along(direction) for piece in self.pieces])
+
+    def back(self, v: Any) -> Network:
+        """The transpose of `along`, of v ``(m, k)``, averaged over the data."""
+        pulled = map(Chain.back, self.pieces, (v / len(v)).split(_AT_ONCE))
+        return reduce(sum_of, pulled)
 
 
 def structure(module: Any) -> tuple[list[tuple[int, ...]], Pools]:
@@ -107,12 +128,17 @@ def start(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) ->
 
 def logits(network: Network, x: Any, pools: Pools) -> Any:
     """Outputs ``(m, k)`` at inputs ``(m, in, height, width)``."""
+    return torch.cat([_outputs(network, piece, pools) for piece in x.split(_AT_ONCE)])
+
+
+def _outputs(network: Network, x: Any, pools: Pools) -> Any:
+    h = _channels_last(x)
     for layer, pool in zip(network[:-1], pools, strict=True):
-        x = _activated(_sums(layer, x), pool)
-    return _sums(network[-1], x)
+        h = _activated(_sums(layer, h), pool)
+    return _sums(network[-1], h)
 
 
-def chained(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Pools) -> Chain:
+def chained(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Pools) -> Chains:
     """Linearise the outputs by members of every layer.
 
     Parameters
@@ -128,6 +154,10 @@ def chained(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Po
     pools : sequence
         Between the layers.
     """
+    return Chains([_chain(mean, piece, sds, gamma, pools) for piece in x.split(_AT_ONCE)])
+
+
+def _chain(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Pools) -> Chain:
     inputs, slopes = [_channels_last(x)], []
     for layer, sd, pool in zip(mean[:-1], sds[:-1], pools, strict=True):
         h = inputs[-1]
@@ -155,7 +185,7 @@ def step(
         With ``gamma``, and as of `ekitools.experiments._gauss_newton.step`.
     """
     model = chained(state.mean, x, sds, options.gamma, pools)
-    outputs = partial(logits, x=model.inputs[0], pools=pools)
+    outputs = partial(logits, x=x, pools=pools)
     return _gauss_newton.step(state, model, labels, sds, options, outputs)
 
 
