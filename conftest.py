@@ -1,8 +1,8 @@
 """Modules whose framework is not installed are not looked at for doctests."""
 
+import re
 from importlib.util import find_spec
-
-_NEED_TORCH = ("_factored", "_last_state", "_networks")
+from pathlib import Path
 
 collect_ignore_glob = [
     f"ekitools/adapters/*{framework}*.py"
@@ -10,4 +10,9 @@ collect_ignore_glob = [
     if find_spec(framework) is None
 ]
 if find_spec("torch") is None:
-    collect_ignore_glob += [f"ekitools/experiments/{name}.py" for name in _NEED_TORCH]
+    needs_torch = re.compile(r"^\s*(import|from) torch\b", re.M)
+    collect_ignore_glob += [
+        str(path)
+        for path in Path(__file__).parent.glob("ekitools/experiments/*.py")
+        if needs_torch.search(path.read_text("utf-8"))
+    ]

@@ -55,13 +55,13 @@ def fatal_sentence(failed: np.ndarray, iteration: int, on_failure: str) -> str |
     if n_failed and on_failure == "raise":
         return (
             f"{n_failed} of {n_asked} members failed at iteration {iteration} and on_failure is "
-            '"raise". See result.attrs["failures"] of this error, or use on_failure="drop".'
+            '"raise". See error.result.attrs["failures"], or use on_failure="drop".'
         )
     if n_asked - n_failed >= 2:
         return None
     return (
         f"{n_failed} of {n_asked} members failed at iteration {iteration}: fewer than 2 are left. "
-        'See result.attrs["failures"] of this error; check the model at one draw of the prior.'
+        'See error.result.attrs["failures"]; check the model at one draw of the prior.'
     )
 
 

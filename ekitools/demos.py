@@ -117,11 +117,13 @@ def demo(
         show(line)
     show("")
     best = results[list(methods)[-1]]
-    best.to_netcdf(out / "result.nc")
+    written = [out / "result.nc"]
+    best.to_netcdf(written[0])
     if len(results) > 1:
-        results["EKI"].to_netcdf(out / "result-eki.nc")
-    pictures = _pictures(name, example, best, out)
-    show(f"Wrote {', '.join(str(path) for path in [out / 'result.nc', *pictures])}.")
+        written.append(out / "result-eki.nc")
+        results["EKI"].to_netcdf(written[1])
+    written += _pictures(name, example, best, out)
+    show(f"Wrote {', '.join(map(str, written))}.")
     return results
 
 

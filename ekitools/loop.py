@@ -258,7 +258,7 @@ def _info(loop: AskTell, n_failed: int) -> IterationInfo:
 def _bar(loop: AskTell) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(initial=loop.n, unit="iteration", desc=type(loop.method).__name__)
+    return tqdm(initial=loop.n, unit=" iterations", desc=type(loop.method).__name__)
 
 
 def _check_border(executor: Any, timeout: Any, checkpoint_every: Any) -> None:

@@ -442,10 +442,10 @@ def as_svg(figure: Any) -> bytes:
 
 
 def whole_numbers(ax: Any) -> None:
-    """Ticks of x at whole numbers alone."""
+    """Ticks of x at whole numbers alone, and at round ones."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
 def own_colours() -> Any:

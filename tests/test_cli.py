@@ -137,6 +137,8 @@ def test_the_default_demo_end_to_end(tmp_path, capsys):
     assert (tmp_path / "result-eki.nc").is_file()
     pictures = sorted(p.name for p in tmp_path.glob("*.png"))
     assert pictures == [f"lynx-hare-{n}.png" for n in ("convergence", "ensemble", "predictive")]
+    told = out.rsplit("Wrote ", 1)[1]
+    assert all(str(path) in told for path in tmp_path.iterdir())
 
 
 def test_plain_eki_is_biased_as_the_demo_says():

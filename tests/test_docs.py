@@ -124,6 +124,14 @@ def test_code_compiles(path):
         compile(re.sub(r"^[:%].*\n", "", cell, flags=re.M), path.name, "exec")
 
 
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_code_fits_the_page(path):
+    blocks = re.findall(
+        r"^```(?:\{code-cell\} python|py)\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S
+    )
+    assert [line for block in blocks for line in block.splitlines() if len(line) > 100] == []
+
+
 # What is shown and not run by the site: it needs a cluster, a server or a package of its own.
 SHOWN = {DOCS / "parallel.md": 4, DOCS / "tutorials" / "cluster.md": 1}
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import ekitools as ek
-from ekitools.plots import COLOURS, detached, logarithmic
+from ekitools.plots import COLOURS, detached, logarithmic, whole_numbers
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +338,19 @@ def test_short_log_axes_have_ticks_enough(result):
         low, top = ax.get_ylim()
         shown = [t for t in ax.yaxis.get_majorticklabels() if low <= t.get_position()[1] <= top]
         assert 3 <= len([text for text in shown if text.get_text()]) <= 10
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "step"), [(0, 55, 10), (1900, 1920, 5), (0, 19, 5), (0, 4, 1)]
+)
+def test_whole_numbers_on_an_axis_are_round(first, last, step):
+    figure, ax = detached(figsize=(6.4, 4.8))
+    ax.plot([first, last], [0, 1])
+    whole_numbers(ax)
+    figure.canvas.draw()
+    ticks = [t for t in ax.get_xticks() if first <= t <= last]
+    assert np.array_equal(np.diff(ticks), np.full(len(ticks) - 1, step))
+    assert all(tick % step == 0 for tick in ticks)
 
 
 def test_every_series_is_drawn_however_many(problem, result):

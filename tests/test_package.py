@@ -8,6 +8,8 @@ import importlib.metadata
 import importlib.resources
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,10 @@ def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_links_lead_somewhere(path: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text("utf-8"))
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_the_examples_of_experiments_run_without_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import pytest; sys.exit(pytest.main())"
+    command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", "ekitools/experiments"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout.decode()
