@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +26,11 @@ __all__ = [
     "axes_for",
     "detached",
     "last_evaluated",
+    "legend_below",
     "logarithmic",
     "own_colours",
     "panels",
     "plot_collapse",
-    "plot_error",
     "plot_misfit",
     "plot_predictive",
     "plot_residual",
@@ -43,7 +42,7 @@ __all__ = [
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
 PINK, SKY = "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
-_LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
+LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
 MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
 
@@ -211,79 +210,6 @@ def plot_residual(
     return ax
 
 
-def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) -> Any:
-    """Error of the ensemble mean, ‖ū − u†‖, of several methods side by side.
-
-    By iteration, or by time t where the results are flows.
-
-    Parameters
-    ----------
-    results : mapping of label to xarray.Dataset
-        What `run` returned, or `integrate`, for one problem.
-    truth : (p,)
-        u†, in physical coordinates.
-    ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    ValueError
-        If there is no result, runs and flows are mixed, or ``truth`` has another size.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> example = ek.problems.linear(p=3)
-    >>> plain = ek.EKI(ek.FixedStep(0.1), t_end=None, perturbed=False)
-    >>> methods = {"EKI": plain, "EKI with momentum": ek.Nesterov(plain)}
-    >>> results = {label: ek.run(example.problem, method, n_steps=20, rng=0)
-    ...            for label, method in methods.items()}
-    >>> ek.plot_error(results, example.truth).get_xlabel()
-    'iteration'
-    """
-    truth = np.asarray(truth, dtype=float)
-    if hasattr(results, "data_vars") or not hasattr(results, "items"):
-        raise TypeError(
-            "results: must be a mapping of label to what ek.run returns, got "
-            f"{type(results).__name__}."
-        )
-    for label, result in results.items():
-        check_result(result, f"results[{label!r}]")
-    flows = {label: "solver" in result.attrs for label, result in results.items()}
-    if len(set(flows.values())) != 1:
-        raise ValueError(
-            "results: must be results of ek.run alone or of ek.integrate alone, got "
-            f"{flows or 'none'} (label: whether it is a flow). Draw them on Axes of their own."
-        )
-    for label, result in results.items():
-        if truth.shape != (result.sizes["parameter"],):
-            raise ValueError(
-                f"truth: must have p = {result.sizes['parameter']} entries, as {label!r} has, got "
-                f"shape {truth.shape}."
-            )
-    ax = axes_for(ax)
-    continuous = all(flows.values())
-    for (label, result), colour in zip(results.items(), cycle(_LINES)):
-        error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
-        x = result.t.values if continuous else result.iteration.values
-        ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=str(label))
-    long = continuous and max(float(result.t[-1]) for result in results.values()) >= 100
-    logarithmic(ax, *("xy" if long else "y"))
-    if not continuous:
-        whole_numbers(ax)
-    ax.set(
-        xlabel="pseudo-time $t$" if continuous else "iteration",
-        ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
-        title="Error of the ensemble mean",
-    )
-    ax.legend(frameon=False)
-    return ax
-
-
 def plot_predictive(
     result: xr.Dataset,
     ax: Any = None,
@@ -340,7 +266,7 @@ def plot_predictive(
     ax = axes_for(ax)
     limits = [np.nanmin([y.min(), bands.min()]), np.nanmax([y.max(), bands.max()])]
     several = len(np.unique(groups)) > 1
-    for group, colour in zip(dict.fromkeys(groups), cycle(_LINES)):
+    for group, colour in zip(dict.fromkeys(groups), cycle(LINES)):
         chosen = np.flatnonzero(groups == group)
         chosen = chosen[np.argsort(x[chosen], kind="stable")]
         at = x[chosen]
@@ -439,6 +365,15 @@ def as_svg(figure: Any) -> bytes:
     with rc_context({"svg.hashsalt": "ekitools"}):
         figure.savefig(buffer, format="svg", dpi=120, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def legend_below(ax: Any, *, ncols: int) -> None:
+    """A legend below the label of x, as far from it whatever the height of the Axes."""
+    from matplotlib.transforms import ScaledTranslation
+
+    down = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=ncols,
+              bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + down)  # fmt: skip
 
 
 def whole_numbers(ax: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ekitools._marginals import first_members, marginals, start_of
 from ekitools.diagnostics import check_result, members_at
-from ekitools.plots import BLUE, GREY, axes_for, panels, with_units
+from ekitools.plots import BLUE, GREY, axes_for, legend_below, panels, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -165,8 +165,7 @@ def plot_marginals(
         if start
         else "Marginals of the last ensemble",
     )
-    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2,
-              bbox_to_anchor=(0.5, -0.6 / ax.get_figure().get_figheight()))  # fmt: skip
+    legend_below(ax, ncols=2)
     return ax
 
 

@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 
 import ekitools as ek
-from ekitools.plots import COLOURS, detached, logarithmic
+from ekitools._report import Report, judged
+from ekitools.plots import BLUE, COLOURS, RED, detached, logarithmic
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,40 @@ def test_of_hundreds_of_parameters_a_comparison_has_points_without_names():
     assert len(ax.get_yticks()) < 20
 
 
+REPORT = Report(
+    (
+        judged("rate", "a", "t^(-1)", "t^(-0.97)", 0.3),
+        judged("identity", "a", "error < 1e-8", "1e-15", 1e-7),
+        judged("wrong", "b", "error < 1e-8", "1", 1e8),
+        judged("unknown", "b", "ratio > 1", "nan", np.nan),
+    )
+)
+
+
+def test_theorems_have_a_row_each_and_those_that_fail_are_seen_to():
+    ax = ek.plot_theorems(REPORT)
+    assert [text.get_text() for text in ax.get_yticklabels()] == [r.statement for r in REPORT.table]
+    drawn = {
+        (round(float(y)), f"{x:.1e}"): (line.get_marker(), line.get_color())
+        for line in ax.get_lines()
+        if line.get_marker() != "None"
+        for x, y in zip(*line.get_data(), strict=True)
+    }
+    assert drawn == {
+        (0, "3.0e-01"): ("o", BLUE),
+        (1, "1.0e-04"): ("<", BLUE),
+        (2, "1.0e+03"): (">", RED),
+        (3, "1.0e+03"): (">", RED),
+    }
+    (words,) = ax.child_axes
+    assert words.get_yticklabels()[0].get_text() == "t^(-1);  found t^(-0.97)"
+    assert ax.get_title() == "Linear theory: 2 of 4 statements hold"
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["holds", "fails", "all that is allowed"]
+    with pytest.raises(TypeError, match="report: must be what .* with its rows, got Report"):
+        ek.plot_theorems(Report(()))
+
+
 DRAWN = sorted(name for name in ek.__all__ if name.startswith("plot_"))
 
 
@@ -243,6 +278,7 @@ def test_all_draw_on_a_figure_without_a_window_and_refuse_what_they_cannot_draw(
         "plot_comparison": measured["comparison"],
         "plot_calibration": measured["calibration"],
         "plot_pit": measured["calibration"],
+        "plot_theorems": REPORT,
     }.get(name, result)
     shape = (4, 4) if name == "plot_pairs" else (1, 1)
     figure, ax = detached(*shape, figsize=(8, 8))
