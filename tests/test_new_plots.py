@@ -1,5 +1,7 @@
 """Marginals, pairs, any diagnostic, the probability integral transform, and ArviZ's pictures."""
 
+from importlib.metadata import version
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -12,6 +14,8 @@ import xarray as xr
 import ekitools as ek
 from ekitools._report import Report, judged
 from ekitools.plots import BLUE, COLOURS, RED, detached, logarithmic
+
+ARVIZ = int(version("arviz").split(".")[0])
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +166,35 @@ def test_arviz_draws_it_whatever_its_generation(kind, problem):
     assert "u1" not in texts
 
 
+SHAPES = [("forest", 2, ()), ("rank", 2, (2,)), ("rank", 1, ()), ("trace", 2, (2, 2)),
+          ("pair", 2, ()), ("pair", 3, (2, 2))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "k", "shape"), SHAPES)
+def test_arviz_draws_where_it_is_told_to_if_it_can(kind, k, shape, result):
+    axes = plt.subplots(*(shape or (1,)), squeeze=True)[1]
+    before = plt.get_fignums()
+    names = [f"u{i}" for i in range(k)]
+    if ARVIZ >= 1:
+        with pytest.raises(ValueError, match="ax: must be None with ArviZ .* ek.plot_pairs"):
+            ek.plot_arviz(result, kind, ax=axes, parameters=names)
+        return
+    figure = np.ravel(axes)[0].figure
+    drawn = ek.plot_arviz(result, kind, ax=axes, parameters=names)
+    assert drawn.tolist() == figure.axes
+    assert all(ax.has_data() for ax in drawn)
+    assert plt.get_fignums() == before
+    with pytest.raises(ValueError, match=rf'ax: must be an array of .* Axes for "{kind}" of {k} '):
+        ek.plot_arviz(result, kind, ax=figure.subplots(7), parameters=names)
+    with pytest.raises(TypeError, match="ax: must be one matplotlib Axes, .* got Figure"):
+        ek.plot_arviz(result, kind, ax=figure, parameters=names)
+
+
 def test_arviz_is_asked_for_nothing_that_it_does_not_have(result):
     with pytest.raises(ValueError, match="kind: must be one of forest, pair, rank, trace, got"):
         ek.plot_arviz(result, "posterior")
+    with pytest.raises(ValueError, match="parameters: must be two or more for pairs, got 1"):
+        ek.plot_arviz(result, "pair", parameters=["u0"])
 
 
 @pytest.fixture(scope="module")
