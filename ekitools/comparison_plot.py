@@ -10,7 +10,16 @@ import numpy as np
 
 from ekitools.comparison import check_comparison
 from ekitools.diagnostics import check_result, diagnose
-from ekitools.plots import COLOURS, GREY, LINES, MARKERS, axes_for, logarithmic, whole_numbers
+from ekitools.plots import (
+    COLOURS,
+    GREY,
+    LINES,
+    MARKERS,
+    axes_for,
+    logarithmic,
+    shortened,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -147,7 +156,9 @@ def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
             color=COLOURS[i % len(COLOURS)],
             label=str(label),
         )
-    ax.set_xticks(np.arange(p), [str(name) for name in comparison.parameter.values])
+    names = shortened(comparison.parameter.values, 24)
+    turned = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 60 else {}
+    ax.set_xticks(np.arange(p), names, **turned)
     ax.set_xlim(-0.5, p - 0.5)
     ax.set(
         xlabel="parameter",

@@ -47,7 +47,8 @@ def to_arviz(
         What the installed ArviZ works with (0.23: the first; 1.x: the second), with the groups
         ``posterior``, ``prior`` (if iteration 0 is stored), ``posterior_predictive`` (outputs
         ``g``, without noise), ``observed_data`` and ``sample_stats`` (``misfit``). Up to 50
-        parameters are a variable each, more are one variable ``u``.
+        parameters are a variable each; more are one variable ``u``, and so are those with a
+        name that ArviZ's trees cannot have, for it has a slash.
 
     Raises
     ------
@@ -216,7 +217,7 @@ def _parameters(
 ) -> xr.Dataset:
     whole = _stacked("u", [u for u, _, _ in chains], "parameter", result)
     names = [str(name) for name in result.parameter.values]
-    if len(names) > _MOST_VARIABLES:
+    if len(names) > _MOST_VARIABLES or any("/" in name for name in names):
         return whole
     values = whole.u.values
     return xr.Dataset(
