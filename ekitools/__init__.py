@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.comparison import compare as compare
     from ekitools.comparison import compare_table as compare_table
     from ekitools.comparison_plot import plot_comparison as plot_comparison
+    from ekitools.comparison_plot import plot_error as plot_error
     from ekitools.continuous import integrate as integrate
     from ekitools.diagnostic_plots import plot_diagnostic as plot_diagnostic
     from ekitools.diagnostic_plots import plot_pit as plot_pit
@@ -54,7 +55,6 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.momentum import Nesterov as Nesterov
     from ekitools.noise import GaussianNoise as GaussianNoise
     from ekitools.plots import plot_collapse as plot_collapse
-    from ekitools.plots import plot_error as plot_error
     from ekitools.plots import plot_misfit as plot_misfit
     from ekitools.plots import plot_predictive as plot_predictive
     from ekitools.plots import plot_residual as plot_residual
@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # what is imported lazily below, for type checkers and editor
     from ekitools.schedules import NormStep as NormStep
     from ekitools.spread import Spread as Spread
     from ekitools.summaries import summary as summary
+    from ekitools.theorem_plot import plot_theorems as plot_theorems
     from ekitools.webpage import report as report
 
 __version__ = "0.1.0"
@@ -137,7 +138,7 @@ _PUBLIC = {
     "plot_misfit": "plots",
     "plot_residual": "plots",
     "plot_ensemble": "posterior_plots",
-    "plot_error": "plots",
+    "plot_error": "comparison_plot",
     "plot_predictive": "plots",
     "plot_comparison": "comparison_plot",
     "plot_calibration": "predictive",
@@ -145,6 +146,7 @@ _PUBLIC = {
     "plot_pit": "diagnostic_plots",
     "plot_marginals": "posterior_plots",
     "plot_pairs": "posterior_plots",
+    "plot_theorems": "theorem_plot",
     "summary": "summaries",
     "report": "webpage",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ __all__ = [
     "Report",
     "Row",
     "error_row",
+    "judged",
     "rate_row",
 ]
 
@@ -30,13 +32,18 @@ MOMENTUM = "Su, Boyd & Candes (2016)"
 
 
 class Row(NamedTuple):
-    """One statement and what was measured of it."""
+    """One statement and what was measured of it.
+
+    ``share`` is the error over the tolerance, or the smaller over the larger of two that are
+    compared: the statement holds where it is below 1.
+    """
 
     statement: str
     source: str
     predicted: str
     measured: str
     passed: bool
+    share: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,12 @@ class Report:
         return all(row.passed for row in self.table)
 
     def to_json(self) -> str:
-        """The table as a JSON list of objects."""
-        return json.dumps([row._asdict() for row in self.table], indent=1)
+        """The table as a JSON list of objects; a share that is not finite is null."""
+        rows = [
+            {**row._asdict(), "share": row.share if math.isfinite(row.share) else None}
+            for row in self.table
+        ]
+        return json.dumps(rows, indent=1)
 
     def __str__(self) -> str:
         cells = [("statement", "source", "predicted", "measured", "verdict")]
@@ -66,6 +77,11 @@ class Report:
         widths = [max(len(row[i]) for row in cells) for i in range(5)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def judged(statement: str, source: str, predicted: str, measured: str, share: float) -> Row:
+    """The row with its verdict, which the share decides alone; NaN fails."""
+    return Row(statement, source, predicted, measured, bool(share < 1), float(share))
 
 
 def rate_row(
@@ -82,11 +98,11 @@ def rate_row(
     """Value ∝ x^exponent, fitted from x_min on; the interval is of two standard errors."""
     fit = fit_rate(x, value, t_min=x_min)
     interval = 2 * fit.standard_error
-    passed = abs(fit.exponent - exponent) < tolerance and interval < 2 * tolerance
+    share = np.maximum(abs(fit.exponent - exponent), interval / 2) / tolerance
     measured = f"{symbol}^({fit.exponent:.3f} ± {interval:.1g})"
-    return Row(statement, source, f"{symbol}^({exponent:g})", measured, bool(passed))
+    return judged(statement, source, f"{symbol}^({exponent:g})", measured, share)
 
 
 def error_row(statement: str, source: str, error: float, tolerance: float) -> Row:
     """An error that has to be below the tolerance."""
-    return Row(statement, source, f"error < {tolerance:g}", f"{error:.2g}", bool(error < tolerance))
+    return judged(statement, source, f"error < {tolerance:g}", f"{error:.2g}", error / tolerance)

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_verify)
     check.add_argument("--seed", type=int, default=0, help="of problems and ensembles (default 0)")
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    check.add_argument("--figure", help="file for the picture of EKI with and without momentum")
+    check.add_argument("--figure", help="file for a picture of the table, and of momentum")
 
     page = commands.add_parser("report", help="write a result as one HTML page")
     page.set_defaults(command=_report)
@@ -178,9 +178,9 @@ def _verify(options: argparse.Namespace) -> int:
     report = verify(rng=options.seed)
     print(report.to_json() if options.json else report)
     if options.figure:
-        from ekitools.demos import momentum_figure
+        from ekitools.demos import verification_figure
 
-        momentum_figure(options.figure, rng=options.seed)
+        verification_figure(options.figure, report, rng=options.seed)
     return 0 if report.passed else 1
 
 

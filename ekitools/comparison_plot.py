@@ -1,20 +1,105 @@
-"""The picture of a comparison: errors by parameter, or against cost where those are many."""
+"""Pictures of several methods: beside a reference, and beside the truth by iteration."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ekitools.comparison import check_comparison
-from ekitools.plots import COLOURS, GREY, MARKERS, axes_for, logarithmic
+from ekitools.diagnostics import check_result, diagnose
+from ekitools.plots import (
+    COLOURS,
+    GREY,
+    LINES,
+    MARKERS,
+    axes_for,
+    logarithmic,
+    shortened,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["plot_comparison"]
+__all__ = ["plot_comparison", "plot_error"]
 
 _MOST_PARAMETERS = 12
+
+
+def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) -> Any:
+    """Error of the ensemble mean, ‖ū − u†‖, of several methods side by side.
+
+    By iteration, or by time t where the results are flows.
+
+    Parameters
+    ----------
+    results : mapping of label to xarray.Dataset
+        What `run` returned, or `integrate`, for one problem.
+    truth : (p,)
+        u†, in physical coordinates.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no result, runs and flows are mixed, or ``truth`` has another size.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> example = ek.problems.linear(p=3)
+    >>> plain = ek.EKI(ek.FixedStep(0.1), t_end=None, perturbed=False)
+    >>> methods = {"EKI": plain, "EKI with momentum": ek.Nesterov(plain)}
+    >>> results = {label: ek.run(example.problem, method, n_steps=20, rng=0)
+    ...            for label, method in methods.items()}
+    >>> ek.plot_error(results, example.truth).get_xlabel()
+    'iteration'
+    """
+    truth = np.asarray(truth, dtype=float)
+    if hasattr(results, "data_vars") or not hasattr(results, "items"):
+        raise TypeError(
+            "results: must be a mapping of label to what ek.run returns, got "
+            f"{type(results).__name__}."
+        )
+    for label, result in results.items():
+        check_result(result, f"results[{label!r}]")
+    flows = {label: "solver" in result.attrs for label, result in results.items()}
+    if len(set(flows.values())) != 1:
+        raise ValueError(
+            "results: must be results of ek.run alone or of ek.integrate alone, got "
+            f"{flows or 'none'} (label: whether it is a flow). Draw them on Axes of their own."
+        )
+    for label, result in results.items():
+        if truth.shape != (result.sizes["parameter"],):
+            raise ValueError(
+                f"truth: must have p = {result.sizes['parameter']} entries, as {label!r} has, got "
+                f"shape {truth.shape}."
+            )
+    ax = axes_for(ax)
+    continuous = all(flows.values())
+    for (label, result), colour in zip(results.items(), cycle(LINES)):
+        error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
+        x = result.t.values if continuous else result.iteration.values
+        ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=str(label))
+    long = continuous and max(float(result.t[-1]) for result in results.values()) >= 100
+    logarithmic(ax, *("xy" if long else "y"))
+    if not continuous:
+        whole_numbers(ax)
+    ax.set(
+        xlabel="pseudo-time $t$" if continuous else "iteration",
+        ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
+        title="Error of the ensemble mean",
+    )
+    ax.legend(frameon=False)
+    return ax
 
 
 def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
@@ -71,7 +156,9 @@ def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
             color=COLOURS[i % len(COLOURS)],
             label=str(label),
         )
-    ax.set_xticks(np.arange(p), [str(name) for name in comparison.parameter.values])
+    names = shortened(comparison.parameter.values, 24)
+    turned = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 60 else {}
+    ax.set_xticks(np.arange(p), names, **turned)
     ax.set_xlim(-0.5, p - 0.5)
     ax.set(
         xlabel="parameter",

@@ -16,16 +16,20 @@ from ekitools.typing import Method, Rng
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["demo", "momentum_figure", "table_lines"]
+    from ekitools._report import Report
+
+__all__ = ["demo", "table_lines", "verification_figure"]
 
 
-def momentum_figure(path: str | Path, *, rng: int = 0) -> None:
-    """Draw the slides' "Linear problem: l2 error", with and without momentum, in both times.
+def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> None:
+    """Draw what was verified, and the slides' "Linear problem: l2 error" with and without momentum.
 
     Parameters
     ----------
     path : str or Path
         File of the picture; its ending says of which kind.
+    report : Report
+        What `ekitools.verification.verify` returned.
     rng : int, default 0
         Seed of the ensembles.
 
@@ -33,18 +37,24 @@ def momentum_figure(path: str | Path, *, rng: int = 0) -> None:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from ekitools.demos import momentum_figure
+    >>> from ekitools.demos import verification_figure
+    >>> from ekitools.verification import verify
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     momentum_figure(Path(folder) / "momentum.png")
+    ...     verification_figure(Path(folder) / "theory.png", verify())
     """
     import matplotlib.pyplot as plt
 
     from ekitools.theorems import momentum_flows, momentum_runs
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for ax, made, title in (
-        (axes[0], momentum_runs, "Discrete, steps h = 10"),
-        (axes[1], momentum_flows, "Continuous"),
+    height = 1.2 + 0.26 * len(report.table)
+    figure = plt.figure(figsize=(11, height + 4), layout="constrained")
+    above, below = figure.subfigures(2, height_ratios=(height, 4))  # with margins of their own
+    ek.plot_theorems(report, above.subplots())
+    for ax, made, title in zip(
+        below.subplots(1, 2),
+        (momentum_runs, momentum_flows),
+        ("Discrete, steps h = 10", "Continuous"),
+        strict=True,
     ):
         results, truth = made(rng)
         ek.plot_error(dict(zip(("EKI", "EKI with momentum"), results, strict=True)), truth, ax)

@@ -18,6 +18,7 @@ from ekitools.plots import (
     MARKERS,
     axes_for,
     logarithmic,
+    not_known,
     whole_numbers,
     with_units,
 )
@@ -110,7 +111,7 @@ def plot_diagnostic(
     if known.size and known.min() > 0 and known.max() > 10 * known.min():
         logarithmic(ax, "x" if in_rows else "y")
     if not known.size:
-        ax.text(0.5, 0.5, "not known: NaN throughout", ha="center", transform=ax.transAxes)
+        not_known(ax)
     units = first.attrs.get("units", "1")
     text = _broken(first.attrs.get("long_name", name))
     text = text if units == "1" else f"{text}\n[{units}]"
@@ -131,7 +132,7 @@ def plot_diagnostic(
     short = name.removeprefix("history_")
     ax.set_title(_TITLES.get(short, short.replace("_", " ").capitalize()))
     if len(lines) > 1:
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(frameon=False, fontsize="small", title=first.attrs.get("shown"))
     return ax
 
 
@@ -165,8 +166,12 @@ def _lines(
         others = [str(dim) for dim in values.dims if dim != along]
         if not others:
             yield label or "_", values
-        for i in range(min(values.sizes[others[0]], len(COLOURS)) if others else 0):
+        n = values.sizes[others[0]] if others else 0
+        most = min(n, len(COLOURS))
+        for i in range(most):
             one = values.isel({others[0]: i})
+            if most < n:
+                one = one.assign_attrs(shown=f"the first {most} of {n}")
             shown = with_units(values, others[0], values[others[0]].values[i])
             yield f"{label}: {shown}" if label else shown, one
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import xarray as xr
 
 from ekitools._marginals import marginals
 from ekitools.diagnostics import check_result, members_at, stored_index
-from ekitools.plots import own_colours
+from ekitools.plots import axes_for, own_colours
 from ekitools.resampling import resample
 from ekitools.typing import Rng
 
@@ -46,7 +47,8 @@ def to_arviz(
         What the installed ArviZ works with (0.23: the first; 1.x: the second), with the groups
         ``posterior``, ``prior`` (if iteration 0 is stored), ``posterior_predictive`` (outputs
         ``g``, without noise), ``observed_data`` and ``sample_stats`` (``misfit``). Up to 50
-        parameters are a variable each, more are one variable ``u``.
+        parameters are a variable each; more are one variable ``u``, and so are those with a
+        name that ArviZ's trees cannot have, for it has a slash.
 
     Raises
     ------
@@ -91,13 +93,14 @@ def to_arviz(
     }
     groups["posterior"].attrs = {**attributes, "inference_library": "ekitools"}
     tree = xr.DataTree.from_dict(groups)
-    return tree if int(az.__version__.split(".")[0]) >= 1 else az.from_datatree(tree)
+    return tree if _generation(az) >= 1 else az.from_datatree(tree)
 
 
 def plot_arviz(
     result: xr.Dataset | Sequence[xr.Dataset],
     kind: str = "forest",
     *,
+    ax: Any = None,
     parameters: Any = None,
     iteration: int = -1,
     rng: Rng = 0,
@@ -115,6 +118,10 @@ def plot_arviz(
         As in `to_arviz`.
     kind : {"forest", "pair", "rank", "trace"}
         Which of ``arviz.plot_forest`` and so on.
+    ax : array of matplotlib Axes, optional
+        Where to draw, with ArviZ before version 1 alone, which lays k parameters out on 1 Axes
+        ("forest"), k ("rank"), ``(k, 2)`` ("trace") or ``(k - 1, k - 1)`` ("pair"). ArviZ 1.x
+        makes its own figures and takes no Axes; `plot_marginals` and `plot_pairs` do.
     parameters : sequence of labels, optional
         Which parameters; by default those with the smallest share of their prior standard
         deviation left, 20 for "forest" and 6 for the others.
@@ -126,12 +133,13 @@ def plot_arviz(
     Returns
     -------
     ndarray of matplotlib Axes
-        All of the figure, whatever the installed ArviZ returns.
+        Those given, or all of the new figure, whatever the installed ArviZ returns.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or there is no such picture, parameter or iteration.
+        If ``result`` is no result, there is no such picture, parameter or iteration, or ``ax``
+        has another shape or is not for the installed ArviZ.
 
     Examples
     --------
@@ -151,12 +159,43 @@ def plot_arviz(
     import arviz
 
     az: Any = arviz
+    k = results[0].sizes["parameter"]
+    if kind == "pair" and k < 2:
+        raise ValueError(f"parameters: must be two or more for pairs, got {k}.")
+    if ax is not None:
+        ax = _axes(ax, kind, k, az)
+        options["axes" if kind == "trace" else "ax"] = ax.item() if ax.size == 1 else ax
     with own_colours():
         drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
+    if ax is not None:  # without those that ArviZ took away, above the diagonal of pairs
+        return np.array([each for each in ax.flat if each.figure is not None], dtype=object)
     figure = drawn.viz["figure"].item() if hasattr(drawn, "viz") else np.ravel(drawn)[0].figure
     if figure.get_layout_engine() is None:
         figure.set_layout_engine("constrained")  # or titles lie on the numbers above them
     return np.array(figure.axes, dtype=object)
+
+
+def _generation(az: Any) -> int:
+    return int(az.__version__.split(".")[0])
+
+
+def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
+    """The Axes given, in the shape in which ArviZ takes them for k parameters."""
+    if _generation(az) >= 1:
+        raise ValueError(
+            f"ax: must be None with ArviZ {az.__version__}, which makes its own figures. Use "
+            "ek.plot_marginals or ek.plot_pairs, which take Axes."
+        )
+    shape = {"forest": (1,), "rank": (k,), "trace": (k, 2), "pair": (k - 1, k - 1)}[kind]
+    axes = np.asarray(ax, dtype=object)
+    for each in axes.flat:
+        axes_for(each)
+    if axes.size != math.prod(shape):
+        raise ValueError(
+            f'ax: must be an array of {shape} Axes for "{kind}" of {k} parameters, got '
+            f"{axes.shape}."
+        )
+    return axes.reshape(shape)
 
 
 def _members(
@@ -178,7 +217,7 @@ def _parameters(
 ) -> xr.Dataset:
     whole = _stacked("u", [u for u, _, _ in chains], "parameter", result)
     names = [str(name) for name in result.parameter.values]
-    if len(names) > _MOST_VARIABLES:
+    if len(names) > _MOST_VARIABLES or any("/" in name for name in names):
         return whole
     values = whole.u.values
     return xr.Dataset(

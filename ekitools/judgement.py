@@ -315,10 +315,12 @@ def _failures(result: xr.Dataset) -> Check:
     runs = int(result.attrs.get("model_runs", result.history_model_runs.values[-1]))
     if not n:
         return Check("good", "Failures", f"None of the {runs} model runs failed.")
-    many = n > 0.1 * runs
+    many, members = n > 0.1 * runs, result.sizes["member"]
+    left = int(np.isfinite(result.u[-1].values).all(axis=1).sum())
+    few = left < members / 2  # each that was dropped may have failed once
     return Check(
-        "care" if many else "note",
+        "care" if many or few else "note",
         "Failures",
         f"{n} of {runs} model runs failed: the ensemble knows nothing of the region where they "
-        "do." + (" These are many." if many else ""),
+        "do." + " These are many." * many + f" Only {left} of {members} members are left." * few,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools._arrays import host
+from ekitools._signatures import check_accepts
 from ekitools.typing import Array
 
 __all__ = ["XarrayModel"]
@@ -88,12 +89,13 @@ class XarrayModel:
     ) -> None:
         if not callable(function):
             raise TypeError(f"function: must be callable, got {type(function).__name__}.")
+        if not isinstance(stochastic, bool):
+            raise TypeError(f"stochastic: must be True or False, got {stochastic!r}.")
+        keywords = ("rng",) if stochastic else ()
+        check_accepts("function", function, "parameters", keywords=keywords)
         self.function, self.stochastic = function, stochastic
         if not isinstance(parameters, xr.DataArray | xr.Dataset):
-            names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
-            if not names or len(set(names)) != len(names):
-                raise ValueError(f"parameters: must be one or more different names, got {names}.")
-            parameters = xr.Dataset({str(name): 0.0 for name in names})
+            parameters = xr.Dataset(dict.fromkeys(_names(parameters), 0.0))
         self._parameters = _Layout("parameters", parameters)
         self._observations = _Layout("observations", observations, nan_is_missing=True)
         self.data = self._observations.pack("observations", observations)
@@ -151,6 +153,21 @@ class XarrayModel:
         return self._parameters.unpack("parameter", values)
 
 
+def _names(parameters: Any) -> tuple[str, ...]:
+    names = (
+        (parameters,)
+        if isinstance(parameters, str) or not np.iterable(parameters)
+        else (tuple(parameters))
+    )
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"parameters: must be names, or an xarray.DataArray or Dataset, got {parameters!r:.60}."
+        )
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"parameters: must be one or more different names, got {names}.")
+    return names
+
+
 class _Layout:
     """Which entry of a vector belongs to which variable and labels."""
 
@@ -167,7 +184,8 @@ class _Layout:
         flat = np.concatenate(parts) if parts else np.empty(0)
         self.used = ~np.isnan(flat) if nan_is_missing else np.ones(flat.size, dtype=bool)
         if not self.used.any():
-            raise ValueError(f"{argument}: must have at least one number, got {flat.size} NaN.")
+            there = f"{flat.size} NaN" if flat.size else "none"
+            raise ValueError(f"{argument}: must have at least one number, got {there}.")
         self.indexes: dict[Hashable, Any] = {}
         for dim, index in self.example.indexes.items():
             if index.nlevels > 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,16 @@ __all__ = [
     "axes_for",
     "detached",
     "last_evaluated",
+    "legend_below",
     "logarithmic",
+    "not_known",
     "own_colours",
     "panels",
     "plot_collapse",
-    "plot_error",
     "plot_misfit",
     "plot_predictive",
     "plot_residual",
+    "shortened",
     "whole_numbers",
     "with_units",
 ]
@@ -43,7 +46,7 @@ __all__ = [
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
 PINK, SKY = "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
-_LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
+LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
 MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
 
@@ -85,13 +88,14 @@ def plot_collapse(
     )
     for name, text, colour, marker in series:
         values = d[name].values
-        ax.plot(x, values / values[0], marker=marker, ms=4, color=colour, label=text)
+        share = np.full_like(values, np.nan) if values[0] == 0 else values / values[0]
+        ax.plot(x, share, marker=marker, ms=4, color=colour, label=text)
     log = ["y"]
     times = result.t.values
     late = times > 0
     if label.startswith("pseudo-time") and times.max() >= 10 * times[late].min():
         log = ["x", "y"]
-        reference = (d.output_collapse.values / d.output_collapse.values[0])[late]
+        reference = share[late]  # that of the outputs
         known = np.isfinite(reference) & (reference > 0)
         if known.any():
             t, level = times[late][known], reference[known]
@@ -138,11 +142,7 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     low, high = np.empty((2, 0))
     if known.any():
         low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
-    style = {"color": BLUE, "alpha": 0.25, "label": "90 % of the members"}
-    if known.sum() == 1:  # a band would not be seen
-        ax.vlines(x[known], low, high, lw=6, **style)
-    elif known.any():
-        ax.fill_between(x[known], low, high, lw=0, **style)
+        _band(ax, x[known], low, high, color=BLUE, alpha=0.25, label="90 % of the members")
     mean = result.history_misfit.values
     ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
     name = "loss" if np.isnan(result.noise_sd.values).any() else "misfit"
@@ -163,6 +163,8 @@ def plot_residual(
     result: xr.Dataset, ax: Any = None, *, problem: InverseProblem | None = None
 ) -> Any:
     """Residual of the mean output in noise standard deviations, and the noise level √d.
+
+    Under a loss in place of noise it is not known.
 
     Parameters
     ----------
@@ -197,8 +199,11 @@ def plot_residual(
     for name, text, colour, marker in parts:
         if name in d:
             ax.plot(x, d[name].values, marker=marker, ms=4, color=colour, label=text)
-    level = d.attrs["noise_level"]
-    ax.axhline(level, ls="--", color=GREY, label=f"noise level, $\\sqrt{{d}}$ = {level:.3g}")
+    if np.isfinite(result.noise_sd.values).all():
+        level = d.attrs["noise_level"]
+        ax.axhline(level, ls="--", color=GREY, label=f"noise level, $\\sqrt{{d}}$ = {level:.3g}")
+    else:
+        not_known(ax)
     long = label.startswith("pseudo-time") and result.t.values.max() >= 100
     logarithmic(ax, *("xy" if long else "y"))
     _whole_iterations(ax, label)
@@ -206,79 +211,6 @@ def plot_residual(
         xlabel=label,
         ylabel="residual, noise standard deviations",
         title="Residual of the mean output",
-    )
-    ax.legend(frameon=False)
-    return ax
-
-
-def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) -> Any:
-    """Error of the ensemble mean, ‖ū − u†‖, of several methods side by side.
-
-    By iteration, or by time t where the results are flows.
-
-    Parameters
-    ----------
-    results : mapping of label to xarray.Dataset
-        What `run` returned, or `integrate`, for one problem.
-    truth : (p,)
-        u†, in physical coordinates.
-    ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    ValueError
-        If there is no result, runs and flows are mixed, or ``truth`` has another size.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> example = ek.problems.linear(p=3)
-    >>> plain = ek.EKI(ek.FixedStep(0.1), t_end=None, perturbed=False)
-    >>> methods = {"EKI": plain, "EKI with momentum": ek.Nesterov(plain)}
-    >>> results = {label: ek.run(example.problem, method, n_steps=20, rng=0)
-    ...            for label, method in methods.items()}
-    >>> ek.plot_error(results, example.truth).get_xlabel()
-    'iteration'
-    """
-    truth = np.asarray(truth, dtype=float)
-    if hasattr(results, "data_vars") or not hasattr(results, "items"):
-        raise TypeError(
-            "results: must be a mapping of label to what ek.run returns, got "
-            f"{type(results).__name__}."
-        )
-    for label, result in results.items():
-        check_result(result, f"results[{label!r}]")
-    flows = {label: "solver" in result.attrs for label, result in results.items()}
-    if len(set(flows.values())) != 1:
-        raise ValueError(
-            "results: must be results of ek.run alone or of ek.integrate alone, got "
-            f"{flows or 'none'} (label: whether it is a flow). Draw them on Axes of their own."
-        )
-    for label, result in results.items():
-        if truth.shape != (result.sizes["parameter"],):
-            raise ValueError(
-                f"truth: must have p = {result.sizes['parameter']} entries, as {label!r} has, got "
-                f"shape {truth.shape}."
-            )
-    ax = axes_for(ax)
-    continuous = all(flows.values())
-    for (label, result), colour in zip(results.items(), cycle(_LINES)):
-        error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
-        x = result.t.values if continuous else result.iteration.values
-        ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=str(label))
-    long = continuous and max(float(result.t[-1]) for result in results.values()) >= 100
-    logarithmic(ax, *("xy" if long else "y"))
-    if not continuous:
-        whole_numbers(ax)
-    ax.set(
-        xlabel="pseudo-time $t$" if continuous else "iteration",
-        ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
-        title="Error of the ensemble mean",
     )
     ax.legend(frameon=False)
     return ax
@@ -340,19 +272,19 @@ def plot_predictive(
     ax = axes_for(ax)
     limits = [np.nanmin([y.min(), bands.min()]), np.nanmax([y.max(), bands.max()])]
     several = len(np.unique(groups)) > 1
-    for group, colour in zip(dict.fromkeys(groups), cycle(_LINES)):
+    for group, colour in zip(dict.fromkeys(groups), cycle(LINES)):
         chosen = np.flatnonzero(groups == group)
         chosen = chosen[np.argsort(x[chosen], kind="stable")]
         at = x[chosen]
         prefix = f"{group}: " if several else ""
+        drawn = [(*bands[[0, 4]], 0.2, "90 %"), (*bands[[1, 3]], 0.4, "50 %")]
         if before is not None:
-            ax.fill_between(at, *before[:, chosen], color=colour, alpha=0.07, lw=0,
-                            label=f"{prefix}first ensemble, 90 %")  # fmt: skip
-        ax.fill_between(at, bands[0, chosen], bands[4, chosen], color=colour, alpha=0.2, lw=0,
-                        label=f"{prefix}90 %")  # fmt: skip
-        ax.fill_between(at, bands[1, chosen], bands[3, chosen], color=colour, alpha=0.4, lw=0,
-                        label=f"{prefix}50 %")  # fmt: skip
-        ax.plot(at, bands[2, chosen], color=colour, lw=1.2, label=f"{prefix}median")
+            drawn.insert(0, (*before, 0.07, "first ensemble, 90 %"))
+        for low, high, alpha, label in drawn:
+            _band(ax, at, low[chosen], high[chosen], color=colour, alpha=alpha,
+                  label=f"{prefix}{label}")  # fmt: skip
+        line = "-" if at.size > 1 else "_"
+        ax.plot(at, bands[2, chosen], line, color=colour, lw=1.2, label=f"{prefix}median")
         edge, size = colour if several else "black", 4 if d <= 100 else 2
         ax.plot(at, y[chosen], "o", ms=size, mfc="white", mec=edge, label=f"{prefix}data")
     if np.all(x == np.round(x)):
@@ -366,6 +298,13 @@ def plot_predictive(
     )
     ax.legend(frameon=False, fontsize="small", ncols=2 if several else 1)
     return ax
+
+
+def _band(ax: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
+    if x.size > 1:
+        ax.fill_between(x, low, high, lw=0, **style)
+    else:  # which would not be seen
+        ax.vlines(x, low, high, lw=6, **style)
 
 
 def _bands(result: xr.Dataset, index: int, sd: np.ndarray) -> np.ndarray:
@@ -441,11 +380,27 @@ def as_svg(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
+def legend_below(ax: Any, *, ncols: int) -> None:
+    """A legend below the label of x, as far from it whatever the height of the Axes."""
+    from matplotlib.transforms import ScaledTranslation
+
+    down = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=ncols,
+              bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + down)  # fmt: skip
+
+
+def not_known(ax: Any) -> None:
+    """Say that there is nothing to draw."""
+    ax.text(0.5, 0.5, "not known: NaN throughout", ha="center", transform=ax.transAxes)
+
+
 def whole_numbers(ax: Any) -> None:
     """Ticks of x at whole numbers alone, and at round ones."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    ax.xaxis.set_major_locator(
+        MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
 
 
 def own_colours() -> Any:
@@ -479,12 +434,28 @@ def logarithmic(ax: Any, *which: str) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
-def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any) -> str:
-    """A label of ``dim`` ("parameter" or "data") with its units, where these are known."""
+def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any, text: str = "") -> str:
+    """A label of ``dim`` ("parameter" or "data"), or a text for it, with its units if known."""
     name = f"{dim}_units"
-    known = name in labelled.coords
-    units = str(labelled[name].sel({dim: label}).item()) if known else ""
-    return f"{label} [{units}]" if units else str(label)
+    units = str(labelled[name].sel({dim: label}).item()) if name in labelled.coords else ""
+    text = text or str(label)
+    return f"{text} [{units}]" if units else text
+
+
+def shortened(names: Iterable[Any], most: int) -> list[str]:
+    """Names without their middles, of ``most`` characters or as many as tell them apart."""
+    texts = [str(name) for name in names]
+    short = [_cut(text, most) for text in texts]
+    return short if len(set(short)) == len(set(texts)) else shortened(texts, most + 4)
+
+
+def _cut(text: str, most: int) -> str:
+    """Formulas between dollar signs are shorter than their source; a cut one shows as it is."""
+    if len(re.sub(r"\$[^$]+\$", "", text)) <= most:
+        return text
+    start, end = text[: (most - 1) // 2], text[-(most // 2) :]
+    whole = start.count("$") % 2 == end.count("$") % 2 == 0
+    return f"{start}…{end}" if whole else f"{start}…{end}".replace("$", r"\$")
 
 
 def _output_label(result: xr.Dataset) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ekitools._marginals import first_members, marginals, start_of
 from ekitools.diagnostics import check_result, members_at
-from ekitools.plots import BLUE, GREY, axes_for, panels, with_units
+from ekitools.plots import BLUE, GREY, axes_for, legend_below, panels, shortened, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,6 +65,8 @@ def plot_ensemble(
         axes = axes[: len(shown)]
         for panel, name in zip(axes, shown, strict=True):
             plot_ensemble(result, panel, parameter=name, problem=problem)
+        if len(shown) < len(names):
+            axes[0].figure.suptitle(f"The first {len(shown)} of {len(names)} parameters")
         return axes
     name = names[0] if parameter is None else parameter
     if name not in names:
@@ -91,7 +93,7 @@ def plot_ensemble(
         left, right = ax.get_xlim()
         grid = np.linspace(left, right, 400)
         ax.plot(grid, marginals[name].pdf(grid), color="black", lw=1, label="prior density")
-    ax.set(xlabel=with_units(result, "parameter", name), ylabel="density")
+    ax.set(xlabel=with_units(result, "parameter", name, *shortened([name], 30)), ylabel="density")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -140,7 +142,7 @@ def plot_marginals(
     ['u2', 'u0']
     """
     table = marginals(result, problem, parameters=parameters, most=_MOST_ROWS)
-    start = table.attrs["start"]
+    start, p = table.attrs["start"], table.attrs["n_parameters"]
     centre, scale = (table.start_mean, table.start_sd) if start else (table["mean"], table.sd)
     scale = scale.where(scale > 0, 1.0)
     rows = np.arange(table.sizes["parameter"])
@@ -155,18 +157,17 @@ def plot_marginals(
         ax.hlines(at, left, right, color=colour, lw=5, label=f"{label}, 50 %")
         ax.plot(middle, at, "o", ms=4, mfc="white", mec=colour)
     ax.axvline(0, color=GREY, lw=0.8, ls=":")
-    ax.set_yticks(rows, [_short(name) for name in table.parameter.values])
+    ax.set_yticks(rows, shortened(table.parameter.values, 24))
     ax.set_ylim(rows.size - 0.5, -0.5)
     of = {"prior": "the prior", "start": "the first ensemble", "": "the last ensemble"}[start]
     ax.set(
         xlabel=f"from the mean of {of}, in its standard deviations",
-        ylabel="parameter",
+        ylabel="parameter" + f", {rows.size} of {p}" * (rows.size < p),
         title=f"Marginals: {start} and last ensemble"
         if start
         else "Marginals of the last ensemble",
     )
-    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2,
-              bbox_to_anchor=(0.5, -0.6 / ax.get_figure().get_figheight()))  # fmt: skip
+    legend_below(ax, ncols=2)
     return ax
 
 
@@ -225,9 +226,10 @@ def plot_pairs(
     clouds = [(*members_at(result.isel(parameter=index), -1).present(), BLUE, "last ensemble")]
     if start:
         clouds.insert(0, (*first_members(result, problem, index), GREY, start))
+    shown = result.parameter.values[index]
     names = [
-        with_units(result, "parameter", name).replace(str(name), _short(name, 12), 1)
-        for name in result.parameter.values[index]
+        with_units(result, "parameter", name, text)
+        for name, text in zip(shown, shortened(shown, 14), strict=True)
     ]
     limits = [_limits(column) for column in clouds[-1][0].T]
     many = k * k * sum(len(u) for u, *_ in clouds) > 1000
@@ -251,10 +253,12 @@ def plot_pairs(
                     panel.set_ylim(limits[i])
             panel.set_xlim(limits[j])
             _label(panel, names, i, j, k)
-    legend = axes[0, 0].legend(
-        frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
-    )
-    legend.set_in_layout(False)  # it lies where there are no Axes
+    if k == 1:
+        axes[0, 0].legend(frameon=False, fontsize="small")
+    else:
+        where = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        legend = axes[0, 0].legend(frameon=False, fontsize="small", **where)
+        legend.set_in_layout(False)  # it lies where there are no Axes
     return axes
 
 
@@ -276,8 +280,3 @@ def _limits(x: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(x, [0.002, 0.998])
     margin = 0.3 * float(high - low) or 0.5
     return float(low) - margin, float(high) + margin
-
-
-def _short(name: Any, most: int = 20) -> str:
-    text = str(name)
-    return text if len(text) <= most else f"{text[: most - 1]}…"

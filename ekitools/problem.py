@@ -95,6 +95,11 @@ class InverseProblem:
                 f"attribute takes_inputs = True, got {self.model!r}. For a function use "
                 "ek.FunctionModel(fn, takes_inputs=True)."
             )
+        if getattr(self.model, "takes_inputs", False) and not self.batched:
+            raise TypeError(
+                f"data: must be ek.MiniBatches or ek.OnlineData for {self.model!r}, which is to be "
+                "given inputs with them, got an array. Or give the model all its inputs itself."
+            )
         shape = getattr(self.model, "shape", None)
         size = (self.n_data, self.n_parameters)
         if shape is not None and tuple(shape) != size:

@@ -20,6 +20,7 @@ from ekitools._report import (
     SLIDES,
     Row,
     error_row,
+    judged,
     rate_row,
 )
 from ekitools.continuous import integrate
@@ -116,13 +117,13 @@ def approximation(
     )
     relative, absolute = (fit_rate(scales, column) for column in errors.T)
     measured = f"eps^{relative.exponent:.3f}, absolute eps^{absolute.exponent:.3f}"
-    passed = abs(relative.exponent - 1) < 0.1 and abs(absolute.exponent - 3) < 0.1
-    return Row(
+    share = np.maximum(abs(relative.exponent - 1), abs(absolute.exponent - 3)) / 0.1
+    return judged(
         "velocity = -C grad Phi for nonlinear G, spread eps",
         SLIDES,
         "eps^1, absolute eps^3",
         measured,
-        bool(passed),
+        share,
     )
 
 
@@ -147,12 +148,12 @@ def cramer_rao_time(rng: int, flow: Any = None) -> Row:
     predicted = 0.5 * (1 - 1 / least(start.ravel()))
     result = integrate(problem, flow or EKIFlow(), t_span=(0, 2), ensemble=start, events=crossing)
     t = float(result.t[-1])
-    return Row(
+    return judged(
         "C(t) >= F^-1 in the linear flow for t <= (1 - 1/mu)/2 alone",
         CRAMER_RAO,
         f"t = {predicted:.6f}",
         f"t = {t:.6f}",
-        abs(t - predicted) < 1e-5,
+        abs(t - predicted) / 1e-5,
     )
 
 
@@ -174,12 +175,12 @@ def bound(rng: int, h: float = 1e8) -> Row:
     its mean is biased towards the initial ensemble's, and the bound is not for it.
     """
     values, bias = _estimator(rng, 1.0, h)
-    return Row(
+    return judged(
         "covariance over data >= F^-1 for an unbiased estimate",
         CRAMER_RAO,
         "eigenvalues of F C >= 1",
         f"{values[0]:.4g} to {values[-1]:.4g}, bias {bias:.1g}",
-        bool(values[0] > 1 - 1e-6),
+        max(1 - values[0], 0) / 1e-6,
     )
 
 
@@ -301,7 +302,7 @@ def momentum_flows(rng: int, fast: Any = None) -> tuple[list[Any], np.ndarray]:
 
 def _speed(statement: str, symbol: str, plain: float, fast: float) -> Row:
     measured = f"{plain / fast:.1f} ({symbol} = {plain:.3g} against {fast:.3g})"
-    return Row(statement, MOMENTUM, "ratio > 1", measured, plain > fast)
+    return judged(statement, MOMENTUM, "ratio > 1", measured, fast / plain)
 
 
 def _first_below(result: Any, truth: np.ndarray, x: np.ndarray) -> float:

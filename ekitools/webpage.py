@@ -221,8 +221,8 @@ def _failures(result: xr.Dataset) -> str:
     return "\n".join(
         [
             table(
-                reasons.most_common(_MOST_FAILURES),
-                header=["Reason", "Model runs"],
+                [(count, reason) for reason, count in reasons.most_common(_MOST_FAILURES)],
+                header=["Model runs", "Reason"],
                 caption=f"Failed model runs, {len(failures)} in all, by reason (numbers left out)",
             ),
             table(

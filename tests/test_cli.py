@@ -173,9 +173,13 @@ def test_the_darcy_demo_finds_the_field(tmp_path, capsys):
     assert {p.name for p in tmp_path.glob("*.png")} >= {"darcy-field.png"}
 
 
-def test_verify_draws_the_figure_of_momentum(tmp_path, capsys, monkeypatch):
+def test_verify_draws_its_table_and_momentum(tmp_path, capsys, monkeypatch):
+    from matplotlib import pyplot as plt
+
     from ekitools import verification
 
-    monkeypatch.setattr(verification, "verify", lambda rng: verification.Report(()))
-    assert main(["verify", "--figure", str(tmp_path / "momentum.png")]) == 0
-    assert (tmp_path / "momentum.png").read_bytes().startswith(b"\x89PNG")
+    row = verification.Row("1 = 1", "none", "1", "1", True, 0.0)
+    monkeypatch.setattr(verification, "verify", lambda rng: verification.Report((row,)))
+    assert main(["verify", "--figure", str(tmp_path / "theory.png")]) == 0
+    assert (tmp_path / "theory.png").read_bytes().startswith(b"\x89PNG")
+    assert plt.get_fignums() == []

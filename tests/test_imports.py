@@ -105,7 +105,12 @@ RULES = (
         "adapters know arrays and contracts",
         ("ekitools.adapters*",),
         ("ekitools.*",),
-        but=("ekitools.typing", "ekitools._arrays", "ekitools.adapters*"),
+        but=(
+            "ekitools.typing",
+            "ekitools._arrays",
+            "ekitools._signatures",
+            "ekitools.adapters*",
+        ),
     ),
     Rule("one module imports arviz", ("ekitools*",), ("arviz",), unless=("ekitools.export",)),
     Rule(

@@ -157,6 +157,11 @@ def test_mistakes():
     for params, error, message in [
         ({}, ValueError, "params: must have at least one array"),
         ({"n": [jnp.arange(3)]}, TypeError, r"got int32 at params\['n'\]\[0\]"),
+        (
+            {"n": "text"},
+            TypeError,
+            r"params: must be floating arrays, got .*str.* at params\['n'\]",
+        ),
     ]:
         with pytest.raises(error, match=message):
             JaxModel(dense, params)
@@ -180,6 +185,15 @@ def test_mistakes():
             JaxModel(dense, DENSE, inputs)
     with pytest.raises(ValueError, match="apply must return one array, got .* AttributeError"):
         JaxModel(lambda params, x: (x, x), DENSE, X)
+    with pytest.raises(TypeError, match=r"apply: must be a function \(params, x\), got one of"):
+        JaxModel(lambda params: params, DENSE)
+    with pytest.raises(ValueError, match="apply: must return one or more real numbers, got none"):
+        JaxModel(lambda params, x: dense(params, x)[:0], DENSE, X)
+    with pytest.raises(ValueError, match="apply: must return .* real numbers, got complex64"):
+        JaxModel(lambda params, x: 1j * dense(params, x), DENSE, X)
+    for axes in ((5, -1), (-1, -1)):
+        with pytest.raises(ValueError, match=f"in_axis, out_axis: must be two axes .* {axes[0]} "):
+            JaxModel(dense, DENSE).glorot_variances(in_axis=axes[0], out_axis=axes[1])
     model = JaxModel(dense, DENSE, X)
     d = len(model(np.zeros(45)))
     assert model.shape == (d, 45)

@@ -169,6 +169,16 @@ def test_an_output_without_the_labels_is_a_failed_member(output, reason):
     ("arguments", "error", "message"),
     [
         ((3, ["a"], OBSERVED), TypeError, "function: must be callable"),
+        ((lambda: OBSERVED, ["a"], OBSERVED), TypeError, r"function: must be a function \(param"),
+        (
+            (lambda p, q: OBSERVED, ["a"], OBSERVED),
+            TypeError,
+            r"function: .* got one of \(p, q",
+        ),
+        ((growth, 3, OBSERVED), TypeError, "parameters: must be names, .* got 3"),
+        ((growth, None, OBSERVED), TypeError, "parameters: must be names, .* got None"),
+        ((growth, [1, "1"], OBSERVED), TypeError, r"parameters: must be names, .* got \[1, '1'\]"),
+        ((growth, ["a"], OBSERVED[:0]), ValueError, "observations: must have .*, got none"),
         ((growth, [], OBSERVED), ValueError, "parameters: must be one or more different names"),
         ((growth, ["a", "a"], OBSERVED), ValueError, "parameters: must be one or more different"),
         ((growth, ["a"], [1.0]), TypeError, "observations: must be an xarray.DataArray"),
@@ -181,6 +191,13 @@ def test_an_output_without_the_labels_is_a_failed_member(output, reason):
 def test_a_mistake_is_an_error_before_the_first_run(arguments, error, message):
     with pytest.raises(error, match=message):
         ek.XarrayModel(*arguments)
+
+
+def test_what_cannot_be_stochastic_is_refused():
+    with pytest.raises(TypeError, match=r"must be a function \(parameters, rng=\), got one of"):
+        ek.XarrayModel(lambda p: OBSERVED, ["a"], OBSERVED, stochastic=True)
+    with pytest.raises(TypeError, match="stochastic: must be True or False, got 'yes'"):
+        ek.XarrayModel(lambda p, rng: OBSERVED, ["a"], OBSERVED, stochastic="yes")
 
 
 def test_the_problem_is_checked_against_the_model(model):

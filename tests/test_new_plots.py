@@ -1,5 +1,7 @@
 """Marginals, pairs, any diagnostic, the probability integral transform, and ArviZ's pictures."""
 
+from importlib.metadata import version
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -10,7 +12,10 @@ import pytest
 import xarray as xr
 
 import ekitools as ek
-from ekitools.plots import COLOURS, detached, logarithmic, whole_numbers
+from ekitools._report import Report, judged
+from ekitools.plots import BLUE, COLOURS, RED, detached, logarithmic, whole_numbers
+
+ARVIZ = int(version("arviz").split(".")[0])
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +166,35 @@ def test_arviz_draws_it_whatever_its_generation(kind, problem):
     assert "u1" not in texts
 
 
+SHAPES = [("forest", 2, ()), ("rank", 2, (2,)), ("rank", 1, ()), ("trace", 2, (2, 2)),
+          ("pair", 2, ()), ("pair", 3, (2, 2))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "k", "shape"), SHAPES)
+def test_arviz_draws_where_it_is_told_to_if_it_can(kind, k, shape, result):
+    axes = plt.subplots(*(shape or (1,)), squeeze=True)[1]
+    before = plt.get_fignums()
+    names = [f"u{i}" for i in range(k)]
+    if ARVIZ >= 1:
+        with pytest.raises(ValueError, match="ax: must be None with ArviZ .* ek.plot_pairs"):
+            ek.plot_arviz(result, kind, ax=axes, parameters=names)
+        return
+    figure = np.ravel(axes)[0].figure
+    drawn = ek.plot_arviz(result, kind, ax=axes, parameters=names)
+    assert drawn.tolist() == figure.axes
+    assert all(ax.has_data() for ax in drawn)
+    assert plt.get_fignums() == before
+    with pytest.raises(ValueError, match=rf'ax: must be an array of .* Axes for "{kind}" of {k} '):
+        ek.plot_arviz(result, kind, ax=figure.subplots(7), parameters=names)
+    with pytest.raises(TypeError, match="ax: must be one matplotlib Axes, .* got Figure"):
+        ek.plot_arviz(result, kind, ax=figure, parameters=names)
+
+
 def test_arviz_is_asked_for_nothing_that_it_does_not_have(result):
     with pytest.raises(ValueError, match="kind: must be one of forest, pair, rank, trace, got"):
         ek.plot_arviz(result, "posterior")
+    with pytest.raises(ValueError, match="parameters: must be two or more for pairs, got 1"):
+        ek.plot_arviz(result, "pair", parameters=["u0"])
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +254,40 @@ def test_of_hundreds_of_parameters_a_comparison_has_points_without_names():
     assert len(ax.get_yticks()) < 20
 
 
+REPORT = Report(
+    (
+        judged("rate", "a", "t^(-1)", "t^(-0.97)", 0.3),
+        judged("identity", "a", "error < 1e-8", "1e-15", 1e-7),
+        judged("wrong", "b", "error < 1e-8", "1", 1e8),
+        judged("unknown", "b", "ratio > 1", "nan", np.nan),
+    )
+)
+
+
+def test_theorems_have_a_row_each_and_those_that_fail_are_seen_to():
+    ax = ek.plot_theorems(REPORT)
+    assert [text.get_text() for text in ax.get_yticklabels()] == [r.statement for r in REPORT.table]
+    drawn = {
+        (round(float(y)), f"{x:.1e}"): (line.get_marker(), line.get_color())
+        for line in ax.get_lines()
+        if line.get_marker() != "None"
+        for x, y in zip(*line.get_data(), strict=True)
+    }
+    assert drawn == {
+        (0, "3.0e-01"): ("o", BLUE),
+        (1, "1.0e-04"): ("<", BLUE),
+        (2, "1.0e+03"): (">", RED),
+        (3, "1.0e+03"): (">", RED),
+    }
+    (words,) = ax.child_axes
+    assert words.get_yticklabels()[0].get_text() == "t^(-1);  found t^(-0.97)"
+    assert ax.get_title() == "Linear theory: 2 of 4 statements hold"
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["holds", "fails", "all that is allowed"]
+    with pytest.raises(TypeError, match="report: must be what .* with its rows, got Report"):
+        ek.plot_theorems(Report(()))
+
+
 DRAWN = sorted(name for name in ek.__all__ if name.startswith("plot_"))
 
 
@@ -243,6 +308,7 @@ def test_all_draw_on_a_figure_without_a_window_and_refuse_what_they_cannot_draw(
         "plot_comparison": measured["comparison"],
         "plot_calibration": measured["calibration"],
         "plot_pit": measured["calibration"],
+        "plot_theorems": REPORT,
     }.get(name, result)
     shape = (4, 4) if name == "plot_pairs" else (1, 1)
     figure, ax = detached(*shape, figsize=(8, 8))

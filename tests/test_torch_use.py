@@ -166,6 +166,53 @@ def test_a_prior_over_other_parameters_is_refused_before_any_run():
         ek.InverseProblem(model, ek.GaussianPrior(np.zeros(4), 1.0), 1.0, [0.0])
 
 
+class Changing(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+class Cut(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)[:0]
+
+
+class Complex(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).to(torch.complex64)
+
+
+@pytest.mark.parametrize("path", ["auto", "loop"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Changing, "module: must leave its inputs as they are"),
+        (Cut, r"module: must return one or more real numbers, got shape \(0, 1\)"),
+        (Complex, "module: must return one or more real numbers, got torch.complex64"),
+    ],
+)
+def test_what_a_module_must_not_do_is_found_out_at_once(kind, message, path):
+    with pytest.raises(ValueError, match=message):
+        TorchModel(kind(2, 1), torch.ones(3, 2), path=path)
+
+
+def test_a_batch_with_gaps_is_refused_where_they_come_out():
+    x = np.array([[1.0, np.nan]])
+    with pytest.raises(ValueError, match="inputs: must be finite for this module"):
+        TorchModel(nn.Linear(2, 1), x)
+
+    class Filling(nn.Linear):
+        def forward(self, x):
+            return super().forward(torch.nan_to_num(x))
+
+    assert np.isfinite(TorchModel(Filling(2, 1), x)(np.ones((1, 3)))).all()
+
+
+def test_a_model_without_its_inputs_is_no_model_of_whole_data():
+    prior = ek.GaussianPrior(np.zeros(3), 1.0)
+    with pytest.raises(TypeError, match=r"data: must be ek.MiniBatches .* for TorchModel\(Linear"):
+        ek.InverseProblem(TorchModel(nn.Linear(2, 1)), prior, 1.0, [0.0])
+
+
 def test_other_mistakes():
     net = nn.Linear(2, 1)
     for options, error, message in [
@@ -179,6 +226,8 @@ def test_other_mistakes():
             TorchModel(net, **options)
     with pytest.raises(ValueError, match='path: must be "auto"'):
         TorchModel(nn.LayerNorm(2), path="stacked")
+    with pytest.raises(TypeError, match="bias: must be a number, got 'small'"):
+        TorchModel(net).glorot_variances(bias="small")
     with pytest.raises(ValueError, match="u: must be one vector of p = 3 entries"):
         TorchModel(net).load(np.ones((2, 3)))
     with pytest.raises(TypeError, match="module: must return one tensor, got tuple"):

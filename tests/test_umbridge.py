@@ -204,6 +204,8 @@ def test_mistakes_are_errors_at_once(theirs):
     for value in (np.int64(1), np.zeros(2), float("nan")):
         with pytest.raises(TypeError, match="config: must hold what JSON can"):
             UMBridgeModel(theirs, "blocks", {"fine": value})
+    with pytest.raises(TypeError, match="config: must have texts as keys, got {1: 2}"):
+        UMBridgeModel(theirs, "blocks", {1: 2})
     with pytest.raises(ValueError, match="url: must be a text such as .* got 4242"):
         UMBridgeModel(4242, "blocks")
     with pytest.raises(ValueError, match="url: must be that of a UM-Bridge server"):
@@ -224,6 +226,8 @@ def test_mistakes_are_errors_at_once(theirs):
         ({"shape": 3}, r"shape: must be two whole numbers \(d, p\), got 3"),
         ({"shape": (3, 0)}, r"shape: must be two whole numbers \(d, p\), got \(3, 0\)"),
         ({"shape": (3, 1.5)}, r"shape: must be two whole numbers"),
+        ({"shape": (3, True)}, r"shape: must be two whole numbers"),
+        ({"host": "no.such.host.invalid"}, "port: must be free at .* 'no.such.host.invalid'"),
         ({"shape": None}, r"shape: must be given as \(d, p\)"),
         ({"port": 0}, "port: must be a whole number from 1 to 65535, got 0"),
         ({"port": "4242"}, "port: must be a whole number from 1 to 65535, got '4242'"),
@@ -236,6 +240,13 @@ def test_a_server_is_not_started_with_mistakes(monkeypatch, change, message):
     options = {"model": ek.FunctionModel(plain), "name": "x", "shape": (3, 3), **change}
     with pytest.raises(ValueError, match=message):
         serve(**options)
+
+
+def test_a_port_in_use_is_an_error_before_anything_listens(theirs, monkeypatch):
+    monkeypatch.setattr(umbridge, "serve_models", lambda *args, **kw: pytest.fail("it started"))
+    port = int(theirs.rsplit(":", 1)[1])
+    with pytest.raises(ValueError, match=f"port: must be free at .* got {port} at '127.0.0.1'"):
+        serve(ek.FunctionModel(plain), "x", port, shape=(3, 3))
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, "127.0.0.1"), ({"host": "::1"}, "::1")])
@@ -263,7 +274,8 @@ def test_our_server_is_bound_to_loopback(ours):
 
 def test_something_else_at_the_address_is_no_server():
     class Other(http.server.BaseHTTPRequestHandler):
-        answers: ClassVar = [b"<html>", b"[1]", b"{}", b'{"protocolVersion": 1.0, "models": 3}']
+        models = b'{"protocolVersion": 1.0, "models": %s}'
+        answers: ClassVar = [b"<html>", b"[1]", b"{}", models % b"3", models % b'"forward"']
 
         def do_GET(self):
             self.send_response(200)

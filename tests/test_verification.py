@@ -231,7 +231,21 @@ def test_the_whole_table_holds_and_prints():
     text = str(report)
     assert text.count("holds") == 25
     rows = json.loads(report.to_json())
-    assert {"statement", "source", "predicted", "measured", "passed"} == set(rows[0])
+    assert {"statement", "source", "predicted", "measured", "passed", "share"} == set(rows[0])
+
+
+def test_the_share_of_what_is_allowed_decides():
+    """Rates by hand: 1.03 in place of 1 with a tolerance of 0.1, and steps 30 in place of 100."""
+    x = np.geomspace(1, 100, 9)
+    row = verification.rate_row("s", "none", x, x**1.03, 1.0, symbol="x", tolerance=0.1)
+    assert row.share == pytest.approx(0.3)
+    assert row.passed
+    assert not verification.rate_row("", "", x, x**1.2, 1.0, symbol="x", tolerance=0.1).passed
+    assert verification.error_row("s", "none", 2e-3, 1e-2).share == pytest.approx(0.2)
+    assert theorems._speed("s", "n", 100.0, 30.0).share == pytest.approx(0.3)
+    never = theorems._speed("s", "n", np.inf, np.inf)
+    assert not never.passed
+    assert json.loads(verification.Report((never,)).to_json())[0]["share"] is None
 
 
 def test_the_command(capsys, monkeypatch):
@@ -242,7 +256,7 @@ def test_the_command(capsys, monkeypatch):
     monkeypatch.setattr(
         verification,
         "verify",
-        lambda rng: verification.Report((verification.Row("1 = 2", "none", "1", "2", False),)),
+        lambda rng: verification.Report((verification.Row("1 = 2", "none", "1", "2", False, 9.0),)),
     )
     assert main(["verify", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["passed"] is False

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ekitools._signatures import check_accepts
 from ekitools.adapters._command_output import FORMATS
-from ekitools.adapters._shared import check_accepts
 
 __all__ = [
     "LOGS",
@@ -38,7 +38,7 @@ def checked_names(names: Any, stochastic: bool) -> tuple[str, ...]:
         names = (names,) if isinstance(names, str) else tuple(names)
     except TypeError:
         raise TypeError(f"parameter_names: must be a list of texts, got {names!r}.") from None
-    if not names or not all(isinstance(name, str) for name in names):
+    if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"parameter_names: must be one or more texts, got {names!r}.")
     if len(set(names)) != len(names):
         raise ValueError(f"parameter_names: must be different from each other, got {names}.")
@@ -67,6 +67,7 @@ def checked_command(command: Any) -> tuple[tuple[str, ...], list[Path]]:
     checked = [_literal(files[0])]
     for argument in arguments:
         if isinstance(argument, str):
+            _check_no_nul("command", argument)
             checked.append(argument)
         elif not isinstance(argument, os.PathLike):
             raise TypeError(f"command: must have texts and paths, got {argument!r}. Use str().")
@@ -76,6 +77,11 @@ def checked_command(command: Any) -> tuple[tuple[str, ...], list[Path]]:
             files.append(Path(argument).absolute())
             checked.append(_literal(files[-1]))
     return tuple(checked), files
+
+
+def _check_no_nul(argument: str, text: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"{argument}: must not have the character NUL, got {text!r:.60}.")
 
 
 def _literal(path: Path) -> str:
@@ -91,13 +97,21 @@ def checked_inputs(inputs: Any) -> dict[str, str]:
     for name, text in inputs.items():
         if not isinstance(name, str):
             raise TypeError(f"inputs: must have file names as keys, got {name!r}. Use str().")
-        if not _inside(name) or name in LOGS:
+        if not _inside(name) or Path(name).as_posix() in LOGS:
             raise ValueError(
                 f"inputs: must name files in the member's folder other than {' and '.join(LOGS)}, "
                 f"got {name!r}."
             )
         if not isinstance(text, str):
             raise TypeError(f"inputs[{name!r}]: must be a text, got {type(text).__name__}.")
+    paths = {Path(name) for name in inputs}
+    for path in paths:
+        folders = paths.intersection(path.parents)
+        if folders:
+            raise ValueError(
+                f"inputs: must name files, got {folders.pop().as_posix()!r}, the folder of "
+                f"{path.as_posix()!r} too."
+            )
     return dict(inputs)
 
 
@@ -106,7 +120,7 @@ def _inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
-def checked_output(output: Any, key: Any) -> Any:
+def checked_output(output: Any, key: Any, inputs: Mapping[str, str] | None) -> Any:
     output = os.fspath(output) if isinstance(output, os.PathLike) else output
     if callable(output):
         check_accepts("output", output, "folder")
@@ -125,7 +139,12 @@ def checked_output(output: Any, key: Any) -> Any:
             f"output: must name a file in the member's folder, got {output!r}. Let the program "
             "write it where it is run, or give a function."
         )
-    if key is not None and not isinstance(key, str):
+    if Path(output) in {Path(name) for name in inputs or {}}:
+        raise ValueError(
+            f"output: must not be one of the inputs, got {output!r}, which would be read where the "
+            "program writes nothing."
+        )
+    if key is not None and not (isinstance(key, str) and key):
         raise TypeError(f"key: must be a text or None, got {key!r}.")
     return output
 
@@ -156,6 +175,7 @@ def checked_environment(environment: Any) -> dict[str, str]:
             raise TypeError(
                 f"environment[{name!r}]: must be a text, a number or a path, got {value!r}."
             )
+        _check_no_nul(f"environment[{name!r}]", f"{name}{value}")
     return {name: str(value) for name, value in environment.items()}
 
 
@@ -185,7 +205,7 @@ def check_placeholders(
         if not template.is_valid():
             raise ValueError(
                 f"{where}: must have $ before a {{name}} only, got {text!r:.60}. Write $$ for a "
-                "dollar sign."
+                "dollar sign; names that are not identifiers need a function as inputs."
             )
         for name in template.get_identifiers():
             if name not in names:

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
-__all__ = ["check_accepts", "check_chunk", "check_members", "check_variances", "check_vector"]
-
-
-def check_accepts(argument: str, function: Callable[..., Any], *names: str) -> None:
-    """Check that a function can be called with as many positional arguments as there are names."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins do not tell
-        return
-    try:
-        signature.bind(*names)
-    except TypeError as error:
-        raise TypeError(
-            f"{argument}: must be a function ({', '.join(names)}), got one of {signature} "
-            f"({error})."
-        ) from error
+__all__ = ["check_chunk", "check_members", "check_variances", "check_vector"]
 
 
 def check_chunk(chunk: Any) -> None:
@@ -59,5 +42,7 @@ def check_vector(u: Any, p: int) -> None:
 def check_variances(**variances: float | None) -> None:
     """Check variances by the names of their arguments."""
     for name, value in variances.items():
+        if isinstance(value, str):
+            raise TypeError(f"{name}: must be a number, got {value!r}.")
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name}: must be a positive finite variance, got {value!r}.")

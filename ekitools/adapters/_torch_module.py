@@ -120,4 +120,7 @@ def sizes_of_a_run(module: Any, x: Any) -> tuple[int, int]:
             f"module: must return one tensor, got {type(output).__name__}. Wrap it in a module "
             "whose forward returns what is to be compared with the data."
         )
+    if output.is_complex() or not output.numel():
+        got = f"{output.dtype}" if output.numel() else f"shape {tuple(output.shape)}"
+        raise ValueError(f"module: must return one or more real numbers, got {got}.")
     return count, output.numel()

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ekitools._arrays import host
+from ekitools._signatures import check_accepts
 from ekitools.adapters._command_checks import (
     LOGS,
     SEED,
@@ -31,7 +32,7 @@ from ekitools.adapters._command_checks import (
 )
 from ekitools.adapters._command_folders import clear_unfinished, run_folder
 from ekitools.adapters._command_output import identity, read_output
-from ekitools.adapters._shared import check_accepts, check_vector
+from ekitools.adapters._shared import check_vector
 from ekitools.typing import Array
 
 __all__ = ["CommandModel"]
@@ -156,7 +157,7 @@ class CommandModel:
         check_placeholders(command, inputs, names)
         if callable(self.inputs):
             check_accepts("inputs", self.inputs, "folder", "parameters")
-        output = checked_output(self.output, self.key)
+        output = checked_output(self.output, self.key, inputs)
         environment = checked_environment(self.environment)
         known = (
             [_file_digest(path) for path in files],

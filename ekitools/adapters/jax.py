@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ekitools._arrays import host, like
+from ekitools._signatures import check_accepts
 from ekitools.adapters._shared import (
     check_chunk,
     check_members,
@@ -92,11 +93,13 @@ class JaxModel:
     ) -> None:
         if not callable(apply):
             raise TypeError(f"apply: must be callable, got {type(apply).__name__}.")
+        check_accepts("apply", apply, "params", "x")
         check_chunk(chunk)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            kind = getattr(leaf, "dtype", type(leaf))
+            if not isinstance(leaf, float) and not jnp.issubdtype(kind, jnp.floating):
                 raise TypeError(
-                    f"params: must be floating arrays, got {jnp.result_type(leaf)} at "
+                    f"params: must be floating arrays, got {kind} at "
                     f"params{jax.tree_util.keystr(path)}. Keep constants in apply."
                 )
         self.apply, self.chunk = apply, chunk
@@ -192,6 +195,15 @@ class JaxModel:
         array([0.5, 0.5, 0.5, 0.5])
         """
         check_variances(bias=bias, other=other)
+        for leaf in jax.tree_util.tree_leaves(self.params):
+            axes = {
+                axis % leaf.ndim for axis in (in_axis, out_axis) if -leaf.ndim <= axis < leaf.ndim
+            }
+            if leaf.ndim >= 2 and len(axes) < 2:
+                raise ValueError(
+                    "in_axis, out_axis: must be two axes of all weights, got "
+                    f"{in_axis} and {out_axis} for weights of shape {leaf.shape}."
+                )
         leaves = jax.tree_util.tree_leaves_with_path(self.params)
         weights = [(path[:-1], leaf.shape) for path, leaf in leaves if leaf.ndim >= 2]
         parts = []
@@ -223,13 +235,17 @@ class JaxModel:
         """d, from the shapes alone."""
         one = jax.ShapeDtypeStruct((self.n_parameters,), self._dtype)
         try:
-            return int(jax.eval_shape(self._one, one, x).size)
+            output = jax.eval_shape(self._one, one, x)
         except Exception as error:
             shapes = jax.tree_util.tree_map(lambda leaf: tuple(leaf.shape), x)
             raise ValueError(
                 "inputs: must be what apply takes beside params, and apply must return one array, "
                 f"got inputs of shape {shapes} and {type(error).__name__}: {error}"
             ) from error
+        if not output.size or jnp.issubdtype(output.dtype, jnp.complexfloating):
+            got = output.dtype if output.size else "none"
+            raise ValueError(f"apply: must return one or more real numbers, got {got}.")
+        return int(output.size)
 
     def _rows(self, part: Array) -> Any:
         part = part if isinstance(part, jax.Array) else host(part)

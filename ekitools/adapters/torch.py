@@ -258,14 +258,23 @@ class TorchModel:
 
     def _try_inputs(self) -> None:
         """Evaluate the module's own parameters: what does not go together is said at once."""
+        x: Any = self.inputs
+        version = x._version  # torch counts what is done to a tensor in place
         try:
-            self(self.flat())
+            g = self(self.flat())
         except (ValueError, TypeError) as error:
             if str(error).startswith(("module:", "path:")):
                 raise
             raise self._unfit(error) from error
         except (RuntimeError, IndexError) as error:
             raise self._unfit(error) from error
+        if x._version != version:
+            raise ValueError(
+                "module: must leave its inputs as they are, got one that changes them in place. "
+                "Let it work on a copy."
+            )
+        if not np.isfinite(g).all() and not torch.isfinite(x).all():
+            raise ValueError("inputs: must be finite for this module, got NaN or infinite entries.")
 
     def _unfit(self, error: Exception) -> ValueError:
         x: Any = self.inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from ekitools.adapters._shared import check_vector
 from ekitools.typing import Array
 
 __all__ = ["ServedModel", "UMBridgeModel", "serve"]
+
+_NO_ANSWER = (requests.RequestException, LookupError, TypeError, RuntimeWarning)
+"""What umbridge raises where there is no server, or another one."""
 
 
 class UMBridgeModel:
@@ -74,15 +78,27 @@ class UMBridgeModel:
         _check_text("url", url, "http://localhost:4242")
         self.url, self.name, self.config = url.rstrip("/"), name, _checked_config(config)
         try:
-            names = list(umbridge.supported_models(self.url))
-        except (requests.RequestException, LookupError, TypeError, RuntimeWarning) as error:
+            names = umbridge.supported_models(self.url)
+        except _NO_ANSWER as error:
             raise ValueError(
                 f"url: must be that of a UM-Bridge server that is running, got {url} ({error})."
             ) from error
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise ValueError(
+                f"url: must be that of a UM-Bridge server that is running, got {url}, whose models "
+                f"are {names!r}."
+            )
         if name not in names:
             raise ValueError(f"name: must be one of {', '.join(names)} at {url}, got {name!r}.")
-        self._model = umbridge.HTTPModel(self.url, name)
-        if not self._model.supports_evaluate():
+        try:
+            self._model = umbridge.HTTPModel(self.url, name)
+            evaluates = self._model.supports_evaluate()
+        except _NO_ANSWER as error:
+            raise ValueError(
+                f"name: must be a model of which {url} says what it supports, got {name!r} "
+                f"({error!r})."
+            ) from error
+        if not evaluates:
             raise ValueError(f"name: must be a model that can be evaluated, got {name!r}.")
         try:
             self.input_sizes = [int(n) for n in self._model.get_input_sizes(self.config)]
@@ -255,8 +271,20 @@ def serve(
         if type(value) is not int or not 1 <= value <= most:
             raise ValueError(f"{argument}: must be a whole number from 1 to {most}, got {value!r}.")
     _check_text("host", host, "127.0.0.1")
+    _check_free(host, port)
     with _listening_at(host):
         umbridge.serve_models([served], port, max_workers=workers)
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ValueError(
+            f"port: must be free at an address of this machine, got {port} at {host!r} ({error}). "
+            "Take another port, or another host."
+        ) from error
 
 
 @contextmanager
@@ -291,6 +319,8 @@ def _checked_config(config: Any) -> dict[str, Any]:
         return {}
     if not isinstance(config, Mapping):
         raise TypeError(f"config: must be a mapping, got {config!r}.")
+    if not all(isinstance(key, str) for key in config):
+        raise TypeError(f"config: must have texts as keys, got {config!r}.")
     try:
         json.dumps(dict(config), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -304,7 +334,7 @@ def _checked_config(config: Any) -> dict[str, Any]:
 def _checked_shape(shape: Any) -> tuple[int, int]:
     try:
         d, p = shape
-        if int(d) == d >= 1 and int(p) == p >= 1:
+        if bool not in (type(d), type(p)) and int(d) == d >= 1 and int(p) == p >= 1:
             return int(d), int(p)
     except (TypeError, ValueError):
         pass

@@ -1,0 +1,88 @@
+"""The picture of the linear theorems: how much of what is allowed each needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ekitools._report import Report
+from ekitools.plots import BLUE, GREY, RED, axes_for, legend_below, logarithmic, panels
+
+__all__ = ["plot_theorems"]
+
+_ENDS = (1e-4, 1e3)
+"""Shares beyond these are drawn at them: how exact an identity is to rounding says little."""
+
+
+def plot_theorems(report: Any, ax: Any = None) -> Any:
+    """Every statement of the linear theory: what it predicts, what was found, and how far off.
+
+    A row for each, with what is predicted and what was found in words to the right. The point
+    is the error as a share of the tolerance, and of a statement that one is less than another
+    their ratio: what holds is left of the line at 1. Arrows are at less than 10⁻⁴ or more than 10³.
+
+    Parameters
+    ----------
+    report : Report
+        What `ekitools.theory.check_linear_theory` or `ekitools.verification.verify` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default, as high as the rows need.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is something else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=3, d=5).problem
+    >>> times = [0.0, *np.geomspace(1, 1e5, 11)]
+    >>> result = ek.integrate(problem, ek.EKIFlow(), t_span=(0, 1e5), n_members=8, rng=0,
+    ...                       t_eval=times, method="LSODA", rtol=1e-10, atol=1e-12)
+    >>> report = ek.theory.check_linear_theory(result, problem)
+    >>> ek.plot_theorems(report).get_title()
+    'Linear theory: 10 of 10 statements hold'
+    """
+    rows = report.table if isinstance(report, Report) else ()
+    if not rows:
+        raise TypeError(
+            "report: must be what ek.theory.check_linear_theory returns, with its rows, got "
+            f"{type(report).__name__}."
+        )
+    ax = panels(1, 1, size=(11, 1.4 + 0.26 * len(rows)))[0, 0] if ax is None else axes_for(ax)
+    share = np.nan_to_num([row.share for row in rows], nan=np.inf)
+    at, shown = np.arange(len(rows)), np.clip(share, *_ENDS)
+    holds = np.array([row.passed for row in rows])
+    ax.hlines(at, _ENDS[0], shown, color=GREY, lw=0.8, alpha=0.5)
+    beyond = [share < _ENDS[0], share > _ENDS[1]]
+    for which, colour, inside, label in ((holds, BLUE, "o", "holds"), (~holds, RED, "X", "fails")):
+        if not which.any():
+            continue
+        ax.plot([], [], inside, ms=6, color=colour, label=label)
+        for marker, chosen in zip((inside, "<", ">"), (~np.any(beyond, 0), *beyond), strict=True):
+            kept = which & chosen
+            ax.plot(shown[kept], at[kept], marker, ms=6, color=colour)
+    ax.axvline(1, color="black", lw=1, ls="--", label="all that is allowed")
+    ax.set_xlim(_ENDS[0] / 2, max(5.0, 2 * shown.max()))
+    logarithmic(ax, "x")
+    ax.set_yticks(at, [row.statement for row in rows], fontsize="small")
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    words = ax.secondary_yaxis("right")
+    words.set_yticks(
+        at, [f"{row.predicted};  found {row.measured}" for row in rows], fontsize="small"
+    )
+    words.tick_params(length=0)
+    ax.set(
+        xlabel="share of what is allowed",
+        ylabel="statement",
+        title=f"Linear theory: {holds.sum()} of {len(rows)} statements hold",
+    )
+    legend_below(ax, ncols=3)
+    return ax
