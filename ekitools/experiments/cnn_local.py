@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.experiments import _learned
-from ekitools.experiments._learned import PUBLISHED, Layerwise, Settings, draw, parts, table
+from ekitools.experiments._learned import PUBLISHED, Settings, draw, parts, table
 from ekitools.experiments._mnist import Data, data_for
 from ekitools.experiments._networks import CONVOLUTIONAL
+from ekitools.experiments._options import Layerwise
 
 __all__ = ["PUBLISHED", "SETTINGS", "Layerwise", "Settings", "compute", "draw", "parts", "table"]
 

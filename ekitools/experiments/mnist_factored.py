@@ -7,16 +7,9 @@ were chosen by the accuracy on the last 5,000 training images, which are not tra
 
 from __future__ import annotations
 
-from ekitools.experiments._learned import (
-    PUBLISHED,
-    Factored,
-    Settings,
-    compute,
-    draw,
-    parts,
-    table,
-)
+from ekitools.experiments._learned import PUBLISHED, Settings, compute, draw, parts, table
 from ekitools.experiments._mnist import Data
+from ekitools.experiments._options import Factored
 
 __all__ = [
     "PUBLISHED",

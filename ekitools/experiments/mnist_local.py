@@ -7,8 +7,9 @@ slides' accuracies take minutes: see `_learned`. Settings were chosen by the acc
 
 from __future__ import annotations
 
-from ekitools.experiments._learned import PUBLISHED, Local, Settings, compute, draw, parts, table
+from ekitools.experiments._learned import PUBLISHED, Settings, compute, draw, parts, table
 from ekitools.experiments._mnist import Data
+from ekitools.experiments._options import Local
 
 __all__ = ["PUBLISHED", "SETTINGS", "Local", "Settings", "compute", "draw", "parts", "table"]
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.demos import table_lines
-from ekitools.experiments._learned import Factored, Local, learned
+from ekitools.experiments._learned import learned
 from ekitools.experiments._mnist import (
     CurvatureLearning,
     Data,
@@ -44,6 +44,7 @@ from ekitools.experiments._mnist import (
     split_of,
     train,
 )
+from ekitools.experiments._options import Factored, Local
 from ekitools.plots import BLUE, GREEN, GREY, ORANGE, RED
 
 __all__ = ["PUBLISHED", "SETTINGS", "Factored", "Settings", "compute", "draw", "parts", "table"]
