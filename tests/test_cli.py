@@ -180,6 +180,7 @@ def test_verify_draws_its_table_and_momentum(tmp_path, capsys, monkeypatch):
 
     row = verification.Row("1 = 1", "none", "1", "1", True, 0.0)
     monkeypatch.setattr(verification, "verify", lambda rng: verification.Report((row,)))
+    before = plt.get_fignums()
     assert main(["verify", "--figure", str(tmp_path / "theory.png")]) == 0
     assert (tmp_path / "theory.png").read_bytes().startswith(b"\x89PNG")
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
