@@ -176,7 +176,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
                 ax.axhline(value, color=colour, lw=1, ls="--", label=f"slides: {name}")
                 published.append(value)
         ax.set(xlabel="step", title=network)
-        ax.set_ylim(bottom=min(published) - 0.02)
+        ax.set_ylim(min(published) - 0.02, min(1.0, ax.get_ylim()[1]))
     axes[0].set_ylabel("test accuracy")
     axes[0].plot([], [], color=BLUE, label="averaged mean")
     axes[0].plot([], [], color=BLUE, ls=":", label="mean")
