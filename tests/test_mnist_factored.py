@@ -62,18 +62,22 @@ def test_deviations_have_the_covariance_of_independent_entries():
     assert np.all(np.abs(off) < 5 * np.sqrt(3) * 0.09 / np.sqrt(n))
 
 
-@pytest.mark.parametrize("memory", [0, 2])
-def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy(memory, monkeypatch):
+@pytest.mark.parametrize(("memory", "antithetic"), [(0, False), (2, False), (2, True)])
+def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy(memory, antithetic, monkeypatch):
     """Against dense members, evaluated one by one, and the package's own loss."""
     monkeypatch.setattr(factored, "_VALUES", 3 * M * SIZES[1])  # three members at a time
     mean, (x, labels) = network(), batch()
     past = [network(5), network(6)][:memory]
-    options = mnist_factored.Factored(1, members=9, damping=0.5, gamma=0.1, memory=memory)
+    options = mnist_factored.Factored(
+        1, members=10, damping=0.5, gamma=0.1, memory=memory, antithetic=antithetic
+    )
     state = factored.State(mean, mean, past)
     generator = torch.Generator().manual_seed(3)
     moved, loss = factored.step(state, x, labels, generator, SDS, options)
 
-    xi = np.concatenate([drawn(9, 3), *(flat(net)[None] for net in past)])
+    xi = drawn(5 if antithetic else 10, 3)
+    xi = np.concatenate([xi, -xi]) if antithetic else xi
+    xi = np.concatenate([xi, *(flat(net)[None] for net in past)])
     z = factored.logits(mean, x).numpy()
     f = [factored.logits(of_flat(flat(mean) + np.float32(0.1) * each), x).numpy() for each in xi]
     rows = ((np.array(f) - z) / 0.1).reshape(len(xi), -1).astype(float)

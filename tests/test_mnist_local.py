@@ -73,11 +73,12 @@ def test_with_a_full_set_of_members_products_are_those_with_the_derivative():
     torch.testing.assert_close(model.outputs, factored.logits(mean, x, smooth))
 
 
-def test_fewer_members_than_units_are_right_on_average():
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_fewer_members_than_units_are_right_on_average(antithetic):
     mean, (x, _) = network(), batch()
     generator = torch.Generator().manual_seed(3)
     v = torch.ones(M, 3)
-    few = replace(OPTIONS, members=2)
+    few = replace(OPTIONS, members=2, antithetic=antithetic)
     drawn = torch.stack(
         [flat(local.linearised(mean, x, generator, SDS, few, smooth).back(v)) for _ in range(400)]
     )
@@ -167,6 +168,23 @@ def test_a_step_that_raises_the_loss_is_halved_until_it_does_not():
     assert 1 <= n <= 10
     after = float(torch.nn.functional.cross_entropy(factored.logits(moved.mean, x, smooth), labels))
     assert after <= loss or round(n) == 10
+
+
+def test_pairs_of_members_do_not_see_what_is_even_around_the_mean():
+    """|z| has no slope where z is 0; without pairs it seems to have one."""
+    mean = [
+        factored.Layer(torch.zeros(4, 6), torch.zeros(4)),
+        factored.Layer(torch.tensor([[1.0], [-2.0], [0.5]]).repeat(1, 4), torch.zeros(3)),
+    ]
+    slopes = [
+        local.linearised(
+            *(mean, batch()[0], torch.Generator().manual_seed(3), SDS[:2]),
+            replace(OPTIONS, members=6, antithetic=antithetic),
+            torch.abs,
+        ).slopes[0]
+        for antithetic in (True, False)
+    ]
+    assert slopes[0].abs().max() < 1e-6 < 0.1 * slopes[1].abs().max()
 
 
 @pytest.fixture

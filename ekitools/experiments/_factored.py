@@ -174,7 +174,8 @@ def step(
     sds : sequence of float
         s of every layer.
     options : object
-        With ``members``, ``gamma``, ``damping``, ``decay``, ``memory`` and ``averaging``.
+        With ``members``, ``antithetic``, ``gamma``, ``damping``, ``decay``, ``memory`` and
+        ``averaging``.
     activation : callable, default relu
         Of hidden layers, in place.
     averaged : bool, default False
@@ -182,14 +183,20 @@ def step(
         ū where the outputs themselves are not, in place of the outputs of ū.
     """
     mean, average, past = state
+    n = options.members // 2 if options.antithetic else options.members
     directions = [
         Directions(
-            torch.randn(options.members, layer.weights.shape[1], generator=generator),
-            sd * torch.randn(options.members, len(layer.biases), generator=generator),
-            sd * torch.randn(options.members, len(layer.biases), generator=generator),
+            torch.randn(n, layer.weights.shape[1], generator=generator),
+            sd * torch.randn(n, len(layer.biases), generator=generator),
+            sd * torch.randn(n, len(layer.biases), generator=generator),
         )
         for layer, sd in zip(mean, sds, strict=True)
     ]
+    if options.antithetic:
+        directions = [
+            Directions(torch.cat([a, a]), torch.cat([b, -b]), torch.cat([e, -e]))
+            for a, b, e in directions
+        ]
     f = torch.empty((options.members + len(past), len(x), len(mean[-1].biases)))
     _outputs(mean, directions, options.gamma, x, f, activation)
     for i, before in enumerate(past):

@@ -91,7 +91,7 @@ def linearised(
     sds : sequence of float
         s of every layer.
     options : object
-        With ``members``, for every datum and hidden layer, and ``gamma``.
+        With ``members``, for every datum and hidden layer, ``gamma`` and ``antithetic``.
     activation : callable, default relu
         Of hidden layers, in place.
     averaged : bool, default False
@@ -111,10 +111,12 @@ def linearised(
     slopes = []
     for i, (h, z, sd) in enumerate(zip(inputs[:-1], hidden, sds[:-1], strict=True)):
         sigma = options.gamma * sd * (h.square().sum(dim=1) + 1).sqrt()
-        rows = _orthogonal(z.shape[1], options.members, generator)
+        pairs = 2 if options.antithetic else 1
+        rows = _orthogonal(z.shape[1], options.members // pairs, generator)
         if averaged:  # lengths as Gaussian directions have them: what is not linear would see it
             rows *= torch.randn(rows.shape, generator=generator).norm(dim=1, keepdim=True)
             rows /= z.shape[1] ** 0.5
+        rows = torch.cat([rows, -rows]) if options.antithetic else rows
         signs = torch.randint(2, z.shape, generator=generator, dtype=z.dtype) * 2 - 1
         f = _outputs(mean[i:], z, rows, signs * sigma[:, None], activation)
         middle = f.mean(dim=0) if averaged else outputs
@@ -144,7 +146,8 @@ def step(
     state, x, labels, generator, sds, activation
         As of `ekitools.experiments._factored.step`; of the past only the last step is used.
     options : object
-        With ``members`` and ``gamma``, and as of `ekitools.experiments._gauss_newton.step`.
+        With ``members``, ``gamma`` and ``antithetic``, and as of
+        `ekitools.experiments._gauss_newton.step`.
     averaged : bool, default False
         Whether the loss is expanded around the mean of the members' outputs. If not, a step that
         raises the batch's loss is halved until it does not.

@@ -33,6 +33,8 @@ class Factored:
         Latest steps that are members too.
     averaging : float
         Weight of the past in the exponential average of the mean.
+    antithetic : bool
+        Whether every second member is the mirror image of another, on the other side of ū.
     """
 
     steps: int
@@ -47,6 +49,7 @@ class Factored:
     gamma: float = 0.02
     memory: int = 100
     averaging: float = 0.98
+    antithetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Local:
         Of every run.
     members : int
         J, of every datum and hidden layer.
-    components, weighting, batch, batch_growth, gamma, averaging
+    components, weighting, batch, batch_growth, gamma, averaging, antithetic
         As of `Factored`.
     damping, damping_growth : float
         λ of the first step, and its factor.
@@ -84,6 +87,7 @@ class Local:
     momentum: float = 0.9
     gamma: float = 0.02
     averaging: float = 0.98
+    antithetic: bool = False
 
 
 @dataclass(frozen=True)

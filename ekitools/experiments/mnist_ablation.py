@@ -37,6 +37,7 @@ class Settings:
 _ONE: dict[str, dict[str, Any]] = {
     "base": {},
     "no past steps as members": {"memory": 0},
+    "antithetic pairs": {"antithetic": True},
     "half the members": {"members": 200},
     "twice the members": {"members": 800},
     "half the batch": {"batch": 1000},
@@ -50,6 +51,7 @@ _ONE: dict[str, dict[str, Any]] = {
 }
 _EACH: dict[str, dict[str, Any]] = {
     "base": {},
+    "antithetic pairs": {"antithetic": True},
     "a third of the members": {"members": 33},
     "a tenth of the members": {"members": 10},
     "half the batch": {"batch": 1000},
