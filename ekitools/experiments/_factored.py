@@ -28,6 +28,7 @@ __all__ = [
     "Layer",
     "Network",
     "State",
+    "drawn",
     "heaviside",
     "loaded",
     "logits",
@@ -75,11 +76,16 @@ class State(NamedTuple):
 
 
 def start(sizes: Sequence[int], sds: Sequence[float], seed: int) -> State:
+    """`drawn` for dense layers between so many units."""
+    return drawn([(n_out, n_in) for n_in, n_out in pairwise(sizes)], sds, seed)
+
+
+def drawn(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) -> State:
     """A draw with standard deviation ``sds`` of the weights of every layer, and biases of zero."""
     generator = torch.Generator().manual_seed(seed)
     mean = [
-        Layer(sd * torch.randn(n_out, n_in, generator=generator), torch.zeros(n_out))
-        for (n_in, n_out), sd in zip(pairwise(sizes), sds, strict=True)
+        Layer(sd * torch.randn(shape, generator=generator), torch.zeros(shape[0]))
+        for shape, sd in zip(shapes, sds, strict=True)
     ]
     return State(mean, mean, [])
 

@@ -36,7 +36,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 from ekitools.experiments import _gauss_newton
-from ekitools.experiments._factored import Layer, Network, State, sum_of
+from ekitools.experiments._factored import Layer, Network, State, drawn, sum_of
 
 __all__ = ["Chain", "Chains", "Pools", "chained", "logits", "start", "step", "structure"]
 
@@ -117,12 +117,8 @@ def structure(module: Any) -> tuple[list[tuple[int, ...]], Pools]:
 
 
 def start(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) -> State:
-    """A draw with standard deviation ``sds`` of the weights of every layer, and biases of zero."""
-    generator = torch.Generator().manual_seed(seed)
-    mean = [
-        Layer(_channels_last(sd * torch.randn(shape, generator=generator)), torch.zeros(shape[0]))
-        for shape, sd in zip(shapes, sds, strict=True)
-    ]
+    """As `ekitools.experiments._factored.drawn`, in the layout in which convolutions are fast."""
+    mean = [Layer(_channels_last(weights), c) for weights, c in drawn(shapes, sds, seed).mean]
     return State(mean, mean, [])
 
 

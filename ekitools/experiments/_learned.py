@@ -21,6 +21,7 @@ from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
     Data,
     Split,
+    accuracy,
     new_figure,
     progress_bar,
     require_torch,
@@ -53,8 +54,6 @@ PUBLISHED = {
 
 _EVERY = {"dense": 10, "convolutional": 50}
 """Steps between checkpoints and measurements."""
-_AT_ONCE = 1000
-"""Images classified at once."""
 
 
 @dataclass(frozen=True)
@@ -264,19 +263,21 @@ def _components(x: np.ndarray, n: int, weighting: float) -> Callable[[np.ndarray
     variances, vectors = np.linalg.eigh(x.T @ x)
     scale = np.maximum(variances[-n:], 0) ** (weighting / 2)
     basis = vectors[:, -n:] * (scale / np.sqrt(np.mean(scale**2)))
-    return lambda inputs: inputs @ np.ascontiguousarray(basis, np.float32)
+    basis = np.ascontiguousarray(basis, np.float32)
+    return lambda inputs: inputs @ basis
 
 
 def _found(state: Any, learner: _Learner) -> dict[str, float]:
     """Accuracies of the mean and of its average."""
     import torch
 
-    found = {}
-    for name, (x, labels) in learner.images.sets.items():
-        for prefix, network in (("", state.mean), ("average_", state.average)):
-            right = 0
-            for i in range(0, len(labels), _AT_ONCE):
-                outputs = learner.outputs(network, torch.from_numpy(x[i : i + _AT_ONCE]))
-                right += int(np.sum(outputs.argmax(dim=1).numpy() == labels[i : i + _AT_ONCE]))
-            found[f"{prefix}{name}"] = right / len(labels)
-    return found
+    def of(network: Any, x: np.ndarray, labels: np.ndarray) -> float:
+        return accuracy(
+            lambda part: learner.outputs(network, torch.from_numpy(part)).numpy(), x, labels
+        )
+
+    return {
+        f"{prefix}{name}": of(network, *images)
+        for name, images in learner.images.sets.items()
+        for prefix, network in (("", state.mean), ("average_", state.average))
+    }

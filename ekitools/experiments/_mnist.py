@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ __all__ = [
     "Learning",
     "Recipe",
     "Split",
+    "accuracy",
     "data_for",
     "new_figure",
     "progress_bar",
@@ -330,12 +332,21 @@ def _accuracies(model: Any, u: np.ndarray, split: Split) -> dict[str, float]:
     for name, (x, y) in sets.items():
         if not len(y):
             continue
-        right = 0
-        for i in range(0, len(y), _AT_ONCE):
-            logits = model(u, inputs=x[i : i + _AT_ONCE]).reshape(-1, split.n_classes)
-            right += int(np.sum(logits.argmax(axis=1) == y[i : i + _AT_ONCE]))
-        found[name] = right / len(y)
+        found[name] = accuracy(
+            lambda part: model(u, inputs=part).reshape(-1, split.n_classes), x, y
+        )
     return found
+
+
+def accuracy(
+    logits: Callable[[np.ndarray], np.ndarray], x: np.ndarray, labels: np.ndarray
+) -> float:
+    """The share of inputs that are classified as they are labelled, some at a time."""
+    right = 0
+    for i in range(0, len(labels), _AT_ONCE):
+        found = logits(x[i : i + _AT_ONCE]).argmax(axis=1)
+        right += int(np.sum(found == labels[i : i + _AT_ONCE]))
+    return right / len(labels)
 
 
 def progress_bar(total: int, progress: bool) -> Any:
