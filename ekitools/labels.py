@@ -157,7 +157,7 @@ def _names(parameters: Any) -> tuple[str, ...]:
     names = (
         (parameters,)
         if isinstance(parameters, str) or not np.iterable(parameters)
-        else (tuple(parameters))
+        else tuple(parameters)
     )
     if not all(isinstance(name, str) for name in names):
         raise TypeError(
