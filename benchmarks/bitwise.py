@@ -58,9 +58,7 @@ def problems() -> dict[str, Any]:
     one = ek.GaussianPrior(np.zeros(3), 1.0)
     two = ek.GaussianPrior([0.0, 0.0], 1.0)
     classes = np.eye(2)[(x > 0).astype(int)].ravel()
-    soft = ek.FunctionModel(
-        lambda u: np.stack([u[0] + u[1] * x, u[1] - u[0] * x], axis=1).ravel()
-    )
+    soft = ek.FunctionModel(lambda u: np.stack([u[0] + u[1] * x, u[1] - u[0] * x], axis=1).ravel())
     return {
         "linear": ek.InverseProblem(ek.LinearModel(matrix), one, 0.1, matrix @ truth),
         "bent": ek.InverseProblem(bent, named, 0.05, np.tanh(matrix @ truth)),
@@ -87,7 +85,9 @@ def methods() -> dict[str, Any]:
         "EKI norm": ek.EKI(ek.NormStep(2.0, 0.5), t_end=None, perturbed=False),
         "EKI tikhonov": ek.EKI(ek.NormStep(), t_end=None, tikhonov=True),
         "EKI stop": ek.EKI(
-            ek.FixedStep(1.0), t_end=None, stop=(ek.Discrepancy(1.2), ek.Collapsed(), ek.NoProgress())
+            ek.FixedStep(1.0),
+            t_end=None,
+            stop=(ek.Discrepancy(1.2), ek.Collapsed(), ek.NoProgress()),
         ),
         "GNKI": ek.GNKI(),
         "TemperedSMC": ek.TemperedSMC(),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import ekitools
 from ekitools._arrays import Streams, host, is_numpy, like, take_rows
 from ekitools._checks import (
     check_budget,
@@ -21,6 +20,7 @@ from ekitools._checks import (
 )
 from ekitools._failures import RunError, fatal_sentence, largest_output, name_reasons, replaced
 from ekitools._statuses import RUNNING, STREAM_ENDED, budget_spent, half_updated
+from ekitools._version import __version__
 from ekitools.checkpoint import (
     CheckpointError,
     check_same,
@@ -320,7 +320,7 @@ class AskTell:
             if record.iteration not in self._files
         }
         meta = {
-            "ekitools": ekitools.__version__,
+            "ekitools": __version__,
             "problem": self.problem.fingerprint(),
             "method": to_json(self.method),
             "seed": self._streams.root,

@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-import ekitools
 from ekitools._arrays import digest
+from ekitools._public import lookup
 
 __all__ = ["from_json", "to_json"]
 
@@ -64,7 +64,7 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     name = value["type"]
-    cls = getattr(ekitools, name, None) if name in ekitools.__all__ else None
+    cls = lookup(name)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"{name} is not a public class of ekitools and cannot be rebuilt.")
     return cls(**{key: _decode(item) for key, item in value.items() if key != "type"})

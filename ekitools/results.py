@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-import ekitools
 from ekitools._arrays import host
+from ekitools._version import __version__
 from ekitools.problem import InverseProblem
 from ekitools.typing import Status, StepInfo
 
@@ -279,7 +279,7 @@ def _versions() -> dict[str, str]:
     import xarray as xr
 
     return {
-        "ekitools": ekitools.__version__,
+        "ekitools": __version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "xarray": xr.__version__,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-import ekitools
 from ekitools._marginals import start_of
 from ekitools._markup import figure, page, paragraph, table
+from ekitools._public import lookup
+from ekitools._version import __version__
 from ekitools.diagnostic_plots import plot_diagnostic
 from ekitools.plots import (
     as_svg,
@@ -260,7 +261,7 @@ def _run(result: xr.Dataset) -> str:
 
 
 def _cite(result: xr.Dataset) -> str:
-    version = json.loads(result.attrs.get("versions", "{}")).get("ekitools", ekitools.__version__)
+    version = json.loads(result.attrs.get("versions", "{}")).get("ekitools", __version__)
     author, title, year = CITATION["author"], CITATION["title"], CITATION["year"]
     entry = (
         f"@software{{ekitools,\n  author  = {{{{{author}}}}},\n  title   = {{{title}}},\n"
@@ -280,7 +281,7 @@ def _references(result: xr.Dataset) -> list[str]:
     """Those of the docstrings of the method and of what its options are."""
     found: dict[str, None] = {}
     for name in _types(json.loads(result.attrs.get("method", "{}"))):
-        known = getattr(ekitools, name, None) if name in ekitools.__all__ else None
+        known = lookup(name)
         section = re.search(r"^References\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)",
                             inspect.getdoc(known) or "" if known else "", re.M | re.S)  # fmt: skip
         for text in re.split(r"^\.\. \[\d+\] ", section[1], flags=re.M)[1:] if section else []:

@@ -18,6 +18,7 @@ import pytest
 
 import ekitools as ek
 from ekitools import datasets, experiments, problems, theory, typing
+from ekitools._public import PUBLIC
 
 PACKAGE = Path(ek.__file__).parent
 DOCS = Path(__file__).parents[1] / "docs"
@@ -69,7 +70,7 @@ def test_every_public_name_is_in_the_api_pages_once():
         if getattr(value, "__module__", "") == typing.__name__
     }
     expected = {
-        *ek._PUBLIC,
+        *PUBLIC,
         *(f"problems.{each}" for each in problems.__all__),
         *(f"datasets.{each}" for each in datasets.__all__),
         *(f"theory.{each}" for each in [*theory.__all__, "check_linear_theory"]),
@@ -90,7 +91,7 @@ def test_every_name_in_the_api_pages_has_an_example(each):
 
 def test_every_picture_is_in_the_gallery():
     gallery = "".join(cells(DOCS / "plots.md"))
-    plots = [each for each in ek._PUBLIC if each.startswith("plot_")]
+    plots = [each for each in PUBLIC if each.startswith("plot_")]
     assert [each for each in plots if f"ek.{each}(" not in gallery] == []
 
 

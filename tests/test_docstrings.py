@@ -12,6 +12,7 @@ import pytest
 
 import ekitools as ek
 from ekitools import typing as contracts
+from ekitools._public import MODULES, PUBLIC
 
 ADAPTERS = {
     "command": ["CommandModel"],
@@ -26,9 +27,9 @@ NOT_ASKED = {"ES01", "SA01", "SS02", "SS05", "PR08", "RT03"}
 
 def public_names() -> Iterator[tuple[str, Any]]:
     """Full names of the public functions and classes, with those of modules and adapters."""
-    for name, module in ek._PUBLIC.items():
+    for name, module in PUBLIC.items():
         yield f"ekitools.{module}.{name}", getattr(ek, name)
-    for name in ek._MODULES:
+    for name in MODULES:
         module = getattr(ek, name)
         for each in getattr(module, "__all__", ()):
             yield f"{module.__name__}.{each}", getattr(module, each)

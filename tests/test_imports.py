@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import ekitools
+from ekitools._public import PUBLIC
 
 PACKAGE = Path(ekitools.__file__).parent
 
@@ -146,8 +147,7 @@ def imported(module: str, source: str) -> set[str]:
                 parent = module.split(".")[: -node.level]
                 base = ".".join([*parent, base] if base else parent)
             if base == "ekitools":
-                public = ekitools._PUBLIC
-                found |= {f"ekitools.{public.get(a.name, a.name)}" for a in node.names}
+                found |= {f"ekitools.{PUBLIC.get(a.name, a.name)}" for a in node.names}
             else:
                 found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return found

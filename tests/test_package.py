@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import ekitools as ek
+from ekitools._public import MODULES, PUBLIC
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(ek.__file__).parent
@@ -34,7 +35,7 @@ def code_blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
-@pytest.mark.parametrize("name", ek._PUBLIC)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_public_name_is_documented_with_an_example(name: str) -> None:
     docstring = inspect.getdoc(getattr(ek, name))
     assert docstring
@@ -42,7 +43,7 @@ def test_public_name_is_documented_with_an_example(name: str) -> None:
     assert ">>> " in section(docstring, "Examples")
 
 
-@pytest.mark.parametrize("name", ek._PUBLIC)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_parameter_is_documented(name: str) -> None:
     public = getattr(ek, name)
     if inspect.isclass(public) and issubclass(public, Exception):
@@ -58,14 +59,14 @@ def test_every_parameter_is_documented(name: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ek._MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_public_module(name: str) -> None:
     assert inspect.ismodule(getattr(ek, name))
     assert inspect.getdoc(getattr(ek, name))
 
 
 def test_dir_lists_the_public_names() -> None:
-    assert set(dir(ek)) == {"__version__", *ek._PUBLIC, *ek._MODULES}
+    assert set(dir(ek)) == {"__version__", *PUBLIC, *MODULES}
 
 
 def test_unknown_name() -> None:
@@ -76,24 +77,21 @@ def test_unknown_name() -> None:
 def test_no_public_name_is_hidden_by_a_module() -> None:
     # Importing ekitools.x binds the module to the name x of the package, over a function x.
     modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert modules & set(ek._PUBLIC) == set()
+    assert modules & set(PUBLIC) == set()
 
 
 def test_type_checkers_see_every_public_name() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
-    (block,) = (
-        node
-        for node in tree.body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    )
+    tree = ast.parse((PACKAGE / "__init__.pyi").read_text("utf-8"))
     seen = {
         alias.asname: node.module
-        for node in block.body
+        for node in tree.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
+        if alias.asname
     }
-    lazily = {name: f"ekitools.{module}" for name, module in ek._PUBLIC.items()}
-    assert seen == lazily | dict.fromkeys(ek._MODULES, "ekitools")
+    lazily = {name: f"ekitools.{module}" for name, module in PUBLIC.items()}
+    faces = {"__version__": "ekitools._version", **dict.fromkeys(MODULES, "ekitools")}
+    assert seen == lazily | faces
 
 
 def test_types_are_shipped() -> None:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-import ekitools
+from ekitools._version import __version__
 
 __all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
 
@@ -174,7 +174,7 @@ def _opened(
         "settings": options,
         "published": published,
         "versions": {
-            "ekitools": ekitools.__version__,
+            "ekitools": __version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },

@@ -1,0 +1,103 @@
+"""The table of public names: where each one is defined, and how it is looked up.
+
+It stands on the ground and imports nothing of ekitools until a name is asked for, so that every
+floor can find a public name without importing the package's face.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["MODULES", "PUBLIC", "lookup"]
+
+PUBLIC = {
+    "InverseProblem": "problem",
+    "MiniBatches": "batches",
+    "OnlineData": "batches",
+    "FunctionModel": "models",
+    "LinearModel": "models",
+    "XarrayModel": "labels",
+    "GaussianPrior": "priors",
+    "Prior": "priors",
+    "GaussianRandomField": "random_fields",
+    "GraphField": "graphs",
+    "graph_laplacian": "graphs",
+    "GaussianNoise": "noise",
+    "BinaryCrossEntropy": "losses",
+    "CrossEntropy": "losses",
+    "FunctionLoss": "losses",
+    "Huber": "losses",
+    "kalman_update": "linalg",
+    "EKI": "methods.eki",
+    "GNKI": "methods.gnki",
+    "LossEKI": "methods.loss_eki",
+    "CurvatureEKI": "methods.curvature_eki",
+    "Spread": "spread",
+    "TemperedSMC": "methods.smc",
+    "Nesterov": "momentum",
+    "GaussianStart": "gaussians",
+    "FixedStep": "schedules",
+    "NormStep": "schedules",
+    "MisfitController": "schedules",
+    "ESMDA": "schedules",
+    "Discrepancy": "schedules",
+    "Collapsed": "schedules",
+    "NoProgress": "schedules",
+    "EKIFlow": "flows",
+    "NesterovFlow": "flows",
+    "GradientFlow": "flows",
+    "NaturalGradientFlow": "flows",
+    "StochasticEKIFlow": "flows",
+    "EKSFlow": "flows",
+    "integrate": "continuous",
+    "run": "loop",
+    "resume": "loop",
+    "AskTell": "asktell",
+    "RunError": "_failures",
+    "CheckpointError": "checkpoint",
+    "diagnose": "diagnostics",
+    "compare": "comparison",
+    "compare_table": "comparison",
+    "best_member": "prediction",
+    "calibration": "predictive",
+    "to_arviz": "export",
+    "plot_arviz": "export",
+    "plot_collapse": "plots",
+    "plot_misfit": "plots",
+    "plot_residual": "plots",
+    "plot_ensemble": "posterior_plots",
+    "plot_error": "comparison_plot",
+    "plot_predictive": "plots",
+    "plot_comparison": "comparison_plot",
+    "plot_calibration": "predictive",
+    "plot_diagnostic": "diagnostic_plots",
+    "plot_pit": "diagnostic_plots",
+    "plot_marginals": "posterior_plots",
+    "plot_pairs": "posterior_plots",
+    "plot_theorems": "theorem_plot",
+    "summary": "summaries",
+    "report": "webpage",
+}
+"""Public names, and the modules below ``ekitools`` that define them."""
+
+MODULES = ("datasets", "problems", "theory", "typing")
+"""Public modules."""
+
+
+def lookup(name: str) -> Any:
+    """Import what is public under this name; None where nothing is.
+
+    Examples
+    --------
+    >>> from ekitools._public import lookup
+    >>> lookup("FixedStep")(0.5)
+    FixedStep(h=0.5)
+    >>> lookup("nonsense") is None
+    True
+    """
+    if name in MODULES:
+        return import_module(f"ekitools.{name}")
+    if name not in PUBLIC:
+        return None
+    return getattr(import_module(f"ekitools.{PUBLIC[name]}"), name)
