@@ -6,35 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import host, like
-from ekitools.analysis import check_method
-from ekitools.problem import InverseProblem
+from ekitools.core.arrays import host, like
+from ekitools.core.checks import check_method
+from ekitools.problem import check_problem, check_whole
 from ekitools.typing import Array
 
-__all__ = [
-    "check_budget",
-    "check_ensemble",
-    "check_members",
-    "check_options",
-    "check_problem",
-    "check_whole",
-    "checked_outputs",
-]
-
-
-def check_problem(problem: Any) -> None:
-    """Check that it is one."""
-    if not isinstance(problem, InverseProblem):
-        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
-
-
-def check_whole(problem: InverseProblem, who: str) -> None:
-    """Check that all data are seen at once."""
-    if problem.batched:
-        raise TypeError(
-            f"problem: must have all its data at once for {who}, got {problem.data!r}. Use a "
-            "problem with whole data, or ek.run with a method such as ek.LossEKI."
-        )
+__all__ = ["check_budget", "check_ensemble", "check_members", "check_options", "checked_outputs"]
 
 
 def check_options(

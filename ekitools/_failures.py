@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, take_rows
 from ekitools.analysis import mapped
+from ekitools.core.arrays import array_namespace, host, take_rows
 from ekitools.linalg import gaussian_draws
 from ekitools.typing import Array
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-__all__ = ["RunError", "fatal_sentence", "largest_output", "name_reasons", "replaced"]
-
-
-class RunError(RuntimeError):
-    """A run cannot go on: every member failed, or a failure was asked to be an error.
-
-    Attributes
-    ----------
-    result : xarray.Dataset or None
-        Everything computed so far, the failed iteration included; None where that is nothing.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> problem = ek.InverseProblem(
-    ...     ek.FunctionModel(lambda u: u / 0), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
-    >>> import numpy as np
-    >>> try:
-    ...     with np.errstate(all="ignore"):
-    ...         result = ek.run(problem, ek.EKI(), n_members=5, rng=0)
-    ... except ek.RunError as error:
-    ...     print(error.result.sizes["iteration"])
-    1
-    """
-
-    result: xr.Dataset | None = None
+__all__ = ["fatal_sentence", "largest_output", "name_reasons", "replaced"]
 
 
 def largest_output(g: Array, noise_sd: np.ndarray) -> float:

@@ -5,14 +5,13 @@ Everything works on whitened residuals r = Γ^{-1/2}(G(u) − y), ``(J, d)``.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like
+from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import kalman_update, total_variance
 from ekitools.noise import GaussianNoise
 from ekitools.typing import Array, Method, Schedule, Seen
@@ -20,9 +19,6 @@ from ekitools.typing import Array, Method, Schedule, Seen
 __all__ = [
     "averaged",
     "check_averaging",
-    "check_gaussian",
-    "check_method",
-    "check_schedule",
     "choose_step",
     "initial_variance",
     "landing",
@@ -36,30 +32,6 @@ __all__ = [
 ]
 
 _UNIT = GaussianNoise(1.0)
-
-
-def check_method(method: Any) -> None:
-    """Check that it is a method."""
-    if isinstance(method, type) or not isinstance(method, Method):
-        raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
-    if not dataclasses.is_dataclass(method):
-        raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
-
-
-def check_schedule(step: Any) -> None:
-    """Check that it is a step rule."""
-    if not callable(getattr(step, "step", None)):
-        raise TypeError(f"step: must be a step rule such as ek.FixedStep(h), got {step!r}.")
-
-
-def check_gaussian(noise: Any, who: str) -> None:
-    """Check that there is a Γ, and not a loss."""
-    if not callable(getattr(noise, "whiten", None)):
-        raise TypeError(
-            f"noise: must be Gaussian for {who}, which whitens by it, got the loss "
-            f"{type(noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
-            "ek.LossEKI, ek.TemperedSMC, or ek.integrate with ek.EKIFlow or ek.EKSFlow."
-        )
 
 
 def initial_variance(ensemble: Array) -> float:

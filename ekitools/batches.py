@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import as_real, digest, host
+from ekitools.core.arrays import as_real, digest, host
 from ekitools.typing import Array
 
 __all__ = ["AtInputs", "MiniBatches", "OnlineData"]

@@ -18,42 +18,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from ekitools._arrays import host, like
+from ekitools.core.arrays import host, like
+from ekitools.core.errors import CheckpointError
 
-__all__ = [
-    "FORMAT",
-    "CheckpointError",
-    "check_same",
-    "pack",
-    "read",
-    "read_arrays",
-    "unpack",
-    "write",
-]
+__all__ = ["FORMAT", "check_same", "pack", "read", "read_arrays", "unpack", "write"]
 
 FORMAT = 2
 _INDEX = "checkpoint.json"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, read, or continued; what is on disk is left alone.
-
-    Attributes
-    ----------
-    result : xarray.Dataset or None
-        What was computed, where a running inversion could not be saved.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> try:
-    ...     ek.resume("nowhere", problem=None)
-    ... except ek.CheckpointError as error:
-    ...     print(error)
-    path: must be a checkpoint folder, got nowhere without a checkpoint.json.
-    """
-
-    result: Any = None
 
 
 def write(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import ekitools as ek
-from ekitools._checks import check_problem
 from ekitools.experiments import EXPERIMENTS, SCALES, reproduce
+from ekitools.problem import check_problem
 
 __all__ = ["main"]
 

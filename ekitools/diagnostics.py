@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtr, ndtri
 
-from ekitools._arrays import host
-from ekitools._checks import check_whole
+from ekitools.core.arrays import host
 from ekitools.models import LinearModel
+from ekitools.problem import check_whole
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like
+from ekitools.core.arrays import array_namespace, host, like
 from ekitools.typing import Array
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.analysis import check_gaussian
+from ekitools.core.checks import check_gaussian
 from ekitools.linalg import combine_anomalies, covariance_product
 
 __all__ = [

@@ -11,7 +11,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 
-from ekitools._arrays import as_real, digest
+from ekitools.core.arrays import as_real, digest
 from ekitools.priors import GaussianPrior
 
 __all__ = ["GraphField", "graph_laplacian"]

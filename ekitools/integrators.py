@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from ekitools._arrays import Streams
-from ekitools._failures import RunError
 from ekitools.analysis import landing, rule_step
+from ekitools.core.errors import RunError
+from ekitools.core.streams import Streams
 from ekitools.evaluate import evaluate
 from ekitools.flows import Output
 from ekitools.linalg import anomaly_products

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools._arrays import host
-from ekitools._signatures import check_accepts
+from ekitools.core.arrays import host
+from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
 __all__ = ["XarrayModel"]

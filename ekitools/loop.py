@@ -8,10 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ekitools._failures import RunError
-from ekitools._statuses import INTERRUPTED
 from ekitools.asktell import AskTell
-from ekitools.checkpoint import CheckpointError
+from ekitools.core.errors import CheckpointError, RunError
+from ekitools.core.statuses import INTERRUPTED
 from ekitools.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, digest, is_numpy, like
+from ekitools.core.arrays import array_namespace, digest, is_numpy, like
 from ekitools.typing import Array
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "FunctionLoss", "Huber", "as_loss"]

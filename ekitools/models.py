@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
-from ekitools._arrays import as_real, digest, host, is_numpy, like
+from ekitools.core.arrays import as_real, digest, host, is_numpy, like
 from ekitools.typing import Array
 
 __all__ = ["FunctionModel", "LinearModel"]

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, take_rows
-from ekitools.analysis import check_method, mapped, with_ensemble
+from ekitools.analysis import mapped, with_ensemble
+from ekitools.core.arrays import array_namespace, take_rows
+from ekitools.core.checks import check_method
 from ekitools.linalg import total_variance
 from ekitools.typing import Array, Method, Status, StepInfo, Target
 

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from ekitools._arrays import array_namespace, as_real, checked_cholesky, digest, is_numpy, like
+from ekitools.core.arrays import (
+    array_namespace,
+    as_real,
+    checked_cholesky,
+    digest,
+    is_numpy,
+    like,
+)
 from ekitools.typing import Array, Rng
 
 __all__ = ["GaussianNoise", "as_noise"]

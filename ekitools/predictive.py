@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp, ndtr
 
-from ekitools._arrays import as_real, as_vector
+from ekitools.core.arrays import as_real, as_vector
 from ekitools.diagnostics import predictive_cdf, predictive_quantiles
 from ekitools.plots import COLOURS, GREY, MARKERS, axes_for
 

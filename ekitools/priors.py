@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.linalg import solve_triangular
 from scipy.special import ndtr, ndtri
 
-from ekitools._arrays import (
+from ekitools.core.arrays import (
     array_namespace,
     as_real,
     checked_cholesky,

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import Streams, as_vector, digest
 from ekitools.batches import AtInputs
+from ekitools.core.arrays import as_vector, digest
+from ekitools.core.streams import Streams
 from ekitools.losses import as_loss
 from ekitools.noise import as_noise
 from ekitools.typing import Batches, Prior
 
-__all__ = ["InverseProblem"]
+__all__ = ["InverseProblem", "check_problem", "check_whole"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,3 +213,18 @@ def _labels(argument: str, names: Sequence[Any] | None, size: int, stem: str) ->
         repeated = next(label for label in labels if labels.count(label) > 1)
         raise ValueError(f"{argument}: must be different from each other, got {repeated!r} twice.")
     return labels
+
+
+def check_problem(problem: Any) -> None:
+    """Check that it is one."""
+    if not isinstance(problem, InverseProblem):
+        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+
+
+def check_whole(problem: InverseProblem, who: str) -> None:
+    """Check that all data are seen at once."""
+    if problem.batched:
+        raise TypeError(
+            f"problem: must have all its data at once for {who}, got {problem.data!r}. Use a "
+            "problem with whole data, or ek.run with a method such as ek.LossEKI."
+        )

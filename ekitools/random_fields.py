@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.fft import dctn, idctn
 
-from ekitools._arrays import as_real, digest
+from ekitools.core.arrays import as_real, digest
 from ekitools.priors import GaussianPrior
 
 __all__ = ["GaussianRandomField"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import host
 from ekitools._version import __version__
+from ekitools.core.arrays import host
 from ekitools.problem import InverseProblem
 from ekitools.typing import Status, StepInfo
 

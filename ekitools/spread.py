@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import host, like
+from ekitools.core.arrays import host, like
 from ekitools.typing import Array
 
 __all__ = ["Spread", "drawn_around"]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools._checks import check_problem
 from ekitools._marginals import marginals
 from ekitools._markup import STYLE, paragraph, table
 from ekitools.demos import table_lines
 from ekitools.diagnostics import check_result
 from ekitools.judgement import Check, is_posterior, judge, verdict
 from ekitools.plots import with_units
+from ekitools.problem import check_problem
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._arrays import as_real, as_vector
+from ekitools.core.arrays import as_real, as_vector
 from ekitools.models import LinearModel
 from ekitools.noise import as_noise
 

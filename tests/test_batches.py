@@ -5,7 +5,7 @@ import pytest
 from datasets_for_tests import same
 
 import ekitools as ek
-from ekitools._arrays import Streams
+from ekitools.core.streams import Streams
 
 N = 7
 X = np.random.default_rng(0).normal(size=(N, 2))

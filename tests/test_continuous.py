@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools.options import from_json
+from ekitools.core.options import from_json
 from ekitools.typing import Flow, StochasticFlow
 
 STEP = ek.FixedStep(0.01)

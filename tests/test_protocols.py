@@ -18,8 +18,8 @@ from scipy import stats
 
 import ekitools as ek
 from ekitools import typing as contracts
+from ekitools.core.options import from_json, to_json
 from ekitools.flows import Output
-from ekitools.options import from_json, to_json
 
 EXAMPLES = {
     "FixedStep": [ek.FixedStep(0.3)],

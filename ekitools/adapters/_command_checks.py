@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._signatures import check_accepts
 from ekitools.adapters._command_output import FORMATS
+from ekitools.core.signatures import check_accepts
 
 __all__ = [
     "LOGS",

@@ -16,8 +16,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ekitools._arrays import host
-from ekitools._signatures import check_accepts
 from ekitools.adapters._command_checks import (
     LOGS,
     SEED,
@@ -33,6 +31,8 @@ from ekitools.adapters._command_checks import (
 from ekitools.adapters._command_folders import clear_unfinished, run_folder
 from ekitools.adapters._command_output import identity, read_output
 from ekitools.adapters._shared import check_vector
+from ekitools.core.arrays import host
+from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
 __all__ = ["CommandModel"]

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ekitools._arrays import host, like
-from ekitools._signatures import check_accepts
 from ekitools.adapters._shared import (
     check_chunk,
     check_members,
     check_variances,
     check_vector,
 )
+from ekitools.core.arrays import host, like
+from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
 __all__ = ["JaxModel"]

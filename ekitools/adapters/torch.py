@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ekitools._arrays import host, like
 from ekitools.adapters._shared import check_chunk, check_members, check_vector
 from ekitools.adapters._torch_glorot import glorot_variances
 from ekitools.adapters._torch_module import (
@@ -25,6 +24,7 @@ from ekitools.adapters._torch_module import (
 )
 from ekitools.adapters._torch_recurrent import explicit_recurrence, is_explicit
 from ekitools.adapters._torch_stack import Stack
+from ekitools.core.arrays import host, like
 from ekitools.typing import Array
 
 __all__ = ["TorchModel"]

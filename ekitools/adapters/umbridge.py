@@ -15,8 +15,8 @@ import requests
 import umbridge
 from aiohttp import web
 
-from ekitools._arrays import host
 from ekitools.adapters._shared import check_vector
+from ekitools.core.arrays import host
 from ekitools.typing import Array
 
 __all__ = ["ServedModel", "UMBridgeModel", "serve"]

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 import ekitools as ek
-from ekitools._arrays import digest
+from ekitools.core.arrays import digest
 from ekitools.demos import table_lines
 from ekitools.experiments._mnist import new_figure, progress_bar
 from ekitools.plots import BLUE, GREEN, GREY, ORANGE, PINK, RED

@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, like, take_rows
 from ekitools.analysis import (
-    check_gaussian,
-    check_schedule,
     choose_step,
     initial_variance,
     mean_residual,
@@ -19,6 +16,8 @@ from ekitools.analysis import (
     tempered_analysis,
     whitened_residual,
 )
+from ekitools.core.arrays import array_namespace, like, take_rows
+from ekitools.core.checks import check_gaussian, check_schedule
 from ekitools.linalg import total_variance
 from ekitools.schedules import MisfitController
 from ekitools.typing import Array, Progress, Schedule, Status, StepInfo, StoppingRule, Target

@@ -9,16 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like, take_rows
 from ekitools.analysis import (
-    check_gaussian,
-    check_schedule,
     choose_step,
     initial_variance,
     misfits,
     tempered_analysis,
     whitened_residual,
 )
+from ekitools.core.arrays import array_namespace, host, like, take_rows
+from ekitools.core.checks import check_gaussian, check_schedule
 from ekitools.linalg import total_variance
 from ekitools.schedules import MisfitController
 from ekitools.typing import Array, Schedule, Status, StepInfo, Target

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, is_numpy, take_rows
-from ekitools.analysis import averaged, check_averaging, check_schedule, initial_variance, rule_step
+from ekitools.analysis import averaged, check_averaging, initial_variance, rule_step
+from ekitools.core.arrays import array_namespace, host, is_numpy, take_rows
+from ekitools.core.checks import check_schedule
 from ekitools.linalg import anomaly_products, combine_anomalies, moved, total_variance
 from ekitools.schedules import NormStep
 from ekitools.spread import Spread, drawn_around

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools._arrays import array_namespace, host, like, take_rows
+from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.gaussians import GaussianStart
 from ekitools.moves import MOVES, largest_scale, propose
 from ekitools.resampling import SCHEMES, effective_sample_size, normalised, resample

@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-from ekitools._arrays import digest
 from ekitools._public import lookup
+from ekitools.core.arrays import digest
 
 __all__ = ["from_json", "to_json"]
 
@@ -18,7 +18,7 @@ def to_json(options: Any) -> str:
     Examples
     --------
     >>> import ekitools as ek
-    >>> from ekitools.options import to_json
+    >>> from ekitools.core.options import to_json
     >>> to_json(ek.FixedStep(0.5))
     '{"type": "FixedStep", "h": 0.5}'
     """
@@ -35,7 +35,7 @@ def from_json(text: str) -> Any:
 
     Examples
     --------
-    >>> from ekitools.options import from_json
+    >>> from ekitools.core.options import from_json
     >>> from_json('{"type": "FixedStep", "h": 0.5}')
     FixedStep(h=0.5)
     """

@@ -10,10 +10,9 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_namespace
 from scipy.linalg import cholesky, eigvalsh
 
-from ekitools.typing import Array, Rng
+from ekitools.typing import Array
 
 __all__ = [
-    "Streams",
     "array_namespace",
     "as_real",
     "as_vector",
@@ -132,42 +131,3 @@ def digest(*parts: Any) -> str:
             sha.update(repr(part).encode())
         sha.update(b"\0")
     return sha.hexdigest()[:16]
-
-
-class Streams:
-    """Independent streams of randomness for one run, all from one root.
-
-    Every stream is a function of the root and of what it is for (never of what was drawn
-    before), so a resumed run needs only the root and the number of its next step. The root
-    is drawn from ``rng``; it is not the seed itself, so an ensemble the user drew with the
-    same integer seed is independent of everything drawn here.
-    """
-
-    def __init__(self, rng: Rng = None, *, root: list[int] | None = None) -> None:
-        if root is None:
-            draws = np.random.default_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
-            root = [int(x) for x in draws]
-        self.root = root
-
-    def _seed(self, *key: int) -> np.random.SeedSequence:
-        return np.random.SeedSequence(self.root, spawn_key=key)
-
-    def prior(self) -> np.random.Generator:
-        """For the initial ensemble."""
-        return np.random.default_rng(self._seed(0))
-
-    def step(self, n: int) -> np.random.Generator:
-        """For the method's own draws at step ``n``."""
-        return np.random.default_rng(self._seed(1, n))
-
-    def policy(self, n: int) -> np.random.Generator:
-        """For replacing failed members at step ``n``."""
-        return np.random.default_rng(self._seed(2, n))
-
-    def member(self, n: int, j: int) -> np.random.SeedSequence:
-        """For a stochastic model: member ``j`` at iteration ``n``."""
-        return self._seed(3, n, j)
-
-    def epoch(self, k: int) -> np.random.Generator:
-        """For the order of the data in epoch ``k``."""
-        return np.random.default_rng(self._seed(4, k))

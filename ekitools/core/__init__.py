@@ -1,0 +1,1 @@
+"""The tools that everything else stands on: arrays, checks, errors, options, statuses."""
