@@ -34,10 +34,11 @@ from ekitools.labels import XarrayModel as XarrayModel
 from ekitools.linalg import kalman_update as kalman_update
 from ekitools.loop import resume as resume
 from ekitools.loop import run as run
-from ekitools.losses import BinaryCrossEntropy as BinaryCrossEntropy
-from ekitools.losses import CrossEntropy as CrossEntropy
-from ekitools.losses import FunctionLoss as FunctionLoss
-from ekitools.losses import Huber as Huber
+from ekitools.losses.cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
+from ekitools.losses.cross_entropy import CrossEntropy as CrossEntropy
+from ekitools.losses.gaussian import GaussianNoise as GaussianNoise
+from ekitools.losses.others import FunctionLoss as FunctionLoss
+from ekitools.losses.others import Huber as Huber
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.gnki import GNKI as GNKI
@@ -46,7 +47,6 @@ from ekitools.methods.smc import TemperedSMC as TemperedSMC
 from ekitools.models import FunctionModel as FunctionModel
 from ekitools.models import LinearModel as LinearModel
 from ekitools.momentum import Nesterov as Nesterov
-from ekitools.noise import GaussianNoise as GaussianNoise
 from ekitools.plots import plot_collapse as plot_collapse
 from ekitools.plots import plot_misfit as plot_misfit
 from ekitools.plots import plot_predictive as plot_predictive

@@ -13,7 +13,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import kalman_update, total_variance
-from ekitools.noise import GaussianNoise
+from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array, Method, Schedule, Seen
 
 __all__ = [

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, is_numpy, like
-from ekitools.noise import as_noise
+from ekitools.losses.gaussian import as_noise
 from ekitools.typing import Array
 
 __all__ = [

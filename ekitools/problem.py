@@ -12,8 +12,8 @@ import numpy as np
 from ekitools.batches import AtInputs
 from ekitools.core.arrays import as_vector, digest
 from ekitools.core.streams import Streams
-from ekitools.losses import as_loss
-from ekitools.noise import as_noise
+from ekitools.losses.base import as_loss
+from ekitools.losses.gaussian import as_noise
 from ekitools.typing import Batches, Prior
 
 __all__ = ["InverseProblem", "check_problem", "check_whole"]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_real, as_vector
+from ekitools.losses.gaussian import as_noise
 from ekitools.models import LinearModel
-from ekitools.noise import as_noise
 
 __all__ = ["covariance_flow", "linear_flow", "posterior", "spectrum"]
 

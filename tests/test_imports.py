@@ -45,7 +45,14 @@ ALGORITHMS = tuple(
         "momentum",
         "flows",
         "methods.*",
+        "losses.*",
+        "priors.*",
+        "flows.right_hand_sides",
     )
+)
+METHODS = tuple(
+    f"ekitools.methods.{name}"
+    for name in ("eki", "gnki", "loss_eki", "curvature_eki", "nesterov", "smc", "smc.*")
 )
 
 
@@ -88,7 +95,11 @@ RULES = (
             )
         ),
     ),
-    Rule("methods do not know each other", ("ekitools.methods.*",), ("ekitools.methods.*",)),
+    *(
+        Rule("methods do not know each other", (method,), tuple({*METHODS} - {method}))
+        for method in METHODS[:-2]
+    ),
+    Rule("methods do not know each other", METHODS[-2:], METHODS[:-2]),
     Rule("typing stands on nothing", ("ekitools.typing",), ("ekitools.*",)),
     Rule(
         "the array tools stand on typing alone",
@@ -173,7 +184,7 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
     [
         ("no labels", "ekitools.linalg", "import xarray as xr"),
         ("no labels", "ekitools.methods.eki", "def f():\n    from concurrent.futures import wait"),
-        ("no labels", "ekitools.noise", "from concurrent import futures"),
+        ("no labels", "ekitools.losses.gaussian", "from concurrent import futures"),
         ("no labels", "ekitools.schedules", "if True:\n    import matplotlib.pyplot as plt"),
         ("no models", "ekitools.priors", "from ekitools import run"),
         ("no models", "ekitools.priors", "from ekitools import FunctionModel"),
@@ -199,8 +210,8 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
     ],
 )
 def test_a_violation_is_caught(reason: str, module: str, source: str) -> None:
-    (rule,) = (rule for rule in RULES if reason in rule.reason)
-    assert violations(rule, module, source)
+    rules = [rule for rule in RULES if reason in rule.reason]
+    assert any(violations(rule, module, source) for rule in rules)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_any_array_kind_and_dtype(name):
 @pytest.mark.parametrize("k", [2, 3, 12])
 @pytest.mark.parametrize("together", [True, False])
 def test_cross_entropy_of_members_in_blocks_and_of_one_sample(k, together, monkeypatch):
-    monkeypatch.setattr("ekitools.losses._BLOCK_BYTES", 250)  # two members of 12 numbers
+    monkeypatch.setattr("ekitools.losses.base._BLOCK_BYTES", 250)  # two members of 12 numbers
     loss, rng = ek.CrossEntropy(k), np.random.default_rng(0)
     z, f = 30 * rng.normal(size=(2, 5, 12)) if together else 30 * rng.normal(size=(2, 5, k))
     y = np.eye(k)[rng.integers(k, size=z.shape[1] // k)]

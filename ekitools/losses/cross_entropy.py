@@ -8,146 +8,19 @@ A class of yours fits by having ``misfit``, ``gradient`` and ``fingerprint``
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, digest, is_numpy, like
+from ekitools.core.arrays import array_namespace, is_numpy, like
+from ekitools.losses.base import _by_members, _exp_of, _Loss, _sigmoid
 from ekitools.typing import Array
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropy", "FunctionLoss", "Huber", "as_loss"]
+__all__ = ["BinaryCrossEntropy", "CrossEntropy"]
 
 _TINY = 1e-12
 """Probabilities below it count as it, so that a zero costs 27.6 and not infinity."""
-_BLOCK_BYTES = 1 << 18
-"""Bytes of the outputs that are treated at a time."""
 _ONE_HOT = "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
-
-
-class _Loss:
-    """What the losses here share."""
-
-    n_data: int | None = None
-
-    def fingerprint(self) -> str:
-        """A short text that changes whenever an option does."""
-        values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
-        return digest(type(self).__name__, *values)
-
-
-@dataclass(frozen=True)
-class FunctionLoss:
-    """A loss of your own, as a pair of functions.
-
-    Parameters
-    ----------
-    misfit : callable
-        ``misfit(z, y)``: Ψ of every row of outputs z ``(J, d)``, ``(J,)``.
-    gradient : callable
-        ``gradient(z, y)``: ∇_z Ψ, ``(J, d)``.
-
-    Raises
-    ------
-    TypeError
-        If one of them cannot be called.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> quartic = ek.FunctionLoss(
-    ...     lambda z, y: ((z - y) ** 4).sum(axis=-1) / 4, lambda z, y: (z - y) ** 3)
-    >>> problem = ek.InverseProblem(
-    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), quartic, [2.0])
-    >>> result = ek.integrate(problem, ek.EKIFlow(), t_span=(0, 20), n_members=20, rng=0)
-    >>> bool(result.misfit[-1].mean() < 0.01 * result.misfit[0].mean())
-    True
-    """
-
-    misfit: Callable[[Array, Array], Array]
-    gradient: Callable[[Array, Array], Array]
-    n_data = None
-
-    def __post_init__(self) -> None:
-        for name in ("misfit", "gradient"):
-            if not callable(getattr(self, name)):
-                raise TypeError(
-                    f"{name}: must be a function of outputs and data, got {getattr(self, name)!r}."
-                )
-
-    def fingerprint(self) -> str:
-        """The names of the functions: what they compute cannot be told."""
-        names = (getattr(f, "__qualname__", repr(type(f))) for f in (self.misfit, self.gradient))
-        return digest(*names)
-
-
-@dataclass(frozen=True)
-class Huber(_Loss):
-    r"""Huber's loss, quadratic near the data and linear far from them: outliers pull less.
-
-    .. math::
-        \Psi(z, y) = \sum_i \rho((z_i - y_i)/s), \qquad
-        \rho(r) = \tfrac12 r^2 \ (|r| \le \delta), \quad \delta |r| - \tfrac12\delta^2
-        \ (|r| > \delta)
-
-    [1]_.
-
-    Parameters
-    ----------
-    scale : float
-        s, the standard deviation of the noise where there are no outliers.
-    delta : float, default 1.345
-        δ; the default has an efficiency of 95 % for Gaussian noise.
-
-    Raises
-    ------
-    ValueError
-        If one of them is not positive.
-
-    References
-    ----------
-    .. [1] Huber (1964), Ann. Math. Statist. 35, 73-101.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> loss = ek.Huber(1.0, delta=1.0)
-    >>> loss.misfit(np.array([[0.5], [3.0]]), np.array([0.0]))
-    array([0.125, 2.5  ])
-    >>> loss.gradient(np.array([[0.5], [3.0]]), np.array([0.0])).ravel()
-    array([0.5, 1. ])
-    """
-
-    scale: float
-    delta: float = 1.345
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "delta"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(
-                    f"{name}: must be positive and finite, got {getattr(self, name)!r}."
-                )
-
-    def misfit(self, z: Array, y: Array) -> Array:
-        """Ψ along the last axis: ``(..., d)`` to ``(...)``."""
-        xp = array_namespace(z)
-        r = xp.abs(z - like(y, z)) / self.scale
-        near = xp.clip(r, max=self.delta)
-        return xp.sum(near * (r - 0.5 * near), axis=-1)
-
-    def gradient(self, z: Array, y: Array) -> Array:
-        """∇_z Ψ, ``(..., d)``."""
-        r = (z - like(y, z)) / self.scale
-        return array_namespace(z).clip(r, min=-self.delta, max=self.delta) / self.scale
-
-    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
-        """∇²_z Ψ f, ``(..., d)``: f/s² where the loss is quadratic, else 0."""
-        xp = array_namespace(z)
-        near = xp.abs(z - like(y, z)) <= self.delta * self.scale
-        return xp.where(near, f / self.scale**2, xp.zeros_like(f))
 
 
 @dataclass(frozen=True)
@@ -342,41 +215,6 @@ class BinaryCrossEntropy(_Loss):
             return f * (_sigmoid(z) * _sigmoid(-z))
         yes, no = (xp.clip(p, min=_TINY) for p in (z, 1 - z))
         return f * (y / yes**2 + (1 - y) / no**2)
-
-
-def _by_members(function: Callable[..., Array], *arrays: Array) -> Array:
-    """The function of some rows of the arrays after the other, where NumPy would leave the cache.
-
-    All of it is then in the cache but what it is given and what it returns.
-    """
-    first = arrays[0]
-    if first.ndim != 2 or not is_numpy(first) or first.nbytes <= _BLOCK_BYTES:
-        return function(*arrays)
-    n, rows = len(first), max(1, _BLOCK_BYTES // first[0].nbytes)
-    out: Array = None
-    for i in range(0, n, rows):
-        found = function(*(array[i : i + rows] for array in arrays))
-        out = np.empty((n, *found.shape[1:]), found.dtype) if out is None else out
-        out[i : i + rows] = found
-    return out
-
-
-def _exp_of(z: Array) -> Array:
-    """exp(z), written over z where that is a NumPy array."""
-    return np.exp(z, out=z) if is_numpy(z) else array_namespace(z).exp(z)
-
-
-def _sigmoid(z: Array) -> Array:
-    xp = array_namespace(z)
-    small = xp.exp(-xp.abs(z))
-    return xp.where(z < 0, small, xp.ones_like(z)) / (1 + small)
-
-
-def as_loss(noise: Any) -> Any | None:
-    """``noise`` where it is a loss that cannot whiten, else None."""
-    parts = ("misfit", "gradient", "fingerprint")
-    has = all(callable(getattr(noise, part, None)) for part in parts)
-    return noise if has and not hasattr(noise, "whiten") else None
 
 
 def _check_probabilities(data: np.ndarray, remedy: str) -> None:

@@ -1,0 +1,1 @@
+"""Losses and observation noise: Ψ(G(u), y), and Γ where the loss is Gaussian."""
