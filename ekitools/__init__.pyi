@@ -28,8 +28,6 @@ from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
 from ekitools.flows import NesterovFlow as NesterovFlow
 from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
 from ekitools.gaussians import GaussianStart as GaussianStart
-from ekitools.graphs import GraphField as GraphField
-from ekitools.graphs import graph_laplacian as graph_laplacian
 from ekitools.labels import XarrayModel as XarrayModel
 from ekitools.linalg import kalman_update as kalman_update
 from ekitools.loop import resume as resume
@@ -57,10 +55,12 @@ from ekitools.posterior_plots import plot_pairs as plot_pairs
 from ekitools.prediction import best_member as best_member
 from ekitools.predictive import calibration as calibration
 from ekitools.predictive import plot_calibration as plot_calibration
-from ekitools.priors import GaussianPrior as GaussianPrior
-from ekitools.priors import Prior as Prior
+from ekitools.priors.gaussian import GaussianPrior as GaussianPrior
+from ekitools.priors.graph_field import GraphField as GraphField
+from ekitools.priors.graph_field import graph_laplacian as graph_laplacian
+from ekitools.priors.marginals import Prior as Prior
+from ekitools.priors.random_field import GaussianRandomField as GaussianRandomField
 from ekitools.problem import InverseProblem as InverseProblem
-from ekitools.random_fields import GaussianRandomField as GaussianRandomField
 from ekitools.schedules import ESMDA as ESMDA
 from ekitools.schedules import Collapsed as Collapsed
 from ekitools.schedules import Discrepancy as Discrepancy

@@ -31,7 +31,7 @@ from ekitools.loop import run
 from ekitools.methods.eki import EKI
 from ekitools.models import FunctionModel, LinearModel
 from ekitools.momentum import Nesterov
-from ekitools.priors import GaussianPrior
+from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import linear
 from ekitools.schedules import FixedStep

@@ -43,7 +43,7 @@ def test_gaussian_draws_have_mean_and_covariance(kind):
 def test_draws_do_not_depend_on_how_many_are_made_at_a_time(kind, monkeypatch):
     prior = ek.GaussianPrior(MEAN, FORMS[kind])
     at_once = prior.sample(9, rng=0)
-    monkeypatch.setattr("ekitools.priors._BLOCK_BYTES", 48)
+    monkeypatch.setattr("ekitools.priors.gaussian._BLOCK_BYTES", 48)
     np.testing.assert_allclose(prior.sample(9, rng=0), at_once, rtol=1e-14, atol=1e-15)
     white = np.random.default_rng(0).standard_normal((9, 3))
     root = np.linalg.cholesky(matrix(FORMS[kind]))

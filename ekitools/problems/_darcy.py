@@ -9,9 +9,9 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from ekitools.models import FunctionModel
+from ekitools.priors.random_field import GaussianRandomField
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
-from ekitools.random_fields import GaussianRandomField
 from ekitools.typing import Rng
 
 __all__ = ["DarcyFlow", "PressureAtWells", "darcy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ekitools.models import LinearModel
-from ekitools.priors import GaussianPrior
+from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
 from ekitools.problems._linear import with_posterior

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.models import LinearModel
-from ekitools.priors import GaussianPrior
+from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
 from ekitools.theory import posterior

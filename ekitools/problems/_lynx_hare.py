@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from ekitools.models import FunctionModel
-from ekitools.priors import Prior
+from ekitools.priors.marginals import Prior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
 

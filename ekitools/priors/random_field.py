@@ -9,7 +9,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 
 from ekitools.core.arrays import as_real, digest
-from ekitools.priors import GaussianPrior
+from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GaussianRandomField"]
 

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 
 from ekitools.core.arrays import as_real, digest
-from ekitools.priors import GaussianPrior
+from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GraphField", "graph_laplacian"]
 

@@ -1,0 +1,1 @@
+"""Priors: Gaussian, independent marginals, random fields on grids and on graphs."""
