@@ -89,7 +89,7 @@ def method_of(every):
 def steps(every, problem, n):
     """A function that makes the next step of a run."""
     import ekitools as ek
-    from ekitools.evaluate import evaluate
+    from ekitools.models.evaluate import evaluate
 
     options = {"store": "final", "evaluate_final": False, "rng": 0}
     loop = ek.AskTell(problem, method_of(every), n_members=n, **options)

@@ -28,7 +28,6 @@ from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
 from ekitools.flows import NesterovFlow as NesterovFlow
 from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
 from ekitools.gaussians import GaussianStart as GaussianStart
-from ekitools.labels import XarrayModel as XarrayModel
 from ekitools.linalg import kalman_update as kalman_update
 from ekitools.loop import resume as resume
 from ekitools.loop import run as run
@@ -42,8 +41,9 @@ from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.gnki import GNKI as GNKI
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.smc import TemperedSMC as TemperedSMC
-from ekitools.models import FunctionModel as FunctionModel
-from ekitools.models import LinearModel as LinearModel
+from ekitools.models.labelled import XarrayModel as XarrayModel
+from ekitools.models.plain import FunctionModel as FunctionModel
+from ekitools.models.plain import LinearModel as LinearModel
 from ekitools.momentum import Nesterov as Nesterov
 from ekitools.plots import plot_collapse as plot_collapse
 from ekitools.plots import plot_misfit as plot_misfit

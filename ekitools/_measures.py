@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ekitools.evaluate import evaluate
 from ekitools.flows import EKIFlow, Output
+from ekitools.models.evaluate import evaluate
 from ekitools.problem import InverseProblem
 
 __all__ = [

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.special import ndtr, ndtri
 
 from ekitools.core.arrays import host
-from ekitools.models import LinearModel
+from ekitools.models.plain import LinearModel
 from ekitools.problem import check_whole
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from scipy.integrate import solve_ivp
 from ekitools.analysis import landing, rule_step
 from ekitools.core.errors import RunError
 from ekitools.core.streams import Streams
-from ekitools.evaluate import evaluate
 from ekitools.flows import Output
 from ekitools.linalg import anomaly_products
+from ekitools.models.evaluate import evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Flow, Schedule, Seen, Status, StochasticFlow
 

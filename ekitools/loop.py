@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ekitools.asktell import AskTell
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.statuses import INTERRUPTED
-from ekitools.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
+from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status
 

@@ -198,7 +198,7 @@ def _as_model(model: Any) -> Any:
         )
     if hasattr(model, "vectorized"):
         return model
-    from ekitools.models import FunctionModel  # noqa: PLC0415 - only where it is needed
+    from ekitools.models.plain import FunctionModel  # noqa: PLC0415 - only where it is needed
 
     return FunctionModel(model)
 

@@ -29,7 +29,7 @@ from ekitools.flows import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
 from ekitools.loop import run
 from ekitools.methods.eki import EKI
-from ekitools.models import FunctionModel, LinearModel
+from ekitools.models.plain import FunctionModel, LinearModel
 from ekitools.momentum import Nesterov
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem

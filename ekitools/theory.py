@@ -18,7 +18,7 @@ import numpy as np
 
 from ekitools.core.arrays import as_real, as_vector
 from ekitools.losses.gaussian import as_noise
-from ekitools.models import LinearModel
+from ekitools.models.plain import LinearModel
 
 __all__ = ["covariance_flow", "linear_flow", "posterior", "spectrum"]
 

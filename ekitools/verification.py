@@ -18,7 +18,7 @@ from ekitools.continuous import integrate
 from ekitools.diagnostics import diagnose
 from ekitools.flows import EKIFlow
 from ekitools.methods.eki import EKI
-from ekitools.models import LinearModel
+from ekitools.models.plain import LinearModel
 from ekitools.problem import InverseProblem
 from ekitools.schedules import FixedStep
 from ekitools.theorems import (

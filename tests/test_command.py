@@ -21,7 +21,7 @@ from datasets_for_tests import same
 import ekitools as ek
 from ekitools import typing as contracts
 from ekitools.adapters.command import CommandModel
-from ekitools.evaluate import evaluate
+from ekitools.models.evaluate import evaluate
 
 SCRIPT = """
 import json, os, pathlib, sys

@@ -15,7 +15,7 @@ import pytest
 from datasets_for_tests import same
 
 import ekitools as ek
-from ekitools.evaluate import evaluate
+from ekitools.models.evaluate import evaluate
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
@@ -70,7 +70,9 @@ def cluster():
 def client(cluster):
     with distributed.Client(cluster) as client:
         client.wait_for_workers(2, timeout=120)
-        client.run(importlib.import_module, "ekitools.evaluate")  # so that none is late
+        client.run(
+            importlib.import_module, "ekitools.models.plain.evaluate"
+        )  # so that none is late
         yield client
 
 

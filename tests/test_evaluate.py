@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools.evaluate import BrokenPoolError, evaluate
+from ekitools.models.evaluate import BrokenPoolError, evaluate
 
 U = np.random.default_rng(0).normal(size=(6, 3))
 SEEDS = np.random.SeedSequence(1).spawn(6)

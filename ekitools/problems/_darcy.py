@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from ekitools.models import FunctionModel
+from ekitools.models.plain import FunctionModel
 from ekitools.priors.random_field import GaussianRandomField
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example

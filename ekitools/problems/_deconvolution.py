@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ekitools.models import LinearModel
+from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example

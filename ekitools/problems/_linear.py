@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.models import LinearModel
+from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example

@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 from scipy import stats
 
-from ekitools.models import FunctionModel
+from ekitools.models.plain import FunctionModel
 from ekitools.priors.marginals import Prior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example

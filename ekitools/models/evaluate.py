@@ -85,7 +85,7 @@ def evaluate(
     --------
     >>> import numpy as np
     >>> import ekitools as ek
-    >>> from ekitools.evaluate import evaluate
+    >>> from ekitools.models.evaluate import evaluate
     >>> def model(u):
     ...     return 1 / u if u[0] > 0 else np.array([np.nan])
     >>> g, failures = evaluate(ek.FunctionModel(model), np.array([[2.0], [-1.0]]), 1)

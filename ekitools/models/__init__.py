@@ -1,0 +1,1 @@
+"""Forward models, and their evaluation by any executor."""
