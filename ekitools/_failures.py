@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.analysis import mapped
 from ekitools.core.arrays import array_namespace, host, take_rows
 from ekitools.linalg import gaussian_draws
+from ekitools.methods.shared import mapped
 from ekitools.typing import Array
 
 __all__ = ["fatal_sentence", "largest_output", "name_reasons", "replaced"]

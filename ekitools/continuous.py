@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools._checks import check_ensemble, check_members
-from ekitools.analysis import initial_variance
 from ekitools.core.arrays import as_real
 from ekitools.core.checks import check_gaussian, check_schedule
 from ekitools.core.errors import RunError
@@ -19,6 +18,7 @@ from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
 from ekitools.integrators import Entry, Outputs, Stops, march, solve
 from ekitools.linalg import total_variance
+from ekitools.methods.shared import initial_variance
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.results import History
 from ekitools.typing import Flow, Rng, Schedule, Status, StepInfo, StochasticFlow

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from ekitools.analysis import landing, rule_step
 from ekitools.core.errors import RunError
 from ekitools.core.streams import Streams
 from ekitools.flows import Output
 from ekitools.linalg import anomaly_products
+from ekitools.methods.steps import landing, rule_step
 from ekitools.models.evaluate import evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Flow, Schedule, Seen, Status, StochasticFlow

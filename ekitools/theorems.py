@@ -29,12 +29,12 @@ from ekitools.flows import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
 from ekitools.loop import run
 from ekitools.methods.eki import EKI
+from ekitools.methods.nesterov import Nesterov
+from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import FunctionModel, LinearModel
-from ekitools.momentum import Nesterov
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import linear
-from ekitools.schedules import FixedStep
 from ekitools.theory import linear_flow
 from ekitools.typing import Method
 

@@ -18,9 +18,9 @@ from ekitools.continuous import integrate
 from ekitools.diagnostics import diagnose
 from ekitools.flows import EKIFlow
 from ekitools.methods.eki import EKI
+from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import LinearModel
 from ekitools.problem import InverseProblem
-from ekitools.schedules import FixedStep
 from ekitools.theorems import (
     affine_analysis,
     affine_flow,

@@ -185,7 +185,7 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
         ("no labels", "ekitools.linalg", "import xarray as xr"),
         ("no labels", "ekitools.methods.eki", "def f():\n    from concurrent.futures import wait"),
         ("no labels", "ekitools.losses.gaussian", "from concurrent import futures"),
-        ("no labels", "ekitools.schedules", "if True:\n    import matplotlib.pyplot as plt"),
+        ("no labels", "ekitools.methods.steps", "if True:\n    import matplotlib.pyplot as plt"),
         ("no models", "ekitools.priors.gaussian", "from ekitools import run"),
         ("no models", "ekitools.priors.gaussian", "from ekitools import FunctionModel"),
         ("no models", "ekitools.methods.eki", "from ..results import History"),

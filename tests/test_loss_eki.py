@@ -13,7 +13,7 @@ import ekitools as ek
 from ekitools import typing as contracts
 from ekitools.flows import Output
 from ekitools.linalg import moved
-from ekitools.spread import drawn_around
+from ekitools.methods.spread import drawn_around
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 2))
@@ -136,7 +136,7 @@ def test_members_with_given_deviations_have_them_beside_those_drawn():
 def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     prior, mean = ek.GaussianPrior(np.zeros(3), np.eye(3) + 0.5), np.ones((1, 3))
     at_once = drawn_around(mean, prior, 0.5, 9, np.random.default_rng(0))
-    monkeypatch.setattr("ekitools.spread._BLOCK_BYTES", 48)
+    monkeypatch.setattr("ekitools.methods.spread._BLOCK_BYTES", 48)
     by_two = drawn_around(mean, prior, 0.5, 9, np.random.default_rng(0))
     np.testing.assert_allclose(by_two, at_once, rtol=1e-13)
 

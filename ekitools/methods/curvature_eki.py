@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.analysis import averaged, check_averaging, initial_variance
 from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd, total_variance
-from ekitools.spread import drawn_around
+from ekitools.methods.shared import averaged, check_averaging, initial_variance
+from ekitools.methods.spread import drawn_around
 from ekitools.typing import Array, Status, StepInfo, Target
 
 __all__ = ["CurvatureEKI", "CurvatureEKIState"]

@@ -8,18 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.analysis import (
-    choose_step,
+from ekitools.core.arrays import array_namespace, like, take_rows
+from ekitools.core.checks import check_gaussian, check_schedule
+from ekitools.linalg import total_variance
+from ekitools.methods.shared import (
     initial_variance,
     mean_residual,
     misfits,
     tempered_analysis,
     whitened_residual,
 )
-from ekitools.core.arrays import array_namespace, like, take_rows
-from ekitools.core.checks import check_gaussian, check_schedule
-from ekitools.linalg import total_variance
-from ekitools.schedules import MisfitController
+from ekitools.methods.steps import MisfitController, choose_step
 from ekitools.typing import Array, Progress, Schedule, Status, StepInfo, StoppingRule, Target
 
 __all__ = ["EKI", "EKIState"]

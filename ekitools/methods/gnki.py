@@ -9,17 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools.analysis import (
-    choose_step,
+from ekitools.core.arrays import array_namespace, host, like, take_rows
+from ekitools.core.checks import check_gaussian, check_schedule
+from ekitools.linalg import total_variance
+from ekitools.methods.shared import (
     initial_variance,
     misfits,
     tempered_analysis,
     whitened_residual,
 )
-from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.core.checks import check_gaussian, check_schedule
-from ekitools.linalg import total_variance
-from ekitools.schedules import MisfitController
+from ekitools.methods.steps import MisfitController, choose_step
 from ekitools.typing import Array, Schedule, Status, StepInfo, Target
 
 __all__ = ["GNKI", "GNKIState"]

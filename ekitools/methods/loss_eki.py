@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools.analysis import averaged, check_averaging, initial_variance, rule_step
 from ekitools.core.arrays import array_namespace, host, is_numpy, take_rows
 from ekitools.core.checks import check_schedule
 from ekitools.linalg import anomaly_products, combine_anomalies, moved, total_variance
-from ekitools.schedules import NormStep
-from ekitools.spread import Spread, drawn_around
+from ekitools.methods.shared import averaged, check_averaging, initial_variance
+from ekitools.methods.spread import Spread, drawn_around
+from ekitools.methods.steps import NormStep, rule_step
 from ekitools.typing import Array, Schedule, Seen, Status, StepInfo, Target
 
 __all__ = ["LossEKI", "LossEKIState"]

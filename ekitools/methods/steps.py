@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ekitools.typing import Progress, Seen, Status
+from ekitools.core.arrays import array_namespace
+from ekitools.typing import Array, Schedule, Seen
 
 __all__ = [
     "ESMDA",
-    "Collapsed",
-    "Discrepancy",
     "FixedStep",
     "MisfitController",
-    "NoProgress",
     "NormStep",
+    "choose_step",
+    "landing",
+    "rule_step",
 ]
 
 
@@ -170,111 +171,40 @@ class ESMDA:
         return steps[seen.n] if seen.n < len(steps) - 1 else min(seen.remaining, steps[-1])
 
 
-@dataclass(frozen=True)
-class Discrepancy:
-    """Stop where the data are fitted to their noise: ‖Γ^{-1/2}(Ḡ − y)‖ ≤ τ√d.
+def choose_step(
+    schedule: Schedule, n: int, t: float, t_end: float | None, r: Array, misfit: np.ndarray
+) -> tuple[float, float]:
+    """The step h of ``schedule``, cut at ``t_end``, and the pseudo-time it leads to.
 
-    Morozov's principle; fitting further would fit the noise.
-
-    Parameters
-    ----------
-    tau : float, default 1
-        τ > 0.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> ek.EKI(step=ek.FixedStep(1.0), t_end=None, stop=(ek.Discrepancy(tau=1.1),)).stop
-    (Discrepancy(tau=1.1),)
+    Raises
+    ------
+    ValueError
+        If the rule does not give a positive finite step.
     """
+    end = math.inf if t_end is None else t_end
+    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: _d_norm(r))
+    return landing(t, rule_step(schedule, seen), end)
 
-    tau: float = 1.0
 
-    def __post_init__(self) -> None:
-        _positive(self, tau=self.tau)
-
-    def check(self, progress: Progress) -> Status | None:
-        """Return the status once the residual is within τ√d."""
-        level = self.tau * math.sqrt(progress.n_data)
-        if progress.residual > level:
-            return None
-        return Status(
-            "discrepancy_reached",
-            f"The mean output fits the data to {progress.residual:.4g} noise standard deviations, "
-            f"within tau * sqrt(d) = {level:.4g}: stopped by the discrepancy principle. "
-            "The ensemble's spread is not a posterior spread; use t_end=1 for one.",
+def rule_step(schedule: Schedule, seen: Seen) -> float:
+    """The rule's h, or an error where it is not positive and finite."""
+    h = schedule.step(seen)
+    if not 0 < h < math.inf:
+        raise ValueError(
+            f"step: must give a positive finite step, got {h} from {schedule!r} at step {seen.n} "
+            f"with a mean misfit of {float(np.mean(seen.misfit)):.4g}."
         )
+    return h
 
 
-@dataclass(frozen=True)
-class Collapsed:
-    """Stop where the ensemble has lost its spread, so that it can no longer move.
-
-    Parameters
-    ----------
-    rtol : float, default 1e-3
-        Root of the total ensemble variance, relative to the initial one, below which the
-        ensemble counts as collapsed.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> ek.Collapsed(1e-4)
-    Collapsed(rtol=0.0001)
-    """
-
-    rtol: float = 1e-3
-
-    def __post_init__(self) -> None:
-        _positive(self, rtol=self.rtol)
-
-    def check(self, progress: Progress) -> Status | None:
-        """Return the status once the spread is within rtol of nothing."""
-        if progress.spread > self.rtol:
-            return None
-        return Status(
-            "collapsed",
-            f"The ensemble's spread is {progress.spread:.3g} of the initial one, at most "
-            f"rtol = {self.rtol:.3g}: it has collapsed and moves no further. "
-            "Use more members, smaller or fewer steps, or a wider prior.",
-        )
+def landing(t: float, h: float, end: float) -> tuple[float, float]:
+    """The step cut at ``end``, and the time it leads to: ``end`` itself, without rounding."""
+    return (end - t, end) if h >= (end - t) * (1 - 1e-12) else (h, t + h)
 
 
-@dataclass(frozen=True)
-class NoProgress:
-    """Stop where the mean misfit has stopped falling.
-
-    Parameters
-    ----------
-    rtol : float, default 1e-3
-        Smallest relative fall that counts as progress.
-    window : int, default 3
-        Number of updates over which the fall is looked for.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> ek.NoProgress(window=5)
-    NoProgress(rtol=0.001, window=5)
-    """
-
-    rtol: float = 1e-3
-    window: int = 3
-
-    def __post_init__(self) -> None:
-        _positive(self, rtol=self.rtol, window=self.window)
-
-    def check(self, progress: Progress) -> Status | None:
-        """Return the status once the best of the window is no better than what came before."""
-        trace = progress.trace
-        if len(trace) <= self.window:
-            return None
-        before, now = trace[-self.window - 1], min(trace[-self.window :])
-        if now < before * (1 - self.rtol):
-            return None
-        return Status(
-            "no_progress",
-            f"The mean misfit went from {before:.4g} to {now:.4g} in {self.window} updates, less "
-            f"than rtol = {self.rtol:.3g} of it: stopped. The data may be fitted as well as this "
-            "ensemble can; use more members or a wider prior to go on.",
-        )
+def _d_norm(r: Array) -> float:
+    """‖D‖ in the Frobenius norm, D_jk = ⟨r_k − r̄, r_j⟩ / J."""
+    xp = array_namespace(r)
+    anomalies = r - xp.mean(r, axis=0, keepdims=True)
+    d = (r @ xp.matrix_transpose(anomalies)) / r.shape[0]
+    return float(xp.linalg.matrix_norm(d))

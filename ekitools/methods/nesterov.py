@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.analysis import mapped, with_ensemble
 from ekitools.core.arrays import array_namespace, take_rows
 from ekitools.core.checks import check_method
 from ekitools.linalg import total_variance
+from ekitools.methods.shared import mapped, with_ensemble
 from ekitools.typing import Array, Method, Status, StepInfo, Target
 
 __all__ = ["Nesterov", "NesterovState"]

@@ -123,7 +123,7 @@ def drawn_around(
     --------
     >>> import numpy as np
     >>> import ekitools as ek
-    >>> from ekitools.spread import drawn_around
+    >>> from ekitools.methods.spread import drawn_around
     >>> prior = ek.GaussianPrior([5.0], 1.0)
     >>> u = drawn_around(np.array([[1.0]]), prior, 0.1, 4, np.random.default_rng(0))
     >>> u.shape, u.mean().round(12)

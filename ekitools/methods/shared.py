@@ -14,18 +14,15 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
-from ekitools.typing import Array, Method, Schedule, Seen
+from ekitools.typing import Array, Method
 
 __all__ = [
     "averaged",
     "check_averaging",
-    "choose_step",
     "initial_variance",
-    "landing",
     "mapped",
     "mean_residual",
     "misfits",
-    "rule_step",
     "tempered_analysis",
     "whitened_residual",
     "with_ensemble",
@@ -79,32 +76,6 @@ def mean_residual(r: Array) -> float:
     return float(xp.linalg.vector_norm(xp.mean(r, axis=0)))
 
 
-def choose_step(
-    schedule: Schedule, n: int, t: float, t_end: float | None, r: Array, misfit: np.ndarray
-) -> tuple[float, float]:
-    """The step h of ``schedule``, cut at ``t_end``, and the pseudo-time it leads to.
-
-    Raises
-    ------
-    ValueError
-        If the rule does not give a positive finite step.
-    """
-    end = math.inf if t_end is None else t_end
-    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: _d_norm(r))
-    return landing(t, rule_step(schedule, seen), end)
-
-
-def rule_step(schedule: Schedule, seen: Seen) -> float:
-    """The rule's h, or an error where it is not positive and finite."""
-    h = schedule.step(seen)
-    if not 0 < h < math.inf:
-        raise ValueError(
-            f"step: must give a positive finite step, got {h} from {schedule!r} at step {seen.n} "
-            f"with a mean misfit of {float(np.mean(seen.misfit)):.4g}."
-        )
-    return h
-
-
 def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:
     """The exponential average of the means of the steps 0 ... n, all ``(1, p)``.
 
@@ -120,11 +91,6 @@ def check_averaging(averaging: float) -> None:
         raise ValueError(f"averaging: must be at least 0 and less than 1, got {averaging!r}.")
 
 
-def landing(t: float, h: float, end: float) -> tuple[float, float]:
-    """The step cut at ``end``, and the time it leads to: ``end`` itself, without rounding."""
-    return (end - t, end) if h >= (end - t) * (1 - 1e-12) else (h, t + h)
-
-
 def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:
     """One Kalman analysis with the noise Γ/h; data perturbed where ``rng`` is given.
 
@@ -137,11 +103,3 @@ def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | N
         draw = like(draw, r)
     zero = array_namespace(r).zeros_like(r[0, :])
     return kalman_update(u, r, zero, _UNIT, step=h, noise_draw=draw)
-
-
-def _d_norm(r: Array) -> float:
-    """‖D‖ in the Frobenius norm, D_jk = ⟨r_k − r̄, r_j⟩ / J."""
-    xp = array_namespace(r)
-    anomalies = r - xp.mean(r, axis=0, keepdims=True)
-    d = (r @ xp.matrix_transpose(anomalies)) / r.shape[0]
-    return float(xp.linalg.matrix_norm(d))
