@@ -27,7 +27,6 @@ from ekitools.flows import GradientFlow as GradientFlow
 from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
 from ekitools.flows import NesterovFlow as NesterovFlow
 from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
-from ekitools.gaussians import GaussianStart as GaussianStart
 from ekitools.linalg import kalman_update as kalman_update
 from ekitools.loop import resume as resume
 from ekitools.loop import run as run
@@ -41,7 +40,8 @@ from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.gnki import GNKI as GNKI
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.nesterov import Nesterov as Nesterov
-from ekitools.methods.smc import TemperedSMC as TemperedSMC
+from ekitools.methods.smc.gaussian import GaussianStart as GaussianStart
+from ekitools.methods.smc.tempered import TemperedSMC as TemperedSMC
 from ekitools.methods.spread import Spread as Spread
 from ekitools.methods.steps import ESMDA as ESMDA
 from ekitools.methods.steps import FixedStep as FixedStep

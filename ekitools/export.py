@@ -11,8 +11,8 @@ import xarray as xr
 
 from ekitools._marginals import marginals
 from ekitools.diagnostics import check_result, members_at, stored_index
+from ekitools.methods.smc.resampling import resample
 from ekitools.plots import axes_for, own_colours
-from ekitools.resampling import resample
 from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ekitools.gaussians import fit_gaussian
-from ekitools.moves import MOVES, propose
+from ekitools.methods.smc.gaussian import fit_gaussian
+from ekitools.methods.smc.moves import MOVES, propose
 
 N, P = 60, 3
 
@@ -78,7 +78,7 @@ def test_pcn_and_the_ensemble_move_have_the_densities_they_say(scale):
 
 @pytest.mark.parametrize("turn", [0, 1])
 def test_one_half_draws_from_the_kernel_estimate_of_the_other(turn, monkeypatch):
-    monkeypatch.setattr("ekitools.moves._BLOCK", 100)  # several blocks of rows
+    monkeypatch.setattr("ekitools.methods.smc.moves._BLOCK", 100)  # several blocks of rows
     x, weight = population()
     after, log_ratio, scaled = propose(
         "kernel", x, weight, 0.5, np.random.default_rng(1), turn=turn

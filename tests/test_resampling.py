@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekitools.resampling import SCHEMES, effective_sample_size, normalised, resample
+from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
 
 WEIGHTS = np.array([0.05, 0.0, 0.35, 0.2, 0.4])
 

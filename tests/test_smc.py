@@ -7,7 +7,7 @@ from scipy import stats
 
 import ekitools as ek
 from ekitools import theory
-from ekitools.moves import MOVES
+from ekitools.methods.smc.moves import MOVES
 
 P, D = 10, 20
 FIXED = tuple(np.geomspace(5e-4, 1, 16).tolist())

@@ -25,8 +25,8 @@ import ekitools as ek
 from ekitools.demos import table_lines
 from ekitools.diagnostics import predictive_quantiles
 from ekitools.experiments._mnist import new_figure, progress_bar
+from ekitools.methods.smc.resampling import resample
 from ekitools.plots import BLUE, GREY, ORANGE, RED
-from ekitools.resampling import resample
 from ekitools.typing import Method
 
 __all__ = ["PUBLISHED", "SETTINGS", "OneLayer", "Settings", "compute", "draw", "parts", "table"]

@@ -10,9 +10,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.gaussians import GaussianStart
-from ekitools.moves import MOVES, largest_scale, propose
-from ekitools.resampling import SCHEMES, effective_sample_size, normalised, resample
+from ekitools.methods.smc.gaussian import GaussianStart
+from ekitools.methods.smc.moves import MOVES, largest_scale, propose
+from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
 from ekitools.typing import Array, Shown, Status, StepInfo, Target
 
 __all__ = ["SMCState", "TemperedSMC"]

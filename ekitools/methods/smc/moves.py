@@ -19,7 +19,7 @@ import math
 import numpy as np
 from scipy.special import logsumexp
 
-from ekitools.gaussians import Gaussian, fit_gaussian
+from ekitools.methods.smc.gaussian import Gaussian, fit_gaussian
 
 __all__ = ["MOVES", "largest_scale", "propose"]
 
@@ -69,7 +69,7 @@ def propose(
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.moves import propose
+    >>> from ekitools.methods.smc.moves import propose
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(10, 2))
     >>> proposed, log_ratio, scaled = propose("random_walk", x, np.full(10, 0.1), 0.5, rng)

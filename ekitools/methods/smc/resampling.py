@@ -17,7 +17,7 @@ def normalised(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.resampling import normalised
+    >>> from ekitools.methods.smc.resampling import normalised
     >>> weights, log_sum = normalised(np.log([1.0, 3.0]))
     >>> weights, round(float(np.exp(log_sum)), 12)
     (array([0.25, 0.75]), 4.0)
@@ -36,7 +36,7 @@ def effective_sample_size(weights: np.ndarray) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.resampling import effective_sample_size
+    >>> from ekitools.methods.smc.resampling import effective_sample_size
     >>> effective_sample_size(np.array([1.0, 1.0, 0.0]))
     2.0
     """
@@ -74,7 +74,7 @@ def resample(
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.resampling import resample
+    >>> from ekitools.methods.smc.resampling import resample
     >>> resample(np.array([0.5, 0.0, 0.5]), 4, rng=np.random.default_rng(0))
     array([0, 0, 2, 2])
     """

@@ -1,0 +1,1 @@
+"""Tempered sequential Monte Carlo, and the tools that only it uses."""
