@@ -27,7 +27,7 @@ import numpy as np
 import xarray as xr
 
 import ekitools as ek
-from ekitools.diagnostics import members_at
+from ekitools.results.reading import members_at
 
 run = partial(ek.run, evaluate_final=False, store="last")
 

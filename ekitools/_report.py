@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools.diagnostics import fit_rate
+from ekitools.results.diagnostics import fit_rate
 
 __all__ = [
     "CRAMER_RAO",

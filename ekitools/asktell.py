@@ -20,7 +20,8 @@ from ekitools.core.options import from_json, to_json
 from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, half_updated
 from ekitools.core.streams import Streams
 from ekitools.problem import InverseProblem, check_problem
-from ekitools.results import History, Record, Summary
+from ekitools.results.dataset import to_dataset
+from ekitools.results.history import History, Record, Summary
 from ekitools.typing import Array, Method, Rng, Status, StepInfo
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ class AskTell:
         if not history.records:
             history = history.with_unevaluated(*self._present(status))
         seen = self._seen_at(history.records[-1].iteration)
-        return history.to_dataset(seen, status, attributes)
+        return to_dataset(history, seen, status, attributes)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.comparison import check_comparison
-from ekitools.diagnostics import check_result, diagnose
 from ekitools.plots import (
     COLOURS,
     GREY,
@@ -20,6 +18,9 @@ from ekitools.plots import (
     shortened,
     whole_numbers,
 )
+from ekitools.results.comparison import check_comparison
+from ekitools.results.diagnostics import diagnose
+from ekitools.results.reading import check_result
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -20,7 +20,8 @@ from ekitools.integrators import Entry, Outputs, Stops, march, solve
 from ekitools.linalg import total_variance
 from ekitools.methods.shared import initial_variance
 from ekitools.problem import InverseProblem, check_problem, check_whole
-from ekitools.results import History
+from ekitools.results.dataset import to_dataset
+from ekitools.results.history import History
 from ekitools.typing import Flow, Rng, Schedule, Status, StepInfo, StochasticFlow
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _dataset(
         {"iteration": len(entries), "member": int(member), "reason": reason}
         for member, reason in outputs.failures.items()
     ]
-    return history.to_dataset(problem, status, attributes)
+    return to_dataset(history, problem, status, attributes)
 
 
 def _stops(

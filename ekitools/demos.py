@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.problems import Example
+from ekitools.results.tables import table_lines
 from ekitools.typing import Method, Rng
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ekitools._report import Report
 
-__all__ = ["demo", "table_lines", "verification_figure"]
+__all__ = ["demo", "verification_figure"]
 
 
 def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> None:
@@ -135,26 +136,6 @@ def demo(
     written += _pictures(name, example, best, out)
     show(f"Wrote {', '.join(map(str, written))}.")
     return results
-
-
-def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    r"""A table with a line below its header: the first column to the left, others to the right.
-
-    Examples
-    --------
-    >>> from ekitools.demos import table_lines
-    >>> print(*table_lines(("who", "n"), [("Ann", "10")]), sep="\n")
-    who   n
-    -------
-    Ann  10
-    """
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = []
-    for first, *others in cells:
-        padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *padded]))
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def _pair(mean: float, sd: float) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools.diagnostics import check_result, diagnose
 from ekitools.plots import (
     BLUE,
     COLOURS,
@@ -20,8 +19,9 @@ from ekitools.plots import (
     logarithmic,
     not_known,
     whole_numbers,
-    with_units,
 )
+from ekitools.results.diagnostics import diagnose
+from ekitools.results.reading import check_result, with_units
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools._marginals import marginals
-from ekitools.diagnostics import check_result, members_at, stored_index
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots import axes_for, own_colours
+from ekitools.results.marginals import marginals
+from ekitools.results.reading import check_result, members_at, stored_index
 from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]

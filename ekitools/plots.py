@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.diagnostics import (
-    check_result,
-    diagnose,
-    fit_rate,
-    members_at,
-    predictive_quantiles,
-    stored_index,
-)
+from ekitools.results.diagnostics import diagnose, fit_rate
+from ekitools.results.predictive import predictive_quantiles
+from ekitools.results.reading import check_result, last_evaluated, members_at, stored_index
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +22,6 @@ __all__ = [
     "as_svg",
     "axes_for",
     "detached",
-    "last_evaluated",
     "legend_below",
     "logarithmic",
     "not_known",
@@ -39,7 +33,6 @@ __all__ = [
     "plot_residual",
     "shortened",
     "whole_numbers",
-    "with_units",
 ]
 
 # Okabe & Ito's palette, which all kinds of colour vision tell apart
@@ -317,12 +310,6 @@ def _bands(result: xr.Dataset, index: int, sd: np.ndarray) -> np.ndarray:
     return predictive_quantiles((0.05, 0.25, 0.5, 0.75, 0.95), g, sd, weight)
 
 
-def last_evaluated(result: xr.Dataset) -> int:
-    """Where the last stored iteration is that has outputs; -1 where none has."""
-    known = np.flatnonzero(np.isfinite(result.misfit.values).any(axis=1))
-    return int(known[-1]) if known.size else -1
-
-
 def _abscissa(result: xr.Dataset) -> tuple[np.ndarray, str]:
     """Pseudo-time where it advances all along, else iterations."""
     times = result.t.values
@@ -432,14 +419,6 @@ def logarithmic(ax: Any, *which: str) -> None:
             axis.set_major_locator(MaxNLocator(6) if few else LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
-
-
-def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any, text: str = "") -> str:
-    """A label of ``dim`` ("parameter" or "data"), or a text for it, with its units if known."""
-    name = f"{dim}_units"
-    units = str(labelled[name].sel({dim: label}).item()) if name in labelled.coords else ""
-    text = text or str(label)
-    return f"{text} [{units}]" if units else text
 
 
 def shortened(names: Iterable[Any], most: int) -> list[str]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools._marginals import first_members, marginals, start_of
-from ekitools.diagnostics import check_result, members_at
-from ekitools.plots import BLUE, GREY, axes_for, legend_below, panels, shortened, with_units
+from ekitools.plots import BLUE, GREY, axes_for, legend_below, panels, shortened
+from ekitools.results.marginals import first_members, marginals, start_of
+from ekitools.results.reading import check_result, members_at, with_units
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from ekitools._marginals import marginals
 from ekitools._markup import STYLE, paragraph, table
-from ekitools.demos import table_lines
-from ekitools.diagnostics import check_result
-from ekitools.judgement import Check, is_posterior, judge, verdict
-from ekitools.plots import with_units
 from ekitools.problem import check_problem
+from ekitools.results.marginals import marginals
+from ekitools.results.reading import check_result, with_units
+from ekitools.results.tables import table_lines
+from ekitools.results.trust import Check, is_posterior, judge, verdict
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
-__all__ = ["ResultAccessor", "ResultSummary", "called", "duration", "head", "number", "summary"]
+__all__ = ["ResultSummary", "called", "duration", "head", "number", "summary"]
 
 _MOST_ROWS = 20
 
@@ -156,36 +154,6 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
         table=marginals(result, problem, most=_MOST_ROWS),
         end="posterior" if is_posterior(result) else "last ensemble",
     )
-
-
-@xr.register_dataset_accessor("eki")  # type: ignore[no-untyped-call]
-class ResultAccessor:
-    """``result.eki``: what ekitools has to say of a result, shown by notebooks.
-
-    Parameters
-    ----------
-    result : xarray.Dataset
-        What `run` or `integrate` returned.
-    """
-
-    def __init__(self, result: xr.Dataset) -> None:
-        self._result = result
-
-    def summary(self, problem: InverseProblem | None = None) -> ResultSummary:
-        """See `ekitools.summary`."""
-        return summary(self._result, problem)
-
-    def report(self, path: str | Path, problem: InverseProblem | None = None) -> Path:
-        """See `ekitools.report`."""
-        from ekitools.webpage import report  # noqa: PLC0415 - it imports this module
-
-        return report(self._result, path, problem)
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
 
 def head(summed: ResultSummary, *, level: int = 2) -> str:

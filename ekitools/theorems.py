@@ -24,7 +24,6 @@ from ekitools._report import (
     rate_row,
 )
 from ekitools.continuous import integrate
-from ekitools.diagnostics import fit_rate
 from ekitools.flows import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
 from ekitools.loop import run
@@ -35,6 +34,7 @@ from ekitools.models.plain import FunctionModel, LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import linear
+from ekitools.results.diagnostics import fit_rate
 from ekitools.theory import linear_flow
 from ekitools.typing import Method
 

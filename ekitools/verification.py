@@ -15,12 +15,12 @@ from ekitools._measures import (
 )
 from ekitools._report import ITERATIVE, SCHILLINGS, SLIDES, Report, Row, error_row, rate_row
 from ekitools.continuous import integrate
-from ekitools.diagnostics import diagnose
 from ekitools.flows import EKIFlow
 from ekitools.methods.eki import EKI
 from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import LinearModel
 from ekitools.problem import InverseProblem
+from ekitools.results.diagnostics import diagnose
 from ekitools.theorems import (
     affine_analysis,
     affine_flow,

@@ -13,19 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools._marginals import start_of
 from ekitools._markup import figure, page, paragraph, table
 from ekitools._public import lookup
 from ekitools._version import __version__
 from ekitools.diagnostic_plots import plot_diagnostic
-from ekitools.plots import (
-    as_svg,
-    detached,
-    last_evaluated,
-    plot_misfit,
-    plot_predictive,
-)
+from ekitools.plots import as_svg, detached, plot_misfit, plot_predictive
 from ekitools.posterior_plots import plot_marginals, plot_pairs
+from ekitools.results.marginals import start_of
+from ekitools.results.reading import last_evaluated
 from ekitools.summaries import ResultSummary, called, duration, head, summary
 
 if TYPE_CHECKING:

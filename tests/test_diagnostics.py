@@ -9,12 +9,9 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 import ekitools as ek
-from ekitools.diagnostics import (
-    fit_rate,
-    predictive_cdf,
-    predictive_quantiles,
-    stored_index,
-)
+from ekitools.results.diagnostics import fit_rate
+from ekitools.results.predictive import predictive_cdf, predictive_quantiles
+from ekitools.results.reading import stored_index
 
 LONG = (0.0, *np.geomspace(1e-2, 1e6, 33))
 

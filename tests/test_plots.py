@@ -11,7 +11,7 @@ import xarray as xr
 from scipy import stats
 
 import ekitools as ek
-from ekitools.diagnostics import predictive_quantiles
+from ekitools.results.predictive import predictive_quantiles
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import xarray as xr
 
 import ekitools as ek
 from ekitools.cli import main
-from ekitools.judgement import judge, nonlinear_share
+from ekitools.results.trust import judge, nonlinear_share
 from ekitools.webpage import CITATION
 
 ROOT = Path(__file__).parents[1]

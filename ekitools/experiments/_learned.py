@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
     Data,
     Split,
@@ -32,6 +31,7 @@ from ekitools.experiments._options import Factored, Layerwise, Local, Options
 from ekitools.experiments.cnn import PUBLISHED as _CONVOLUTIONAL
 from ekitools.experiments.mnist_dense import PUBLISHED as _DENSE
 from ekitools.plots import BLUE, GREEN, ORANGE, RED
+from ekitools.results.tables import table_lines
 
 __all__ = [
     "PUBLISHED",

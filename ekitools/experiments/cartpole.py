@@ -35,9 +35,9 @@ from typing import Any
 import numpy as np
 
 import ekitools as ek
-from ekitools.demos import table_lines
 from ekitools.experiments._mnist import new_figure
 from ekitools.plots import BLUE, ORANGE
+from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Policy", "Settings", "compute", "draw", "parts", "table"]
 

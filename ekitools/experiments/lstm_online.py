@@ -30,10 +30,10 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.datasets import zurich_sunspots
-from ekitools.demos import table_lines
 from ekitools.experiments._mnist import new_figure, progress_bar, require_torch
 from ekitools.experiments._online import references, scaled, stretches
 from ekitools.plots import BLUE, GREEN, ORANGE
+from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "needed", "parts", "table"]
 

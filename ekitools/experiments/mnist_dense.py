@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
     EKI_METHODS,
     CurvatureLearning,
@@ -32,6 +31,7 @@ from ekitools.experiments._mnist import (
     train,
 )
 from ekitools.plots import BLUE, GREEN, ORANGE, RED
+from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
     EKI_METHODS,
     Data,
@@ -25,6 +24,7 @@ from ekitools.experiments._mnist import (
     train,
 )
 from ekitools.plots import BLUE, GREEN, ORANGE, RED
+from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
 

@@ -32,7 +32,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ekitools.demos import table_lines
 from ekitools.experiments._learned import learned
 from ekitools.experiments._mnist import (
     CurvatureLearning,
@@ -46,6 +45,7 @@ from ekitools.experiments._mnist import (
 )
 from ekitools.experiments._options import Factored, Local
 from ekitools.plots import BLUE, GREEN, GREY, ORANGE, RED
+from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Factored", "Settings", "compute", "draw", "parts", "table"]
 

@@ -22,11 +22,11 @@ import numpy as np
 import xarray as xr
 
 import ekitools as ek
-from ekitools.demos import table_lines
-from ekitools.diagnostics import predictive_quantiles
 from ekitools.experiments._mnist import new_figure, progress_bar
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots import BLUE, GREY, ORANGE, RED
+from ekitools.results.predictive import predictive_quantiles
+from ekitools.results.tables import table_lines
 from ekitools.typing import Method
 
 __all__ = ["PUBLISHED", "SETTINGS", "OneLayer", "Settings", "compute", "draw", "parts", "table"]

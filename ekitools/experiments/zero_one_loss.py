@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.demos import table_lines
 from ekitools.experiments._mnist import (
     CurvatureLearning,
     Data,
@@ -45,6 +44,7 @@ from ekitools.experiments._mnist import (
     train,
 )
 from ekitools.plots import BLUE, GREEN, ORANGE
+from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "moons", "parts", "table"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools._reference import listed
-from ekitools.diagnostics import check_result, members_at, moments
+from ekitools.results.reading import check_result, members_at, moments
+from ekitools.results.reference import listed
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem

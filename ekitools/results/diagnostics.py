@@ -7,30 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.special import ndtr, ndtri
 
 from ekitools.core.arrays import host
 from ekitools.models.plain import LinearModel
 from ekitools.problem import check_whole
+from ekitools.results.predictive import predictive_cdf
+from ekitools.results.reading import Members, check_result, members_at, moments
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
-__all__ = [
-    "Members",
-    "Rate",
-    "check_result",
-    "diagnose",
-    "fit_rate",
-    "members_at",
-    "moments",
-    "predictive_cdf",
-    "predictive_quantiles",
-    "stored_index",
-]
+__all__ = ["Rate", "diagnose", "fit_rate"]
 
-_BLOCK = 4096
-"""Columns whose moments are taken at once, so that no second ensemble is in memory."""
 
 _LABELS = {  # long name and units
     "mean": ("ensemble mean", "as the parameter"),
@@ -71,27 +59,6 @@ class Rate(NamedTuple):
     """Of the exponent; NaN from two points."""
     n: int
     """Points used."""
-
-
-class Members(NamedTuple):
-    """All members at one stored iteration."""
-
-    u: np.ndarray
-    g: np.ndarray
-    misfit: np.ndarray
-    weight: np.ndarray
-    """Not negative, not normalised; ones where the result has no weights."""
-
-    def present(self) -> tuple[np.ndarray, np.ndarray]:
-        """``u`` of those not dropped, and their weights, which add up to 1."""
-        kept = np.isfinite(self.u).all(axis=1) & (self.weight > 0)
-        return (self.u if kept.all() else self.u[kept]), _normalised(self.weight[kept])
-
-    def evaluated(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``g`` and misfit, in double precision, of those that did not fail, and weights."""
-        kept = np.isfinite(self.misfit) & (self.weight > 0)
-        g, misfit = (x[kept].astype(np.float64) for x in (self.g, self.misfit))
-        return g, misfit, _normalised(self.weight[kept])
 
 
 def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Dataset:
@@ -232,7 +199,7 @@ def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
 
     Examples
     --------
-    >>> from ekitools.diagnostics import fit_rate
+    >>> from ekitools.results.diagnostics import fit_rate
     >>> fit_rate([1.0, 10.0, 100.0], [3.0, 0.3, 0.03]).exponent
     -1.0
     """
@@ -255,127 +222,6 @@ def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
     scatter = float(np.sum((z - exponent * x) ** 2))
     error = float(np.sqrt(scatter / (x.size - 2) / (x @ x))) if x.size > 2 else np.nan
     return Rate(exponent, error, int(x.size))
-
-
-def predictive_cdf(
-    z: np.ndarray, g: np.ndarray, sd: np.ndarray, weight: np.ndarray | None = None
-) -> np.ndarray:
-    """Distribution function of G(u) + η at ``z``: Σ_j w_j Φ((z − g_j)/sd).
-
-    Parameters
-    ----------
-    z : (d,)
-        Where.
-    g : (J, d)
-        Outputs, all finite.
-    sd : (d,)
-        Standard deviations of η.
-    weight : (J,), optional
-        w, here not necessarily normalised; by default the same for all.
-
-    Returns
-    -------
-    (d,)
-        Between 0 and 1.
-    """
-    return np.asarray(np.average(ndtr((z - g) / sd), axis=0, weights=weight))
-
-
-def predictive_quantiles(
-    levels: Any, g: np.ndarray, sd: np.ndarray, weight: np.ndarray | None = None
-) -> np.ndarray:
-    """Quantiles of G(u) + η, without any sampling.
-
-    `predictive_cdf` is inverted by bisection. The quantile of a mixture lies between the
-    smallest and the largest quantile of its components, min_j g_j + sd Φ⁻¹(level) and
-    max_j g_j + sd Φ⁻¹(level).
-
-    Parameters
-    ----------
-    levels : (q,)
-        Probabilities within (0, 1).
-    g, sd, weight
-        As in `predictive_cdf`.
-
-    Returns
-    -------
-    (q, d)
-        To about 1e-12 of the range of the outputs.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ekitools.diagnostics import predictive_quantiles
-    >>> predictive_quantiles([0.5, 0.975], np.array([[1.0]]), np.array([2.0])).round(2)
-    array([[1.  ],
-           [4.92]])
-    """
-    quantiles = []
-    for level in levels:
-        low, high = (end + sd * ndtri(level) for end in (g.min(axis=0), g.max(axis=0)))
-        for _ in range(40):
-            middle = 0.5 * (low + high)
-            above = predictive_cdf(middle, g, sd, weight) > level
-            low, high = np.where(above, low, middle), np.where(above, middle, high)
-        quantiles.append(0.5 * (low + high))
-    return np.array(quantiles)
-
-
-def check_result(result: Any, name: str = "result") -> None:
-    """Check that it is the Dataset of a run; ``name`` is the argument's."""
-    if not isinstance(result, xr.Dataset):
-        raise TypeError(
-            f"{name}: must be the Dataset that ek.run returns, got {type(result).__name__}."
-        )
-    needed = ("u", "g", "misfit", "failed", "t", "step", "y", "noise_sd", "history_model_runs")
-    missing = [variable for variable in needed if variable not in result]
-    if missing:
-        raise ValueError(
-            f"{name}: must be the Dataset that ek.run returns, got one without "
-            f"{', '.join(missing)}."
-        )
-    if not {"iteration", "member", "parameter"} <= set(result.u.dims):
-        raise ValueError(
-            f"{name}: must have the dimensions iteration, member and parameter, got u with "
-            f"{', '.join(map(str, result.u.dims))}. Select with lists to keep them, such as "
-            "result.isel(iteration=[-1])."
-        )
-
-
-def stored_index(result: xr.Dataset, iteration: int) -> int:
-    """Where a stored iteration is: a number of ``result.iteration``, or from the end if < 0."""
-    stored = [int(i) for i in result.iteration.values]
-    if iteration in stored:
-        return stored.index(iteration)
-    if -len(stored) <= iteration < 0:
-        return len(stored) + iteration
-    raise ValueError(
-        f"iteration: must be one of those stored ({stored[0]} to {stored[-1]}, {len(stored)} of "
-        f"them), or count from the end (-1, ...), got {iteration}. Run with "
-        'store="all" to keep every iteration.'
-    )
-
-
-def members_at(result: xr.Dataset, index: int) -> Members:
-    """The members at the stored iteration ``index``, loaded into memory."""
-    at = result.isel(iteration=index)
-    weight = np.nan_to_num(at.weight.values) if "weight" in at else np.ones(at.sizes["member"])
-    return Members(at.u.values, at.g.values, at.misfit.values, weight)
-
-
-def _normalised(weight: np.ndarray) -> np.ndarray:
-    return np.asarray(weight / weight.sum() if weight.size else weight)
-
-
-def moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance Σ w_j (x_j − x̄)² of every column, in double precision."""
-    mean, variance = np.empty((2, x.shape[1]))
-    for start in range(0, x.shape[1], _BLOCK):
-        columns = slice(start, start + _BLOCK)
-        block = x[:, columns].astype(np.float64)
-        mean[columns] = w @ block
-        variance[columns] = w @ (block - mean[columns]) ** 2
-    return mean, variance
 
 
 def _parameters(members: Members) -> dict[str, Any]:

@@ -9,8 +9,15 @@ import numpy as np
 import xarray as xr
 from scipy.stats import wasserstein_distance
 
-from ekitools._reference import Reference, Sample, as_reference, as_sample, listed, method_names
-from ekitools.diagnostics import check_result, members_at, stored_index
+from ekitools.results.reading import check_result, members_at, stored_index
+from ekitools.results.reference import (
+    Reference,
+    Sample,
+    as_reference,
+    as_sample,
+    listed,
+    method_names,
+)
 
 __all__ = ["check_comparison", "compare", "compare_table"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from ekitools.diagnostics import check_result, members_at
+from ekitools.results.reading import check_result, members_at
 
 __all__ = ["Reference", "Sample", "as_reference", "as_sample", "listed", "method_names"]
 

@@ -11,8 +11,8 @@ import xarray as xr
 from scipy.special import logsumexp, ndtr
 
 from ekitools.core.arrays import as_real, as_vector
-from ekitools.diagnostics import predictive_cdf, predictive_quantiles
 from ekitools.plots import COLOURS, GREY, MARKERS, axes_for
+from ekitools.results.predictive import predictive_cdf, predictive_quantiles
 
 __all__ = ["calibration", "plot_calibration"]
 

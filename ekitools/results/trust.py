@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtri
 
-from ekitools.diagnostics import diagnose, members_at
-from ekitools.plots import last_evaluated
+from ekitools.results.diagnostics import diagnose
+from ekitools.results.reading import last_evaluated, members_at
 
 __all__ = ["Check", "is_posterior", "judge", "nonlinear_share", "verdict"]
 
@@ -117,7 +117,7 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.judgement import nonlinear_share
+    >>> from ekitools.results.trust import nonlinear_share
     >>> u = np.random.default_rng(0).normal(size=(1000, 1))
     >>> w = np.full(1000, 1e-3)
     >>> share = nonlinear_share(u, np.hstack([u, u**2]), w)  # exact: 2/3, for the square has it all

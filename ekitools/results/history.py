@@ -1,0 +1,145 @@
+"""The history of a run: stored iterations as arrays, a summary of every one, and failures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import host
+from ekitools.typing import Status, StepInfo
+
+__all__ = ["History", "Record", "Summary"]
+
+
+class Record(NamedTuple):
+    """One stored iteration, on the host; dropped members are NaN rows."""
+
+    iteration: int
+    u: np.ndarray
+    g: np.ndarray
+    misfit: np.ndarray
+    failed: np.ndarray
+    t: float
+    step: float
+    weight: np.ndarray
+    """Empty where members have none."""
+    average: np.ndarray = np.zeros(0)
+    """Of the mean over the steps, ``(p,)``; empty where the method keeps none."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
+        """The record that was saved as ``arrays``."""
+        record = cls(**arrays)  # type: ignore[arg-type]  # a file holds exactly these fields
+        return record._replace(
+            iteration=int(record.iteration), t=float(record.t), step=float(record.step)
+        )
+
+
+class Summary(NamedTuple):
+    """The few numbers kept of every iteration, whatever is stored."""
+
+    t: float
+    step: float
+    misfit: float
+    spread: float
+    model_runs: int
+    extra: Mapping[str, float]
+    """What this method alone reports."""
+
+
+class History:
+    """What was told so far: stored iterations, a summary of every one, and failures.
+
+    Parameters
+    ----------
+    n_members : int
+        J; dropped members stay as NaN rows, and members added later are NaN rows before.
+    store : {"all", "last", "final"} or int
+        Which iterations keep their members; the newest always does, but for "final", where
+        only the one does at which the run ends.
+    """
+
+    def __init__(self, n_members: int, store: str | int) -> None:
+        self.n_members = n_members
+        self.store = store
+        self.records: list[Record] = []
+        self.summaries: list[Summary] = []
+        self.failures: list[dict[str, Any]] = []
+        self.model_runs = 0
+
+    def added(self, n: int) -> np.ndarray:
+        """The numbers of ``n`` members more."""
+        self.n_members += n
+        return np.arange(self.n_members - n, self.n_members)
+
+    def add(
+        self,
+        iteration: int,
+        t: float,
+        members: np.ndarray,
+        survivors: np.ndarray,
+        outputs: tuple[np.ndarray, np.ndarray],
+        info: StepInfo,
+    ) -> None:
+        """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
+        step = np.nan if info.status is not None else float(info.step)
+        weight = info.shown.weight if info.shown else np.zeros(0)
+        mean = _mean(info.misfit, weight)
+        self.summaries.append(
+            Summary(t, step, mean, float(info.spread), self.model_runs, dict(info.extra))
+        )
+        if self.store == "final" and info.status is None:
+            return
+        misfit = np.full(self.n_members, np.nan)
+        misfit[members if info.shown else members[survivors]] = info.misfit
+        failed = np.zeros(self.n_members, dtype=bool)
+        failed[np.delete(members, survivors)] = True
+        u, g = (self._whole(rows, members) for rows in outputs)
+        if self.records and not self._keeps(self.records[-1].iteration):
+            self.records.pop()
+        average = np.zeros(0) if info.average is None else host(info.average)[0]
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight, average))
+
+    def add_unevaluated(
+        self,
+        iteration: int,
+        t: float,
+        members: np.ndarray,
+        u: np.ndarray,
+        n_data: int,
+        status: Status,
+    ) -> None:
+        """Add the iteration at which the run ends without knowing its outputs."""
+        g = np.full((len(members), n_data), np.nan)
+        info = StepInfo(0.0, np.full(len(members), np.nan), status, np.nan)
+        self.add(iteration, t, members, np.arange(len(members)), (u, g), info)
+
+    def with_unevaluated(self, *present: Any) -> History:
+        """A history that shows the ``present`` ensemble too; this one stays as it is."""
+        shown = copy.copy(self)
+        shown.records, shown.summaries = [*self.records], [*self.summaries]
+        shown.add_unevaluated(*present)
+        return shown
+
+    def _keeps(self, iteration: int) -> bool:
+        if isinstance(self.store, int):
+            return iteration % self.store == 0
+        return self.store == "all"
+
+    def _whole(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        if len(members) == self.n_members:
+            return rows
+        whole = np.full((self.n_members, rows.shape[1]), np.nan, dtype=rows.dtype)
+        whole[members] = rows
+        return whole
+
+
+def _mean(misfit: np.ndarray, weight: np.ndarray) -> float:
+    if weight.size:  # a weight of zero belongs to a misfit that may be infinite
+        misfit, weight = misfit[weight > 0], weight[weight > 0]
+    if not len(misfit):
+        return np.nan
+    return float(np.average(misfit, weights=weight if weight.size else None))
