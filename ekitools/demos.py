@@ -237,7 +237,7 @@ _REPORTS: dict[str, Callable[[Example, dict[str, Any]], list[str]]] = {
 
 def _pictures(name: str, example: Example, result: xr.Dataset, out: Path) -> list[Path]:
     """Data with predictive bands, prior against posterior, misfit and spread; and the field."""
-    from ekitools.plots import detached
+    from ekitools.plots.style import detached
 
     paths = []
 

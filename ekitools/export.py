@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.methods.smc.resampling import resample
-from ekitools.plots import axes_for, own_colours
+from ekitools.plots.style import axes_for, own_colours
 from ekitools.results.marginals import marginals
 from ekitools.results.reading import check_result, members_at, stored_index
 from ekitools.typing import Rng

@@ -16,9 +16,11 @@ import xarray as xr
 from ekitools._markup import figure, page, paragraph, table
 from ekitools._public import lookup
 from ekitools._version import __version__
-from ekitools.diagnostic_plots import plot_diagnostic
-from ekitools.plots import as_svg, detached, plot_misfit, plot_predictive
-from ekitools.posterior_plots import plot_marginals, plot_pairs
+from ekitools.plots.convergence import plot_misfit
+from ekitools.plots.diagnostic import plot_diagnostic
+from ekitools.plots.posterior import plot_marginals, plot_pairs
+from ekitools.plots.predictive import plot_predictive
+from ekitools.plots.style import as_svg, detached
 from ekitools.results.marginals import start_of
 from ekitools.results.reading import last_evaluated
 from ekitools.summaries import ResultSummary, called, duration, head, summary

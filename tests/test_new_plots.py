@@ -13,7 +13,7 @@ import xarray as xr
 
 import ekitools as ek
 from ekitools._report import Report, judged
-from ekitools.plots import BLUE, COLOURS, RED, detached, logarithmic, whole_numbers
+from ekitools.plots.style import BLUE, COLOURS, RED, detached, logarithmic, whole_numbers
 
 ARVIZ = int(version("arviz").split(".")[0])
 

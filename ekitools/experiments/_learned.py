@@ -30,7 +30,7 @@ from ekitools.experiments._networks import CONVOLUTIONAL, NETWORKS, build
 from ekitools.experiments._options import Factored, Layerwise, Local, Options
 from ekitools.experiments.cnn import PUBLISHED as _CONVOLUTIONAL
 from ekitools.experiments.mnist_dense import PUBLISHED as _DENSE
-from ekitools.plots import BLUE, GREEN, ORANGE, RED
+from ekitools.plots.style import BLUE, GREEN, ORANGE, RED
 from ekitools.results.tables import table_lines
 
 __all__ = [

@@ -16,7 +16,7 @@ import ekitools as ek
 from ekitools.experiments import write_json
 from ekitools.experiments._errors import ErrorIndicators
 from ekitools.experiments._networks import CONVOLUTIONAL, build
-from ekitools.plots import detached
+from ekitools.plots.style import detached
 from ekitools.typing import Method
 
 __all__ = [

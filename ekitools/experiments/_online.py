@@ -17,7 +17,7 @@ import numpy as np
 import ekitools as ek
 from ekitools.datasets import Series
 from ekitools.experiments._elman import Elman, windows
-from ekitools.plots import BLUE, ORANGE
+from ekitools.plots.style import BLUE, ORANGE
 
 __all__ = ["METHODS", "OnlineExperiment", "OnlineSettings", "references", "scaled", "stretches"]
 

@@ -36,7 +36,7 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.experiments._mnist import new_figure
-from ekitools.plots import BLUE, ORANGE
+from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Policy", "Settings", "compute", "draw", "parts", "table"]

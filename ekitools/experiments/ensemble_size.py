@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.experiments._mnist import Data, Learning, new_figure, split_of, train
-from ekitools.plots import BLUE, ORANGE
+from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]

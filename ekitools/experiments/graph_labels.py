@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 import ekitools as ek
 from ekitools.core.arrays import digest
 from ekitools.experiments._mnist import new_figure, progress_bar
-from ekitools.plots import BLUE, GREEN, GREY, ORANGE, PINK, RED
+from ekitools.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Graph", "Settings", "compute", "draw", "parts", "table"]

@@ -32,7 +32,7 @@ import ekitools as ek
 from ekitools.datasets import zurich_sunspots
 from ekitools.experiments._mnist import new_figure, progress_bar, require_torch
 from ekitools.experiments._online import references, scaled, stretches
-from ekitools.plots import BLUE, GREEN, ORANGE
+from ekitools.plots.style import BLUE, GREEN, ORANGE
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "needed", "parts", "table"]

@@ -16,7 +16,7 @@ import numpy as np
 from ekitools.experiments._learned import learned
 from ekitools.experiments._mnist import Data, new_figure
 from ekitools.experiments._options import Factored, Local
-from ekitools.plots import BLUE, ORANGE
+from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]

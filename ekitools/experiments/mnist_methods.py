@@ -23,7 +23,7 @@ from ekitools.experiments._mnist import (
     split_of,
     train,
 )
-from ekitools.plots import BLUE, GREEN, ORANGE, RED
+from ekitools.plots.style import BLUE, GREEN, ORANGE, RED
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]

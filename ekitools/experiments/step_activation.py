@@ -44,7 +44,7 @@ from ekitools.experiments._mnist import (
     train,
 )
 from ekitools.experiments._options import Factored, Local
-from ekitools.plots import BLUE, GREEN, GREY, ORANGE, RED
+from ekitools.plots.style import BLUE, GREEN, GREY, ORANGE, RED
 from ekitools.results.tables import table_lines
 
 __all__ = ["PUBLISHED", "SETTINGS", "Factored", "Settings", "compute", "draw", "parts", "table"]

@@ -24,7 +24,7 @@ import xarray as xr
 import ekitools as ek
 from ekitools.experiments._mnist import new_figure, progress_bar
 from ekitools.methods.smc.resampling import resample
-from ekitools.plots import BLUE, GREY, ORANGE, RED
+from ekitools.plots.style import BLUE, GREY, ORANGE, RED
 from ekitools.results.predictive import predictive_quantiles
 from ekitools.results.tables import table_lines
 from ekitools.typing import Method

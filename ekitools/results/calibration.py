@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,10 +9,9 @@ import xarray as xr
 from scipy.special import logsumexp, ndtr
 
 from ekitools.core.arrays import as_real, as_vector
-from ekitools.plots import COLOURS, GREY, MARKERS, axes_for
 from ekitools.results.predictive import predictive_cdf, predictive_quantiles
 
-__all__ = ["calibration", "plot_calibration"]
+__all__ = ["calibration"]
 
 _LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -138,70 +135,6 @@ _LONG_NAMES = {
     "crps": "mean continuous ranked probability score",
     "rmse": "root mean square error of the mean prediction",
 }
-
-
-def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
-    """Coverage against nominal level, of one prediction or of several by label.
-
-    On the diagonal all is well; the band is two standard errors around it, for as many
-    independent data as the first has. Below it predictions are too sure.
-
-    Parameters
-    ----------
-    calibrations : xarray.Dataset, or mapping of label to xarray.Dataset
-        What `calibration` returned.
-    ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is none, or one is not what `calibration` returns.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> y = np.random.default_rng(0).normal(size=200)
-    >>> right, narrow = (ek.calibration(np.zeros((1, 200)), y, sd) for sd in (1.0, 0.5))
-    >>> ek.plot_calibration({"right": right, "too narrow": narrow}).get_ylabel()
-    'coverage'
-    """
-    several = calibrations if isinstance(calibrations, Mapping) else {}
-    if isinstance(calibrations, xr.Dataset):  # which is a mapping of its variables, too
-        several = {"coverage": calibrations}
-    if not several:
-        raise ValueError("calibrations: must hold at least one result of ek.calibration, got none.")
-    for label, each in several.items():
-        if not (isinstance(each, xr.Dataset) and {"coverage", "standard_error"} <= set(each)):
-            raise TypeError(
-                f"calibrations: must be what ek.calibration returns, got {type(each).__name__} for "
-                f"{label!r}."
-            )
-    ax = axes_for(ax)
-    first = next(iter(several.values()))
-    level, error = first.level.values, 2 * first.standard_error.values
-    ax.plot([0, 1], [0, 1], "--", color=GREY, lw=1)
-    ax.fill_between(level, level - error, level + error, color=GREY, alpha=0.25, lw=0,
-                    label="calibrated, ± 2 standard errors")  # fmt: skip
-    styles = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
-    for (label, each), (colour, marker) in zip(several.items(), styles, strict=False):
-        x, height = each.level.values, each.coverage.values
-        ax.plot(x, height, f"{marker}-", ms=4, lw=1.2, color=colour, label=str(label))
-    ax.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="nominal level",
-        ylabel="coverage",
-        title="Calibration of intervals",
-    )
-    ax.set_aspect("equal")
-    ax.legend(frameon=False, fontsize="small")
-    return ax
 
 
 def _members(predictions: Any, y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools.plots import (
-    BLUE,
+from ekitools.plots.style import (
     COLOURS,
-    GREY,
     MARKERS,
     axes_for,
     logarithmic,
@@ -26,7 +24,7 @@ from ekitools.results.reading import check_result, with_units
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
-__all__ = ["plot_diagnostic", "plot_pit"]
+__all__ = ["plot_diagnostic"]
 
 _NAMED = ("parameter", "label")
 _ALONG = ("iteration", "history", "level", "datum", *_NAMED)
@@ -197,63 +195,3 @@ def _values(measured: Any, name: str, problem: InverseProblem | None, what: str)
 def _broken(text: str, width: int = 40) -> str:
     """The text in lines, so that it fits along an axis."""
     return fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), width)
-
-
-def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
-    """Histogram of the probability integral transform F(y): flat if predictions are calibrated.
-
-    A hump says that predictions are not sure enough, a valley that they are too sure, a slope
-    that they are biased [1]_. The band is two standard errors of independent data.
-
-    Parameters
-    ----------
-    calibration : xarray.Dataset
-        What `ekitools.calibration` returned.
-    ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
-    bins : int, default 10
-        Number of bins, at least 2.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``calibration`` is something else, or there are too few bins.
-
-    References
-    ----------
-    .. [1] Gneiting, Balabdaoui & Raftery (2007), J. R. Stat. Soc. B 69, 243-268.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> y = np.random.default_rng(0).normal(size=200)
-    >>> ek.plot_pit(ek.calibration(np.zeros((1, 200)), y, 1.0)).get_ylabel()
-    'share of the data'
-    """
-    if not (isinstance(calibration, xr.Dataset) and "pit" in calibration):
-        raise TypeError(
-            f"calibration: must be what ek.calibration returns, got {type(calibration).__name__}."
-        )
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
-        raise ValueError(f"bins: must be an integer of at least 2, got {bins!r}.")
-    pit, label = calibration.pit.values, calibration.pit.attrs.get("long_name", "F(y)")
-    counts, edges = np.histogram(pit, bins, (0, 1))
-    ax = axes_for(ax)
-    ax.bar(edges[:-1], counts / pit.size, 1 / bins, align="edge", color=BLUE, alpha=0.75,
-           edgecolor="white")  # fmt: skip
-    error = 2 * np.sqrt((1 - 1 / bins) / bins / pit.size)
-    ax.axhspan(1 / bins - error, 1 / bins + error, color=GREY, alpha=0.35, lw=0,
-               label="calibrated, ± 2 standard errors")  # fmt: skip
-    ax.set(
-        xlim=(0, 1),
-        xlabel=label,
-        ylabel="share of the data",
-        title="Probability integral transform",
-    )
-    ax.legend(frameon=False, fontsize="small")
-    return ax

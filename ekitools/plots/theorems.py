@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ekitools._report import Report
-from ekitools.plots import BLUE, GREY, RED, axes_for, legend_below, logarithmic, panels
+from ekitools.plots.style import BLUE, GREY, RED, axes_for, legend_below, logarithmic, panels
 
 __all__ = ["plot_theorems"]
 

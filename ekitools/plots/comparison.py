@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.plots import (
+from ekitools.plots.style import (
     COLOURS,
     GREY,
     LINES,

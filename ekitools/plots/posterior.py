@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.plots import BLUE, GREY, axes_for, legend_below, panels, shortened
+from ekitools.plots.style import BLUE, GREY, axes_for, legend_below, panels, shortened
 from ekitools.results.marginals import first_members, marginals, start_of
 from ekitools.results.reading import check_result, members_at, with_units
 

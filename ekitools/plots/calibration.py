@@ -1,0 +1,144 @@
+"""Pictures of calibration: coverage by level, and probability integral transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ekitools.plots.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    MARKERS,
+    axes_for,
+)
+
+__all__ = ["plot_calibration", "plot_pit"]
+
+
+def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
+    """Coverage against nominal level, of one prediction or of several by label.
+
+    On the diagonal all is well; the band is two standard errors around it, for as many
+    independent data as the first has. Below it predictions are too sure.
+
+    Parameters
+    ----------
+    calibrations : xarray.Dataset, or mapping of label to xarray.Dataset
+        What `calibration` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is none, or one is not what `calibration` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> y = np.random.default_rng(0).normal(size=200)
+    >>> right, narrow = (ek.calibration(np.zeros((1, 200)), y, sd) for sd in (1.0, 0.5))
+    >>> ek.plot_calibration({"right": right, "too narrow": narrow}).get_ylabel()
+    'coverage'
+    """
+    several = calibrations if isinstance(calibrations, Mapping) else {}
+    if isinstance(calibrations, xr.Dataset):  # which is a mapping of its variables, too
+        several = {"coverage": calibrations}
+    if not several:
+        raise ValueError("calibrations: must hold at least one result of ek.calibration, got none.")
+    for label, each in several.items():
+        if not (isinstance(each, xr.Dataset) and {"coverage", "standard_error"} <= set(each)):
+            raise TypeError(
+                f"calibrations: must be what ek.calibration returns, got {type(each).__name__} for "
+                f"{label!r}."
+            )
+    ax = axes_for(ax)
+    first = next(iter(several.values()))
+    level, error = first.level.values, 2 * first.standard_error.values
+    ax.plot([0, 1], [0, 1], "--", color=GREY, lw=1)
+    ax.fill_between(level, level - error, level + error, color=GREY, alpha=0.25, lw=0,
+                    label="calibrated, ± 2 standard errors")  # fmt: skip
+    styles = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
+    for (label, each), (colour, marker) in zip(several.items(), styles, strict=False):
+        x, height = each.level.values, each.coverage.values
+        ax.plot(x, height, f"{marker}-", ms=4, lw=1.2, color=colour, label=str(label))
+    ax.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="nominal level",
+        ylabel="coverage",
+        title="Calibration of intervals",
+    )
+    ax.set_aspect("equal")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
+    """Histogram of the probability integral transform F(y): flat if predictions are calibrated.
+
+    A hump says that predictions are not sure enough, a valley that they are too sure, a slope
+    that they are biased [1]_. The band is two standard errors of independent data.
+
+    Parameters
+    ----------
+    calibration : xarray.Dataset
+        What `ekitools.calibration` returned.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+    bins : int, default 10
+        Number of bins, at least 2.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``calibration`` is something else, or there are too few bins.
+
+    References
+    ----------
+    .. [1] Gneiting, Balabdaoui & Raftery (2007), J. R. Stat. Soc. B 69, 243-268.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> y = np.random.default_rng(0).normal(size=200)
+    >>> ek.plot_pit(ek.calibration(np.zeros((1, 200)), y, 1.0)).get_ylabel()
+    'share of the data'
+    """
+    if not (isinstance(calibration, xr.Dataset) and "pit" in calibration):
+        raise TypeError(
+            f"calibration: must be what ek.calibration returns, got {type(calibration).__name__}."
+        )
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
+        raise ValueError(f"bins: must be an integer of at least 2, got {bins!r}.")
+    pit, label = calibration.pit.values, calibration.pit.attrs.get("long_name", "F(y)")
+    counts, edges = np.histogram(pit, bins, (0, 1))
+    ax = axes_for(ax)
+    ax.bar(edges[:-1], counts / pit.size, 1 / bins, align="edge", color=BLUE, alpha=0.75,
+           edgecolor="white")  # fmt: skip
+    error = 2 * np.sqrt((1 - 1 / bins) / bins / pit.size)
+    ax.axhspan(1 / bins - error, 1 / bins + error, color=GREY, alpha=0.35, lw=0,
+               label="calibrated, ± 2 standard errors")  # fmt: skip
+    ax.set(
+        xlim=(0, 1),
+        xlabel=label,
+        ylabel="share of the data",
+        title="Probability integral transform",
+    )
+    ax.legend(frameon=False, fontsize="small")
+    return ax

@@ -1,0 +1,144 @@
+"""Pictures of a result: one function, one Axes; matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "as_svg",
+    "axes_for",
+    "detached",
+    "legend_below",
+    "logarithmic",
+    "not_known",
+    "own_colours",
+    "panels",
+    "shortened",
+    "whole_numbers",
+]
+
+# Okabe & Ito's palette, which all kinds of colour vision tell apart
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
+PINK, SKY = "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
+LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
+MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
+
+
+def axes_for(ax: Any) -> Any:
+    """The Axes given, or those of a new figure."""
+    if ax is not None:
+        if not hasattr(ax, "get_xlabel"):
+            raise TypeError(
+                f"ax: must be one matplotlib Axes, such as plt.subplots()[1], got "
+                f"{type(ax).__name__}."
+            )
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]
+
+
+def panels(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
+    """The Axes ``(rows, columns)`` of a new figure; ``size`` in inches is that of one of them."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(size[0] * columns, size[1] * rows),
+        layout="constrained",
+        squeeze=False,
+    )[1]
+
+
+def detached(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]) -> tuple[Any, Any]:
+    """A figure that has no window and need not be closed, and its Axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns)
+
+
+def as_svg(figure: Any) -> bytes:
+    """The figure as SVG; the same drawing gives the same bytes."""
+    from io import BytesIO
+
+    from matplotlib import rc_context
+
+    buffer = BytesIO()
+    with rc_context({"svg.hashsalt": "ekitools"}):
+        figure.savefig(buffer, format="svg", dpi=120, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def legend_below(ax: Any, *, ncols: int) -> None:
+    """A legend below the label of x, as far from it whatever the height of the Axes."""
+    from matplotlib.transforms import ScaledTranslation
+
+    down = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=ncols,
+              bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + down)  # fmt: skip
+
+
+def not_known(ax: Any) -> None:
+    """Say that there is nothing to draw."""
+    ax.text(0.5, 0.5, "not known: NaN throughout", ha="center", transform=ax.transAxes)
+
+
+def whole_numbers(ax: Any) -> None:
+    """Ticks of x at whole numbers alone, and at round ones."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(
+        MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
+
+
+def own_colours() -> Any:
+    """A context in which whoever draws takes the colours of this module one after the other."""
+    from matplotlib import rc_context
+    from matplotlib.rcsetup import cycler
+
+    return rc_context({"axes.prop_cycle": cycler(color=COLOURS)})
+
+
+def logarithmic(ax: Any, *which: str) -> None:
+    """Log scales of what is drawn, ``which`` being "x" and "y"; with ticks where it spans little.
+
+    Powers of ten alone are too few over less than two of them; there ticks are plain numbers.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    for name in which:
+        ax.set(**{f"{name}scale": "log"})
+        axis = getattr(ax, f"{name}axis")
+        low, high = sorted(axis.get_view_interval())
+        if low > 0 and high < 200 * low:
+            few = high < 10 * low
+            axis.set_major_locator(MaxNLocator(6) if few else LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def shortened(names: Iterable[Any], most: int) -> list[str]:
+    """Names without their middles, of ``most`` characters or as many as tell them apart."""
+    texts = [str(name) for name in names]
+    short = [_cut(text, most) for text in texts]
+    return short if len(set(short)) == len(set(texts)) else shortened(texts, most + 4)
+
+
+def _cut(text: str, most: int) -> str:
+    """Formulas between dollar signs are shorter than their source; a cut one shows as it is."""
+    if len(re.sub(r"\$[^$]+\$", "", text)) <= most:
+        return text
+    start, end = text[: (most - 1) // 2], text[-(most // 2) :]
+    whole = start.count("$") % 2 == end.count("$") % 2 == 0
+    return f"{start}…{end}" if whole else f"{start}…{end}".replace("$", r"\$")
