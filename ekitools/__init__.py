@@ -25,12 +25,12 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(ipython: Any) -> None:
     """``%load_ext ekitools``: results are shown with their summary."""
-    import_module("ekitools.notebook").load(ipython)
+    import_module("ekitools.pages.notebook").load(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """``%unload_ext ekitools``."""
-    import_module("ekitools.notebook").unload(ipython)
+    import_module("ekitools.pages.notebook").unload(ipython)
 
 
 def __dir__() -> list[str]:

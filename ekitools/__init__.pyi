@@ -46,6 +46,8 @@ from ekitools.methods.stopping import NoProgress as NoProgress
 from ekitools.models.labelled import XarrayModel as XarrayModel
 from ekitools.models.plain import FunctionModel as FunctionModel
 from ekitools.models.plain import LinearModel as LinearModel
+from ekitools.pages.page import report as report
+from ekitools.pages.summary import summary as summary
 from ekitools.plots.calibration import plot_calibration as plot_calibration
 from ekitools.plots.calibration import plot_pit as plot_pit
 from ekitools.plots.comparison import plot_comparison as plot_comparison
@@ -70,8 +72,6 @@ from ekitools.results.comparison import compare as compare
 from ekitools.results.comparison import compare_table as compare_table
 from ekitools.results.diagnostics import diagnose as diagnose
 from ekitools.results.reading import best_member as best_member
-from ekitools.summaries import summary as summary
-from ekitools.webpage import report as report
 
 def load_ipython_extension(ipython: Any) -> None: ...
 def unload_ipython_extension(ipython: Any) -> None: ...

@@ -76,8 +76,8 @@ PUBLIC = {
     "plot_marginals": "plots.posterior",
     "plot_pairs": "plots.posterior",
     "plot_theorems": "plots.theorems",
-    "summary": "summaries",
-    "report": "webpage",
+    "summary": "pages.summary",
+    "report": "pages.page",
 }
 """Public names, and the modules below ``ekitools`` that define them."""
 

@@ -21,8 +21,8 @@ import xarray as xr
 
 import ekitools as ek
 from ekitools.cli import main
+from ekitools.pages.page import CITATION
 from ekitools.results.trust import judge, nonlinear_share
-from ekitools.webpage import CITATION
 
 ROOT = Path(__file__).parents[1]
 VOID = {"meta", "img", "br", "link", "hr", "input"}

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools._markup import figure, page, paragraph, table
 from ekitools._public import lookup
 from ekitools._version import __version__
+from ekitools.pages.markup import figure, page, paragraph, table
+from ekitools.pages.summary import ResultSummary, called, duration, head, summary
 from ekitools.plots.convergence import plot_misfit
 from ekitools.plots.diagnostic import plot_diagnostic
 from ekitools.plots.posterior import plot_marginals, plot_pairs
@@ -23,7 +24,6 @@ from ekitools.plots.predictive import plot_predictive
 from ekitools.plots.style import as_svg, detached
 from ekitools.results.marginals import start_of
 from ekitools.results.reading import last_evaluated
-from ekitools.summaries import ResultSummary, called, duration, head, summary
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem

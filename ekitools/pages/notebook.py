@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from ekitools.summaries import summary
+from ekitools.pages.summary import summary
 
 __all__ = ["load", "shown", "unload"]
 
@@ -27,7 +27,7 @@ def shown(dataset: xr.Dataset) -> str:
     Examples
     --------
     >>> import ekitools as ek
-    >>> from ekitools.notebook import shown
+    >>> from ekitools.pages.notebook import shown
     >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
     >>> "speaks against it" in shown(result), "speaks against it" in shown(result[["u"]])
     (True, False)

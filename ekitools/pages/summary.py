@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools._markup import STYLE, paragraph, table
+from ekitools.pages.markup import STYLE, paragraph, table
 from ekitools.problem import check_problem
 from ekitools.results.marginals import marginals
 from ekitools.results.reading import check_result, with_units

@@ -1,0 +1,1 @@
+"""A result for people: the summary, the HTML page, the notebook's view."""
