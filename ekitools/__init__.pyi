@@ -6,7 +6,6 @@ from ekitools import problems as problems
 from ekitools import theory as theory
 from ekitools import typing as typing
 from ekitools._version import __version__ as __version__
-from ekitools.asktell import AskTell as AskTell
 from ekitools.batches import MiniBatches as MiniBatches
 from ekitools.batches import OnlineData as OnlineData
 from ekitools.continuous import integrate as integrate
@@ -21,8 +20,9 @@ from ekitools.flows import NaturalGradientFlow as NaturalGradientFlow
 from ekitools.flows import NesterovFlow as NesterovFlow
 from ekitools.flows import StochasticEKIFlow as StochasticEKIFlow
 from ekitools.linalg import kalman_update as kalman_update
-from ekitools.loop import resume as resume
-from ekitools.loop import run as run
+from ekitools.loop.asktell import AskTell as AskTell
+from ekitools.loop.driver import resume as resume
+from ekitools.loop.driver import run as run
 from ekitools.losses.cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
 from ekitools.losses.cross_entropy import CrossEntropy as CrossEntropy
 from ekitools.losses.gaussian import GaussianNoise as GaussianNoise

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools._checks import check_ensemble, check_members
 from ekitools.core.arrays import as_real
 from ekitools.core.checks import check_gaussian, check_schedule
 from ekitools.core.errors import RunError
@@ -18,6 +17,7 @@ from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
 from ekitools.integrators import Entry, Outputs, Stops, march, solve
 from ekitools.linalg import total_variance
+from ekitools.loop.checks import check_ensemble, check_members
 from ekitools.methods.shared import initial_variance
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.results.dataset import to_dataset

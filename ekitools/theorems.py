@@ -26,7 +26,7 @@ from ekitools._report import (
 from ekitools.continuous import integrate
 from ekitools.flows import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
-from ekitools.loop import run
+from ekitools.loop.driver import run
 from ekitools.methods.eki import EKI
 from ekitools.methods.nesterov import Nesterov
 from ekitools.methods.steps import FixedStep

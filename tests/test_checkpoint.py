@@ -14,7 +14,7 @@ import pytest
 from datasets_for_tests import same
 
 import ekitools as ek
-from ekitools import checkpoint as files
+from ekitools.loop import checkpoint as files
 
 MATRIX = np.random.default_rng(0).normal(size=(6, 3))
 

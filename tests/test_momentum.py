@@ -10,7 +10,7 @@ import pytest
 from datasets_for_tests import same
 
 import ekitools as ek
-from ekitools._failures import replaced
+from ekitools.loop.failures import replaced
 from ekitools.typing import StepInfo
 
 PLAIN = ek.EKI(ek.FixedStep(0.3), t_end=None, perturbed=False)

@@ -109,7 +109,7 @@ def test_a_budget_is_said_and_a_run_without_any_end_has_one(monkeypatch):
     assert result.attrs["status_code"] == "budget_spent"
     assert "3 steps" in result.attrs["status"]
     assert result.sizes["iteration"] == 4
-    monkeypatch.setattr("ekitools.asktell.MAX_STEPS", 5)
+    monkeypatch.setattr("ekitools.loop.asktell.MAX_STEPS", 5)
     result = ek.run(linear(), ek.EKI(ek.FixedStep(0.1), t_end=None), n_members=10, rng=0)
     assert (result.attrs["status_code"], result.sizes["iteration"]) == ("budget_spent", 6)
 

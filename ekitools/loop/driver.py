@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ekitools.asktell import AskTell
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.statuses import INTERRUPTED
+from ekitools.loop.asktell import AskTell
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools._checks import check_budget, check_ensemble, check_options, checked_outputs
-from ekitools._failures import fatal_sentence, largest_output, name_reasons, replaced
 from ekitools._version import __version__
-from ekitools.checkpoint import check_same, pack, read, read_arrays, unpack, write
 from ekitools.core.arrays import host, is_numpy, like, take_rows
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.options import from_json, to_json
 from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, half_updated
 from ekitools.core.streams import Streams
+from ekitools.loop.checkpoint import check_same, pack, read, read_arrays, unpack, write
+from ekitools.loop.checks import check_budget, check_ensemble, check_options, checked_outputs
+from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons, replaced
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.dataset import to_dataset
 from ekitools.results.history import History, Record, Summary

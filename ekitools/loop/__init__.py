@@ -1,0 +1,1 @@
+"""The discrete loop: ask, evaluate, tell, record, save."""
