@@ -58,7 +58,7 @@ def main() -> None:
     import numpy as np
 
     import ekitools as ek
-    from ekitools.flows import Output
+    from ekitools.flows.right_hand_sides import Output
 
     print(f"float64, {options.threads} thread(s), median of {options.repeats}")
     print(f"{'(p, d, J)':>24} {'floor ms':>9} {'ekitools':>9} {'slope':>9} {'NumPy':>9}")

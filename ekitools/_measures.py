@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ekitools.flows import EKIFlow, Output
+from ekitools.flows.right_hand_sides import EKIFlow, Output
 from ekitools.models.evaluate import evaluate
 from ekitools.problem import InverseProblem
 

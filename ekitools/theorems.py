@@ -23,8 +23,8 @@ from ekitools._report import (
     judged,
     rate_row,
 )
-from ekitools.continuous import integrate
-from ekitools.flows import EKIFlow, NesterovFlow
+from ekitools.flows.integrate import integrate
+from ekitools.flows.right_hand_sides import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
 from ekitools.loop.driver import run
 from ekitools.methods.eki import EKI

@@ -14,8 +14,8 @@ from ekitools._measures import (
     velocity_error,
 )
 from ekitools._report import ITERATIVE, SCHILLINGS, SLIDES, Report, Row, error_row, rate_row
-from ekitools.continuous import integrate
-from ekitools.flows import EKIFlow
+from ekitools.flows.integrate import integrate
+from ekitools.flows.right_hand_sides import EKIFlow
 from ekitools.methods.eki import EKI
 from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import LinearModel

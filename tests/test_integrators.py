@@ -8,8 +8,8 @@ import pytest
 from datasets_for_tests import same
 
 import ekitools as ek
-from ekitools.flows import Output
-from ekitools.integrators import euler_maruyama_step
+from ekitools.flows.euler_maruyama import euler_maruyama_step
+from ekitools.flows.right_hand_sides import Output
 
 A = np.array([[1.0, 0.5], [0.0, 1.5], [1.0, -1.0]])
 FLOWS = [ek.StochasticEKIFlow(), ek.EKSFlow(), ek.EKSFlow(correction=False)]

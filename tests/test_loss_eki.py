@@ -11,7 +11,7 @@ from scipy import stats
 
 import ekitools as ek
 from ekitools import typing as contracts
-from ekitools.flows import Output
+from ekitools.flows.right_hand_sides import Output
 from ekitools.linalg import moved
 from ekitools.methods.spread import drawn_around
 

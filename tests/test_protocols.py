@@ -19,7 +19,7 @@ from scipy import stats
 import ekitools as ek
 from ekitools import typing as contracts
 from ekitools.core.options import from_json, to_json
-from ekitools.flows import Output
+from ekitools.flows.right_hand_sides import Output
 
 EXAMPLES = {
     "FixedStep": [ek.FixedStep(0.3)],

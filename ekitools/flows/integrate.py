@@ -15,7 +15,9 @@ from ekitools.core.checks import check_gaussian, check_schedule
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
-from ekitools.integrators import Entry, Outputs, Stops, march, solve
+from ekitools.flows.euler_maruyama import march
+from ekitools.flows.outputs import Entry, Outputs, Stops
+from ekitools.flows.solve_ivp import solve
 from ekitools.linalg import total_variance
 from ekitools.loop.checks import check_ensemble, check_members
 from ekitools.methods.shared import initial_variance

@@ -1,0 +1,1 @@
+"""Flows in continuous time: right-hand sides, and two ways to carry them through time."""

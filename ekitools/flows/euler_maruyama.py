@@ -1,0 +1,149 @@
+"""Flows with noise through time, by Euler and Maruyama's scheme."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ekitools.core.errors import RunError
+from ekitools.core.streams import Streams
+from ekitools.flows.outputs import Entry, Outputs, Stops, _gave_up, _stop_status, _stopped
+from ekitools.flows.right_hand_sides import Output
+from ekitools.linalg import anomaly_products
+from ekitools.methods.steps import landing, rule_step
+from ekitools.typing import Schedule, Seen, Status, StochasticFlow
+
+__all__ = ["euler_maruyama_step", "march"]
+
+
+def euler_maruyama_step(
+    flow: StochasticFlow,
+    t: float,
+    u: np.ndarray,
+    out: Output,
+    h: float,
+    increment: np.ndarray,
+    problem: Any,
+) -> np.ndarray:
+    """One step u + h F(t, u) + S(u) ΔW, pure.
+
+    Parameters
+    ----------
+    flow : StochasticFlow
+        With the drift F and the diffusion S.
+    t : float
+        Time at the beginning of the step.
+    u : (J, p)
+        Unconstrained ensemble.
+    out : Output
+        G and ∇Ψ there.
+    h : float
+        Length of the step.
+    increment : ndarray
+        ΔW ~ N(0, h I), of the flow's ``increment_shape``.
+    problem : Target
+        With data, noise and prior.
+
+    Returns
+    -------
+    (J, p)
+        The next ensemble; not finite where it overflowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> from ekitools.flows.right_hand_sides import Output
+    >>> from ekitools.flows.euler_maruyama import euler_maruyama_step
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, 1.0), 1.0, [0.0])
+    >>> u = np.array([[-1.0], [1.0]])
+    >>> increment = np.array([[0.0], [0.5]])
+    >>> euler_maruyama_step(ek.StochasticEKIFlow(), 0.0, u, Output(u, u), 0.1, increment, problem)
+    array([[-0.9],
+           [ 1.4]])
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        drift = flow.acceleration(t, u, out, problem)
+        return np.asarray(u + h * drift + flow.diffusion(u, out, increment, problem))
+
+
+def march(
+    flow: StochasticFlow,
+    initial: np.ndarray,
+    outputs: Outputs,
+    span: tuple[float, float],
+    t_eval: np.ndarray | None,
+    stops: Stops,
+    entries: list[Entry],
+    step: Schedule,
+    streams: Streams,
+) -> tuple[Status, dict[str, Any]]:
+    """Carry a flow with noise through time by Euler–Maruyama, filling ``entries``.
+
+    Returns the status and what there is to say of the steps.
+    """
+    problem = outputs.problem
+    n_members, n_data = len(initial), problem.n_data
+    kept = None if t_eval is None else set(t_eval.tolist())
+    targets = np.array([span[1]]) if t_eval is None else np.append(t_eval, span[1])
+    shape = flow.increment_shape(n_members, n_data)
+    (t, end), u, n = span, initial, 0
+    last: Entry | None = None
+
+    def keep(entry: Entry | None) -> None:
+        if entry is not None and (not entries or entries[-1].t < entry.t):
+            entries.append(entry)
+
+    while True:
+        seeds = None
+        if getattr(problem.model, "stochastic", False):
+            seeds = [streams.member(n, j) for j in range(n_members)]
+        try:
+            out = outputs(u, seeds)
+        except RunError:
+            keep(last)
+            raise
+        last = Entry(t, u, out.g, outputs.runs)
+        if kept is None or t in kept:
+            keep(last)
+        info = {"n_steps": n}
+        code = _stopped(stops, u, outputs)
+        if code is not None:
+            keep(last)
+            return _stop_status(code, t), info
+        if t >= end:
+            return Status("t_end_reached", f"The flow was integrated to t = {end:g}."), info
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            misfit = np.asarray(problem.noise.misfit(out.g, problem.data), dtype=np.float64)
+        following, h = np.full_like(u, np.nan), math.nan
+        if np.all(np.isfinite(misfit)):
+            seen = Seen(n, t, end - t, misfit, n_data, lambda out=out: _d_norm(out))  # type: ignore[misc]
+            try:
+                h = rule_step(step, seen)
+            except ValueError as error:  # from here on even a mistake keeps what there is
+                keep(last)
+                raise RunError(str(error)) from error
+            h, new_t = landing(t, h, float(targets[np.searchsorted(targets, t, side="right")]))
+            if not new_t > t:
+                keep(last)
+                return _gave_up(t, f"A step of {h:.3g} is too small to move on."), info
+            increment = math.sqrt(h) * streams.step(n).standard_normal(shape)
+            following = euler_maruyama_step(flow, t, u, out, h, increment, problem)
+        if not np.all(np.isfinite(following)):
+            keep(last)
+            sentence = (
+                f"The update of step {n} at t = {t:.4g} with h = {h:.4g} overflowed: this is the "
+                "last good ensemble. Use smaller steps or a prior that keeps the model tame."
+            )
+            return Status("diverged", sentence), info
+        t, u, n = new_t, following, n + 1
+
+
+def _d_norm(out: Output) -> float:
+    """‖D‖ in the Frobenius norm, D_jk = ⟨G_k − Ḡ, ∇Ψ_j⟩ / J, without overflow."""
+    d = anomaly_products(out.gradient, out.g) / len(out.g)
+    return float(np.hypot.reduce(d, axis=None))
