@@ -173,7 +173,7 @@ def _imported(where: str) -> ek.InverseProblem:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from ekitools.verification import verify
+    from ekitools.theory.checks import verify
 
     report = verify(rng=options.seed)
     print(report.to_json() if options.json else report)

@@ -17,7 +17,7 @@ from ekitools.typing import Method, Rng
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ekitools._report import Report
+    from ekitools.theory.rows import Report
 
 __all__ = ["demo", "verification_figure"]
 
@@ -30,7 +30,7 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     path : str or Path
         File of the picture; its ending says of which kind.
     report : Report
-        What `ekitools.verification.verify` returned.
+        What `ekitools.theory.verify` returned.
     rng : int, default 0
         Seed of the ensembles.
 
@@ -39,13 +39,13 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     >>> import tempfile
     >>> from pathlib import Path
     >>> from ekitools.demos import verification_figure
-    >>> from ekitools.verification import verify
+    >>> from ekitools.theory.checks import verify
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     verification_figure(Path(folder) / "theory.png", verify())
     """
     import matplotlib.pyplot as plt
 
-    from ekitools.theorems import momentum_flows, momentum_runs
+    from ekitools.theory.theorems import momentum_flows, momentum_runs
 
     height = 1.2 + 0.26 * len(report.table)
     figure = plt.figure(figsize=(11, height + 4), layout="constrained")

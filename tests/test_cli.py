@@ -176,7 +176,7 @@ def test_the_darcy_demo_finds_the_field(tmp_path, capsys):
 def test_verify_draws_its_table_and_momentum(tmp_path, capsys, monkeypatch):
     from matplotlib import pyplot as plt
 
-    from ekitools import verification
+    from ekitools.theory import checks as verification
 
     row = verification.Row("1 = 1", "none", "1", "1", True, 0.0)
     monkeypatch.setattr(verification, "verify", lambda rng: verification.Report((row,)))

@@ -12,7 +12,8 @@ import pytest
 from scipy.io import savemat
 
 import ekitools as ek
-from ekitools import _datafiles, datasets
+from ekitools.datasets import files as datafiles
+from ekitools.datasets import sets
 
 RNG = np.random.default_rng(0)
 ARRAYS = [RNG.integers(0, 256, s, dtype=np.uint8) for s in [(3, 2, 4), (3,), (2, 2, 4), (2,)]]
@@ -59,10 +60,10 @@ def server(monkeypatch):
             raw = b"" if data is None else data
             return file._replace(url=base + file.path, sha256=hashlib.sha256(raw).hexdigest())
 
-        small = tuple(there(f, idx(a)) for f, a in zip(datasets._MNIST, ARRAYS, strict=True))
-        monkeypatch.setattr(datasets, "_MNIST", small)
+        small = tuple(there(f, idx(a)) for f, a in zip(sets._MNIST, ARRAYS, strict=True))
+        monkeypatch.setattr(sets, "_MNIST", small)
         monkeypatch.setattr(
-            datasets, "_SVHN", tuple(there(f)._replace(sha256=None) for f in datasets._SVHN)
+            sets, "_SVHN", tuple(there(f)._replace(sha256=None) for f in sets._SVHN)
         )
         files.update(
             {"/" + f.path: gzip.compress(idx(a)) for f, a in zip(small, ARRAYS, strict=True)}
@@ -83,14 +84,14 @@ def test_what_is_nowhere_is_downloaded_once(server, cache):
         assert got.dtype == np.uint8
         assert got.flags.writeable
     assert images.names[7] == "7"
-    assert in_cache(cache) == sorted(file.path for file in datasets._MNIST)
+    assert in_cache(cache) == sorted(file.path for file in sets._MNIST)
     server.clear()
     np.testing.assert_array_equal(ek.datasets.mnist(download=False).x_test, ARRAYS[2])
 
 
 def test_the_data_folder_wins(server, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("EKITOOLS_DATA", str(tmp_path / "data"))
-    for file, array in zip(datasets._MNIST, ARRAYS, strict=True):
+    for file, array in zip(sets._MNIST, ARRAYS, strict=True):
         path = tmp_path / "data" / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(idx(array), 1))  # compressed by someone else
@@ -116,7 +117,7 @@ def test_a_download_that_fails_leaves_nothing(server, cache, data, error, messag
     if data is None:
         server.clear()
     else:
-        server["/" + datasets._MNIST[0].path] = data
+        server["/" + sets._MNIST[0].path] = data
     with pytest.raises(error, match=f"mnist/train-images.*{message}"):
         ek.datasets.mnist()
     assert in_cache(cache) == []
@@ -135,7 +136,7 @@ def test_a_write_that_fails_leaves_nothing(server, cache, monkeypatch):
 def test_where_nothing_is_found_it_says_where_to_get_it(cache):
     with pytest.raises(FileNotFoundError) as caught:
         ek.datasets.fashion_mnist(download=False)
-    for part in (str(cache), "download is False", datasets._FASHION[0].url, "EKITOOLS_DATA"):
+    for part in (str(cache), "download is False", sets._FASHION[0].url, "EKITOOLS_DATA"):
         assert part in str(caught.value)
 
 
@@ -149,12 +150,12 @@ def test_where_nothing_is_found_it_says_where_to_get_it(cache):
     ],
 )
 def test_what_is_no_idx_file(cache, data, message):
-    path = cache / datasets._MNIST[0].path
+    path = cache / sets._MNIST[0].path
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(data))
-    file = datasets._MNIST[0]._replace(sha256=None)
+    file = sets._MNIST[0]._replace(sha256=None)
     with pytest.raises(ValueError, match=f"{message}.*Delete it"):
-        _datafiles.load(file, _datafiles.idx, download=False)
+        datafiles.load(file, datafiles.idx, download=False)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_what_is_no_idx_file(cache, data, message):
     ids=["truncated", "another"],
 )
 def test_a_file_that_is_not_the_published_one_is_named_with_its_source(cache, data, message):
-    file = datasets._MNIST[0]
+    file = sets._MNIST[0]
     path = cache / file.path
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
@@ -177,9 +178,9 @@ def test_a_file_that_is_not_the_published_one_is_named_with_its_source(cache, da
 
 
 def test_images_and_labels_must_belong_together(server, monkeypatch):
-    files = list(datasets._MNIST)
+    files = list(sets._MNIST)
     files[1] = files[3]
-    monkeypatch.setattr(datasets, "_MNIST", tuple(files))
+    monkeypatch.setattr(sets, "_MNIST", tuple(files))
     with pytest.raises(ValueError, match=r"as many images as labels, got shapes \(3, 2, 4\)"):
         ek.datasets.mnist()
 
@@ -201,9 +202,9 @@ def test_house_numbers(cache):
 
 def test_house_numbers_are_downloaded_only_whole(server, cache, tmp_path):
     write_house_numbers(tmp_path)
-    for file in datasets._SVHN:
+    for file in sets._SVHN:
         server["/" + file.path] = (tmp_path / file.path).read_bytes()
-    server["/" + datasets._SVHN[1].path] = b"<html>"
+    server["/" + sets._SVHN[1].path] = b"<html>"
     with pytest.raises(ValueError, match="svhn/test_32x32.mat: must be the published file"):
         ek.datasets.svhn()
     assert in_cache(cache) == ["svhn/train_32x32.mat"]
@@ -225,13 +226,13 @@ def test_what_are_no_house_numbers(cache, changes, message):
 
 
 def test_a_series():
-    series = datasets._series(b'"Month","Sunspots"\n"1749-01",58.0\n"1749-02",62.6', "M")
+    series = sets._series(b'"Month","Sunspots"\n"1749-01",58.0\n"1749-02",62.6', "M")
     np.testing.assert_array_equal(series.values, [58.0, 62.6])
     assert series.dates[1] == np.datetime64("1749-02")
     assert series.name == "Sunspots"
     for bad in (b"", b"a,b", b"a,b\n1,2,3", b"a,b\n1749-01,many", b"a,b\nnever,1"):
         with pytest.raises(ValueError, match=r"."):
-            datasets._series(bad, "M")
+            sets._series(bad, "M")
 
 
 def test_the_cache_is_where_the_platform_has_it(monkeypatch, tmp_path):
@@ -245,10 +246,10 @@ def test_the_cache_is_where_the_platform_has_it(monkeypatch, tmp_path):
         ("win32", "local/ekitools/Cache"),
     ]:
         monkeypatch.setattr("sys.platform", platform)
-        assert _datafiles.cache_folder() == tmp_path / expected
+        assert datafiles.cache_folder() == tmp_path / expected
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert _datafiles.cache_folder() == tmp_path / ".cache" / "ekitools"
+    assert datafiles.cache_folder() == tmp_path / ".cache" / "ekitools"
 
 
 REAL = os.environ.get("EKITOOLS_DATA")

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools import datasets, experiments, problems, theory, typing
+from ekitools import datasets, experiments, problems, typing
+from ekitools import theory
 from ekitools._public import PUBLIC
 
 PACKAGE = Path(ek.__file__).parent

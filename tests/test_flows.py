@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools.theory import linear_flow
+from ekitools.exact import linear_flow
 
 
 def problem(p=3, d=6, seed=0):

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 import ekitools as ek
-from ekitools._report import Report, judged
 from ekitools.plots.style import BLUE, COLOURS, RED, detached, logarithmic, whole_numbers
+from ekitools.theory.rows import Report, judged
 
 ARVIZ = int(version("arviz").split(".")[0])
 

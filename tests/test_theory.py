@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import ekitools as ek
-from ekitools.theory import covariance_flow, linear_flow, posterior
+from ekitools.exact import covariance_flow, linear_flow, posterior
 
 
 def case(n, p, d, rank=None, seed=0):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools import theorems, verification
 from ekitools.cli import main
-from ekitools.verification import verify
+from ekitools.theory import checks as verification
+from ekitools.theory import theorems
+from ekitools.theory.checks import verify
 
 
 def verdicts(result, problem):
@@ -249,7 +250,7 @@ def test_the_share_of_what_is_allowed_decides():
 
 
 def test_the_command(capsys, monkeypatch):
-    from ekitools import verification
+    from ekitools.theory import checks as verification
 
     assert main(["verify"]) == 0
     assert "ensemble collapse" in capsys.readouterr().out

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._report import Report
 from ekitools.plots.style import BLUE, GREY, RED, axes_for, legend_below, logarithmic, panels
+from ekitools.theory.rows import Report
 
 __all__ = ["plot_theorems"]
 
@@ -25,7 +25,7 @@ def plot_theorems(report: Any, ax: Any = None) -> Any:
     Parameters
     ----------
     report : Report
-        What `ekitools.theory.check_linear_theory` or `ekitools.verification.verify` returned.
+        What `ekitools.theory.check_linear_theory` or `ekitools.theory.verify` returned.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default, as high as the rows need.
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ekitools.exact import posterior
 from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
-from ekitools.theory import posterior
 from ekitools.typing import Rng
 
 __all__ = ["linear", "with_posterior"]

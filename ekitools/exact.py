@@ -163,14 +163,6 @@ def spectrum(ensemble: Any, A: Any, noise: Any) -> np.ndarray:
     return _modes(mean, ensemble - mean, A, data, noise)[1]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "check_linear_theory":  # which uses what is here
-        from ekitools.verification import check_linear_theory  # noqa: PLC0415
-
-        return check_linear_theory
-    raise AttributeError(f"module 'ekitools.theory' has no attribute {name!r}")
-
-
 def _model(A: Any) -> LinearModel:
     return A if isinstance(A, LinearModel) else LinearModel(A)
 

@@ -12,17 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools._measures import covariance, outside, velocity_error
-from ekitools._report import (
-    CRAMER_RAO,
-    ITERATIVE,
-    MOMENTUM,
-    SLIDES,
-    Row,
-    error_row,
-    judged,
-    rate_row,
-)
+from ekitools.exact import linear_flow
 from ekitools.flows.integrate import integrate
 from ekitools.flows.right_hand_sides import EKIFlow, NesterovFlow
 from ekitools.linalg import kalman_update
@@ -35,7 +25,17 @@ from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.problems import linear
 from ekitools.results.diagnostics import fit_rate
-from ekitools.theory import linear_flow
+from ekitools.theory.measures import covariance, outside, velocity_error
+from ekitools.theory.rows import (
+    CRAMER_RAO,
+    ITERATIVE,
+    MOMENTUM,
+    SLIDES,
+    Row,
+    error_row,
+    judged,
+    rate_row,
+)
 from ekitools.typing import Method
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Statements with their verdicts: the rows and the table of `ekitools.verification`."""
+"""Statements with their verdicts: the rows and the table of `ekitools.theory`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Data sets that are too large to ship: digits, clothes, house numbers, and two long series.
-
-A file is looked for in the folder that the environment variable ``EKITOOLS_DATA`` names, then in
-the user's cache (``EKITOOLS_CACHE`` names another folder), and else is downloaded into the cache
-from where its makers, or a mirror, publish it. What is read is checked: by a checksum of the
-decompressed bytes, and by its format.
-"""
+"""The data sets: what each one is, where its files are, and how they are read."""
 
 from __future__ import annotations
 
@@ -12,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ekitools._datafiles import DataFile, house_numbers, idx, load
+from ekitools.datasets.files import DataFile, house_numbers, idx, load
 
 __all__ = [
     "Images",

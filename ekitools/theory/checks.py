@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools._measures import (
-    covariance_rate_error,
-    derivative,
-    outputs,
-    outside,
-    velocity_error,
-)
-from ekitools._report import ITERATIVE, SCHILLINGS, SLIDES, Report, Row, error_row, rate_row
+from ekitools.exact import covariance_flow, linear_flow, spectrum
 from ekitools.flows.integrate import integrate
 from ekitools.flows.right_hand_sides import EKIFlow
 from ekitools.methods.eki import EKI
@@ -21,7 +14,23 @@ from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import LinearModel
 from ekitools.problem import InverseProblem
 from ekitools.results.diagnostics import diagnose
-from ekitools.theorems import (
+from ekitools.theory.measures import (
+    covariance_rate_error,
+    derivative,
+    outputs,
+    outside,
+    velocity_error,
+)
+from ekitools.theory.rows import (
+    ITERATIVE,
+    SCHILLINGS,
+    SLIDES,
+    Report,
+    Row,
+    error_row,
+    rate_row,
+)
+from ekitools.theory.theorems import (
     affine_analysis,
     affine_flow,
     approximation,
@@ -36,7 +45,6 @@ from ekitools.theorems import (
     smooth_problem,
     subspace,
 )
-from ekitools.theory import covariance_flow, linear_flow, spectrum
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -179,7 +187,7 @@ def verify(*, rng: int = 0) -> Report:
 
     Examples
     --------
-    >>> from ekitools.verification import verify
+    >>> from ekitools.theory.checks import verify
     >>> verify().passed
     True
     """
