@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 from ekitools.core.streams import Streams

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools import datasets, experiments, problems, typing
-from ekitools import theory
+from ekitools import datasets, experiments, problems, theory, typing
 from ekitools._public import PUBLIC
 
 PACKAGE = Path(ek.__file__).parent
@@ -177,7 +176,7 @@ def test_code_that_is_only_shown_runs_with_threads(path, monkeypatch):
     expected = ek.run(problem, ek.EKI(), n_members=100, rng=0)
     for block in re.findall(r"^```py\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S):
         code = compile(block, path.name, "exec")
-        if "UMBridgeModel" in block:  # tests/test_umbridge.py has servers
+        if "UMBridgeModel" in block:  # tests/adapters/test_umbridge.py has servers
             assert "adapters.umbridge.UMBridgeModel" in adapters()
             continue
         namespace = {"__name__": "__main__", "ek": ek, "problem": problem}

@@ -190,7 +190,7 @@ def test_algorithms_do_not_reach_round_the_rules_through_the_package(module: str
         ("no models", "ekitools.priors.gaussian", "from ekitools import FunctionModel"),
         ("no models", "ekitools.methods.eki", "from ..results import History"),
         ("no models", "ekitools.methods.eki", "from .. import evaluate"),
-        ("no models", "ekitools.flows.right_hand_sides", "from ekitools import integrate"),
+        ("no models", "ekitools.flows.right_hand_sides", "from ekitools import run"),
         ("methods do not", "ekitools.methods.smc.tempered", "from ekitools.methods.eki import EKI"),
         ("methods do not", "ekitools.methods.smc.tempered", "from . import eki"),
         ("methods do not", "ekitools.methods.smc.tempered", "from ekitools import EKI"),

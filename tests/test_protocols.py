@@ -13,8 +13,8 @@ import typing
 import numpy as np
 import pytest
 import xarray as xr
-from datasets_for_tests import same
 from scipy import stats
+from zoo.results import same
 
 import ekitools as ek
 from ekitools import typing as contracts

@@ -1,4 +1,4 @@
-"""Runs of the slides' networks on images, by members as `_factored`, `_local` or `_layerwise` has.
+"""Runs of the slides' networks on images, with members of one of the kinds of `learning`.
 
 ReLU between the layers and logits at the end. Inputs are centred, and of dense networks given by
 their leading principal components, each times its standard deviation to the power ``weighting``:
@@ -27,8 +27,8 @@ from ekitools.experiments._mnist import (
     split_of,
 )
 from ekitools.experiments._networks import CONVOLUTIONAL, NETWORKS, build
-from ekitools.experiments._options import Factored, Layerwise, Local, Options
 from ekitools.experiments.cnn import PUBLISHED as _CONVOLUTIONAL
+from ekitools.experiments.learning.options import Factored, Layerwise, Local, Options
 from ekitools.experiments.mnist_dense import PUBLISHED as _DENSE
 from ekitools.plots.style import BLUE, GREEN, ORANGE, RED
 from ekitools.results.tables import table_lines
@@ -114,7 +114,7 @@ def learned(
     require_torch()
     import torch
 
-    from ekitools.experiments._factored import loaded, save
+    from ekitools.experiments.learning.rank_one import loaded, save
 
     if isinstance(options, Layerwise):
         learner = _convolutional(network, data)
@@ -205,16 +205,16 @@ class _Learner(NamedTuple):
 
 
 def _dense(options: Factored | Local, network: str, data: Data, activation: str) -> _Learner:
-    from ekitools.experiments import _factored, _local
+    from ekitools.experiments.learning import per_datum, rank_one
 
     split = split_of(data)
     images = _images(split, _components(split.x_train, options.components, options.weighting))
     sizes = (images.train[0].shape[1], *NETWORKS[network], split.n_classes)
     wide = (split.x_train.shape[1], *sizes[1:])  # the prior's variances are those of all pixels
     sds = [float(np.sqrt(2 / (n_in + n_out))) for n_in, n_out in pairwise(wide)]
-    stepped = _factored.step if isinstance(options, Factored) else _local.step
+    stepped = rank_one.step if isinstance(options, Factored) else per_datum.step
     jumps = activation == "step"
-    between = _factored.heaviside if jumps else _factored.relu
+    between = rank_one.heaviside if jumps else rank_one.relu
 
     def step(state: Any, x: Any, labels: Any, generator: Any, now: Any) -> tuple[Any, float]:
         arguments = (state, x, labels, generator, sds, now)
@@ -222,31 +222,31 @@ def _dense(options: Factored | Local, network: str, data: Data, activation: str)
 
     return _Learner(
         images,
-        lambda seed: _factored.start(sizes, sds, seed),
+        lambda seed: rank_one.start(sizes, sds, seed),
         step,
-        lambda mean, x: _factored.logits(mean, x, between),
+        lambda mean, x: rank_one.logits(mean, x, between),
         _EVERY["dense"],
     )
 
 
 def _convolutional(network: str, data: Data) -> _Learner:
-    from ekitools.experiments import _layerwise
+    from ekitools.experiments.learning import layerwise
 
     split = split_of(data)
     image = CONVOLUTIONAL[network].image
     images = _images(split, lambda x: x.reshape(-1, *image))
     module = build(network, split.x_train.shape[1], split.n_classes)
-    shapes, pools = _layerwise.structure(module)
+    shapes, pools = layerwise.structure(module)
     sds = [float(np.sqrt(2 / ((n_out + n_in) * np.prod(size)))) for n_out, n_in, *size in shapes]
 
     def step(state: Any, x: Any, labels: Any, generator: Any, now: Any) -> tuple[Any, float]:  # noqa: ARG001 - the members are not random
-        return _layerwise.step(state, x, labels, sds, now, pools)
+        return layerwise.step(state, x, labels, sds, now, pools)
 
     return _Learner(
         images,
-        lambda seed: _layerwise.start(shapes, sds, seed),
+        lambda seed: layerwise.start(shapes, sds, seed),
         step,
-        lambda mean, x: _layerwise.logits(mean, x, pools),
+        lambda mean, x: layerwise.logits(mean, x, pools),
         _EVERY["convolutional"],
     )
 

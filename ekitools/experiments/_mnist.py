@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 import ekitools as ek
-from ekitools.experiments import write_json
 from ekitools.experiments._errors import ErrorIndicators
 from ekitools.experiments._networks import CONVOLUTIONAL, build
+from ekitools.experiments.frame import write_json
 from ekitools.plots.style import detached
 from ekitools.typing import Method
 

@@ -1,8 +1,8 @@
 """Convolutional networks by the Kalman form of EKI(R), with members of every layer.
 
-Members as `_layerwise` has them: see `_learned`. CNN-MNIST is trained on MNIST, CNN-1, 2 and 3 on
-house numbers (SVHN). Settings were chosen by the accuracy on the last 5,000 training images, which
-are not trained on then.
+Members as `learning.layerwise` has them: see `_learned`. CNN-MNIST is trained on MNIST, CNN-1, 2
+and 3 on house numbers (SVHN). Settings were chosen by the accuracy on the last 5,000 training
+images, which are not trained on then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ekitools.experiments import _learned
 from ekitools.experiments._learned import PUBLISHED, Settings, draw, parts, table
 from ekitools.experiments._mnist import Data, data_for
 from ekitools.experiments._networks import CONVOLUTIONAL
-from ekitools.experiments._options import Layerwise
+from ekitools.experiments.learning.options import Layerwise
 
 __all__ = ["PUBLISHED", "SETTINGS", "Layerwise", "Settings", "compute", "draw", "parts", "table"]
 

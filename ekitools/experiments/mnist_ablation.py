@@ -15,7 +15,7 @@ import numpy as np
 
 from ekitools.experiments._learned import learned
 from ekitools.experiments._mnist import Data, new_figure
-from ekitools.experiments._options import Factored, Local
+from ekitools.experiments.learning.options import Factored, Local
 from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
 

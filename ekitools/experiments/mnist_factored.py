@@ -1,6 +1,6 @@
 """Dense networks on MNIST by the Kalman form of EKI(R), with members that are cheap to evaluate.
 
-Members as `_factored` has them, drawn anew around their mean at every step, the loss's own
+Members as `learning.rank_one` has them, drawn anew around their mean at every step, the loss's own
 curvature as Γ⁻¹, growing batches, and the latest steps as further members: see `_learned`. Settings
 were chosen by the accuracy on the last 5,000 training images, which are not trained on then.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ekitools.experiments._learned import PUBLISHED, Settings, compute, draw, parts, table
 from ekitools.experiments._mnist import Data
-from ekitools.experiments._options import Factored
+from ekitools.experiments.learning.options import Factored
 
 __all__ = [
     "PUBLISHED",

@@ -1,15 +1,15 @@
 """Dense networks on MNIST by the Kalman form of EKI(R), with members of its own for every datum.
 
-Members as `_local` has them, which make the covariance of weights and outputs so exact that the
-slides' accuracies take minutes: see `_learned`. Settings were chosen by the accuracy on the last
-5,000 training images, which are not trained on then.
+Members as `learning.per_datum` has them, which make the covariance of weights and outputs so exact
+that the slides' accuracies take minutes: see `_learned`. Settings were chosen by the accuracy on
+the last 5,000 training images, which are not trained on then.
 """
 
 from __future__ import annotations
 
 from ekitools.experiments._learned import PUBLISHED, Settings, compute, draw, parts, table
 from ekitools.experiments._mnist import Data
-from ekitools.experiments._options import Local
+from ekitools.experiments.learning.options import Local
 
 __all__ = ["PUBLISHED", "SETTINGS", "Local", "Settings", "compute", "draw", "parts", "table"]
 

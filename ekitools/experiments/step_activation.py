@@ -12,8 +12,9 @@ of ū, and their covariance with the parameters its slope. Of γ = 0.1, 1 and 2,
 prior's spread, 1 learned most in some forty steps; for ReLU γ is 0.02. `CurvatureEKI` is the black
 box as it is, and expands the loss around the mean of the members' outputs; "EKI(R)" is `LossEKI`
 with `Spread`. "Factored" is `CurvatureEKI` with members whose first layer differs by a matrix of
-rank one (see `_factored`), and "local" has members of its own for every datum (see `_local`; of
-γ = 0.1, 0.3 and 1 it learned most with 0.3): far cheaper, but they have to know the network.
+rank one (see `learning.rank_one`), and "local" has members of its own for every datum (see
+`learning.per_datum`; of γ = 0.1, 0.3 and 1 it learned most with 0.3): far cheaper, but they have
+to know the network.
 
 The networks are 784-100-10. [1]_ has the same with Heaviside's function on Fashion-MNIST, trained
 by EKI, with about 85 %, against 87 % for ReLU; its settings are not published with it. For the step
@@ -43,7 +44,7 @@ from ekitools.experiments._mnist import (
     split_of,
     train,
 )
-from ekitools.experiments._options import Factored, Local
+from ekitools.experiments.learning.options import Factored, Local
 from ekitools.plots.style import BLUE, GREEN, GREY, ORANGE, RED
 from ekitools.results.tables import table_lines
 

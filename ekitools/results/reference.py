@@ -31,13 +31,16 @@ class Sample(NamedTuple):
 
     @property
     def sd(self) -> np.ndarray:
+        """Standard deviations, ``(p,)``."""
         return np.asarray(np.linalg.norm(self.anomalies, axis=0))
 
     @property
     def n_effective(self) -> float:
+        """Effective number of members, 1/Σw²."""
         return 1 / float(self.weight @ self.weight)
 
     def covariance(self, rows: slice) -> np.ndarray:
+        """The rows ``rows`` of the covariance, ``(·, p)``."""
         return np.asarray(self.anomalies[:, rows].T @ self.anomalies)
 
 

@@ -1,7 +1,7 @@
 """The theory of ensemble Kalman inversion for a linear model: closed forms, and their checks.
 
-The closed forms `linear_flow`, `covariance_flow`, `posterior` and `spectrum` cost nothing to import.
-`check_linear_theory` and `verify` run what they check.
+`linear_flow`, `covariance_flow`, `posterior` and `spectrum` are closed forms.
+`check_linear_theory` and `verify` run the loops that they check.
 """
 
 from __future__ import annotations

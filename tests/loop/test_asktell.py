@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 

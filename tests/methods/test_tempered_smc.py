@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from datasets_for_tests import same
 from scipy import stats
+from zoo.results import same
 
 import ekitools as ek
 from ekitools import theory

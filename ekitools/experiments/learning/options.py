@@ -1,4 +1,4 @@
-"""How networks learn by the members of `_factored`, `_local` and `_layerwise`."""
+"""Options of the three kinds of members: `rank_one`, `per_datum` and `layerwise`."""
 
 from __future__ import annotations
 

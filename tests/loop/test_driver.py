@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 from ekitools.models.evaluate import evaluate

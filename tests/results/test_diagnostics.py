@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
-from datasets_for_tests import linear_problem, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
+from zoo.results import linear_problem, result_of
 
 import ekitools as ek
 from ekitools.results.diagnostics import fit_rate

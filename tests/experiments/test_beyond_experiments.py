@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from networks_for_tests import Network, step
 from sklearn.datasets import load_digits, make_moons
 from test_experiments import images
+from zoo.networks import Network, step
 
 import ekitools as ek
 from ekitools.experiments import (
@@ -83,9 +83,9 @@ SDS = (0.3, 0.4)
 def factored_case():
     """A network 5-6-3, a batch, and the deviations that a step draws from a generator."""
     torch = needs_torch()
-    from ekitools.experiments import _factored
+    from ekitools.experiments.learning import rank_one
 
-    mean = _factored.start((5, 6, 3), (1.0, 1.0), 0).mean
+    mean = rank_one.start((5, 6, 3), (1.0, 1.0), 0).mean
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(40, 5, generator=generator)
     labels = torch.randint(3, (40,), generator=generator)
@@ -94,19 +94,19 @@ def factored_case():
         a = torch.randn(9, n_in, generator=generator)
         b, e = (sd * torch.randn(9, n_out, generator=generator) for _ in range(2))
         for j, draw in enumerate(draws):
-            draw.append(_factored.Layer(torch.outer(b[j], a[j]), e[j]))
-    return _factored, mean, x, labels, draws
+            draw.append(rank_one.Layer(torch.outer(b[j], a[j]), e[j]))
+    return rank_one, mean, x, labels, draws
 
 
 def stepped(mean, past, x, labels):
     torch = needs_torch()
-    from ekitools.experiments import _factored
+    from ekitools.experiments.learning import rank_one
 
     options = mnist_factored.Factored(1, members=9, damping=0.5, gamma=0.8, memory=len(past))
-    state, _ = _factored.step(
-        *(_factored.State(mean, mean, past), x, labels, torch.Generator().manual_seed(3)),
+    state, _ = rank_one.step(
+        *(rank_one.State(mean, mean, past), x, labels, torch.Generator().manual_seed(3)),
         *(SDS, options),
-        activation=_factored.heaviside,
+        activation=rank_one.heaviside,
         averaged=True,
     )
     return as_rows(state.mean)

@@ -24,7 +24,7 @@ from ekitools.cli import main
 from ekitools.pages.page import CITATION
 from ekitools.results.trust import judge, nonlinear_share
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 

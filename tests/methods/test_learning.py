@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from networks_for_tests import Network, step
 from sklearn.datasets import load_digits
+from zoo.networks import Network, step
 
 import ekitools as ek
 

@@ -5,14 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from networks_for_tests import interrupted, noisy_patterns
+from zoo.networks import interrupted, noisy_patterns
 
 import ekitools as ek
 from ekitools.experiments import mnist_ablation, mnist_factored, mnist_local, reproduce
 from ekitools.experiments._mnist import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
-factored = pytest.importorskip("ekitools.experiments._factored")
+factored = pytest.importorskip("ekitools.experiments.learning.rank_one")
 
 SIZES, M = (6, 5, 4, 3), 40
 SDS = (0.3, 0.4, 0.5)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ekitools.experiments._factored import (
+from ekitools.experiments.learning.rank_one import (
     Layer,
     Network,
     State,

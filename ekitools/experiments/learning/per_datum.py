@@ -15,7 +15,7 @@ out over a batch. Layers are taken one by one, with ū in the others; in the las
 of members are all that is seen of what comes after a layer, and nothing is differentiated.
 
 The step is that of `ekitools.CurvatureEKI`, in the space of parameters, with the prior's
-covariance S = diag(s²) for that of an ensemble and G_i = C_iᵀ S⁻¹: see `_gauss_newton`, where the
+covariance S = diag(s²) for that of an ensemble and G_i = C_iᵀ S⁻¹: see `gauss_newton`, where the
 linearisation comes from members and not from backpropagation.
 """
 
@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ekitools.experiments import _gauss_newton
-from ekitools.experiments._factored import (
+from ekitools.experiments.learning import gauss_newton
+from ekitools.experiments.learning.rank_one import (
     Layer,
     Network,
     State,
@@ -144,17 +144,17 @@ def step(
     Parameters
     ----------
     state, x, labels, generator, sds, activation
-        As of `ekitools.experiments._factored.step`; of the past only the last step is used.
+        As of `ekitools.experiments.learning.rank_one.step`; of the past only the last step is used.
     options : object
         With ``members``, ``gamma`` and ``antithetic``, and as of
-        `ekitools.experiments._gauss_newton.step`.
+        `ekitools.experiments.learning.gauss_newton.step`.
     averaged : bool, default False
         Whether the loss is expanded around the mean of the members' outputs. If not, a step that
         raises the batch's loss is halved until it does not.
     """
     model = linearised(state.mean, x, generator, sds, options, activation, averaged)
     outputs = None if averaged else partial(logits, x=x, activation=activation)
-    return _gauss_newton.step(state, model, labels, sds, options, outputs)
+    return gauss_newton.step(state, model, labels, sds, options, outputs)
 
 
 def _orthogonal(n: int, n_rows: int, generator: Any) -> Any:

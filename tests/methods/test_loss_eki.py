@@ -5,9 +5,9 @@ import tracemalloc
 import array_api_strict
 import numpy as np
 import pytest
-from datasets_for_tests import same
-from networks_for_tests import Network
 from scipy import stats
+from zoo.networks import Network
+from zoo.results import same
 
 import ekitools as ek
 from ekitools import typing as contracts

@@ -5,15 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from networks_for_tests import interrupted, noisy_patterns
+from zoo.networks import interrupted, noisy_patterns
 
 import ekitools as ek
 from ekitools.experiments import mnist_local, reproduce
 from ekitools.experiments._mnist import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
-local = pytest.importorskip("ekitools.experiments._local")
-factored = pytest.importorskip("ekitools.experiments._factored")
+local = pytest.importorskip("ekitools.experiments.learning.per_datum")
+factored = pytest.importorskip("ekitools.experiments.learning.rank_one")
 
 SIZES, M = (6, 5, 4, 3), 12
 SDS = (0.3, 0.4, 0.5)

@@ -3,7 +3,7 @@
 import array_api_strict
 import numpy as np
 import pytest
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 from ekitools.loop.failures import replaced

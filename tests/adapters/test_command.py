@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 from ekitools import typing as contracts

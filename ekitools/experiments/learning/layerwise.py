@@ -1,7 +1,7 @@
 r"""CurvatureEKI for convolutional networks, with members of every layer.
 
 A convolution's weights act at all positions of an image, and outputs of members that differ in so
-many sums say little of each (see `_local`). But a network is a chain: its outputs depend on the
+many sums say little of each (see `per_datum`). But a network is a chain: its outputs depend on the
 sums a_l of a layer by nothing but φ(a_l), what the activation and the pool after it make of them.
 Where φ is close to linear over the spread of deviations ξ of weights with entries N(0, s²), the
 covariances of outputs follow from those of neighbours,
@@ -16,7 +16,7 @@ each place, have in every window each sum once, and give A_l without any noise o
 
 φ is evaluated and never differentiated, but it is all that is a black box here; where it has a
 derivative, this is the Gauss-Newton step by the chain rule as γ → 0. The step is that of
-`_gauss_newton`.
+`learning.gauss_newton`.
 
 References
 ----------
@@ -35,8 +35,8 @@ import torch
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-from ekitools.experiments import _gauss_newton
-from ekitools.experiments._factored import Layer, Network, State, drawn, sum_of
+from ekitools.experiments.learning import gauss_newton
+from ekitools.experiments.learning.rank_one import Layer, Network, State, drawn, sum_of
 
 __all__ = ["Chain", "Chains", "Pools", "chained", "logits", "start", "step", "structure"]
 
@@ -117,7 +117,7 @@ def structure(module: Any) -> tuple[list[tuple[int, ...]], Pools]:
 
 
 def start(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) -> State:
-    """As `ekitools.experiments._factored.drawn`, in the layout in which convolutions are fast."""
+    """As `rank_one.drawn`, in the layout in which convolutions are fast."""
     mean = [Layer(_channels_last(weights), c) for weights, c in drawn(shapes, sds, seed).mean]
     return State(mean, mean, [])
 
@@ -174,15 +174,15 @@ def step(
     Parameters
     ----------
     state, labels, sds
-        As of `ekitools.experiments._gauss_newton.step`.
+        As of `ekitools.experiments.learning.gauss_newton.step`.
     x, pools
         As of `chained`.
     options : object
-        With ``gamma``, and as of `ekitools.experiments._gauss_newton.step`.
+        With ``gamma``, and as of `ekitools.experiments.learning.gauss_newton.step`.
     """
     model = chained(state.mean, x, sds, options.gamma, pools)
     outputs = partial(logits, x=x, pools=pools)
-    return _gauss_newton.step(state, model, labels, sds, options, outputs)
+    return gauss_newton.step(state, model, labels, sds, options, outputs)
 
 
 def _slopes(a: Any, phi: Any, sigma: float, pool: tuple[int, int] | None) -> list[Any]:

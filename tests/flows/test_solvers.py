@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from datasets_for_tests import same
+from zoo.results import same
 
 import ekitools as ek
 from ekitools.flows.euler_maruyama import euler_maruyama_step

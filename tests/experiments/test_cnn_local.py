@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from networks_for_tests import interrupted, noisy_patterns
+from zoo.networks import interrupted, noisy_patterns
 
 import ekitools as ek
 from ekitools.experiments import _learned, _networks, cnn_local, reproduce
 from ekitools.experiments._mnist import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
-layerwise = pytest.importorskip("ekitools.experiments._layerwise")
-factored = pytest.importorskip("ekitools.experiments._factored")
+layerwise = pytest.importorskip("ekitools.experiments.learning.layerwise")
+factored = pytest.importorskip("ekitools.experiments.learning.rank_one")
 
 TINY = _networks.Convolutions((1, 28, 28), ((3,), (4, 2)), ((4, 2), (2, 2)), (5,))
 STACKS = {
@@ -108,7 +108,7 @@ def test_a_step_is_towards_the_minimum_of_the_quadratic_model(stack):
     )
     state = factored.State(mean, mean, [])
     model = layerwise.chained(mean, x, sds, options.gamma, pools)
-    moved, loss = layerwise._gauss_newton.step(state, model, labels, sds, options)
+    moved, loss = layerwise.gauss_newton.step(state, model, labels, sds, options)
     p, y = model.outputs.softmax(dim=1), torch.eye(K)[labels]
 
     def quadratic(move):

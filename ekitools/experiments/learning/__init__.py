@@ -1,0 +1,1 @@
+"""Learning algorithms that open the network. They are not public: their interface may change."""

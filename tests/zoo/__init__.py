@@ -1,0 +1,1 @@
+"""What several tests need: results made without the loop, small networks."""
