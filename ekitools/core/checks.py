@@ -1,13 +1,190 @@
-"""Checks of arguments: each names the argument, the rule, the value and the remedy."""
+"""Checks of arguments: each names the argument, the rule, the value and the remedy.
+
+There is one way to refuse a number. A value of a wrong kind is a TypeError and one out of range a
+ValueError; NumPy's numbers are welcome, booleans are not numbers, and what comes back is a plain
+Python number, which JSON can hold and options can be compared by.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
-from ekitools.typing import Method
+import numpy as np
 
-__all__ = ["check_gaussian", "check_method", "check_schedule"]
+from ekitools.typing import Method, NoiseModel, Schedule, StoppingRule
+
+__all__ = [
+    "check_gaussian",
+    "check_method",
+    "check_schedule",
+    "flag",
+    "integer",
+    "number",
+    "one_of",
+    "put",
+    "share",
+    "stopping_rules",
+]
+
+
+def integer(name: str, value: Any, *, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.checks import integer
+    >>> integer("n_steps", np.int64(2))
+    2
+    >>> integer("n_steps", 2.5)
+    Traceback (most recent call last):
+    TypeError: n_steps: must be an integer, got 2.5.
+    """
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: must be an integer, got {value!r}.")
+    if found < least:
+        raise ValueError(f"{name}: must be at least {least}, got {found}.")
+    return found
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    infinite: bool = False,
+    remedy: str = "",
+) -> float:
+    """``value`` as a float: greater than ``above``, at least ``least``, and so on.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : real number
+        Checked.
+    above, least, below, most : float, optional
+        Bounds; the bound itself is allowed by ``least`` and ``most`` alone.
+    infinite : bool, default False
+        Whether infinity within the bounds is allowed. NaN never is.
+    remedy : str, optional
+        A sentence to end the error with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.checks import number
+    >>> number("h", np.float32(0.25), above=0)
+    0.25
+    >>> number("h", -1, above=0)
+    Traceback (most recent call last):
+    ValueError: h: must be positive and finite, got -1.
+    """
+    end = f" {remedy}" if remedy else ""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name}: must be a number, got {value!r}.{end}")
+    found = float(value)
+    fits = (
+        (above is None or found > above)
+        and (least is None or found >= least)
+        and (below is None or found < below)
+        and (most is None or found <= most)
+        and not math.isnan(found)
+        and (infinite or math.isfinite(found))
+    )
+    if not fits:
+        rule = _rule(above, least, below, most, infinite=infinite)
+        raise ValueError(f"{name}: must be {rule}, got {value!s}.{end}")
+    return found
+
+
+def share(name: str, value: Any) -> float:
+    """``value`` as a float within (0, 1).
+
+    Examples
+    --------
+    >>> from ekitools.core.checks import share
+    >>> share("ess", 1)
+    Traceback (most recent call last):
+    ValueError: ess: must be within (0, 1), got 1.
+    """
+    return number(name, value, above=0, below=1)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool.
+
+    Examples
+    --------
+    >>> from ekitools.core.checks import flag
+    >>> flag("perturbed", "no")
+    Traceback (most recent call last):
+    TypeError: perturbed: must be True or False, got 'no'.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """``value`` where it is among the texts ``choices``.
+
+    Examples
+    --------
+    >>> from ekitools.core.checks import one_of
+    >>> one_of("on_failure", "ignore", ("drop", "resample", "raise"))
+    Traceback (most recent call last):
+    ValueError: on_failure: must be "drop", "resample" or "raise", got 'ignore'.
+    """
+    known = tuple(choices)
+    if not isinstance(value, str) or value not in known:
+        quoted = [f'"{choice}"' for choice in known]
+        listed = " or ".join(part for part in (", ".join(quoted[:-1]), quoted[-1]) if part)
+        raise ValueError(f"{name}: must be {listed}, got {value!r}.")
+    return value
+
+
+def put(options: Any, **values: Any) -> None:
+    """Set checked fields of a frozen dataclass, in its ``__post_init__``."""
+    for name, value in values.items():
+        object.__setattr__(options, name, value)
+
+
+def _rule(
+    above: float | None,
+    least: float | None,
+    below: float | None,
+    most: float | None,
+    *,
+    infinite: bool,
+) -> str:
+    """The bounds in words."""
+    if (below is not None or most is not None) and (above is not None or least is not None):
+        low = f"({above:g}" if above is not None else f"[{least:g}"
+        high = f"{below:g})" if below is not None else f"{most:g}]"
+        return f"within {low}, {high}"
+    words = {
+        "positive" if above == 0 else f"greater than {above}": above,
+        f"at least {least}": least,
+        f"less than {below}": below,
+        f"at most {most}": most,
+    }
+    parts = [text for text, bound in words.items() if bound is not None]
+    if not infinite:
+        parts.append("finite")
+    return " and ".join(parts) or "a number"
 
 
 def check_method(method: Any) -> None:
@@ -20,13 +197,29 @@ def check_method(method: Any) -> None:
 
 def check_schedule(step: Any) -> None:
     """Check that it is a step rule."""
-    if not callable(getattr(step, "step", None)):
+    if isinstance(step, type) or not isinstance(step, Schedule):
         raise TypeError(f"step: must be a step rule such as ek.FixedStep(h), got {step!r}.")
+
+
+def stopping_rules(stop: Any) -> tuple[StoppingRule, ...]:
+    """One stopping rule, or any sequence of them, as a tuple."""
+    rules: Sequence[Any]
+    if isinstance(stop, StoppingRule) and not isinstance(stop, type):
+        rules = (stop,)
+    else:
+        try:
+            rules = tuple(stop)
+        except TypeError:
+            rules = (stop,)
+    for rule in rules:
+        if isinstance(rule, type) or not isinstance(rule, StoppingRule):
+            raise TypeError(f"stop: must be stopping rules such as ek.Discrepancy(), got {rule!r}.")
+    return tuple(rules)
 
 
 def check_gaussian(noise: Any, who: str) -> None:
     """Check that there is a Γ, and not a loss."""
-    if not callable(getattr(noise, "whiten", None)):
+    if not isinstance(noise, NoiseModel):
         raise TypeError(
             f"noise: must be Gaussian for {who}, which whitens by it, got the loss "
             f"{type(noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
