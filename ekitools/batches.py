@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_real, digest, host
+from ekitools.core.checks import flag, integer, put
+from ekitools.core.model_info import info_of
 from ekitools.typing import Array
 
 __all__ = ["AtInputs", "MiniBatches", "OnlineData"]
@@ -37,13 +39,9 @@ class _Samples:
                 "inputs, targets: must have one row for each of N >= 1 samples, got shapes "
                 f"{inputs.shape} and {targets.shape}."
             )
-        _check_count("size", self.size)
-        if self.size > len(targets):
-            raise ValueError(
-                f"size: must be at most the number of samples, {len(targets)}, got {self.size}."
-            )
-        object.__setattr__(self, "inputs", inputs)
-        object.__setattr__(self, "targets", targets)
+        remedy = f"There are {len(targets)} samples."
+        size = integer("size", self.size, most=len(targets), remedy=remedy)
+        put(self, inputs=inputs, targets=targets, size=size)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.targets)} samples, {self.size} at a time)"
@@ -95,7 +93,8 @@ class MiniBatches(_Samples):
     Raises
     ------
     TypeError, ValueError
-        If numbers are not finite, lengths disagree, or the batch is larger than the data.
+        If numbers are not finite, lengths disagree, the batch is larger than the data, or an
+        option is of a wrong kind.
 
     References
     ----------
@@ -121,6 +120,10 @@ class MiniBatches(_Samples):
 
     shuffle: bool = field(default=True, kw_only=True)
     n_steps = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        put(self, shuffle=flag("shuffle", self.shuffle))
 
     def batch(
         self, n: int, order: Callable[[int], np.random.Generator]
@@ -168,7 +171,8 @@ class OnlineData(_Samples):
     Raises
     ------
     TypeError, ValueError
-        If numbers are not finite, lengths disagree, or the batch is larger than the data.
+        If numbers are not finite, lengths disagree, the batch is larger than the data, or an
+        option is of a wrong kind.
 
     References
     ----------
@@ -195,8 +199,8 @@ class OnlineData(_Samples):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_count("passes", self.passes)
-        _check_count("repeats", self.repeats)
+        passes, repeats = integer("passes", self.passes), integer("repeats", self.repeats)
+        put(self, passes=passes, repeats=repeats)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -238,15 +242,8 @@ class AtInputs:
     @property
     def stochastic(self) -> bool:
         """As the model says."""
-        return bool(getattr(self.model, "stochastic", False))
+        return info_of(self.model).stochastic
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
         """G(u | x)."""
         return self.model(u, inputs=self.inputs, **kwargs)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: must be an integer, got {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name}: must be at least 1, got {value}.")

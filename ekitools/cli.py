@@ -13,6 +13,8 @@ from typing import Any
 import ekitools as ek
 from ekitools.experiments import EXPERIMENTS, SCALES, reproduce
 from ekitools.problem import check_problem
+from ekitools.problems import Example
+from ekitools.results.tables import table_lines
 
 __all__ = ["main"]
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except (ek.RunError, ek.CheckpointError, ImportError, OSError, TypeError, ValueError) as error:
         print(f"ekitools: {error}", file=sys.stderr)
-        result = getattr(error, "result", None)
+        result = error.result if isinstance(error, ek.RunError | ek.CheckpointError) else None
         if result is not None:
             path = Path(options.out) if options.command is _run else Path(options.out) / "result.nc"
             _write(result, path)
@@ -155,7 +157,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _imported(where: str) -> ek.InverseProblem:
-    """The problem that MODULE:NAME is, returns, or holds as its ``problem``."""
+    """The problem that MODULE:NAME is or returns, itself or within an example."""
     from importlib import import_module
 
     module, colon, name = where.partition(":")
@@ -167,7 +169,7 @@ def _imported(where: str) -> ek.InverseProblem:
         raise ValueError(f"--problem: must be in the module {module}, got no {name!r} there.")
     if callable(found):
         found = found()
-    problem: ek.InverseProblem = getattr(found, "problem", found)
+    problem: ek.InverseProblem = found.problem if isinstance(found, Example) else found
     check_problem(problem)
     return problem
 
@@ -229,13 +231,13 @@ def _run(options: argparse.Namespace) -> int:
                 **border,
             )
     _write(result, options.out)
-    last = result.u.isel(iteration=-1)
-    print(f"{'parameter':<20} {'start':>24} {'end':>24}")
-    first = result.u.isel(iteration=0)
+    ends = [result.u.isel(iteration=i) for i in (0, -1)]
+    rows = []
     for name in result.parameter.values:
-        columns = [u.sel(parameter=name) for u in (first, last)]
+        columns = [u.sel(parameter=name) for u in ends]
         cells = [f"{float(u.mean()):.4g} ± {float(u.std(ddof=1)):.2g}" for u in columns]
-        print(f"{name!s:<20} {cells[0]:>24} {cells[1]:>24}")
+        rows.append((str(name), *cells))
+    print(*table_lines(("parameter", "start", "end"), rows, rule=False), sep="\n")
     print(f"{result.attrs['status']} {result.attrs['model_runs']} model runs. Wrote {options.out}.")
     return 0
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ekitools as ek
+from ekitools.core.arrays import as_rng
+from ekitools.core.checks import flag, integer, one_of
 from ekitools.problems import Example
 from ekitools.results.tables import table_lines
 from ekitools.typing import Method, Rng
@@ -47,6 +49,7 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
 
     from ekitools.theory.theorems import momentum_flows, momentum_runs
 
+    rng = integer("rng", rng, least=0)
     height = 1.2 + 0.26 * len(report.table)
     figure = plt.figure(figsize=(11, height + 4), layout="constrained")
     above, below = figure.subfigures(2, height_ratios=(height, 4))  # with margins of their own
@@ -104,7 +107,8 @@ def demo(
     >>> results["EKI"].attrs["status_code"]
     'posterior_reached'
     """
-    out = Path(out)
+    name, n_members = one_of("name", name, _REPORTS), integer("n_members", n_members, least=2)
+    rng, progress, out = as_rng(rng), flag("progress", progress), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     example: Example = getattr(ek.problems, name.replace("-", "_"))()
     problem = example.problem
@@ -116,7 +120,7 @@ def demo(
     methods: dict[str, Method] = {"EKI": ek.EKI()}
     if name != "deconvolution":
         methods["GNKI"] = ek.GNKI()
-    results, rng = {}, np.random.default_rng(rng)
+    results = {}
     for label, method in methods.items():
         start = time.perf_counter()
         results[label] = ek.run(problem, method, n_members=n_members, rng=rng, progress=progress)

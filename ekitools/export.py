@@ -1,4 +1,4 @@
-"""Results for ArviZ: the only module that imports it."""
+"""Conversion of results to ArviZ: the only module that imports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import xarray as xr
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots.style import axes_for, own_colours
 from ekitools.results.marginals import marginals
-from ekitools.results.reading import check_result, members_at, stored_index
+from ekitools.results.reading import check_result, members_at, starts_at_prior, stored_index
 from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]
@@ -45,7 +45,7 @@ def to_arviz(
     -------
     arviz.InferenceData or xarray.DataTree
         What the installed ArviZ works with (0.23: the first; 1.x: the second), with the groups
-        ``posterior``, ``prior`` (if iteration 0 is stored), ``posterior_predictive`` (outputs
+        ``posterior``, ``prior`` (if it is stored), ``posterior_predictive`` (outputs
         ``g``, without noise), ``observed_data`` and ``sample_stats`` (``misfit``). Up to 50
         parameters are a variable each; more are one variable ``u``, and so are those with a
         name that ArviZ's trees cannot have, for it has a slash.
@@ -82,7 +82,7 @@ def to_arviz(
             "g", [g for _, g, _ in chains], "data", results[0]
         )
         groups["sample_stats"] = _stacked("misfit", [phi for _, _, phi in chains], None, results[0])
-    if all(int(one.iteration[0]) == 0 for one in results):
+    if all(starts_at_prior(one) for one in results):
         first = [_members(one, 0, rng) for one in results]
         groups["prior"] = _parameters(first, results[0])
     groups["observed_data"] = xr.Dataset({"g": results[0].y})

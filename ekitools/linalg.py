@@ -15,19 +15,23 @@ the last bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, is_numpy, like
-from ekitools.losses.gaussian import as_noise
+from ekitools.core.checks import number
+from ekitools.losses.gaussian import GaussianNoise, as_noise
 from ekitools.typing import Array
 
 __all__ = [
     "anomaly_products",
     "combine_anomalies",
     "covariance_product",
+    "d_norm",
+    "frobenius",
     "gaussian_draws",
     "kalman_update",
     "moved",
@@ -81,8 +85,8 @@ def kalman_update(
 
     Raises
     ------
-    ValueError
-        If shapes disagree, J < 2, h is not positive, or the outputs overflow their dtype.
+    TypeError, ValueError
+        If shapes disagree, J < 2, h is no positive number, or the outputs overflow their dtype.
 
     References
     ----------
@@ -101,8 +105,8 @@ def kalman_update(
            [1. ],
            [1.5]])
     """
-    noise, data = as_noise(noise), like(data, g)
-    _check(u, g, data, noise, step, noise_draw)
+    noise, data, step = as_noise(noise), like(data, g), number("step", step, above=0)
+    _check(u, g, data, noise, noise_draw)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
         return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)
 
@@ -196,6 +200,36 @@ def anomaly_products(rows: Array, g: Array) -> Array:
     return _centred(products)
 
 
+def frobenius(d: Array) -> float:
+    """‖D‖ in the Frobenius norm, also where squares of its entries overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import frobenius
+    >>> frobenius(np.array([[3e200, 4e200]]))
+    5e+200
+    """
+    xp = array_namespace(d)
+    largest = float(xp.max(xp.abs(d)))
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(xp.linalg.matrix_norm(d / largest))
+
+
+def d_norm(gradient: Array, g: Array) -> float:
+    """‖D‖ of D_jk = ⟨G_k − Ḡ, ∇Ψ_j⟩ / J; for whitened residuals r it is ``d_norm(r, r)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import d_norm
+    >>> d_norm(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).__round__(6)
+    2.236068
+    """
+    return frobenius(anomaly_products(gradient, g) / g.shape[0])
+
+
 def combine_anomalies(weights: Array, u: Array) -> Array:
     """Weights times U − ū, ``(n, p)``, without a copy of ``u``: ``(n, J)`` and ``(J, p)``.
 
@@ -261,7 +295,9 @@ class _Block(NamedTuple):
 def _blocks(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[_Block]:
     """F and what goes with it, from G − g_J: an offset that all outputs share costs no digits."""
     xp = array_namespace(g)
-    scale = getattr(noise, "scale", None)
+    # an attribute `scale` of another noise model may mean anything: only ours is 1/sd
+    ours = isinstance(noise, GaussianNoise) and type(noise).whiten is GaussianNoise.whiten
+    scale = noise.scale if ours else None
     if scale is None:
         shifted = g - g[-1:, :]
         mean = xp.mean(shifted, axis=0, keepdims=True)
@@ -392,7 +428,7 @@ def _columns(a: Array, block_bytes: int | None = None) -> list[slice]:
 
 
 def _check(
-    u: Array, g: Array, data: Array, noise: Any, step: float, noise_draw: Array | None
+    u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None
 ) -> None:
     if u.ndim != 2 or u.shape[0] < 2:
         raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
@@ -409,5 +445,3 @@ def _check(
         raise ValueError(
             f"noise_draw: must have the shape {tuple(g.shape)} of g, got {tuple(noise_draw.shape)}."
         )
-    if not 0 < step < float("inf"):
-        raise ValueError(f"step: must be positive and finite, got {step}.")

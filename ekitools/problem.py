@@ -1,4 +1,4 @@
-"""What is to be solved, checked once."""
+"""The inverse problem: model, prior, noise or loss, and data, checked once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 
 from ekitools.batches import AtInputs
 from ekitools.core.arrays import as_vector, digest
+from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
-from ekitools.losses.base import as_loss
-from ekitools.losses.gaussian import as_noise
-from ekitools.typing import Batches, Prior
+from ekitools.losses.gaussian import as_loss
+from ekitools.models.plain import FunctionModel
+from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
 __all__ = ["InverseProblem", "check_problem", "check_whole"]
 
@@ -45,6 +46,10 @@ class InverseProblem:
     ----------
     n_parameters, n_data : int
         p and d; with batches d is what one step sees.
+    info : ModelInfo
+        Everything that the model declares about itself.
+    has_noise : bool
+        Whether there is Gaussian noise, and not another loss.
 
     Raises
     ------
@@ -66,6 +71,7 @@ class InverseProblem:
     data: Any
     parameter_names: Sequence[str] | None = field(default=None, kw_only=True)
     data_names: Sequence[Any] | None = field(default=None, kw_only=True)
+    info: ModelInfo = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -75,14 +81,14 @@ class InverseProblem:
             whole = as_vector("data", self.data).copy()
             whole.flags.writeable = False
             put(self, "data", whole)
-        put(self, "noise", as_loss(self.noise) or as_noise(self.noise))
-        expected = getattr(self.noise, "n_data", None)
+        put(self, "noise", as_loss(self.noise))
+        expected = self.noise.n_data if self.has_noise else None
         if expected not in (None, self.n_data):
             raise ValueError(
                 f"noise: must be for the {self.n_data} data, got a covariance for "
                 f"{expected}. Pass one variance, one for each datum, or a d x d matrix."
             )
-        if hasattr(self.noise, "check_data"):
+        if isinstance(self.noise, ChecksData):
             self.noise.check_data(whole)
         if not isinstance(self.prior, Prior):
             raise TypeError(
@@ -90,48 +96,55 @@ class InverseProblem:
                 f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
             )
         put(self, "model", _as_model(self.model))
-        if self.batched and not getattr(self.model, "takes_inputs", False):
+        put(self, "info", info_of(self.model))
+        self._check_inputs()
+        self._check_sizes()
+        names = _labels("parameter_names", self._checked_names(), self.n_parameters, "u")
+        put(self, "parameter_names", names)
+        of_model = None if self.batched else self.info.data_names
+        given = of_model if self.data_names is None else self.data_names
+        put(self, "data_names", _labels("data_names", given, self.n_data, "y"))
+
+    def _check_inputs(self) -> None:
+        """Check that the model takes inputs if, and only if, the data come with some."""
+        if self.batched and not self.info.takes_inputs:
             raise TypeError(
                 f"model: must take inputs= for {type(self.data).__name__} and say so by an "
                 f"attribute takes_inputs = True, got {self.model!r}. For a function use "
                 "ek.FunctionModel(fn, takes_inputs=True)."
             )
-        if getattr(self.model, "takes_inputs", False) and not self.batched:
+        if self.info.takes_inputs and not self.batched:
             raise TypeError(
                 f"data: must be ek.MiniBatches or ek.OnlineData for {self.model!r}, which is to be "
                 "given inputs with them, got an array. Or give the model all its inputs itself."
             )
-        shape = getattr(self.model, "shape", None)
-        size = (self.n_data, self.n_parameters)
-        if shape is not None and tuple(shape) != size:
+
+    def _check_sizes(self) -> None:
+        """Check the sizes that the model declares."""
+        size, info = (self.n_data, self.n_parameters), self.info
+        if info.shape is not None and info.shape != size:
             raise ValueError(
                 f"model: must have the shape (d, p) = {size} that data and prior ask for, "
-                f"got {tuple(shape)}."
+                f"got {info.shape}."
             )
-        wanted = getattr(self.model, "n_parameters", None)
-        if wanted not in (None, self.n_parameters):
+        if info.n_parameters not in (None, self.n_parameters):
             raise ValueError(
-                f"prior: must be over the {wanted} parameters of {self.model!r}, got one over "
-                f"{self.n_parameters}."
+                f"prior: must be over the {info.n_parameters} parameters of {self.model!r}, got "
+                f"one over {self.n_parameters}."
             )
-        names = self._checked_names()
-        put(self, "parameter_names", _labels("parameter_names", names, self.n_parameters, "u"))
-        names = self.data_names
-        if names is None and not self.batched:
-            names = getattr(self.model, "data_names", None)
-        put(self, "data_names", _labels("data_names", names, self.n_data, "y"))
-        for name, n in (("parameter_units", self.n_parameters), ("data_units", self.n_data)):
-            units = getattr(self.model, name, None)
-            if units is not None and len(units) != n:
+        units = {"parameter_units": self.n_parameters, "data_units": self.n_data}
+        for name, n in units.items():
+            given = getattr(info, name)
+            if given is not None and len(given) != n:
                 raise ValueError(
-                    f"model: must have {n} {name}, if it has some, got {len(units)}. Give a text "
+                    f"model: must have {n} {name}, if it has some, got {len(given)}. Give a text "
                     'for each, "" where there is no unit.'
                 )
 
     def _checked_names(self) -> Sequence[str] | None:
         """Names of the parameters, which a model that knows them by name must have in its order."""
         names = self.parameter_names if self.parameter_names is not None else self.prior.names
-        known = getattr(self.model, "parameter_names", None)
+        known = self.info.parameter_names
         if known is None or names is None:
             return names if known is None else known
         if tuple(names) != tuple(known):
@@ -157,9 +170,15 @@ class InverseProblem:
         return isinstance(self.data, Batches)
 
     @property
+    def has_noise(self) -> bool:
+        """Whether there is Gaussian noise, and not another loss."""
+        return isinstance(self.noise, NoiseModel)
+
+    @property
     def noise_sd(self) -> np.ndarray:
         """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead."""
-        return np.broadcast_to(getattr(self.noise, "sd", np.nan), (self.n_data,)).copy()
+        sd = self.noise.sd if self.has_noise else np.nan
+        return np.broadcast_to(sd, (self.n_data,)).copy()
 
     def seen(self, n: int, streams: Streams) -> InverseProblem | None:
         """The problem that step ``n`` sees: this one, or with batches the one of its batch.
@@ -196,11 +215,7 @@ def _as_model(model: Any) -> Any:
             f"model: must be callable, got {type(model).__name__}. Wrap a function in "
             "ek.FunctionModel(fn) or a matrix in ek.LinearModel(A)."
         )
-    if hasattr(model, "vectorized"):
-        return model
-    from ekitools.models.plain import FunctionModel  # noqa: PLC0415 - only where it is needed
-
-    return FunctionModel(model)
+    return FunctionModel(model) if info_of(model).vectorized is None else model
 
 
 def _labels(argument: str, names: Sequence[Any] | None, size: int, stem: str) -> tuple[Any, ...]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from string import Template
 from typing import Any
-
-import numpy as np
 
 from ekitools.adapters._command_output import FORMATS
 from ekitools.core.signatures import check_accepts
@@ -19,7 +17,6 @@ from ekitools.core.signatures import check_accepts
 __all__ = [
     "LOGS",
     "SEED",
-    "check_options",
     "check_placeholders",
     "checked_command",
     "checked_environment",
@@ -171,26 +168,12 @@ def checked_environment(environment: Any) -> dict[str, str]:
     for name, value in environment.items():
         if not isinstance(name, str) or not name or "=" in name:
             raise ValueError(f"environment: must have names without =, got {name!r}.")
-        if isinstance(value, bool) or not isinstance(value, str | int | float | os.PathLike):
+        if isinstance(value, bool) or not isinstance(value, str | Real | os.PathLike):
             raise TypeError(
                 f"environment[{name!r}]: must be a text, a number or a path, got {value!r}."
             )
         _check_no_nul(f"environment[{name!r}]", f"{name}{value}")
     return {name: str(value) for name, value in environment.items()}
-
-
-def check_options(timeout: Any, retries: Any, keep: Any, stochastic: Any) -> None:
-    if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float | np.number):
-            raise TypeError(f"timeout: must be a number of seconds, got {timeout!r}.")
-        if not 0 < timeout < math.inf:
-            raise ValueError(f"timeout: must be positive and finite seconds, got {timeout}.")
-    if type(retries) is not int or retries < 0:
-        raise ValueError(f"retries: must be a whole number from 0 on, got {retries!r}.")
-    if keep not in ("failed", "always", "never"):
-        raise ValueError(f'keep: must be "failed", "always" or "never", got {keep!r}.')
-    if not isinstance(stochastic, bool):
-        raise TypeError(f"stochastic: must be True or False, got {stochastic!r}.")
 
 
 def check_placeholders(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-__all__ = ["check_chunk", "check_members", "check_variances", "check_vector"]
+from ekitools.core.checks import integer, number
+
+__all__ = ["check_members", "check_variances", "check_vector", "checked_chunk"]
 
 
-def check_chunk(chunk: Any) -> None:
-    """Check a number of members."""
-    if chunk is None:
-        return
-    if isinstance(chunk, bool) or not isinstance(chunk, int):
-        raise TypeError(f"chunk: must be an integer, got {chunk!r}.")
-    if chunk < 1:
-        raise ValueError(f"chunk: must be at least 1, got {chunk}.")
+def checked_chunk(chunk: Any) -> int | None:
+    """A number of members, or None."""
+    return None if chunk is None else integer("chunk", chunk)
 
 
 def check_members(u: Any, p: int) -> None:
@@ -42,7 +38,5 @@ def check_vector(u: Any, p: int) -> None:
 def check_variances(**variances: float | None) -> None:
     """Check variances by the names of their arguments."""
     for name, value in variances.items():
-        if isinstance(value, str):
-            raise TypeError(f"{name}: must be a number, got {value!r}.")
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}: must be a positive finite variance, got {value!r}.")
+        if value is not None:
+            number(name, value, above=0, remedy="It is a variance.")

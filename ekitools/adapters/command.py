@@ -19,7 +19,6 @@ import numpy as np
 from ekitools.adapters._command_checks import (
     LOGS,
     SEED,
-    check_options,
     check_placeholders,
     checked_command,
     checked_environment,
@@ -32,6 +31,7 @@ from ekitools.adapters._command_folders import clear_unfinished, run_folder
 from ekitools.adapters._command_output import identity, read_output
 from ekitools.adapters._shared import check_vector
 from ekitools.core.arrays import host
+from ekitools.core.checks import flag, integer, number, one_of, put
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
@@ -148,9 +148,15 @@ class CommandModel:
     vectorized: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        check_options(self.timeout, self.retries, self.keep, self.stochastic)
-        put(self, "parameter_names", checked_names(self.parameter_names, self.stochastic))
+        if self.timeout is not None:
+            put(self, timeout=number("timeout", self.timeout, above=0, remedy="Give seconds."))
+        put(
+            self,
+            retries=integer("retries", self.retries, least=0),
+            keep=one_of("keep", self.keep, ("failed", "always", "never")),
+            stochastic=flag("stochastic", self.stochastic),
+        )
+        put(self, parameter_names=checked_names(self.parameter_names, self.stochastic))
         command, files = checked_command(self.command)
         inputs = None if callable(self.inputs) else checked_inputs(self.inputs)
         names = [*self.parameter_names, *([SEED] if self.stochastic else [])]
@@ -167,12 +173,8 @@ class CommandModel:
         )
         folder = checked_folder(self.folder)
         clear_unfinished(folder / "runs")
-        put(self, "command", command)
-        put(self, "inputs", self.inputs if inputs is None else inputs)
-        put(self, "output", output)
-        put(self, "environment", environment)
-        put(self, "folder", folder)
-        put(self, "_known", repr(known))
+        put(self, command=command, inputs=self.inputs if inputs is None else inputs, output=output)
+        put(self, environment=environment, folder=folder, _known=repr(known))
 
     @property
     def n_parameters(self) -> int:

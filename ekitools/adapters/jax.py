@@ -12,12 +12,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ekitools.adapters._shared import (
-    check_chunk,
     check_members,
     check_variances,
     check_vector,
+    checked_chunk,
 )
 from ekitools.core.arrays import host, like
+from ekitools.core.checks import integer
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
@@ -94,7 +95,7 @@ class JaxModel:
         if not callable(apply):
             raise TypeError(f"apply: must be callable, got {type(apply).__name__}.")
         check_accepts("apply", apply, "params", "x")
-        check_chunk(chunk)
+        self.chunk = checked_chunk(chunk)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             kind = getattr(leaf, "dtype", type(leaf))
             if not isinstance(leaf, float) and not jnp.issubdtype(kind, jnp.floating):
@@ -102,7 +103,7 @@ class JaxModel:
                     f"params: must be floating arrays, got {kind} at "
                     f"params{jax.tree_util.keystr(path)}. Keep constants in apply."
                 )
-        self.apply, self.chunk = apply, chunk
+        self.apply = apply
         self.params = jax.tree_util.tree_map(jnp.asarray, params)
         flat, self._unravel = ravel_pytree(self.params)
         self.n_parameters, self._dtype = int(flat.size), flat.dtype
@@ -177,9 +178,9 @@ class JaxModel:
 
         Raises
         ------
-        ValueError
-            If there are such parameters and ``other`` is not given, or a variance is not
-            positive.
+        TypeError, ValueError
+            If there are such parameters and ``other`` is not given, a variance is not a positive
+            number, or an axis is not one of all weights.
 
         References
         ----------
@@ -195,6 +196,8 @@ class JaxModel:
         array([0.5, 0.5, 0.5, 0.5])
         """
         check_variances(bias=bias, other=other)
+        in_axis = integer("in_axis", in_axis, least=None)
+        out_axis = integer("out_axis", out_axis, least=None)
         for leaf in jax.tree_util.tree_leaves(self.params):
             axes = {
                 axis % leaf.ndim for axis in (in_axis, out_axis) if -leaf.ndim <= axis < leaf.ndim

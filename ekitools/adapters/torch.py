@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ekitools.adapters._shared import check_chunk, check_members, check_vector
+from ekitools.adapters._shared import check_members, check_vector, checked_chunk
 from ekitools.adapters._torch_glorot import glorot_variances
 from ekitools.adapters._torch_module import (
     Entry,
@@ -25,6 +25,7 @@ from ekitools.adapters._torch_module import (
 from ekitools.adapters._torch_recurrent import explicit_recurrence, is_explicit
 from ekitools.adapters._torch_stack import Stack
 from ekitools.core.arrays import host, like
+from ekitools.core.checks import one_of
 from ekitools.typing import Array
 
 __all__ = ["TorchModel"]
@@ -116,9 +117,7 @@ class TorchModel:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}.")
-        check_chunk(chunk)
-        if path not in _PATHS:
-            raise ValueError(f"path: must be one of {_PATHS}, got {path!r}.")
+        self.chunk, path = checked_chunk(chunk), one_of("path", path, _PATHS)
         self.module = module
         self.layout: Mapping[str, Entry] = layout_of(module)
         self.n_parameters = sum(math.prod(entry.shape) for entry in self.layout.values())
@@ -132,7 +131,6 @@ class TorchModel:
             )
         self._auto = path == "auto"
         self.path = self._best_path() if self._auto else path
-        self.chunk = chunk
         self._sizes: dict[tuple[int, ...], tuple[int, int]] = {}
         self.inputs = None if inputs is None else self._as_inputs(inputs)
         self.takes_inputs = inputs is None
@@ -227,9 +225,9 @@ class TorchModel:
 
         Raises
         ------
-        ValueError
-            If there are such parameters and ``other`` is not given, or a variance is not
-            positive.
+        TypeError, ValueError
+            If there are such parameters and ``other`` is not given, or a variance is not a
+            positive number.
 
         References
         ----------

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from ekitools.adapters._shared import check_vector
 from ekitools.core.arrays import host
+from ekitools.core.checks import integer
 from ekitools.typing import Array
 
 __all__ = ["ServedModel", "UMBridgeModel", "serve"]
@@ -267,9 +268,7 @@ def serve(
     ValueError: shape: must be given as (d, p), since FunctionModel(abs) does not say it.
     """
     served = ServedModel(model, name, shape)
-    for argument, value, most in (("port", port, 65535), ("workers", workers, 10**6)):
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{argument}: must be a whole number from 1 to {most}, got {value!r}.")
+    port, workers = integer("port", port, most=65535), integer("workers", workers, most=10**6)
     _check_text("host", host, "127.0.0.1")
     _check_free(host, port)
     with _listening_at(host):
@@ -334,8 +333,8 @@ def _checked_config(config: Any) -> dict[str, Any]:
 def _checked_shape(shape: Any) -> tuple[int, int]:
     try:
         d, p = shape
-        if bool not in (type(d), type(p)) and int(d) == d >= 1 and int(p) == p >= 1:
-            return int(d), int(p)
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(f"shape: must be two whole numbers (d, p), got {shape!r}.")
+    except TypeError:
+        raise TypeError(f"shape: must be two integers (d, p), got {shape!r}.") from None
+    except ValueError:
+        raise ValueError(f"shape: must be two integers (d, p), got {shape!r}.") from None
+    return integer("shape", d), integer("shape", p)

@@ -1,4 +1,4 @@
-"""Small tools for arrays of any kind: conversion, checks, digests, streams of randomness."""
+"""Small tools for arrays of any kind: conversion, checks, digests, sources of randomness."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_namespace
 from scipy.linalg import cholesky, eigvalsh
 
-from ekitools.typing import Array
+from ekitools.typing import Array, Rng
 
 __all__ = [
     "array_namespace",
     "as_real",
+    "as_rng",
     "as_vector",
     "checked_cholesky",
     "digest",
@@ -70,7 +71,7 @@ def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.n
         array = host(value) if hasattr(value, "shape") else np.asarray(value)
     except ValueError as error:  # a ragged list
         raise TypeError(f"{name}: must be an array of real numbers. {error}") from None
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in ("fiub" if array.ndim else "fiu"):  # True is no number
         raise TypeError(
             f"{name}: must be an array of real numbers, got {type(value).__name__} of dtype "
             f"{array.dtype}. Convert it to floats first."
@@ -96,6 +97,32 @@ def as_vector(name: str, value: Any) -> np.ndarray:
     if array.size == 0:
         raise ValueError(f"{name}: must not be empty.")
     return array
+
+
+def as_rng(rng: Rng) -> np.random.Generator:
+    """``rng`` as a Generator: a new one from None or a seed, else the Generator that was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither, or a seed below 0.
+
+    Examples
+    --------
+    >>> from ekitools.core.arrays import as_rng
+    >>> as_rng("seed")
+    Traceback (most recent call last):
+    TypeError: rng: must be None, an integer of at least 0 or a numpy.random.Generator, got 'seed'.
+    """
+    rule = "must be None, an integer of at least 0 or a numpy.random.Generator"
+    if isinstance(rng, bool | np.bool_):
+        raise TypeError(f"rng: {rule}, got {rng!r}.")
+    try:
+        return np.random.default_rng(rng)
+    except TypeError:
+        raise TypeError(f"rng: {rule}, got {rng!r}.") from None
+    except ValueError:
+        raise ValueError(f"rng: {rule}, got {rng!r}.") from None
 
 
 def checked_cholesky(name: str, cov: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Checks of arguments: each names the argument, the rule, the value and the remedy.
 
 There is one way to refuse a number. A value of a wrong kind is a TypeError and one out of range a
-ValueError; NumPy's numbers are welcome, booleans are not numbers, and what comes back is a plain
-Python number, which JSON can hold and options can be compared by.
+ValueError. Scalars of NumPy and of other arrays are welcome, booleans are not numbers, and what
+comes back is a plain Python number, which JSON can hold and options can be compared by.
 """
 
 from __future__ import annotations
@@ -32,8 +32,28 @@ __all__ = [
 ]
 
 
-def integer(name: str, value: Any, *, least: int = 1) -> int:
-    """``value`` as an int of at least ``least``.
+def integer(
+    name: str,
+    value: Any,
+    *,
+    least: int | None = 1,
+    most: int | None = None,
+    remedy: str = "",
+) -> int:
+    """``value`` as an int from ``least`` to ``most``, which are allowed.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : integer
+        Checked.
+    least : int or None, default 1
+        The lower bound; None for none.
+    most : int, optional
+        The upper bound.
+    remedy : str, optional
+        A sentence to end the error with.
 
     Examples
     --------
@@ -44,15 +64,22 @@ def integer(name: str, value: Any, *, least: int = 1) -> int:
     >>> integer("n_steps", 2.5)
     Traceback (most recent call last):
     TypeError: n_steps: must be an integer, got 2.5.
+    >>> integer("port", 70000, most=65535)
+    Traceback (most recent call last):
+    ValueError: port: must be from 1 to 65535, got 70000.
     """
+    end = f" {remedy}" if remedy else ""
+    given = _plain(value)
     try:
-        found = operator.index(value)
+        found = operator.index(given)
     except TypeError:
         found = None
-    if found is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: must be an integer, got {value!r}.")
-    if found < least:
-        raise ValueError(f"{name}: must be at least {least}, got {found}.")
+    if found is None or isinstance(given, bool):
+        raise TypeError(f"{name}: must be an integer, got {value!r}.{end}")
+    if (least is not None and found < least) or (most is not None and found > most):
+        rule = f"at most {most}" if least is None else f"from {least} to {most}"
+        rule = f"at least {least}" if most is None else rule
+        raise ValueError(f"{name}: must be {rule}, got {found}.{end}")
     return found
 
 
@@ -93,9 +120,13 @@ def number(
     ValueError: h: must be positive and finite, got -1.
     """
     end = f" {remedy}" if remedy else ""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+    given = _plain(value)
+    if isinstance(given, bool | np.timedelta64) or not isinstance(given, Real):
         raise TypeError(f"{name}: must be a number, got {value!r}.{end}")
-    found = float(value)
+    try:
+        found = float(given)
+    except OverflowError:  # an integer of more than 308 digits
+        found = value = math.inf if given > 0 else -math.inf
     fits = (
         (above is None or found > above)
         and (least is None or found >= least)
@@ -133,9 +164,10 @@ def flag(name: str, value: Any) -> bool:
     Traceback (most recent call last):
     TypeError: perturbed: must be True or False, got 'no'.
     """
-    if not isinstance(value, bool | np.bool_):
+    given = _plain(value)
+    if not isinstance(given, bool):
         raise TypeError(f"{name}: must be True or False, got {value!r}.")
-    return bool(value)
+    return given
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
@@ -153,13 +185,20 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
         quoted = [f'"{choice}"' for choice in known]
         listed = " or ".join(part for part in (", ".join(quoted[:-1]), quoted[-1]) if part)
         raise ValueError(f"{name}: must be {listed}, got {value!r}.")
-    return value
+    return str(value)
 
 
 def put(options: Any, **values: Any) -> None:
     """Set checked fields of a frozen dataclass, in its ``__post_init__``."""
     for name, value in values.items():
         object.__setattr__(options, name, value)
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of any array library as a Python scalar; durations stay what they are."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")  # torch's dtypes have none
+    scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if scalar and kind not in ("m", "M") else value
 
 
 def _rule(

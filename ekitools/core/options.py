@@ -6,6 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
+
 from ekitools._public import lookup
 from ekitools.core.arrays import digest
 
@@ -31,7 +33,8 @@ def from_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        If a class is not a public one of ekitools: the caller then has to pass the object.
+        If a class is not a public one of ekitools, whatever its name: the caller then has to pass
+        the object.
 
     Examples
     --------
@@ -45,17 +48,25 @@ def from_json(text: str) -> Any:
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (f for f in dataclasses.fields(value) if f.init)
-        return {"type": type(value).__name__} | {
+        return {"type": _name(type(value))} | {
             f.name: _encode(getattr(value, f.name)) for f in fields
         }
     if isinstance(value, tuple | list):
         return [_encode(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if hasattr(value, "shape"):
         return {"type": "array", "digest": digest(value)}
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    return {"type": f"{getattr(value, '__module__', '')}.{name}"}
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return {"type": f"{named.__module__}.{named.__qualname__}"}
+
+
+def _name(cls: type) -> str:
+    """The bare name only where that public name is this very class."""
+    public = lookup(cls.__name__) is cls
+    return cls.__name__ if public else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _decode(value: Any) -> Any:

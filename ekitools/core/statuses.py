@@ -1,10 +1,10 @@
-"""How a run ends where it is not its method that ends it."""
+"""Statuses of runs that end by the loop and not by their method."""
 
 from __future__ import annotations
 
 from ekitools.typing import Status
 
-__all__ = ["INTERRUPTED", "RUNNING", "STREAM_ENDED", "budget_spent", "half_updated"]
+__all__ = ["INTERRUPTED", "RUNNING", "STREAM_ENDED", "budget_spent", "failed", "half_updated"]
 
 INTERRUPTED = Status(
     "interrupted",
@@ -18,6 +18,7 @@ STREAM_ENDED = Status(
     "stream_ended",
     "All data have been seen as often as was asked for: the last ensemble is not evaluated. "
     "Use more passes to go on.",
+    level="good",
 )
 
 
@@ -28,6 +29,11 @@ def budget_spent(n_steps: int, t: float) -> Status:
         f"The budget of {n_steps} step{'s' * (n_steps != 1)} is spent at t = {t:.4g}, before the "
         "method came to its own end. Resume from a checkpoint with a larger n_steps to go on.",
     )
+
+
+def failed(sentence: str) -> Status:
+    """The run cannot go on."""
+    return Status("failed", sentence, level="bad")
 
 
 def half_updated(n: int) -> Status:

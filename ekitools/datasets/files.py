@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ekitools.core.checks import flag
+
 __all__ = ["DataFile", "cache_folder", "house_numbers", "idx", "load"]
 
 
@@ -42,6 +44,7 @@ def cache_folder() -> Path:
 
 def load(file: DataFile, parse: Callable[[bytes], Any], download: bool) -> Any:
     """The arrays in a file, from where it is found first."""
+    download = flag("download", download)
     given = os.environ.get("EKITOOLS_DATA")
     cache = cache_folder()
     folders = [Path(given), cache] if given else [cache]

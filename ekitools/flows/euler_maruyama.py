@@ -9,9 +9,10 @@ import numpy as np
 
 from ekitools.core.errors import RunError
 from ekitools.core.streams import Streams
-from ekitools.flows.outputs import Entry, Outputs, Stops, _gave_up, _stop_status, _stopped
+from ekitools.flows.outputs import Entry, Outputs, at_the_end, gave_up
 from ekitools.flows.right_hand_sides import Output
-from ekitools.linalg import anomaly_products
+from ekitools.flows.stopping import Watch
+from ekitools.linalg import d_norm
 from ekitools.methods.steps import landing, rule_step
 from ekitools.typing import Schedule, Seen, Status, StochasticFlow
 
@@ -76,7 +77,7 @@ def march(
     outputs: Outputs,
     span: tuple[float, float],
     t_eval: np.ndarray | None,
-    stops: Stops,
+    watch: Watch,
     entries: list[Entry],
     step: Schedule,
     streams: Streams,
@@ -99,7 +100,7 @@ def march(
 
     while True:
         seeds = None
-        if getattr(problem.model, "stochastic", False):
+        if problem.info.stochastic:
             seeds = [streams.member(n, j) for j in range(n_members)]
         try:
             out = outputs(u, seeds)
@@ -110,18 +111,18 @@ def march(
         if kept is None or t in kept:
             keep(last)
         info = {"n_steps": n}
-        code = _stopped(stops, u, outputs)
-        if code is not None:
+        status = watch.status(u)
+        if status is not None:
             keep(last)
-            return _stop_status(code, t), info
+            return status, info
         if t >= end:
-            return Status("t_end_reached", f"The flow was integrated to t = {end:g}."), info
+            return at_the_end(flow, end), info
 
         with np.errstate(over="ignore", invalid="ignore"):
             misfit = np.asarray(problem.noise.misfit(out.g, problem.data), dtype=np.float64)
         following, h = np.full_like(u, np.nan), math.nan
         if np.all(np.isfinite(misfit)):
-            seen = Seen(n, t, end - t, misfit, n_data, lambda out=out: _d_norm(out))  # type: ignore[misc]
+            seen = Seen(n, t, end - t, misfit, n_data, lambda out=out: d_norm(out.gradient, out.g))  # type: ignore[misc]
             try:
                 h = rule_step(step, seen)
             except ValueError as error:  # from here on even a mistake keeps what there is
@@ -130,7 +131,7 @@ def march(
             h, new_t = landing(t, h, float(targets[np.searchsorted(targets, t, side="right")]))
             if not new_t > t:
                 keep(last)
-                return _gave_up(t, f"A step of {h:.3g} is too small to move on."), info
+                return gave_up(t, f"A step of {h:.3g} is too small to move on."), info
             increment = math.sqrt(h) * streams.step(n).standard_normal(shape)
             following = euler_maruyama_step(flow, t, u, out, h, increment, problem)
         if not np.all(np.isfinite(following)):
@@ -139,11 +140,5 @@ def march(
                 f"The update of step {n} at t = {t:.4g} with h = {h:.4g} overflowed: this is the "
                 "last good ensemble. Use smaller steps or a prior that keeps the model tame."
             )
-            return Status("diverged", sentence), info
+            return Status("diverged", sentence, level="bad"), info
         t, u, n = new_t, following, n + 1
-
-
-def _d_norm(out: Output) -> float:
-    """‖D‖ in the Frobenius norm, D_jk = ⟨G_k − Ḡ, ∇Ψ_j⟩ / J, without overflow."""
-    d = anomaly_products(out.gradient, out.g) / len(out.g)
-    return float(np.hypot.reduce(d, axis=None))

@@ -11,20 +11,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.arrays import as_real
-from ekitools.core.checks import check_gaussian, check_schedule
+from ekitools.core.checks import check_schedule, integer, number, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
+from ekitools.core.statuses import failed
 from ekitools.core.streams import Streams
 from ekitools.flows.euler_maruyama import march
-from ekitools.flows.outputs import Entry, Outputs, Stops
+from ekitools.flows.outputs import Entry, Outputs
 from ekitools.flows.solve_ivp import solve
+from ekitools.flows.stopping import Watch
 from ekitools.linalg import total_variance
-from ekitools.loop.checks import check_ensemble, check_members
+from ekitools.loop.checks import check_ensemble, check_rules
 from ekitools.methods.shared import initial_variance
+from ekitools.methods.stopping import Collapsed, Discrepancy
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.results.dataset import to_dataset
 from ekitools.results.history import History
-from ekitools.typing import Flow, Rng, Schedule, Status, StepInfo, StochasticFlow
+from ekitools.typing import (
+    ChecksProblem,
+    Flow,
+    Relinearizes,
+    Rng,
+    SamplingFlow,
+    Schedule,
+    Status,
+    StepInfo,
+    StochasticFlow,
+    StoppingRule,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,6 +58,7 @@ def integrate(
     t_eval: Any = None,
     discrepancy: float | None = None,
     collapsed: float | None = None,
+    stop: StoppingRule | Sequence[StoppingRule] = (),
     **solve_ivp_options: Any,
 ) -> xr.Dataset:
     """Carry an ensemble through continuous time.
@@ -72,9 +87,13 @@ def integrate(
     t_eval : (n,), optional
         Increasing times in ``t_span`` to be kept. Without it every step is.
     discrepancy : float, optional
-        τ: stop where ‖Γ^{-1/2}(Ḡ − y)‖ falls to τ√d.
+        τ, the short form of ``stop=Discrepancy(τ)``: stop where ‖Γ^{-1/2}(Ḡ − y)‖ falls to τ√d.
     collapsed : float, optional
-        Stop where the root of the total ensemble variance falls to this share of the initial.
+        The short form of ``stop=Collapsed(collapsed)``: stop where the root of the total ensemble
+        variance falls to this share of the initial.
+    stop : stopping rule or sequence of them, default ()
+        Rules with a distance, such as `Discrepancy` and `Collapsed`, stop a flow without noise
+        where that falls to zero. Other rules stop it at the end of a step of the solver.
     **solve_ivp_options
         Of a flow without noise: ``method``, ``rtol`` (default 1e-8), ``atol`` (default 1e-10),
         ``max_step``, ``events`` and so on; ``events`` see the flat vector of (J, p) numbers,
@@ -113,13 +132,10 @@ def integrate(
     span = _checked_span(t_span)
     times = None if t_eval is None else _checked_times(t_eval, span)
     _check_flow(flow, problem, step, solve_ivp_options)
-    _check_level("discrepancy", discrepancy, math.inf)
-    _check_level("collapsed", collapsed, 1.0)
-    if discrepancy is not None:
-        check_gaussian(problem.noise, "discrepancy=")
+    rules = _rules(discrepancy, collapsed, stop, problem)
     streams = Streams(rng)
     if ensemble is None:
-        check_members(n_members)
+        n_members = integer("n_members", n_members, least=2)
         initial = problem.prior.sample_unconstrained(n_members, rng=streams.prior())
     else:
         given = as_real("ensemble", ensemble).astype(np.float64)
@@ -127,27 +143,32 @@ def integrate(
         initial = problem.prior.to_unconstrained(given)
     initial = np.ascontiguousarray(initial, dtype=np.float64)
     variance = initial_variance(initial)
-    stops = _stops(problem, variance, discrepancy, collapsed)
     attributes: dict[str, Any] = {
         "title": "ensemble Kalman flow",
         "method": to_json(flow),
         "seed": streams.root,
         "covariance_normalisation": "1/J",
+        "start": "prior" if ensemble is None else "ensemble",
+        "aim": "posterior" if isinstance(flow, SamplingFlow) else "fit",
+        "linear_over": flow.linear_over if isinstance(flow, Relinearizes) else "ensembles",
+        "members": "moved",
     }
     entries: list[Entry] = []
     outputs = Outputs(problem)
+    watch = Watch(rules, outputs, variance)
     try:
         if isinstance(flow, StochasticFlow) and step is not None:
             attributes["solver"] = {"method": "Euler-Maruyama", "step": json.loads(to_json(step))}
-            status, info = march(flow, initial, outputs, span, times, stops, entries, step, streams)
+            status, info = march(flow, initial, outputs, span, times, watch, entries, step, streams)
         else:
             options = {"method": "RK45", "rtol": 1e-8, "atol": 1e-10, **solve_ivp_options}
             method = options["method"]
-            attributes["solver"] = {"method": getattr(method, "__name__", method)}
-            status, info = solve(flow, initial, outputs, span, times, stops, entries, options)
+            name = method.__name__ if isinstance(method, type) else method
+            attributes["solver"] = {"method": name}
+            status, info = solve(flow, initial, outputs, span, times, watch, entries, options)
     except RunError as error:
         if entries:
-            status = Status("failed", str(error))
+            status = failed(str(error))
             attributes["seconds"] = time.perf_counter() - since
             error.result = _dataset(problem, entries, outputs, variance, status, attributes)
         raise
@@ -183,18 +204,20 @@ def _dataset(
     return to_dataset(history, problem, status, attributes)
 
 
-def _stops(
-    problem: InverseProblem, variance: float, discrepancy: float | None, collapsed: float | None
-) -> Stops:
-    def misfit(u: np.ndarray, outputs: Outputs) -> float:
-        white = problem.noise.whiten(outputs(u).g.mean(axis=0) - problem.data)
-        return float(np.linalg.norm(white)) - (discrepancy or 0) * math.sqrt(problem.n_data)
-
-    def spread(u: np.ndarray, outputs: Outputs) -> float:  # noqa: ARG001 - misfit's signature
-        return math.sqrt(total_variance(u) / variance) - (collapsed or 0)
-
-    rules = [("discrepancy_reached", misfit, discrepancy), ("collapsed", spread, collapsed)]
-    return {code: distance for code, distance, level in rules if level is not None}
+def _rules(
+    discrepancy: float | None, collapsed: float | None, stop: Any, problem: InverseProblem
+) -> tuple[StoppingRule, ...]:
+    """The stopping rules, the two short forms first."""
+    rules: list[StoppingRule] = []
+    remedy = "Leave it out not to stop."
+    if discrepancy is not None:
+        rules.append(Discrepancy(number("discrepancy", discrepancy, above=0, remedy=remedy)))
+    if collapsed is not None:
+        share = number("collapsed", collapsed, above=0, below=1, remedy=remedy)
+        rules.append(Collapsed(share))
+    rules += stopping_rules(stop)
+    check_rules(rules, problem)
+    return tuple(rules)
 
 
 def _check_flow(flow: Any, problem: InverseProblem, step: Any, options: dict[str, Any]) -> None:
@@ -212,14 +235,13 @@ def _check_flow(flow: Any, problem: InverseProblem, step: Any, options: dict[str
             f"step: must be left out for {flow!r}, got {step!r}: solve_ivp chooses the steps of "
             "a flow without noise. Use rtol=, atol= or max_step=."
         )
-    elif getattr(problem.model, "stochastic", False):
+    elif problem.info.stochastic:
         raise TypeError(
             f"model: must not be stochastic for {flow!r}, got {problem.model!r}: a solver with "
             "error control needs a smooth right-hand side. Use ek.run, or a flow with noise."
         )
-    check = getattr(flow, "check_problem", None)
-    if check is not None:
-        check(problem)
+    if isinstance(flow, ChecksProblem):
+        flow.check_problem(problem)
 
 
 def _checked_span(t_span: Any) -> tuple[float, float]:
@@ -239,13 +261,3 @@ def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray:
             f"{times[-1]:g}. Leave them out or extend t_span."
         )
     return times
-
-
-def _check_level(name: str, value: Any, below: float) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name}: must be a number, got {value!r}. Leave it out not to stop.")
-    if not 0 < value < below:
-        rule = "positive and finite" if below == math.inf else f"between 0 and {below:g}"
-        raise ValueError(f"{name}: must be {rule}, got {value!r}. Leave it out not to stop.")

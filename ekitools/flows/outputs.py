@@ -1,8 +1,7 @@
-"""Outputs of the model along a flow, the times kept, and why a flow ends."""
+"""Outputs of the model along a flow, the times kept, and the statuses of its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +10,9 @@ from ekitools.core.errors import RunError
 from ekitools.flows.right_hand_sides import Output
 from ekitools.models.evaluate import evaluate
 from ekitools.problem import InverseProblem
-from ekitools.typing import Status
+from ekitools.typing import Flow, SamplingFlow, Status
 
-__all__ = ["Entry", "Outputs", "Stops"]
+__all__ = ["Entry", "Outputs", "at_the_end", "gave_up"]
 
 
 class Entry(NamedTuple):
@@ -73,21 +72,18 @@ class Outputs:
         return np.array_equal(u[:1], self._seen[:1]) and np.array_equal(u, self._seen)
 
 
-Stops = dict[str, Callable[[np.ndarray, Outputs], float]]
-"""Status codes, each with a function of the ensemble that falls to zero where the flow stops."""
-
-
-def _stopped(stops: Stops, u: np.ndarray, outputs: Outputs) -> str | None:
-    return next((code for code, distance in stops.items() if distance(u, outputs) <= 0), None)
-
-
-def _stop_status(code: str, t: float) -> Status:
-    return Status(code, f"The integration stopped at t = {t:.4g} by an event ({code}).")
-
-
-def _gave_up(t: float, message: str) -> Status:
+def gave_up(t: float, message: str) -> Status:
+    """The solver cannot go on."""
     return Status(
         "solver_failed",
         f"The solver gave up at t = {t:.4g}: {message} What it computed until then is here; use "
         "an implicit method or a longer step, larger tolerances, or a shorter t_span.",
+        level="bad",
     )
+
+
+def at_the_end(flow: Flow, t: float) -> Status:
+    """The flow was carried to the end of its time span."""
+    posterior = isinstance(flow, SamplingFlow) and flow.samples_posterior(t)
+    sentence = f"The flow was integrated to t = {t:g}."
+    return Status("t_end_reached", sentence, level="good", posterior=posterior)

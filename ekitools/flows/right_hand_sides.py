@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools.core.checks import check_gaussian
+from ekitools.core.checks import check_gaussian, flag, put
 from ekitools.linalg import combine_anomalies, covariance_product
+from ekitools.typing import LinearOperatorModel, LinearOver, Prior
 
 __all__ = [
     "EKIFlow",
@@ -70,6 +71,9 @@ class EKIFlow:
 
     tikhonov: bool = False
     order = 1
+
+    def __post_init__(self) -> None:
+        put(self, tikhonov=flag("tikhonov", self.tikhonov))
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
         """du/dt, ``(J, p)``."""
@@ -217,6 +221,10 @@ class StochasticEKIFlow:
 
     order = 1
 
+    def samples_posterior(self, t: float) -> bool:
+        """At t = 1 only."""
+        return math.isclose(t, 1.0, rel_tol=1e-5)
+
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
         """The drift, ``(J, p)``."""
         return _descent(u, out)
@@ -276,6 +284,14 @@ class EKSFlow:
 
     correction: bool = True
     order = 1
+    linear_over: ClassVar[LinearOver] = "last"
+
+    def __post_init__(self) -> None:
+        put(self, correction=flag("correction", self.correction))
+
+    def samples_posterior(self, t: float) -> bool:  # noqa: ARG002 - the contract's argument
+        """True: the posterior of a linear model is invariant."""
+        return True
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
         """The drift, ``(J, p)``."""
@@ -313,15 +329,15 @@ def _descent(u: np.ndarray, out: Output, prior: Any = None) -> np.ndarray:
 
 
 def _check_whitens(prior: Any) -> None:
-    if not callable(getattr(prior, "whiten", None)):
+    if not isinstance(prior, Prior):
         raise TypeError(
             "prior: must have a whitening map for a flow that counts it as data, got "
             f"{type(prior).__name__}. Use ek.GaussianPrior or ek.Prior, or tikhonov=False."
         )
 
 
-def _linear(problem: Any) -> Any:
-    if not callable(getattr(problem.model, "adjoint", None)):
+def _linear(problem: Any) -> LinearOperatorModel:
+    if not isinstance(problem.model, LinearOperatorModel):
         raise TypeError(
             f"jacobian: must be given for a model that is not an ek.LinearModel, got "
             f"{problem.model!r}."

@@ -1,20 +1,20 @@
-"""How a flow is carried through time: SciPy's solvers, or Euler–Maruyama where there is noise.
+"""Flows without noise through time, by SciPy's solvers.
 
-Both leave what they have in a list of `Entry`, which is therefore still there when a model
-fails on the way.
+The times kept are left in a list of `Entry`, which is therefore still there when a model fails on
+the way.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.integrate import solve_ivp
 
 from ekitools.core.errors import RunError
-from ekitools.flows.outputs import Entry, Outputs, Stops, _gave_up, _stop_status, _stopped
+from ekitools.flows.outputs import Entry, Outputs, at_the_end, gave_up
+from ekitools.flows.stopping import Watch
 from ekitools.typing import Flow, Status
 
 __all__ = ["solve"]
@@ -26,7 +26,7 @@ def solve(
     outputs: Outputs,
     span: tuple[float, float],
     t_eval: np.ndarray | None,
-    stops: Stops,
+    watch: Watch,
     entries: list[Entry],
     options: dict[str, Any],
 ) -> tuple[Status, dict[str, Any]]:
@@ -46,14 +46,8 @@ def solve(
         if flow.order == 1:
             return force
         v = x[size:]
+        # ü = F − (3/t) u̇, and 4 ü(0) = F as t → 0
         return np.concatenate([v, force / 4 if t == 0 else force - 3 / t * v])
-
-    def event(distance: Callable[[np.ndarray, Outputs], float]) -> Any:
-        def stop(t: float, x: np.ndarray) -> float:
-            return 1.0 if t == start else distance(members(x), outputs)  # seen already
-
-        stop.terminal, stop.direction = True, -1  # type: ignore[attr-defined]  # scipy's way
-        return stop
 
     accepted: dict[int, tuple[float, np.ndarray]] = {}  # the last before every time of t_eval
 
@@ -68,15 +62,15 @@ def solve(
     first = outputs.entry(start, initial)
     if t_eval is None or t_eval[0] == start:
         entries.append(first)
-    code = _stopped(stops, initial, outputs)
-    if code is not None:
+    status = watch.status(initial)
+    if status is not None:
         entries[:] = [first]
-        return _stop_status(code, start), {"nfev": 0, "message": "Nothing was to be solved."}
+        return status, {"nfev": 0, "message": "Nothing was to be solved."}
 
     x0 = initial.ravel() if flow.order == 1 else np.concatenate([initial.ravel(), np.zeros(size)])
     asked = options.pop("events", None) or []
     theirs = list(asked) if isinstance(asked, list | tuple) else [asked]
-    events = [*(event(distance) for distance in stops.values()), *theirs, record]
+    events = [*watch.events(start, members), *theirs, record]
     try:
         solution = solve_ivp(slope, span, x0, t_eval=t_eval, events=events, **options)
     except RunError:
@@ -92,18 +86,20 @@ def solve(
             entries.append(outputs.entry(t, members(x)))
     info = {"nfev": int(solution.nfev), "message": str(solution.message)}
     if solution.status == 0:
-        return Status("t_end_reached", f"The flow was integrated to t = {end:g}."), info
+        return at_the_end(flow, end), info
     if solution.status == 1:
         found = zip(solution.t_events, solution.y_events, strict=True)
-        t, x = max(((ts[-1], xs[-1]) for ts, xs in found if len(ts)), key=lambda point: point[0])
+        last = {i: (ts[-1], xs[-1]) for i, (ts, xs) in enumerate(found) if len(ts)}
+        i, (t, x) = max(last.items(), key=lambda item: item[1][0])
         while entries and entries[-1].t >= t:
             entries.pop()
         entries.append(outputs.entry(t, members(x)))
-        codes = [c for c, ts in zip(stops, solution.t_events, strict=False) if len(ts)]
-        return _stop_status(codes[0] if codes else "event", t), info
+        if i < len(watch.rules):
+            return watch.reached(i, members(x)), info
+        return Status("event", f"The integration stopped at t = {t:.4g} by an event."), info
     for t, x in list(accepted.values())[-1:]:
         if not entries or t > entries[-1].t:
             entries.append(outputs.entry(t, members(x)))
     if not entries:
         entries.append(first)
-    return _gave_up(entries[-1].t, str(solution.message)), info
+    return gave_up(entries[-1].t, str(solution.message)), info

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools._version import __version__
 from ekitools.core.arrays import host, is_numpy, like, take_rows
-from ekitools.core.errors import CheckpointError, RunError
-from ekitools.core.options import from_json, to_json
-from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, half_updated
+from ekitools.core.checks import flag, integer, one_of
+from ekitools.core.errors import RunError
+from ekitools.core.options import to_json
+from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, failed, half_updated
 from ekitools.core.streams import Streams
-from ekitools.loop.checkpoint import check_same, pack, read, read_arrays, unpack, write
-from ekitools.loop.checks import check_budget, check_ensemble, check_options, checked_outputs
+from ekitools.loop.checks import (
+    all_rules,
+    check_ensemble,
+    check_parts,
+    checked_outputs,
+    checked_store,
+)
 from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons, replaced
+from ekitools.loop.progress import stopped
+from ekitools.loop.saved import Folder, Saved
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.dataset import to_dataset
-from ekitools.results.history import History, Record, Summary
-from ekitools.typing import Array, Method, Rng, Status, StepInfo
+from ekitools.results.history import History, Summary
+from ekitools.typing import (
+    Array,
+    InPlace,
+    Method,
+    Redraws,
+    Relinearizes,
+    Rng,
+    Starts,
+    Status,
+    StepInfo,
+    StoppingRule,
+    Stops,
+    is_sampler,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,6 +82,9 @@ class AskTell:
         never a second one; what `ask` returned is used up by `tell`.
     evaluate_final : bool, default True
         Whether G is asked for at the last ensemble too (one more batch of model runs).
+    stop : stopping rule or sequence of them, default ()
+        `Discrepancy`, `Collapsed`, `NoProgress` or your own, checked at every evaluated ensemble;
+        the first that fires ends the run there. With rules the ensemble is not updated in place.
 
     Attributes
     ----------
@@ -106,19 +128,28 @@ class AskTell:
         on_failure: str = "drop",
         store: str | int = "all",
         evaluate_final: bool = True,
+        stop: StoppingRule | Sequence[StoppingRule] = (),
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
-        check_options(problem, method, n_members, n_steps, on_failure, store)
+        check_parts(problem, method)
+        n_members = integer("n_members", n_members, least=2)
         self.problem = problem
         self.method = method
-        self.on_failure = on_failure
-        self.store = store
-        self.evaluate_final = evaluate_final
-        if n_steps is None:
+        self.on_failure = one_of("on_failure", on_failure, ("drop", "resample", "raise"))
+        self.store = checked_store(store)
+        self.evaluate_final = flag("evaluate_final", evaluate_final)
+        self._rules = all_rules(stop, method, problem)
+        if n_steps is not None:
+            n_steps = integer("n_steps", n_steps)
+        else:
             n_steps = (problem.data.n_steps if problem.batched else None) or MAX_STEPS
         self.n_steps = n_steps
         self.status: Status | None = None
+        self._spent = False
         self._streams = Streams(rng)
+        self._start = "prior" if ensemble is None else "ensemble"
+        if isinstance(method, Starts) and method.start is not None:
+            self._start = "method"
         if ensemble is None:
             initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
         else:
@@ -131,8 +162,7 @@ class AskTell:
         self._history = History(int(initial.shape[0]), store)
         self.members = np.arange(self._history.n_members)
         self._asked: Array | None = None
-        self._saves = 0
-        self._files: dict[int, str] = {}  # of the records on disk, by iteration
+        self._folder = Folder()
 
     @property
     def done(self) -> bool:
@@ -150,14 +180,11 @@ class AskTell:
         return float(self._state.t)
 
     @property
-    def _keeps_members(self) -> bool:
-        """Whether the method is a sampler (see `ekitools.typing.Method`)."""
-        return bool(getattr(self.method, "keeps_members", False))
-
-    @property
     def _in_place(self) -> bool:
         """Whether the ensemble is updated in place, for nobody asks for the one before."""
-        return self.store == "final" and bool(getattr(self.method, "updates_in_place", False))
+        method = self.method
+        able = isinstance(method, InPlace) and method.updates_in_place
+        return able and self.store == "final" and not self._rules
 
     @property
     def data(self) -> np.ndarray:
@@ -218,28 +245,30 @@ class AskTell:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = checked_outputs(g, self.ask(), self.problem.n_data)
         largest = largest_output(g, self.problem.noise_sd)
-        failed = ~np.all(np.abs(host(g)) < largest, axis=1)  # NaN compares false
-        reasons = name_reasons(failed, failures or {})
-        survivors = np.flatnonzero(~failed)
+        lost = ~np.all(np.abs(host(g)) < largest, axis=1)  # NaN compares false
+        reasons = name_reasons(lost, failures or {})
+        survivors = np.flatnonzero(~lost)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = fatal_sentence(failed, n, self.on_failure)
+        fatal = fatal_sentence(lost, n, self.on_failure)
         shown = (self.ask(), g)
         if fatal is not None:
             misfit = host(self.problem.noise.misfit(g, self.seen.data))
-            info = StepInfo(0.0, misfit[survivors], Status("failed", fatal), np.nan)
+            info = StepInfo(0.0, misfit[survivors], failed(fatal), np.nan)
         else:
-            if failed.any() and self._keeps_members:
-                told = like(np.where(failed[:, None], np.nan, host(g)), g)
-            elif failed.any():
+            if lost.any() and is_sampler(self.method):
+                told = like(np.where(lost[:, None], np.nan, host(g)), g)
+            elif lost.any():
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
+            if self._rules:
+                info = stopped(self._rules, info, told, self.seen, self._history.summaries)
             if info.average is not None:
                 info = info._replace(average=self.problem.prior.to_physical(info.average))
             if info.shown is not None:
                 shown = (self.problem.prior.to_physical(info.shown.ensemble), info.shown.g)
             elif info.status is None and n >= self.n_steps:
-                info = info._replace(step=0.0, status=budget_spent(self.n_steps, t))
+                info = info._replace(step=0.0, status=self._budget_spent(t))
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
         history = self._history
@@ -270,9 +299,12 @@ class AskTell:
         attributes = {
             "problem": self.problem.fingerprint(),
             "method": to_json(self.method),
+            "stop": to_json(self._rules),
             "seed": self._streams.root,
             "seconds": self.seconds,
-            "covariance_normalisation": getattr(self.method, "normalisation", "1/(J-1)"),
+            "covariance_normalisation": self.method.normalisation,
+            "start": self._start,
+            **traits(self.method),
         }
         history = self._history
         if not history.records:
@@ -290,49 +322,25 @@ class AskTell:
         CheckpointError
             If the folder holds another run, or cannot be written to.
         """
-        path = Path(path)
-        if not self._saves and (path / "checkpoint.json").exists():
-            raise CheckpointError(
-                f"checkpoint: {path} already holds a run. Continue it with ek.resume, or choose "
-                "another folder."
-            )
-        history = self._history
-        packed, state_arrays = pack(self._state)
-        # a name is never used twice: a file is part of one checkpoint or of the next, never both
-        self._saves += 1
-        state_name = f"state-{self._saves:06d}"
-        kept = {record.iteration: self._files.get(record.iteration) for record in history.records}
-        names = {n: name or f"record-{n:06d}-{self._saves:06d}" for n, name in kept.items()}
-        new = {
-            names[record.iteration]: {f: np.asarray(getattr(record, f)) for f in Record._fields}
-            for record in history.records
-            if record.iteration not in self._files
-        }
-        meta = {
-            "ekitools": __version__,
-            "problem": self.problem.fingerprint(),
-            "method": to_json(self.method),
-            "seed": self._streams.root,
-            "options": {
+        run = Saved(
+            method=self.method,
+            stop=self._rules[: len(self._rules) - len(_own_rules(self.method))],
+            options={
                 "n_steps": self.n_steps,
                 "on_failure": self.on_failure,
                 "store": self.store,
                 "evaluate_final": self.evaluate_final,
             },
-            "n_members": history.n_members,
-            "members": self.members.tolist(),
-            "model_runs": history.model_runs,
-            "seconds": self.seconds,
-            "failures": history.failures,
-            "summaries": history.summaries,
-            "status": self.status,
-            "state": packed,
-            "saves": self._saves,
-            "state_file": state_name,
-            "files": [*names.values(), state_name],
-        }
-        write(path, meta, {**new, state_name: state_arrays})
-        self._files = names
+            root=self._streams.root,
+            start=self._start,
+            state=self._state,
+            members=self.members,
+            history=self._history,
+            status=self.status,
+            spent=self._spent,
+            seconds=self.seconds,
+        )
+        self._folder.save(Path(path), self.problem, run)
 
     @classmethod
     def load(
@@ -343,6 +351,7 @@ class AskTell:
         *,
         n_steps: int | None = None,
         ensemble: Array | None = None,
+        stop: StoppingRule | Sequence[StoppingRule] | None = None,
     ) -> AskTell:
         """Read a checkpoint; what follows is bitwise what would have followed.
 
@@ -359,6 +368,8 @@ class AskTell:
         ensemble : array, optional
             Any array of the kind and on the device of the ensemble, where that was not a
             NumPy array.
+        stop : stopping rule or sequence of them, optional
+            Needed only where one of them is not one of ekitools' own.
 
         Raises
         ------
@@ -366,61 +377,41 @@ class AskTell:
             If it is missing, damaged, of another format, or from another data, prior, noise
             or method: the error says which.
         """
-        path = Path(path)
-        meta = read(path)
         check_problem(problem)
-        check_same(path, meta, problem.fingerprint(), None if method is None else to_json(method))
-        if method is None:
-            try:
-                method = from_json(meta["method"])
-            except ValueError as error:
-                raise CheckpointError(f"method: must be passed to resume {path}: {error}") from None
         loop = cls.__new__(cls)
-        loop.problem, loop.method = problem, method
-        for name, value in meta["options"].items():
-            setattr(loop, name, value)
-        arrays = read_arrays(path, meta["state_file"])
+        loop._folder = Folder()
         reference = np.empty(0) if ensemble is None else ensemble
-        p = arrays["state.ensemble"].shape[1]
-        loop._streams = Streams(root=meta["seed"])
-        two = np.stack([np.zeros(p), np.ones(p)])
-        template = method.init(two, loop._seen_at(0))  # for its types
-        loop._state = unpack(template, meta["state"], arrays, reference)
+        saved = loop._folder.load(Path(path), problem, method, stop, reference)
+        loop.problem, loop.method = problem, saved.method
+        loop._rules = all_rules(saved.stop, saved.method, problem)
+        for name, value in saved.options.items():
+            setattr(loop, name, value)
+        loop._streams, loop._start = Streams(root=saved.root), saved.start
+        loop._state, loop._asked = saved.state, None
         loop.seen = loop._seen_at(loop.n)
-        loop.members = np.array(meta["members"])
-        loop._asked = None
-        loop.status = None if meta["status"] is None else Status(*meta["status"])
-        loop._history = history = History(meta["n_members"], loop.store)
-        history.summaries = [Summary(*summary) for summary in meta["summaries"]]
-        history.failures, history.model_runs = meta["failures"], meta["model_runs"]
-        names = [name for name in meta["files"] if name != meta["state_file"]]
-        history.records = [Record.of(read_arrays(path, name)) for name in names]
-        loop.seconds = meta.get("seconds", math.nan)  # older ones do not have it
+        loop.members, loop._history = saved.members, saved.history
+        loop.status, loop._spent = saved.status, saved.spent
+        loop.seconds = saved.seconds
         loop._since = time.perf_counter() - loop.seconds
-        loop._saves = meta["saves"]
-        loop._files = {
-            record.iteration: name for record, name in zip(history.records, names, strict=True)
-        }
         if n_steps is not None:
             loop._extend(n_steps)
         return loop
 
     def _extend(self, n_steps: int) -> None:
         """Take the last outputs, which the spent budget left unused, as if just told."""
-        check_budget(n_steps)
-        spent = self.status is not None and self.status.code == "budget_spent"
-        if self._keeps_members:  # its proposals wait: nothing was left unused
+        n_steps, spent = integer("n_steps", n_steps), self._spent
+        if is_sampler(self.method):  # its proposals wait: nothing was left unused
             self.n_steps = max(n_steps, self.n - 1)
             if spent and n_steps >= self.n:
-                self.status = None
+                self.status, self._spent = None, False
             return
         self.n_steps = max(n_steps, self.n)
         if not spent or n_steps <= self.n:
             return
-        self.status = None
+        self.status, self._spent = None, False
         history = self._history
         record = history.records.pop()
-        self._files.pop(record.iteration, None)
+        self._folder.forget(record.iteration)
         history.summaries.pop()
         if self.evaluate_final:
             history.model_runs -= len(self.members)
@@ -445,10 +436,10 @@ class AskTell:
             raise
 
     def _advance(self, state: Any, survivors: np.ndarray) -> None:
-        if self._keeps_members:
+        if is_sampler(self.method):
             self._state, self._asked = state, None
             if self.n > self.n_steps:
-                self.status = budget_spent(self.n_steps, self.t)
+                self.status = self._budget_spent(self.t)
             return
         grown = int(state.ensemble.shape[0]) - len(survivors)
         if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
@@ -468,7 +459,7 @@ class AskTell:
             return
         status = self.method.finished(state) or status
         if status is None and self.n >= self.n_steps:
-            status = budget_spent(self.n_steps, self.t)
+            status = self._budget_spent(self.t)
         if status is not None:
             self._history.add_unevaluated(*self._present(status))
             self.status = status
@@ -476,3 +467,23 @@ class AskTell:
     def _present(self, status: Status) -> tuple[Any, ...]:
         d = self.problem.n_data
         return self.n, self.t, self.members, host(self.ask()), d, status
+
+    def _budget_spent(self, t: float) -> Status:
+        self._spent = True
+        return budget_spent(self.n_steps, t)
+
+
+def traits(method: Method) -> dict[str, str]:
+    """What a method declares of its ensemble, as attributes of the result."""
+    over = method.linear_over if isinstance(method, Relinearizes) else "ensembles"
+    members = "redrawn" if isinstance(method, Redraws) else "moved"
+    return {
+        "aim": method.aim,
+        "linear_over": over,
+        "members": "kept" if is_sampler(method) else members,
+    }
+
+
+def _own_rules(method: Method) -> tuple[StoppingRule, ...]:
+    """Stopping rules among the options of the method."""
+    return method.stop if isinstance(method, Stops) else ()

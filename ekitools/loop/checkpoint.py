@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ekitools.core.errors import CheckpointError
 
 __all__ = ["FORMAT", "check_same", "pack", "read", "read_arrays", "unpack", "write"]
 
-FORMAT = 2
+FORMAT = 3
 _INDEX = "checkpoint.json"
 
 
@@ -86,9 +86,14 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def check_same(
-    path: Path, meta: Mapping[str, Any], fingerprint: Mapping[str, str], method: str | None
+    path: Path,
+    meta: Mapping[str, Any],
+    fingerprint: Mapping[str, str],
+    given: Mapping[str, str | None],
 ) -> None:
-    """Refuse a checkpoint of another problem or method, saying what differs.
+    """Refuse a checkpoint of another problem, method or stopping rules, saying what differs.
+
+    ``given`` has the JSON of the arguments ``method`` and ``stop``, None where they are left out.
 
     The model is not compared: it may be another object that computes the same.
     """
@@ -99,42 +104,76 @@ def check_same(
             f"problem: differs from the one of {path} in its {', '.join(differing)}. "
             "Resume with the same problem, or start a new run."
         )
-    if method not in (None, meta["method"]):
-        raise CheckpointError(
-            f"method: differs from the one of {path}: {meta['method']} there, {method} now. "
-            "Resume without method=, or start a new run."
-        )
+    for name, now in given.items():
+        if now not in (None, meta[name]):
+            raise CheckpointError(
+                f"{name}: differs from the one of {path}: {meta[name]} there, {now} now. "
+                f"Resume without {name}=, or start a new run."
+            )
 
 
 def pack(state: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """A NamedTuple of arrays, numbers, strings, None and NamedTuples as JSON and arrays."""
+    """A NamedTuple of arrays, numbers, texts, None, tuples and NamedTuples as JSON and arrays."""
     arrays: dict[str, np.ndarray] = {}
 
     def walk(value: Any, name: str) -> Any:
         if hasattr(value, "_fields"):
-            return {f: walk(getattr(value, f), f"{name}.{f}") for f in value._fields}
+            fields = {f: walk(getattr(value, f), f"{name}.{f}") for f in value._fields}
+            return {"fields": fields}
         if hasattr(value, "shape"):
             arrays[name] = host(value)
             return {"array": name}
-        return list(value) if isinstance(value, tuple) else value
+        if isinstance(value, tuple):
+            return [walk(item, f"{name}.{i}") for i, item in enumerate(value)]
+        return value
 
     return walk(state, "state"), arrays
 
 
-def unpack(template: Any, packed: Any, arrays: Mapping[str, np.ndarray], reference: Any) -> Any:
-    """Rebuild what `pack` took apart, in the types of ``template``.
+def unpack(hint: Any, packed: Any, arrays: Mapping[str, np.ndarray], reference: Any) -> Any:
+    """Rebuild what `pack` took apart.
 
+    ``hint`` is the class of a state; the annotations of its fields name the NamedTuples within.
     Floating arrays come back in the namespace and on the device of ``reference``.
     """
-    if hasattr(template, "_fields"):
-        fields = template._fields
-        return type(template)(
-            *(unpack(getattr(template, f), packed[f], arrays, reference) for f in fields)
-        )
-    if isinstance(packed, dict):
+    if isinstance(packed, list):
+        (inner, *_) = (*get_args(hint), Any)
+        return tuple(unpack(inner, item, arrays, reference) for item in packed)
+    if not isinstance(packed, dict):
+        return packed
+    if "array" in packed:
         array = arrays[packed["array"]]
         return array if isinstance(reference, np.ndarray) else like(array, reference)
-    return tuple(packed) if isinstance(packed, list) else packed
+    kind, parameters = _named_tuple(hint, packed["fields"])
+    try:
+        hints = get_type_hints(kind)
+    except NameError:  # a class defined within a function: only what it nests cannot be found
+        hints = {}
+    return kind(
+        **{
+            name: unpack(_known(hints.get(name, Any), parameters), value, arrays, reference)
+            for name, value in packed["fields"].items()
+        }
+    )
+
+
+def _named_tuple(hint: Any, fields: Mapping[str, Any]) -> tuple[Any, dict[Any, Any]]:
+    """The NamedTuple class that an annotation names, and the values of its type parameters."""
+    for each in (hint, *get_args(hint)):
+        kind = get_origin(each) or each
+        if isinstance(kind, type) and getattr(kind, "_fields", None) == tuple(fields):
+            parameters = getattr(kind, "__parameters__", ())
+            return kind, dict(zip(parameters, get_args(each), strict=False))
+    raise CheckpointError(
+        f"method: its State must name the NamedTuple with the fields {', '.join(fields)}, got "
+        f"{hint!r}. Annotate the field of the state with that class, and define the class at the "
+        "top of a module."
+    )
+
+
+def _known(hint: Any, parameters: Mapping[Any, Any]) -> Any:
+    """The annotation, or what a type parameter stands for."""
+    return parameters.get(hint, hint) if isinstance(hint, TypeVar) else hint
 
 
 @contextmanager

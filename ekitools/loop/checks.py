@@ -1,56 +1,73 @@
-"""Checks of the arguments that the loop takes, before any model run."""
+"""Checks of the arguments that the loops take, before any model run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from ekitools.core.arrays import host, like
-from ekitools.core.checks import check_method
-from ekitools.problem import check_problem, check_whole
-from ekitools.typing import Array
+from ekitools.core.checks import check_method, integer, stopping_rules
+from ekitools.problem import InverseProblem, check_problem, check_whole
+from ekitools.typing import (
+    Array,
+    ChecksProblem,
+    Method,
+    StoppingRule,
+    Stops,
+    is_sampler,
+)
 
-__all__ = ["check_budget", "check_ensemble", "check_members", "check_options", "checked_outputs"]
+__all__ = [
+    "all_rules",
+    "check_ensemble",
+    "check_parts",
+    "check_rules",
+    "checked_outputs",
+    "checked_store",
+]
 
 
-def check_options(
-    problem: Any, method: Any, n_members: int, n_steps: int | None, on_failure: str, store: Any
-) -> None:
-    """Check what `ekitools.AskTell` and `ekitools.run` are given."""
+def check_parts(problem: Any, method: Any) -> None:
+    """Check a problem and a method, and that they fit each other."""
     check_problem(problem)
     check_method(method)
-    check_members(n_members)
-    if n_steps is not None:
-        check_budget(n_steps)
-    if on_failure not in ("drop", "resample", "raise"):
-        raise ValueError(f'on_failure: must be "drop", "resample" or "raise", got {on_failure!r}.')
-    every = isinstance(store, int) and not isinstance(store, bool) and store >= 1
-    if store not in ("all", "last", "final") and not every:
-        raise ValueError(
-            f'store: must be "all", "last", "final" or a positive integer, got {store!r}.'
-        )
-    if getattr(method, "keeps_members", False):
+    if is_sampler(method):
         check_whole(problem, f"{type(method).__name__}, which keeps members and their outputs")
 
 
-def check_members(n_members: Any) -> None:
-    """Check a number of members."""
-    if isinstance(n_members, bool) or not isinstance(n_members, int | np.integer):
-        raise TypeError(f"n_members: must be an integer, got {n_members!r}.")
-    if n_members < 2:
-        raise ValueError(f"n_members: must be at least 2, got {n_members}.")
+def all_rules(stop: Any, method: Method, problem: InverseProblem) -> tuple[StoppingRule, ...]:
+    """The stopping rules of a run, those among the method's options included."""
+    rules = stopping_rules(stop)
+    if isinstance(method, Stops):
+        rules += method.stop
+    check_rules(rules, problem)
+    return rules
 
 
-def check_budget(n_steps: Any) -> None:
-    """Check a number of steps."""
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or n_steps < 1:
-        raise ValueError(f"n_steps: must be a positive integer, got {n_steps!r}.")
+def check_rules(rules: Iterable[StoppingRule], problem: InverseProblem) -> None:
+    """Check that the problem has what the stopping rules need."""
+    for rule in rules:
+        if isinstance(rule, ChecksProblem):
+            rule.check_problem(problem)
+
+
+def checked_store(store: Any) -> str | int:
+    """Which iterations are stored."""
+    if isinstance(store, str) and store in ("all", "last", "final"):
+        return store
+    try:
+        return integer("store", store)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f'store: must be "all", "last", "final" or a positive integer, got {store!r}.'
+        ) from None
 
 
 def check_ensemble(ensemble: Array, p: int) -> None:
     """Check an initial ensemble in physical coordinates."""
-    shape = tuple(getattr(ensemble, "shape", ()))
+    shape = tuple(ensemble.shape) if hasattr(ensemble, "shape") else ()
     if len(shape) != 2 or shape[0] < 2 or shape[1] != p:
         raise ValueError(
             f"ensemble: must be an array (J, p) with J >= 2 and p = {p}, got "

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ekitools.core.checks import integer
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.statuses import INTERRUPTED
 from ekitools.loop.asktell import AskTell
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
-from ekitools.typing import Array, Method, Rng, Status
+from ekitools.typing import Array, Method, Rng, Status, StoppingRule
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,6 +56,7 @@ def run(
     checkpoint_every: int = 1,
     progress: bool = False,
     on_step: Callable[[IterationInfo], Any] | None = None,
+    stop: StoppingRule | Sequence[StoppingRule] = (),
 ) -> xr.Dataset:
     """Run an inversion to its end.
 
@@ -80,6 +82,9 @@ def run(
         Whether to show a tqdm bar on standard error.
     on_step : callable, optional
         Called with an `IterationInfo` after every iteration.
+    stop : stopping rule or sequence of them, default ()
+        `Discrepancy`, `Collapsed`, `NoProgress` or your own, for every method. They are checked at
+        every evaluated ensemble, and the first that fires ends the run there.
 
     Returns
     -------
@@ -88,8 +93,10 @@ def run(
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
         iterations, ``y`` (with batches the last one's) and ``noise_sd``; ``u_average`` where the
         method keeps an average; ``history_*`` of all iterations; and the
-        attributes ``status`` (a sentence), ``status_code``, ``model_runs``, ``seconds`` (wall
-        time, the model's included), ``failures``, ``method``, ``seed``, ``versions``.
+        attributes ``status`` (a sentence), ``status_code``, ``status_level``, ``posterior`` (1
+        where the last ensemble is meant as a sample of the posterior), ``model_runs``,
+        ``seconds`` (wall time, the model's included), ``failures``, ``method``, ``seed``,
+        ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.
@@ -118,7 +125,7 @@ def run(
     >>> result.u.isel(iteration=-1).mean("member").values.round(1)  # exact: 1.62, 0.588
     array([1.6, 0.6])
     """
-    _check_border(executor, timeout, checkpoint_every)
+    checkpoint_every = _checked_border(executor, timeout, checkpoint_every)
     loop = AskTell(
         problem,
         method,
@@ -129,6 +136,7 @@ def run(
         on_failure=on_failure,
         store=store,
         evaluate_final=evaluate_final,
+        stop=stop,
     )
     if checkpoint is not None:
         loop.save(checkpoint)  # an unwritable folder is found out before any model run
@@ -147,6 +155,7 @@ def resume(
     checkpoint_every: int = 1,
     progress: bool = False,
     on_step: Callable[[IterationInfo], Any] | None = None,
+    stop: StoppingRule | Sequence[StoppingRule] | None = None,
 ) -> xr.Dataset:
     """Go on from a checkpoint: bitwise the run that was never interrupted.
 
@@ -154,7 +163,7 @@ def resume(
     ----------
     path : str or Path
         Folder given as ``checkpoint`` to `run`; it goes on being written to.
-    problem, method, n_steps, ensemble
+    problem, method, n_steps, ensemble, stop
         As in `AskTell.load`.
     executor, timeout, checkpoint_every, progress, on_step
         As in `run`.
@@ -183,8 +192,8 @@ def resume(
     >>> bool((second.u == whole.u).all())
     True
     """
-    _check_border(executor, timeout, checkpoint_every)
-    loop = AskTell.load(path, problem, method, n_steps=n_steps, ensemble=ensemble)
+    checkpoint_every = _checked_border(executor, timeout, checkpoint_every)
+    loop = AskTell.load(path, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop)
     return _drive(loop, executor, timeout, path, checkpoint_every, progress, on_step)
 
 
@@ -197,7 +206,7 @@ def _drive(
     progress: bool,
     on_step: Callable[[IterationInfo], Any] | None,
 ) -> xr.Dataset:
-    stochastic = getattr(loop.problem.model, "stochastic", False)
+    stochastic = loop.problem.info.stochastic
     with _bar(loop) if progress else nullcontext() as bar:
         try:
             while not loop.done:
@@ -260,10 +269,7 @@ def _bar(loop: AskTell) -> Any:
     return tqdm(initial=loop.n, unit=" iterations", desc=type(loop.method).__name__)
 
 
-def _check_border(executor: Any, timeout: Any, checkpoint_every: Any) -> None:
+def _checked_border(executor: Any, timeout: Any, checkpoint_every: Any) -> int:
     check_executor(executor)
     check_timeout(timeout)
-    if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int):
-        raise TypeError(f"checkpoint_every: must be an integer, got {checkpoint_every!r}.")
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every: must be at least 1, got {checkpoint_every}.")
+    return integer("checkpoint_every", checkpoint_every)

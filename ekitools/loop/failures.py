@@ -1,4 +1,4 @@
-"""Members whose model run failed: why, and who takes their places."""
+"""Failed members: the reasons, and the draws that replace them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, host, take_rows
 from ekitools.linalg import gaussian_draws
 from ekitools.methods.shared import mapped
-from ekitools.typing import Array
+from ekitools.typing import Array, MemberFailure
 
 __all__ = ["fatal_sentence", "largest_output", "name_reasons", "replaced"]
 
@@ -46,13 +46,15 @@ def name_reasons(
             raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
         failed[row] = True
     rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
-    return {
-        row: (
-            str(getattr(why, "reason", why or "output not finite, or too large to be squared")),
-            getattr(why, "error", None),
-        )
-        for row, why in rows.items()
-    }
+    return {row: _reason(why) for row, why in rows.items()}
+
+
+def _reason(why: Any) -> tuple[str, BaseException | None]:
+    if isinstance(why, MemberFailure):
+        return str(why.reason), why.error
+    if isinstance(why, BaseException):
+        return repr(why), why
+    return str(why or "output not finite, or too large to be squared"), None
 
 
 def replaced(

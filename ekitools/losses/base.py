@@ -1,27 +1,23 @@
-"""Tools that the losses share, and the test of what is a loss."""
+"""Tools that the losses share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, digest, is_numpy
 from ekitools.typing import Array
 
-__all__ = ["as_loss"]
-
+__all__ = ["Fingerprinted", "by_members", "exp_of", "sigmoid"]
 
 _BLOCK_BYTES = 1 << 18
 """Bytes of the outputs that are treated at a time."""
 
 
-class _Loss:
-    """What the losses here share."""
-
-    n_data: int | None = None
+class Fingerprinted:
+    """A loss that is known by its options."""
 
     def fingerprint(self) -> str:
         """A short text that changes whenever an option does."""
@@ -29,7 +25,7 @@ class _Loss:
         return digest(type(self).__name__, *values)
 
 
-def _by_members(function: Callable[..., Array], *arrays: Array) -> Array:
+def by_members(function: Callable[..., Array], *arrays: Array) -> Array:
     """The function of some rows of the arrays after the other, where NumPy would leave the cache.
 
     All of it is then in the cache but what it is given and what it returns.
@@ -46,19 +42,13 @@ def _by_members(function: Callable[..., Array], *arrays: Array) -> Array:
     return out
 
 
-def _exp_of(z: Array) -> Array:
+def exp_of(z: Array) -> Array:
     """exp(z), written over z where that is a NumPy array."""
     return np.exp(z, out=z) if is_numpy(z) else array_namespace(z).exp(z)
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
+    """1/(1 + e^{−z}), without overflow."""
     xp = array_namespace(z)
     small = xp.exp(-xp.abs(z))
     return xp.where(z < 0, small, xp.ones_like(z)) / (1 + small)
-
-
-def as_loss(noise: Any) -> Any | None:
-    """``noise`` where it is a loss that cannot whiten, else None."""
-    parts = ("misfit", "gradient", "fingerprint")
-    has = all(callable(getattr(noise, part, None)) for part in parts)
-    return noise if has and not hasattr(noise, "whiten") else None

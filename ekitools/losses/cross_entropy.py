@@ -9,11 +9,13 @@ A class of yours fits by having ``misfit``, ``gradient`` and ``fingerprint``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, is_numpy, like
-from ekitools.losses.base import _by_members, _exp_of, _Loss, _sigmoid
+from ekitools.core.checks import flag, integer, put
+from ekitools.losses.base import Fingerprinted, by_members, exp_of, sigmoid
 from ekitools.typing import Array
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy"]
@@ -24,7 +26,7 @@ _ONE_HOT = "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
 
 
 @dataclass(frozen=True)
-class CrossEntropy(_Loss):
+class CrossEntropy(Fingerprinted):
     r"""Cross-entropy −Σ⟨y, log p⟩ of class probabilities p.
 
     Outputs and data are m samples of k classes one after the other, d = m k; data are one-hot,
@@ -43,8 +45,8 @@ class CrossEntropy(_Loss):
     Raises
     ------
     TypeError, ValueError
-        If there are fewer than two classes; and, for an `InverseProblem`, if the data are not
-        probabilities.
+        If an option is of a wrong kind or there are fewer than two classes; and, for an
+        `InverseProblem`, if the data are not probabilities.
 
     References
     ----------
@@ -63,11 +65,14 @@ class CrossEntropy(_Loss):
     n_classes: int
     logits: bool = True
 
+    @property
+    def outputs_per_sample(self) -> int:
+        """The number of classes k."""
+        return self.n_classes
+
     def __post_init__(self) -> None:
-        if isinstance(self.n_classes, bool) or not isinstance(self.n_classes, int | np.integer):
-            raise TypeError(f"n_classes: must be an integer, got {self.n_classes!r}.")
-        if self.n_classes < 2:
-            raise ValueError(f"n_classes: must be at least 2, got {self.n_classes}.")
+        n_classes = integer("n_classes", self.n_classes, least=2)
+        put(self, n_classes=n_classes, logits=flag("logits", self.logits))
 
     def check_data(self, data: np.ndarray) -> None:
         """Raise a ValueError unless the data are m rows of k probabilities."""
@@ -97,10 +102,10 @@ class CrossEntropy(_Loss):
         def of(z: Array) -> Array:
             below = self._below_largest(z)
             chosen = xp.sum(targets * below, axis=-2)
-            log_sum = xp.log(xp.sum(_exp_of(below), axis=-2))
+            log_sum = xp.log(xp.sum(exp_of(below), axis=-2))
             return xp.sum(log_sum * total - chosen, axis=-1)
 
-        return _by_members(of, z)
+        return by_members(of, z)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """∇_z Ψ, ``(..., m k)``."""
@@ -117,7 +122,7 @@ class CrossEntropy(_Loss):
             share -= targets
             return xp.reshape(xp.matrix_transpose(share), z.shape)
 
-        return _by_members(of, z)
+        return by_members(of, z)
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., m k)``: for logits (diag p − ppᵀ) f, sample by sample."""
@@ -136,8 +141,8 @@ class CrossEntropy(_Loss):
 
         if z.ndim == 1:
             share = self._shares(z)
-            return _by_members(lambda f: of(f, share), f)
-        return _by_members(lambda f, z: of(f, self._shares(z)), f, z)
+            return by_members(lambda f: of(f, share), f)
+        return by_members(lambda f, z: of(f, self._shares(z)), f, z)
 
     def _columns(self, z: Array) -> Array:
         """``(..., k, m)``: what is done along a last axis of k = 10 is slow in NumPy."""
@@ -152,13 +157,13 @@ class CrossEntropy(_Loss):
 
     def _shares(self, z: Array) -> Array:
         """Softmax(z) as columns."""
-        share = _exp_of(self._below_largest(z))
+        share = exp_of(self._below_largest(z))
         share /= array_namespace(z).sum(share, axis=-2, keepdims=True)
         return share
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy(_Loss):
+class BinaryCrossEntropy(Fingerprinted):
     r"""Binary cross-entropy −Σ{y log p + (1 − y) log(1 − p)} of probabilities p.
 
     Parameters
@@ -169,8 +174,8 @@ class BinaryCrossEntropy(_Loss):
 
     Raises
     ------
-    ValueError
-        For an `InverseProblem`, if a datum is not within [0, 1].
+    TypeError, ValueError
+        If ``logits`` is not a flag; and, for an `InverseProblem`, if a datum is not within [0, 1].
 
     Examples
     --------
@@ -184,6 +189,10 @@ class BinaryCrossEntropy(_Loss):
     """
 
     logits: bool = True
+    outputs_per_sample: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        put(self, logits=flag("logits", self.logits))
 
     def check_data(self, data: np.ndarray) -> None:
         """Raise a ValueError unless the data are probabilities."""
@@ -205,14 +214,14 @@ class BinaryCrossEntropy(_Loss):
         y = like(y, z)
         if not self.logits:
             return (1 - y) / xp.clip(1 - z, min=_TINY) - y / xp.clip(z, min=_TINY)
-        return _sigmoid(z) - y
+        return sigmoid(z) - y
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., d)``: for logits p(1 − p) f."""
         xp = array_namespace(z)
         y = like(y, z)
         if self.logits:
-            return f * (_sigmoid(z) * _sigmoid(-z))
+            return f * (sigmoid(z) * sigmoid(-z))
         yes, no = (xp.clip(p, min=_TINY) for p in (z, 1 - z))
         return f * (y / yes**2 + (1 - y) / no**2)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
@@ -11,14 +11,19 @@ from scipy.linalg import cho_solve, solve_triangular
 from ekitools.core.arrays import (
     array_namespace,
     as_real,
+    as_rng,
     checked_cholesky,
     digest,
     is_numpy,
     like,
 )
-from ekitools.typing import Array, Rng
+from ekitools.core.checks import integer
+from ekitools.typing import Array, Loss, NoiseModel, Rng
 
-__all__ = ["GaussianNoise", "as_noise"]
+__all__ = ["GaussianNoise", "as_loss", "as_noise"]
+
+_CONTRACT = ("misfit", "gradient", "fingerprint", "n_data", "sd", "whiten", "sample")
+"""The parts of a `NoiseModel`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,7 @@ class GaussianNoise:
     """
 
     cov: Any
+    outputs_per_sample: ClassVar[int] = 1
     _form: _Diagonal | _Dense | _LowRank = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -163,14 +169,13 @@ class GaussianNoise:
         >>> ek.GaussianNoise([1.0, 4.0]).sample(3, rng=0).shape
         (3, 2)
         """
-        if n < 1:
-            raise ValueError(f"n: must be at least 1, got {n}.")
-        d = self.n_data if n_data is None else n_data
+        n = integer("n", n)
+        d = self.n_data if n_data is None else integer("n_data", n_data)
         if d is None:
             raise ValueError("n_data: must be given to sample from one scalar variance.")
         if self.n_data not in (None, d):
             raise ValueError(f"n_data: must be {self.n_data}, the size of cov, got {d}.")
-        return self._form.sample(n, d, np.random.default_rng(rng))
+        return self._form.sample(n, d, as_rng(rng))
 
     def fingerprint(self) -> str:
         """A short text that changes whenever Γ does."""
@@ -184,9 +189,32 @@ class GaussianNoise:
             )
 
 
-def as_noise(noise: Any) -> Any:
-    """``noise`` itself if it can whiten, else the `GaussianNoise` of that covariance."""
-    return noise if hasattr(noise, "whiten") else GaussianNoise(noise)
+def as_noise(noise: Any) -> NoiseModel:
+    """``noise`` where it is a `NoiseModel`, else the `GaussianNoise` of that covariance.
+
+    Raises
+    ------
+    TypeError
+        If it can whiten but lacks another part of the contract: it would be taken for a loss.
+    """
+    if isinstance(noise, type):
+        raise TypeError(f"noise: must be a noise model, got the class {noise.__name__} itself.")
+    if isinstance(noise, NoiseModel):
+        return noise
+    if hasattr(noise, "whiten"):
+        missing = [part for part in _CONTRACT if not hasattr(noise, part)]
+        raise TypeError(
+            f"noise: must have {', '.join(missing)} too (see ekitools.typing.NoiseModel), got "
+            f"{type(noise).__name__}, which has whiten. Add what is missing."
+        )
+    return GaussianNoise(noise)
+
+
+def as_loss(noise: Any) -> Loss:
+    """``noise`` where it is a `Loss`, else what `as_noise` makes of it."""
+    if isinstance(noise, Loss) and not isinstance(noise, type) and not hasattr(noise, "whiten"):
+        return noise
+    return as_noise(noise)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from typing import ClassVar
 
 from ekitools.core.arrays import array_namespace, digest, like
-from ekitools.losses.base import _Loss
+from ekitools.core.checks import number, put
+from ekitools.losses.base import Fingerprinted
 from ekitools.typing import Array
 
 __all__ = ["FunctionLoss", "Huber"]
@@ -45,7 +45,6 @@ class FunctionLoss:
 
     misfit: Callable[[Array, Array], Array]
     gradient: Callable[[Array, Array], Array]
-    n_data = None
 
     def __post_init__(self) -> None:
         for name in ("misfit", "gradient"):
@@ -61,7 +60,7 @@ class FunctionLoss:
 
 
 @dataclass(frozen=True)
-class Huber(_Loss):
+class Huber(Fingerprinted):
     r"""Huber's loss, quadratic near the data and linear far from them: outliers pull less.
 
     .. math::
@@ -80,8 +79,8 @@ class Huber(_Loss):
 
     Raises
     ------
-    ValueError
-        If one of them is not positive.
+    TypeError, ValueError
+        If one of them is not a number, or not positive.
 
     References
     ----------
@@ -100,13 +99,11 @@ class Huber(_Loss):
 
     scale: float
     delta: float = 1.345
+    outputs_per_sample: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("scale", "delta"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(
-                    f"{name}: must be positive and finite, got {getattr(self, name)!r}."
-                )
+        scale = number("scale", self.scale, above=0)
+        put(self, scale=scale, delta=number("delta", self.delta, above=0))
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ along the last axis: ``(..., d)`` to ``(...)``."""

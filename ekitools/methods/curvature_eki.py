@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
+from ekitools.core.checks import integer, number, put
 from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd, total_variance
-from ekitools.methods.shared import averaged, check_averaging, initial_variance
+from ekitools.methods.shared import averaged, initial_variance
 from ekitools.methods.spread import drawn_around
-from ekitools.typing import Array, Status, StepInfo, Target
+from ekitools.typing import (
+    Aim,
+    Array,
+    CurvedLoss,
+    Normalisation,
+    Reported,
+    Status,
+    StepInfo,
+    Target,
+)
 
 __all__ = ["CurvatureEKI", "CurvatureEKIState"]
 
@@ -105,21 +115,20 @@ class CurvatureEKI:
     radius: float = 0.4
     memory: int = 0
     averaging: float = 0.0
-    normalisation = "1/J"
+
+    State: ClassVar[type] = CurvatureEKIState
+    aim: ClassVar[Aim] = "fit"
+    normalisation: ClassVar[Normalisation] = "1/J"
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "damping"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name}: must be positive and finite, got {getattr(self, name)!r}."
-                )
-        if not self.radius > 0:
-            raise ValueError(f"radius: must be positive, or math.inf, got {self.radius!r}.")
-        check_averaging(self.averaging)
-        if isinstance(self.memory, bool) or not isinstance(self.memory, int | np.integer):
-            raise TypeError(f"memory: must be an integer, got {self.memory!r}.")
-        if self.memory < 0:
-            raise ValueError(f"memory: must be at least 0, got {self.memory}.")
+        put(
+            self,
+            gamma=number("gamma", self.gamma, above=0),
+            damping=number("damping", self.damping, above=0),
+            radius=number("radius", self.radius, above=0, infinite=True),
+            averaging=number("averaging", self.averaging, least=0, below=1),
+            memory=integer("memory", self.memory, least=0),
+        )
 
     def init(self, ensemble: Array, target: Target) -> CurvatureEKIState:
         """The state before the first step, around the first member of ``ensemble``.
@@ -131,11 +140,12 @@ class CurvatureEKI:
         TypeError
             If the loss does not know its curvature.
         """
-        if not callable(getattr(target.noise, "curvature_product", None)):
+        if not isinstance(target.noise, CurvedLoss):
             raise TypeError(
-                "noise: must have curvature_product(z, y, f) for CurvatureEKI, got "
-                f"{type(target.noise).__name__}. Use GaussianNoise, Huber, CrossEntropy or "
-                "BinaryCrossEntropy, add the method to your own loss, or use ek.LossEKI."
+                "noise: must have curvature_product(z, y, f) and outputs_per_sample for "
+                f"CurvatureEKI, got {type(target.noise).__name__}. Use GaussianNoise, Huber, "
+                "CrossEntropy or BinaryCrossEntropy, add both to your own loss "
+                "(see ekitools.typing.CurvedLoss), or use ek.LossEKI."
             )
         initial_variance(ensemble)
         xp = array_namespace(ensemble)
@@ -166,8 +176,10 @@ class CurvatureEKI:
         spread = math.sqrt(total_variance(u) / state.initial_variance)
         centre = xp.mean(g, axis=0, keepdims=True)
         extra = {
-            "best_misfit": float(np.min(misfit)),
-            "misfit_of_mean": float(loss.misfit(centre, y)[0]),
+            "best_misfit": Reported(float(np.min(misfit)), "misfit of the best member"),
+            "misfit_of_mean": Reported(
+                float(loss.misfit(centre, y)[0]), "misfit of the mean output"
+            ),
         }
         info = StepInfo(0.0, misfit, None, spread, extra=extra)
         average, old_mean = state.average, xp.mean(u, axis=0, keepdims=True)
@@ -176,12 +188,14 @@ class CurvatureEKI:
             info = info._replace(average=average)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
             curved = loss.curvature_product(centre[0, :], y, g - centre)
-            m = int(g.shape[1]) / getattr(loss, "n_classes", 1)
+            m = int(g.shape[1]) / loss.outputs_per_sample
+            # S_jk = ⟨f_j, H f_k⟩ / m and g_j = ⟨f_j, ∇Ψ(Ḡ)⟩ / m
             system = host(anomaly_products(curved, g)).astype(np.float64) / (m * self.gamma**2)
             slope = host(anomaly_products(loss.gradient(centre, y), g)).astype(np.float64)
             slope /= m * self.gamma
             mean = step = xp.full_like(u[:1, :], math.inf)
             if math.isfinite(float(np.sum(system))):
+                # w = −(S + λI)⁻¹ g, cut at the radius, and the step Σ w_j ξ_j
                 w = -solve_spd(0.5 * (system + system.T), self.damping, slope)
                 w *= min(1.0, self.radius / max(float(np.linalg.norm(w)), 1e-300))
                 step = combine_anomalies(like(w / self.gamma, u), u)
@@ -192,6 +206,7 @@ class CurvatureEKI:
                 "diverged",
                 f"Step {state.n} has an update that is not finite: this is the last good "
                 "ensemble. Use more damping or larger batches.",
+                level="bad",
             )
             return state, info._replace(status=status)
         given = past[max(0, past.shape[0] - n_members + 1) :, :] if past.shape[0] else None

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, like, take_rows
-from ekitools.core.checks import check_gaussian, check_schedule
+from ekitools.core.checks import (
+    check_gaussian,
+    check_schedule,
+    flag,
+    number,
+    put,
+    stopping_rules,
+)
 from ekitools.linalg import total_variance
 from ekitools.methods.shared import (
     initial_variance,
-    mean_residual,
     misfits,
     tempered_analysis,
     whitened_residual,
 )
 from ekitools.methods.steps import MisfitController, choose_step
-from ekitools.typing import Array, Progress, Schedule, Status, StepInfo, StoppingRule, Target
+from ekitools.typing import (
+    Aim,
+    Array,
+    Normalisation,
+    Schedule,
+    Status,
+    StepInfo,
+    StoppingRule,
+    Target,
+)
 
 __all__ = ["EKI", "EKIState"]
 
@@ -33,8 +48,6 @@ class EKIState(NamedTuple):
     variance: float
     """Trace of the ensemble covariance."""
     initial_variance: float
-    trace: tuple[float, ...]
-    """Mean misfit at every iteration so far."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,8 @@ class EKI:
     t_end : float or None, default 1
         Σh at which the run ends (1: the posterior); None for no end time.
     perturbed : bool, default True
-        Whether the data are perturbed by η_j. Without it the update is the slides'
-        deterministic one: it fits the mean as well, but its spread at Σh = 1 is smaller than
+        Whether the data are perturbed by η_j. Without it the update is the deterministic one of
+        Kovachki & Stuart (2019): it fits the mean as well, but its spread at Σh = 1 is smaller than
         the posterior's.
     tikhonov : bool, default False
         Whether the prior is added as further data, u ~ N(m, C₀) beside y (Tikhonov-
@@ -67,7 +80,7 @@ class EKI:
         the maximum a posteriori estimate as Σh → ∞; it needs ``t_end=None``, for at Σh = 1
         the prior would count twice.
     stop : tuple of stopping rules, default ()
-        Checked at every evaluated ensemble: `Discrepancy`, `Collapsed`, `NoProgress`, ...
+        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
 
     Raises
     ------
@@ -97,24 +110,30 @@ class EKI:
     tikhonov: bool = False
     stop: tuple[StoppingRule, ...] = ()
 
+    State: ClassVar[type] = EKIState
+    normalisation: ClassVar[Normalisation] = "1/(J-1)"
+
     def __post_init__(self) -> None:
         check_schedule(self.step)
-        if self.t_end is not None and not 0 < self.t_end < math.inf:
-            raise ValueError(f"t_end: must be positive, or None for no end, got {self.t_end}.")
+        if self.t_end is not None:
+            put(self, t_end=number("t_end", self.t_end, above=0, remedy="Use None for no end."))
+        put(
+            self,
+            perturbed=flag("perturbed", self.perturbed),
+            tikhonov=flag("tikhonov", self.tikhonov),
+            stop=stopping_rules(self.stop),
+        )
         if self.tikhonov and self.t_end is not None:
             raise ValueError(
                 f"t_end: must be None with tikhonov=True, got {self.t_end}: the regularised "
                 "ensemble goes to the maximum a posteriori estimate, and at a finite end the "
                 "prior would count twice. Stop by n_steps or a stopping rule."
             )
-        rules: Any = self.stop  # one rule, or any sequence of them, is welcome too
-        rules = (rules,) if callable(getattr(rules, "check", None)) else tuple(rules)
-        for rule in rules:
-            if not callable(getattr(rule, "check", None)):
-                raise TypeError(
-                    f"stop: must be stopping rules such as ek.Discrepancy(), got {rule!r}."
-                )
-        object.__setattr__(self, "stop", rules)
+
+    @property
+    def aim(self) -> Aim:
+        """A sample of the posterior with perturbed data and Σh = 1, else a fit."""
+        return "posterior" if self.perturbed and self.t_end == 1 else "fit"
 
     def init(self, ensemble: Array, target: Target) -> EKIState:
         """The state before the first step.
@@ -128,7 +147,7 @@ class EKI:
         """
         check_gaussian(target.noise, "EKI")
         variance = initial_variance(ensemble)
-        return EKIState(ensemble, 0, 0.0, variance, variance, ())
+        return EKIState(ensemble, 0, 0.0, variance, variance)
 
     def ask(self, state: EKIState) -> Array:
         """The members at which G is wanted, ``(J, p)``."""
@@ -139,11 +158,14 @@ class EKI:
         if self.t_end is None or state.t < self.t_end:
             return None
         if self.t_end != 1:
-            return Status("t_end_reached", f"The steps add up to t_end = {self.t_end:g}.")
+            sentence = f"The steps add up to t_end = {self.t_end:g}."
+            return Status("t_end_reached", sentence, level="good")
         return Status(
             "posterior_reached",
             "The steps add up to 1: the ensemble approximates the posterior (exactly for a "
             "linear model, a Gaussian prior and many members).",
+            level="good",
+            posterior=self.perturbed,
         )
 
     def tell(
@@ -153,16 +175,16 @@ class EKI:
         u = state.ensemble
         r = whitened_residual(g, target)
         misfit = data_misfit = misfits(r)
-        residual, n_data = mean_residual(r), int(r.shape[1])
+        objective = None
         if self.tikhonov:
             xp = array_namespace(r)
             r = xp.concat([r, like(target.prior.whiten(u), r)], axis=1)
             misfit = misfits(r)
+            objective = float(np.mean(misfit))
         spread = math.sqrt(state.variance / state.initial_variance)
-        trace = (*state.trace, float(np.mean(misfit)))
-        status = self.finished(state) or self._stopped(Progress(residual, n_data, spread, trace))
-        if status is not None:
-            return state, StepInfo(0.0, data_misfit, status, spread)
+        info = StepInfo(0.0, data_misfit, self.finished(state), spread, objective=objective)
+        if info.status is not None:
+            return state, info
 
         h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
         ensemble = tempered_analysis(u, r, h, rng if self.perturbed else None)
@@ -172,15 +194,13 @@ class EKI:
                 "diverged",
                 f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
                 "good ensemble. Use smaller steps or a prior that keeps the model tame.",
+                level="bad",
             )
-            return state, StepInfo(0.0, data_misfit, status, spread)
-        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, trace)
-        return new, StepInfo(h, data_misfit, None, spread)
+            return state, info._replace(status=status)
+        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance)
+        return new, info._replace(step=h)
 
     def select(self, state: EKIState, index: np.ndarray) -> EKIState:
         """The state of the members ``index``."""
         ensemble = take_rows(state.ensemble, index)
         return state._replace(ensemble=ensemble, variance=total_variance(ensemble))
-
-    def _stopped(self, progress: Progress) -> Status | None:
-        return next((s for rule in self.stop if (s := rule.check(progress)) is not None), None)

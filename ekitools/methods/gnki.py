@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.core.checks import check_gaussian, check_schedule
+from ekitools.core.checks import check_gaussian, check_schedule, integer, number, put
 from ekitools.linalg import total_variance
 from ekitools.methods.shared import (
     initial_variance,
@@ -19,7 +19,16 @@ from ekitools.methods.shared import (
     whitened_residual,
 )
 from ekitools.methods.steps import MisfitController, choose_step
-from ekitools.typing import Array, Schedule, Status, StepInfo, Target
+from ekitools.typing import (
+    Aim,
+    Array,
+    LinearOver,
+    Normalisation,
+    Schedule,
+    Status,
+    StepInfo,
+    Target,
+)
 
 __all__ = ["GNKI", "GNKIState"]
 
@@ -101,14 +110,19 @@ class GNKI:
     refinements: int = 20
     rtol: float = 0.02
 
+    State: ClassVar[type] = GNKIState
+    aim: ClassVar[Aim] = "posterior"
+    normalisation: ClassVar[Normalisation] = "1/(J-1)"
+    linear_over: ClassVar[LinearOver] = "last"
+
     def __post_init__(self) -> None:
         check_schedule(self.step)
-        if not 0 < self.damping <= 1:
-            raise ValueError(f"damping: must be in (0, 1], got {self.damping}.")
-        if self.refinements < 1:
-            raise ValueError(f"refinements: must be at least 1, got {self.refinements}.")
-        if not 0 < self.rtol < math.inf:
-            raise ValueError(f"rtol: must be positive and finite, got {self.rtol}.")
+        put(
+            self,
+            damping=number("damping", self.damping, above=0, most=1),
+            refinements=integer("refinements", self.refinements),
+            rtol=number("rtol", self.rtol, above=0),
+        )
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:
         """The state before the first step."""
@@ -127,6 +141,8 @@ class GNKI:
                 "posterior_reached",
                 f"The refinement converged: its last step moved the members by {state.change:.3g} "
                 "standard deviations. The ensemble approximates the posterior.",
+                level="good",
+                posterior=True,
             )
         if state.refined < self.refinements:
             return None
@@ -192,17 +208,18 @@ class GNKI:
         w = target.prior.whiten(state.ensemble)
         xp = array_namespace(w)
         anomalies = w - xp.mean(w, axis=0, keepdims=True)
-        left, s, right = xp.linalg.svd(anomalies, full_matrices=False)
+        left, s, right = xp.linalg.svd(anomalies, full_matrices=False)  # E = P s Vᵀ
         rank = int(np.sum(host(s) > 1e-6 * float(s[0])))
         left, s, right = left[:, :rank], s[:rank], right[:rank, :]
         outputs = xp.matrix_transpose(r - xp.mean(r, axis=0, keepdims=True))
         slope = (outputs @ left) / s  # B, (d, rank)
-        gap = state.anchors - w
-        innovation = (
+        gap = state.anchors - w  # m_j − u_j
+        innovation = (  # y + η_j − G(u_j) − H (m_j − u_j), whitened
             state.draws - r - (gap @ xp.matrix_transpose(right)) @ xp.matrix_transpose(slope)
         )
-        system = xp.matrix_transpose(slope) @ slope + like(np.eye(rank), w)
+        system = xp.matrix_transpose(slope) @ slope + like(np.eye(rank), w)  # I + BᵀB
         rows = xp.matrix_transpose(innovation @ slope)
+        # K = V (I + BᵀB)⁻¹ Bᵀ, and the step α {m_j − u_j + K (...)}
         move = gap + xp.matrix_transpose(xp.linalg.solve(system, rows)) @ right
         move = self.damping * move
         sd = host(xp.std(w, axis=0, correction=1))

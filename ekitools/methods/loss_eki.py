@@ -6,17 +6,33 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, is_numpy, take_rows
-from ekitools.core.checks import check_schedule
-from ekitools.linalg import anomaly_products, combine_anomalies, moved, total_variance
-from ekitools.methods.shared import averaged, check_averaging, initial_variance
+from ekitools.core.checks import check_schedule, integer, number, put
+from ekitools.linalg import (
+    anomaly_products,
+    combine_anomalies,
+    frobenius,
+    moved,
+    total_variance,
+)
+from ekitools.methods.shared import averaged, initial_variance
 from ekitools.methods.spread import Spread, drawn_around
 from ekitools.methods.steps import NormStep, rule_step
-from ekitools.typing import Array, Schedule, Seen, Status, StepInfo, Target
+from ekitools.typing import (
+    Aim,
+    Array,
+    Normalisation,
+    Reported,
+    Schedule,
+    Seen,
+    Status,
+    StepInfo,
+    Target,
+)
 
 __all__ = ["LossEKI", "LossEKIState"]
 
@@ -94,19 +110,22 @@ class LossEKI:
     spread: Spread | None = None
     expand: tuple[tuple[int, int], ...] = ()
     averaging: float = 0.0
-    updates_in_place = True
-    normalisation = "1/J"
+
+    State: ClassVar[type] = LossEKIState
+    aim: ClassVar[Aim] = "fit"
+    normalisation: ClassVar[Normalisation] = "1/J"
+    updates_in_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_schedule(self.step)
-        check_averaging(self.averaging)
+        put(self, averaging=number("averaging", self.averaging, least=0, below=1))
         if self.spread is not None and not isinstance(self.spread, Spread):
             raise TypeError(
                 f"spread: must be an ek.Spread, or None for none, got {self.spread!r}. "
                 "For a number use ek.Spread(gamma)."
             )
-        expand = tuple((int(n), int(size)) for n, size in self.expand)
-        object.__setattr__(self, "expand", expand)
+        expand = _pairs(self.expand)
+        put(self, expand=expand)
         if expand and self.spread is None:
             raise ValueError(
                 f"spread: must be given with expand = {expand}, got None: new members are drawn "
@@ -159,7 +178,7 @@ class LossEKI:
         xp, n_members = array_namespace(u), u.shape[0]
         misfit = host(loss.misfit(g, y)).astype(np.float64)
         spread = math.sqrt(total_variance(u) / state.initial_variance)
-        extra = {"best_misfit": float(np.min(misfit))}
+        extra = {"best_misfit": Reported(float(np.min(misfit)), "misfit of the best member")}
         average = None
         if self.averaging:
             mean = xp.mean(u, axis=0, keepdims=True)
@@ -171,35 +190,36 @@ class LossEKI:
             gradient = loss.gradient(g, y)
 
             @cache
-            def weights() -> Array:
+            def weights() -> Array:  # D_jk = ⟨G(u_k) − Ḡ, ∇Ψ_j⟩ / J
                 return anomaly_products(gradient, g) / n_members
 
             @cache
             def norm() -> float:
-                return _frobenius(weights())
+                return frobenius(weights())
 
             redraws = self.redraws(state.n)
             if redraws:
                 mean_gradient = xp.mean(gradient, axis=0, keepdims=True)
-                row = anomaly_products(mean_gradient, g) / n_members
+                row = anomaly_products(mean_gradient, g) / n_members  # 1ᵀD / J
             size = float(xp.sum(xp.abs(row))) if redraws else norm()
             if not math.isfinite(size):
                 return before, diverged
             seen = Seen(state.n, state.t, math.inf, misfit, int(g.shape[1]), norm)
-            h = rule_step(self.step, seen)
+            h = rule_step(self.step, seen)  # h_n
             # no entry of D(U − ū) is larger than this
             bound = h * size * (1 if redraws else math.sqrt(n_members)) * 2 * _largest(u)
         if not bound < 0.5 * np.finfo(host(u[:1, :1]).dtype).max:
             return before, diverged
         in_place = in_place and is_numpy(u)
         if self.spread is not None and redraws:
+            # ū ← ū − (h/J) 1ᵀD u
             mean = xp.mean(u, axis=0, keepdims=True) - combine_anomalies(h * row, u)
             n_after = self._size(state.n + 1, n_members)
             out = u if in_place and n_after == n_members else None
             gamma = self.spread.at(state.n)
             u = drawn_around(mean, target.prior, gamma, n_after, rng, out=out)
         else:
-            u = moved(u, -h * weights(), in_place=in_place)
+            u = moved(u, -h * weights(), in_place=in_place)  # u ← u − h D u
         new = state._replace(ensemble=u, n=state.n + 1, t=state.t + h)
         return new, info._replace(step=h)
 
@@ -212,13 +232,14 @@ class LossEKI:
         return state._replace(ensemble=take_rows(state.ensemble, index))
 
 
-def _frobenius(d: Array) -> float:
-    """‖D‖, also where its squares overflow."""
-    xp = array_namespace(d)
-    largest = float(xp.max(xp.abs(d)))
-    if not 0 < largest < math.inf:
-        return largest
-    return largest * float(xp.linalg.matrix_norm(d / largest))
+def _pairs(expand: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = [(n, size) for n, size in expand]
+    except (TypeError, ValueError):
+        raise TypeError(f"expand: must be pairs (n, J) of integers, got {expand!r}.") from None
+    return tuple(
+        (integer("expand", n, least=0), integer("expand", size, least=0)) for n, size in pairs
+    )
 
 
 def _largest(u: Array) -> float:
@@ -231,4 +252,5 @@ def _diverged(n: int) -> Status:
         "diverged",
         f"Step {n} has an update that is not finite: this is the last good ensemble. Use smaller "
         "steps or less spread, or let either decay.",
+        level="bad",
     )

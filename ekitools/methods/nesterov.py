@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,27 @@ from ekitools.core.arrays import array_namespace, take_rows
 from ekitools.core.checks import check_method
 from ekitools.linalg import total_variance
 from ekitools.methods.shared import mapped, with_ensemble
-from ekitools.typing import Array, Method, Status, StepInfo, Target
+from ekitools.typing import (
+    Aim,
+    Array,
+    Method,
+    Normalisation,
+    Redraws,
+    Status,
+    StepInfo,
+    StoppingRule,
+    Stops,
+    Target,
+    is_sampler,
+)
 
 __all__ = ["Nesterov", "NesterovState"]
 
 
-class NesterovState(NamedTuple):
+Inner = TypeVar("Inner")
+
+
+class NesterovState(NamedTuple, Generic[Inner]):
     """What the next step needs."""
 
     ensemble: Array
@@ -27,7 +42,7 @@ class NesterovState(NamedTuple):
     t: float
     momentum: Array
     """v_n − u_n, so that a member that replaces a failed one can have the survivors'."""
-    inner: Any
+    inner: Inner
     """The state of the method within, without its ensemble, which is the one above."""
 
 
@@ -79,14 +94,31 @@ class Nesterov:
 
     method: Method
 
+    aim: ClassVar[Aim] = "fit"
+
     def __post_init__(self) -> None:
         check_method(self.method)
-        if getattr(self.method, "keeps_members", False):
+        if is_sampler(self.method):
             raise TypeError(
                 f"method: must move its members, got the sampler {type(self.method).__name__}, "
                 "which keeps or replaces them and has no step to be carried on. Use it without "
                 "momentum."
             )
+
+    @property
+    def State(self) -> Any:  # noqa: N802 - it is a class
+        """`NesterovState` with the state of the method within."""
+        return NesterovState[self.method.State]  # type: ignore[name-defined]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """That of the method within."""
+        return self.method.normalisation
+
+    @property
+    def stop(self) -> tuple[StoppingRule, ...]:
+        """The stopping rules of the method within."""
+        return self.method.stop if isinstance(self.method, Stops) else ()
 
     def init(self, ensemble: Array, target: Target) -> NesterovState:
         """The state before the first step, at rest."""
@@ -108,11 +140,10 @@ class Nesterov:
         inner, info = self.method.tell(self._inner(state), g, target, rng=rng)
         if info.status is not None:
             return state, info._replace(status=_named(info.status))
-        factor = state.n / (state.n + 3)
+        factor = state.n / (state.n + 3)  # v_{n+1} = u_{n+1} + n/(n + 3) (u_{n+1} − u_n)
         # u_{n+1} − u_n = (u_{n+1} − v_n) + (v_n − u_n)
         new, old, carried = inner.ensemble, state.ensemble, state.momentum
-        redraws: Any = getattr(self.method, "redraws", None)
-        if redraws is not None and redraws(state.n):
+        if isinstance(self.method, Redraws) and self.method.redraws(state.n):
             xp = array_namespace(new)
             means = (xp.mean(each, axis=0, keepdims=True) for each in (new, old, carried))
             new_mean, old, carried = means
@@ -125,6 +156,7 @@ class Nesterov:
                 "diverged",
                 f"The momentum of step {state.n} overflowed: this is the last good ensemble. Use "
                 "smaller steps, or the method without momentum.",
+                level="bad",
             )
             return state, info._replace(step=0.0, status=status)
         return self._state(with_ensemble(self.method, inner, ensemble), momentum), info
@@ -152,10 +184,11 @@ class Nesterov:
 
 def _named(status: Status | None) -> Status | None:
     """A status of the method within, less the claim that momentum makes untrue."""
-    if status is None or status.code != "posterior_reached":
+    if status is None or not status.posterior:
         return status
     return Status(
         "method_finished",
         "The method came to its end, but with momentum: the ensemble fits the data and is no "
         "sample of the posterior. Use the method without momentum for that.",
+        level="good",
     )

@@ -14,11 +14,10 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
-from ekitools.typing import Array, Method
+from ekitools.typing import Array, MapsMembers, Method
 
 __all__ = [
     "averaged",
-    "check_averaging",
     "initial_variance",
     "mapped",
     "mean_residual",
@@ -54,9 +53,8 @@ def mapped(method: Method, state: Any, rows: Callable[[Array], Array], index: np
     Of a method that does not offer this itself, with ``rows`` of the ensemble alone; what else it
     holds is that of the members ``index``.
     """
-    offered = getattr(method, "map_members", None)
-    if offered is not None:
-        return offered(state, rows, index)
+    if isinstance(method, MapsMembers):
+        return method.map_members(state, rows, index)
     return with_ensemble(method, method.select(state, index), rows(state.ensemble))
 
 
@@ -83,12 +81,6 @@ def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:
     """
     share = (1 - weight) / (1 - weight ** (n + 1))
     return mean if n == 0 else past + share * (mean - past)
-
-
-def check_averaging(averaging: float) -> None:
-    """Check the weight of the past in an average."""
-    if not 0 <= averaging < 1:
-        raise ValueError(f"averaging: must be at least 0 and less than 1, got {averaging!r}.")
 
 
 def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import host, like
+from ekitools.core.checks import integer, number, put
 from ekitools.typing import Array
 
 __all__ = ["Spread", "drawn_around"]
@@ -64,25 +65,19 @@ class Spread:
     decay: float = 0.0
 
     def __post_init__(self) -> None:
+        decay = number("decay", self.decay, least=0)
         if not callable(self.gamma):
-            _check_gamma(self.gamma)
-        elif self.decay:
+            put(self, gamma=number("gamma", self.gamma, above=0))
+        elif decay:
             raise ValueError(
                 f"decay: must be 0 where gamma is a function of the step, got {self.decay!r}."
             )
-        if isinstance(self.every, bool) or not isinstance(self.every, int | np.integer):
-            raise TypeError(f"every: must be an integer, got {self.every!r}.")
-        if self.every < 1:
-            raise ValueError(f"every: must be at least 1, got {self.every}.")
-        if not 0 <= self.decay < math.inf:
-            raise ValueError(f"decay: must be at least 0 and finite, got {self.decay!r}.")
+        put(self, every=integer("every", self.every), decay=decay)
 
     def at(self, n: int) -> float:
         """γ of step n."""
         if callable(self.gamma):
-            gamma = float(self.gamma(n))
-            _check_gamma(gamma)
-            return gamma
+            return number("gamma", self.gamma(n), above=0)
         return float(self.gamma / (1 + self.decay * n))
 
     def due(self, n: int) -> bool:
@@ -146,8 +141,3 @@ def drawn_around(
         block[...] = deviations
     u += centre - u.mean(axis=0, keepdims=True)
     return u if isinstance(mean, np.ndarray) else like(u, mean)
-
-
-def _check_gamma(gamma: float) -> None:
-    if not 0 < gamma < math.inf:
-        raise ValueError(f"gamma: must be positive and finite, got {gamma!r}.")

@@ -1,13 +1,16 @@
-"""How long a step is, and when to stop: frozen options with one pure function each."""
+"""Step rules: frozen options with one pure function each, and the step that a rule gives."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace
+from ekitools.core.checks import integer, number, put
+from ekitools.linalg import d_norm
 from ekitools.typing import Array, Schedule, Seen
 
 __all__ = [
@@ -19,13 +22,6 @@ __all__ = [
     "landing",
     "rule_step",
 ]
-
-
-def _positive(owner: object, **values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            rule = type(owner).__name__
-            raise ValueError(f"{name}: must be positive and finite in {rule}, got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class FixedStep:
     h: float
 
     def __post_init__(self) -> None:
-        _positive(self, h=self.h)
+        put(self, h=number("h", self.h, above=0))
 
     def step(self, seen: Seen) -> float:  # noqa: ARG002 - the contract's argument
         """Return h."""
@@ -56,7 +52,7 @@ class FixedStep:
 
 @dataclass(frozen=True)
 class NormStep:
-    r"""The slides' adaptive step h_n = h / (‖D(u_n)‖ + ε).
+    r"""The adaptive step h_n = h / (‖D(u_n)‖ + ε).
 
     D_jk = ⟨G(u_k) − Ḡ, G(u_j) − y⟩_Γ / J, in the Frobenius norm [1]_.
 
@@ -82,7 +78,7 @@ class NormStep:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        _positive(self, h=self.h, eps=self.eps)
+        put(self, h=number("h", self.h, above=0), eps=number("eps", self.eps, above=0))
 
     def step(self, seen: Seen) -> float:
         """Return h / (‖D‖ + ε)."""
@@ -144,13 +140,12 @@ class ESMDA:
     inflation: int | tuple[float, ...] = 4
 
     def __post_init__(self) -> None:
-        if isinstance(self.inflation, int):
-            if self.inflation < 1:
-                raise ValueError(f"inflation: must be at least 1 analysis, got {self.inflation}.")
+        given: Any = self.inflation
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            put(self, inflation=integer("inflation", given))
             return
-        object.__setattr__(self, "inflation", tuple(float(a) for a in self.inflation))
-        for alpha in self.inflation:
-            _positive(self, inflation=alpha)
+        factors = tuple(number("inflation", alpha, above=0) for alpha in given)
+        put(self, inflation=factors)
         total = math.fsum(self.steps)
         if abs(total - 1) > 1e-9:
             raise ValueError(
@@ -182,7 +177,7 @@ def choose_step(
         If the rule does not give a positive finite step.
     """
     end = math.inf if t_end is None else t_end
-    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: _d_norm(r))
+    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: d_norm(r, r))
     return landing(t, rule_step(schedule, seen), end)
 
 
@@ -200,11 +195,3 @@ def rule_step(schedule: Schedule, seen: Seen) -> float:
 def landing(t: float, h: float, end: float) -> tuple[float, float]:
     """The step cut at ``end``, and the time it leads to: ``end`` itself, without rounding."""
     return (end - t, end) if h >= (end - t) * (1 - 1e-12) else (h, t + h)
-
-
-def _d_norm(r: Array) -> float:
-    """‖D‖ in the Frobenius norm, D_jk = ⟨r_k − r̄, r_j⟩ / J."""
-    xp = array_namespace(r)
-    anomalies = r - xp.mean(r, axis=0, keepdims=True)
-    d = (r @ xp.matrix_transpose(anomalies)) / r.shape[0]
-    return float(xp.linalg.matrix_norm(d))

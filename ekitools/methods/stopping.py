@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from ekitools.methods.steps import _positive
+from ekitools.core.checks import check_gaussian, integer, number, put
 from ekitools.typing import Progress, Status
 
 __all__ = ["Collapsed", "Discrepancy", "NoProgress"]
@@ -25,26 +26,39 @@ class Discrepancy:
     Examples
     --------
     >>> import ekitools as ek
-    >>> ek.EKI(step=ek.FixedStep(1.0), t_end=None, stop=(ek.Discrepancy(tau=1.1),)).stop
-    (Discrepancy(tau=1.1),)
+    >>> problem = ek.problems.linear(p=2, d=4).problem
+    >>> result = ek.run(problem, ek.EKI(t_end=None), stop=ek.Discrepancy(tau=1.1), rng=0)
+    >>> result.attrs["status_code"]
+    'discrepancy_reached'
     """
 
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, tau=self.tau)
+        put(self, tau=number("tau", self.tau, above=0))
 
     def check(self, progress: Progress) -> Status | None:
         """Return the status once the residual is within τ√d."""
-        level = self.tau * math.sqrt(progress.n_data)
-        if progress.residual > level:
-            return None
+        return self.reached(progress) if self.distance(progress) <= 0 else None
+
+    def distance(self, progress: Progress) -> float:
+        """‖Γ^{-1/2}(Ḡ − y)‖ − τ√d."""
+        return progress.residual - self.tau * math.sqrt(progress.n_data)
+
+    def reached(self, progress: Progress) -> Status:
+        """The status where the residual has come to τ√d."""
         return Status(
             "discrepancy_reached",
             f"The mean output fits the data to {progress.residual:.4g} noise standard deviations, "
-            f"within tau * sqrt(d) = {level:.4g}: stopped by the discrepancy principle. "
-            "The ensemble's spread is not a posterior spread; use t_end=1 for one.",
+            f"within tau * sqrt(d) = {self.tau * math.sqrt(progress.n_data):.4g}: stopped by the "
+            "discrepancy principle. The ensemble's spread is not a posterior spread; use t_end=1 "
+            "for one.",
+            level="good",
         )
+
+    def check_problem(self, problem: Any) -> None:
+        """Check that the problem has Gaussian noise."""
+        check_gaussian(problem.noise, "the discrepancy principle")
 
 
 @dataclass(frozen=True)
@@ -67,12 +81,18 @@ class Collapsed:
     rtol: float = 1e-3
 
     def __post_init__(self) -> None:
-        _positive(self, rtol=self.rtol)
+        put(self, rtol=number("rtol", self.rtol, above=0))
 
     def check(self, progress: Progress) -> Status | None:
         """Return the status once the spread is within rtol of nothing."""
-        if progress.spread > self.rtol:
-            return None
+        return self.reached(progress) if self.distance(progress) <= 0 else None
+
+    def distance(self, progress: Progress) -> float:
+        """The relative spread less rtol."""
+        return progress.spread - self.rtol
+
+    def reached(self, progress: Progress) -> Status:
+        """The status where the spread has come to rtol."""
         return Status(
             "collapsed",
             f"The ensemble's spread is {progress.spread:.3g} of the initial one, at most "
@@ -103,7 +123,8 @@ class NoProgress:
     window: int = 3
 
     def __post_init__(self) -> None:
-        _positive(self, rtol=self.rtol, window=self.window)
+        rtol, window = number("rtol", self.rtol, above=0), integer("window", self.window)
+        put(self, rtol=rtol, window=window)
 
     def check(self, progress: Progress) -> Status | None:
         """Return the status once the best of the window is no better than what came before."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-import math
 import pickle
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like
+from ekitools.core.checks import number
 from ekitools.typing import Array
 
 __all__ = [
@@ -117,12 +117,8 @@ def evaluate(
 
 def check_timeout(timeout: Any) -> None:
     """Check a number of seconds."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float | np.number):
-        raise TypeError(f"timeout: must be a number of seconds, got {timeout!r}.")
-    if not 0 < timeout < math.inf:
-        raise ValueError(f"timeout: must be positive and finite seconds, got {timeout}.")
+    if timeout is not None:
+        number("timeout", timeout, above=0, remedy="Give seconds.")
 
 
 def check_executor(executor: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.arrays import host
+from ekitools.core.checks import flag
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
@@ -89,11 +90,9 @@ class XarrayModel:
     ) -> None:
         if not callable(function):
             raise TypeError(f"function: must be callable, got {type(function).__name__}.")
-        if not isinstance(stochastic, bool):
-            raise TypeError(f"stochastic: must be True or False, got {stochastic!r}.")
-        keywords = ("rng",) if stochastic else ()
+        self.function, self.stochastic = function, flag("stochastic", stochastic)
+        keywords = ("rng",) if self.stochastic else ()
         check_accepts("function", function, "parameters", keywords=keywords)
-        self.function, self.stochastic = function, stochastic
         if not isinstance(parameters, xr.DataArray | xr.Dataset):
             parameters = xr.Dataset(dict.fromkeys(_names(parameters), 0.0))
         self._parameters = _Layout("parameters", parameters)

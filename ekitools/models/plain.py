@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from ekitools.core.arrays import as_real, digest, host, is_numpy, like
+from ekitools.core.checks import flag, put
 from ekitools.typing import Array
 
 __all__ = ["FunctionModel", "LinearModel"]
@@ -38,7 +39,7 @@ class FunctionModel:
     Raises
     ------
     TypeError
-        If ``fn`` cannot be called.
+        If ``fn`` cannot be called, or an option is not a flag.
     ValueError
         If ``fn`` is to be both vectorized and stochastic.
 
@@ -59,6 +60,8 @@ class FunctionModel:
     def __post_init__(self) -> None:
         if not callable(self.fn):
             raise TypeError(f"fn: must be callable, got {type(self.fn).__name__}.")
+        for name in ("vectorized", "stochastic", "takes_inputs"):
+            put(self, **{name: flag(name, getattr(self, name))})
         if self.vectorized and self.stochastic:
             raise ValueError(
                 "stochastic: must be False with vectorized=True, since every member needs a "

@@ -1,1 +1,1 @@
-"""A result for people: the summary, the HTML page, the notebook's view."""
+"""Pages of a result: the summary, the HTML report, the notebook's view."""

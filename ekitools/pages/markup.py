@@ -1,4 +1,4 @@
-"""HTML for people: tables, figures and the style of pages and notebooks."""
+"""HTML parts: tables, figures, and the style of pages and notebooks."""
 
 from __future__ import annotations
 

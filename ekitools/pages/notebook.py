@@ -1,4 +1,4 @@
-"""``%load_ext ekitools``: notebooks show a result with its summary above xarray's own table."""
+"""The notebook extension ``%load_ext ekitools``: summaries above xarray's own tables."""
 
 from __future__ import annotations
 

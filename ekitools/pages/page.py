@@ -1,9 +1,8 @@
-"""A result as one HTML page that needs nothing but itself."""
+"""The report of a result: one HTML page that needs no other file."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from ekitools.plots.posterior import plot_marginals, plot_pairs
 from ekitools.plots.predictive import plot_predictive
 from ekitools.plots.style import as_svg, detached
 from ekitools.results.marginals import start_of
-from ekitools.results.reading import last_evaluated
+from ekitools.results.reading import attribute, has_noise, last_evaluated, method_of, model_runs
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
@@ -167,7 +166,7 @@ def _data(result: xr.Dataset) -> str:
     index = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))
     ends = sorted({0, at})
     part = result.isel(data=index, iteration=ends)
-    noisy = np.isfinite(result.noise_sd.values).all()
+    noisy = has_noise(result)
     labels = part["data"].values
     x = None if np.issubdtype(labels.dtype, np.number) else index
     text = "" if noisy else (
@@ -211,7 +210,7 @@ def _pairs(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSum
 
 
 def _failures(result: xr.Dataset) -> str:
-    failures = json.loads(result.attrs.get("failures", "[]"))
+    failures = attribute(result, "failures", [])
     if not failures:
         return "<p>No model run failed.</p>"
     reasons = Counter(_NUMBER.sub("…", failure["reason"]) for failure in failures)
@@ -233,24 +232,23 @@ def _failures(result: xr.Dataset) -> str:
 
 
 def _run(result: xr.Dataset) -> str:
-    attrs = result.attrs
-    options = json.loads(attrs.get("method", "{}"))
+    attrs, options = result.attrs, method_of(result)
     rows = [(name, called(value)) for name, value in options.items() if name != "type"]
-    runs = int(attrs.get("model_runs", result.history_model_runs.values[-1]))
+    runs = model_runs(result)
     times = [("Model runs", f"{runs}")]
     if "seconds" in attrs:
         seconds = float(attrs["seconds"])
         times += [("Wall time, the model’s included", duration(seconds))]
         times += [("Wall time per model run", f"{seconds / max(runs, 1):.3g} s")]
     times += [("Covariances", str(attrs.get("covariance_normalisation", "not recorded")))]
-    problem = json.loads(attrs.get("problem", "{}"))
+    problem = attribute(result, "problem", {})
     return "\n".join(
         [
             table(rows, caption=f"Options of {options.get('type', 'the method')}"),
             table(times, caption="Times"),
             table(problem.items(), caption="Fingerprints of the problem"),
             table(
-                [*json.loads(attrs.get("versions", "{}")).items()],
+                [*attribute(result, "versions", {}).items()],
                 caption="Versions with which it was computed",
             ),
         ]
@@ -258,7 +256,7 @@ def _run(result: xr.Dataset) -> str:
 
 
 def _cite(result: xr.Dataset) -> str:
-    version = json.loads(result.attrs.get("versions", "{}")).get("ekitools", __version__)
+    version = attribute(result, "versions", {}).get("ekitools", __version__)
     author, title, year = CITATION["author"], CITATION["title"], CITATION["year"]
     entry = (
         f"@software{{ekitools,\n  author  = {{{{{author}}}}},\n  title   = {{{title}}},\n"
@@ -277,7 +275,7 @@ def _cite(result: xr.Dataset) -> str:
 def _references(result: xr.Dataset) -> list[str]:
     """Those of the docstrings of the method and of what its options are."""
     found: dict[str, None] = {}
-    for name in _types(json.loads(result.attrs.get("method", "{}"))):
+    for name in _types(method_of(result)):
         known = lookup(name)
         section = re.search(r"^References\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)",
                             inspect.getdoc(known) or "" if known else "", re.M | re.S)  # fmt: skip

@@ -1,8 +1,7 @@
-"""A result on one page: what was run, how it ended, how far to trust it, what was learnt."""
+"""The summary of a result: the run, its end, the checks, and a table of the parameters."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import xarray as xr
 from ekitools.pages.markup import STYLE, paragraph, table
 from ekitools.problem import check_problem
 from ekitools.results.marginals import marginals
-from ekitools.results.reading import check_result, with_units
+from ekitools.results.reading import attribute, check_result, method_of, model_runs, with_units
 from ekitools.results.tables import table_lines
 from ekitools.results.trust import Check, is_posterior, judge, verdict
 
@@ -219,30 +218,25 @@ def _check_problem(result: xr.Dataset, problem: Any) -> None:
         )
 
 
-def _attribute(result: xr.Dataset, name: str) -> dict[str, Any]:
-    return dict(json.loads(result.attrs.get(name, "{}")))
-
-
 def _title(result: xr.Dataset) -> str:
-    method = _attribute(result, "method").get("type", "Unknown method")
-    model = _attribute(result, "problem").get("model", "")
+    method = method_of(result).get("type", "Unknown method")
+    model = attribute(result, "problem", {}).get("model", "")
     return f"{method} on {model}" if model else str(method)
 
 
 def _facts(result: xr.Dataset) -> dict[str, str]:
     sizes, attrs = result.sizes, result.attrs
-    solver = _attribute(result, "solver")
-    runs = int(attrs.get("model_runs", result.history_model_runs.values[-1]))
+    solver = attribute(result, "solver", {})
     left = int(np.isfinite(result.misfit.values[-1]).sum())
     stored, last = sizes["iteration"], int(result.iteration[-1])
     facts = {
-        "Method": called(_attribute(result, "method")),
+        "Method": called(method_of(result)),
         "Members": f"{sizes['member']}" + (f", {left} left" if 0 < left < sizes["member"] else ""),
         "Parameters": f"{sizes['parameter']}",
         "Data": f"{sizes['data']}",
         "Iterations": f"{last}, to t = {float(result.t[-1]):.4g}; "
         + ("every one stored" if stored == last + 1 else f"{stored} stored"),
-        "Model runs": f"{runs}",
+        "Model runs": f"{model_runs(result)}",
         "Wall time": duration(float(attrs["seconds"])) if "seconds" in attrs else "not recorded",
         "Seed": f"{attrs.get('seed', 'not recorded')}",
     }

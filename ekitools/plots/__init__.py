@@ -1,1 +1,1 @@
-"""Pictures of results, one kind a file; matplotlib is imported when one is drawn."""
+"""Plots of results, one kind a file; matplotlib is imported when one is drawn."""

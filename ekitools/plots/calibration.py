@@ -1,4 +1,4 @@
-"""Pictures of calibration: coverage by level, and probability integral transforms."""
+"""Plots of calibration: coverage by level, and probability integral transforms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ekitools.core.checks import integer
 from ekitools.plots.style import (
     BLUE,
     COLOURS,
@@ -124,8 +125,7 @@ def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
         raise TypeError(
             f"calibration: must be what ek.calibration returns, got {type(calibration).__name__}."
         )
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
-        raise ValueError(f"bins: must be an integer of at least 2, got {bins!r}.")
+    bins = integer("bins", bins, least=2)
     pit, label = calibration.pit.values, calibration.pit.attrs.get("long_name", "F(y)")
     counts, edges = np.histogram(pit, bins, (0, 1))
     ax = axes_for(ax)

@@ -1,13 +1,15 @@
-"""Pictures of several methods: beside a reference, and beside the truth by iteration."""
+"""Plots of several methods: beside a reference, and their errors by iteration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
+from ekitools.core.arrays import as_real
 from ekitools.plots.style import (
     COLOURS,
     GREY,
@@ -20,10 +22,7 @@ from ekitools.plots.style import (
 )
 from ekitools.results.comparison import check_comparison
 from ekitools.results.diagnostics import diagnose
-from ekitools.results.reading import check_result
-
-if TYPE_CHECKING:
-    import xarray as xr
+from ekitools.results.reading import check_result, is_flow
 
 __all__ = ["plot_comparison", "plot_error"]
 
@@ -64,15 +63,16 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     >>> ek.plot_error(results, example.truth).get_xlabel()
     'iteration'
     """
-    truth = np.asarray(truth, dtype=float)
-    if hasattr(results, "data_vars") or not hasattr(results, "items"):
+    truth = as_real("truth", truth)
+    given: Any = results  # a Dataset is a mapping of its variables, too
+    if isinstance(given, xr.Dataset) or not isinstance(given, Mapping):
         raise TypeError(
             "results: must be a mapping of label to what ek.run returns, got "
             f"{type(results).__name__}."
         )
     for label, result in results.items():
         check_result(result, f"results[{label!r}]")
-    flows = {label: "solver" in result.attrs for label, result in results.items()}
+    flows = {label: is_flow(result) for label, result in results.items()}
     if len(set(flows.values())) != 1:
         raise ValueError(
             "results: must be results of ek.run alone or of ek.integrate alone, got "

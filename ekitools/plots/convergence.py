@@ -1,4 +1,4 @@
-"""Pictures of convergence: collapse, misfit and residual by pseudo-time."""
+"""Plots of convergence: collapse, misfit and residual by pseudo-time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.plots.predictive import _band
+from ekitools.plots.predictive import band
 from ekitools.plots.style import (
     BLUE,
     GREEN,
@@ -18,7 +18,7 @@ from ekitools.plots.style import (
     whole_numbers,
 )
 from ekitools.results.diagnostics import diagnose, fit_rate
-from ekitools.results.reading import check_result
+from ekitools.results.reading import check_result, has_noise
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -120,10 +120,10 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     low, high = np.empty((2, 0))
     if known.any():
         low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
-        _band(ax, x[known], low, high, color=BLUE, alpha=0.25, label="90 % of the members")
+        band(ax, x[known], low, high, color=BLUE, alpha=0.25, label="90 % of the members")
     mean = result.history_misfit.values
     ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
-    name = "loss" if np.isnan(result.noise_sd.values).any() else "misfit"
+    name = "misfit" if has_noise(result) else "loss"
     if name == "misfit":
         expected = result.sizes["data"] / 2
         ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
@@ -177,7 +177,7 @@ def plot_residual(
     for name, text, colour, marker in parts:
         if name in d:
             ax.plot(x, d[name].values, marker=marker, ms=4, color=colour, label=text)
-    if np.isfinite(result.noise_sd.values).all():
+    if has_noise(result):
         level = d.attrs["noise_level"]
         ax.axhline(level, ls="--", color=GREY, label=f"noise level, $\\sqrt{{d}}$ = {level:.3g}")
     else:

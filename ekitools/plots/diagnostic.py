@@ -1,4 +1,4 @@
-"""Pictures of any number that was measured, and of the probability integral transform."""
+"""Plot of any diagnostic: of a run, of a comparison, or of a calibration."""
 
 from __future__ import annotations
 
@@ -175,9 +175,9 @@ def _lines(
 
 
 def _values(measured: Any, name: str, problem: InverseProblem | None, what: str) -> xr.DataArray:
-    dims = set(getattr(measured, "dims", ()))
     diagnosed = measured
-    if not isinstance(measured, xr.Dataset) or "u" in measured or not dims & set(_ALONG):
+    known = isinstance(measured, xr.Dataset) and "u" not in measured
+    if not (known and set(measured.dims) & set(_ALONG)):
         check_result(measured, what)
         if name in measured and measured[name].dims == ("history",):
             return measured[name]

@@ -1,4 +1,4 @@
-"""Pictures of what was learnt: histograms, intervals of many parameters, and pairs of some."""
+"""Plots of the posterior: histograms, intervals of many parameters, and pairs of some."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.plots.style import BLUE, GREY, axes_for, legend_below, panels, shortened
+from ekitools.priors.marginals import Prior
+from ekitools.problem import check_problem
 from ekitools.results.marginals import first_members, marginals, start_of
 from ekitools.results.reading import check_result, members_at, with_units
 
@@ -55,6 +57,8 @@ def plot_ensemble(
     ['u0', 'u1', 'u2']
     """
     check_result(result)
+    if problem is not None:
+        check_problem(problem)
     names = list(result.parameter.values)
     if ax is None and parameter is None:
         shown = names[:12]
@@ -75,24 +79,25 @@ def plot_ensemble(
     column = names.index(name)
     last, weight = members_at(result, -1).present()
     draws = last[:, column]
-    if int(result.iteration[0]) == 0:
+    start = start_of(result)
+    if start:
         first, first_weight = members_at(result, 0).present()
         before = first[:, column]
         low, high = np.quantile(before, [0.005, 0.995])
         edges = np.linspace(min(low, draws.min()), max(high, draws.max()), 31)
         ax.hist(
-            before, edges, weights=first_weight, density=True, color=GREY, alpha=0.45, label="prior"
+            before, edges, weights=first_weight, density=True, color=GREY, alpha=0.45, label=start
         )
     width = float(np.ptp(draws)) or 1.0
     edges = np.linspace(draws.min() - 0.02 * width, draws.max() + 0.02 * width, 17)
     ax.hist(
         draws, edges, weights=weight, density=True, color=BLUE, alpha=0.75, label="last ensemble"
     )
-    marginals = getattr(getattr(problem, "prior", None), "marginals", {})
-    if name in marginals:
+    if problem is not None and isinstance(problem.prior, Prior) and name in problem.prior.marginals:
         left, right = ax.get_xlim()
         grid = np.linspace(left, right, 400)
-        ax.plot(grid, marginals[name].pdf(grid), color="black", lw=1, label="prior density")
+        density = problem.prior.marginals[name].pdf(grid)
+        ax.plot(grid, density, color="black", lw=1, label="prior density")
     ax.set(xlabel=with_units(result, "parameter", name, *shortened([name], 30)), ylabel="density")
     ax.legend(frameon=False, fontsize="small")
     return ax

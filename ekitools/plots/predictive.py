@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the data."""
+"""Plot of predictions beside the data."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.core.checks import integer
 from ekitools.plots.style import LINES, axes_for, whole_numbers
 from ekitools.results.predictive import predictive_quantiles
-from ekitools.results.reading import check_result, last_evaluated, members_at, stored_index
+from ekitools.results.reading import (
+    check_result,
+    has_noise,
+    last_evaluated,
+    members_at,
+    stored_index,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-__all__ = ["plot_predictive"]
+__all__ = ["band", "plot_predictive"]
 
 
 def plot_predictive(
@@ -57,6 +64,7 @@ def plot_predictive(
     'Data and predictive bands'
     """
     check_result(result)
+    iteration = integer("iteration", iteration, least=None)
     d = result.sizes["data"]
     labels = result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
@@ -66,7 +74,7 @@ def plot_predictive(
         if values.shape != (d,):
             raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")
     y, sd = result.y.values, result.noise_sd.values
-    if not np.isfinite(sd).all():  # a loss has no noise: bands of the outputs alone
+    if not has_noise(result):  # bands of the outputs alone
         sd = np.full_like(y, 1e-9 * max(float(np.ptp(y)), 1e-300))
     index = last_evaluated(result) if iteration == -1 else stored_index(result, iteration)
     bands = _bands(result, index, sd)
@@ -83,8 +91,8 @@ def plot_predictive(
         if before is not None:
             drawn.insert(0, (*before, 0.07, "first ensemble, 90 %"))
         for low, high, alpha, label in drawn:
-            _band(ax, at, low[chosen], high[chosen], color=colour, alpha=alpha,
-                  label=f"{prefix}{label}")  # fmt: skip
+            band(ax, at, low[chosen], high[chosen], color=colour, alpha=alpha,
+                 label=f"{prefix}{label}")  # fmt: skip
         line = "-" if at.size > 1 else "_"
         ax.plot(at, bands[2, chosen], line, color=colour, lw=1.2, label=f"{prefix}median")
         edge, size = colour if several else "black", 4 if d <= 100 else 2
@@ -102,10 +110,11 @@ def plot_predictive(
     return ax
 
 
-def _band(ax: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
+def band(ax: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
+    """Fill the space between two lines; a thick bar where they have one point."""
     if x.size > 1:
         ax.fill_between(x, low, high, lw=0, **style)
-    else:  # which would not be seen
+    else:  # the filled space would have no width
         ax.vlines(x, low, high, lw=6, **style)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a result: one function, one Axes; matplotlib is imported when one is drawn."""
+"""Style of the plots: Axes, colours, legends and ticks; matplotlib is imported on first use."""
 
 from __future__ import annotations
 

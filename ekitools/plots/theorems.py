@@ -1,4 +1,4 @@
-"""The picture of the linear theorems: how much of what is allowed each needs."""
+"""Plot of the linear theorems: the error of each as a share of its tolerance."""
 
 from __future__ import annotations
 

@@ -10,11 +10,13 @@ from scipy.linalg import solve_triangular
 from ekitools.core.arrays import (
     array_namespace,
     as_real,
+    as_rng,
     checked_cholesky,
     digest,
     is_numpy,
     like,
 )
+from ekitools.core.checks import integer
 from ekitools.typing import Array, Rng
 
 __all__ = ["GaussianPrior"]
@@ -108,8 +110,7 @@ class GaussianPrior:
 
     def sample_unconstrained(self, n: int, *, rng: Rng = None) -> np.ndarray:
         """``n`` draws, ``(n, p)``: the same as `sample`."""
-        _check_count(n)
-        rng, p = np.random.default_rng(rng), self.n_parameters
+        n, rng, p = integer("n", n), as_rng(rng), self.n_parameters
         u = np.empty((n, p), dtype=self.mean.dtype)
         rows = max(1, _BLOCK_BYTES // (8 * p))  # at a time: the ensemble may fill the memory
         for i in range(0, n, rows):
@@ -171,13 +172,6 @@ class GaussianPrior:
     def fingerprint(self) -> str:
         """A short text that changes whenever the distribution does."""
         return digest("GaussianPrior", self.mean, self.cov)
-
-
-def _check_count(n: Any) -> None:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"n: must be an integer, got {n!r}.")
-    if n < 1:
-        raise ValueError(f"n: must be at least 1, got {n}.")
 
 
 def _check_points(u: Any, p: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 
 from ekitools.core.arrays import as_real, digest
+from ekitools.core.checks import integer, number
 from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GraphField", "graph_laplacian"]
@@ -64,13 +64,8 @@ def graph_laplacian(points: Any, *, n_neighbours: int = 10) -> sparse.csr_array:
     """
     x = as_real("points", points, ndim=(2,)).astype(np.float64, copy=False)
     n = len(x)
-    if isinstance(n_neighbours, bool) or not isinstance(n_neighbours, int | np.integer):
-        raise TypeError(f"n_neighbours: must be an integer, got {n_neighbours!r}.")
-    if not 1 <= n_neighbours < n:
-        raise ValueError(
-            f"n_neighbours: must be in 1 ... n - 1 = {n - 1}, got {n_neighbours}, for n = {n} "
-            "points."
-        )
+    remedy = f"There are n = {n} points."
+    n_neighbours = integer("n_neighbours", n_neighbours, most=n - 1, remedy=remedy)
     distance, neighbour = cKDTree(x).query(x, k=n_neighbours + 1)
     scale = distance[:, -1]
     if not np.all(scale > 0):
@@ -166,25 +161,21 @@ class GraphField(GaussianPrior):
         mean: float = 0.0,
         n_modes: int | None = None,
     ) -> None:
-        for name, value in (("alpha", alpha), ("tau", tau), ("sd", sd)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}: must be positive and finite, got {value}.")
-        if not math.isfinite(mean):
-            raise ValueError(f"mean: must be finite, got {mean}.")
+        alpha, tau = number("alpha", alpha, above=0), number("tau", tau, above=0)
+        sd, mean = number("sd", sd, above=0), number("mean", mean)
         L = _checked(laplacian)
         n = L.shape[0]
-        n_modes = min(100, n) if n_modes is None else n_modes
-        if isinstance(n_modes, bool) or not isinstance(n_modes, int | np.integer):
-            raise TypeError(f"n_modes: must be an integer, got {n_modes!r}.")
-        if not 1 <= n_modes <= n:
-            raise ValueError(f"n_modes: must be in 1 ... n = {n}, the nodes, got {n_modes}.")
-        values, vectors = _smallest(L, int(n_modes))
+        if n_modes is None:
+            n_modes = min(100, n)
+        remedy = f"The graph has {n} nodes."
+        n_modes = integer("n_modes", n_modes, most=n, remedy=remedy)
+        values, vectors = _smallest(L, n_modes)
         variances = (values + tau**2) ** -alpha
         super().__init__(np.zeros(n_modes), 1.0)
         self.eigenvalues = values
         self.scales = sd * np.sqrt(n * variances / variances.sum())
         self.basis = vectors * self.scales
-        self.level = float(mean)
+        self.level = mean
         for array in (self.eigenvalues, self.scales, self.basis):
             array.flags.writeable = False
         options = (alpha, tau, sd, mean, n_modes)

@@ -11,12 +11,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from ekitools.core.arrays import (
-    digest,
-    host,
-    like,
-)
-from ekitools.priors.gaussian import _check_count, _check_points
+from ekitools.core.arrays import as_rng, digest, host, like
+from ekitools.core.checks import integer
+from ekitools.priors.gaussian import _check_points
 from ekitools.typing import Array, Rng
 
 __all__ = ["Prior"]
@@ -98,8 +95,7 @@ class Prior:
 
     def sample_unconstrained(self, n: int, *, rng: Rng = None) -> np.ndarray:
         """``n`` standard normal draws, ``(n, p)``."""
-        _check_count(n)
-        return np.random.default_rng(rng).standard_normal((n, self.n_parameters))
+        return as_rng(rng).standard_normal((integer("n", n), self.n_parameters))
 
     def logpdf(self, u: Any) -> np.ndarray:
         """Log-density at physical ``(p,)`` or ``(n, p)``; −inf outside the support."""

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 
 from ekitools.core.arrays import as_real, digest
+from ekitools.core.checks import integer, number
 from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GaussianRandomField"]
@@ -54,8 +55,8 @@ class GaussianRandomField(GaussianPrior):
 
     Raises
     ------
-    ValueError
-        If an option is out of range.
+    TypeError, ValueError
+        If an option is of a wrong kind or out of range.
 
     Examples
     --------
@@ -77,25 +78,14 @@ class GaussianRandomField(GaussianPrior):
         mean: float = 0.0,
         n_modes: int | None = None,
     ) -> None:
-        shape = tuple(int(n) for n in shape)
-        dim = len(shape)
-        if dim not in (1, 2, 3) or min(shape) < 2:
-            raise ValueError(f"shape: must be one to three numbers of cells >= 2, got {shape}.")
-        if not dim / 2 < alpha < math.inf:
-            raise ValueError(f"alpha: must be above dim/2 = {dim / 2} and finite, got {alpha}.")
-        if not 0 <= tau < math.inf:
-            raise ValueError(f"tau: must be finite and not negative, got {tau}.")
-        if not 0 < sd < math.inf:
-            raise ValueError(f"sd: must be positive and finite, got {sd}.")
-        if not math.isfinite(mean):
-            raise ValueError(f"mean: must be finite, got {mean}.")
-        resolved = math.prod(shape) - 1
-        n_modes = resolved if n_modes is None else n_modes
-        if not 1 <= n_modes <= resolved:
-            raise ValueError(
-                f"n_modes: must be in 1 ... {resolved}, the modes that the grid resolves, got "
-                f"{n_modes}."
-            )
+        shape = _checked_shape(shape)
+        dim, resolved = len(shape), math.prod(shape) - 1
+        alpha = number("alpha", alpha, above=dim / 2, remedy=f"The bound is dim/2, dim = {dim}.")
+        tau, sd, mean = number("tau", tau, least=0), number("sd", sd, above=0), number("mean", mean)
+        if n_modes is None:
+            n_modes = resolved
+        remedy = f"The grid resolves {resolved} modes."
+        n_modes = integer("n_modes", n_modes, most=resolved, remedy=remedy)
         waves = np.indices(shape).reshape(dim, -1).T[1:]  # without the constant
         squares = (waves**2).sum(axis=1)
         order = np.argsort(squares, kind="stable")[:n_modes]
@@ -104,7 +94,7 @@ class GaussianRandomField(GaussianPrior):
         self.shape = shape
         self.modes = waves[order]
         self.scales = sd * np.sqrt(values[order] / values.sum())
-        self.level = float(mean)
+        self.level = mean
         self._identity = (shape, alpha, tau, sd, mean, n_modes)
         self.names = tuple("mode " + " ".join(map(str, k)) for k in self.modes.tolist())
 
@@ -155,3 +145,13 @@ class GaussianRandomField(GaussianPrior):
     def fingerprint(self) -> str:
         """A short text that changes whenever the field's distribution does."""
         return digest("GaussianRandomField", self._identity)
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    """One to three numbers of cells."""
+    if isinstance(shape, str) or not np.iterable(shape):
+        raise TypeError(f"shape: must be a tuple of one to three integers, got {shape!r}.")
+    cells = tuple(integer("shape", n, least=2) for n in shape)
+    if len(cells) not in (1, 2, 3):
+        raise ValueError(f"shape: must have one to three integers, got {cells}.")
+    return cells

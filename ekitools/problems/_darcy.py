@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
+from ekitools.core.arrays import as_rng
+from ekitools.core.checks import integer, number
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.random_field import GaussianRandomField
 from ekitools.problem import InverseProblem
@@ -32,8 +35,9 @@ class DarcyFlow:
     """
 
     def __init__(self, n: int, source: float | np.ndarray = 1.0) -> None:
-        self.n = n
-        self.source = np.broadcast_to(np.asarray(source, dtype=float), (n, n)).copy()
+        self.n = integer("n", n)
+        source = np.asarray(source, dtype=float)
+        self.source = np.broadcast_to(source, (self.n, self.n)).copy()
 
     @cached_property
     def _pattern(self) -> tuple[sparse.csc_array, np.ndarray]:
@@ -127,8 +131,8 @@ def darcy(
 
     Raises
     ------
-    ValueError
-        If the number of wells is not a square.
+    TypeError, ValueError
+        If an option is of a wrong kind or out of range, or the number of wells is not a square.
 
     Examples
     --------
@@ -137,17 +141,18 @@ def darcy(
     >>> example.problem.n_parameters, example.problem.n_data
     (8, 9)
     """
-    side = round(np.sqrt(n_wells))
-    if side < 1 or side**2 != n_wells:
+    n, n_wells = integer("n", n, least=2), integer("n_wells", n_wells)
+    noise, rng = number("noise", noise, above=0), as_rng(rng)
+    side = math.isqrt(n_wells)
+    if side**2 != n_wells:
         raise ValueError(f"n_wells: must be a square number, got {n_wells}.")
-    rng = np.random.default_rng(rng)
+    field = GaussianRandomField((n, n), n_modes=n_modes)
     along = (np.arange(side) + 1) / (side + 1)
     wells = np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
     fine = GaussianRandomField((2 * n, 2 * n))
     made = PressureAtWells(fine, wells)
     coefficients = fine.sample(1, rng=rng)[0]
     data = made(coefficients) + noise * rng.standard_normal(n_wells)
-    field = GaussianRandomField((n, n), n_modes=n_modes)
     problem = InverseProblem(
         FunctionModel(PressureAtWells(field, wells)),
         field,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ekitools.core.arrays import as_rng
+from ekitools.core.checks import integer, number
 from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
@@ -39,12 +41,19 @@ def deconvolution(
         ``extra["mean"]``, ``extra["cov"]``: the exact posterior; ``extra["grid"]``: where the
         signal lives.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of a wrong kind or out of range.
+
     Examples
     --------
     >>> import ekitools as ek
     >>> ek.problems.deconvolution().problem.model.shape
     (50, 100)
     """
+    n, d, rng = integer("n", n), integer("d", d), as_rng(rng)
+    width, noise = number("width", width, above=0), number("noise", noise, above=0)
     grid = (np.arange(n) + 0.5) / n
     samples = (np.arange(d) + 0.5) / d
     gap = (samples[:, None] - grid) / width
@@ -57,7 +66,7 @@ def deconvolution(
     distance = np.sqrt(3) * np.abs(grid[:, None] - grid) / 0.1
     cov = 0.25 * (1 + distance) * np.exp(-distance) + 1e-10 * np.eye(n)
     mean = np.full(n, 0.4)
-    data = matrix @ truth + noise * np.random.default_rng(rng).standard_normal(d)
+    data = matrix @ truth + noise * rng.standard_normal(d)
     problem = InverseProblem(
         LinearModel(matrix),
         GaussianPrior(mean, cov),

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ekitools.core.arrays import as_rng
+from ekitools.core.checks import integer, number
 from ekitools.exact import posterior
 from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
@@ -33,13 +35,19 @@ def linear(p: int = 10, d: int = 20, *, noise: float = 0.1, rng: Rng = 0) -> Exa
     Example
         ``extra["mean"]`` and ``extra["cov"]`` are the exact posterior's.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of a wrong kind or out of range.
+
     Examples
     --------
     >>> import ekitools as ek
     >>> ek.problems.linear(p=2, d=3).problem.model.shape
     (3, 2)
     """
-    rng = np.random.default_rng(rng)
+    p, d, noise = integer("p", p), integer("d", d), number("noise", noise, above=0)
+    rng = as_rng(rng)
     matrix = rng.standard_normal((d, p)) / np.sqrt(p)
     truth = rng.standard_normal(p)
     data = matrix @ truth + np.sqrt(noise) * rng.standard_normal(d)

@@ -10,6 +10,7 @@ from importlib.resources import files
 import numpy as np
 from scipy import stats
 
+from ekitools.core.checks import integer, number, put
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.marginals import Prior
 from ekitools.problem import InverseProblem
@@ -38,6 +39,10 @@ class LotkaVolterra:
 
     n_years: int = 20
     steps_per_year: int = 80
+
+    def __post_init__(self) -> None:
+        n_years = integer("n_years", self.n_years, least=0)
+        put(self, n_years=n_years, steps_per_year=integer("steps_per_year", self.steps_per_year))
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """``(J, 6)`` (α, β, γ, δ, hare₀, lynx₀) to ``(J, 2 (n_years + 1))``."""
@@ -78,6 +83,9 @@ class WithLogScales:
     model: Callable[[np.ndarray], np.ndarray]
     n_scales: int = 2
 
+    def __post_init__(self) -> None:
+        put(self, n_scales=integer("n_scales", self.n_scales))
+
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """``(J, p + n_scales)`` to ``(J, d + n_scales)``."""
         outputs = self.model(u[:, : -self.n_scales])
@@ -100,6 +108,9 @@ class UnknownScales:
     """
 
     n_scales: int = 2
+
+    def __post_init__(self) -> None:
+        put(self, n_scales=integer("n_scales", self.n_scales))
 
     def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Ψ along the last axis: ``(..., d + K)`` to ``(...)``."""
@@ -146,6 +157,11 @@ def lynx_hare(*, sigma: float | None = 0.25) -> Example:
         ``extra["fixed_sigma"]`` the one for σ = 0.25, computed by
         ``benchmarks/lynx_hare_reference.py``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If ``sigma`` is not a number, or not positive.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -153,6 +169,7 @@ def lynx_hare(*, sigma: float | None = 0.25) -> Example:
     >>> example.problem.parameter_names
     ('alpha', 'beta', 'gamma', 'delta', 'hare0', 'lynx0')
     """
+    sigma = None if sigma is None else number("sigma", sigma, above=0)
     folder = files("ekitools.problems") / "data"
     with (folder / "lynx-hare.csv").open() as file:
         table = np.loadtxt(file, delimiter=",", skiprows=1)

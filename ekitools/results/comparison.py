@@ -1,4 +1,4 @@
-"""Methods side by side: how far each is from the exact posterior, and at what cost."""
+"""Comparison of methods with a reference posterior: errors of every method, and its cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import wasserstein_distance
 
-from ekitools.results.reading import check_result, members_at, stored_index
+from ekitools.results.reading import check_result, members_at, model_runs, stored_index
 from ekitools.results.reference import (
     Reference,
     Sample,
@@ -18,6 +18,7 @@ from ekitools.results.reference import (
     listed,
     method_names,
 )
+from ekitools.results.tables import table_lines
 
 __all__ = ["check_comparison", "compare", "compare_table"]
 
@@ -247,26 +248,19 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     check_comparison(comparison)
     if style not in ("plain", "markdown"):
         raise ValueError(f'style: must be "plain" or "markdown", got {style!r}.')
-    rows = [("method", *_COLUMNS.values())]
+    header, rows = ("method", *_COLUMNS.values()), []
     for label in comparison.label.values:
         line = comparison.sel(label=label)
         rows.append((str(label), *(_text(name, float(line[name])) for name in _COLUMNS)))
     if style == "markdown":
-        lines = [f"| {' | '.join(row)} |" for row in rows]
+        lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
         return "\n".join([lines[0], "|---|" + "---:|" * len(_COLUMNS), *lines[1:]])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return "\n".join(table_lines(header, rows, rule=False))
 
 
 def check_comparison(comparison: Any) -> None:
     """Check that it is what `compare` returned, or an average of these."""
-    if not set(_COLUMNS) <= set(getattr(comparison, "data_vars", ())):
+    if not (isinstance(comparison, xr.Dataset) and set(_COLUMNS) <= set(comparison.data_vars)):
         raise TypeError(
             "comparison: must be the Dataset that ek.compare returns, got "
             f"{type(comparison).__name__}."
@@ -338,10 +332,10 @@ def _units(result: xr.Dataset, names: list[Any]) -> dict[str, Any]:
 
 def _cost(result: xr.Dataset, iteration: int) -> tuple[float, float]:
     index = stored_index(result, iteration)
-    runs = result.history_model_runs.sel(history=result.iteration[index]).item()
     if index < result.sizes["iteration"] - 1:
+        runs = result.history_model_runs.sel(history=result.iteration[index]).item()
         return runs, np.nan
-    return result.attrs.get("model_runs", runs), result.attrs.get("seconds", np.nan)
+    return model_runs(result), result.attrs.get("seconds", np.nan)
 
 
 def _distances(sample: Sample, exact: Reference) -> np.ndarray:

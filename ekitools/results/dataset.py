@@ -34,14 +34,9 @@ _LONG_NAMES = {
     "history_misfit": "mean misfit of the ensemble",
     "history_spread": "root of the total ensemble variance, relative to the initial one",
     "history_model_runs": "model runs so far",
+    "history_objective": "mean of what the method minimises",
     "u_average": "exponential average over the steps of the mean of the parameters",
     "weight": "weight of the member, normalised",
-    "history_best_misfit": "misfit of the best member",
-    "history_misfit_of_mean": "misfit of the mean output",
-    "history_log_evidence": "log of the prior mean of exp(-t misfit)",
-    "history_acceptance": "share of the proposals accepted",
-    "history_scale": "step size of the moves",
-    "history_ess": "effective number of members, (sum w)^2 / sum w^2",
 }
 
 
@@ -57,6 +52,9 @@ def to_dataset(
     attributes = {
         "status": status.sentence,
         "status_code": status.code,
+        "status_level": status.level,
+        "posterior": int(status.posterior),
+        **({} if problem.has_noise else {"loss": type(problem.noise).__name__}),
         "model_runs": history.model_runs,
         "failures": history.failures,
         **attributes,
@@ -91,9 +89,14 @@ def to_dataset(
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
-    for name in summaries[0].extra:
-        values = np.array([summary.extra.get(name, np.nan) for summary in summaries])
-        variables[f"history_{name}"] = ("history", values)
+    minimised, misfit = (variables[f"history_{name}"][1] for name in ("objective", "misfit"))
+    if np.array_equal(minimised, misfit, equal_nan=True):
+        del variables["history_objective"]
+    reported = summaries[0].extra
+    for name in reported:
+        values = np.array([s.extra[name].value if name in s.extra else np.nan for s in summaries])
+        long_name = {"long_name": reported[name].long_name}
+        variables[f"history_{name}"] = ("history", values, long_name)
     coords: dict[str, Any] = {
         "iteration": [record.iteration for record in records],
         "member": np.arange(n_members),
@@ -102,8 +105,8 @@ def to_dataset(
         "history": np.arange(len(summaries)),
     }
     for dim in ("parameter", "data"):
-        units = getattr(problem.model, f"{dim}_units", ())
-        if any(units):
+        units = getattr(problem.info, f"{dim}_units")
+        if units is not None and any(units):
             coords[f"{dim}_units"] = (dim, _names(units))
     dataset = xr.Dataset(variables, coords=coords)
     for name, text in _LONG_NAMES.items():

@@ -1,4 +1,4 @@
-"""Reading a result: spread, collapse, misfit, residual, coverage and rates, by iteration."""
+"""Diagnostics of a run by iteration: spread, collapse, misfit, residual, coverage; and rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ekitools.core.arrays import host
 from ekitools.models.plain import LinearModel
 from ekitools.problem import check_whole
 from ekitools.results.predictive import predictive_cdf
-from ekitools.results.reading import Members, check_result, members_at, moments
+from ekitools.results.reading import Members, check_result, has_noise, members_at, moments
+from ekitools.typing import NoiseModel
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
@@ -130,13 +131,13 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     """
     check_result(result)
     y, sd = (np.asarray(result[name], dtype=np.float64) for name in ("y", "noise_sd"))
-    span = None
+    span, whiten = None, _whitening(sd)
     if problem is not None:
         _check_same(result, problem)
-        gaussian = hasattr(problem.noise, "whiten")
-        if gaussian and isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
-            span = _Span(problem, members_at(result, 0))
-    whiten = getattr(problem and problem.noise, "whiten", lambda r: r / sd)
+        if isinstance(problem.noise, NoiseModel):
+            whiten = problem.noise.whiten
+            if isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
+                span = _Span(problem, members_at(result, 0))
     rows = []
     for i in range(result.sizes["iteration"]):
         members = members_at(result, i)
@@ -165,7 +166,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
         attrs={
             "title": "diagnostics of an ensemble Kalman inversion",
             "noise_level": float(np.sqrt(y.size)),
-            "expected_misfit": y.size / 2 if np.isfinite(sd).all() else np.nan,
+            "expected_misfit": y.size / 2 if has_noise(result) else np.nan,
             "whitening": "by noise_sd alone" if problem is None else "by the noise of the problem",
             "covariance_normalisation": "spread: 1/(J-1); collapse and output_collapse: 1/J",
         },
@@ -239,6 +240,11 @@ def _parameters(members: Members) -> dict[str, Any]:
     }
 
 
+def _whitening(sd: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Γ^{-1/2} of a diagonal Γ."""
+    return lambda r: r / sd
+
+
 def _outputs(
     members: Members,
     y: np.ndarray,
@@ -250,16 +256,14 @@ def _outputs(
         names = ("output_collapse", "misfit_mean", "misfit_min", "misfit_of_mean")
         return dict.fromkeys((*names, "residual_mean", "coverage"), np.nan)
     white_mean, white_variance = moments(host(whiten(g - y)), w)
-    at_data = predictive_cdf(y, g, sd, w)
+    off = np.abs(predictive_cdf(y, g, sd, w) - 0.5)  # NaN under a loss
     return {
         "output_collapse": float(np.sum(white_variance)),
         "misfit_mean": float(w @ misfit),
         "misfit_min": float(np.min(misfit)),
         "misfit_of_mean": 0.5 * float(white_mean @ white_mean),
         "residual_mean": float(np.linalg.norm(white_mean)),
-        "coverage": float(np.mean(np.abs(at_data - 0.5) <= 0.45))
-        if np.isfinite(sd).all()
-        else np.nan,
+        "coverage": float(np.mean(np.where(np.isnan(off), np.nan, off <= 0.45))),
     }
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import host
-from ekitools.typing import Status, StepInfo
+from ekitools.typing import Reported, Status, StepInfo
 
-__all__ = ["History", "Record", "Summary"]
+__all__ = ["History", "Record", "Summary", "mean_misfit", "objective"]
 
 
 class Record(NamedTuple):
@@ -46,8 +46,16 @@ class Summary(NamedTuple):
     misfit: float
     spread: float
     model_runs: int
-    extra: Mapping[str, float]
+    objective: float
+    """The mean of what the method minimises; the mean misfit where it reports no other."""
+    extra: Mapping[str, Reported]
     """What this method alone reports."""
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Summary:
+        """The summary that JSON holds as ``values``."""
+        *numbers, extra = values
+        return cls._make([*numbers, {name: Reported(*pair) for name, pair in extra.items()}])
 
 
 class History:
@@ -87,9 +95,16 @@ class History:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
         step = np.nan if info.status is not None else float(info.step)
         weight = info.shown.weight if info.shown else np.zeros(0)
-        mean = _mean(info.misfit, weight)
         self.summaries.append(
-            Summary(t, step, mean, float(info.spread), self.model_runs, dict(info.extra))
+            Summary(
+                t,
+                step,
+                mean_misfit(info),
+                float(info.spread),
+                self.model_runs,
+                objective(info),
+                {name: _reported(name, value) for name, value in info.extra.items()},
+            )
         )
         if self.store == "final" and info.status is None:
             return
@@ -137,9 +152,20 @@ class History:
         return whole
 
 
-def _mean(misfit: np.ndarray, weight: np.ndarray) -> float:
-    if weight.size:  # a weight of zero belongs to a misfit that may be infinite
-        misfit, weight = misfit[weight > 0], weight[weight > 0]
-    if not len(misfit):
-        return np.nan
-    return float(np.average(misfit, weights=weight if weight.size else None))
+def mean_misfit(info: StepInfo) -> float:
+    """Mean misfit of the members, by their weights where they have some; NaN of none."""
+    misfit = info.misfit
+    if not info.shown:
+        return float(np.mean(misfit)) if len(misfit) else np.nan
+    weight = info.shown.weight
+    kept = weight > 0  # a weight of zero belongs to a misfit that may be infinite
+    return float(np.average(misfit[kept], weights=weight[kept])) if kept.any() else np.nan
+
+
+def objective(info: StepInfo) -> float:
+    """The mean of what the method minimises."""
+    return mean_misfit(info) if info.objective is None else float(info.objective)
+
+
+def _reported(name: str, value: float | Reported) -> Reported:
+    return value if isinstance(value, Reported) else Reported(float(value), name)

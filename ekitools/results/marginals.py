@@ -1,14 +1,13 @@
-"""What the data said of every parameter: the start and the end of a run, side by side."""
+"""Marginals of the parameters: the start and the end of a run, side by side."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from ekitools.results.reading import check_result, members_at, moments
+from ekitools.results.reading import check_result, members_at, moments, starts_at_prior
 from ekitools.results.reference import listed
 
 if TYPE_CHECKING:
@@ -24,11 +23,9 @@ _MOST_NUMBERS = 20_000_000
 
 def start_of(result: xr.Dataset, problem: InverseProblem | None = None) -> str:
     """What the end can be compared with: "prior", "start" (another one), or "" for nothing."""
-    stored = int(result.iteration[0]) == 0
-    elsewhere = bool(_options(result).get("start"))  # such as the Gaussian that EKI found
-    if (stored and not elsewhere) or problem is not None:
+    if starts_at_prior(result) or problem is not None:
         return "prior"
-    return "start" if stored else ""
+    return "start" if int(result.iteration[0]) == 0 else ""
 
 
 def first_members(
@@ -38,9 +35,7 @@ def first_members(
 
     They are the first ensemble, or draws of the problem's prior where that is not stored.
     """
-    if problem is not None and (
-        int(result.iteration[0]) > 0 or bool(_options(result).get("start"))
-    ):
+    if problem is not None and not starts_at_prior(result):
         n = max(100, min(_DRAWS, _MOST_NUMBERS // problem.n_parameters))
         draws = np.asarray(problem.prior.sample(n, rng=0))[:, index]
         return draws, np.full(n, 1 / n)
@@ -132,10 +127,6 @@ def _positions(names: list[Any], wanted: Any) -> np.ndarray:
             f"{listed(unknown) if unknown else 'none'}."
         )
     return np.array([names.index(name) for name in wanted])
-
-
-def _options(result: xr.Dataset) -> dict[str, Any]:
-    return dict(json.loads(result.attrs.get("method", "{}")))
 
 
 def _mean_and_sd(u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

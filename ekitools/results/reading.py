@@ -1,7 +1,8 @@
-"""Reading a result: its members at an iteration, its moments, its best member, its units."""
+"""Readers of a result: its members, moments, best member, units and attributes."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,17 @@ import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
 
 __all__ = [
     "Members",
+    "attribute",
     "best_member",
     "check_result",
+    "has_noise",
+    "is_flow",
     "last_evaluated",
     "members_at",
+    "method_of",
+    "model_runs",
     "moments",
+    "starts_at_prior",
     "stored_index",
     "with_units",
 ]
@@ -160,3 +167,77 @@ def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any, text: 
     units = str(labelled[name].sel({dim: label}).item()) if name in labelled.coords else ""
     text = text or str(label)
     return f"{text} [{units}]" if units else text
+
+
+def attribute(result: xr.Dataset, name: str, default: Any = None) -> Any:
+    """The value of an attribute that is written as JSON, such as ``method`` or ``failures``.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned, or what was read back from its file.
+    name : str
+        ``method``, ``solver``, ``problem``, ``versions``, ``failures`` or ``seed``.
+    default : optional
+        Returned where the attribute is missing, or where its value is not of this type.
+
+    Raises
+    ------
+    ValueError
+        If the attribute is a text that is not JSON.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from ekitools.results.reading import attribute
+    >>> result = xr.Dataset(attrs={"method": '{"type": "EKI"}'})
+    >>> attribute(result, "method", {}), attribute(result, "failures", [])
+    ({'type': 'EKI'}, [])
+    """
+    value = result.attrs.get(name)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError(
+                f'result: must have JSON in its attribute "{name}", got {value[:60]!r}. Delete the '
+                f'attribute (del result.attrs["{name}"]) to read the rest of the result.'
+            ) from None
+    if value is None or (default is not None and not isinstance(value, type(default))):
+        return default
+    return value
+
+
+def method_of(result: xr.Dataset) -> dict[str, Any]:
+    """The method's class name, as ``type``, and its options; empty where none is recorded."""
+    return dict(attribute(result, "method", {}))
+
+
+def model_runs(result: xr.Dataset) -> int:
+    """The number of model runs, those after the last stored iteration included."""
+    return int(result.attrs.get("model_runs", result.history_model_runs.values[-1]))
+
+
+def has_noise(result: xr.Dataset) -> bool:
+    """Whether the misfit is that of Gaussian noise, and not another loss.
+
+    Results of version 0.1.0 have no attribute ``aim`` and do not name their loss: their
+    ``noise_sd`` is NaN where there is another loss.
+    """
+    if "aim" not in result.attrs and not np.isfinite(result.noise_sd.values).all():
+        return False
+    return "loss" not in result.attrs
+
+
+def is_flow(result: xr.Dataset) -> bool:
+    """Whether `integrate` made the result, and not `run`."""
+    return "solver" in result.attrs
+
+
+def starts_at_prior(result: xr.Dataset) -> bool:
+    """Whether the first stored ensemble is that of iteration 0 and stands for the prior.
+
+    It does not where the method brought a start of its own, such as `TemperedSMC` does with
+    ``start``.
+    """
+    return int(result.iteration[0]) == 0 and result.attrs.get("start", "prior") != "method"

@@ -1,8 +1,7 @@
-"""What a comparison is made with: members, and whatever is known of the posterior, alike."""
+"""Reference posteriors for `compare`: a result, a Gaussian, draws, or means and deviations."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from ekitools.results.reading import check_result, members_at
+from ekitools.results.reading import check_result, members_at, method_of
 
 __all__ = ["Reference", "Sample", "as_reference", "as_sample", "listed", "method_names"]
 
@@ -69,7 +68,7 @@ def method_names(results: list[xr.Dataset]) -> Iterator[str]:
     """The name of every method, with a number from its second time on."""
     seen: dict[str, int] = {}
     for result in results:
-        name = json.loads(result.attrs.get("method", "{}")).get("type", "result")
+        name = method_of(result).get("type", "result")
         seen[name] = seen.get(name, 0) + 1
         yield name if seen[name] == 1 else f"{name} {seen[name]}"
 

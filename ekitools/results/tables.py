@@ -7,8 +7,25 @@ from collections.abc import Iterable, Sequence
 __all__ = ["table_lines"]
 
 
-def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    r"""A table with a line below its header: the first column to the left, others to the right.
+def table_lines(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    align: str = "<>",
+    rule: bool = True,
+) -> list[str]:
+    r"""A table with aligned columns: a line of text for its header and for every row.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Headings of the columns.
+    rows : iterable of sequences of str
+        The cells.
+    align : str, default "<>"
+        "<" (left) or ">" (right) for every column; the last one serves all columns that follow.
+    rule : bool, default True
+        Whether a line of dashes follows the header.
 
     Examples
     --------
@@ -19,9 +36,11 @@ def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
     Ann  10
     """
     cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = []
-    for first, *others in cells:
-        padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *padded]))
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = align.ljust(len(widths), align[-1])
+    lines = [
+        "  ".join(f"{cell:{side}{n}}" for cell, side, n in zip(row, sides, widths, strict=True))
+        for row in cells
+    ]
+    below = ["-" * len(lines[0])] if rule else []
+    return [lines[0].rstrip(), *below, *(line.rstrip() for line in lines[1:])]

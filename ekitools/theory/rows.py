@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ekitools.results.diagnostics import fit_rate
+from ekitools.results.tables import table_lines
 
 __all__ = [
     "CRAMER_RAO",
@@ -72,11 +73,9 @@ class Report:
         return json.dumps(rows, indent=1)
 
     def __str__(self) -> str:
-        cells = [("statement", "source", "predicted", "measured", "verdict")]
-        cells += [(*row[:4], "holds" if row.passed else "FAILS") for row in self.table]
-        widths = [max(len(row[i]) for row in cells) for i in range(5)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        rows = [(*row[:4], "holds" if row.passed else "FAILS") for row in self.table]
+        header = ("statement", "source", "predicted", "measured", "verdict")
+        return "\n".join(table_lines(header, rows, align="<"))
 
 
 def judged(statement: str, source: str, predicted: str, measured: str, share: float) -> Row:

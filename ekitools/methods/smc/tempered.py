@@ -10,10 +10,21 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
+from ekitools.core.checks import integer, one_of, put, share
 from ekitools.methods.smc.gaussian import GaussianStart
 from ekitools.methods.smc.moves import MOVES, largest_scale, propose
 from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
-from ekitools.typing import Array, Shown, Status, StepInfo, Target
+from ekitools.typing import (
+    Aim,
+    Array,
+    LinearOver,
+    Normalisation,
+    Reported,
+    Shown,
+    Status,
+    StepInfo,
+    Target,
+)
 
 __all__ = ["SMCState", "TemperedSMC"]
 
@@ -153,28 +164,28 @@ class TemperedSMC:
     max_moves: int = 20
     start: GaussianStart | None = None
 
+    State: ClassVar[type] = SMCState
+    aim: ClassVar[Aim] = "posterior"
+    normalisation: ClassVar[Normalisation] = "1/(J-1)"
+    linear_over: ClassVar[LinearOver] = "none"
     keeps_members: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.temperatures is not None:
-            object.__setattr__(self, "temperatures", _checked_temperatures(self.temperatures))
-        for name in ("ess", "acceptance", "decorrelation"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be within (0, 1), got {getattr(self, name)}.")
-        moves = FEW
+            put(self, temperatures=_checked_temperatures(self.temperatures))
+        put(
+            self,
+            ess=share("ess", self.ess),
+            acceptance=share("acceptance", self.acceptance),
+            decorrelation=share("decorrelation", self.decorrelation),
+            resampling=one_of("resampling", self.resampling, SCHEMES),
+            max_moves=integer("max_moves", self.max_moves),
+        )
         if self.move is not None:
             moves = (self.move,) if isinstance(self.move, str) else tuple(self.move)
-            object.__setattr__(self, "move", moves)
-        for name, chosen, choices in (
-            ("resampling", (self.resampling,), SCHEMES),
-            ("move", moves, MOVES),
-        ):
-            if not chosen or not set(chosen) <= set(choices):
-                raise ValueError(
-                    f"{name}: must be one of {', '.join(choices)}, got {getattr(self, name)!r}."
-                )
-        if self.max_moves < 1:
-            raise ValueError(f"max_moves: must be at least 1, got {self.max_moves}.")
+            if not moves:
+                raise ValueError("move: must name at least one move, got none.")
+            put(self, move=tuple(one_of("move", move, MOVES) for move in moves))
         if not isinstance(self.start, GaussianStart | None):
             raise TypeError(
                 "start: must be an ek.GaussianStart, such as "
@@ -227,10 +238,18 @@ class TemperedSMC:
             math.sqrt(_variance(host(state.ensemble), weight) / state.initial_variance),
             Shown(state.ensemble, state.g, weight),
             {
-                "log_evidence": state.log_evidence,
-                "acceptance": float(weight @ chosen) if state.n else math.nan,
-                "scale": state.scales[last],
-                "ess": effective_sample_size(weight),
+                "log_evidence": Reported(
+                    state.log_evidence, "log of the prior mean of exp(-t misfit)"
+                ),
+                "acceptance": Reported(
+                    float(weight @ chosen) if state.n else math.nan,
+                    "share of the proposals accepted",
+                ),
+                "scale": Reported(state.scales[last], "step size of the moves"),
+                "ess": Reported(
+                    effective_sample_size(weight),
+                    "effective number of members, (sum w)^2 / sum w^2",
+                ),
             },
         )
         memory = _correlation(state.x, state.origin, weight) if state.n else 0.0
@@ -281,10 +300,12 @@ class TemperedSMC:
             gaussian = self.start.gaussian
             white = gaussian.unwhiten(state.x_proposed)
             log_q = gaussian.log_density(white)
+            # V = Φ + log q − log μ₀, both densities but for the same constant
             energy = misfit + log_q + 0.5 * np.sum(white * white, axis=1)
         if state.g is None:
             return state._replace(g=g, misfit=misfit, energy=energy), np.isfinite(energy)
         possible = np.isfinite(energy)
+        # accept with probability min{1, (kernel's ratio) e^{−t (V' − V)}}
         change = np.where(possible, energy, 0) - np.where(possible, state.energy, 0)
         with np.errstate(divide="ignore"):
             chosen = np.log(rng.random(len(energy))) < state.log_ratio - state.t * change
@@ -316,6 +337,7 @@ class TemperedSMC:
                 "no_likelihood",
                 f"The likelihood is zero for all {n} particles: none of them can be given a "
                 "weight. Check the model, the noise and the data at one draw of the prior.",
+                level="bad",
             )
         if size < min(2, n / 2):
             return state, Status(
@@ -323,6 +345,7 @@ class TemperedSMC:
                 f"At the temperature {t:.4g} one particle of {n} would hold all the weight "
                 f"(effective number {size:.3g}); these are the particles before. Use more "
                 "members, or smaller steps in temperature.",
+                level="bad",
             )
         state = state._replace(
             t=t, weight=weight, log_evidence=state.log_evidence + log_sum, moves=0
@@ -393,6 +416,8 @@ def _at_the_end(state: SMCState, memory: float, moved: bool) -> Status:
             "posterior_reached",
             f"The temperature is 1 and {state.moves} moves decorrelated the particles "
             f"(correlation {memory:.2g}): they sample the posterior.",
+            level="good",
+            posterior=True,
         )
     return Status(
         "moves_spent",

@@ -1,0 +1,101 @@
+"""The contracts: what a model, a prior, a noise model, a rule, a method and a flow must offer.
+
+Everything here is structural (`typing.Protocol`): a class of yours fits by having the
+members, without importing ekitools. A further ability is a protocol of its own, which
+``isinstance`` finds. Shapes: ``J`` members, ``p`` parameters, ``d`` data; ensembles are
+``(J, p)`` and their outputs ``(J, d)``, members first.
+"""
+
+from __future__ import annotations
+
+from ekitools.typing.flow import (
+    Flow,
+    SamplingFlow,
+    StochasticFlow,
+)
+from ekitools.typing.method import (
+    Aim,
+    InPlace,
+    LinearOver,
+    MapsMembers,
+    Method,
+    Normalisation,
+    Redraws,
+    Relinearizes,
+    Reported,
+    Sampler,
+    Shown,
+    Starts,
+    State,
+    StepInfo,
+    Stops,
+    is_sampler,
+)
+from ekitools.typing.problem import (
+    Array,
+    Batches,
+    ChecksData,
+    ChecksProblem,
+    CurvedLoss,
+    ForwardModel,
+    LinearOperatorModel,
+    Loss,
+    MemberFailure,
+    ModelInfo,
+    NoiseModel,
+    Prior,
+    Rng,
+    Target,
+)
+from ekitools.typing.rules import (
+    Level,
+    LocatedRule,
+    Progress,
+    Schedule,
+    Seen,
+    Status,
+    StoppingRule,
+)
+
+__all__ = [
+    "Aim",
+    "Array",
+    "Batches",
+    "ChecksData",
+    "ChecksProblem",
+    "CurvedLoss",
+    "Flow",
+    "ForwardModel",
+    "InPlace",
+    "Level",
+    "LinearOperatorModel",
+    "LinearOver",
+    "LocatedRule",
+    "Loss",
+    "MapsMembers",
+    "MemberFailure",
+    "Method",
+    "ModelInfo",
+    "NoiseModel",
+    "Normalisation",
+    "Prior",
+    "Progress",
+    "Redraws",
+    "Relinearizes",
+    "Reported",
+    "Rng",
+    "Sampler",
+    "SamplingFlow",
+    "Schedule",
+    "Seen",
+    "Shown",
+    "Starts",
+    "State",
+    "Status",
+    "StepInfo",
+    "StochasticFlow",
+    "StoppingRule",
+    "Stops",
+    "Target",
+    "is_sampler",
+]

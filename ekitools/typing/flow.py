@@ -1,0 +1,71 @@
+"""Contracts of flows in continuous time."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from ekitools.typing.problem import Array
+
+
+@runtime_checkable
+class Flow(Protocol):
+    """A right-hand side in continuous time, u̇ = F or, of ``order`` 2, ü + (3/t) u̇ = F.
+
+    A flow that needs something of the problem says so by `ChecksProblem`, and one whose ensemble
+    comes to sample the posterior by `SamplingFlow`.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Decay:
+    ...     order = 1
+    ...     def acceleration(self, t, u, out, problem):
+    ...         return -u
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> result = ek.integrate(problem, Decay(), t_span=(0, 1), n_members=5, rng=0, rtol=1e-8)
+    >>> float((result.u[-1] / result.u[0]).mean().round(4))  # 1/e
+    0.3679
+    """
+
+    @property
+    def order(self) -> int: ...
+
+    def acceleration(self, t: float, u: Array, out: Any, problem: Any) -> Array:
+        """F, ``(J, p)``, from u and its `ekitools.flows.Output`."""
+        ...
+
+
+@runtime_checkable
+class StochasticFlow(Flow, Protocol):
+    """A stochastic differential equation du = F dt + S(u) dW, of order 1.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.EKSFlow().increment_shape(n_members=10, n_data=3)
+    (10, 10)
+    """
+
+    def increment_shape(self, n_members: int, n_data: int) -> tuple[int, ...]:
+        """The shape of dW, independent standard Brownian motions."""
+        ...
+
+    def diffusion(self, u: Array, out: Any, increment: Array, problem: Any) -> Array:
+        """S(u) dW, ``(J, p)``."""
+        ...
+
+
+@runtime_checkable
+class SamplingFlow(Flow, Protocol):
+    """A flow whose ensemble samples the posterior, for all times or at one.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.StochasticEKIFlow().samples_posterior(1.0), ek.StochasticEKIFlow().samples_posterior(2.0)
+    (True, False)
+    """
+
+    def samples_posterior(self, t: float) -> bool:
+        """Whether the ensemble at time t, where the flow ended, is meant as a sample."""
+        ...

@@ -1,0 +1,322 @@
+"""Contracts of a method: its state, what it tells of a step, and its further abilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from ekitools.typing.problem import Array, Target
+from ekitools.typing.rules import Status, StoppingRule
+
+Aim: TypeAlias = Literal["posterior", "fit"]
+"""What a method's last ensemble is meant as."""
+
+Normalisation: TypeAlias = Literal["1/J", "1/(J-1)"]
+"""How covariances of an ensemble are normalised."""
+
+LinearOver: TypeAlias = Literal["ensembles", "last", "none"]
+"""Over which ensembles a method takes the model for linear."""
+
+
+class Reported(NamedTuple):
+    """A number that a method reports of a step, with the long name that results show.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.typing.Reported(0.3, "share of the proposals accepted").value
+    0.3
+    """
+
+    value: float
+    long_name: str
+
+
+class Shown(NamedTuple):
+    """What a sampler holds once its proposals are judged: this is recorded, not they.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> shown = ek.typing.Shown(np.zeros((4, 2)), np.zeros((4, 3)), np.full(4, 0.25))
+    >>> shown.weight.sum()
+    np.float64(1.0)
+    """
+
+    ensemble: Array
+    """Unconstrained, ``(J, p)``."""
+    g: Array
+    """Its outputs, ``(J, d)``."""
+    weight: np.ndarray
+    """Normalised, ``(J,)``."""
+
+
+class StepInfo(NamedTuple):
+    """What only the reader needs of one step (the next step needs the state).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> info = ek.typing.StepInfo(0.5, np.array([3.0, 1.0]), None, 0.8, extra={"accepted": 0.3})
+    >>> info.misfit.mean()
+    np.float64(2.0)
+    """
+
+    step: float
+    """h taken; 0 where the run ended at this ensemble."""
+    misfit: np.ndarray
+    """Φ of every member, ``(J,)``, float64."""
+    status: Status | None
+    """Set where the run ends at this ensemble."""
+    spread: float
+    """Root of the total ensemble variance, relative to the initial one."""
+    shown: Shown | None = None
+    """From a sampler only."""
+    extra: Mapping[str, float | Reported] = MappingProxyType({})
+    """Further numbers by name, plain or as a `Reported`; they become ``history_<name>``."""
+    average: Array | None = None
+    """Unconstrained, ``(1, p)``: an average of the mean over the steps, which is recorded."""
+    objective: float | None = None
+    """The mean of what the method minimises, where that is not the mean misfit."""
+
+
+class State(Protocol):
+    """The state of a method: a NamedTuple with at least these three fields.
+
+    Fields are arrays, numbers, texts, None, further NamedTuples, and tuples of these. Their
+    annotations are read when a checkpoint is resumed: a field that holds a NamedTuple names its
+    class, alone or in a union such as ``Inner | None``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> state = ek.EKI().init(problem.prior.sample_unconstrained(20, rng=0), problem)
+    >>> state.n, state.t
+    (0, 0.0)
+    """
+
+    @property
+    def ensemble(self) -> Array:
+        """Unconstrained, ``(J, p)``."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Updates made so far."""
+        ...
+
+    @property
+    def t(self) -> float:
+        """Pseudo-time Σh."""
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """An algorithm: a frozen dataclass of options with pure functions of a state.
+
+    Nothing is stored on the method and nothing is mutated, so a step can be repeated,
+    saved, resumed and tested alone. All randomness comes from ``rng``. A method declares
+    further abilities by the members of `Sampler`, `InPlace`, `Redraws`, `MapsMembers`,
+    `Stops`, `Starts` and `Relinearizes`. `ekitools.testing.check_method` tries all of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem, method = ek.problems.linear(p=2, d=3).problem, ek.EKI(ek.ESMDA(4))
+    >>> state = method.init(problem.prior.sample_unconstrained(20, rng=0), problem)
+    >>> g = problem.model(problem.prior.to_physical(method.ask(state)))
+    >>> state, info = method.tell(state, g, problem, rng=np.random.default_rng(1))
+    >>> state.n, info.step, method.aim
+    (1, 0.25, 'posterior')
+    """
+
+    @property
+    def State(self) -> Any:  # noqa: N802 - it is a class
+        """The NamedTuple class of the state, by whose annotations a checkpoint is read."""
+        ...
+
+    @property
+    def aim(self) -> Aim:
+        """What the last ensemble is meant as: a sample of the posterior, or a fit to the data."""
+        ...
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the covariances of the ensemble are normalised in the update."""
+        ...
+
+    def init(self, ensemble: Array, target: Target) -> Any:
+        """The state before the first step."""
+        ...
+
+    def ask(self, state: Any) -> Array:
+        """The unconstrained members ``(J, p)`` at which G is wanted."""
+        ...
+
+    def tell(
+        self, state: Any, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[Any, StepInfo]:
+        """The next state from the outputs ``(J, d)``, all finite.
+
+        Where the run ends at this ensemble the state comes back as it was, and the info has the
+        status.
+        """
+        ...
+
+    def finished(self, state: Any) -> Status | None:
+        """Set where the state already is the last one, before G is evaluated there."""
+        ...
+
+    def select(self, state: Any, index: np.ndarray) -> Any:
+        """The state of the members ``index`` (repeats allowed): how members are dropped."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Method, Protocol):
+    """A method that asks for proposals and keeps other members than those.
+
+    Failed proposals are told as rows of NaN. No member is dropped or replaced, and every `StepInfo`
+    has ``shown``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.typing.is_sampler(ek.TemperedSMC()), ek.typing.is_sampler(ek.EKI())
+    (True, False)
+    """
+
+    @property
+    def keeps_members(self) -> bool:
+        """True."""
+        ...
+
+
+@runtime_checkable
+class InPlace(Method, Protocol):
+    """A method whose ``tell`` also takes ``in_place=``.
+
+    Where that is True, the ensemble of the state may be overwritten, unless the run ends there.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.LossEKI(), ek.typing.InPlace), isinstance(ek.EKI(), ek.typing.InPlace)
+    (True, False)
+    """
+
+    @property
+    def updates_in_place(self) -> bool:
+        """True."""
+        ...
+
+
+@runtime_checkable
+class Redraws(Method, Protocol):
+    """A method that draws its members anew at the end of some steps, perhaps more of them.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.LossEKI(spread=ek.Spread(0.1, every=2)).redraws(1)
+    True
+    """
+
+    def redraws(self, n: int) -> bool:
+        """Whether members are drawn anew at the end of step n."""
+        ...
+
+
+@runtime_checkable
+class MapsMembers(Method, Protocol):
+    """A method that holds more of its members than the ensemble.
+
+    A failed member is replaced by a combination of others, and then has the same combination of
+    everything else that the method holds of them.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.GNKI(), ek.typing.MapsMembers)
+    True
+    """
+
+    def map_members(self, state: Any, rows: Callable[[Array], Array], index: np.ndarray) -> Any:
+        """The state with ``rows(a)`` in place of every array a with one row for each member.
+
+        ``index`` names a member for every new row, for what cannot be combined.
+        """
+        ...
+
+
+@runtime_checkable
+class Stops(Method, Protocol):
+    """A method with stopping rules among its options; the loop checks them.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.EKI(t_end=None, stop=ek.Discrepancy()).stop
+    (Discrepancy(tau=1.0),)
+    """
+
+    @property
+    def stop(self) -> tuple[StoppingRule, ...]:
+        """The rules."""
+        ...
+
+
+@runtime_checkable
+class Starts(Method, Protocol):
+    """A method that may start from a distribution of its own in place of the prior.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.TemperedSMC().start is None
+    True
+    """
+
+    @property
+    def start(self) -> Any:
+        """Where it starts from; None for the prior."""
+        ...
+
+
+@runtime_checkable
+class Relinearizes(Protocol):
+    """A method or flow that says over which ensembles its result takes the model for linear.
+
+    Without this declaration a method whose aim is the posterior counts as "ensembles".
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.GNKI().linear_over
+    'last'
+    """
+
+    @property
+    def linear_over(self) -> LinearOver:
+        """One of "ensembles" for all of the run, "last" for the last one alone, or "none"."""
+        ...
+
+
+def is_sampler(method: Any) -> bool:
+    """Whether a method is a `Sampler`.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.typing.is_sampler(ek.TemperedSMC())
+    True
+    """
+    return isinstance(method, Sampler) and method.keeps_members

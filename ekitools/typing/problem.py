@@ -1,0 +1,353 @@
+"""Contracts of what makes an inverse problem: model, prior, loss, noise, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+Array: TypeAlias = Any
+"""An array-API array: NumPy, torch, JAX, ... Kernels keep its dtype and its device."""
+
+Rng: TypeAlias = "int | np.random.Generator | None"
+"""Anything that `numpy.random.default_rng` takes."""
+
+
+@runtime_checkable
+class ForwardModel(Protocol):
+    """The black box G.
+
+    A model may also declare the fields of `ModelInfo`, such as ``takes_inputs`` or ``shape``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Doubling:
+    ...     vectorized, stochastic = True, False
+    ...     def __call__(self, u):
+    ...         return 2 * u
+    >>> isinstance(Doubling(), ek.typing.ForwardModel)
+    True
+    """
+
+    @property
+    def vectorized(self) -> bool:
+        """Whether a call maps an ensemble ``(J, p)`` to ``(J, d)``, or one member to ``(d,)``."""
+        ...
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a call also takes ``rng=``, a Generator for each member and iteration."""
+        ...
+
+    def __call__(self, u: Array, /, **kwargs: Any) -> Array: ...
+
+
+class ModelInfo(NamedTuple):
+    """Everything that a model declares about itself.
+
+    ekitools reads these attributes of a model once, when an `ekitools.InverseProblem` is made, and
+    keeps them as its ``info``. A model declares what it knows; the rest has the defaults below.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> problem.info.vectorized, problem.info.shape
+    (True, (3, 2))
+    """
+
+    vectorized: bool | None = None
+    """Whether a call takes a whole ensemble; None where the model does not say."""
+    stochastic: bool = False
+    """Whether a call also takes ``rng=``."""
+    takes_inputs: bool = False
+    """Whether the model is G(u | x): a call also takes ``inputs=``, the ``(m, ...)`` inputs x of m
+    samples, and returns the outputs of the samples one after the other, d = m k."""
+    shape: tuple[int, int] | None = None
+    """(d, p)."""
+    n_parameters: int | None = None
+    """p, where d is not known."""
+    parameter_names: Sequence[str] | None = None
+    """Labels of the parameters in results."""
+    data_names: Sequence[Any] | None = None
+    """Labels of the data in results."""
+    parameter_units: Sequence[str] | None = None
+    """Units of the parameters, "" for none."""
+    data_units: Sequence[str] | None = None
+    """Units of the data, "" for none."""
+
+
+@runtime_checkable
+class LinearOperatorModel(ForwardModel, Protocol):
+    """A linear model that also applies its transpose, so that gradients are known.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.LinearModel([[1.0, 2.0]]), ek.typing.LinearOperatorModel)
+    True
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d, p)."""
+        ...
+
+    def adjoint(self, r: Array, /) -> Array:
+        """Aᵀ r for ``(d,)`` or every row of ``(J, d)``."""
+        ...
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """μ₀, together with the bijection between physical and unconstrained coordinates.
+
+    Methods work on unconstrained ensembles ``z``, in which the prior is Gaussian; models
+    and users see physical ones ``u``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from scipy import stats
+    >>> prior = ek.Prior({"rate": stats.lognorm(0.5)})
+    >>> z = prior.sample_unconstrained(1000, rng=0)
+    >>> bool((z < 0).any()), bool((prior.to_physical(z) < 0).any())
+    (True, False)
+    """
+
+    @property
+    def n_parameters(self) -> int: ...
+
+    @property
+    def names(self) -> tuple[str, ...] | None: ...
+
+    def sample(self, n: int, *, rng: Rng = None) -> Array:
+        """``n`` draws in physical coordinates, ``(n, p)``."""
+        ...
+
+    def sample_unconstrained(self, n: int, *, rng: Rng = None) -> Array:
+        """``n`` draws in unconstrained coordinates, ``(n, p)``."""
+        ...
+
+    def logpdf(self, u: Array) -> Array:
+        """Log-density at physical ``(p,)`` or ``(n, p)``."""
+        ...
+
+    def to_physical(self, z: Array) -> Array: ...
+
+    def to_unconstrained(self, u: Array) -> Array: ...
+
+    def whiten(self, z: Array) -> Array:
+        """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
+        ...
+
+    def unwhiten(self, w: Array) -> Array:
+        """Carry them back."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the distribution does."""
+        ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Ψ(z, y) of outputs z and data y, where Φ(u) = Ψ(G(u), y).
+
+    A loss that checks its data is also a `ChecksData`, and one with a known curvature a
+    `CurvedLoss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> loss = ek.Huber(delta=1.0, scale=1.0)
+    >>> loss.gradient(np.array([0.5, 9.0]), np.zeros(2))  # the outlier's gradient is cut at 1
+    array([0.5, 1. ])
+    """
+
+    def misfit(self, z: Array, y: Array) -> Array:
+        """Ψ along the last axis."""
+        ...
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """∇_z Ψ, of the shape of ``z``."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the loss does."""
+        ...
+
+
+@runtime_checkable
+class ChecksData(Protocol):
+    """A loss that refuses data which it is not defined for.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.CrossEntropy(3), ek.typing.ChecksData)
+    True
+    """
+
+    def check_data(self, data: np.ndarray) -> None:
+        """Raise a ValueError unless the loss is defined for these data ``(d,)``."""
+        ...
+
+
+@runtime_checkable
+class CurvedLoss(Loss, Protocol):
+    """A loss with a known curvature, for `ekitools.CurvatureEKI`.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.CrossEntropy(3), ek.typing.CurvedLoss), ek.CrossEntropy(3).outputs_per_sample
+    (True, 3)
+    """
+
+    @property
+    def outputs_per_sample(self) -> int:
+        """k, where the d = m k outputs belong to m samples: losses are averaged over samples."""
+        ...
+
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
+        """∇²_z Ψ at z ``(d,)`` times every row of f ``(J, d)``."""
+        ...
+
+
+@runtime_checkable
+class NoiseModel(Loss, Protocol):
+    """η ~ N(0, Γ), known only through its whitening map: the loss ½ ‖Γ^{-1/2}(z − y)‖².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> ek.GaussianNoise(0.25).whiten(np.array([1.0, 3.0]))
+    array([2., 6.])
+    """
+
+    @property
+    def n_data(self) -> int | None:
+        """d, or None where one variance serves any d."""
+        ...
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Marginal standard deviations √Γ_ii: ``(d,)``, or 0-d for one that serves any d."""
+        ...
+
+    def whiten(self, r: Array) -> Array:
+        """Γ^{-1/2} r along the last axis: ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``."""
+        ...
+
+    def sample(self, n: int, *, rng: Rng = None) -> Array:
+        """``n`` draws of η, ``(n, d)``."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What is seen at step n, in place of data that are all seen at every step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> batches = ek.OnlineData(np.arange(6.0), np.arange(6.0), size=2)
+    >>> batches.batch(1, np.random.default_rng)  # inputs and datum of the second step
+    (array([2., 3.]), array([2., 3.]))
+    """
+
+    @property
+    def targets(self) -> np.ndarray:
+        """All of the data, ``(N, k)`` or ``(N,)``."""
+        ...
+
+    @property
+    def n_data(self) -> int:
+        """Length d of the datum of one step, the same at every step."""
+        ...
+
+    @property
+    def n_steps(self) -> int | None:
+        """Steps after which there is nothing more to see; None where there always is."""
+        ...
+
+    def batch(
+        self, n: int, order: Callable[[int], np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Inputs ``(m, ...)`` and datum ``(d,)`` of step n, None where there are none.
+
+        Pure: ``order(epoch)`` gives the randomness of an epoch, the same whenever asked.
+        """
+        ...
+
+    def fingerprint(self) -> str: ...
+
+
+class Target(Protocol):
+    """What a method sees of an inverse problem: no model, no labels.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> target = ek.problems.linear(p=2, d=3).problem  # one that has a model too
+    >>> state = ek.EKI().init(target.prior.sample_unconstrained(20, rng=0), target)
+    >>> state.ensemble.shape
+    (20, 2)
+    """
+
+    @property
+    def data(self) -> Array: ...
+
+    @property
+    def noise(self) -> Any: ...
+
+    @property
+    def prior(self) -> Any: ...
+
+
+@runtime_checkable
+class ChecksProblem(Protocol):
+    """A flow or a stopping rule that needs something of the problem, such as Gaussian noise.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.Discrepancy(), ek.typing.ChecksProblem)
+    True
+    """
+
+    def check_problem(self, problem: Any) -> None:
+        """Raise before any model run where the problem lacks something."""
+        ...
+
+
+@runtime_checkable
+class MemberFailure(Protocol):
+    """Why a member has no output, for `ekitools.AskTell.tell`.
+
+    Examples
+    --------
+    >>> from typing import NamedTuple
+    >>> import ekitools as ek
+    >>> class Crash(NamedTuple):
+    ...     reason: str
+    ...     error: BaseException | None = None
+    >>> isinstance(Crash("out of memory"), ek.typing.MemberFailure)
+    True
+    """
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        ...
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception, where there was one."""
+        ...

@@ -1,0 +1,134 @@
+"""Contracts of step rules and stopping rules, and the status with which a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+Level: TypeAlias = Literal["good", "note", "care", "bad"]
+"""How good a finding is: "note" is to be known, "care" is a reason to doubt."""
+
+
+class Status(NamedTuple):
+    """Why a run ended: a code for programs, a sentence with the remedy for people.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> status = ek.typing.Status("calm", "The members no longer move.", level="good")
+    >>> status.code, status.level, status.posterior
+    ('calm', 'good', False)
+    """
+
+    code: str
+    sentence: str
+    level: Level = "care"
+    """"good" (the run reached its end), "care" (a reason to doubt the result) or "bad"."""
+    posterior: bool = False
+    """Whether the last ensemble is meant as a sample of the posterior."""
+
+
+class Seen(NamedTuple):
+    """What a step rule may look at.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> seen = ek.typing.Seen(0, 0.0, 1.0, misfit=[30.0, 10.0], n_data=20, d_norm=lambda: 5.0)
+    >>> round(ek.NormStep(0.5).step(seen), 4)  # h / (‖D‖ + ε)
+    0.1
+    """
+
+    n: int
+    t: float
+    remaining: float
+    """t_end − t; infinite where the run has no end time."""
+    misfit: np.ndarray
+    """Φ of every member, ``(J,)``."""
+    n_data: int
+    d_norm: Callable[[], float]
+    """‖D‖ (Frobenius) of D_jk = ⟨G_k − Ḡ, ∇_zΨ(G_j, y)⟩ / J, computed when called."""
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A step rule: h from what was seen. Pure; the caller cuts h at ``seen.remaining``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Growing:
+    ...     def step(self, seen):
+    ...         return 0.1 * 2**seen.n
+    >>> problem = ek.problems.linear(p=2, d=4).problem
+    >>> result = ek.run(problem, ek.EKI(Growing()), n_members=50, rng=0)
+    >>> result.history_step.values.round(1)
+    array([0.1, 0.2, 0.4, 0.3, nan])
+    """
+
+    def step(self, seen: Seen) -> float: ...
+
+
+class Progress(NamedTuple):
+    """What a stopping rule may look at.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> seen = ek.typing.Progress(residual=3.0, n_data=16, spread=0.5, trace=(90.0, 8.0))
+    >>> ek.Discrepancy(tau=1.0).check(seen).code  # 3 <= √16
+    'discrepancy_reached'
+    """
+
+    residual: float
+    """‖Γ^{-1/2}(Ḡ − y)‖, to be compared with √d; NaN where a loss stands in place of the noise."""
+    n_data: int
+    spread: float
+    """Root of the total ensemble variance, relative to the initial one."""
+    trace: tuple[float, ...]
+    """Mean misfit (or other objective of the method) at every iteration so far, this one last."""
+
+
+@runtime_checkable
+class StoppingRule(Protocol):
+    """Ends a run early. Pure; None means go on.
+
+    A rule that needs Gaussian noise says so by `ChecksProblem`.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> class Enough:
+    ...     def check(self, progress):
+    ...         if progress.trace[-1] < 10:
+    ...             return ek.typing.Status("enough", "The mean misfit is below 10.")
+    >>> problem = ek.problems.linear(p=2, d=4).problem
+    >>> result = ek.run(problem, ek.EKI(t_end=None), stop=Enough(), n_members=50, rng=0)
+    >>> result.attrs["status"]
+    'The mean misfit is below 10.'
+    """
+
+    def check(self, progress: Progress) -> Status | None: ...
+
+
+@runtime_checkable
+class LocatedRule(StoppingRule, Protocol):
+    """A stopping rule with a distance that falls to zero, so that a flow stops right there.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> progress = ek.typing.Progress(residual=3.0, n_data=16, spread=0.5, trace=(90.0, 8.0))
+    >>> ek.Discrepancy().distance(progress)
+    -1.0
+    """
+
+    def distance(self, progress: Progress) -> float:
+        """Positive before the rule fires, zero or less from there on."""
+        ...
+
+    def reached(self, progress: Progress) -> Status:
+        """The status of a run that ends there."""
+        ...
