@@ -427,9 +427,7 @@ def _columns(a: Array, block_bytes: int | None = None) -> list[slice]:
     return [slice(i, i + width) for i in range(0, a.shape[1], width)]
 
 
-def _check(
-    u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None
-) -> None:
+def _check(u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None) -> None:
     if u.ndim != 2 or u.shape[0] < 2:
         raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
     if g.ndim != 2 or g.shape[0] != u.shape[0] or g.shape[1] == 0:

@@ -96,9 +96,9 @@ def test_integers_stay_integers_and_one_target_may_be_flat():
 
 BAD = [
     (lambda: ek.MiniBatches(X, Y[:5], 2), ValueError, r"one row for each of N.*\(7, 2\).*\(5, 2\)"),
-    (lambda: ek.MiniBatches(X, Y, 8), ValueError, "size: must be at most .* 7, got 8"),
-    (lambda: ek.OnlineData(X, Y, 8), ValueError, "size: must be at most .* 7, got 8"),
-    (lambda: ek.MiniBatches(X, Y, 0), ValueError, "size: must be at least 1, got 0"),
+    (lambda: ek.MiniBatches(X, Y, 8), ValueError, "size: must be from 1 to 7, got 8. .* 7 samples"),
+    (lambda: ek.OnlineData(X, Y, 8), ValueError, "size: must be from 1 to 7, got 8. .* 7 samples"),
+    (lambda: ek.MiniBatches(X, Y, 0), ValueError, "size: must be from 1 to 7, got 0"),
     (lambda: ek.OnlineData(X, Y, 1.5), TypeError, "size: must be an integer, got 1.5"),
     (lambda: ek.OnlineData(X, Y, passes=0), ValueError, "passes: must be at least 1"),
     (lambda: ek.OnlineData(X, Y, repeats=0), ValueError, "repeats: must be at least 1"),

@@ -43,6 +43,16 @@ def test_run_writes_a_result_and_says_how_it_ended(file, tmp_path, capsys):
         assert list(result.parameter.values) == ["a", "b"]
 
 
+def test_run_prints_an_aligned_table(file, capsys):
+    file.write_text(PROBLEM.replace('"b"', '"a name of more than twenty letters"'))
+    assert main(["run", str(file), "--members", "20", "--seed", "0", "--quiet"]) == 0
+    header, first, second = capsys.readouterr().out.splitlines()[:3]
+    assert header.split() == ["parameter", "start", "end"]
+    assert first.startswith("a  ")
+    assert second.startswith("a name of more than twenty letters  ")
+    assert len(header) == len(first) == len(second)
+
+
 def test_run_takes_the_files_own_method_and_shows_progress(file, capsys):
     file.write_text(PROBLEM + "\nmethod = ek.EKI(ek.FixedStep(0.5))\n")
     assert (
@@ -81,7 +91,7 @@ def test_run_with_workers_gives_the_same_bits(file):
         (PROBLEM, ["--members", "1"], "n_members: must be at least 2, got 1"),
         (PROBLEM, ["--workers", "0"], "--workers: must be at least 1, got 0"),
         (PROBLEM, ["--timeout", "-1"], "timeout: must be positive"),
-        (PROBLEM, ["--steps", "0"], "n_steps: must be a positive integer"),
+        (PROBLEM, ["--steps", "0"], "n_steps: must be at least 1, got 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(file, capsys, text, words, message):

@@ -1,5 +1,7 @@
 """What ArviZ is given, and that the ArviZ that is installed can work with it."""
 
+from importlib.metadata import version
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -11,6 +13,14 @@ import pytest
 from scipy import stats
 
 import ekitools as ek
+
+ARVIZ = int(version("arviz").split(".")[0])
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,6 @@ def test_summaries_and_plots_of_arviz(result):
     az.plot_forest(data)
     az.plot_trace(data)
     az.plot_pair(data)
-    plt.close("all")
 
 
 def test_independent_runs_become_chains_and_rhat_compares_them(problem):
@@ -98,6 +107,24 @@ def test_weights_are_resampled_systematically(result):
     np.testing.assert_array_equal(again.posterior["slope"], data.posterior["slope"])
 
 
+def test_a_first_ensemble_that_is_not_the_prior_is_no_group(result):
+    assert not hasattr(ek.to_arviz(result.assign_attrs(start="method")), "prior")
+    assert hasattr(ek.to_arviz(result.assign_attrs(start="ensemble")), "prior")
+    assert not hasattr(ek.to_arviz(result.isel(iteration=[-1])), "prior")
+
+
+def test_names_with_a_slash_are_labels_of_one_variable(linear):
+    names = [f"w/bias {i}" for i in range(4)]
+    named = ek.InverseProblem(
+        linear.model, linear.prior, linear.noise, linear.data, parameter_names=names
+    )
+    result = ek.run(named, ek.EKI(), n_members=20, rng=0)
+    tree = ek.to_arviz(result)
+    assert tree.posterior["u"].parameter.values.tolist() == names
+    np.testing.assert_array_equal(tree.posterior["u"][0], result.u[-1])
+    assert len(ek.plot_arviz(result, "forest")) >= 1
+
+
 def test_other_iterations(result):
     data = ek.to_arviz(result, iteration=1)
     np.testing.assert_array_equal(data.posterior["slope"][0], result.u[1].sel(parameter="slope"))
@@ -115,3 +142,57 @@ def test_bad_arguments_are_named(result, given, options, error, message):
     made = {"result": result, "nothing": [], "part": result[["t", "step"]]}[given]
     with pytest.raises(error, match=message):
         ek.to_arviz(made, **options)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return ek.problems.linear(p=4, d=12, rng=1).problem
+
+
+@pytest.fixture(scope="module")
+def drawn_from(linear):
+    return ek.run(linear, ek.EKI(ek.FixedStep(0.25)), n_members=60, rng=0)
+
+
+@pytest.mark.parametrize("kind", ["forest", "pair", "rank", "trace"])
+def test_arviz_draws_it_whatever_its_generation(kind, linear):
+    runs = [ek.run(linear, ek.EKI(), n_members=30, rng=seed) for seed in range(2)]
+    axes = ek.plot_arviz(runs, kind, parameters=["u3", "u0"])
+    assert len(axes) >= 1
+    assert len({id(ax.figure) for ax in axes}) == 1
+    figure = axes[0].figure
+    figure.canvas.draw()
+    texts = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+    assert "u3" in texts
+    assert "u1" not in texts
+
+
+SHAPES = [("forest", 2, ()), ("rank", 2, (2,)), ("rank", 1, ()), ("trace", 2, (2, 2)),
+          ("pair", 2, ()), ("pair", 3, (2, 2))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "k", "shape"), SHAPES)
+def test_arviz_draws_where_it_is_told_to_if_it_can(kind, k, shape, drawn_from):
+    axes = plt.subplots(*(shape or (1,)), squeeze=True)[1]
+    before = plt.get_fignums()
+    names = [f"u{i}" for i in range(k)]
+    if ARVIZ >= 1:
+        with pytest.raises(ValueError, match="ax: must be None with ArviZ .* ek.plot_pairs"):
+            ek.plot_arviz(drawn_from, kind, ax=axes, parameters=names)
+        return
+    figure = np.ravel(axes)[0].figure
+    drawn = ek.plot_arviz(drawn_from, kind, ax=axes, parameters=names)
+    assert drawn.tolist() == figure.axes
+    assert all(ax.has_data() for ax in drawn)
+    assert plt.get_fignums() == before
+    with pytest.raises(ValueError, match=rf'ax: must be an array of .* Axes for "{kind}" of {k} '):
+        ek.plot_arviz(drawn_from, kind, ax=figure.subplots(7), parameters=names)
+    with pytest.raises(TypeError, match="ax: must be one matplotlib Axes, .* got Figure"):
+        ek.plot_arviz(drawn_from, kind, ax=figure, parameters=names)
+
+
+def test_arviz_is_asked_for_nothing_that_it_does_not_have(drawn_from):
+    with pytest.raises(ValueError, match="kind: must be one of forest, pair, rank, trace, got"):
+        ek.plot_arviz(drawn_from, "posterior")
+    with pytest.raises(ValueError, match="parameters: must be two or more for pairs, got 1"):
+        ek.plot_arviz(drawn_from, "pair", parameters=["u0"])

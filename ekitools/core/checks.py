@@ -126,7 +126,7 @@ def number(
     try:
         found = float(given)
     except OverflowError:  # an integer of more than 308 digits
-        found = value = math.inf if given > 0 else -math.inf
+        found = value = -math.inf if given < 0 else math.inf
     fits = (
         (above is None or found > above)
         and (least is None or found >= least)

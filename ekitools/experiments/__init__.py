@@ -1,4 +1,4 @@
-"""The published experiments, each one command: ``ekitools reproduce NAME``."""
+"""The published experiments, each run by one command: ``ekitools reproduce NAME``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Convolutional networks: CNN-MNIST on MNIST, and CNN-1, 2 and 3 on house numbers (SVHN).
 
-The table of [1]_ has their final test accuracies by SGD, momentum SGD and EKI(R). Batches, rates
-and numbers of epochs are not published with it, nor paddings: see `_networks`. `CurvatureEKI` is a
-method of our own. Settings were chosen on the validation set.
+The table of [1]_ has the final test accuracies of SGD, momentum SGD and EKI(R). Batches, rates,
+numbers of epochs and paddings are not published; `networks` describes our choice of the paddings.
+`CurvatureEKI` is our own addition. Settings were chosen on the validation set.
 
 References
 ----------
@@ -12,36 +12,17 @@ References
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ekitools.experiments import mnist_dense
-from ekitools.experiments._mnist import (
-    CurvatureLearning,
-    Data,
-    Descent,
-    Learning,
-    Recipe,
-    data_for,
-)
-from ekitools.experiments._networks import CONVOLUTIONAL
-from ekitools.experiments.mnist_dense import Settings, parts
+from ekitools.experiments import methods_by_network
+from ekitools.experiments.image_learning import CurvatureLearning, Descent, Learning, Recipe
+from ekitools.experiments.images import Data, data_for
+from ekitools.experiments.methods_by_network import Settings, draw, parts, table
+from ekitools.experiments.networks import CONVOLUTIONAL
+from ekitools.experiments.published import CONVOLUTIONAL as PUBLISHED
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
-
-PUBLISHED = {
-    "CNN-MNIST, SGD": {"test": 0.9878},
-    "CNN-MNIST, MSGD": {"test": 0.9880},
-    "CNN-MNIST, EKI(R)": {"test": 0.9912},
-    "CNN-1, MSGD": {"test": 0.9150},
-    "CNN-1, EKI(R)": {"test": 0.9249},
-    "CNN-2, MSGD": {"test": 0.9324},
-    "CNN-2, EKI(R)": {"test": 0.9353},
-    "CNN-3, MSGD": {"test": 0.9414},
-    "CNN-3, EKI(R)": {"test": 0.9299},
-}
-"""Test accuracies, of EKI(R) that of the mean as of all its rows in the table of networks."""
 
 
 def _methods(n_members: int, epochs: int, batch: int) -> dict[str, Recipe]:
@@ -62,11 +43,8 @@ SETTINGS = {
     "paper": Settings(dict.fromkeys(CONVOLUTIONAL, _ALL), _methods(2000, 50, 600)),
 }
 
-table = partial(mnist_dense.table, published=PUBLISHED)
-draw = partial(mnist_dense.draw, published=PUBLISHED)
-
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
-    """Accuracies of one method on one network, on the images that it is for."""
+    """Accuracies of one method on one network, on the images of this network."""
     data = data_for(label.split(", ", maxsplit=1)[0], settings.data)
-    return mnist_dense.compute(replace(settings, data=data), label, folder, progress)
+    return methods_by_network.compute(replace(settings, data=data), label, folder, progress)

@@ -1,17 +1,22 @@
-"""The published experiments, each one command: ``ekitools reproduce NAME``.
+"""The frame of all experiments: each one is run by the command ``ekitools reproduce NAME``.
 
-An experiment is a module beside this one with
+`EXPERIMENTS` maps every name to a module of this folder, or to an object of a module
+(``module:object``). The module or object is the experiment. It has
 
-* ``SETTINGS``, a mapping of scale ("small", "medium", "paper") to a frozen dataclass of all that
-  the experiment needs to know, so that what was chosen is readable in one place;
-* ``PUBLISHED``, the values to stand beside ours, by label;
-* ``parts(settings)``, labels of what is computed one after the other, in this order;
-* ``compute(settings, label, folder, progress)``, the numbers of one part, as a dictionary that JSON
-  can hold; long runs keep their checkpoints in ``folder``, which they make, and resume from there
-  (it is removed once the numbers are written);
-* ``table(settings, numbers)`` and ``draw(settings, numbers, path)``, what is shown of them.
+* ``SETTINGS``: for every scale ("small", "medium", "paper") a frozen dataclass with all choices of
+  the experiment, so that they are readable in one place;
+* ``PUBLISHED``: the published values that the experiment is compared with, by label;
+* ``parts(settings)``: the labels of the parts, in the order in which they are computed;
+* ``compute(settings, label, folder, progress)``: the numbers of one part, as a dictionary that JSON
+  can hold. A long run makes ``folder``, keeps its checkpoints there and resumes from them. The
+  frame removes the folder when the numbers are written;
+* ``table(settings, numbers)``: the report as text;
+* ``draw(settings, numbers, path)``: the report as a figure.
 
-`reproduce` computes the parts that are not done yet, and writes ``numbers.json`` after each.
+`reproduce` computes the missing parts and writes ``numbers.json`` after each of them.
+
+The other modules of this folder are shared by several experiments. No module imports an experiment:
+`reproduce` alone does, by its name.
 """
 
 from __future__ import annotations
@@ -22,15 +27,26 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ekitools._version import __version__
+from ekitools.plots.style import detached
 
-__all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
+__all__ = [
+    "EXPERIMENTS",
+    "SCALES",
+    "new_figure",
+    "progress_bar",
+    "reproduce",
+    "require_torch",
+    "write_json",
+]
 
 EXPERIMENTS = {
     "mnist-dense": "mnist_dense",
@@ -45,8 +61,8 @@ EXPERIMENTS = {
     "step-activation": "step_activation",
     "zero-one-loss": "zero_one_loss",
     "cartpole": "cartpole",
-    "online-temperatures": "online_temperatures",
-    "online-sunspots": "online_sunspots",
+    "online-temperatures": "series:temperatures",
+    "online-sunspots": "series:sunspots",
     "graph-labels": "graph_labels",
     "uncertainty": "uncertainty",
     "lstm-online": "lstm_online",
@@ -64,37 +80,37 @@ def reproduce(
     progress: bool = False,
     show: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    """Run a published experiment, or what is left of it.
+    """Run a published experiment, or the parts of it that are missing.
 
     Parameters
     ----------
     name : str
         One of `EXPERIMENTS`.
     scale : {"small", "medium", "paper"}
-        How much: minutes, an hour, or the published sizes.
+        Size of the experiment: minutes, about an hour, or the published sizes.
     out : str or Path, optional
         Folder for ``numbers.json``, ``figure.png`` and checkpoints; ``NAME-SCALE`` by default.
     resume : bool, default False
-        Whether to go on with what the folder holds.
+        Whether to continue the experiment that the folder holds.
     only : collection of str, optional
-        Labels of the parts to compute; all by default. Table and figure are made once all are done.
+        Labels of the parts to compute, all by default. Table and figure follow the last part.
     progress : bool, default False
         Whether to show progress bars.
     show : callable, default print
-        Takes every line of the report.
+        Receives every line of the report.
 
     Returns
     -------
     dict
-        What is in ``numbers.json``: ``settings``, ``published`` and, by part, ``numbers``, with the
-        ``seconds`` that it took, those before an interrupt included.
+        The content of ``numbers.json``, among it ``settings``, ``published`` and the ``numbers`` of
+        every part. The ``seconds`` of a part include the time before an interrupt.
 
     Raises
     ------
     ValueError
-        If there is no such experiment, scale or part, the folder holds an experiment and ``resume``
-        is False, or it holds another experiment or other settings. A folder without numbers and
-        checkpoints, as a first part leaves it that fails at once, holds nothing.
+        If there is no such experiment, scale or part. If the folder holds an experiment and
+        ``resume`` is False, or if the folder holds another experiment or other settings. A folder
+        without numbers and checkpoints counts as empty.
 
     Examples
     --------
@@ -111,7 +127,7 @@ def reproduce(
         raise ValueError(f"name: must be one of {', '.join(EXPERIMENTS)}, got {name!r}.")
     if scale not in SCALES:
         raise ValueError(f"scale: must be one of {', '.join(SCALES)}, got {scale!r}.")
-    experiment = import_module(f"ekitools.experiments.{EXPERIMENTS[name]}")
+    experiment = _experiment(name)
     settings = experiment.SETTINGS[scale]
     labels = experiment.parts(settings)
     unknown = [label for label in only if label not in labels]
@@ -129,7 +145,7 @@ def reproduce(
         started = time.perf_counter() - (float(spent.read_text("utf-8")) if spent.exists() else 0)
         try:
             found = experiment.compute(settings, label, checkpoints, progress)
-        except BaseException:  # what is resumed later has taken this time too
+        except BaseException:  # a resumed part includes this time
             if _holds_files(checkpoints):
                 spent.write_text(f"{time.perf_counter() - started}", "utf-8")
             raise
@@ -149,10 +165,17 @@ def reproduce(
     return record
 
 
+def _experiment(name: str) -> Any:
+    """The module or the object to which `EXPERIMENTS` maps a name."""
+    module, _, within = EXPERIMENTS[name].partition(":")
+    found = import_module(f"ekitools.experiments.{module}")
+    return getattr(found, within) if within else found
+
+
 def _opened(
     folder: Path, name: str, scale: str, settings: Any, published: Any, *, resume: bool
 ) -> dict[str, Any]:
-    """The record of what was done, new or as the folder has it."""
+    """The record of the experiment: that of the folder, or a new one."""
     path = folder / "numbers.json"
     options = json.loads(json.dumps(dataclasses.asdict(settings)))
     record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
@@ -190,7 +213,28 @@ def _holds_files(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Atomically, so that an interrupted run leaves what was there before."""
+    """Write a file atomically: an interrupted run leaves the file that was there before."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps(value, indent=1), "utf-8")
     new.replace(path)
+
+
+def progress_bar(total: int, progress: bool) -> Any:
+    """A bar of tqdm, which is silent unless ``progress`` is True."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, disable=not progress)
+
+
+def new_figure(columns: int = 1, *, size: tuple[float, float]) -> Any:
+    """The Axes of a figure without a window, in a row, and the function that saves the figure."""
+    figure, axes = detached(1, columns, figsize=size)
+    return np.atleast_1d(axes), partial(figure.savefig, dpi=150)
+
+
+def require_torch() -> None:
+    """Raise an error that says how to install torch, if it is not installed."""
+    if find_spec("torch") is None:
+        raise ImportError(
+            "torch: must be installed for networks, and is not. Use pip install 'ekitools[torch]'."
+        )

@@ -1,8 +1,9 @@
-"""The slides' "Two-layer RNN on MNIST": an image is a sequence of 28 rows of 28 pixels.
+"""A recurrent network on MNIST: an image is a sequence of 28 rows of 28 pixels.
 
-Two recurrent layers with tanh, and logits of the last state of the second. The figure of [1]_ has
-no numbers, and units, batches and rates are not published with it: units had to be chosen, and
-the rest was, by the accuracy on the validation set. `CurvatureEKI` is a method of our own.
+The experiment is "Two-layer RNN on MNIST" of [1]_: two recurrent layers with tanh, and logits that
+are a linear map of the last state. The figure of [1]_ has no numbers, and units, batches and rates
+are not published. We chose batches and rates by the accuracy on the validation set. `CurvatureEKI`
+is our own addition.
 
 References
 ----------
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ekitools.experiments._mnist import CurvatureLearning, Descent, Learning, Recipe
-from ekitools.experiments.mnist_methods import Settings, compute, draw, parts, table
+from ekitools.experiments.image_learning import CurvatureLearning, Descent, Learning, Recipe
+from ekitools.experiments.methods_by_epoch import Settings, compute, draw, parts, table
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "parts", "table"]
 
@@ -22,7 +23,7 @@ PUBLISHED: dict[str, Any] = {}
 
 
 def _methods(n_members: int, epochs: int) -> dict[str, Recipe]:
-    """Small batches for EKI(R), whose steps are noisy for want of members; larger for curvature."""
+    """Recipes with small batches for EKI(R), whose steps are noisy, and larger for curvature."""
     return {
         "SGD": Descent(epochs, 0.1),
         "MSGD": Descent(epochs, 0.01, 0.9),

@@ -39,6 +39,8 @@ class Watch:
 
     def status(self, u: np.ndarray) -> Status | None:
         """The status of the first rule that fires at an accepted ensemble."""
+        if not self.rules:
+            return None
         self._record(u)
         progress = self._progress(u)
         return next((s for rule in self.rules if (s := rule.check(progress)) is not None), None)

@@ -25,7 +25,7 @@ from ekitools.loop.checks import (
 from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons, replaced
 from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Folder, Saved
-from ekitools.problem import InverseProblem, check_problem
+from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset
 from ekitools.results.history import History, Summary
 from ekitools.typing import (
@@ -377,7 +377,6 @@ class AskTell:
             If it is missing, damaged, of another format, or from another data, prior, noise
             or method: the error says which.
         """
-        check_problem(problem)
         loop = cls.__new__(cls)
         loop._folder = Folder()
         reference = np.empty(0) if ensemble is None else ensemble

@@ -12,7 +12,7 @@ from ekitools.core.checks import check_method, stopping_rules
 from ekitools.core.errors import CheckpointError
 from ekitools.core.options import from_json, to_json
 from ekitools.loop.checkpoint import check_same, pack, read, read_arrays, unpack, write
-from ekitools.problem import InverseProblem
+from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.history import History, Record, Summary
 from ekitools.typing import Array, Method, Status, StoppingRule
 
@@ -103,6 +103,7 @@ class Folder:
         the state come back in the namespace and on the device of ``reference``.
         """
         meta = read(path)
+        check_problem(problem)
         if method is not None:
             check_method(method)
         stop = None if stop is None else stopping_rules(stop)

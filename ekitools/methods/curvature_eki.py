@@ -125,7 +125,9 @@ class CurvatureEKI:
             self,
             gamma=number("gamma", self.gamma, above=0),
             damping=number("damping", self.damping, above=0),
-            radius=number("radius", self.radius, above=0, infinite=True),
+            radius=number(
+                "radius", self.radius, above=0, infinite=True, remedy="Use math.inf for no bound."
+            ),
             averaging=number("averaging", self.averaging, least=0, below=1),
             memory=integer("memory", self.memory, least=0),
         )

@@ -80,7 +80,7 @@ class ModelInfo(NamedTuple):
 
 
 @runtime_checkable
-class LinearOperatorModel(ForwardModel, Protocol):
+class LinearOperatorModel(Protocol):
     """A linear model that also applies its transpose, so that gradients are known.
 
     Examples
@@ -90,9 +90,8 @@ class LinearOperatorModel(ForwardModel, Protocol):
     True
     """
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(d, p)."""
+    def __call__(self, u: Array, /) -> Array:
+        """A u for ``(p,)`` or every row of ``(J, p)``."""
         ...
 
     def adjoint(self, r: Array, /) -> Array:

@@ -130,7 +130,9 @@ def test_biases_and_what_has_no_fans():
     assert float(tree["scale"]) == pytest.approx(0.1)
     tree = model.load(model.glorot_variances(bias=0.5, other=0.1))
     assert [float(tree["hidden"][i]["b"][0]) for i in (0, 1)] == [0.5, 0.5]
-    with pytest.raises(ValueError, match="bias: must be a positive finite variance, got -1"):
+    with pytest.raises(
+        ValueError, match="bias: must be positive and finite, got -1.0. It is a variance"
+    ):
         model.glorot_variances(bias=-1.0)
 
 

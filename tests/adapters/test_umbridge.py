@@ -219,26 +219,27 @@ def test_mistakes_are_errors_at_once(theirs):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "error", "message"),
     [
-        ({"name": ""}, "name: must be a text such as .forward., got ''"),
-        ({"name": 3}, "name: must be a text such as .forward., got 3"),
-        ({"shape": 3}, r"shape: must be two whole numbers \(d, p\), got 3"),
-        ({"shape": (3, 0)}, r"shape: must be two whole numbers \(d, p\), got \(3, 0\)"),
-        ({"shape": (3, 1.5)}, r"shape: must be two whole numbers"),
-        ({"shape": (3, True)}, r"shape: must be two whole numbers"),
-        ({"host": "no.such.host.invalid"}, "port: must be free at .* 'no.such.host.invalid'"),
-        ({"shape": None}, r"shape: must be given as \(d, p\)"),
-        ({"port": 0}, "port: must be a whole number from 1 to 65535, got 0"),
-        ({"port": "4242"}, "port: must be a whole number from 1 to 65535, got '4242'"),
-        ({"workers": 0}, "workers: must be a whole number from 1 .*, got 0"),
-        ({"host": None}, "host: must be a text such as .127.0.0.1., got None"),
+        ({"name": ""}, ValueError, "name: must be a text such as .forward., got ''"),
+        ({"name": 3}, ValueError, "name: must be a text such as .forward., got 3"),
+        ({"shape": 3}, TypeError, r"shape: must be two integers \(d, p\), got 3"),
+        ({"shape": (3,)}, ValueError, r"shape: must be two integers \(d, p\), got \(3,\)"),
+        ({"shape": (3, 0)}, ValueError, "shape: must be at least 1, got 0"),
+        ({"shape": (3, 1.5)}, TypeError, "shape: must be an integer, got 1.5"),
+        ({"shape": (3, True)}, TypeError, "shape: must be an integer, got True"),
+        ({"host": "no.such.host.invalid"}, ValueError, "port: must be free at .* 'no.such.host."),
+        ({"shape": None}, ValueError, r"shape: must be given as \(d, p\)"),
+        ({"port": 0}, ValueError, "port: must be from 1 to 65535, got 0"),
+        ({"port": "4242"}, TypeError, "port: must be an integer, got '4242'"),
+        ({"workers": 0}, ValueError, "workers: must be from 1 to 1000000, got 0"),
+        ({"host": None}, ValueError, "host: must be a text such as .127.0.0.1., got None"),
     ],
 )
-def test_a_server_is_not_started_with_mistakes(monkeypatch, change, message):
+def test_a_server_is_not_started_with_mistakes(monkeypatch, change, error, message):
     monkeypatch.setattr(umbridge, "serve_models", lambda *args, **kw: pytest.fail("it started"))
     options = {"model": ek.FunctionModel(plain), "name": "x", "shape": (3, 3), **change}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(error, match=message):
         serve(**options)
 
 

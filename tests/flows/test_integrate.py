@@ -218,7 +218,11 @@ def test_a_loss_will_do_where_only_its_gradient_is_used():
     [
         (ek.StochasticEKIFlow(), {"step": STEP}, "noise: must be Gaussian for EKI with perturbed"),
         (ek.NaturalGradientFlow(), {}, "noise: must be Gaussian for the natural gradient flow"),
-        (ek.EKIFlow(), {"discrepancy": 1.0}, "noise: must be Gaussian for discrepancy="),
+        (
+            ek.EKIFlow(),
+            {"discrepancy": 1.0},
+            "noise: must be Gaussian for the discrepancy principle",
+        ),
     ],
 )
 def test_a_loss_is_refused_where_noise_is_needed(flow, options, message):
@@ -248,8 +252,8 @@ def test_a_loss_is_refused_where_noise_is_needed(flow, options, message):
         ({"t_eval": [0.5, np.nan]}, ValueError, "t_eval: must be finite"),
         ({"discrepancy": 0.0}, ValueError, "discrepancy: must be positive and finite, got 0.0"),
         ({"discrepancy": "1"}, TypeError, "discrepancy: must be a number, got '1'"),
-        ({"collapsed": -1}, ValueError, "collapsed: must be between 0 and 1, got -1"),
-        ({"collapsed": np.nan}, ValueError, "collapsed: must be between 0 and 1, got nan"),
+        ({"collapsed": -1}, ValueError, r"collapsed: must be within \(0, 1\), got -1"),
+        ({"collapsed": np.nan}, ValueError, r"collapsed: must be within \(0, 1\), got nan"),
         ({"step": STEP}, TypeError, r"step: must be left out for EKIFlow\(tikhonov=False\)"),
         ({"flow": ek.EKSFlow()}, TypeError, "step: must be a step rule"),
         ({"flow": ek.EKSFlow(), "step": 0.1}, TypeError, "step: must be a step rule"),

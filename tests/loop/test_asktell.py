@@ -250,7 +250,7 @@ def test_telling_after_the_end_and_asking_for_a_result_before_the_start():
         ({"method": "eki"}, TypeError, "method: must be a method such as"),
         ({"n_members": 1}, ValueError, "n_members: must be at least 2, got 1"),
         ({"n_members": 10.0}, TypeError, "n_members: must be an integer, got 10.0"),
-        ({"n_steps": 0}, ValueError, "n_steps: must be a positive integer, got 0"),
+        ({"n_steps": 0}, ValueError, "n_steps: must be at least 1, got 0"),
         ({"on_failure": "ignore"}, ValueError, "on_failure: must be \"drop\", .* got 'ignore'"),
         (
             {"store": 0},

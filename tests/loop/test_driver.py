@@ -106,8 +106,8 @@ def test_an_executor_that_is_shut_down_is_said():
     ("options", "error", "message"),
     [
         ({"executor": 4}, TypeError, "executor: must be a concurrent.futures.Executor, got int"),
-        ({"timeout": 0}, ValueError, "timeout: must be positive and finite seconds, got 0"),
-        ({"timeout": "1"}, TypeError, "timeout: must be a number of seconds"),
+        ({"timeout": 0}, ValueError, "timeout: must be positive and finite, got 0"),
+        ({"timeout": "1"}, TypeError, "timeout: must be a number, got"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every: must be at least 1, got 0"),
         ({"checkpoint_every": 1.5}, TypeError, "checkpoint_every: must be an integer, got 1.5"),
     ],

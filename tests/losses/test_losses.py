@@ -356,7 +356,7 @@ def test_unknown_scales_are_the_density_of_the_log_normal_data():
 @pytest.mark.parametrize(
     ("flow", "options", "who"),
     [
-        (ek.EKIFlow(), {"discrepancy": 1.0}, "discrepancy="),
+        (ek.EKIFlow(), {"discrepancy": 1.0}, "the discrepancy principle"),
         (ek.NaturalGradientFlow(), {}, "the natural gradient flow"),
         (ek.StochasticEKIFlow(), {"step": ek.FixedStep(0.1)}, "EKI with perturbed data"),
     ],

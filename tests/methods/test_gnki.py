@@ -134,8 +134,8 @@ def test_a_parameter_without_spread_is_anchored_by_the_prior_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"damping": 0.0}, r"damping: must be in \(0, 1\], got 0.0"),
-        ({"damping": 1.5}, r"damping: must be in \(0, 1\], got 1.5"),
+        ({"damping": 0.0}, r"damping: must be within \(0, 1\], got 0.0"),
+        ({"damping": 1.5}, r"damping: must be within \(0, 1\], got 1.5"),
         ({"refinements": 0}, "refinements: must be at least 1, got 0"),
         ({"rtol": 0.0}, "rtol: must be positive and finite"),
     ],

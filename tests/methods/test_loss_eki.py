@@ -198,7 +198,7 @@ def test_an_ensemble_that_grows_may_lose_members_too(policy, store):
         (lambda: ek.Spread(decay=-1.0), ValueError, "decay: must be at least 0"),
         (lambda: ek.Spread(lambda n: 1.0, decay=1.0), ValueError, "decay: must be 0 where gamma"),
         (lambda: ek.Spread(lambda n: -1.0).at(0), ValueError, "gamma: must be positive"),
-        (lambda: ek.LossEKI(averaging=1.0), ValueError, "averaging: must be at least 0 and less"),
+        (lambda: ek.LossEKI(averaging=1.0), ValueError, r"averaging: must be within \[0, 1\)"),
         (lambda: ek.LossEKI(0.1), TypeError, "step: must be a step rule"),
         (lambda: ek.LossEKI(expand=((2, 5),)), ValueError, "spread: must be given with expand"),
         (

@@ -63,6 +63,10 @@ class GradientDescent:
     h: float
     scale: tuple[float, ...]
 
+    State = Descent
+    aim = "fit"
+    normalisation = "1/J"
+
     def init(self, ensemble, target):
         return Descent(ensemble, 0, 0.0)
 

@@ -132,17 +132,20 @@ def test_thresholds(rule, above, below):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ek.FixedStep(0.0), "h: must be positive and finite in FixedStep, got 0.0"),
+        (lambda: ek.FixedStep(0.0), "h: must be positive and finite, got 0.0"),
         (lambda: ek.FixedStep(math.nan), "h: must be positive and finite"),
-        (lambda: ek.NormStep(-1.0), "h: must be positive and finite in NormStep, got -1.0"),
-        (lambda: ek.NormStep(1.0, 0.0), "eps: must be positive and finite in NormStep"),
-        (lambda: ek.ESMDA(0), "inflation: must be at least 1 analysis, got 0"),
+        (lambda: ek.NormStep(-1.0), "h: must be positive and finite, got -1.0"),
+        (lambda: ek.NormStep(1.0, 0.0), "eps: must be positive and finite, got"),
+        (lambda: ek.ESMDA(0), "inflation: must be at least 1, got 0"),
         (lambda: ek.ESMDA((2.0, 3.0)), "inflation: the inverses must add up to 1, got 0.8333"),
         (lambda: ek.ESMDA((2.0, -2.0)), "inflation: must be positive"),
         (lambda: ek.Discrepancy(0.0), "tau: must be positive"),
         (lambda: ek.Collapsed(-1.0), "rtol: must be positive"),
-        (lambda: ek.NoProgress(window=0), "window: must be positive"),
-        (lambda: ek.EKI(t_end=0.0), "t_end: must be positive, or None for no end, got 0.0"),
+        (lambda: ek.NoProgress(window=0), "window: must be at least 1, got"),
+        (
+            lambda: ek.EKI(t_end=0.0),
+            "t_end: must be positive and finite, got 0.0. Use None for no end.",
+        ),
         (lambda: ek.EKI(tikhonov=True), "t_end: must be None with tikhonov=True, got 1.0"),
     ],
 )

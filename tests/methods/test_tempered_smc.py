@@ -236,10 +236,14 @@ def test_a_prior_without_a_density_is_refused_before_any_run():
         ({"acceptance": 0.0}, ValueError, "^acceptance: must be within"),
         ({"decorrelation": 2.0}, ValueError, "^decorrelation: must be within"),
         ({"max_moves": 0}, ValueError, "^max_moves: must be at least 1"),
-        ({"move": "jump"}, ValueError, "^move: must be one of kernel, ensemble, pcn, random_walk"),
-        ({"move": ()}, ValueError, "^move: must be one of"),
-        ({"move": ("pcn", "jump")}, ValueError, "^move: must be one of"),
-        ({"resampling": "jump"}, ValueError, "^resampling: must be one of systematic"),
+        (
+            {"move": "jump"},
+            ValueError,
+            '^move: must be "kernel", "ensemble", "pcn" or "random_walk"',
+        ),
+        ({"move": ()}, ValueError, "^move: must name at least one"),
+        ({"move": ("pcn", "jump")}, ValueError, "^move: must be .*, got 'jump'"),
+        ({"resampling": "jump"}, ValueError, '^resampling: must be "systematic"'),
         ({"start": 3}, TypeError, "^start: must be an ek.GaussianStart"),
     ],
 )

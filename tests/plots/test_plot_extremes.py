@@ -1,25 +1,10 @@
 """Pictures of results with one of something, very many, long names, or nothing that is known."""
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import ekitools as ek
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return ek.problems.linear(p=4, d=12, rng=1).problem
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
 
 
 def long_names(problem, name):
@@ -48,15 +33,6 @@ def test_long_names_are_told_apart_and_stay_within_their_place(name, problem):
         assert len(set(texts)) == 4
         assert all(len(text) <= 36 or text in result.parameter for text in texts)
         plt.gcf().canvas.draw()  # where a formula that was cut would not be understood
-
-
-def test_names_with_a_slash_are_labels_of_one_variable_for_arviz(problem):
-    named = long_names(problem, "w/bias {}")
-    result = ek.run(named, ek.EKI(), n_members=20, rng=0)
-    tree = ek.to_arviz(result)
-    assert tree.posterior["u"].parameter.values.tolist() == list(named.parameter_names)
-    np.testing.assert_array_equal(tree.posterior["u"][0], result.u[-1])
-    assert len(ek.plot_arviz(result, "forest")) >= 1
 
 
 def test_what_is_left_out_is_said():

@@ -67,14 +67,18 @@ def test_modes_come_by_decreasing_variance():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shape": (8, 8, 8, 8)}, "shape: must be one to three numbers of cells >= 2"),
-        ({"shape": (1,)}, "shape: must be"),
-        ({"alpha": 1.0}, "alpha: must be above dim/2 = 1.0"),
-        ({"tau": -1.0}, "tau: must be finite and not negative"),
+        ({"shape": (8, 8, 8, 8)}, r"shape: must have one to three integers, got \(8, 8, 8, 8\)"),
+        ({"shape": ()}, r"shape: must have one to three integers, got \(\)"),
+        ({"shape": (1,)}, "shape: must be at least 2, got 1"),
+        (
+            {"alpha": 1.0},
+            "alpha: must be greater than 1.0 and finite, got 1.0. The bound is dim/2, dim = 2",
+        ),
+        ({"tau": -1.0}, "tau: must be at least 0 and finite, got -1.0"),
         ({"sd": 0.0}, "sd: must be positive"),
         ({"mean": np.nan}, "mean: must be finite"),
-        ({"n_modes": 0}, r"n_modes: must be in 1 ... 63"),
-        ({"n_modes": 64}, r"n_modes: must be in 1 ... 63"),
+        ({"n_modes": 0}, "n_modes: must be from 1 to 63, got 0. The grid resolves 63 modes"),
+        ({"n_modes": 64}, "n_modes: must be from 1 to 63, got 64"),
     ],
 )
 def test_bad_options_are_named(options, message):

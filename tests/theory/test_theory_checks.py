@@ -231,6 +231,10 @@ def test_the_whole_table_holds_and_prints():
     assert len(report.table) == 25
     text = str(report)
     assert text.count("holds") == 25
+    header, rule, *lines = text.splitlines()
+    at = header.index("verdict")
+    assert {line[at:] for line in lines} == {"holds"}
+    assert set(rule) == {"-"}
     rows = json.loads(report.to_json())
     assert {"statement", "source", "predicted", "measured", "passed", "share"} == set(rows[0])
 

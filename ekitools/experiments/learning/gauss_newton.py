@@ -1,12 +1,12 @@
-"""A step of the mean, where the loss's curvature is known along outputs and outputs are linearised.
+"""A Gauss-Newton step of the mean, for cross-entropy and linearised outputs.
 
-With G_i the linearisation of the outputs at datum i of a batch, S = diag(s²) the prior's covariance
-of the parameters, p and y shares and labels of cross-entropy and r = p - y, the step is towards the
-minimum over d of
+Let G_i be the linearised outputs at datum i of a batch, and S = diag(s²) the covariance of the
+prior. Let p be the softmax of the outputs, y the labels of cross-entropy, and r = p - y. The step
+goes towards the minimum over d of
 
-    (1/m) Σ_i [r_iᵀ G_i d + ½ dᵀ G_iᵀ (diag p_i - p_i p_iᵀ) G_i d] + ½ λ dᵀ S⁻¹ d,
+    (1/m) Σ_i [r_iᵀ G_i d + ½ dᵀ G_iᵀ (diag p_i - p_i p_iᵀ) G_i d] + ½ λ dᵀ S⁻¹ d.
 
-by a few iterations of conjugate gradients that start from a part of the step before [1]_.
+It takes a few iterations of conjugate gradients, which start from a part of the last step [1]_.
 
 References
 ----------
@@ -20,14 +20,8 @@ from typing import Any, Protocol
 
 import torch
 
-from ekitools.experiments.learning.rank_one import (
-    Layer,
-    Network,
-    State,
-    moving_average,
-    residual_of,
-    sum_of,
-)
+from ekitools.experiments.learning.network import Layer, Network, State, residual_of, sum_of
+from ekitools.experiments.learning.options import GaussNewton
 
 __all__ = ["Linear", "step"]
 
@@ -35,17 +29,17 @@ _HALVINGS = 10
 
 
 class Linear(Protocol):
-    """Outputs around ū: what parameters do to them, at every datum of a batch."""
+    """Outputs of a batch, linearised around ū."""
 
     @property
     def outputs(self) -> Any:
-        """``(m, k)``."""
+        """Outputs of ū ``(m, k)``."""
 
     def along(self, direction: Network) -> Any:
-        """The outputs' change G d ``(m, k)``."""
+        """The change of the outputs, G d ``(m, k)``."""
 
     def back(self, v: Any) -> Network:
-        """The transpose, of v ``(m, k)``, averaged over the data."""
+        """The transpose of `along` at v ``(m, k)``, averaged over the data."""
 
 
 def step(
@@ -53,27 +47,28 @@ def step(
     model: Linear,
     labels: Any,
     sds: Sequence[float],
-    options: Any,
+    options: GaussNewton,
     outputs: Callable[[Network], Any] | None = None,
 ) -> tuple[State, float]:
-    """One step of the mean, and the loss on the batch around which it was taken.
+    """One step of the mean, and the loss on the batch before the step.
 
     Parameters
     ----------
     state : State
-        Where the run is; of the past only the last step is used.
+        The state of the run. Of its past only the last step is used.
     model : Linear
-        The outputs on the batch, around the mean.
+        The linearised outputs on the batch.
     labels : (m,)
-        The batch's.
+        The labels of the batch.
     sds : sequence of float
-        s of every layer.
-    options : object
-        With ``damping``, ``prior``, ``iterations``, ``momentum`` and ``averaging``.
+        Standard deviation s of every layer.
+    options : GaussNewton
+        The options of this step.
     outputs : callable, optional
-        Of any parameters, on the batch: a step that raises its loss is halved until it does not.
+        Outputs of any parameters on the batch. If they are given, a step that raises the loss is
+        halved until the loss is not raised, at most ten times.
     """
-    mean, average, past = state
+    mean, past = state.mean, state.past
     share = model.outputs.softmax(dim=1)
     pulls = [options.prior / sd**2 for sd in sds]
 
@@ -103,8 +98,7 @@ def step(
                 break
             move = _scaled(move, [0.5] * len(sds))
             moved = sum_of(mean, move)
-    average = moving_average(average, moved, options.averaging)
-    return State(moved, average, [move]), loss
+    return state.moved(moved, [move], options.averaging), loss
 
 
 def _loss(outputs: Any, labels: Any) -> float:
@@ -118,7 +112,7 @@ def _conjugate_gradients(
     sds: Sequence[float],
     n_iterations: int,
 ) -> Network:
-    """Towards the solution of ``product(d) = right``, preconditioned by S."""
+    """Approximate the solution of ``product(d) = right``, preconditioned by S."""
     variances = [sd**2 for sd in sds]
     d, rest = start, sum_of(right, product(start), -1.0)
     along = lead = _scaled(rest, variances)

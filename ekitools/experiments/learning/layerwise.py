@@ -1,22 +1,22 @@
 r"""CurvatureEKI for convolutional networks, with members of every layer.
 
-A convolution's weights act at all positions of an image, and outputs of members that differ in so
-many sums say little of each (see `per_datum`). But a network is a chain: its outputs depend on the
-sums a_l of a layer by nothing but φ(a_l), what the activation and the pool after it make of them.
-Where φ is close to linear over the spread of deviations ξ of weights with entries N(0, s²), the
-covariances of outputs follow from those of neighbours,
+The weights of a convolution act at all positions of an image. Members that differ in so many sums
+say little about each sum (see `per_datum`). But a network is a chain: its outputs depend on the sums
+a_l of a layer only through φ(a_l), where φ is the activation and the pool after this layer. Let ξ be
+deviations of weights with entries N(0, s²). If φ is close to linear over their spread, the
+covariances of the outputs follow from those of neighbouring layers,
 
     Cov(f, a_l) / σ_l² = B_l,    B_l = B_{l+1} W_{l+1} A_l,    A_l = Cov(φ(a_l), a_l) / σ_l²,
 
-as in a Rauch-Tung-Striebel smoother [1]_ with layers in the place of times. W_{l+1}, the linear map
-of the next layer, is known, and B = I in the last. Left to members is A_l, and there they are
-localised: an activation sees one sum, and a pooled one those of its window, so that all other
+as in a Rauch-Tung-Striebel smoother [1]_ with layers in place of times. W_{l+1} is the linear map of
+the next layer, which is known, and B = I in the last layer. Members estimate only A_l, which is
+local: an activation depends on one sum, and a pooled one on the sums of its window. All other
 entries are zero. Members that differ at one place of every tile of k x k positions, one member for
-each place, have in every window each sum once, and give A_l without any noise of sampling.
+each place, have each sum of a window once. They give A_l without sampling noise.
 
-φ is evaluated and never differentiated, but it is all that is a black box here; where it has a
-derivative, this is the Gauss-Newton step by the chain rule as γ → 0. The step is that of
-`learning.gauss_newton`.
+φ is evaluated and never differentiated, but it is the only black box here. Where φ has a derivative,
+the step tends to the Gauss-Newton step by the chain rule as γ → 0. The step is
+`gauss_newton.step`.
 
 References
 ----------
@@ -36,30 +36,31 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 from ekitools.experiments.learning import gauss_newton
-from ekitools.experiments.learning.rank_one import Layer, Network, State, drawn, sum_of
+from ekitools.experiments.learning.network import Layer, Network, State, drawn, sum_of
+from ekitools.experiments.learning.options import Layerwise
 
 __all__ = ["Chain", "Chains", "Pools", "chained", "logits", "start", "step", "structure"]
 
 Pools = Sequence[tuple[int, int] | None]
-"""Size and stride of the pool after every layer but the last, where there is one."""
+"""Size and stride of the pool after every layer but the last, or None."""
 _AT_ONCE = 125
-"""Data in a piece."""
+"""Number of data in a piece."""
 
 
 class Chain(NamedTuple):
-    """Outputs around ū: what parameters do to them at every datum."""
+    """Outputs of a piece of a batch, linearised around ū by members of every layer."""
 
     network: Network
     pools: Pools
     inputs: list[Any]
-    """Of every layer, ``(m, in, height, width)`` or ``(m, in)``."""
+    """Inputs of every layer, ``(m, in, height, width)`` or ``(m, in)``."""
     slopes: list[list[Any]]
-    """A of every layer but the last: for every place of a window a tensor as φ's values are."""
+    """A of every layer but the last: for every place of a window a tensor like the values of φ."""
     outputs: Any
-    """Of ū, ``(m, k)``."""
+    """Outputs of ū ``(m, k)``."""
 
     def along(self, direction: Network) -> Any:
-        """The outputs' change ``(m, k)``."""
+        """The change of the outputs ``(m, k)``."""
         change = _sums(direction[0], self.inputs[0])
         for i, (slopes, pool) in enumerate(zip(self.slopes, self.pools, strict=True), start=1):
             seen = torch.zeros_like(slopes[0])
@@ -70,7 +71,7 @@ class Chain(NamedTuple):
         return change
 
     def back(self, v: Any) -> Network:
-        """The transpose of `along`, of v ``(m, k)``, summed over the data."""
+        """The transpose of `along` at v ``(m, k)``, summed over the data."""
         found = [_own(v, self.inputs[-1])]
         for i in reversed(range(len(self.slopes))):
             seen = _transposed(self.network[i + 1].weights, v, self.inputs[i + 1])
@@ -84,27 +85,27 @@ class Chain(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """The same of a batch, in pieces that fit a cache, and the memory of one another."""
+    """Linearised outputs of a batch, in pieces that fit a cache."""
 
     pieces: list[Chain]
 
     @property
     def outputs(self) -> Any:
-        """Of ū, ``(m, k)``."""
+        """Outputs of ū ``(m, k)``."""
         return torch.cat([piece.outputs for piece in self.pieces])
 
     def along(self, direction: Network) -> Any:
-        """The outputs' change ``(m, k)``."""
+        """The change of the outputs ``(m, k)``."""
         return torch.cat([piece.along(direction) for piece in self.pieces])
 
     def back(self, v: Any) -> Network:
-        """The transpose of `along`, of v ``(m, k)``, averaged over the data."""
+        """The transpose of `along` at v ``(m, k)``, averaged over the data."""
         pulled = map(Chain.back, self.pieces, (v / len(v)).split(_AT_ONCE))
         return reduce(sum_of, pulled)
 
 
 def structure(module: Any) -> tuple[list[tuple[int, ...]], Pools]:
-    """Shapes of the weights of a stack's layers, and the pools between them."""
+    """Shapes of the weights of the layers of a module, and the pools between the layers."""
     shapes: list[tuple[int, ...]] = []
     pools: list[tuple[int, int] | None] = []
     for part in module:
@@ -117,7 +118,7 @@ def structure(module: Any) -> tuple[list[tuple[int, ...]], Pools]:
 
 
 def start(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) -> State:
-    """As `rank_one.drawn`, in the layout in which convolutions are fast."""
+    """As `network.drawn`, in the memory layout in which convolutions are fast."""
     mean = [Layer(_channels_last(weights), c) for weights, c in drawn(shapes, sds, seed).mean]
     return State(mean, mean, [])
 
@@ -140,15 +141,16 @@ def chained(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Po
     Parameters
     ----------
     mean : list of Layer
-        ū.
+        The mean ū.
     x : (m, in, height, width)
-        The data's inputs.
+        The inputs of the batch.
     sds : sequence of float
-        s of every layer.
+        Standard deviation s of every layer.
     gamma : float
-        γ: σ of a layer is γ s times the root mean square, over data and places, of its inputs.
+        Spread γ. σ of a layer is γ s times the norm of the inputs of a sum, as a root mean square
+        over data and places.
     pools : sequence
-        Between the layers.
+        The pools between the layers.
     """
     return Chains([_chain(mean, piece, sds, gamma, pools) for piece in x.split(_AT_ONCE)])
 
@@ -167,9 +169,9 @@ def _chain(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Poo
 
 
 def step(
-    state: State, x: Any, labels: Any, sds: Sequence[float], options: Any, pools: Pools
+    state: State, x: Any, labels: Any, sds: Sequence[float], options: Layerwise, pools: Pools
 ) -> tuple[State, float]:
-    """One step of the mean, and the loss on the batch around which it was taken.
+    """One step of the mean, and the loss on the batch before the step.
 
     Parameters
     ----------
@@ -177,8 +179,8 @@ def step(
         As of `ekitools.experiments.learning.gauss_newton.step`.
     x, pools
         As of `chained`.
-    options : object
-        With ``gamma``, and as of `ekitools.experiments.learning.gauss_newton.step`.
+    options : Layerwise
+        The options of this step.
     """
     model = chained(state.mean, x, sds, options.gamma, pools)
     outputs = partial(logits, x=x, pools=pools)
@@ -186,11 +188,11 @@ def step(
 
 
 def _slopes(a: Any, phi: Any, sigma: float, pool: tuple[int, int] | None) -> list[Any]:
-    """A by members: two, or one for every place of a tile as large as a window."""
+    """A by two members, or by one member for every place of a tile of the size of a window."""
     if pool is None:
         return [(_activated(a + sigma, None) - _activated(a - sigma, None)).div_(2 * sigma)]
     size, stride = pool
-    period = size // gcd(size, stride)  # windows at these distances lie on their tiles alike
+    period = size // gcd(size, stride)  # windows at these distances have the same position on their tiles
     slopes = [torch.empty_like(phi) for _ in range(size**2)]
     for i in range(size):
         for j in range(size):
@@ -206,7 +208,7 @@ def _slopes(a: Any, phi: Any, sigma: float, pool: tuple[int, int] | None) -> lis
 
 
 def _places(a: Any, pool: tuple[int, int] | None) -> list[Any]:
-    """For every place of a window, the values there, of all windows."""
+    """For every place of a window, the values at this place of all windows."""
     if pool is None:
         return [a]
     size, stride = pool
@@ -219,7 +221,7 @@ def _places(a: Any, pool: tuple[int, int] | None) -> list[Any]:
 
 
 def _activated(a: Any, pool: tuple[int, int] | None) -> Any:
-    """φ: the pool, then ReLU, which is the same as ReLU first, and less work."""
+    """φ as the pool and then ReLU, which equals ReLU first and is less work."""
     return functional.relu(functional.max_pool2d(a, *pool) if pool else a)
 
 
@@ -230,14 +232,14 @@ def _sums(layer: Layer, h: Any) -> Any:
 
 
 def _transposed(weights: Any, v: Any, h: Any) -> Any:
-    """The transpose of `_sums` in the inputs h."""
+    """The transpose of `_sums` as a map of the inputs h."""
     if weights.ndim == 2:
         return _channels_last((v @ weights).view(h.shape))
     return functional.conv_transpose2d(v, weights, padding=1)
 
 
 def _own(v: Any, h: Any) -> Layer:
-    """The transpose of `_sums` in the parameters."""
+    """The transpose of `_sums` as a map of the parameters."""
     if v.ndim == 2:
         return Layer(v.T @ h.flatten(1), v.sum(dim=0))
     weights = conv2d_weight(h, (v.shape[1], h.shape[1], 3, 3), v, padding=1)

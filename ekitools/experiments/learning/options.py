@@ -1,47 +1,121 @@
-"""Options of the three kinds of members: `rank_one`, `per_datum` and `layerwise`."""
+"""Options of the three kinds of members: `rank_one`, `per_datum` and `layerwise`.
+
+The kinds share most options, so the fields stand in base classes. The order of the fields is that of
+positional arguments: first the fields of the last base, at the end those of the class itself.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-__all__ = ["Factored", "Layerwise", "Local", "Options"]
+__all__ = ["DenseRun", "Factored", "GaussNewton", "Growing", "Layerwise", "Local", "Options", "Run"]
 
 
 @dataclass(frozen=True)
-class Factored:
-    """How one network learns by one ensemble, whose members differ by matrices of rank one.
+class Run:
+    """Options of every run.
 
     Parameters
     ----------
     steps : int
-        Of every run.
-    members : int
-        J.
-    components : int
-        Principal components of the inputs that are used.
-    weighting : float
-        Power of a component's standard deviation that it is multiplied with; 0 for none.
-    batch, batch_growth : int, float
-        Samples of the first step, and the factor from one step to the next.
-    damping, damping_growth : float
-        λ of the first step, and its factor.
-    decay : float
-        Part of the weights that a step of λ = 1 takes away: the prior's pull to zero.
-    gamma : float
-        Spread of the members.
-    memory : int
-        Latest steps that are members too.
-    averaging : float
-        Weight of the past in the exponential average of the mean.
-    antithetic : bool
-        Whether every second member is the mirror image of another, on the other side of ū.
+        Number of steps.
     """
 
     steps: int
+
+
+@dataclass(frozen=True)
+class DenseRun(Run):
+    """Options of dense networks: their members and their inputs.
+
+    Parameters
+    ----------
+    members : int
+        Number of members J.
+    components : int
+        Number of principal components of the images that are inputs.
+    weighting : float
+        Every component is multiplied by its standard deviation to this power.
+    """
+
+    members: int = 100
+    components: int = 80
+    weighting: float = 0.25
+
+
+@dataclass(frozen=True)
+class Growing:
+    """Options that grow from step to step: the batch and the damping.
+
+    Parameters
+    ----------
+    batch, batch_growth : int, float
+        Batch size of the first step, and its factor from one step to the next.
+    damping, damping_growth : float
+        Damping λ of the first step, and its factor from one step to the next.
+    """
+
+    batch: int = 2000
+    batch_growth: float = 1.001
+    damping: float = 1e-3
+    damping_growth: float = 1.0
+
+    def at(self, step: int) -> Self:
+        """The options of one step, with its ``batch`` and its ``damping``."""
+        return replace(
+            self,
+            batch=int(self.batch * self.batch_growth**step),
+            damping=self.damping * self.damping_growth**step,
+        )
+
+
+@dataclass(frozen=True)
+class GaussNewton(Growing):
+    """Options of the step of `gauss_newton`.
+
+    Parameters
+    ----------
+    prior : float
+        Precision of weights around zero for one datum, in units of 1/s². Biases have no prior.
+    iterations : int
+        Number of iterations of conjugate gradients.
+    momentum : float
+        Conjugate gradients start from this part of the last step.
+    gamma : float
+        Spread γ of the members.
+    averaging : float
+        Weight of the past in the exponential average of the mean.
+    """
+
+    prior: float = 3e-6
+    iterations: int = 3
+    momentum: float = 0.9
+    gamma: float = 0.02
+    averaging: float = 0.98
+
+
+@dataclass(frozen=True)
+class Factored(Growing, DenseRun):
+    """Options of `rank_one`: one ensemble, whose members differ by matrices of rank one.
+
+    Parameters
+    ----------
+    decay : float
+        Part of the weights that a step with λ = 1 removes, because the prior has mean zero.
+    gamma : float
+        Spread γ of the members.
+    memory : int
+        Number of latest steps that are members too.
+    averaging : float
+        Weight of the past in the exponential average of the mean.
+    antithetic : bool
+        Whether the members are pairs of mirror images around ū.
+    """
+
     members: int = 400
     components: int = 150
     weighting: float = 0.5
-    batch: int = 2000
     batch_growth: float = 1.0015
     damping: float = 2.0
     damping_growth: float = 1.0005
@@ -53,65 +127,25 @@ class Factored:
 
 
 @dataclass(frozen=True)
-class Local:
-    """How one network learns where every datum has members of its own.
+class Local(GaussNewton, DenseRun):
+    """Options of `per_datum`: every datum and hidden layer has members of its own.
 
     Parameters
     ----------
-    steps : int
-        Of every run.
-    members : int
-        J, of every datum and hidden layer.
-    components, weighting, batch, batch_growth, gamma, averaging, antithetic
+    antithetic : bool
         As of `Factored`.
-    damping, damping_growth : float
-        λ of the first step, and its factor.
-    prior : float
-        Precision of weights around zero for a datum, in units of 1/s² (biases have none).
-    iterations : int
-        Of conjugate gradients.
-    momentum : float
-        Part of the step before from which they start.
     """
 
-    steps: int
-    members: int = 100
-    components: int = 80
-    weighting: float = 0.25
-    batch: int = 2000
-    batch_growth: float = 1.001
-    damping: float = 1e-3
-    damping_growth: float = 1.0
-    prior: float = 3e-6
-    iterations: int = 3
-    momentum: float = 0.9
-    gamma: float = 0.02
-    averaging: float = 0.98
     antithetic: bool = False
 
 
 @dataclass(frozen=True)
-class Layerwise:
-    """How a convolutional network learns where every layer has members.
+class Layerwise(GaussNewton, Run):
+    """Options of `layerwise`: every layer of a convolutional network has members."""
 
-    Parameters
-    ----------
-    steps : int
-        Of every run.
-    batch, batch_growth, damping, damping_growth, prior, iterations, momentum, gamma, averaging
-        As of `Local`.
-    """
-
-    steps: int
     batch: int = 250
     batch_growth: float = 1.0015
     damping: float = 1e-2
-    damping_growth: float = 1.0
-    prior: float = 3e-6
-    iterations: int = 3
-    momentum: float = 0.9
-    gamma: float = 0.02
-    averaging: float = 0.98
 
 
 Options = Factored | Local | Layerwise

@@ -1,22 +1,21 @@
 r"""CurvatureEKI for dense networks, with members of its own for every datum.
 
-With one ensemble for all data the covariance of parameters and outputs at datum i is an average
-over its members, C_i = (1/γJ) Σ_j ξ_j ⊗ f_j(x_i), whose error is that of J draws in all p
-dimensions. But of ξ, deviations of a layer's weights and biases with entries N(0, s²), datum i
-sees nothing but a = ξ (h_i, 1), h_i the layer's inputs at ū. Given a, outputs do not depend on ξ,
-and
+With one ensemble for all data, the covariance of parameters and outputs at datum i is an average
+over the members, C_i = (1/γJ) Σ_j ξ_j ⊗ f_j(x_i). Its error is that of J draws in all p dimensions.
+Let ξ be the deviations of the weights and biases of a layer, with entries N(0, s²), and let h_i be
+the inputs of this layer at ū. Datum i depends on ξ only through a = ξ (h_i, 1). Hence
 
     E[ξ | a] = a (h_i, 1)ᵀ / (|h_i|² + 1),    so    C_i = s² A_iᵀ ⊗ (h_i, 1),
     A_i = Cov(f_i, a) / σ_i²,    σ_i² = s² (|h_i|² + 1),
 
-with the weights integrated out (Rao-Blackwell). What is left to members is A_i, in as many
-dimensions as the layer has units; every datum draws them anew, so that the errors of A_i average
-out over a batch. Layers are taken one by one, with ū in the others; in the last, A_i = I. Outputs
-of members are all that is seen of what comes after a layer, and nothing is differentiated.
+which integrates the weights out (Rao-Blackwell). Members estimate only A_i, in as many dimensions as
+the layer has units. Every datum draws its own members, so the errors of A_i average out over a
+batch. Layers are taken one by one, with ū in the other layers. In the last layer A_i = I. The method
+sees only outputs of members and differentiates nothing.
 
-The step is that of `ekitools.CurvatureEKI`, in the space of parameters, with the prior's
-covariance S = diag(s²) for that of an ensemble and G_i = C_iᵀ S⁻¹: see `gauss_newton`, where the
-linearisation comes from members and not from backpropagation.
+The step is that of `ekitools.CurvatureEKI` in the space of parameters, with the covariance
+S = diag(s²) of the prior in place of that of an ensemble, and with G_i = C_iᵀ S⁻¹. It is
+`gauss_newton.step`, where the linearisation comes from members and not from backpropagation.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ekitools.experiments.learning import gauss_newton
-from ekitools.experiments.learning.rank_one import (
+from ekitools.experiments.learning.network import (
     Layer,
     Network,
     State,
@@ -37,22 +36,23 @@ from ekitools.experiments.learning.rank_one import (
     relu,
     sums,
 )
+from ekitools.experiments.learning.options import Local
 
 __all__ = ["Linearised", "linearised", "step"]
 
 
 class Linearised(NamedTuple):
-    """Outputs around ū: what layer l's parameters do to them at every datum."""
+    """Outputs of a batch, linearised around ū by members of every datum."""
 
     inputs: list[Any]
-    """h, ``(m, in)`` of every layer."""
+    """Inputs h ``(m, in)`` of every layer."""
     slopes: list[Any]
-    """A, ``(m, k, out)`` of every layer but the last."""
+    """A ``(m, k, out)`` of every layer but the last."""
     outputs: Any
-    """Of ū, or their mean over the members that differ in the first layer, ``(m, k)``."""
+    """Outputs of ū ``(m, k)``, or the mean over the members that differ in the first layer."""
 
     def along(self, direction: Network) -> Any:
-        """The outputs' change ``(m, k)``."""
+        """The change of the outputs ``(m, k)``."""
         changes = [sums(layer, h) for layer, h in zip(direction, self.inputs, strict=True)]
         seen = [
             torch.bmm(a, change[:, :, None])[:, :, 0]
@@ -61,7 +61,7 @@ class Linearised(NamedTuple):
         return sum(seen, changes[-1])
 
     def back(self, v: Any) -> Network:
-        """The transpose of `along`, of v ``(m, k)``, averaged over the data."""
+        """The transpose of `along` at v ``(m, k)``, averaged over the data."""
         seen = [torch.bmm(v[:, None], a)[:, 0] for a in self.slopes]
         return [
             Layer(part.T @ h / len(h), part.mean(dim=0))
@@ -74,7 +74,7 @@ def linearised(
     x: Any,
     generator: Any,
     sds: Sequence[float],
-    options: Any,
+    options: Local,
     activation: Callable[[Any], Any] = relu,
     averaged: bool = False,
 ) -> Linearised:
@@ -83,25 +83,26 @@ def linearised(
     Parameters
     ----------
     mean : list of Layer
-        ū.
+        The mean ū.
     x : (m, in)
-        The data's inputs.
+        The inputs of the batch.
     generator : torch.Generator
         Source of the members.
     sds : sequence of float
-        s of every layer.
-    options : object
-        With ``members``, for every datum and hidden layer, ``gamma`` and ``antithetic``.
+        Standard deviation s of every layer.
+    options : Local
+        Its ``members``, for every datum and hidden layer, ``gamma`` and ``antithetic``.
     activation : callable, default relu
-        Of hidden layers, in place.
+        Activation of the hidden layers, in place.
     averaged : bool, default False
-        Whether around the mean of the members' outputs, in place of the outputs of ū.
+        Whether to linearise around the mean of the members' outputs. By default the outputs are
+        linearised around those of ū.
 
     Returns
     -------
     Linearised
-        In expectation, what weights drawn with γs as their standard deviation have as covariance
-        with outputs; if not ``averaged``, where outputs are linear over this spread.
+        Its expectation has the covariance of outputs with weights drawn with standard deviation γs.
+        By default this is exact only where outputs are linear over this spread.
     """
     inputs, hidden = [x], []
     for layer in mean[:-1]:
@@ -113,7 +114,7 @@ def linearised(
         sigma = options.gamma * sd * (h.square().sum(dim=1) + 1).sqrt()
         pairs = 2 if options.antithetic else 1
         rows = _orthogonal(z.shape[1], options.members // pairs, generator)
-        if averaged:  # lengths as Gaussian directions have them: what is not linear would see it
+        if averaged:  # with the lengths of Gaussian directions, which matter for outputs that are not linear
             rows *= torch.randn(rows.shape, generator=generator).norm(dim=1, keepdim=True)
             rows /= z.shape[1] ** 0.5
         rows = torch.cat([rows, -rows]) if options.antithetic else rows
@@ -134,23 +135,22 @@ def step(
     labels: Any,
     generator: Any,
     sds: Sequence[float],
-    options: Any,
+    options: Local,
     *,
     activation: Callable[[Any], Any] = relu,
     averaged: bool = False,
 ) -> tuple[State, float]:
-    """One step of the mean, and the loss on the batch around which it was taken.
+    """One step of the mean, and the loss on the batch before the step.
 
     Parameters
     ----------
     state, x, labels, generator, sds, activation
-        As of `ekitools.experiments.learning.rank_one.step`; of the past only the last step is used.
-    options : object
-        With ``members``, ``gamma`` and ``antithetic``, and as of
-        `ekitools.experiments.learning.gauss_newton.step`.
+        As of `ekitools.experiments.learning.rank_one.step`. Of the past only the last step is used.
+    options : Local
+        The options of this step.
     averaged : bool, default False
-        Whether the loss is expanded around the mean of the members' outputs. If not, a step that
-        raises the batch's loss is halved until it does not.
+        Whether the loss is expanded around the mean of the members' outputs. By default a step that
+        raises the loss on the batch is halved until the loss is not raised.
     """
     model = linearised(state.mean, x, generator, sds, options, activation, averaged)
     outputs = None if averaged else partial(logits, x=x, activation=activation)
@@ -158,18 +158,18 @@ def step(
 
 
 def _orthogonal(n: int, n_rows: int, generator: Any) -> Any:
-    """Rows ``(n_rows, n)`` of length √n, in blocks of n that are orthogonal."""
+    """Rows ``(n_rows, n)`` of length √n. Blocks of n rows are orthogonal."""
     blocks = []
     for i in range(0, n_rows, n):
         q, r = torch.linalg.qr(torch.randn(n, min(n, n_rows - i), generator=generator))
-        blocks.append((q * r.diagonal().sign()).T * n**0.5)  # with R's signs Q is uniform
+        blocks.append((q * r.diagonal().sign()).T * n**0.5)  # with the signs of R, Q is uniform
     return torch.cat(blocks)
 
 
 def _outputs(
     layers: Network, z: Any, rows: Any, scale: Any, activation: Callable[[Any], Any]
 ) -> Any:
-    """Outputs ``(J, m, k)`` of members with ``z + rows[j] * scale`` as sums of the first layer."""
+    """Outputs ``(J, m, k)`` of members whose first layer has the sums ``z + rows[j] * scale``."""
     m = len(z)
     f = torch.empty((len(rows), m, len(layers[-1].biases)))
     size = members_at_once(layers, m)

@@ -1,4 +1,4 @@
-"""A classifier as a model of its errors, so that their number is the loss."""
+"""A classifier as a model of its errors: the loss is the number of errors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ __all__ = ["ErrorIndicators"]
 
 @dataclass(frozen=True, eq=False)
 class ErrorIndicators:
-    r"""G(u) = e, with e_i = 1 where sample i is classified wrongly, else 0.
+    r"""G(u) = e, where e_i is 1 if sample i is classified wrongly and 0 otherwise.
 
-    With data y = 0 and unit noise, least squares is the 0-1 loss: since e_i² = e_i,
+    With data y = 0 and unit noise, least squares is the 0-1 loss, because e_i² = e_i:
 
     .. math::
         \tfrac12 \|G(u) - 0\|^2 = \tfrac12 \sum_i e_i = \tfrac12 \, \#\{\text{errors}\}.
 
-    Nothing of the classifier is seen but these, so there is no gradient in its outputs either.
+    The method sees nothing of the classifier but these errors. Hence there is no gradient in the
+    outputs of the classifier either.
 
     Parameters
     ----------
     classifier : callable
-        ``classifier(U, inputs=x)``: scores ``(J, m k)`` of k classes for ``m`` inputs; the
-        largest decides.
+        ``classifier(U, inputs=x)`` returns scores ``(J, m k)`` of k classes for ``m`` inputs. The
+        largest score decides.
     x : (N, ...) array
         All inputs.
     labels : (N,) array of int
@@ -34,7 +35,7 @@ class ErrorIndicators:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.experiments._errors import ErrorIndicators
+    >>> from ekitools.experiments.error_indicators import ErrorIndicators
     >>> def sign(u, inputs):
     ...     z = u * inputs
     ...     return np.stack([-z, z], axis=-1).reshape(len(u), -1)

@@ -1,4 +1,4 @@
-"""A recurrent network that is read off once, at the end of the sequence."""
+"""A recurrent network whose output is a linear map of its last state."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["LastState"]
 
 
 class LastState(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Recurrent layers, and a linear map of the last state of the uppermost.
+    """Recurrent layers, and a linear map of the last state of the uppermost layer.
 
     Parameters
     ----------
     layers : torch.nn.RNNBase
-        With ``batch_first=True``.
+        The recurrent layers, with ``batch_first=True``.
     n_outputs : int
-        k.
+        Number of outputs k.
 
     Examples
     --------
     >>> import torch
-    >>> from ekitools.experiments._last_state import LastState
+    >>> from ekitools.experiments.last_state import LastState
     >>> network = LastState(torch.nn.RNN(2, 4, batch_first=True), 3)
     >>> network(torch.ones(5, 6)).shape  # sequences of three pairs
     torch.Size([5, 3])
@@ -34,6 +34,6 @@ class LastState(nn.Module):  # type: ignore[misc]  # torch is untyped here
         self.head = nn.Linear(layers.hidden_size, n_outputs)
 
     def forward(self, x: Any) -> Any:
-        """Outputs ``(N, k)`` at rows ``(N, T in)``: sequences of length T, one after the other."""
+        """Outputs ``(N, k)`` at rows ``(N, T in)``. A row is a sequence of T vectors, one by one."""
         sequences = x.reshape(len(x), -1, self.layers.input_size)
         return self.head(self.layers(sequences)[0][:, -1])

@@ -1,4 +1,4 @@
-"""The slides' networks for images: dense, recurrent and convolutional."""
+"""Networks for images of Kovachki & Stuart (2019): dense, recurrent and convolutional."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any, NamedTuple
 __all__ = ["CONVOLUTIONAL", "NETWORKS", "RECURRENT", "Convolutions", "build"]
 
 NETWORKS = {"DNN 1": (), "DNN 2": (100,), "DNN 3": (300, 100), "DNN 4": (500, 300, 100)}
-"""Hidden layers; ReLU (or steps) between them, logits at the end."""
+"""Hidden layers of dense networks. ReLU (or steps) follow them, and the outputs are logits."""
 RECURRENT = {"RNN 2 x 32": (2, 32), "RNN 2 x 64": (2, 64)}
-"""Layers and their units (tanh); an image is read row by row, and logits are of the last state."""
+"""Layers and their units (tanh). The rows of an image are a sequence; its last state gives the
+logits."""
 _ROW = 28
-"""Pixels."""
+"""Pixels of a row."""
 
 
 class Convolutions(NamedTuple):
-    """Groups of 3 x 3 convolutions, a pool after each, and dense layers at the end.
+    """Groups of 3 x 3 convolutions, a pool after each group, and dense layers at the end.
 
-    The slides give channels, pools and units; that images keep their size in a convolution
-    (padding 1), and that ReLU follows each, had to be chosen.
+    Kovachki & Stuart (2019) give channels, pools and units. Two choices are ours: a
+    convolution keeps the size of the image (padding 1), and ReLU follows every convolution.
     """
 
     image: tuple[int, int, int]
     """Channels, height, width."""
     channels: tuple[tuple[int, ...], ...]
     pools: tuple[tuple[int, int], ...]
-    """Size and stride, one for every group."""
+    """Size and stride, one pair for every group."""
     hidden: tuple[int, ...] = ()
 
 
@@ -44,13 +45,13 @@ CONVOLUTIONAL = {
 
 
 def build(name: str, n_inputs: int, n_classes: int, activation: str = "ReLU") -> Any:
-    """The torch module, from rows ``(N, n_inputs)`` to logits ``(N, n_classes)``.
+    """The torch module that maps rows ``(N, n_inputs)`` to logits ``(N, n_classes)``.
 
-    ``activation="step"`` is Heaviside's step function between dense layers: 1 for z > 0, else 0.
+    ``activation="step"`` puts Heaviside's step function between dense layers: 1 for z > 0, else 0.
 
     Examples
     --------
-    >>> from ekitools.experiments._networks import build
+    >>> from ekitools.experiments.networks import build
     >>> sum(p.numel() for p in build("CNN-MNIST", 784, 10).parameters())
     10658
     """
@@ -61,7 +62,7 @@ def build(name: str, n_inputs: int, n_classes: int, activation: str = "ReLU") ->
             return (z > 0).to(z.dtype)
 
     if name in RECURRENT:
-        from ekitools.experiments._last_state import LastState
+        from ekitools.experiments.last_state import LastState
 
         n_layers, units = RECURRENT[name]
         return LastState(nn.RNN(_ROW, units, n_layers, batch_first=True), n_classes)
