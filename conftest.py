@@ -1,4 +1,4 @@
-"""Modules whose framework is not installed are not looked at for doctests."""
+"""Doctests skip the modules whose framework is not installed."""
 
 import re
 from importlib.util import find_spec
@@ -13,6 +13,6 @@ if find_spec("torch") is None:
     needs_torch = re.compile(r"^\s*(import|from) torch\b", re.M)
     collect_ignore_glob += [
         str(path)
-        for path in Path(__file__).parent.glob("ekitools/experiments/*.py")
+        for path in Path(__file__).parent.rglob("ekitools/experiments/*.py")
         if needs_torch.search(path.read_text("utf-8"))
     ]

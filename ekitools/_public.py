@@ -6,10 +6,14 @@ floor can find a public name without importing the package's face.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
-__all__ = ["MODULES", "PUBLIC", "lookup"]
+__all__ = ["MODULES", "PUBLIC", "face", "find_moved_modules", "lookup"]
 
 PUBLIC = {
     "InverseProblem": "problem",
@@ -81,7 +85,7 @@ PUBLIC = {
 }
 """Public names, and the modules below ``ekitools`` that define them."""
 
-MODULES = ("datasets", "problems", "theory", "typing")
+MODULES = ("datasets", "problems", "testing", "theory", "typing")
 """Public modules."""
 
 
@@ -101,3 +105,71 @@ def lookup(name: str) -> Any:
     if name not in PUBLIC:
         return None
     return getattr(import_module(f"ekitools.{PUBLIC[name]}"), name)
+
+
+def face(folder: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a folder: the public names of its modules are attributes of it too.
+
+    Examples
+    --------
+    >>> from ekitools.losses import Huber  # defined in ekitools.losses.others
+    >>> Huber(1.0).delta
+    1.345
+    """
+    inside = f"{folder.removeprefix('ekitools.')}."
+
+    def find(name: str) -> Any:
+        where = PUBLIC.get(name) or _PICKLED.get(name, "")
+        if where.startswith(inside):
+            return getattr(import_module(f"ekitools.{where}"), name)
+        raise AttributeError(f"module {folder!r} has no attribute {name!r}")
+
+    return find
+
+
+_MOVED = (
+    *("asktell", "checkpoint", "comparison", "comparison_plot", "continuous", "diagnostic_plots"),
+    *("diagnostics", "gaussians", "graphs", "labels", "momentum", "noise", "posterior_plots"),
+    *("prediction", "predictive", "random_fields", "schedules", "spread", "summaries"),
+    *("theorem_plot", "verification", "webpage"),
+)
+"""Modules of version 0.1.0 that are gone. Pickles of that version name classes by them."""
+
+
+_PICKLED = {
+    "_Family": "priors.marginals",
+    "_Diagonal": "losses.gaussian",
+    "_Dense": "losses.gaussian",
+    "_LowRank": "losses.gaussian",
+    "_Layout": "models.labelled",
+    "Gaussian": "methods.smc.gaussian",
+    "verify": "theory.checks",
+}
+"""Further names that pickles and pages of version 0.1.0 have."""
+
+
+class _Moved:
+    """A finder of modules that moved: each has the public names under its old path."""
+
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
+        parent, _dot, name = fullname.rpartition(".")
+        ours = parent == "ekitools" and name in _MOVED
+        return ModuleSpec(fullname, self) if ours else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to the import system."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        def find(name: str) -> Any:
+            where = PUBLIC.get(name) or _PICKLED.get(name)
+            if where is None:
+                raise AttributeError(f"module {module.__name__!r} has moved and has no {name!r}")
+            return getattr(import_module(f"ekitools.{where}"), name)
+
+        module.__getattr__ = find  # type: ignore[method-assign]
+
+
+def find_moved_modules() -> None:
+    """Let the modules of version 0.1.0 be imported: the last resort of the import system."""
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.append(_Moved())

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 import ekitools as ek
-from ekitools.experiments._mnist import new_figure
+from ekitools.experiments.frame import new_figure
 from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
 

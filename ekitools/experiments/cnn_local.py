@@ -1,8 +1,8 @@
 """Convolutional networks by the Kalman form of EKI(R), with members of every layer.
 
-Members as `learning.layerwise` has them: see `_learned`. CNN-MNIST is trained on MNIST, CNN-1, 2
-and 3 on house numbers (SVHN). Settings were chosen by the accuracy on the last 5,000 training
-images, which are not trained on then.
+The members are those of `learning.layerwise`. CNN-MNIST is trained on MNIST, and CNN-1, 2 and 3 on
+house numbers (SVHN). Settings were chosen by the accuracy on the last 5,000 training images, which
+were not used for training then.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ekitools.experiments import _learned
-from ekitools.experiments._learned import PUBLISHED, Settings, draw, parts, table
-from ekitools.experiments._mnist import Data, data_for
-from ekitools.experiments._networks import CONVOLUTIONAL
+from ekitools.experiments import networks_by_step
+from ekitools.experiments.images import Data, data_for
 from ekitools.experiments.learning.options import Layerwise
+from ekitools.experiments.networks import CONVOLUTIONAL
+from ekitools.experiments.networks_by_step import PUBLISHED, Settings, draw, parts, table
 
 __all__ = ["PUBLISHED", "SETTINGS", "Layerwise", "Settings", "compute", "draw", "parts", "table"]
 
@@ -28,6 +28,6 @@ SETTINGS = {
 
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
-    """Accuracies along a run, of the mean and of its average."""
+    """Accuracies along a run, of the mean and of the average of the means."""
     data = data_for(label.split(", ", maxsplit=1)[0], settings.data)
-    return _learned.compute(replace(settings, data=data), label, folder, progress)
+    return networks_by_step.compute(replace(settings, data=data), label, folder, progress)

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ekitools.experiments._mnist import Data, Learning, new_figure, split_of, train
+from ekitools.experiments.frame import new_figure
+from ekitools.experiments.image_learning import Learning, train
+from ekitools.experiments.images import MNIST, Data, split_of
 from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
 
@@ -32,7 +34,7 @@ class Settings:
     """Its number of members is replaced by each of ``sizes``."""
     network: str = "DNN 2"
     data: dict[str, Data] = field(
-        default_factory=lambda: {"MNIST": Data(), "Fashion-MNIST": Data("fashion_mnist")}
+        default_factory=lambda: {"MNIST": MNIST, "Fashion-MNIST": Data("fashion_mnist")}
     )
     seed: int = 0
 

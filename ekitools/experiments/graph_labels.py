@@ -16,14 +16,14 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 import ekitools as ek
 from ekitools.core.arrays import digest
-from ekitools.experiments._mnist import new_figure, progress_bar
+from ekitools.experiments.frame import new_figure, progress_bar
 from ekitools.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED
 from ekitools.results.tables import table_lines
 
@@ -277,6 +277,7 @@ class Penalised:
     loss: ek.BinaryCrossEntropy
     d: int
     n_data = None
+    outputs_per_sample: ClassVar[int] = 1
 
     def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Ψ along the last axis."""

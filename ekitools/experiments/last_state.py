@@ -34,6 +34,6 @@ class LastState(nn.Module):  # type: ignore[misc]  # torch is untyped here
         self.head = nn.Linear(layers.hidden_size, n_outputs)
 
     def forward(self, x: Any) -> Any:
-        """Outputs ``(N, k)`` at rows ``(N, T in)``. A row is a sequence of T vectors, one by one."""
+        """Outputs ``(N, k)`` at rows ``(N, T in)``. A row is a sequence of T vectors."""
         sequences = x.reshape(len(x), -1, self.layers.input_size)
         return self.head(self.layers(sequences)[0][:, -1])

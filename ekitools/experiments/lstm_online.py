@@ -1,17 +1,17 @@
-"""The slides' "LSTM (batched online regression)": how many examples a method needs.
+"""Number of examples that an LSTM needs, by EKI and by gradient descent.
 
-The claim of [1]_ is an "O(10⁵) reduction in the number of examples needed"; data, sizes and the
-method it is compared with are not given. Ours: one-step-ahead prediction of the monthly sunspot
-numbers by an LSTM on a window, from batches that arrive in order, one pass after the other.
-Ensemble Kalman inversion takes one step for a batch, as gradient descent does, with momentum and
-without. An example counts whenever it is seen. The series has a part to train on, one to validate
-on, and one to test on.
+The experiment is "LSTM (batched online regression)" of [1]_. Its claim is an "O(10⁵) reduction in
+the number of examples needed". Data, sizes and the compared method are not published. Ours is
+one-step-ahead prediction of the monthly sunspot numbers by an LSTM on a window. Batches arrive in
+order, pass after pass. Ensemble Kalman inversion takes one step for a batch, and so does gradient
+descent, with and without momentum. An example counts each time it is seen. The series has a
+training, a validation and a test part.
 
-Gradient descent gets, for every error to be reached, the rate that needs the fewest examples to
-reach it on the validation part; EKI's settings were chosen there too. What is needed is
-counted to the first error that is low enough, even where a later one is not, which favours the
-method whose errors are more restless. The errors to be reached are multiples of that of linear
-least squares on the same windows.
+For every target error, gradient descent gets the rate that needs the fewest examples to reach this
+error on the validation part. The settings of EKI were chosen there too. Examples are counted up to
+the first error that is low enough, even if a later one is not. This favours the method with the
+more variable errors. Target errors are multiples of that of linear least squares on the same
+windows.
 
 References
 ----------
@@ -30,8 +30,8 @@ import numpy as np
 
 import ekitools as ek
 from ekitools.datasets import zurich_sunspots
-from ekitools.experiments._mnist import new_figure, progress_bar, require_torch
-from ekitools.experiments._online import references, scaled, stretches
+from ekitools.experiments.frame import new_figure, progress_bar, require_torch
+from ekitools.experiments.one_step_ahead import references, scaled, stretches
 from ekitools.plots.style import BLUE, GREEN, ORANGE
 from ekitools.results.tables import table_lines
 
@@ -67,8 +67,8 @@ class Settings:
     n_members : int
         J.
     spread, start : float
-        Standard deviations of the initial ensemble, and of the start of gradient descent, in
-        those of Glorot's prior; see `_online` for why the first is small.
+        Standard deviations of the initial ensemble and of the start of gradient descent, in units
+        of those of Glorot's prior. `series.OnlineSettings` says why the first is small.
     variance : float
         Γ, of one datum.
     cuts : pair of float
@@ -254,7 +254,7 @@ def _model(settings: Settings) -> Any:
     from torch import nn
 
     from ekitools.adapters.torch import TorchModel
-    from ekitools.experiments._last_state import LastState
+    from ekitools.experiments.last_state import LastState
 
     lstm = nn.LSTM(1, settings.units, batch_first=True)
     return TorchModel(LastState(lstm, 1).double())

@@ -1,8 +1,8 @@
-"""What the parts of `mnist_factored` and `mnist_local` are good for: one changed at a time.
+"""Ablation of `mnist_factored` and `mnist_local`: variants that change one option each.
 
-On DNN 2, with as many steps for all. The time of a variant is a share of that of the first, so that
-what is better by more work can be told from what is better. Accuracies are those on the validation
-set, which is what settings were chosen by.
+All variants train DNN 2 with the same number of steps. The table gives their time in units of that
+of the first variant, because some variants are better only by more work. Accuracies are those on
+the validation set, by which the settings were chosen.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.experiments._learned import learned
-from ekitools.experiments._mnist import Data, new_figure
+from ekitools.experiments.frame import new_figure
+from ekitools.experiments.images import MNIST, Data
+from ekitools.experiments.learning.loop import learned
 from ekitools.experiments.learning.options import Factored, Local
 from ekitools.plots.style import BLUE, ORANGE
 from ekitools.results.tables import table_lines
@@ -26,12 +27,12 @@ PUBLISHED: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Settings:
-    """How the network learns in each variant, and how many starts each has."""
+    """The options of every variant, the number of starts, the network and the images."""
 
     variants: dict[str, Factored | Local]
     seeds: int = 1
     network: str = "DNN 2"
-    data: Data = Data()
+    data: Data = MNIST
 
 
 _ONE: dict[str, dict[str, Any]] = {
@@ -68,7 +69,7 @@ _EACH: dict[str, dict[str, Any]] = {
 
 
 def _variants(steps: int) -> dict[str, Factored | Local]:
-    """A base of both kinds, and what is changed in it."""
+    """A base of both kinds of members, and the variants of each."""
     one, each = Factored(steps, averaging=0.9), Local(steps, averaging=0.9)
     return {
         **{name: replace(one, **change) for name, change in _ONE.items()},
@@ -84,7 +85,7 @@ SETTINGS = {
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "base, seed 0"."""
+    """Labels such as "base, seed 0"."""
     return [f"{name}, seed {seed}" for seed in range(settings.seeds) for name in settings.variants]
 
 
@@ -100,7 +101,7 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Means over the starts, after half of the steps and after all."""
+    """Means over the starts after half of the steps and at the end."""
     header = ("variant", "p", "halfway", "mean", "averaged", "test", "loss", "time")
     by_name = _by_name(settings, numbers)
     first = by_name.get(next(iter(settings.variants)), [])
@@ -116,7 +117,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """Validation accuracies at the end, by variant."""
+    """Validation accuracies at the end by variant."""
     by_name = _by_name(settings, numbers)
     (ax,), save = new_figure(size=(7, 1 + 0.35 * len(settings.variants)))
     for i, found in enumerate(by_name.values()):
@@ -134,7 +135,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
 
 
 def _by_name(settings: Settings, numbers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Runs of every variant that has one."""
+    """The finished runs by variant."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for label in filter(numbers.__contains__, parts(settings)):
         runs.setdefault(label.split(", seed ")[0], []).append(numbers[label])

@@ -29,8 +29,8 @@ _SMALL: dict[str, Recipe] = {
     "EKI": Learning(200, 3),  # further epochs do not change its accuracy
     "MEKI": Learning(200, 3, momentum=True),
     "EKI(R)": Learning(200, 5, h=10.0, redraw="step", gamma=0.3),
-    # With momentum n/(n + 3) the noise of the batches adds up: of h = 2, 0.5 and 0.1, only 0.1 keeps
-    # its accuracy for five epochs.
+    # With momentum n/(n + 3) the noise of the batches adds up. Of h = 2, 0.5 and 0.1, only 0.1
+    # keeps its accuracy for five epochs.
     "MEKI(R)": Learning(200, 5, h=0.1, redraw="step", gamma=0.3, momentum=True),
     OURS: CurvatureLearning(200, 5, damping=0.3, batch=3000),
 }

@@ -1,15 +1,15 @@
 """Dense networks on MNIST by the Kalman form of EKI(R), with members that are cheap to evaluate.
 
-Members as `learning.rank_one` has them, drawn anew around their mean at every step, the loss's own
-curvature as Γ⁻¹, growing batches, and the latest steps as further members: see `_learned`. Settings
-were chosen by the accuracy on the last 5,000 training images, which are not trained on then.
+The members are those of `learning.rank_one`, redrawn around their mean at every step. Γ⁻¹ is the
+curvature of the loss, batches grow, and the latest steps are further members. Settings were chosen
+by the accuracy on the last 5,000 training images, which were not used for training then.
 """
 
 from __future__ import annotations
 
-from ekitools.experiments._learned import PUBLISHED, Settings, compute, draw, parts, table
-from ekitools.experiments._mnist import Data
+from ekitools.experiments.images import Data
 from ekitools.experiments.learning.options import Factored
+from ekitools.experiments.networks_by_step import PUBLISHED, Settings, compute, draw, parts, table
 
 __all__ = [
     "PUBLISHED",
@@ -31,7 +31,7 @@ _DNN_1 = Factored(
     memory=50,
     averaging=0.95,
 )
-"""So few parameters that the members span much of them: they need large batches instead."""
+"""DNN 1 has so few parameters that the members span many of them, but it needs large batches."""
 _ALL = {"DNN 1": _DNN_1, **{f"DNN {i}": Factored(1000) for i in (2, 3, 4)}}
 SETTINGS = {
     "small": Settings({"DNN 2": Factored(50, members=300, batch=1500, memory=50, averaging=0.9)}),

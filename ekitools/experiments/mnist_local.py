@@ -1,15 +1,15 @@
 """Dense networks on MNIST by the Kalman form of EKI(R), with members of its own for every datum.
 
-Members as `learning.per_datum` has them, which make the covariance of weights and outputs so exact
-that the slides' accuracies take minutes: see `_learned`. Settings were chosen by the accuracy on
-the last 5,000 training images, which are not trained on then.
+The members are those of `learning.per_datum`. They make the covariance of weights and outputs so
+exact that a run reaches the published accuracies within minutes. Settings were chosen by the
+accuracy on the last 5,000 training images, which were not used for training then.
 """
 
 from __future__ import annotations
 
-from ekitools.experiments._learned import PUBLISHED, Settings, compute, draw, parts, table
-from ekitools.experiments._mnist import Data
+from ekitools.experiments.images import Data
 from ekitools.experiments.learning.options import Local
+from ekitools.experiments.networks_by_step import PUBLISHED, Settings, compute, draw, parts, table
 
 __all__ = ["PUBLISHED", "SETTINGS", "Local", "Settings", "compute", "draw", "parts", "table"]
 

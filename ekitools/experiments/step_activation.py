@@ -1,25 +1,26 @@
-"""A dense network with step activations: nothing of its first layer has a derivative to go by.
+"""A dense network with step activations: the loss has no gradient in the first layer.
 
-What is not differentiable: the hidden units are Heaviside's step function, 1 for z > 0 and 0
-otherwise. Its derivative is zero wherever it exists, and so is that of the loss in all weights
-before it: what `torch` returns for them is no gradient at all. Gradient descent ("SGD" in the
-table) then learns the last layer alone, over hidden units that stay as they were drawn. The last
-layer and the loss are differentiable as ever; surrogates for the derivative of the step, such as
-the straight-through estimator [2]_, are not compared with.
+The activation of the hidden units is Heaviside's step function, 1 for z > 0 and 0 otherwise. Its
+derivative is zero wherever it exists. So is the derivative of the loss in all weights before it,
+and `torch` returns zeros for them. Gradient descent ("SGD" in the table) learns the last layer
+alone, and the hidden units stay as they were drawn. The last layer and the loss are differentiable.
+Surrogates for the derivative of the step, such as the straight-through estimator [2]_, are not part
+of the comparison.
 
-EKI sees outputs alone. Over members with a spread of γ the mean of the outputs is a smooth function
-of ū, and their covariance with the parameters its slope. Of γ = 0.1, 1 and 2, in units of the
-prior's spread, 1 learned most in some forty steps; for ReLU γ is 0.02. `CurvatureEKI` is the black
-box as it is, and expands the loss around the mean of the members' outputs; "EKI(R)" is `LossEKI`
-with `Spread`. "Factored" is `CurvatureEKI` with members whose first layer differs by a matrix of
-rank one (see `learning.rank_one`), and "local" has members of its own for every datum (see
-`learning.per_datum`; of γ = 0.1, 0.3 and 1 it learned most with 0.3): far cheaper, but they have
-to know the network.
+EKI sees only outputs. Over members with spread γ, the mean of the outputs is a smooth function of
+ū, and the covariance of outputs and parameters is its slope. Tried were γ = 0.1, 1 and 2 in units
+of the spread of the prior. The best in about forty steps was γ = 1. For ReLU γ is 0.02.
 
-The networks are 784-100-10. [1]_ has the same with Heaviside's function on Fashion-MNIST, trained
-by EKI, with about 85 %, against 87 % for ReLU; its settings are not published with it. For the step
-γ and the damping were chosen on the last 5,000 training images of MNIST, which are not trained on,
-and taken for Fashion-MNIST as they are; the settings of ReLU and of "EKI(R)" were not searched for.
+`CurvatureEKI` treats the network as a black box and expands the loss around the mean of the
+members' outputs. "EKI(R)" is `LossEKI` with `Spread`. "Factored" is `CurvatureEKI` with the members
+of `learning.rank_one`. "Local" has the members of `learning.per_datum`, for which γ = 0.3 was the
+best of 0.1, 0.3 and 1. These two are far cheaper, but they have to know the layers.
+
+The networks are 784-100-10. [1]_ reports about 85 % on Fashion-MNIST for the same network with
+Heaviside's function, trained by EKI, and 87 % for ReLU. Its settings are not published. For the
+step function, γ and the damping were chosen on the last 5,000 training images of MNIST, which are
+not used for training. Fashion-MNIST has the same settings. The settings of ReLU and of "EKI(R)"
+were not tuned.
 
 References
 ----------
@@ -33,17 +34,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ekitools.experiments._learned import learned
-from ekitools.experiments._mnist import (
+from ekitools.experiments.frame import new_figure
+from ekitools.experiments.image_learning import (
     CurvatureLearning,
-    Data,
     Descent,
     Learning,
     Recipe,
-    new_figure,
-    split_of,
     train,
 )
+from ekitools.experiments.images import Data, split_of
+from ekitools.experiments.learning.loop import learned
 from ekitools.experiments.learning.options import Factored, Local
 from ekitools.plots.style import BLUE, GREEN, GREY, ORANGE, RED
 from ekitools.results.tables import table_lines
@@ -62,11 +62,11 @@ _Recipes = dict[str, Recipe | Factored | Local]
 
 @dataclass(frozen=True)
 class Settings:
-    """Which data, and how the networks learn from them."""
+    """The data sets, and the recipes by which the networks learn."""
 
     data: tuple[str, ...]
     recipes: _Recipes
-    """By activation and method."""
+    """Recipes by activation and method."""
     validation: int = 5000
     seed: int = 0
 
@@ -75,7 +75,7 @@ _DESCENT = {f"{activation}, SGD": Descent(3, 0.1) for activation in ("step", "Re
 
 
 def _factored(steps: int, members: int, batch: int) -> _Recipes:
-    """All components of the inputs, as they are; batches and damping stay the same."""
+    """Recipes with all components of the inputs, unweighted, and constant batches and damping."""
     options: dict[str, Any] = {"components": 784, "weighting": 0.0, "memory": 0}
     options |= {"batch_growth": 1.0, "damping_growth": 1.0, "averaging": 0.9}
     plain = Factored(steps, members=members, batch=batch, **options)
@@ -86,7 +86,7 @@ def _factored(steps: int, members: int, batch: int) -> _Recipes:
 
 
 def _local(steps: int) -> _Recipes:
-    """As on MNIST otherwise, but for γ."""
+    """Recipes with the defaults except for γ and constant batches."""
     return {
         "step, local": Local(steps, gamma=0.3, batch_growth=1.0),
         "ReLU, local": Local(steps, batch_growth=1.0),
@@ -129,7 +129,7 @@ SETTINGS = {
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "mnist, step, CurvatureEKI"."""
+    """Labels such as "mnist, step, CurvatureEKI"."""
     return [f"{data}, {name}" for data in settings.data for name in settings.recipes]
 
 
@@ -139,9 +139,9 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
     Returns
     -------
     dict
-        ``validation`` and ``test``, of the mean of the members at the end, for "factored" and
-        "local" of its average; ``trace``, rows of (epochs, validation, test) on the way;
-        ``status``.
+        ``validation`` and ``test`` of the mean of the members at the end, or, for "factored" and
+        "local", of the average of the means. ``trace`` has rows of (epochs, validation, test)
+        along the run. Also ``status``.
     """
     name, activation, method = label.split(", ")
     recipe = settings.recipes[f"{activation}, {method}"]
@@ -202,7 +202,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """Test accuracy on the way, by epochs."""
+    """Test accuracies by epoch."""
     axes, save = new_figure(len(settings.data), size=(2.2 + 4.4 * len(settings.data), 4))
     for ax, name in zip(axes, settings.data, strict=True):
         for key in settings.recipes:

@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 
 import ekitools as ek
-from ekitools.experiments._mnist import new_figure, progress_bar
+from ekitools.experiments.frame import new_figure, progress_bar
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots.style import BLUE, GREY, ORANGE, RED
 from ekitools.results.predictive import predictive_quantiles

@@ -32,17 +32,15 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.experiments._mnist import (
+from ekitools.experiments.frame import new_figure
+from ekitools.experiments.image_learning import (
     CurvatureLearning,
-    Data,
     Descent,
     Learning,
     Recipe,
-    Split,
-    new_figure,
-    split_of,
     train,
 )
+from ekitools.experiments.images import MNIST, Data, Split, split_of
 from ekitools.plots.style import BLUE, GREEN, ORANGE
 from ekitools.results.tables import table_lines
 
@@ -69,7 +67,7 @@ class Settings:
     """
 
     recipes: dict[str, dict[str, Recipe]]
-    data: Data = Data()
+    data: Data = MNIST
     seed: int = 0
 
 

@@ -1,1 +1,5 @@
 """Losses and observation noise: Ψ(G(u), y), and Γ where the loss is Gaussian."""
+
+from ekitools._public import face
+
+__getattr__ = face(__name__)

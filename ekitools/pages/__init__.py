@@ -1,1 +1,5 @@
-"""Pages of a result: the summary, the HTML report, the notebook's view."""
+"""A result for people: the summary, the HTML page, the notebook's view."""
+
+from ekitools._public import face
+
+__getattr__ = face(__name__)

@@ -1,16 +1,15 @@
-"""Whether to trust a result: what was measured, what it should be, and what follows."""
+"""Checks of a result: findings with a level, and the verdict that follows from them."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from scipy.special import chdtri
 
 from ekitools.results.diagnostics import diagnose
-from ekitools.results.reading import last_evaluated, members_at
+from ekitools.results.reading import attribute, has_noise, last_evaluated, members_at
 
 __all__ = ["Check", "is_posterior", "judge", "nonlinear_share", "verdict"]
 
@@ -28,16 +27,6 @@ _NATURE = "What the ensemble is"
 _MOST_DATA = 2000
 _SPARE = 20
 """Members beyond p + 1 that a linear fit needs to say something."""
-
-_GOOD = ("posterior_reached", "t_end_reached", "discrepancy_reached", "method_finished",
-         "stream_ended")  # fmt: skip
-_BAD = ("failed", "diverged", "degenerate", "no_likelihood", "solver_failed")
-
-_SAMPLERS = ("TemperedSMC",)
-_REFINED = ("GNKI", "EKSFlow")
-_STOCHASTIC = ("EKI", "StochasticEKIFlow")
-_FITTING = ("LossEKI", "CurvatureEKI", "Nesterov", "EKIFlow", "NesterovFlow", "GradientFlow",
-            "NaturalGradientFlow")  # fmt: skip
 
 
 class Check(NamedTuple):
@@ -71,7 +60,7 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     ends = sorted({result.sizes["iteration"] - 1, at % result.sizes["iteration"]})
     diagnosis = diagnose(result.isel(iteration=ends))
     checks = [_ending(result), _nature(result)]
-    if np.isfinite(result.noise_sd.values).all():
+    if has_noise(result):
         checks += [*_fit(result, diagnosis), *_linearity(result, at)]
     else:
         checks += _loss(result)
@@ -137,32 +126,25 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
 
 
 def is_posterior(result: xr.Dataset) -> bool:
-    """Whether its last ensemble is meant as a sample of the posterior, and came to its end."""
-    options, code = _method(result), result.attrs.get("status_code", "")
-    name = options.get("type", "")
-    if name == "StochasticEKIFlow":
-        return bool(np.isclose(float(result.t[-1]), 1.0))
-    if name == "EKSFlow":
-        return code == "t_end_reached"
-    known = name in (*_SAMPLERS, *_REFINED, *_STOCHASTIC)
-    return known and code == "posterior_reached" and options.get("perturbed", True)
+    """Whether the last ensemble is meant as a sample of the posterior, and the run reached it."""
+    return bool(result.attrs.get("posterior", 0))
 
 
-def _method(result: xr.Dataset) -> dict[str, Any]:
-    return dict(json.loads(result.attrs.get("method", "{}")))
+def _is_sample(result: xr.Dataset) -> bool:
+    """Whether the method keeps its members, as a sampler does."""
+    return bool(result.attrs.get("members") == "kept")
 
 
 def _ending(result: xr.Dataset) -> Check:
-    code = result.attrs.get("status_code", "unknown")
-    level = "good" if code in _GOOD else "bad" if code in _BAD else "care"
+    level = result.attrs.get("status_level", "care")
     sentence = result.attrs.get("status", "How the run ended is not recorded.")
     return Check(level, "How it ended", sentence)
 
 
 def _nature(result: xr.Dataset) -> Check:
-    name = _method(result).get("type", "")
+    aim = result.attrs.get("aim")
     if is_posterior(result):
-        if name in _SAMPLERS:
+        if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip
         return Check(
@@ -171,24 +153,26 @@ def _nature(result: xr.Dataset) -> Check:
             "An approximation of the posterior, good where the model is close to linear and the "
             "prior to Gaussian. How good it is, ek.compare with a TemperedSMC result tells.",
         )
-    method = _method(result)
-    fits = method.get("t_end", 1.0) != 1.0 or not method.get("perturbed", True)
-    if name in (*_SAMPLERS, *_REFINED, *_STOCHASTIC) and not fits:
+    if aim == "posterior":
         return Check(
             "care",
             _NATURE,
             "Not a sample of the posterior, for the method did not come to its end there: its "
             "means and spreads lie between the prior and whatever it was going to.",
         )
-    if fits or name in _FITTING:
+    if aim == "fit":
         return Check(
             "note",
             _NATURE,
             "A fit to the data, not a sample of the posterior: use its mean or its best member; "
             "its spread is no measure of uncertainty.",
         )
-    return Check("note", _NATURE, f"What the method {name or 'of this run'} makes of it: no method "
-                 "of ekitools, so nothing is known here.")  # fmt: skip
+    return Check(
+        "note",
+        _NATURE,
+        "The result does not record whether its ensemble samples the posterior. It was written by "
+        "version 0.1.0; run the method again with this version.",
+    )
 
 
 def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
@@ -225,16 +209,16 @@ def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
 
 def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     """EKI takes slopes over all of its ensembles, a method that refines over the last alone."""
-    name = _method(result).get("type", "")
-    if at < 0 or not is_posterior(result) or name in _SAMPLERS:
+    over = result.attrs.get("linear_over", "none")
+    if at < 0 or not is_posterior(result) or over == "none":
         return []
-    if name in _STOCHASTIC and at == 0:
+    if over == "ensembles" and at == 0:
         return [Check("note", "Linearity", "The ensembles on the way are not stored, so that it is "
                       "not known whether the model is linear over them.")]  # fmt: skip
     d = result.sizes["data"]
     some = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))
     part = result.isel(data=some)
-    stored = at + 1 if name in _STOCHASTIC else 1
+    stored = at + 1 if over == "ensembles" else 1
     shares = []
     for index in np.unique(np.linspace(at + 1 - stored, at, min(stored, 9)).astype(int)):
         members = members_at(part, index)
@@ -282,12 +266,12 @@ def _loss(result: xr.Dataset) -> list[Check]:
 
 
 def _members(result: xr.Dataset, n_effective: float) -> Check:
-    name, p = _method(result).get("type", ""), result.sizes["parameter"]
+    p = result.sizes["parameter"]
     told = f"{n_effective:.4g} effective members for {p} parameters"
     error = f"a mean is known to {1 / np.sqrt(n_effective):.2g} of its standard deviation"
-    if name in ("LossEKI", "CurvatureEKI"):
+    if result.attrs.get("members") == "redrawn":
         return Check("note", "Members", f"{told}.")
-    if name in _SAMPLERS:
+    if _is_sample(result):
         if n_effective < 100:
             return Check("care", "Members", f"{told}: {error}, tails hardly at all. Use more "
                          "members.")  # fmt: skip
@@ -311,16 +295,18 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
 
 
 def _failures(result: xr.Dataset) -> Check:
-    n = len(json.loads(result.attrs.get("failures", "[]")))
+    n = len(attribute(result, "failures", []))
     runs = int(result.attrs.get("model_runs", result.history_model_runs.values[-1]))
     if not n:
         return Check("good", "Failures", f"None of the {runs} model runs failed.")
-    many, members = n > 0.1 * runs, result.sizes["member"]
+    members = result.sizes["member"]
     left = int(np.isfinite(result.u[-1].values).all(axis=1).sum())
-    few = left < members / 2  # each that was dropped may have failed once
-    return Check(
-        "care" if many or few else "note",
-        "Failures",
-        f"{n} of {runs} model runs failed: the ensemble knows nothing of the region where they "
-        "do." + " These are many." * many + f" Only {left} of {members} members are left." * few,
-    )
+    many, few = n > 0.1 * runs, left < members / 2  # each that was dropped may have failed once
+    sentences = [
+        f"{n} of {runs} model runs failed: the ensemble knows nothing of the region where they do."
+    ]
+    if many:
+        sentences.append("These are many.")
+    if few:
+        sentences.append(f"Only {left} of {members} members are left.")
+    return Check("care" if many or few else "note", "Failures", " ".join(sentences))

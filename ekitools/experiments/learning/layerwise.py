@@ -1,21 +1,21 @@
 r"""CurvatureEKI for convolutional networks, with members of every layer.
 
 The weights of a convolution act at all positions of an image. Members that differ in so many sums
-say little about each sum (see `per_datum`). But a network is a chain: its outputs depend on the sums
-a_l of a layer only through φ(a_l), where φ is the activation and the pool after this layer. Let ξ be
-deviations of weights with entries N(0, s²). If φ is close to linear over their spread, the
+say little about each sum (see `per_datum`). But a network is a chain: its outputs depend on the
+sums a_l of a layer only through φ(a_l), where φ is the activation and the pool after this layer.
+Let ξ be deviations of weights with entries N(0, s²). If φ is close to linear over their spread, the
 covariances of the outputs follow from those of neighbouring layers,
 
     Cov(f, a_l) / σ_l² = B_l,    B_l = B_{l+1} W_{l+1} A_l,    A_l = Cov(φ(a_l), a_l) / σ_l²,
 
-as in a Rauch-Tung-Striebel smoother [1]_ with layers in place of times. W_{l+1} is the linear map of
-the next layer, which is known, and B = I in the last layer. Members estimate only A_l, which is
+as in a Rauch-Tung-Striebel smoother [1]_ with layers in place of times. W_{l+1} is the linear map
+of the next layer, which is known, and B = I in the last layer. Members estimate only A_l, which is
 local: an activation depends on one sum, and a pooled one on the sums of its window. All other
 entries are zero. Members that differ at one place of every tile of k x k positions, one member for
 each place, have each sum of a window once. They give A_l without sampling noise.
 
-φ is evaluated and never differentiated, but it is the only black box here. Where φ has a derivative,
-the step tends to the Gauss-Newton step by the chain rule as γ → 0. The step is
+φ is evaluated and never differentiated, but it is the only black box here. Where φ has a
+derivative, the step tends to the Gauss-Newton step by the chain rule as γ → 0. The step is
 `gauss_newton.step`.
 
 References
@@ -192,7 +192,7 @@ def _slopes(a: Any, phi: Any, sigma: float, pool: tuple[int, int] | None) -> lis
     if pool is None:
         return [(_activated(a + sigma, None) - _activated(a - sigma, None)).div_(2 * sigma)]
     size, stride = pool
-    period = size // gcd(size, stride)  # windows at these distances have the same position on their tiles
+    period = size // gcd(size, stride)  # windows at this distance lie equally on their tiles
     slopes = [torch.empty_like(phi) for _ in range(size**2)]
     for i in range(size):
         for j in range(size):

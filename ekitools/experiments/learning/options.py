@@ -1,7 +1,7 @@
 """Options of the three kinds of members: `rank_one`, `per_datum` and `layerwise`.
 
-The kinds share most options, so the fields stand in base classes. The order of the fields is that of
-positional arguments: first the fields of the last base, at the end those of the class itself.
+The kinds share most options, so the fields stand in base classes. Positional arguments begin with
+the fields of the last base and end with those of the class itself.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ the inputs of this layer at ū. Datum i depends on ξ only through a = ξ (h_i, 
     E[ξ | a] = a (h_i, 1)ᵀ / (|h_i|² + 1),    so    C_i = s² A_iᵀ ⊗ (h_i, 1),
     A_i = Cov(f_i, a) / σ_i²,    σ_i² = s² (|h_i|² + 1),
 
-which integrates the weights out (Rao-Blackwell). Members estimate only A_i, in as many dimensions as
-the layer has units. Every datum draws its own members, so the errors of A_i average out over a
-batch. Layers are taken one by one, with ū in the other layers. In the last layer A_i = I. The method
-sees only outputs of members and differentiates nothing.
+which integrates the weights out (Rao-Blackwell). Members estimate only A_i, in as many dimensions
+as the layer has units. Every datum draws its own members, so the errors of A_i average out over a
+batch. Layers are taken one by one, with ū in the other layers. In the last layer A_i = I. The
+method sees only outputs of members and differentiates nothing.
 
 The step is that of `ekitools.CurvatureEKI` in the space of parameters, with the covariance
 S = diag(s²) of the prior in place of that of an ensemble, and with G_i = C_iᵀ S⁻¹. It is
@@ -114,7 +114,7 @@ def linearised(
         sigma = options.gamma * sd * (h.square().sum(dim=1) + 1).sqrt()
         pairs = 2 if options.antithetic else 1
         rows = _orthogonal(z.shape[1], options.members // pairs, generator)
-        if averaged:  # with the lengths of Gaussian directions, which matter for outputs that are not linear
+        if averaged:  # lengths of Gaussian directions: they matter if outputs are not linear
             rows *= torch.randn(rows.shape, generator=generator).norm(dim=1, keepdim=True)
             rows /= z.shape[1] ** 0.5
         rows = torch.cat([rows, -rows]) if options.antithetic else rows

@@ -1,9 +1,9 @@
 r"""CurvatureEKI for dense networks, with members whose deviations are matrices of rank one.
 
 Members are ū + γξ_j, as in `ekitools.CurvatureEKI`, but the deviation of the weights of every layer
-has rank one: ξ_j = s b_j a_jᵀ with independent standard normal a_j and b_j. Its mean is zero and its
-covariance is s²I, as if its entries were independent (fourth moments differ). A layer of member j
-with inputs h then is
+has rank one: ξ_j = s b_j a_jᵀ with independent standard normal a_j and b_j. Its mean is zero and
+its covariance is s²I, as if its entries were independent (fourth moments differ). A layer of member
+j with inputs h then is
 
     W h + c + γs (a_j·h) b_j + γs e_j.
 
