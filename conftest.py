@@ -4,6 +4,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+EXPERIMENTS = Path(__file__).parent / "ekitools" / "experiments"
+
 collect_ignore_glob = [
     f"ekitools/adapters/*{framework}*.py"
     for framework in ("torch", "jax", "umbridge")
@@ -13,6 +15,6 @@ if find_spec("torch") is None:
     needs_torch = re.compile(r"^\s*(import|from) torch\b", re.M)
     collect_ignore_glob += [
         str(path)
-        for path in Path(__file__).parent.rglob("ekitools/experiments/*.py")
+        for path in EXPERIMENTS.rglob("*.py")
         if needs_torch.search(path.read_text("utf-8"))
     ]

@@ -12,11 +12,11 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from ekitools.typing import Method, NoiseModel, Schedule, StoppingRule
+from ekitools.typing import Aim, NoiseModel, Normalisation, Schedule, StoppingRule
 
 __all__ = [
     "check_gaussian",
@@ -30,6 +30,10 @@ __all__ = [
     "share",
     "stopping_rules",
 ]
+
+
+_METHOD = ("State", "aim", "normalisation", "init", "ask", "tell", "finished", "select")
+"""The parts of a `Method`."""
 
 
 def integer(
@@ -227,9 +231,17 @@ def _rule(
 
 
 def check_method(method: Any) -> None:
-    """Check that it is a method."""
-    if isinstance(method, type) or not isinstance(method, Method):
+    """Check that it is a method, and what it declares."""
+    missing = [part for part in _METHOD if not hasattr(method, part)]
+    if isinstance(method, type) or len(missing) == len(_METHOD):
         raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
+    if missing:
+        listed = " and ".join(part for part in (", ".join(missing[:-1]), missing[-1]) if part)
+        raise TypeError(
+            f"method: must have {listed} (see ekitools.typing.Method), got {method!r} without."
+        )
+    one_of("method: its aim", method.aim, get_args(Aim))
+    one_of("method: its normalisation", method.normalisation, get_args(Normalisation))
     if not dataclasses.is_dataclass(method):
         raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
 

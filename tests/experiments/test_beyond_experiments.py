@@ -7,22 +7,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, make_moons
-from test_experiments import images
+from zoo.images import images
 from zoo.networks import Network, step
 
 import ekitools as ek
 from ekitools.experiments import (
     SCALES,
-    _mnist,
-    _networks,
     cartpole,
-    mnist_factored,
-    mnist_local,
+    image_learning,
+    networks,
     reproduce,
     step_activation,
     zero_one_loss,
 )
-from ekitools.experiments._errors import ErrorIndicators
+from ekitools.experiments.error_indicators import ErrorIndicators
+from ekitools.experiments.image_learning import CurvatureLearning, Descent, Learning
+from ekitools.experiments.images import Data, Split
+from ekitools.experiments.learning.options import Factored, Local
 
 
 def needs_torch():
@@ -34,7 +35,7 @@ def tiny_images(monkeypatch):
     needs_torch()
     for name in ("mnist", "fashion_mnist"):
         monkeypatch.setattr(ek.datasets, name, images)
-    monkeypatch.setitem(_networks.NETWORKS, "DNN 2", (12,))
+    monkeypatch.setitem(networks.NETWORKS, "DNN 2", (12,))
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,10 @@ def test_gradient_descent_leaves_what_is_before_a_step_as_it_was():
     from ekitools.adapters.torch import TorchModel
 
     x, labels = make_moons(100, random_state=0)
-    split = _mnist.Split(*(x.astype(np.float32), labels) * 3, 2)
-    model = TorchModel(_networks.build("DNN 2", 2, 2, "step"))
+    split = Split(*(x.astype(np.float32), labels) * 3, 2)
+    model = TorchModel(networks.build("DNN 2", 2, 2, "step"))
     before = model.flat()
-    _mnist._descended(_mnist.Descent(2, 0.1, batch=20), model, split, 0, False)
+    image_learning._descended(Descent(2, 0.1, batch=20), model, split, 0, False)
     moved = model.flat() != before
     assert not moved[:300].any()  # (2 + 1) · 100 of the hidden layer
     assert moved[300:].mean() > 0.5  # of units that are not the same for all inputs
@@ -83,9 +84,9 @@ SDS = (0.3, 0.4)
 def factored_case():
     """A network 5-6-3, a batch, and the deviations that a step draws from a generator."""
     torch = needs_torch()
-    from ekitools.experiments.learning import rank_one
+    from ekitools.experiments.learning import network
 
-    mean = rank_one.start((5, 6, 3), (1.0, 1.0), 0).mean
+    mean = network.start((5, 6, 3), (1.0, 1.0), 0).mean
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(40, 5, generator=generator)
     labels = torch.randint(3, (40,), generator=generator)
@@ -94,19 +95,19 @@ def factored_case():
         a = torch.randn(9, n_in, generator=generator)
         b, e = (sd * torch.randn(9, n_out, generator=generator) for _ in range(2))
         for j, draw in enumerate(draws):
-            draw.append(rank_one.Layer(torch.outer(b[j], a[j]), e[j]))
-    return rank_one, mean, x, labels, draws
+            draw.append(network.Layer(torch.outer(b[j], a[j]), e[j]))
+    return network, mean, x, labels, draws
 
 
 def stepped(mean, past, x, labels):
     torch = needs_torch()
-    from ekitools.experiments.learning import rank_one
+    from ekitools.experiments.learning import network, rank_one
 
-    options = mnist_factored.Factored(1, members=9, damping=0.5, gamma=0.8, memory=len(past))
+    options = Factored(1, members=9, damping=0.5, gamma=0.8, memory=len(past))
     state, _ = rank_one.step(
-        *(rank_one.State(mean, mean, past), x, labels, torch.Generator().manual_seed(3)),
+        *(network.State(mean, mean, past), x, labels, torch.Generator().manual_seed(3)),
         *(SDS, options),
-        activation=rank_one.heaviside,
+        activation=network.heaviside,
         averaged=True,
     )
     return as_rows(state.mean)
@@ -119,9 +120,9 @@ def as_rows(network):
 
 
 def test_a_factored_step_around_the_mean_output_is_that_of_curvature_eki():
-    factored, mean, x, labels, draws = factored_case()
+    dense, mean, x, labels, draws = factored_case()
     moved = stepped(mean, [], x, labels)
-    u = np.stack([as_rows(factored.sum_of(mean, draw, 0.8)) for draw in draws]).astype(float)
+    u = np.stack([as_rows(dense.sum_of(mean, draw, 0.8)) for draw in draws]).astype(float)
     x, y = x.numpy().astype(float), np.eye(3)[labels.numpy()]
     network = Network((5, 6, 3), step)
     seen = ek.InverseProblem(
@@ -137,15 +138,12 @@ def test_a_factored_step_around_the_mean_output_is_that_of_curvature_eki():
 
 
 def test_a_factored_step_around_the_mean_output_with_a_past_step():
-    factored, mean, x, labels, draws = factored_case()
-    past = [factored.sum_of(mean, draws[0], 0.5)]
+    dense, mean, x, labels, draws = factored_case()
+    past = [dense.sum_of(mean, draws[0], 0.5)]
     moved = stepped(mean, past, x, labels)
     every = [*draws, *past]
     z = np.stack(
-        [
-            factored.logits(factored.sum_of(mean, d, 0.8), x, factored.heaviside).numpy()
-            for d in every
-        ]
+        [dense.logits(dense.sum_of(mean, d, 0.8), x, dense.heaviside).numpy() for d in every]
     )
     z = z.reshape(10, -1).astype(float)
     centre, loss, y = z[:9].mean(axis=0), ek.CrossEntropy(3), np.eye(3)[labels.numpy()].ravel()
@@ -159,14 +157,14 @@ def test_a_factored_step_around_the_mean_output_with_a_past_step():
 
 
 TINY_STEPS = {
-    "step, SGD": _mnist.Descent(4, 0.1, batch=30),
-    "step, EKI(R)": _mnist.Learning(60, 5, h=10.0, redraw="step", batch=100),
-    "step, CurvatureEKI": _mnist.CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=1.0),
-    "ReLU, CurvatureEKI": _mnist.CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=0.02),
-    "step, factored": mnist_factored.Factored(
+    "step, SGD": Descent(4, 0.1, batch=30),
+    "step, EKI(R)": Learning(60, 5, h=10.0, redraw="step", batch=100),
+    "step, CurvatureEKI": CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=1.0),
+    "ReLU, CurvatureEKI": CurvatureLearning(60, 5, damping=0.3, batch=100, gamma=0.02),
+    "step, factored": Factored(
         20, members=60, batch=100, batch_growth=1.0, damping=0.3, gamma=1.0, memory=0, averaging=0.8
     ),
-    "step, local": mnist_local.Local(20, members=20, batch=100, gamma=0.3, averaging=0.8),
+    "step, local": Local(20, members=20, batch=100, gamma=0.3, averaging=0.8),
 }
 
 
@@ -226,11 +224,11 @@ def test_two_moons_from_errors_alone(method, n_steps, seed):
 
 
 def test_the_experiment_with_errors(tiny_images, tmp_path, monkeypatch):
-    eki = _mnist.Learning(60, 5, h=10.0, redraw="step", gamma=0.3, batch=100)
-    recipes = {"zero-one, EKI(R)": eki, "cross-entropy, SGD": _mnist.Descent(4, 0.1, batch=30)}
+    eki = Learning(60, 5, h=10.0, redraw="step", gamma=0.3, batch=100)
+    recipes = {"zero-one, EKI(R)": eki, "cross-entropy, SGD": Descent(4, 0.1, batch=30)}
     settings = zero_one_loss.Settings(
         {"two moons": recipes, "MNIST": recipes, "MNIST, hidden layer": recipes},
-        _mnist.Data(validation=60),
+        Data(validation=60),
     )
     monkeypatch.setitem(zero_one_loss.SETTINGS, "small", settings)
     lines = []

@@ -3,22 +3,24 @@
 from dataclasses import replace
 
 import pytest
-from zoo.networks import interrupted, noisy_patterns
+from zoo.images import noisy_patterns
+from zoo.networks import interrupted
 
 import ekitools as ek
-from ekitools.experiments import _learned, _networks, cnn_local, reproduce
-from ekitools.experiments._mnist import Data
+from ekitools.experiments import cnn_local, networks, reproduce
+from ekitools.experiments.images import Data
+from ekitools.experiments.learning import loop
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
 layerwise = pytest.importorskip("ekitools.experiments.learning.layerwise")
-factored = pytest.importorskip("ekitools.experiments.learning.rank_one")
+network = pytest.importorskip("ekitools.experiments.learning.network")
 
-TINY = _networks.Convolutions((1, 28, 28), ((3,), (4, 2)), ((4, 2), (2, 2)), (5,))
+TINY = networks.Convolutions((1, 28, 28), ((3,), (4, 2)), ((4, 2), (2, 2)), (5,))
 STACKS = {
     "windows that overlap": TINY,
     "windows of three": TINY._replace(pools=((3, 2), (3, 3))),
     "no dense layer between": TINY._replace(hidden=()),
-    "colours, a pool to one pixel": _networks.Convolutions(
+    "colours, a pool to one pixel": networks.Convolutions(
         (3, 16, 16), ((4,), (3,)), ((2, 2), (8, 8)), (6,)
     ),
 }
@@ -43,11 +45,11 @@ def at_once(request, monkeypatch):
 def stack(request, monkeypatch):
     """The torch module, its parameters as layers, its pools, and inputs."""
     net = STACKS[request.param]
-    monkeypatch.setitem(_networks.CONVOLUTIONAL, "tiny", net)
+    monkeypatch.setitem(networks.CONVOLUTIONAL, "tiny", net)
     torch.manual_seed(0)
-    module = _networks.build("tiny", 0, K)
+    module = networks.build("tiny", 0, K)
     parameters = [part.detach() for part in module.parameters()]
-    mean = [factored.Layer(*pair) for pair in zip(parameters[::2], parameters[1::2], strict=True)]
+    mean = [network.Layer(*pair) for pair in zip(parameters[::2], parameters[1::2], strict=True)]
     shapes, pools = layerwise.structure(module)
     assert shapes == [tuple(layer.weights.shape) for layer in mean]
     return module, mean, pools, torch.randn(M, *net.image)
@@ -72,7 +74,7 @@ def test_products_are_those_with_the_derivative_where_members_are_close(stack):
         return torch.func.functional_call(module, at, (x.flatten(1),))
 
     jacobian = torch.autograd.functional.jacobian(outputs, tuple(flat(mean)))  # each (m, k, ...)
-    d = [factored.Layer(torch.randn_like(w), torch.randn_like(b)) for w, b in mean]
+    d = [network.Layer(torch.randn_like(w), torch.randn_like(b)) for w, b in mean]
     along = sum(j.flatten(2) @ part.flatten() for j, part in zip(jacobian, flat(d), strict=True))
     torch.testing.assert_close(model.along(d), along, rtol=1e-6, atol=1e-6)
     v = torch.randn(M, K)
@@ -106,7 +108,7 @@ def test_a_step_is_towards_the_minimum_of_the_quadratic_model(stack):
     options = cnn_local.Layerwise(
         1, damping=0.3, prior=0.02, iterations=300, momentum=0.0, averaging=0.5
     )
-    state = factored.State(mean, mean, [])
+    state = network.State(mean, mean, [])
     model = layerwise.chained(mean, x, sds, options.gamma, pools)
     moved, loss = layerwise.gauss_newton.step(state, model, labels, sds, options)
     p, y = model.outputs.softmax(dim=1), torch.eye(K)[labels]
@@ -120,13 +122,13 @@ def test_a_step_is_towards_the_minimum_of_the_quadratic_model(stack):
         fit = ((p - y) * change).sum(dim=1) + bend / 2
         return float(fit.mean()) + 0.3 * damped / 2 + 0.02 * pulled / 2
 
-    move = factored.sum_of(moved.mean, mean, -1.0)
+    move = network.sum_of(moved.mean, mean, -1.0)
     torch.manual_seed(3)
     for _ in range(5):
-        d = [factored.Layer(torch.randn_like(w), torch.randn_like(b)) for w, b in mean]
-        up, down = (quadratic(factored.sum_of(move, d, h)) for h in (1e-4, -1e-4))
+        d = [network.Layer(torch.randn_like(w), torch.randn_like(b)) for w, b in mean]
+        up, down = (quadratic(network.sum_of(move, d, h)) for h in (1e-4, -1e-4))
         assert abs(up - down) / 2e-4 < 1e-6 * (up + down - 2 * quadratic(move)) / 1e-8
-    assert quadratic(move) < quadratic(factored.sum_of(mean, mean, -1.0))
+    assert quadratic(move) < quadratic(network.sum_of(mean, mean, -1.0))
     reference = ek.CrossEntropy(K).misfit(model.outputs.ravel().numpy()[None], y.ravel().numpy())
     assert loss == pytest.approx(float(reference[0]) / M)
     short = replace(options, iterations=0, momentum=1.0)
@@ -137,8 +139,8 @@ def test_a_step_is_towards_the_minimum_of_the_quadratic_model(stack):
 def test_the_experiment_learns_and_resumes_to_the_last_bit(monkeypatch, tmp_path):
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(ek.datasets, "mnist", noisy_patterns)
-    monkeypatch.setitem(_networks.CONVOLUTIONAL, "CNN-MNIST", TINY)
-    monkeypatch.setitem(_learned._EVERY, "convolutional", 10)
+    monkeypatch.setitem(networks.CONVOLUTIONAL, "CNN-MNIST", TINY)
+    monkeypatch.setitem(loop._EVERY, "convolutional", 10)
     options = cnn_local.Layerwise(20, batch=50, damping=0.03, momentum=0.5, averaging=0.8)
     settings = cnn_local.Settings({"CNN-MNIST": options}, data=Data(validation=100))
     monkeypatch.setitem(cnn_local.SETTINGS, "small", settings)

@@ -5,13 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from zoo.networks import interrupted, noisy_patterns
+from zoo.images import noisy_patterns
+from zoo.networks import interrupted
 
 import ekitools as ek
 from ekitools.experiments import mnist_ablation, mnist_factored, mnist_local, reproduce
-from ekitools.experiments._mnist import Data
+from ekitools.experiments.images import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
+dense = pytest.importorskip("ekitools.experiments.learning.network")
 factored = pytest.importorskip("ekitools.experiments.learning.rank_one")
 
 SIZES, M = (6, 5, 4, 3), 40
@@ -19,7 +21,7 @@ SDS = (0.3, 0.4, 0.5)
 
 
 def network(seed=0):
-    return factored.start(SIZES, SDS, seed).mean
+    return dense.start(SIZES, SDS, seed).mean
 
 
 def batch():
@@ -36,7 +38,7 @@ def of_flat(u):
     net, start = [], 0
     for n_in, n_out in pairwise(SIZES):
         weights, start = u[start : start + n_in * n_out].reshape(n_out, n_in), start + n_in * n_out
-        net.append(factored.Layer(torch.from_numpy(weights), torch.from_numpy(u[start:][:n_out])))
+        net.append(dense.Layer(torch.from_numpy(weights), torch.from_numpy(u[start:][:n_out])))
         start += n_out
     return net
 
@@ -65,21 +67,21 @@ def test_deviations_have_the_covariance_of_independent_entries():
 @pytest.mark.parametrize(("memory", "antithetic"), [(0, False), (2, False), (2, True)])
 def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy(memory, antithetic, monkeypatch):
     """Against dense members, evaluated one by one, and the package's own loss."""
-    monkeypatch.setattr(factored, "_VALUES", 3 * M * SIZES[1])  # three members at a time
+    monkeypatch.setattr(dense, "_VALUES", 3 * M * SIZES[1])  # three members at a time
     mean, (x, labels) = network(), batch()
     past = [network(5), network(6)][:memory]
     options = mnist_factored.Factored(
         1, members=10, damping=0.5, gamma=0.1, memory=memory, antithetic=antithetic
     )
-    state = factored.State(mean, mean, past)
+    state = dense.State(mean, mean, past)
     generator = torch.Generator().manual_seed(3)
     moved, loss = factored.step(state, x, labels, generator, SDS, options)
 
     xi = drawn(5 if antithetic else 10, 3)
     xi = np.concatenate([xi, -xi]) if antithetic else xi
     xi = np.concatenate([xi, *(flat(net)[None] for net in past)])
-    z = factored.logits(mean, x).numpy()
-    f = [factored.logits(of_flat(flat(mean) + np.float32(0.1) * each), x).numpy() for each in xi]
+    z = dense.logits(mean, x).numpy()
+    f = [dense.logits(of_flat(flat(mean) + np.float32(0.1) * each), x).numpy() for each in xi]
     rows = ((np.array(f) - z) / 0.1).reshape(len(xi), -1).astype(float)
     y = np.eye(SIZES[-1])[labels.numpy()].ravel()
     z = z.ravel().astype(float)
@@ -93,14 +95,14 @@ def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy(memory, antithe
             sd**2 * (n_in + 1) * n_out
             for (n_in, n_out), sd in zip(pairwise(SIZES), SDS, strict=True)
         )
-        assert factored.norm(kept) == pytest.approx(np.sqrt(expected), rel=1e-5)
+        assert dense.norm(kept) == pytest.approx(np.sqrt(expected), rel=1e-5)
     assert len(moved.past) == min(memory, 1 + len(past))
 
 
 def test_decay_takes_weights_to_zero_and_leaves_biases():
     mean, (x, labels) = network(), batch()
     mean[-1] = mean[-1]._replace(biases=torch.ones(SIZES[-1]))
-    state = factored.State(mean, mean, [])
+    state = dense.State(mean, mean, [])
     steps = [
         factored.step(
             state,
@@ -144,7 +146,7 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(
     monkeypatch.setattr(factored, "step", interrupted(factored.step, 14))
     with pytest.raises(KeyboardInterrupt):
         mnist_factored.compute(settings, "DNN 3, seed 0", folder, False)
-    monkeypatch.setattr(factored, "start", None)  # not asked for again
+    monkeypatch.setattr(dense, "start", None)  # not asked for again
     monkeypatch.setattr(factored, "step", factored.step.whole)
     again = mnist_factored.compute(settings, "DNN 3, seed 0", folder, False)
     assert again["trace"] == whole["trace"]

@@ -5,15 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from zoo.networks import interrupted, noisy_patterns
+from zoo.images import noisy_patterns
+from zoo.networks import interrupted
 
 import ekitools as ek
 from ekitools.experiments import mnist_local, reproduce
-from ekitools.experiments._mnist import Data
+from ekitools.experiments.images import Data
 
 torch = pytest.importorskip("torch", reason="the networks are torch tensors")
 local = pytest.importorskip("ekitools.experiments.learning.per_datum")
-factored = pytest.importorskip("ekitools.experiments.learning.rank_one")
+dense = pytest.importorskip("ekitools.experiments.learning.network")
 
 SIZES, M = (6, 5, 4, 3), 12
 SDS = (0.3, 0.4, 0.5)
@@ -23,7 +24,7 @@ OPTIONS = mnist_local.Local(
 
 
 def network(sizes=SIZES, sds=SDS):
-    mean = factored.start(sizes, sds, 0).mean
+    mean = dense.start(sizes, sds, 0).mean
     generator = torch.Generator().manual_seed(9)
     return [
         layer._replace(biases=0.3 * torch.randn(len(layer.biases), generator=generator))
@@ -45,7 +46,7 @@ def of_flat(u, sizes=SIZES):
     net, start = [], 0
     for n_in, n_out in pairwise(sizes):
         weights, start = u[start : start + n_in * n_out].view(n_out, n_in), start + n_in * n_out
-        net.append(factored.Layer(weights, u[start : start + n_out]))
+        net.append(dense.Layer(weights, u[start : start + n_out]))
         start += n_out
     return net
 
@@ -53,7 +54,7 @@ def of_flat(u, sizes=SIZES):
 def derivatives(mean, x, activation):
     """∂z_i/∂u ``(m, k, p)``, by torch's automatic differentiation."""
     return torch.autograd.functional.jacobian(
-        lambda u: factored.logits(of_flat(u), x, activation), flat(mean)
+        lambda u: dense.logits(of_flat(u), x, activation), flat(mean)
     )
 
 
@@ -70,7 +71,7 @@ def test_with_a_full_set_of_members_products_are_those_with_the_derivative():
     torch.testing.assert_close(model.along(of_flat(d)), jacobian @ d, rtol=2e-3, atol=2e-3)
     expected = torch.einsum("mkp,mk->p", jacobian, v) / M
     torch.testing.assert_close(flat(model.back(v)), expected, rtol=2e-3, atol=2e-3)
-    torch.testing.assert_close(model.outputs, factored.logits(mean, x, smooth))
+    torch.testing.assert_close(model.outputs, dense.logits(mean, x, smooth))
 
 
 @pytest.mark.parametrize("antithetic", [False, True])
@@ -95,9 +96,9 @@ def test_the_covariance_is_that_of_weights_drawn_as_a_whole():
     xi = sds[0] * torch.randn(n, 40, 4, generator=generator)  # deviations of (W, c)
     ahead = torch.cat([x, torch.ones(3, 1)], dim=1)
     z = torch.einsum("jai,mi->jma", xi, ahead) + x @ mean[0].weights.T + mean[0].biases
-    f = factored.heaviside(z) @ mean[1].weights.T + mean[1].biases
+    f = dense.heaviside(z) @ mean[1].weights.T + mean[1].biases
     options = replace(OPTIONS, members=40_000, gamma=1.0)
-    model = local.linearised(mean, x, generator, sds, options, factored.heaviside, averaged=True)
+    model = local.linearised(mean, x, generator, sds, options, dense.heaviside, averaged=True)
     for i in range(3):
         spread = f[:, i].std(dim=0)
         error = 5 * spread * (1 / n + 1 / 40_000) ** 0.5
@@ -114,14 +115,14 @@ def test_the_covariance_is_that_of_weights_drawn_as_a_whole():
 
 def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy():
     mean, (x, labels) = network(), batch()
-    last = factored.start(SIZES, SDS, 7).mean
-    state = factored.State(mean, mean, [last])
+    last = dense.start(SIZES, SDS, 7).mean
+    state = dense.State(mean, mean, [last])
     moved, loss = local.step(
         *(state, x, labels, torch.Generator().manual_seed(3), SDS, replace(OPTIONS, momentum=0.3)),
         activation=smooth,
     )
     jacobian = derivatives(mean, x, torch.sigmoid).double()
-    z = factored.logits(mean, x, smooth).double()
+    z = dense.logits(mean, x, smooth).double()
     p, y = z.softmax(dim=1), torch.eye(3, dtype=torch.float64)[labels]
     curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     precision = torch.cat(
@@ -148,33 +149,33 @@ def test_a_step_is_the_damped_gauss_newton_step_of_cross_entropy():
 
 def test_conjugate_gradients_begin_with_a_part_of_the_last_step():
     mean, (x, labels) = network(), batch()
-    last = factored.sum_of(factored.start(SIZES, SDS, 7).mean, mean, -1.0)
+    last = dense.sum_of(dense.start(SIZES, SDS, 7).mean, mean, -1.0)
     still = replace(OPTIONS, iterations=0, momentum=0.01)
     arguments = (x, labels, torch.Generator().manual_seed(3), SDS, still)
     moved, _ = local.step(
-        factored.State(mean, mean, [last]), *arguments, activation=smooth, averaged=True
+        dense.State(mean, mean, [last]), *arguments, activation=smooth, averaged=True
     )
     torch.testing.assert_close(flat(moved.mean), flat(mean) + 0.01 * flat(last))
 
 
 def test_a_step_that_raises_the_loss_is_halved_until_it_does_not():
     mean, (x, labels) = network(), batch()
-    uphill = factored.sum_of(mean, mean, 1e4)
+    uphill = dense.sum_of(mean, mean, 1e4)
     still = replace(OPTIONS, iterations=0, momentum=1.0)
     arguments = (x, labels, torch.Generator().manual_seed(3), SDS, still)
-    moved, loss = local.step(factored.State(mean, mean, [uphill]), *arguments, activation=smooth)
-    n = np.log2(float(factored.norm(uphill) / factored.norm(moved.past[0])))
+    moved, loss = local.step(dense.State(mean, mean, [uphill]), *arguments, activation=smooth)
+    n = np.log2(float(dense.norm(uphill) / dense.norm(moved.past[0])))
     assert n == pytest.approx(round(n), abs=1e-3)
     assert 1 <= n <= 10
-    after = float(torch.nn.functional.cross_entropy(factored.logits(moved.mean, x, smooth), labels))
+    after = float(torch.nn.functional.cross_entropy(dense.logits(moved.mean, x, smooth), labels))
     assert after <= loss or round(n) == 10
 
 
 def test_pairs_of_members_do_not_see_what_is_even_around_the_mean():
     """|z| has no slope where z is 0; without pairs it seems to have one."""
     mean = [
-        factored.Layer(torch.zeros(4, 6), torch.zeros(4)),
-        factored.Layer(torch.tensor([[1.0], [-2.0], [0.5]]).repeat(1, 4), torch.zeros(3)),
+        dense.Layer(torch.zeros(4, 6), torch.zeros(4)),
+        dense.Layer(torch.tensor([[1.0], [-2.0], [0.5]]).repeat(1, 4), torch.zeros(3)),
     ]
     slopes = [
         local.linearised(
@@ -204,7 +205,7 @@ def test_the_experiment_learns_and_resumes_to_the_last_bit(images, monkeypatch, 
     monkeypatch.setattr(local, "step", interrupted(local.step, 14))
     with pytest.raises(KeyboardInterrupt):
         mnist_local.compute(settings, "DNN 3, seed 0", tmp_path / "parts", False)
-    monkeypatch.setattr(factored, "start", None)  # not asked for again
+    monkeypatch.setattr(dense, "start", None)  # not asked for again
     monkeypatch.setattr(local, "step", local.step.whole)
     again = mnist_local.compute(settings, "DNN 3, seed 0", tmp_path / "parts", False)
     assert again["trace"] == whole["trace"]

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from zoo.series import as_series, autoregression
 
-from ekitools.datasets import Series
-from ekitools.experiments import online_sunspots, online_temperatures
-from ekitools.experiments._elman import Elman, windows
-from ekitools.experiments._online import OnlineExperiment, OnlineSettings
+from ekitools.experiments import EXPERIMENTS, SCALES, series
+from ekitools.experiments.elman import Elman
+from ekitools.experiments.one_step_ahead import windows
+from ekitools.experiments.series import OnlineExperiment, OnlineSettings
 
 
 @pytest.fixture
@@ -77,18 +78,9 @@ def test_windows_and_what_follows_them():
 SHORT = OnlineSettings(seeds=2, passes=3, units=6, window=4, n_members=100, rate=0.01)
 
 
-def autoregression():
-    """Of the second order: neither the last value nor the mean is a good prediction."""
-    rng = np.random.default_rng(0)
-    values = [0.0, 0.0]
-    for noise in rng.standard_normal(700):
-        values.append(1.2 * values[-1] - 0.7 * values[-2] + noise)
-    return Series(np.array(values), np.arange(len(values)).astype("datetime64[D]"), "made up")
-
-
 @pytest.fixture(scope="module")
 def experiment():
-    return OnlineExperiment(autoregression, online_temperatures.PUBLISHED)
+    return OnlineExperiment(autoregression, series.temperatures.PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -157,21 +149,21 @@ def test_nothing_of_the_end_is_seen_while_settings_are_chosen(tmp_path):
     choosing = replace(SHORT, until=0.8, split=0.75, passes=1)
     found = []
     for each in (values, other):
-        series = Series(each, np.arange(len(each)).astype("datetime64[D]"), "made up")
-        made = OnlineExperiment(lambda series=series: series, online_temperatures.PUBLISHED)
+        made = OnlineExperiment(lambda each=each: as_series(each), series.temperatures.PUBLISHED)
         found.append(made.compute(choosing, "EKI, seed 0", tmp_path, False))
     assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
-    ("module", "slides"),
+    ("published", "slides"),
     [
-        (online_temperatures, ("26.530", "8.954", "8.086", "7.448")),
-        (online_sunspots, ("49.390", "6.480", "8.671", "6.006")),
+        (series.temperatures, ("26.530", "8.954", "8.086", "7.448")),
+        (series.sunspots, ("49.390", "6.480", "8.671", "6.006")),
     ],
+    ids=["temperatures", "sunspots"],
 )
-def test_the_table_has_the_slides_numbers_beside_ours(numbers, module, slides):
-    lines = module.table(SHORT, numbers).splitlines()
+def test_the_table_has_the_slides_numbers_beside_ours(numbers, published, slides):
+    lines = published.table(SHORT, numbers).splitlines()
     assert "pass 3" in lines[0]
     for name, (first, last), line in zip(
         ("OGD", "EKI"), (slides[:2], slides[2:]), lines[2:4], strict=True
@@ -189,3 +181,13 @@ def test_the_table_has_the_slides_numbers_beside_ours(numbers, module, slides):
 def test_the_picture(experiment, numbers, tmp_path):
     experiment.draw(SHORT, numbers, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("name", ["online-temperatures", "online-sunspots"])
+def test_the_command_knows_both_series(name):
+    module, _, within = EXPERIMENTS[name].partition(":")
+    assert module == "series"
+    experiment = getattr(series, within)
+    assert tuple(experiment.SETTINGS) == SCALES
+    sizes = [len(experiment.parts(experiment.SETTINGS[scale])) for scale in SCALES]
+    assert sizes == sorted(sizes)

@@ -5,51 +5,40 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from zoo.images import images
+from zoo.series import autoregression
 
 import ekitools as ek
 from ekitools import experiments
-from ekitools.datasets import Images, Series
-from ekitools.experiments import SCALES, _mnist, _networks, lstm_online, reproduce, rnn_mnist
-from ekitools.experiments._online import references, scaled, stretches
+from ekitools.experiments import SCALES, lstm_online, networks, reproduce, rnn_mnist
+from ekitools.experiments.image_learning import Descent
+from ekitools.experiments.images import Data, split_of
+from ekitools.experiments.one_step_ahead import references, scaled, stretches
 
 torch = pytest.importorskip("torch", reason="the networks are torch modules")
 
 
-def images(n_train=400, n_test=150):
-    """28 x 28, of classes that differ in which rows are light."""
-    rng = np.random.default_rng(0)
-
-    def some(n):
-        y = rng.integers(3, size=n).astype(np.uint8)
-        x = rng.integers(0, 100, size=(n, 28, 28))
-        for label in range(3):
-            x[y == label, 9 * label : 9 * label + 9] += 150
-        return x.astype(np.uint8), y
-
-    return Images(*some(n_train), *some(n_test), tuple("abc"))
-
-
 @pytest.fixture
 def few_images(monkeypatch):
-    monkeypatch.setattr(ek.datasets, "mnist", images)
-    monkeypatch.setitem(_networks.RECURRENT, "RNN 2 x 32", (2, 6))
+    monkeypatch.setattr(ek.datasets, "mnist", lambda: images(400, 150))
+    monkeypatch.setitem(networks.RECURRENT, "RNN 2 x 32", (2, 6))
     settings = rnn_mnist.SETTINGS["small"]
 
     def shorter(recipe):
-        if isinstance(recipe, _mnist.Descent):
+        if isinstance(recipe, Descent):
             return replace(recipe, epochs=5, batch=20)
         return replace(recipe, n_members=40, epochs=8, batch=100)
 
     methods = {name: shorter(recipe) for name, recipe in settings.methods.items()}
-    settings = replace(settings, methods=methods, data=_mnist.Data(validation=100))
+    settings = replace(settings, methods=methods, data=Data(validation=100))
     monkeypatch.setitem(rnn_mnist.SETTINGS, "small", settings)
     return settings
 
 
 def test_an_image_is_read_row_by_row(few_images):
     torch.manual_seed(0)
-    split = _mnist.split_of(few_images.data)
-    network = _networks.build("RNN 2 x 32", split.x_train.shape[1], split.n_classes)
+    split = split_of(few_images.data)
+    network = networks.build("RNN 2 x 32", split.x_train.shape[1], split.n_classes)
     x = torch.as_tensor(split.x_test[:4])
     _, last = network.layers(x.reshape(4, 28, 28))
     np.testing.assert_allclose(network(x).detach(), network.head(last[-1]).detach(), rtol=1e-5)
@@ -72,15 +61,6 @@ def test_the_recurrent_network_learns_by_every_method(few_images, tmp_path):
     assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def autoregression():
-    """Of the second order: neither the last value nor the mean is a good prediction."""
-    rng = np.random.default_rng(0)
-    values = [0.0, 0.0]
-    for noise in rng.standard_normal(900):
-        values.append(1.2 * values[-1] - 0.7 * values[-2] + noise)
-    return Series(np.array(values), np.arange(len(values)).astype("datetime64[D]"), "made up")
-
-
 SHORT = lstm_online.Settings(
     seeds=2,
     passes=3,
@@ -99,7 +79,7 @@ def online(tmp_path_factory):
     """What the experiment reports on the series above, and its lines."""
     lines, folder = [], tmp_path_factory.mktemp("lstm")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lstm_online, "zurich_sunspots", autoregression)
+        patch.setattr(lstm_online, "zurich_sunspots", lambda: autoregression(900))
         patch.setitem(lstm_online.SETTINGS, "small", SHORT)
         record = reproduce("lstm-online", out=folder / "out", show=lines.append)
     assert (folder / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,11 +1,10 @@
-"""For tests of learning: a dense network in NumPy, images to learn, and an interruption."""
+"""A dense network in NumPy and an interruption, for tests of learning."""
 
 from itertools import pairwise
 
 import numpy as np
 
 import ekitools as ek
-from ekitools.datasets import Images
 
 
 def relu(z):
@@ -16,21 +15,8 @@ def step(z):
     return (z > 0).astype(z.dtype)
 
 
-def noisy_patterns():
-    """Three kinds of patterns of 28 x 28, 400 images to train on and 100 to test."""
-    rng = np.random.default_rng(0)
-    patterns = rng.uniform(0, 200, size=(3, 28, 28))
-
-    def made(n):
-        labels = rng.integers(3, size=n).astype(np.uint8)
-        noisy = patterns[labels] + 25 * rng.normal(size=(n, 28, 28))
-        return np.clip(noisy, 0, 255).astype(np.uint8), labels
-
-    return Images(*made(400), *made(100), tuple("abc"))
-
-
 def interrupted(function, n):
-    """The function, but for a KeyboardInterrupt after n calls; ``.whole`` is without."""
+    """The function with a KeyboardInterrupt after n calls; ``.whole`` is the function itself."""
     calls = []
 
     def wrapper(*arguments, **options):
@@ -46,7 +32,7 @@ def interrupted(function, n):
 class Network:
     """J networks at once, at the inputs of a batch.
 
-    Layers of ``sizes``; parameters are weights and biases, one layer after the other.
+    The layers have ``sizes`` units. Parameters are weights and biases, layer after layer.
     """
 
     vectorized = takes_inputs = True
@@ -57,7 +43,7 @@ class Network:
         self.activation = activation
 
     def prior(self, scale=1.0):
-        """Glorot's, biases too."""
+        """Glorot's prior, for biases too."""
         variances = [np.full((a + 1) * b, 2 * scale**2 / (a + b)) for a, b in self.layers]
         return ek.GaussianPrior(0.0, np.concatenate(variances))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.core.checks import integer, one_of, put, share
+from ekitools.core.checks import integer, number, one_of, put, share
 from ekitools.methods.smc.gaussian import GaussianStart
 from ekitools.methods.smc.moves import MOVES, largest_scale, propose
 from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
@@ -399,8 +399,10 @@ def _whitened(ensemble: Array, target: Target) -> np.ndarray:
     return white
 
 
-def _checked_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
-    given = tuple(float(t) for t in temperatures)
+def _checked_temperatures(temperatures: Any) -> tuple[float, ...]:
+    if isinstance(temperatures, str) or not isinstance(temperatures, Iterable):
+        raise TypeError(f"temperatures: must be a sequence of numbers, got {temperatures!r}.")
+    given = tuple(number("temperatures", t, above=0, most=1) for t in temperatures)
     rising = all(a < b for a, b in zip((0.0, *given), given, strict=False))
     if not given or not rising or given[-1] != 1:
         raise ValueError(
