@@ -86,23 +86,29 @@ class Watch:
     def _record(self, u: np.ndarray) -> None:
         if self._traced:
             problem = self.outputs.problem
-            misfit = problem.noise.misfit(self.outputs(u).g, problem.data)
-            self._trace.append(float(np.mean(misfit)))
+            with np.errstate(over="ignore", invalid="ignore"):
+                misfit = problem.noise.misfit(self.outputs(u).g, problem.data)
+                self._trace.append(float(np.mean(misfit)))
 
     def _progress(self, u: np.ndarray) -> Progress:
         return cast("Progress", _Here(u, self.outputs, self.variance, tuple(self._trace)))
 
 
 class _Here:
-    """A `Progress` whose residual is computed when a rule asks for it: it may cost model runs."""
+    """A `Progress` computed when a rule asks for it: the residual may cost model runs."""
 
     def __init__(
         self, u: np.ndarray, outputs: Outputs, variance: float, trace: tuple[float, ...]
     ) -> None:
-        self._u, self._outputs = u, outputs
+        self._u, self._outputs, self._variance = u, outputs, variance
         self.n_data = outputs.problem.n_data
-        self.spread = math.sqrt(total_variance(u) / variance)
         self.trace = trace
+
+    @cached_property
+    def spread(self) -> float:
+        """Root of the total variance, relative to the initial one."""
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the flow elsewhere
+            return math.sqrt(total_variance(self._u) / self._variance)
 
     @cached_property
     def residual(self) -> float:
@@ -110,5 +116,6 @@ class _Here:
         problem = self._outputs.problem
         if not problem.has_noise:
             return math.nan
-        white = problem.noise.whiten(self._outputs(self._u).g.mean(axis=0) - problem.data)
-        return float(np.linalg.norm(white))
+        with np.errstate(over="ignore", invalid="ignore"):
+            white = problem.noise.whiten(self._outputs(self._u).g.mean(axis=0) - problem.data)
+            return float(np.linalg.norm(white))

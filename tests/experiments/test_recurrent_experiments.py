@@ -18,9 +18,12 @@ from ekitools.experiments.one_step_ahead import references, scaled, stretches
 torch = pytest.importorskip("torch", reason="the networks are torch modules")
 
 
+CLEAR = {"noise": 100, "light": 150, "rows": 9}
+
+
 @pytest.fixture
 def few_images(monkeypatch):
-    monkeypatch.setattr(ek.datasets, "mnist", lambda: images(400, 150))
+    monkeypatch.setattr(ek.datasets, "mnist", lambda: images(400, 150, **CLEAR))
     monkeypatch.setitem(networks.RECURRENT, "RNN 2 x 32", (2, 6))
     settings = rnn_mnist.SETTINGS["small"]
 

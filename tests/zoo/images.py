@@ -5,15 +5,15 @@ import numpy as np
 from ekitools.datasets import Images
 
 
-def images(n_train=360, n_test=120, n_classes=3):
-    """Random 28 x 28 images of classes that differ in which rows are light."""
+def images(n_train=360, n_test=120, *, noise=120, light=100, rows=8):
+    """Random 28 x 28 images of three classes that differ in which rows are light."""
     rng = np.random.default_rng(0)
 
     def some(n):
-        y = rng.integers(n_classes, size=n).astype(np.uint8)
-        x = rng.integers(0, 120, size=(n, 28, 28))
-        for label in range(n_classes):
-            x[y == label, 8 * label : 8 * label + 8] += 100
+        y = rng.integers(3, size=n).astype(np.uint8)
+        x = rng.integers(0, noise, size=(n, 28, 28))
+        for label in range(3):
+            x[y == label, rows * label : rows * (label + 1)] += light
         return x.astype(np.uint8), y
 
     return Images(*some(n_train), *some(n_test), tuple("abc"))
