@@ -25,14 +25,12 @@ from ekitools.loop.checks import check_ensemble, check_rules
 from ekitools.methods.shared import initial_variance
 from ekitools.methods.stopping import Collapsed, Discrepancy
 from ekitools.problem import InverseProblem, check_problem, check_whole
-from ekitools.results.dataset import to_dataset
+from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History
 from ekitools.typing import (
     ChecksProblem,
     Flow,
-    Relinearizes,
     Rng,
-    SamplingFlow,
     Schedule,
     Status,
     StepInfo,
@@ -149,9 +147,7 @@ def integrate(
         "seed": streams.root,
         "covariance_normalisation": "1/J",
         "start": "prior" if ensemble is None else "ensemble",
-        "aim": "posterior" if isinstance(flow, SamplingFlow) else "fit",
-        "linear_over": flow.linear_over if isinstance(flow, Relinearizes) else "ensembles",
-        "members": "moved",
+        **traits(flow),
     }
     entries: list[Entry] = []
     outputs = Outputs(problem)

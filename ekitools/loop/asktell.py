@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.arrays import host, is_numpy, like, take_rows
-from ekitools.core.checks import flag, integer, one_of
+from ekitools.core.checks import flag, integer, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, failed, half_updated
@@ -26,20 +26,17 @@ from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons,
 from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Folder, Saved
 from ekitools.problem import InverseProblem
-from ekitools.results.dataset import to_dataset
+from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History, Summary
 from ekitools.typing import (
     Array,
     InPlace,
     Method,
-    Redraws,
-    Relinearizes,
     Rng,
     Starts,
     Status,
     StepInfo,
     StoppingRule,
-    Stops,
     is_sampler,
 )
 
@@ -138,7 +135,8 @@ class AskTell:
         self.on_failure = one_of("on_failure", on_failure, ("drop", "resample", "raise"))
         self.store = checked_store(store)
         self.evaluate_final = flag("evaluate_final", evaluate_final)
-        self._rules = all_rules(stop, method, problem)
+        self._stop = stopping_rules(stop)
+        self._rules = all_rules(self._stop, method, problem)
         if n_steps is not None:
             n_steps = integer("n_steps", n_steps)
         else:
@@ -324,7 +322,7 @@ class AskTell:
         """
         run = Saved(
             method=self.method,
-            stop=self._rules[: len(self._rules) - len(_own_rules(self.method))],
+            stop=self._stop,
             options={
                 "n_steps": self.n_steps,
                 "on_failure": self.on_failure,
@@ -382,6 +380,7 @@ class AskTell:
         reference = np.empty(0) if ensemble is None else ensemble
         saved = loop._folder.load(Path(path), problem, method, stop, reference)
         loop.problem, loop.method = problem, saved.method
+        loop._stop = saved.stop
         loop._rules = all_rules(saved.stop, saved.method, problem)
         for name, value in saved.options.items():
             setattr(loop, name, value)
@@ -470,19 +469,3 @@ class AskTell:
     def _budget_spent(self, t: float) -> Status:
         self._spent = True
         return budget_spent(self.n_steps, t)
-
-
-def traits(method: Method) -> dict[str, str]:
-    """What a method declares of its ensemble, as attributes of the result."""
-    over = method.linear_over if isinstance(method, Relinearizes) else "ensembles"
-    members = "redrawn" if isinstance(method, Redraws) else "moved"
-    return {
-        "aim": method.aim,
-        "linear_over": over,
-        "members": "kept" if is_sampler(method) else members,
-    }
-
-
-def _own_rules(method: Method) -> tuple[StoppingRule, ...]:
-    """Stopping rules among the options of the method."""
-    return method.stop if isinstance(method, Stops) else ()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import host, like
-from ekitools.core.checks import check_method, integer, stopping_rules
+from ekitools.core.checks import check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
     Array,
@@ -37,9 +37,10 @@ def check_parts(problem: Any, method: Any) -> None:
         check_whole(problem, f"{type(method).__name__}, which keeps members and their outputs")
 
 
-def all_rules(stop: Any, method: Method, problem: InverseProblem) -> tuple[StoppingRule, ...]:
+def all_rules(
+    rules: tuple[StoppingRule, ...], method: Method, problem: InverseProblem
+) -> tuple[StoppingRule, ...]:
     """The stopping rules of a run, those among the method's options included."""
-    rules = stopping_rules(stop)
     if isinstance(method, Stops):
         rules += method.stop
     check_rules(rules, problem)

@@ -12,12 +12,20 @@ import numpy as np
 from ekitools._version import __version__
 from ekitools.problem import InverseProblem
 from ekitools.results.history import History, Summary
-from ekitools.typing import Status
+from ekitools.typing import (
+    Flow,
+    Method,
+    Redraws,
+    Relinearizes,
+    SamplingFlow,
+    Status,
+    is_sampler,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["to_dataset"]
+__all__ = ["to_dataset", "traits"]
 
 
 _LONG_NAMES = {
@@ -124,6 +132,21 @@ def to_dataset(
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset
+
+
+def traits(algorithm: Method | Flow) -> dict[str, str]:
+    """Attributes that say what a method, or a flow, declares of its ensemble."""
+    if isinstance(algorithm, Method):
+        aim: str = algorithm.aim
+    else:
+        aim = "posterior" if isinstance(algorithm, SamplingFlow) else "fit"
+    over = algorithm.linear_over if isinstance(algorithm, Relinearizes) else "ensembles"
+    members = "redrawn" if isinstance(algorithm, Redraws) else "moved"
+    return {
+        "aim": aim,
+        "linear_over": over,
+        "members": "kept" if is_sampler(algorithm) else members,
+    }
 
 
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:

@@ -36,7 +36,7 @@ from ekitools.theory.rows import (
     judged,
     rate_row,
 )
-from ekitools.typing import Method
+from ekitools.typing import Flow, Method
 
 __all__ = [
     "affine_analysis",
@@ -90,7 +90,7 @@ def smooth_problem(p: int, d: int, rng: int) -> tuple[InverseProblem, Derivative
 
 def subspace(problem: InverseProblem, algorithm: Any, rng: int) -> Row:
     """Fewer members than parameters stay in the affine span of the first ensemble."""
-    if callable(getattr(algorithm, "acceleration", None)):
+    if isinstance(algorithm, Flow):
         kind, result = "flow", integrate(problem, algorithm, t_span=(0, 1), n_members=5, rng=rng)
     else:
         kind, result = "EKI", run(problem, algorithm, n_members=5, n_steps=5, rng=rng)
