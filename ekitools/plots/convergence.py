@@ -35,7 +35,7 @@ def plot_collapse(
 
     Means over members of ‖u_j − ū‖² and ‖Γ^{-1/2}(g_j − ḡ)‖², relative to the first. Where the
     run is long enough to show it, the rate t⁻¹ of the linear theory for the second, beside the
-    rate that `ekitools.diagnostics.fit_rate` finds over the last factor of ten in t.
+    rate that `ekitools.results.diagnostics.fit_rate` finds over the last factor of ten in t.
 
     Parameters
     ----------

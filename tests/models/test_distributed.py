@@ -70,9 +70,7 @@ def cluster():
 def client(cluster):
     with distributed.Client(cluster) as client:
         client.wait_for_workers(2, timeout=120)
-        client.run(
-            importlib.import_module, "ekitools.models.plain.evaluate"
-        )  # so that none is late
+        client.run(importlib.import_module, "ekitools.models.evaluate")  # so that none is late
         yield client
 
 
