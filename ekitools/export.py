@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ekitools.core.arrays import as_rng
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots.style import axes_for, own_colours
 from ekitools.results.marginals import marginals
@@ -72,7 +73,7 @@ def to_arviz(
         raise ValueError("result: must be at least one result, got an empty sequence.")
     for one in results:
         check_result(one)
-    rng = np.random.default_rng(rng)
+    rng = as_rng(rng)
     groups: dict[str, xr.Dataset] = {}
     chains = [_members(one, stored_index(one, iteration), rng) for one in results]
     groups["posterior"] = _parameters(chains, results[0])

@@ -207,7 +207,7 @@ RULES = (
         "the array tools stand on typing alone",
         ours("core.arrays", "core.streams"),
         ours("*"),
-        but=ours("typing"),
+        but=ours("typing", "core.arrays"),
     ),
     Rule(
         "adapters and experiments are leaves",

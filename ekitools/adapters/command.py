@@ -30,7 +30,7 @@ from ekitools.adapters._command_checks import (
 from ekitools.adapters._command_folders import clear_unfinished, run_folder
 from ekitools.adapters._command_output import identity, read_output
 from ekitools.adapters._shared import check_vector
-from ekitools.core.arrays import host
+from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import flag, integer, number, one_of, put
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
@@ -195,7 +195,7 @@ class CommandModel:
         check_vector(u, self.n_parameters)
         parameters = dict(zip(self.parameter_names, map(float, host(u)), strict=True))
         if self.stochastic:
-            parameters[SEED] = int(np.random.default_rng(rng).integers(2**31))
+            parameters[SEED] = int(as_rng(rng).integers(2**31))
         for attempt in range(self.retries + 1):
             try:
                 return self._attempt(parameters)

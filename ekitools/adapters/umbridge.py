@@ -18,6 +18,7 @@ from aiohttp import web
 from ekitools.adapters._shared import check_vector
 from ekitools.core.arrays import host
 from ekitools.core.checks import integer
+from ekitools.core.model_info import info_of
 from ekitools.typing import Array
 
 __all__ = ["ServedModel", "UMBridgeModel", "serve"]
@@ -175,23 +176,22 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
     def __init__(self, model: Any, name: str, shape: tuple[int, int] | None = None) -> None:
         super().__init__(name)
         _check_text("name", name, "forward")
-        if not callable(model) or not hasattr(model, "vectorized"):
+        info = info_of(model)
+        if not callable(model) or info.vectorized is None:
             raise TypeError(
                 f"model: must be a forward model, got {type(model).__name__}. Wrap a function in "
                 "ek.FunctionModel(fn)."
             )
-        if getattr(model, "stochastic", False) or getattr(model, "takes_inputs", False):
+        if info.stochastic or info.takes_inputs:
             raise ValueError(
                 f"model: must be a function of u alone, got {model!r}, which needs more than "
                 "UM-Bridge can send."
             )
-        stated = getattr(model, "shape", None)
-        stated = None if stated is None else tuple(stated)
-        if shape is None and stated is None:
+        if shape is None and info.shape is None:
             raise ValueError(f"shape: must be given as (d, p), since {model!r} does not say it.")
-        sizes = _checked_shape(stated if shape is None else shape)
-        if stated not in (None, sizes):
-            raise ValueError(f"shape: must be that of the model, {stated}, got {shape}.")
+        sizes = _checked_shape(info.shape if shape is None else shape)
+        if info.shape not in (None, sizes):
+            raise ValueError(f"shape: must be that of the model, {info.shape}, got {shape}.")
         self.model = model
         self.n_data, self.n_parameters = sizes
 

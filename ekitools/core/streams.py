@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ekitools.core.arrays import as_rng
 from ekitools.typing import Rng
 
 __all__ = ["Streams"]
@@ -20,7 +21,7 @@ class Streams:
 
     def __init__(self, rng: Rng = None, *, root: list[int] | None = None) -> None:
         if root is None:
-            draws = np.random.default_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
+            draws = as_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
             root = [int(x) for x in draws]
         self.root = root
 

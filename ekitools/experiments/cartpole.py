@@ -1,21 +1,20 @@
 """A policy for CartPole, learned from the returns of its episodes.
 
-What is not differentiable: the return of an episode is the number of steps until the pole falls
-or the cart leaves the track, 500 at most, and an action is one of two. It is a whole number, so its
-derivative in the parameters of the policy is zero wherever it exists; the simulator gives none
-either. Nor does EKI need a stochastic policy, whose log-probabilities policy gradients
-differentiate [2]_: the argmax is used as it is.
+The return of an episode is the number of steps until the pole falls or the cart leaves the track,
+500 at most. It is a whole number, so its derivative by the parameters of the policy is zero
+wherever it exists. The simulator has no derivatives either. Policy gradients differentiate the
+log-probabilities of a stochastic policy [2]_. EKI needs no stochastic policy: the action is the
+argmax of two outputs.
 
-As an inverse problem: u are the parameters of the policy, the data of one step are the returns
-wanted in a few episodes, y = 1 (500 steps, in units of 500), and G(u | seeds) are the returns that
-the policy gets in the episodes with these seeds. All members are given the same episodes, and every
-step has new ones (`OnlineData`). Members are drawn anew around their mean (`LossEKI` with
-`Spread`), and the policy that is tested is that of the mean. The prior is the standard normal
-distribution.
+In the inverse problem, u are the parameters of the policy. The data of one step are the wanted
+returns of a few episodes, y = 1 (500 steps, in units of 500). G(u | seeds) are the returns of the
+policy in the episodes with these seeds. All members play the same episodes, and every step has new
+ones (`OnlineData`). Members are redrawn around their mean (`LossEKI` with `Spread`). The test
+applies the policy of the mean. The prior is the standard normal distribution.
 
-Since every step of an episode is worth 1, returns count the steps of the environment as well. The
-100 episodes of the test have the seeds 0 to 99, those of training seeds from 1000 on. Settings were
-chosen with other seeds of training (100 to 104), and episodes with the seeds 200 to 229.
+Every step of an episode is worth 1, so returns also count the steps of the environment. The 100
+episodes of the test have the seeds 0 to 99, and episodes of the training have seeds from 1000 on.
+Settings were chosen with runs of the seeds 100 to 104 and episodes of the seeds 200 to 229.
 
 References
 ----------
@@ -51,28 +50,28 @@ _FIRST_TRAINING_SEED = 1000
 
 @dataclass(frozen=True)
 class Policy:
-    """The action is the argmax of two outputs; of one hidden layer of tanh units, or of none.
+    """A network with at most one hidden layer of tanh units, whose larger output is the action.
 
     Parameters
     ----------
     hidden : int
-        Units of the hidden layer; 0 for outputs that are linear in the observation.
+        Number of units of the hidden layer. With 0 the outputs are linear in the observation.
     """
 
     hidden: int
 
     @property
     def n_parameters(self) -> int:
-        """Of both layers, biases too."""
+        """Number of weights and biases of all layers."""
         return 7 * self.hidden + 2 if self.hidden else 10
 
     def action(self, u: np.ndarray, observation: np.ndarray) -> int:
-        """0 or 1, for push to the left or to the right.
+        """The action: 0 pushes to the left, 1 to the right.
 
         Parameters
         ----------
         u : (p,)
-            Weights and biases, one layer after the other.
+            Weights and biases, layer after layer.
         observation : (4,)
             Position, velocity, angle, angular velocity.
         """
@@ -86,28 +85,28 @@ class Policy:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that is chosen; both policies are trained with the same.
+    """All choices of the experiment, which are the same for both policies.
 
     Parameters
     ----------
     seeds : int
-        Runs of each policy.
+        Number of runs of each policy.
     policies : mapping of str to Policy
-        By name.
+        The policies by name.
     n_members : int, default 40
-        J.
+        Number of members J.
     n_steps : int, default 20
-        Of EKI.
+        Number of steps of EKI.
     episodes : int, default 4
-        That every member plays in a step.
+        Number of episodes that every member plays in a step.
     h, epsilon : float, default 3 and 0.5
-        Of h_n = h/(‖D‖ + ε).
+        The constants of the step size h_n = h/(‖D‖ + ε).
     gamma : float, default 0.3
         Spread of the members.
     variance : float, default 0.1
-        Γ, of one return in units of 500.
+        Variance Γ of one return in units of 500.
     tested : int, default 100
-        Episodes of the test.
+        Number of episodes of the test.
     """
 
     seeds: int
@@ -131,7 +130,7 @@ SETTINGS = {
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "linear policy, seed 0"."""
+    """Labels such as "linear policy, seed 0"."""
     return [f"{name}, seed {seed}" for name in settings.policies for seed in range(settings.seeds)]
 
 
@@ -141,14 +140,14 @@ def compute(
     folder: Path,  # noqa: ARG001 - a run takes seconds: no checkpoints
     progress: bool,
 ) -> dict[str, Any]:
-    """Returns on the way and in the test, with what they cost.
+    """Returns of the training and of the test, and their cost.
 
     Returns
     -------
     dict
-        ``test``, the returns of the mean's policy in the episodes of the test; ``by_step``, the
-        mean return of the members at every step; ``environment_steps`` up to and with each of
-        them; ``episodes`` in all.
+        ``test`` has the returns of the policy of the mean in the episodes of the test. ``by_step``
+        has the mean return of the members at every step, and ``environment_steps`` the steps of
+        the environment up to and including this step. ``episodes`` is the number of all episodes.
 
     Raises
     ------
@@ -199,7 +198,7 @@ def compute(
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Mean and lowest return of the test, beside what was played to get there."""
+    """Mean and lowest return of the test, and the cost of the training."""
     header = (
         *("policy", "parameters", "before", f"mean return of {settings.tested}", "lowest"),
         *("episodes", "steps played", "time"),
@@ -223,7 +222,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """Mean return of the members by steps of the environment, and the test's."""
+    """Mean returns of the members by steps of the environment, and those of the test."""
     (ax,), save = new_figure(size=(6.4, 4.2))
     for name, colour in zip(settings.policies, (BLUE, ORANGE), strict=False):
         runs = [found for label, found in numbers.items() if label.startswith(name)]
@@ -247,7 +246,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
 
 
 def _return(env: Any, policy: Policy, u: np.ndarray, seed: int) -> float:
-    """Of one episode."""
+    """The return of one episode."""
     observation, _ = env.reset(seed=seed)
     total, over = 0.0, False
     while not over:

@@ -1,7 +1,7 @@
 """Accuracy against the size of the ensemble, on MNIST and on Fashion-MNIST.
 
-The figures of [1]_, without numbers there, are of EKI(R) on a dense network; which one, and its
-rates and batches, is not known. Ours is DNN 2.
+The figures of [1]_ show EKI(R) on a dense network. They have no numbers, and the network, rates and
+batches are not published. Our network is DNN 2.
 
 References
 ----------
@@ -27,11 +27,11 @@ PUBLISHED: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Settings:
-    """Which sizes, and how the network learns."""
+    """The sizes of the ensemble, and the network with its recipe and its images."""
 
     sizes: tuple[int, ...]
     learning: Learning
-    """Its number of members is replaced by each of ``sizes``."""
+    """The recipe, whose number of members is replaced by each of ``sizes``."""
     network: str = "DNN 2"
     data: dict[str, Data] = field(
         default_factory=lambda: {"MNIST": MNIST, "Fashion-MNIST": Data("fashion_mnist")}
@@ -48,12 +48,12 @@ SETTINGS = {
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "MNIST, J = 500"."""
+    """Labels such as "MNIST, J = 500"."""
     return [f"{name}, J = {size}" for name in settings.data for size in settings.sizes]
 
 
 def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
-    """Accuracies with one size, by epoch."""
+    """Accuracies by epoch with one size of the ensemble."""
     name, size = label.split(", J = ")
     return train(
         replace(settings.learning, n_members=int(size)),
@@ -77,7 +77,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """Final test accuracy against J, a panel for each data set."""
+    """Final test accuracies against J, with a panel for each data set."""
     axes, save = new_figure(len(settings.data), size=(1 + 3.5 * len(settings.data), 3.5))
     kinds = (("test", "mean", "o-", BLUE), ("best_test", "best member", "^--", ORANGE))
     for ax, name in zip(axes, settings.data, strict=True):

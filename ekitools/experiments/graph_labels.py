@@ -1,8 +1,8 @@
-"""Labels of a graph's nodes from a few of them, by EKI with a Gaussian prior from its Laplacian.
+"""Labels of all nodes of a graph from a few labels, by EKI with a prior from the graph Laplacian.
 
-The setting is that of [1]_: a function u of the nodes with the prior N(0, c (L + τ²I)^{−α}), and
-labels ±1 of some nodes that are seen through the sign of u, softened or not. Two moons in a
-hundred dimensions, and two digits of MNIST on fifty principal components.
+The setting is that of [1]_. A function u of the nodes has the prior N(0, c (L + τ²I)^{−α}). Some
+nodes have labels ±1, which depend on the sign of u or on a smooth form of it. The data sets are two
+moons in a hundred dimensions, and two digits of MNIST on fifty principal components.
 
 References
 ----------
@@ -50,45 +50,46 @@ _BINS = 5
 class Graph:
     """A data set, the prior on its graph, and the noise of its labels.
 
-    ``n_neighbours``, ``alpha``, ``tau``, ``n_modes`` and ``variance`` are those of the best mean
-    accuracy of the closed form elsewhere: for the moons on another draw of them, for 4 and 9 on
-    3 and 8, over k of 10, 15 and 25, α of 1, 2 and 4, τ of 0.03, 0.1 and 0.3, p of 50, 100 and
-    200 and variances of 0.01 and 0.1. There too ``sign_variance`` was chosen, of 0.01, 0.1, 0.3
-    and 1, and one ``slope`` of 3, 10 and 30 and ``n_steps`` of 20 and 100 for all, by the mean of
-    `LossEKI` and `EKSFlow`; but a slope of 30, better by 0.2 % there, needs many more steps.
+    All settings were chosen on other data: for the moons on another draw of them, for the digits 4
+    and 9 on 3 and 8. ``n_neighbours``, ``alpha``, ``tau``, ``n_modes`` and ``variance`` have the
+    best mean accuracy of the closed form over k of 10, 15 and 25, α of 1, 2 and 4, τ of 0.03, 0.1
+    and 0.3, p of 50, 100 and 200, and variances of 0.01 and 0.1. ``sign_variance`` is the best of
+    0.01, 0.1, 0.3 and 1. All graphs have the same ``slope``, of 3, 10 and 30, and ``n_steps``, of
+    20 and 100, chosen by the mean of `LossEKI` and `EKSFlow`. A slope of 30 was better by 0.2 %,
+    but needs many more steps.
     """
 
     shares: tuple[float, ...]
-    """Of the nodes, that have labels."""
+    """Parts of the nodes that have labels."""
     digits: tuple[int, int] | None = None
-    """Of MNIST, all images of training and test set; None for two moons."""
+    """Two digits of MNIST, from training and test set; None for two moons."""
     n_points: int = 2000
-    """Of the moons; of digits at most."""
+    """Number of points of the moons, or largest number of images."""
     seed: int = 0
-    """Of the points."""
+    """Seed of the points."""
     n_neighbours: int = 10
     alpha: float = 2.0
     tau: float = 0.1
     n_modes: int = 50
     variance: float = 0.1
-    """Γ of a label, for least squares."""
+    """Variance Γ of a label for least squares."""
     sign_variance: float = 0.3
-    """The same for the sign of u."""
+    """Variance Γ of a label for the sign of u."""
     slope: float = 10.0
     """Logits are ``slope`` times u."""
     n_steps: int = 20
-    """Of `LossEKI`, which has no prior but its initial ensemble."""
+    """Number of steps of `LossEKI`, whose only prior is its initial ensemble."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the experiment needs to know."""
+    """All choices of the experiment."""
 
     graphs: dict[str, Graph]
     seeds: int = 5
-    """Random sets of labels."""
+    """Number of random sets of labels."""
     n_members: int = 1000
-    """J; of the logistic methods a fifth."""
+    """Number of members J. The logistic methods have a fifth of it."""
 
 
 _MOONS = Graph(
@@ -103,30 +104,30 @@ SETTINGS = {
 
 
 class Labelled(NamedTuple):
-    """A graph whose labels are all known, to us."""
+    """A graph with the true labels of all nodes."""
 
     points: np.ndarray
-    """``(n, q)``."""
+    """Nodes as points ``(n, q)``."""
     labels: np.ndarray
-    """±1, ``(n,)``."""
+    """True labels ±1, ``(n,)``."""
     prior: ek.GraphField
 
 
 class Belief(NamedTuple):
-    """What a method says about u: the mean at every node, and its standard deviation if known."""
+    """An estimate of u: the mean at every node, and the standard deviation if known."""
 
     mean: np.ndarray
     sd: np.ndarray | None = None
 
     @classmethod
     def of(cls, prior: ek.GraphField, u: np.ndarray) -> Belief:
-        """Moments of the members ``(J, p)`` at the nodes, without their fields."""
+        """Moments at the nodes of the members ``(J, p)``, without the fields of all members."""
         spread = prior.basis @ np.atleast_2d(np.cov(u.T))
         return cls(prior.field(u.mean(axis=0)), np.sqrt(np.sum(spread * prior.basis, axis=1)))
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "two moons, 3 %"."""
+    """Labels such as "two moons, 3 %"."""
     return [
         f"{name}, {100 * share:g} %"
         for name, graph in settings.graphs.items()
@@ -142,9 +143,9 @@ def compute(
 ) -> dict[str, Any]:
     """Accuracies on the nodes without label, by method and set of labels.
 
-    Where a method gives a standard deviation, accuracies also ``by confidence``: a fifth of those
-    nodes each, by |mean|/sd, the least sure first. For ``least squares, EKI`` its distance to the
-    closed form.
+    Methods with a standard deviation also have accuracies ``by confidence``: one for every fifth of
+    these nodes by |mean|/sd, starting with the smallest. ``least squares, EKI`` has its distance to
+    the closed form.
     """
     name, share = label.rsplit(", ", 1)
     graph = settings.graphs[name]
@@ -184,7 +185,7 @@ def compute(
 
 @lru_cache(maxsize=2)
 def labelled(graph: Graph) -> Labelled:
-    """Points, labels and prior; kept, since several parts have the same."""
+    """Points, labels and prior, cached because several parts have the same."""
     points, labels = _moons(graph) if graph.digits is None else _images(graph, graph.digits)
     laplacian = ek.graph_laplacian(points, n_neighbours=graph.n_neighbours)
     prior = ek.GraphField(laplacian, alpha=graph.alpha, tau=graph.tau, n_modes=graph.n_modes)
@@ -220,7 +221,7 @@ def _images(graph: Graph, digits: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
 def believed(
     graph: Graph, known: Labelled, nodes: np.ndarray, n_members: int, seed: int
 ) -> dict[str, Belief]:
-    """What every method makes of the labels of ``nodes``."""
+    """The belief of every method, given the labels of ``nodes``."""
     prior, y = known.prior, known.labels[nodes]
     A, few = prior.basis[nodes], max(n_members // 5, 2 * prior.n_parameters)
     linear = ek.LinearModel(A)
@@ -250,14 +251,14 @@ def believed(
 
 
 def _by_loss(problem: ek.InverseProblem, n_steps: int, n_members: int, seed: int) -> np.ndarray:
-    """After ``n_steps`` of h = 1/‖D‖, from draws of the prior: (J, p)."""
+    """Members ``(J, p)`` after ``n_steps`` with h = 1/‖D‖ from draws of the prior."""
     method = ek.LossEKI(ek.NormStep(1.0))
     result = ek.run(problem, method, n_members=n_members, n_steps=n_steps, rng=seed, store="last")
     return np.asarray(result.u[-1].values)
 
 
 def _sampled(problem: ek.InverseProblem, n_members: int, seed: int) -> np.ndarray:
-    """Ensembles of the sampler at eight late times, one below the other."""
+    """Members of the sampler at eight late times, all in one array."""
     result = ek.integrate(
         problem,
         ek.EKSFlow(),
@@ -272,7 +273,7 @@ def _sampled(problem: ek.InverseProblem, n_members: int, seed: int) -> np.ndarra
 
 @dataclass(frozen=True)
 class Penalised:
-    """A loss of the first d outputs, and ½|·|² of the others: minus a log posterior."""
+    """The loss of the first d outputs plus ½|·|² of the others: a negative log posterior."""
 
     loss: ek.BinaryCrossEntropy
     d: int
@@ -287,25 +288,25 @@ class Penalised:
         )
 
     def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """∇Ψ."""
+        """The gradient ∇Ψ."""
         first = self.loss.gradient(z[..., : self.d], y[: self.d])
         return np.concatenate([first, z[..., self.d :] - y[self.d :]], axis=-1)
 
     def curvature_product(self, z: np.ndarray, y: np.ndarray, f: np.ndarray) -> np.ndarray:
-        """∇²Ψ f."""
+        """The product ∇²Ψ f."""
         first = self.loss.curvature_product(z[..., : self.d], y[: self.d], f[..., : self.d])
         return np.concatenate([first, f[..., self.d :]], axis=-1)
 
     def fingerprint(self) -> str:
-        """Of the loss and d."""
+        """A digest of the loss and d."""
         return digest(self.loss.fingerprint(), self.d)
 
 
 def most_probable(problem: ek.InverseProblem, n_members: int, seed: int) -> np.ndarray:
-    """Maximum a posteriori of a standard normal u: `CurvatureEKI`, with u among its outputs.
+    """The maximum a posteriori of a standard normal u, by `CurvatureEKI` with u among the outputs.
 
-    From u = 0: far out, where labels are fitted already, the loss has hardly any curvature left,
-    and steps from a draw of the prior go back and forth.
+    The run starts at u = 0. Far from it all labels are fitted and the loss has little curvature, so
+    that steps from a draw of the prior oscillate.
     """
     p, d = problem.n_parameters, problem.n_data
     A, prior = problem.model.matrix, ek.GaussianPrior(np.zeros(p), 1.0)
@@ -323,7 +324,7 @@ def most_probable(problem: ek.InverseProblem, n_members: int, seed: int) -> np.n
 
 
 def _spread(known: Labelled, nodes: np.ndarray, n_neighbours: int) -> np.ndarray:
-    """scikit-learn's labels of all nodes, on its own graph of as many neighbours."""
+    """Labels of all nodes by scikit-learn, whose graph has the same number of neighbours."""
     given = np.full(len(known.labels), -1)
     given[nodes] = known.labels[nodes] > 0
     model = import_module("sklearn.semi_supervised").LabelSpreading(
@@ -333,7 +334,7 @@ def _spread(known: Labelled, nodes: np.ndarray, n_neighbours: int) -> np.ndarray
 
 
 def _distance(found: Belief, exact: Belief) -> dict[str, float]:
-    """Of the means, in exact standard deviations, and of the standard deviations."""
+    """Distance of the means in exact standard deviations, and ratio of the deviations."""
     assert found.sd is not None
     assert exact.sd is not None
     error = (found.mean - exact.mean) / exact.sd
@@ -344,7 +345,7 @@ def _distance(found: Belief, exact: Belief) -> dict[str, float]:
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Accuracies by method, then by confidence, then how far EKI is from the closed form."""
+    """Accuracies by method and by confidence, and the distance of EKI to the closed form."""
     done = [label for label in parts(settings) if label in numbers]
     lines = ["Accuracy on the nodes without label, %: mean ± standard deviation over label sets"]
     header = ("method", *(f"{label} ({numbers[label]['n_labels']})" for label in done))
@@ -419,7 +420,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
 
 
 def _draw_field(settings: Settings, numbers: dict[str, Any], ax: Any) -> None:
-    """Posterior mean at the nodes of the first moons there are, in the plane they lie in."""
+    """Draw the posterior mean at the nodes of the first moons, in their plane."""
     for name, graph in settings.graphs.items():
         label = f"{name}, {100 * graph.shares[len(graph.shares) // 2]:g} %"
         if graph.digits is not None or label not in numbers:

@@ -41,40 +41,40 @@ PUBLISHED = {"reduction in the number of examples": 1e5}
 
 _LINEAR = "linear, least squares"
 _PER_DECADE = 20
-"""Measurements, in the number of examples."""
+"""Number of measurements per factor of ten in the number of examples."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that is chosen.
+    """All choices of the experiment.
 
     Parameters
     ----------
     seeds : int
-        Runs of each method, from different starts.
+        Number of runs of each method, from different starts.
     passes : int
-        How often gradient descent goes through the training part.
+        Number of passes of gradient descent through the training part.
     eki_passes : int
-        The same for EKI.
+        Number of passes of EKI through the training part.
     rates : mapping of str to tuple of float
-        Those that are tried, by method.
+        The learning rates of every variant of gradient descent.
     momentum : float
-        Of momentum SGD.
+        Momentum of momentum SGD.
     units, window : int
-        Of the LSTM, and how many values it sees.
+        Number of units of the LSTM, and number of values that it sees.
     size : int
-        Examples in a batch.
+        Number of examples in a batch.
     n_members : int
-        J.
+        Number of members J.
     spread, start : float
         Standard deviations of the initial ensemble and of the start of gradient descent, in units
         of those of Glorot's prior. `series.OnlineSettings` says why the first is small.
     variance : float
-        Γ, of one datum.
+        Variance Γ of one datum.
     cuts : pair of float
-        Where the validation part begins, and the test part.
+        The starts of the validation part and of the test part, as parts of the series.
     multiples : tuple of float
-        Errors to be reached, in those of linear least squares.
+        Target errors, in units of that of linear least squares.
     """
 
     seeds: int
@@ -106,7 +106,7 @@ SETTINGS = {
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "EKI, seed 0" and "SGD 0.1, seed 0"; the references come first."""
+    """Labels such as "EKI, seed 0" and "SGD 0.1, seed 0", after the references."""
     names = ["EKI", *(f"{name} {r:g}" for name, rates in settings.rates.items() for r in rates)]
     return ["references", *(f"{name}, seed {s}" for name in names for s in range(settings.seeds))]
 
@@ -150,13 +150,13 @@ def compute(
 
 
 def _measured(last: int) -> set[int]:
-    """Steps before the first, and then evenly spaced in their logarithms to the last."""
+    """The measured steps: 0, and then steps up to the last with evenly spaced logarithms."""
     n = 1 + int(np.ceil(_PER_DECADE * np.log10(last)))
     return {0, *np.geomspace(1, last, n).round().astype(int).tolist()}
 
 
 def needed(examples: list[int], errors: list[float], target: float) -> float:
-    """Examples seen when the error was first at most ``target``; infinite where it never was.
+    """Examples seen until the error was first at most ``target``; infinity if it never was.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def needed(examples: list[int], errors: list[float], target: float) -> float:
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Examples that each method needs for the same test errors, and the ratios to EKI's."""
+    """Examples that each method needs for the same test errors, and their ratios to EKI."""
     header = ["error / linear", "test error", "EKI"]
     for name in settings.rates:
         header += [name, "rate", "ratio"]
@@ -192,7 +192,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """Test errors by examples seen, with the rate that is best for the error aimed at last."""
+    """Test errors by examples seen, with the best rate for the last target error."""
     (ax,), save = new_figure(size=(7, 4.5))
     for name, colour in zip(("EKI", *settings.rates), (BLUE, ORANGE, GREEN), strict=True):
         label = name
@@ -219,14 +219,14 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
 def _needs(
     settings: Settings, numbers: Mapping[str, Any], label: str, part: str, multiple: float
 ) -> float:
-    """`needed` for an error on a part, the median over the seeds."""
+    """The median over the seeds of the examples `needed` for an error on a part."""
     target = multiple * numbers["references"][part][_LINEAR]
     runs = [numbers[f"{label}, seed {seed}"] for seed in range(settings.seeds)]
     return float(np.median([needed(run["examples"], run[part], target) for run in runs]))
 
 
 def _best_rate(settings: Settings, numbers: Mapping[str, Any], name: str, multiple: float) -> float:
-    """By the validation part: the fewest examples; where no rate gets there, the lowest error."""
+    """The rate that needs the fewest examples on the validation part, or has the lowest error."""
 
     def merit(rate: float) -> tuple[float, float]:
         label = f"{name} {rate:g}"
@@ -238,12 +238,12 @@ def _best_rate(settings: Settings, numbers: Mapping[str, Any], name: str, multip
 
 
 def _at_least(value: float, most: float, style: str = ",.0f") -> str:
-    """A number, or what it is more than where it is infinite."""
+    """The text of a number, or its lower bound if it is infinite."""
     return f"{value:{style}}" if np.isfinite(value) else f"> {most:{style}}"
 
 
 def _data(settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Windows and the values after them: to train, to validate and to test on."""
+    """Windows and the values after them, of the training, validation and test part."""
     values = scaled(zurich_sunspots().values)
     return stretches(values, settings.window, [int(cut * len(values)) for cut in settings.cuts])
 
@@ -275,7 +275,7 @@ def _eki(
     train: tuple[np.ndarray, np.ndarray],
     progress: bool,
 ) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
-    """Step after step: how many were made, and the mean then."""
+    """After every step, the number of steps and the mean."""
     prior = ek.GaussianPrior(0.0, settings.spread**2 * model.glorot_variances())
     data = ek.OnlineData(*train, settings.size, passes=settings.eki_passes)
     problem = ek.InverseProblem(model, prior, settings.variance, data)
@@ -305,7 +305,7 @@ def _descent(
     train: tuple[np.ndarray, np.ndarray],
     progress: bool,
 ) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
-    """As `_eki`, with the gradient that torch gives, of the mean squared error of a batch."""
+    """As `_eki`, by gradient descent on the mean squared error of a batch."""
     import torch
 
     variances = settings.start**2 * model.glorot_variances()

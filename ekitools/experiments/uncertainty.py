@@ -1,8 +1,9 @@
-"""Are ensembles of a small network as sure as they should be? Coverage on data not seen.
+"""Coverage of predictions by ensembles of a small network, on test data.
 
-Three regressions: a sine with noise whose inputs leave a gap; functions that are themselves drawn
-from the network's prior, for which the exact posterior is calibrated on average; and the diabetes
-data of scikit-learn [1]_. Tempered SMC is the reference: it converges to the posterior.
+There are three regressions. The first is a noisy sine with a gap in its inputs. In the second the
+functions are drawn from the prior of the network, so that the exact posterior is calibrated on
+average. The third has the diabetes data of scikit-learn [1]_. Tempered SMC is the reference,
+because it converges to the posterior.
 
 References
 ----------
@@ -43,36 +44,36 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 _GAP = 0.25
 _GRID = np.linspace(-1.2, 1.2, 121)
 _KEPT = 400
-"""Members that predictions are scored with."""
+"""Number of members whose predictions are scored."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the experiment needs to know.
+    """All choices of the experiment.
 
-    Settings were chosen with the first replicate in sight, its coverages among what was seen: noise
-    and prior mild enough for the reference to be affordable, step and end of `EKSFlow` small enough
-    for Euler-Maruyama. With less noise, or a prior further from its features, the problem is less
-    linear, and the bands of EKI are wider still. The noise of the diabetes data is what linear
-    least squares leaves of the training data.
+    Settings were chosen on the first replicate, whose coverages were seen. This noise and this
+    prior make the reference affordable. The step and the end of `EKSFlow` make Euler-Maruyama
+    accurate. With less noise, or a prior further from its features, the problem is less linear and
+    the bands of EKI are even wider. The noise of the diabetes data is that of the residuals of
+    linear least squares on the training data.
     """
 
     replicates: int
-    """Data sets of each kind, or random splits of the diabetes data."""
+    """Number of data sets of each kind, or of random splits of the diabetes data."""
     n_members: int = 500
-    """J of EKI and GNKI."""
+    """Number of members of EKI and GNKI."""
     n_sampler: int = 200
-    """J of `EKSFlow`, whose ensembles at five late times are put together."""
+    """Number of members of `EKSFlow`, whose ensembles at five late times are combined."""
     n_particles: int = 1000
     n_train: int = 60
     n_test: int = 200
-    """In the range of the training inputs; half as many in the gap."""
+    """Number of test data in the range of the training inputs. The gap has half as many."""
     noise: float = 0.2
-    """Standard deviation, of the sine and of the functions drawn."""
+    """Standard deviation of the noise, of the sine and of the drawn functions."""
     units: int = 10
-    """Hidden units; half as many for the diabetes data, with ten inputs."""
+    """Number of hidden units. The diabetes data, with ten inputs, have half as many."""
     step: float = 0.3
-    """h of `NormStep`, for `EKSFlow`."""
+    """Step size h of `NormStep` for `EKSFlow`."""
 
 
 SETTINGS = {
@@ -88,7 +89,7 @@ class OneLayer:
     Parameters
     ----------
     inputs, units : int
-        Sizes; there are (inputs + 2) units + 1 parameters: W by rows, b, c, d.
+        Sizes of the layers. The (inputs + 2) units + 1 parameters are W by rows, b, c and d.
 
     Examples
     --------
@@ -105,9 +106,9 @@ class OneLayer:
         self.inputs, self.units = inputs, units
 
     def prior(self, W: np.ndarray, b: np.ndarray, sd: float, out: float) -> ek.GaussianPrior:
-        """Around the features W, b with ``sd``, and around c = 0 with ``out``/√units; d ~ N(0, 1).
+        """The prior around W, b with ``sd`` and around c = 0 with ``out``/√units, and d ~ N(0, 1).
 
-        Around W = 0 and b = 0 the outputs would have no covariance with W, b or c, by symmetry.
+        Around W = 0 and b = 0, the outputs have no covariance with W, b or c by symmetry.
         """
         h = self.units
         spread = np.repeat([sd, out / np.sqrt(h), 1.0], [h * self.inputs + h, h, 1])
@@ -123,7 +124,7 @@ class OneLayer:
 
 
 class Task(NamedTuple):
-    """What is learned from, and what is predicted."""
+    """A network with its prior, the data to learn from, and the test data."""
 
     network: OneLayer
     prior: ek.GaussianPrior
@@ -131,11 +132,11 @@ class Task(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     tests: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Inputs and targets by the name of where they are."""
+    """Test inputs and targets by place."""
 
 
 def parts(settings: Settings) -> list[str]:  # noqa: ARG001 - the same at every scale
-    """Such as "sine, EKI"."""
+    """Labels such as "sine, EKI"."""
     return [f"{task}, {method}" for task in (SINE, DRAWN, DIABETES) for method in METHODS]
 
 
@@ -145,7 +146,7 @@ def compute(
     folder: Path,  # noqa: ARG001 - a part takes minutes: no checkpoints
     progress: bool,
 ) -> dict[str, Any]:
-    """Coverage, width and scores by where the test data are, means over the replicates."""
+    """Means over the replicates of coverage, width and scores, by place of the test data."""
     name, method = label.split(", ")
     scores: dict[str, list[xr.Dataset]] = {}
     statuses: list[str] = []
@@ -175,7 +176,7 @@ def compute(
 
 
 def _pooled(scores: list[xr.Dataset]) -> dict[str, Any]:
-    """Means over the replicates, of equally many data each, and what they differ by."""
+    """Means over the replicates, which have equally many data, and their standard errors."""
     coverage = np.array([score.coverage.values for score in scores])
     several = len(scores) > 1
     error = coverage.std(axis=0, ddof=1) / np.sqrt(len(scores)) if several else 0 * coverage[0]
@@ -191,7 +192,7 @@ def _pooled(scores: list[xr.Dataset]) -> dict[str, Any]:
 
 
 def task_of(settings: Settings, name: str, seed: int) -> Task:
-    """The data of one replicate; the same for every method."""
+    """The data of one replicate, which are the same for every method."""
     rng = np.random.default_rng([seed, (SINE, DRAWN, DIABETES).index(name)])
     if name == DIABETES:
         return _diabetes(settings, rng)
@@ -215,7 +216,7 @@ def task_of(settings: Settings, name: str, seed: int) -> Task:
 
 
 def _diabetes(settings: Settings, rng: np.random.Generator) -> Task:
-    """300 patients to learn from and 142 to test with, in units of the former."""
+    """Standardised data of 300 patients to learn from and 142 patients to test with."""
     if find_spec("sklearn") is None:
         raise ImportError(
             "sklearn: must be installed for the diabetes data, and is not. Use "
@@ -237,7 +238,7 @@ def _diabetes(settings: Settings, rng: np.random.Generator) -> Task:
 
 
 def solved(settings: Settings, task: Task, method: str, seed: int) -> tuple[np.ndarray, str, int]:
-    """Members ``(J, p)`` that all count the same, how the run ended, and what it took."""
+    """Members ``(J, p)`` of equal weight, the status of the run, and its number of model runs."""
     model = ek.FunctionModel(lambda u: task.network(u, inputs=task.x), vectorized=True)
     problem = ek.InverseProblem(model, task.prior, task.noise**2, task.y)
     rng = np.random.default_rng(seed)
@@ -267,7 +268,7 @@ def solved(settings: Settings, task: Task, method: str, seed: int) -> tuple[np.n
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Coverage at some levels, width of the 90 % interval, scores and cost, by method."""
+    """Coverage at three levels, width of the 90 % interval, scores and cost, by method."""
     header = (
         "data, method",
         "at",
@@ -296,7 +297,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """The sine with bands, then coverage against level by data and place."""
+    """Draw the sine with bands, and coverage against level by data and place."""
     places = ((SINE, "near"), (SINE, "gap"), (DRAWN, "near"), (DRAWN, "gap"), (DIABETES, "test"))
     axes, save = new_figure(1 + len(places), size=(4 * (1 + len(places)), 4))
     first, *others = axes
@@ -323,7 +324,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
 
 
 def _as_calibration(found: dict[str, Any]) -> xr.Dataset:
-    """What was pooled, for the picture: its band is of as many independent data."""
+    """Pooled coverage as a Dataset for `plot_calibration`, with as many independent data."""
     levels = np.array(LEVELS)
     error = np.sqrt(levels * (1 - levels) / found["n_data"])
     values = {"coverage": found["coverage"], "standard_error": error}

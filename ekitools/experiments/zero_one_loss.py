@@ -1,27 +1,28 @@
-r"""A classifier learned from nothing but its errors: the 0-1 loss itself.
+r"""A classifier learned from its errors alone, by the 0-1 loss.
 
-What is not differentiable: the loss is the number of samples that are classified wrongly. It jumps
-where a sample changes sides and is flat everywhere else, so its gradient is zero wherever it
-exists, in the parameters and in the outputs of the network alike. Gradient descent can only be
-given another loss in its place: here cross-entropy, which is what the table's "SGD" learns by.
+The loss is the number of samples that are classified wrongly. It jumps where a sample changes sides
+and is flat everywhere else. Hence its gradient is zero wherever it exists, in the parameters and in
+the outputs of the network. Gradient descent needs another loss: "SGD" in the table minimises
+cross-entropy.
 
-The schemes of `LossEKI` and `CurvatureEKI` ask a loss for its gradient in the outputs of the
-model, which the 0-1 loss does not have either. So the errors themselves are the outputs: G(u) = e
-with e_i = 1 where sample i of the batch is classified wrongly and 0 else, data y = 0, least squares
-(see `ErrorIndicators`). That is the 0-1 loss and no surrogate, since e_i² = e_i, and
+`LossEKI` and `CurvatureEKI` need the gradient of the loss in the outputs of the model, which the
+0-1 loss does not have. Therefore the outputs are the errors: G(u) = e, where e_i is 1 if sample i
+of the batch is classified wrongly and 0 otherwise. With data y = 0, least squares is the 0-1 loss
+and no surrogate, because e_i² = e_i (see `ErrorIndicators`). Then
 
 .. math::
     D_{jk} = \tfrac1J \langle e(u^{(k)}) - \bar e, e(u^{(j)}) \rangle
 
-needs nothing but errors. With members drawn anew around their mean (`Spread`), the mean ē of their
-errors is the rate at which a sample is misclassified near ū, a smooth function of ū. The mean then
-goes down ½‖ē‖²: not the sum of the rates but that of their squares, in which a sample weighs the
-more, the more often it is misclassified. "EKI(R)" is `LossEKI`; "CurvatureEKI" is its Kalman form,
-the analysis of the mean for the same least squares.
+depends on errors alone. Members are redrawn around their mean (`Spread`). The mean ē of their
+errors is the rate at which a sample is misclassified near ū, which is a smooth function of ū. The
+steps decrease ½‖ē‖², the sum of the squared rates, which gives more weight to samples that are
+misclassified more often. "EKI(R)" is `LossEKI`. "CurvatureEKI" is its Kalman form, the analysis of
+the mean for the same least squares.
 
-"MNIST" has no hidden layer (784-10) and "MNIST, hidden layer" has one (784-100-10); the two moons
-are a plane's, 2-100-2, and are made here. Settings of the 0-1 loss were chosen on validation data,
-without a hidden layer; those of cross-entropy on MNIST are `mnist_dense`'s.
+"MNIST" has no hidden layer (784-10), and "MNIST, hidden layer" has one (784-100-10). The two moons
+are points in a plane, made by `moons`, and their network is 2-100-2. Settings of the 0-1 loss were
+chosen on validation data without a hidden layer. Those of cross-entropy on MNIST are the settings
+of `mnist_dense`.
 """
 
 from __future__ import annotations
@@ -54,16 +55,16 @@ _COLOURS = {"EKI(R)": BLUE, "CurvatureEKI": GREEN, "SGD": ORANGE}
 
 @dataclass(frozen=True)
 class Settings:
-    """Which problems, and how they are learned.
+    """The problems, and the recipes by which they are learned.
 
     Parameters
     ----------
     recipes : dict
-        By problem, and by loss and method.
+        Recipes by problem, and by loss and method.
     data : Data
-        MNIST, and how many of its training images are for validation.
+        The images and their split.
     seed : int
-        Of every run.
+        Seed of every run and of the two moons.
     """
 
     recipes: dict[str, dict[str, Recipe]]
@@ -100,7 +101,7 @@ SETTINGS = {
 
 
 def moons(seed: int, *, n: int = 2000, noise: float = 0.2) -> Split:
-    """Two half circles in each other, with normal noise: ``n`` points for each of three sets.
+    """Two interleaved half circles with normal noise: ``n`` points for each of three sets.
 
     Examples
     --------
@@ -122,7 +123,7 @@ def moons(seed: int, *, n: int = 2000, noise: float = 0.2) -> Split:
 
 
 def parts(settings: Settings) -> list[str]:
-    """Such as "MNIST, zero-one, EKI(R)"."""
+    """Labels such as "MNIST, zero-one, EKI(R)"."""
     return [f"{name}, {key}" for name, recipes in settings.recipes.items() for key in recipes]
 
 

@@ -35,8 +35,7 @@ def check_options(options: Any, what: str) -> None:
             f"the plain class {name}",
             "Decorate the class with @dataclass(frozen=True).",
         )
-    parameters: Any = type(options).__dataclass_params__  # type: ignore[attr-defined]
-    if not parameters.frozen:
+    if not getattr(type(options), "__dataclass_params__").frozen:  # noqa: B009 - mypy
         raise broken(
             "options",
             f"{what} must be a frozen dataclass of its options",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from ekitools.core.checks import one_of
 __all__ = [
     "broken",
     "calling",
+    "check_fingerprint",
     "difference",
     "exactly",
     "far",
@@ -148,6 +150,25 @@ def far(scores: np.ndarray) -> float:
     largest = float(np.max(np.abs(scores), initial=0.0))
     bound = math.sqrt(_STANDARD_ERRORS**2 + 2 * math.log(max(1, scores.size)))
     return largest if not largest < bound else 0.0
+
+
+def check_fingerprint(part: Any) -> None:
+    """Check that a part of a problem is known again, also after it was pickled."""
+    remedy = "Compute it from all values that define the object, and from nothing else."
+    with calling("fingerprint", "must return a text", remedy):
+        text = part.fingerprint()
+    if not isinstance(text, str):
+        raise broken("fingerprint", "must return a text", type(text).__name__, remedy)
+    with calling(
+        "fingerprint",
+        "must be the same after pickle",
+        "Define the class, and the functions that it holds, at the top of a module.",
+    ):
+        pickled = pickle.loads(pickle.dumps(part))
+    for other, how in ((part, "again"), (copy.deepcopy(part), "a copy"), (pickled, "pickle")):
+        if other.fingerprint() != text:
+            got = f"{other.fingerprint()} after {text} ({how})"
+            raise broken("fingerprint", "must be the same for the same object", got, remedy)
 
 
 def _of_leaves(a: Any, b: Any, name: str, rtol: float) -> str:

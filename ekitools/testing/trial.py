@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, get_args, get_origin
@@ -144,7 +145,7 @@ class Trial:
                 type(told[0] if pair else told).__name__,
                 "Return both, for the state in the class that State names.",
             )
-        following, info = told
+        following, info = told[0], told[1]
         if not isinstance(info, StepInfo):
             raise broken(
                 "tell",
@@ -152,6 +153,10 @@ class Trial:
                 type(info).__name__,
                 "Return StepInfo(step, misfit, status, spread).",
             )
+        extra: Any = info.extra
+        if not isinstance(extra, Mapping):
+            got, remedy = type(extra).__name__, "Return a dict, or leave extra out."
+            raise broken("StepInfo.extra", "must be a mapping of names to numbers", got, remedy)
         _check_status("tell: StepInfo.status", info.status)
         return following, info
 
@@ -206,7 +211,7 @@ class Quiet(np.random.Generator):
         shape = np.broadcast_shapes(np.shape(loc), np.shape(scale)) if size is None else size
         return np.broadcast_to(np.asarray(loc, dtype=np.float64), shape).copy()
 
-    def multivariate_normal(self, mean: Any, cov: Any, size: Any = None, **options: Any) -> Any:  # noqa: ARG002
+    def multivariate_normal(self, mean: Any, cov: Any, size: Any = None, *_: Any, **__: Any) -> Any:  # noqa: ARG002
         """``mean``."""
         leading = () if size is None else tuple(np.atleast_1d(size))
         mean = np.asarray(mean, dtype=np.float64)
@@ -230,11 +235,12 @@ def _check_status(member: str, status: Any) -> None:
     if not isinstance(status, Status):
         rule = "must be None or an ekitools.typing.Status, which has a level"
         raise broken(member, rule, f"{status!r:.60}", remedy)
+    code, sentence, level, posterior = tuple[Any, ...](status)
     kinds = {
-        "code": isinstance(status.code, str) and status.code.isidentifier(),
-        "sentence": isinstance(status.sentence, str) and status.sentence.endswith("."),
-        "level": status.level in get_args(Level),
-        "posterior": isinstance(status.posterior, bool),
+        "code": isinstance(code, str) and code.isidentifier(),
+        "sentence": isinstance(sentence, str) and sentence.endswith("."),
+        "level": level in get_args(Level),
+        "posterior": isinstance(posterior, bool),
     }
     rules = {
         "code": "must be a text such as posterior_reached, for programs",

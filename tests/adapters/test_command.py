@@ -300,7 +300,7 @@ DRIVER = """
 import sys
 import numpy as np
 import ekitools as ek
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]  # the second for `zoo`
 from test_command import Program
 from pathlib import Path
 
@@ -340,7 +340,7 @@ STUCK = """
 import sys
 from pathlib import Path
 import numpy as np
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]  # the second for `zoo`
 from test_command import stuck
 
 stuck(Path(sys.argv[2]))(np.zeros(1))

@@ -20,6 +20,7 @@ def module_name(path):
 
 
 SOURCES = {module_name(path): path.read_text("utf-8") for path in sorted(FOLDER.rglob("*.py"))}
+PACKAGES = {module_name(path) for path in FOLDER.rglob("__init__.py")}
 MODULES = {f"{NAME}.{target.partition(':')[0]}" for target in EXPERIMENTS.values()}
 
 
@@ -28,7 +29,7 @@ def within(name):
 
 
 def imports(module, source):
-    """Pairs of the name that an import binds and the full name that it imports, in functions too."""
+    """Pairs of the bound name and the full name of every import, in functions too."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -43,17 +44,10 @@ def imports(module, source):
                 yield (alias.asname or alias.name), f"{base}.{alias.name}"
 
 
-PACKAGES = {module_name(path) for path in FOLDER.rglob("__init__.py")}
-
-
 def experiments_imported(module, source):
     """The experiments that a module imports."""
-    found = [name for _, name in imports(module, source)]
-    return sorted(
-        each
-        for each in MODULES
-        if any(name == each or name.startswith(f"{each}.") for name in found)
-    )
+    found = [f"{name}." for _, name in imports(module, source)]
+    return sorted(e for e in MODULES if any(name.startswith(f"{e}.") for name in found))
 
 
 def private_names(module, source):

@@ -1,0 +1,210 @@
+"""Checks of a method: some of the members, their order, and members that fail."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ekitools.core.arrays import host, take_rows
+from ekitools.linalg import total_variance
+from ekitools.loop.asktell import AskTell
+from ekitools.models.evaluate import evaluate
+from ekitools.testing.method_steps import spread_of
+from ekitools.testing.promises import broken, calling, difference, leaves, unchanged
+from ekitools.testing.trial import Quiet, Step, Trial
+from ekitools.typing import MapsMembers, Redraws
+
+__all__ = ["check_failures", "check_permutation", "check_select"]
+
+_RULE = "the state of the members must be the state that the selected members would have"
+_REFRESH = (
+    "Take the rows of every array with a row for each member, and compute anew what the state "
+    "holds of the ensemble, such as its variance."
+)
+
+
+def check_select(trial: Trial) -> None:
+    """Check the state of some of the members, and what replaces members where that is declared."""
+    for step in _few(trial):
+        state = step.state
+        J = int(state.ensemble.shape[0])
+        everyone = np.arange(J)
+        same = _selected(trial, state, everyone)
+        if phrase := difference(same, state, "state of all members", rtol=1e-9):
+            raise broken("select", _RULE, phrase, _REFRESH)
+        dropped, repeated = np.delete(everyone, 1), np.append(everyone[1:], 2 % J)
+        for index in (dropped, repeated):
+            picked = _selected(trial, state, index)
+            _check_rows(trial, state, picked, index)
+            again = _selected(trial, _selected(trial, state, repeated), index[:-1] % len(repeated))
+            at_once = _selected(trial, state, repeated[index[:-1] % len(repeated)])
+            if phrase := difference(again, at_once, "state selected twice", rtol=1e-9):
+                raise broken("select", _RULE, phrase, _REFRESH)
+            _check_mapping(trial, state, index)
+        if trial.moves:
+            _check_refreshed(trial, step, dropped)
+
+
+def check_permutation(trial: Trial) -> None:
+    """Check that a step does not depend on the order of the members, but for its noise."""
+    if not trial.moves:
+        return
+    for step in trial.walk[:10]:
+        n = int(step.state.n)
+        if isinstance(trial.method, Redraws) and trial.method.redraws(n):
+            continue
+        order = np.random.default_rng(trial.seed).permutation(int(step.state.ensemble.shape[0]))
+        first, second = Quiet(), Quiet()
+        new, info = trial.tell(step.state, step.g, first)
+        permuted = _selected(trial, step.state, order)
+        other, other_info = trial.tell(permuted, take_rows(step.g, order), second)
+        if first.drew or second.drew:
+            continue
+        expected = (host(new.ensemble)[order], info.misfit[order])
+        found = (host(other.ensemble), other_info.misfit)
+        if phrase := difference(found, expected, "(ensemble, misfit)", rtol=1e-6):
+            raise broken(
+                "tell",
+                f"must move members alike in any order (step {n}, without noise)",
+                phrase,
+                "Let select permute every array with a row for each member; declare redraws(n) "
+                "if members are drawn anew.",
+            )
+
+
+def check_failures(trial: Trial) -> None:
+    """Check that a run goes on when members fail, whatever is done about them."""
+    if not trial.moves:
+        _check_nan_rows(trial)
+    for policy in ("drop", "resample"):
+        _run_with_failures(trial, policy)
+
+
+def _few(trial: Trial) -> Iterator[Step]:
+    """The first three steps, and the last."""
+    walk = trial.walk
+    return iter([*walk[:3], *walk[3:][-1:]])
+
+
+def _selected(trial: Trial, state: Any, index: np.ndarray) -> Any:
+    rule = f"must return the state of the members index, here {index.tolist()}"
+    with calling("select", rule), unchanged("select", "Make a new state.", state=state):
+        picked = trial.method.select(state, index)
+    if not isinstance(picked, trial.state_class):
+        got = type(picked).__name__
+        remedy = "Use state._replace(ensemble=...)."
+        raise broken("select", f"must return a {trial.state_class.__name__}", got, remedy)
+    return picked
+
+
+def _check_rows(trial: Trial, state: Any, picked: Any, index: np.ndarray) -> None:
+    problem, J = trial.problem, int(state.ensemble.shape[0])
+    rows = {
+        "ensemble": (picked.ensemble, state.ensemble),
+        "ask(state)": (trial.ask(picked), trial.ask(state)),
+    }
+    for name, (found, whole) in rows.items():
+        if phrase := difference(found, take_rows(whole, index), name):
+            raise broken("select", _RULE, phrase, _REFRESH)
+    if (picked.n, picked.t) != (state.n, state.t):
+        got = f"n = {picked.n} and t = {picked.t} from n = {state.n} and t = {state.t}"
+        raise broken("select", "must leave n and t as they are", got, "Use state._replace.")
+    if len(index) == J or J in (problem.n_parameters, problem.n_data):
+        return
+    for (name, value), (_, before) in zip(
+        leaves(picked, "state"), leaves(state, "state"), strict=True
+    ):
+        shape, old = (tuple(getattr(each, "shape", ())) for each in (value, before))
+        if old[:1] == (J,) and shape != (len(index), *old[1:]):
+            got = f"{name} of the shape {shape} for {len(index)} members"
+            raise broken("select", _RULE, got, _REFRESH)
+
+
+def _check_refreshed(trial: Trial, step: Step, index: np.ndarray) -> None:
+    """Check that a step from the selected members reports and returns those members."""
+    picked = _selected(trial, step.state, index)
+    rule = "a step must be possible from the state of the selected members"
+    with calling("select", rule, _REFRESH):
+        following, info = trial.tell(picked, take_rows(step.g, index))
+        total_variance(trial.ask(following))
+    scaled = step.state._replace(ensemble=0.5 * step.state.ensemble)
+    others = _selected(trial, scaled, np.arange(int(scaled.ensemble.shape[0])))
+    _, other_info = trial.tell(others, step.g)
+    whole = spread_of(trial, step.state)
+    if not math.isclose(step.info.spread, whole, rel_tol=1e-6, abs_tol=1e-12):
+        return  # the check of the spread says so
+    for found, members in ((info.spread, picked), (other_info.spread, others)):
+        expected = spread_of(trial, members)
+        if not math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-12):
+            got = f"the spread {found:.6g} of other members in place of {expected:.6g}"
+            raise broken("select", _RULE, got, _REFRESH)
+
+
+def _check_mapping(trial: Trial, state: Any, index: np.ndarray) -> None:
+    """Check that ``map_members`` treats the members as ``select`` does."""
+    if not isinstance(trial.method, MapsMembers):
+        return
+    remedy = "Apply rows to the ensemble and to every array with a row for each member."
+    with calling("map_members", "must return the state with rows(a) for each such array a", remedy):
+        mapped = trial.method.map_members(state, lambda a: take_rows(a, index), index)
+    expected = _selected(trial, state, index)
+    if phrase := difference(mapped, expected, "state", rtol=1e-9):
+        rule = "must return what select does where rows takes the rows index"
+        raise broken("map_members", rule, phrase, remedy)
+
+
+def _check_nan_rows(trial: Trial) -> None:
+    """Check that a sampler gives no weight to what failed."""
+    state = trial.init(copy.deepcopy(trial.ensemble))
+    for n in range(min(3, len(trial.walk))):
+        g = trial.outputs(trial.ask(state), n)
+        g[n + 1] = np.nan
+        state, info = trial.tell(state, g)
+        if info.shown is not None and n:  # the first weights are those before any outputs
+            kept = host(info.shown.weight) > 0
+            finite = np.isfinite(host(info.shown.g)).all(axis=1) & np.isfinite(info.misfit)
+            if not finite[kept].all():
+                raise broken(
+                    "tell",
+                    "must give no weight to a member whose outputs are NaN",
+                    f"the weight {host(info.shown.weight)[kept & ~finite].max():.3g}",
+                    "Take a failed model run as a likelihood of zero.",
+                )
+        if info.status is not None:
+            return
+
+
+def _run_with_failures(trial: Trial, policy: str) -> None:
+    n_steps = min(6, len(trial.walk))
+    remedy = "Make select and map_members return states from which the next step is possible."
+    rule = f'must let a run go on in which members fail, with on_failure="{policy}"'
+    with calling("select", rule, remedy):
+        loop = AskTell(
+            trial.problem,
+            trial.method,
+            n_members=trial.n_members,
+            n_steps=n_steps,
+            rng=trial.seed,
+            on_failure=policy,
+        )
+        for _ in range(n_steps + 2):
+            n, lost = loop.n, loop.n in (1, 3)
+            seeds = loop.seeds() if trial.problem.info.stochastic else None
+            g = evaluate(loop.seen.model, loop.ask(), trial.problem.n_data, seeds=seeds).g
+            if lost:
+                g[n] = np.nan
+            loop.tell(g)
+            if loop.done:
+                break
+            rows = len(g) - (lost and policy == "drop" and trial.moves)
+            alive = len(loop.ask())
+            redrawn = isinstance(trial.method, Redraws) and trial.method.redraws(n)
+            if alive != rows and not (redrawn and alive > rows):
+                raise broken("select", rule, f"{alive} members in place of {rows}", remedy)
+            if not np.all(np.isfinite(host(loop.ask()))):
+                raise broken("select", rule, "members that are not finite", remedy)
+        loop.result()

@@ -1,0 +1,157 @@
+"""Check of a method of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from ekitools.core.arrays import as_rng
+from ekitools.core.checks import integer
+from ekitools.problem import InverseProblem, check_problem
+from ekitools.testing.method_contract import (
+    check_members,
+    check_method_options,
+    check_state,
+)
+from ekitools.testing.method_members import check_failures, check_permutation, check_select
+from ekitools.testing.method_runs import (
+    check_float32,
+    check_in_place,
+    check_momentum,
+    check_resume,
+)
+from ekitools.testing.method_steps import check_end, check_info, check_purity, check_spread
+from ekitools.testing.promises import run_checks
+from ekitools.testing.trial import Trial, linear_problem
+from ekitools.typing import Rng
+
+__all__ = ["CHECKS", "check_method"]
+
+CHECKS: Mapping[str, Callable[[Trial], None]] = MappingProxyType(
+    {
+        "members": check_members,
+        "options": check_method_options,
+        "state": check_state,
+        "purity": check_purity,
+        "info": check_info,
+        "spread": check_spread,
+        "end": check_end,
+        "select": check_select,
+        "permutation": check_permutation,
+        "float32": check_float32,
+        "in_place": check_in_place,
+        "failures": check_failures,
+        "resume": check_resume,
+        "momentum": check_momentum,
+    }
+)
+
+
+def check_method(
+    method: Any,
+    *,
+    problem: InverseProblem | None = None,
+    n_members: int = 9,
+    rng: Rng = 0,
+    exclude: str | Sequence[str] = (),
+) -> None:
+    """Check that a method keeps every promise of `ekitools.typing.Method`.
+
+    The method makes some short runs of a small problem. What is checked depends on the abilities
+    that it declares: a `ekitools.typing.Sampler`, for example, may order its members as it likes.
+
+    Parameters
+    ----------
+    method : Method
+        An object of your class, with the options that are to be checked.
+    problem : InverseProblem, optional
+        What the method is tried on; a linear problem with three parameters and four data by
+        default. Its model must not fail at draws of the prior.
+    n_members : int, default 9
+        Ensemble size J, at least 5. It should be neither the number of parameters nor the number
+        of data, because arrays with J rows are taken to have a row for each member.
+    rng : None, int or numpy.random.Generator, default 0
+        Source of all randomness.
+    exclude : str or sequence of str, default ()
+        Names of checks that are left out (see the notes).
+
+    Raises
+    ------
+    AssertionError
+        If a promise is broken or a member of the contract is missing: the message names the
+        member, what was expected, what was found, and what to do.
+    TypeError, ValueError
+        If another argument is out of order.
+
+    See Also
+    --------
+    check_schedule : The check of a step rule, such as an option of your method.
+    ekitools.typing.Method : The contract.
+
+    Notes
+    -----
+    The checks, in the order in which they are made:
+
+    ``members``
+        All members of the contract exist, with the right arguments; ``State``, ``aim`` and
+        ``normalisation``, and declared abilities, have values of the right kind.
+    ``options``
+        The method is a frozen dataclass that can be compared and hashed, survives pickle, and
+        has the same JSON whenever it is written.
+    ``state``
+        States are of the class ``State``, with fields that a checkpoint can hold; ``ask`` returns
+        members ``(J, p)`` before and after each step.
+    ``purity``
+        The same state, outputs and randomness give the same step; nothing that was given is
+        changed in place, and the states of earlier steps stay valid.
+    ``info``
+        Every ``StepInfo`` has the misfit of each member, numbers that JSON can hold, and the same
+        names in ``extra``. A sampler has ``shown``.
+    ``spread``
+        The reported spread is that of the members, relative to the initial ensemble.
+    ``end``
+        ``finished`` and ``tell`` agree on the end, at which the state stays as it was.
+    ``select``
+        The state of some of the members is the one that they would have. ``map_members``, where
+        it is declared, agrees.
+    ``permutation``
+        Without noise, a step does not depend on the order of the members.
+    ``float32``
+        A float32 ensemble stays float32.
+    ``in_place``
+        An update in place, where it is declared, is the same step.
+    ``failures``
+        A run goes on when members fail and are dropped or replaced. A sampler is given rows of
+        NaN.
+    ``resume``
+        A run that is resumed after any of its steps is bitwise the run without interruption.
+    ``momentum``
+        ``Nesterov(method)`` runs, unless the method is a sampler.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import ekitools as ek
+    >>> from ekitools.testing import check_method
+    >>> check_method(ek.EKI(ek.ESMDA(4)))
+    >>> @dataclass(frozen=True)
+    ... class Hasty(ek.EKI):
+    ...     def select(self, state, index):  # forgets the variance of the ensemble
+    ...         return state._replace(ensemble=state.ensemble[index])
+    >>> try:
+    ...     check_method(Hasty(), exclude=("options",))
+    ... except AssertionError as error:
+    ...     print(str(error)[:86])
+    select: the state of the members must be the state that the selected members would have
+    """
+    if isinstance(method, type):
+        raise TypeError(
+            f"method: must be an object such as {method.__name__}(), got the class itself."
+        )
+    if problem is None:
+        problem = linear_problem()
+    check_problem(problem)
+    n_members = integer("n_members", n_members, least=5)
+    trial = Trial(method, problem, n_members, int(as_rng(rng).integers(2**32)))
+    run_checks(CHECKS, exclude, trial)
