@@ -91,7 +91,8 @@ def check_state(trial: Trial) -> None:
     for state, _, _, following, info in trial.walk:
         with unchanged("ask", "Return the members and leave the state as it is.", state=state):
             asked = trial.ask(state)
-            exactly(trial.ask(state), asked, "ask", "must return the same members", PURE, "they")
+        again = "must return the same members whenever it is asked"
+        exactly(trial.ask(state), asked, "ask", again, PURE, "members")
         if asked.dtype != trial.ensemble.dtype:
             rule = f"must keep the dtype of the ensemble, {trial.ensemble.dtype}"
             raise broken("ask", rule, str(asked.dtype), "Convert arrays to that dtype.")

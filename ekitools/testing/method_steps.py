@@ -51,8 +51,8 @@ def check_info(trial: Trial) -> None:
     names: set[str] | None = None
     for step in trial.walk:
         info = step.info
-        _check_misfit(trial, step)
         _check_shown(trial, step)
+        _check_misfit(trial, step)
         if not _is_number(info.step) or not 0 <= info.step < math.inf:
             rule = "must be a finite number of at least 0"
             raise broken("StepInfo.step", rule, f"{info.step!r}", "Report the step h, as a float.")

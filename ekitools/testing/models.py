@@ -101,8 +101,6 @@ class _Trial:
 
 def _check_members(trial: _Trial) -> None:
     model, p = trial.model, trial.u.shape[-1]
-    if not callable(model):
-        raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
     for name in ("vectorized", "stochastic", "takes_inputs"):
         value = getattr(model, name, False)
         if not isinstance(value, bool):
@@ -316,6 +314,8 @@ def check_model(
     """
     if isinstance(model, type):
         raise TypeError(f"model: must be an object, got the class {model.__name__} itself.")
+    if not callable(model):
+        raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
     seed = int(as_rng(rng).integers(2**32))
     trial = _Trial(model, _ensembles(model, prior, u, seed), inputs, seed)
     if inputs is None and getattr(model, "takes_inputs", False) is True:

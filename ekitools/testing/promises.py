@@ -23,6 +23,7 @@ __all__ = [
     "far",
     "leaves",
     "missing",
+    "named",
     "run_checks",
     "unchanged",
 ]
@@ -51,9 +52,13 @@ def calling(member: str, rule: str, remedy: str = "") -> Iterator[None]:
     except AssertionError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split()).rstrip(".")
-        found = f"{type(error).__name__} ({text})" if text else type(error).__name__
-        raise broken(member, rule, found, remedy) from error
+        raise broken(member, rule, named(error), remedy) from error
+
+
+def named(error: BaseException) -> str:
+    """An exception on one line."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__} ({text})" if text else type(error).__name__
 
 
 def run_checks(
@@ -194,4 +199,4 @@ def _of_leaves(a: Any, b: Any, name: str, rtol: float) -> str:
         return f"{name} with {x[odd][0]} in place of {y[odd][0]}"
     gap = float(np.max(np.abs(x - y)[finite], initial=0.0))
     scale = float(np.max(np.abs(y[finite]), initial=0.0))
-    return "" if gap <= rtol * scale else f"{name} that differs by up to {gap:.3g}"
+    return "" if gap <= rtol * scale else f"{name} with a difference of up to {gap:.3g}"

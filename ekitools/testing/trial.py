@@ -141,7 +141,8 @@ class Trial:
         if not pair or not isinstance(told[0], self.state_class):
             raise broken(
                 "tell",
-                f"must return the pair (next state, info) with a {self.state_class.__name__}",
+                f"must return the pair (next state, info) with a state of the class "
+                f"{self.state_class.__name__}",
                 type(told[0] if pair else told).__name__,
                 "Return both, for the state in the class that State names.",
             )

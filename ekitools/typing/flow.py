@@ -28,7 +28,9 @@ class Flow(Protocol):
     """
 
     @property
-    def order(self) -> int: ...
+    def order(self) -> int:
+        """1 or 2."""
+        ...
 
     def acceleration(self, t: float, u: Array, out: Any, problem: Any) -> Array:
         """F, ``(J, p)``, from u and its `ekitools.flows.Output`."""

@@ -313,6 +313,16 @@ class Relinearizes(Protocol):
 def is_sampler(method: Any) -> bool:
     """Whether a method is a `Sampler`.
 
+    Parameters
+    ----------
+    method : Method
+        Any method.
+
+    Returns
+    -------
+    bool
+        False also where ``keeps_members`` is False.
+
     Examples
     --------
     >>> import ekitools as ek

@@ -41,7 +41,9 @@ class ForwardModel(Protocol):
         """Whether a call also takes ``rng=``, a Generator for each member and iteration."""
         ...
 
-    def __call__(self, u: Array, /, **kwargs: Any) -> Array: ...
+    def __call__(self, u: Array, /, **kwargs: Any) -> Array:
+        """G(u)."""
+        ...
 
 
 class ModelInfo(NamedTuple):
@@ -117,10 +119,14 @@ class Prior(Protocol):
     """
 
     @property
-    def n_parameters(self) -> int: ...
+    def n_parameters(self) -> int:
+        """Number of parameters p."""
+        ...
 
     @property
-    def names(self) -> tuple[str, ...] | None: ...
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the parameters, or None."""
+        ...
 
     def sample(self, n: int, *, rng: Rng = None) -> Array:
         """``n`` draws in physical coordinates, ``(n, p)``."""
@@ -134,9 +140,13 @@ class Prior(Protocol):
         """Log-density at physical ``(p,)`` or ``(n, p)``."""
         ...
 
-    def to_physical(self, z: Array) -> Array: ...
+    def to_physical(self, z: Array) -> Array:
+        """Carry unconstrained ``(J, p)`` to physical coordinates; its argument stays as it is."""
+        ...
 
-    def to_unconstrained(self, u: Array) -> Array: ...
+    def to_unconstrained(self, u: Array) -> Array:
+        """Carry them back."""
+        ...
 
     def whiten(self, z: Array) -> Array:
         """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
@@ -285,7 +295,9 @@ class Batches(Protocol):
         """
         ...
 
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the data or the options do."""
+        ...
 
 
 class Target(Protocol):
@@ -301,13 +313,19 @@ class Target(Protocol):
     """
 
     @property
-    def data(self) -> Array: ...
+    def data(self) -> Array:
+        """The datum y, ``(d,)``."""
+        ...
 
     @property
-    def noise(self) -> Any: ...
+    def noise(self) -> Any:
+        """A `NoiseModel` or another `Loss`."""
+        ...
 
     @property
-    def prior(self) -> Any: ...
+    def prior(self) -> Any:
+        """A `Prior`."""
+        ...
 
 
 @runtime_checkable

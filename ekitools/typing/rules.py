@@ -68,7 +68,9 @@ class Schedule(Protocol):
     array([0.1, 0.2, 0.4, 0.3, nan])
     """
 
-    def step(self, seen: Seen) -> float: ...
+    def step(self, seen: Seen) -> float:
+        """The step h > 0, not yet cut at ``seen.remaining``."""
+        ...
 
 
 class Progress(NamedTuple):
@@ -110,7 +112,9 @@ class StoppingRule(Protocol):
     'The mean misfit is below 10.'
     """
 
-    def check(self, progress: Progress) -> Status | None: ...
+    def check(self, progress: Progress) -> Status | None:
+        """The status with which the run ends here, or None."""
+        ...
 
 
 @runtime_checkable

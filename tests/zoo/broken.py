@@ -41,6 +41,9 @@ class WrongLinearOver(Own):
 class FlagOfText(Own):
     updates_in_place = "no"
 
+    def tell(self, state, g, target, *, rng, in_place=False):
+        return super().tell(state, g, target, rng=rng)
+
 
 class ListOfRules(Own):
     stop: ClassVar[Any] = []
@@ -561,7 +564,7 @@ class Caches(Own):
             object.__setattr__(self, "_cache", cache := {})
         old = cache.get(state.n, np.zeros(u.shape[1]))
         cache[state.n + 1] = u.mean(axis=0)
-        return u + 1e-3 * old, velocity
+        return u + (1e-3 * old).astype(u.dtype), velocity
 
 
 class RoundsItsOptions(Own):
@@ -808,7 +811,7 @@ class LossOfWrongGradient:
 
 class ModelOfOneBuffer(OwnModel):
     def __init__(self):
-        self.buffer = np.zeros((6, 3))
+        self.buffer = np.zeros((20, 3))
 
     def __call__(self, u):
         self.buffer[: len(u)] = super().__call__(u)
