@@ -33,7 +33,8 @@ def public_names() -> Iterator[tuple[str, Any]]:
         module = getattr(ek, name)
         for each in getattr(module, "__all__", ()):
             value = getattr(module, each)
-            if inspect.isclass(value) or inspect.isroutine(value):  # and no alias of a type
+            aliased = value is Any
+            if (inspect.isclass(value) or inspect.isroutine(value)) and not aliased:
                 yield f"{module.__name__}.{each}", value
     for name, members in ADAPTERS.items():
         try:
