@@ -33,7 +33,7 @@ def main() -> None:
     import torch
 
     from ekitools.adapters.torch import TorchModel
-    from ekitools.experiments._last_state import LastState
+    from ekitools.experiments.last_state import LastState
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -1,10 +1,28 @@
-"""Property tests look at the same examples every time, so that a red run can be repeated.
+"""Settings for all tests: repeatable property tests, and which tests the short gate leaves out.
 
-``pytest --hypothesis-profile=explore`` looks at new ones.
+Property tests look at the same examples every time, so that a red run can be repeated.
+``pytest --hypothesis-profile=explore`` looks at new ones. ``pytest -m "not slow"`` leaves out the
+folders and files of `SLOW` and every test that is marked slow itself.
 """
 
+from __future__ import annotations
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=500, deadline=None)
 settings.load_profile("repeatable")
+
+SLOW = (
+    *("adapters", "experiments", "pages", "plots", "problems", "theory"),
+    *("test_calibration", "test_cli", "test_comparison", "test_distributed", "test_docs"),
+    *("test_docstrings", "test_export", "test_learning", "test_package", "test_smc_moves"),
+    *("test_solvers", "test_tempered_smc"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in SLOW or item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)

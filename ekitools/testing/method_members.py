@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from ekitools.core.arrays import host, take_rows
 from ekitools.loop.asktell import AskTell
 from ekitools.models.evaluate import evaluate
-from ekitools.testing.method_steps import spread_of
+from ekitools.testing.method_steps import wrong_spread
 from ekitools.testing.promises import broken, calling, difference, leaves, named, unchanged
 from ekitools.testing.trial import Quiet, Step, Trial
 from ekitools.typing import MapsMembers, Redraws
@@ -63,9 +62,10 @@ def check_permutation(trial: Trial) -> None:
         other, other_info = trial.tell(permuted, take_rows(step.g, order), second)
         if first.drew or second.drew:
             continue
-        expected = (host(new.ensemble)[order], info.misfit[order])
-        found = (host(other.ensemble), other_info.misfit)
-        if phrase := difference(found, expected, "(ensemble, misfit)", rtol=1e-6):
+        phrase = difference(
+            host(other.ensemble), host(new.ensemble)[order], "ensemble", rtol=1e-6
+        ) or difference(other_info.misfit, info.misfit[order], "misfit", rtol=1e-6)
+        if phrase:
             raise broken(
                 "tell",
                 f"must move members alike in any order (step {n}, without noise)",
@@ -138,14 +138,11 @@ def _check_refreshed(trial: Trial, step: Step, index: np.ndarray) -> None:
     scaled = step.state._replace(ensemble=0.5 * step.state.ensemble)
     others = _selected(trial, scaled, np.arange(int(scaled.ensemble.shape[0])))
     _, other_info = trial.tell(others, step.g)
-    whole = spread_of(trial, step.state)
-    if not math.isclose(step.info.spread, whole, rel_tol=1e-6, abs_tol=1e-12):
+    if wrong_spread(trial, step.state, step.info.spread):
         return  # the check of the spread says so
     for found, members in ((info.spread, picked), (other_info.spread, others)):
-        expected = spread_of(trial, members)
-        if not math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-12):
-            got = f"the spread {found:.6g} of other members in place of {expected:.6g}"
-            raise broken("select", _RULE, got, _REFRESH)
+        if gap := wrong_spread(trial, members, found):
+            raise broken("select", _RULE, f"the spread {gap}", _REFRESH)
 
 
 def _check_mapping(trial: Trial, state: Any, index: np.ndarray) -> None:

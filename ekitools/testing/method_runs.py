@@ -124,11 +124,10 @@ def _check_interrupted_runs(trial: Trial) -> None:
 
 def _difference_of_results(found: xr.Dataset, expected: xr.Dataset) -> str:
     """The first difference but for the wall time; empty where there is none."""
-    parts = [
-        {
-            "variables": {str(name): each.variables[name].values for name in each.variables},
-            "attributes": {k: v for k, v in each.attrs.items() if k != "seconds"},
-        }
-        for each in (found, expected)
-    ]
-    return difference(parts[0], parts[1], "result")
+    ours, theirs = (
+        {name: x.values for name, x in each.variables.items()} for each in (found, expected)
+    )
+    if phrase := difference(ours, theirs, "variables"):
+        return phrase
+    ours, theirs = ({**each.attrs, "seconds": 0.0} for each in (found, expected))
+    return difference(ours, theirs, "attributes")

@@ -21,7 +21,7 @@ __all__ = [
     "check_info",
     "check_purity",
     "check_spread",
-    "spread_of",
+    "wrong_spread",
 ]
 
 
@@ -36,7 +36,8 @@ def check_purity(trial: Trial) -> None:
             following, info = trial.tell(state, g)
         first = copy.deepcopy((following, info._replace(extra=dict(info.extra))))
         again = trial.tell(copy.deepcopy(kept), kept_g)
-        exactly(again, first, "tell", rule, PURE, "(state, info)")
+        for found, expected, what in zip(again, first, ("state", "info"), strict=True):
+            exactly(found, expected, "tell", rule, PURE, what)
         earlier.append((state, kept))
         if info.status is not None:
             break
@@ -83,13 +84,12 @@ def check_spread(trial: Trial) -> None:
     if not trial.moves:
         return
     for step in trial.walk:
-        expected = spread_of(trial, step.state)
-        if not math.isclose(step.info.spread, expected, rel_tol=1e-6, abs_tol=1e-12):
+        if gap := wrong_spread(trial, step.state, step.info.spread):
             raise broken(
                 "StepInfo.spread",
                 "must be the root of the total variance of the members that were asked for, "
-                f"relative to that of the initial ensemble: {expected:.6g} at step {step.state.n}",
-                f"{step.info.spread:.6g}",
+                f"relative to that of the initial ensemble, at step {step.state.n}",
+                gap,
                 "Keep the initial variance in the state and divide by it.",
             )
 
@@ -135,10 +135,17 @@ def check_end(trial: Trial) -> None:
             )
 
 
-def spread_of(trial: Trial, state: Any) -> float:
-    """Root of the total variance of the members of a state, relative to the first ones."""
-    first = total_variance(trial.ask(trial.walk[0].state))
-    return math.sqrt(total_variance(trial.ask(state)) / first)
+def wrong_spread(trial: Trial, state: Any, found: float) -> str:
+    """What is reported in place of the spread of a state; empty where that is right.
+
+    Variances may be normalised by 1/(J - 1) or by 1/J, which differs where members are dropped.
+    """
+    now, first = trial.ask(state), trial.ask(trial.walk[0].state)
+    expected = math.sqrt(total_variance(now) / total_variance(first))
+    J, J0 = int(now.shape[0]), int(first.shape[0])
+    other = expected * math.sqrt((1 - 1 / J) / (1 - 1 / J0))
+    right = (math.isclose(found, each, rel_tol=1e-6, abs_tol=1e-12) for each in (expected, other))
+    return "" if any(right) else f"{found:.6g} in place of {expected:.6g}"
 
 
 def _check_misfit(trial: Trial, step: Step) -> None:

@@ -142,8 +142,8 @@ def check_method(
     >>> try:
     ...     check_method(Hasty(), exclude=("options",))
     ... except AssertionError as error:
-    ...     print(str(error)[:86])
-    select: the state of the members must be the state that the selected members would have
+    ...     print(error)
+    select: the state of the members must be the state that the selected members would have, ...
     """
     if isinstance(method, type):
         raise TypeError(

@@ -309,8 +309,8 @@ def check_model(
     >>> try:
     ...     check_model(model, ek.GaussianPrior([0.0, 0.0], 1.0))
     ... except AssertionError as error:
-    ...     print(str(error)[:75])
-    __call__: must return a new array, which the next call does not overwrite,
+    ...     print(error)
+    __call__: must return a new array, ... Return outputs.copy().
     """
     if isinstance(model, type):
         raise TypeError(f"model: must be an object, got the class {model.__name__} itself.")

@@ -296,8 +296,8 @@ def check_noise(
     >>> try:
     ...     check_noise(Variances([1.0, 4.0]))
     ... except AssertionError as error:
-    ...     print(str(error)[:60])
-    sd: must be the standard deviation of the draws of sample, 2
+    ...     print(error)
+    sd: must be the standard deviation of the draws of sample, ...
     """
     if isinstance(noise, type):
         raise TypeError(f"noise: must be an object, got the class {noise.__name__} itself.")

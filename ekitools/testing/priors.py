@@ -298,8 +298,8 @@ def check_prior(prior: Any, *, rng: Rng = 0, exclude: str | Sequence[str] = ()) 
     >>> try:
     ...     check_prior(Scaled([0.0, 1.0], [1.0, 4.0]))
     ... except AssertionError as error:
-    ...     print(str(error)[:54])
-    to_unconstrained: must be the inverse of to_physical
+    ...     print(error)
+    to_unconstrained: must be the inverse of to_physical, got ...
     """
     if isinstance(prior, type):
         raise TypeError(f"prior: must be an object, got the class {prior.__name__} itself.")

@@ -118,8 +118,8 @@ def check_schedule(rule: Any, *, exclude: str | Sequence[str] = ()) -> None:
     ...     with np.errstate(divide="ignore"):
     ...         check_schedule(Whole())
     ... except AssertionError as error:
-    ...     print(str(error)[:60])
-    step: must return a positive finite float at n = 0, t = 0, m
+    ...     print(error)
+    step: must return a positive finite float ... by float().
     """
     if isinstance(rule, type):
         raise TypeError(f"rule: must be an object, got the class {rule.__name__} itself.")

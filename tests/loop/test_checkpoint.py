@@ -160,6 +160,7 @@ ek.run(problem, ek.EKI(ek.FixedStep(0.02)), n_members=8, rng=4, checkpoint=sys.a
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_a_killed_run_resumes_bitwise(tmp_path):
     """Killed at moments that fall anywhere: in a model run, while writing, between files."""

@@ -238,6 +238,7 @@ def test_more_columns_than_one_block():
     np.testing.assert_allclose(diagnosis["mean"][0], u[0].mean(axis=0, dtype=float))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(20)))
 def test_the_order_of_the_members_does_not_matter(order):

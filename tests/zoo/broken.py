@@ -1,12 +1,13 @@
 """Parts that each break one promise of their contract, for the checks of ekitools.testing."""
 
 import dataclasses
+import threading
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
 from ekitools.typing import Reported, Status
+from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
 # ------------------------------------------------------------------------ methods: members
 
@@ -129,13 +130,6 @@ class Doubling(Own):
 
 
 # -------------------------------------------------------------------------- methods: state
-
-
-class Foreign(Own):
-    State = Timeless
-
-    def init(self, ensemble, target):
-        return OwnState(ensemble, 0, 0.0, 1.0, 1.0, None)
 
 
 class OtherState(Own):
@@ -537,10 +531,6 @@ class InPlaceAtTheEnd(Own):
         return super().tell(kept, g, target, rng=rng)
 
 
-class Note(NamedTuple):
-    text: str
-
-
 class VagueState(NamedTuple):
     ensemble: np.ndarray
     n: int
@@ -565,15 +555,6 @@ class Caches(Own):
         old = cache.get(state.n, np.zeros(u.shape[1]))
         cache[state.n + 1] = u.mean(axis=0)
         return u + (1e-3 * old).astype(u.dtype), velocity
-
-
-class RoundsItsOptions(Own):
-    """It fails where it starts from a checkpoint."""
-
-    def finished(self, state):
-        if not isinstance(state.n, int) or (state.memory and not state.memory.label):
-            raise TypeError("n must be an int")
-        return super().finished(state)
 
 
 class OnlyItsOwnMembers(Own):
@@ -791,6 +772,18 @@ class NoiseThatMixesRows(OwnNoise):
 class NoiseWithoutNan(OwnNoise):
     def whiten(self, r):
         return super().whiten(np.nan_to_num(r))
+
+
+class NoiseOfChangingFingerprint(OwnNoise):
+    def fingerprint(self):
+        return f"noise at {id(self)}"
+
+
+class NoiseOfALock(OwnNoise):
+    """It cannot be pickled."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
 
 
 class LossOfWrongGradient:

@@ -120,7 +120,7 @@ class Walk:
         return None
 
     def accepted(self, state, misfit, target, rng):
-        change = misfit - state.misfit
+        change = misfit - np.where(np.isfinite(state.misfit), state.misfit, 1e300)
         for sign, u in ((0.5, state.proposal), (-0.5, state.ensemble)):
             change = change + sign * np.sum(target.prior.whiten(u) ** 2, axis=1)
         return np.isfinite(misfit) & (np.log(rng.random(len(change))) < -change)
