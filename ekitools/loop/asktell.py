@@ -157,7 +157,7 @@ class AskTell:
                 initial = initial.copy()
         self.seen = self._seen_at(0)
         self._state = method.init(initial, self.seen)
-        self._history = History(int(initial.shape[0]), store)
+        self._history = History(int(initial.shape[0]), self.store)
         self.members = np.arange(self._history.n_members)
         self._asked: Array | None = None
         self._folder = Folder()
