@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.core.arrays import host
 from ekitools.loop.checkpoint import pack, unpack
 from ekitools.loop.driver import resume, run
 from ekitools.methods.nesterov import Nesterov
@@ -87,9 +86,7 @@ def check_momentum(trial: Trial) -> None:
     rule = "must let Nesterov(method) run"
     with calling("select", rule, remedy):
         options: Any = {"n_members": trial.n_members, "rng": trial.seed, "store": "last"}
-        result = run(trial.problem, Nesterov(trial.method), n_steps=4, **options)
-    if not np.all(np.isfinite(host(result.u.values))):
-        raise broken("select", rule, "members that are not finite", remedy)
+        run(trial.problem, Nesterov(trial.method), n_steps=4, **options)
 
 
 def _check_interrupted_runs(trial: Trial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,9 +31,8 @@ class _Trial:
     seed: int
 
     @cached_property
-    def info(self) -> ModelInfo:
-        with calling("model", "must declare its properties in the right kind"):
-            return info_of(self.model)
+    def info(self) -> ModelInfo:  # the checks of flags and of the shape come before
+        return info_of(self.model)
 
     @property
     def vectorized(self) -> bool:
@@ -316,15 +316,26 @@ def check_model(
         raise TypeError(f"model: must be an object, got the class {model.__name__} itself.")
     if not callable(model):
         raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
-    seed = int(as_rng(rng).integers(2**32))
-    trial = _Trial(model, _ensembles(model, prior, u, seed), inputs, seed)
+    p, seed = _declared_size(model), int(as_rng(rng).integers(2**32))
+    trial = _Trial(model, _ensembles(p, prior, u, seed), inputs, seed)
     if inputs is None and getattr(model, "takes_inputs", False) is True:
         raise ValueError("inputs: must be given for a model that declares takes_inputs.")
     run_checks(CHECKS, exclude, trial)
 
 
-def _ensembles(model: Any, prior: Any, u: Any, seed: int) -> np.ndarray:
-    """Two ensembles."""
+def _declared_size(model: Any) -> int | None:
+    """The number of parameters p that a model declares."""
+    shape, p = getattr(model, "shape", None), getattr(model, "n_parameters", None)
+    with calling("shape", "must be a pair (d, p) of integers", "Declare both sizes."):
+        pair = None if shape is None else tuple(operator.index(n) for n in shape)
+        if pair is not None:
+            _, p = pair
+    with calling("n_parameters", "must be an integer", "Declare the number of parameters."):
+        return None if p is None else operator.index(p)
+
+
+def _ensembles(p: int | None, prior: Any, u: Any, seed: int) -> np.ndarray:
+    """Two ensembles of p parameters."""
     if u is not None:
         given = as_real("u", u, ndim=(2,))
         if len(given) < 4:
@@ -333,11 +344,9 @@ def _ensembles(model: Any, prior: Any, u: Any, seed: int) -> np.ndarray:
     if prior is not None:
         draws = host(prior.sample(2 * _MEMBERS, rng=seed))
         return draws.reshape(2, _MEMBERS, -1)
-    shape, p = getattr(model, "shape", None), getattr(model, "n_parameters", None)
-    p = p if shape is None else shape[1]
     if p is None:
         raise ValueError(
             "prior: must be given, or the ensemble u, for a model that declares neither shape nor "
             "n_parameters. Pass check_model(model, prior)."
         )
-    return np.random.default_rng(seed).standard_normal((2, _MEMBERS, int(p)))
+    return np.random.default_rng(seed).standard_normal((2, _MEMBERS, p))

@@ -1,11 +1,13 @@
 """Parts that each break one promise of their contract, for the checks of ekitools.testing."""
 
 import dataclasses
+import enum
 import threading
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+import ekitools as ek
 from ekitools.typing import Reported, Status
 from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
@@ -117,6 +119,38 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
+class OptionOfComplex(Own):
+    number: Any = dataclasses.field(default_factory=lambda: np.complex128(1j))
+
+
+class Forgetful(Setting):
+    """It comes back from pickle as another one."""
+
+    def __reduce__(self):
+        return type(self), (self.h + 1,)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionThatForgets(Own):
+    setting: Any = dataclasses.field(default_factory=lambda: Forgetful(2.0))
+
+
+class Touchy(Setting):
+    def __eq__(self, other):
+        raise TypeError("do not compare")
+
+    __hash__ = Setting.__hash__
+
+    def __copy__(self):
+        return Touchy(self.h)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionThatRaises(Own):
+    setting: Any = dataclasses.field(default_factory=lambda: Touchy(2.0))
+
+
+@dataclasses.dataclass(frozen=True)
 class OptionOfObject(Own):
     setting: Any = dataclasses.field(default_factory=lambda: Setting(2.0))
 
@@ -162,6 +196,40 @@ class StateWithList(Own):
 
     def select(self, state, index):
         return super().select(state._replace(memory=None), index)._replace(memory=state.memory)
+
+
+class ListAfterAStep(Own):
+    def tell(self, state, g, target, *, rng):
+        new, info = super().tell(state, g, target, rng=rng)
+        return (new, info) if info.status else (new._replace(memory=[1.0]), info)
+
+    def velocity(self, state):
+        return np.zeros_like(state.ensemble)
+
+
+class HalfTheMembers(Own):
+    def init(self, ensemble, target):
+        return super().init(ensemble[:5], target)
+
+
+class RefusesToBegin(Own):
+    def init(self, ensemble, target):
+        raise RuntimeError("not today")
+
+
+class RefusesToAsk(Own):
+    def ask(self, state):
+        raise RuntimeError("not today")
+
+
+class RefusesToEnd(Own):
+    def finished(self, state):
+        raise RuntimeError("not today")
+
+
+class AsksAnew(Own):
+    def ask(self, state):
+        return state.ensemble + np.random.default_rng().standard_normal(state.ensemble.shape)
 
 
 class AsksForOne(Own):
@@ -226,6 +294,14 @@ class StatusWithoutSentence(Own):
 
 
 # ------------------------------------------------------------------------- methods: purity
+
+
+class StatusFromTell(Own):
+    """Its status of the wrong kind comes from `tell`."""
+
+    def info(self, state, g, target):
+        info = super().info(state, g, target)
+        return info if info.status is None else info._replace(status="done")
 
 
 class GlobalNoise(Own):
@@ -435,6 +511,27 @@ class SelectResetsTime(Own):
         return super().select(state, index)._replace(n=0, t=0.0)
 
 
+class DroppingResetsTime(Own):
+    def select(self, state, index):
+        new = super().select(state, index)
+        return new if len(index) == len(state.ensemble) else new._replace(n=0, t=0.0)
+
+
+class Regrows(Own):
+    """It replaces by itself the members that were dropped."""
+
+    def moved(self, state, r, rng):
+        u, velocity = super().moved(state, r, rng)
+        if len(u) != 8:
+            return u, velocity
+        return np.concatenate([u, 2 * u[:1]]), np.concatenate([velocity, velocity[:1]])
+
+
+class MapRefuses(Own):
+    def map_members(self, state, rows, index):
+        raise NotImplementedError("members cannot be combined")
+
+
 class SelectsATuple(Own):
     def select(self, state, index):
         return tuple(super().select(state, index))
@@ -544,6 +641,44 @@ class Vague(Own):
     State = VagueState
 
 
+class Phase(enum.IntEnum):
+    FIRST = 1
+
+
+class PhaseState(NamedTuple):
+    ensemble: np.ndarray
+    n: int
+    t: float
+    variance: float
+    initial: float
+    memory: Any
+    phase: Phase = Phase.FIRST
+
+
+class KeepsAnEnum(Own):
+    """A number of its state comes back from a checkpoint as a plain one."""
+
+    State = PhaseState
+
+    def select(self, state, index):
+        return super().select(state._replace(memory=None), index)
+
+    def velocity(self, state):
+        return np.zeros_like(state.ensemble)
+
+    def tell(self, state, g, target, *, rng):
+        new, info = super().tell(state, g, target, rng=rng)
+        return new._replace(memory=None, phase=state.phase), info
+
+
+class KeepsObjects(KeepsAnEnum):
+    """Its state holds an array that NumPy cannot save."""
+
+    def init(self, ensemble, target):
+        new = super().init(ensemble, target)
+        return new._replace(phase=np.array(["first", None], dtype=object))
+
+
 class Caches(Own):
     """It keeps on itself what the next step needs: pure to look at, until it is resumed."""
 
@@ -645,6 +780,66 @@ class PriorOfVectors(OwnPrior):
 class PriorInPlace(OwnPrior):
     def to_physical(self, z):
         return np.exp(z, out=z)
+
+
+class PriorInPlaceOfDensity(OwnPrior):
+    def logpdf(self, u):
+        found = super().logpdf(u)
+        u *= 2
+        return found
+
+
+class PriorThatRaises(OwnPrior):
+    def __init__(self, name):
+        self.name = name
+
+    def sample_unconstrained(self, n, *, rng=None):
+        self.refuse("sample_unconstrained")
+        return super().sample_unconstrained(n, rng=rng)
+
+    def to_unconstrained(self, u):
+        self.refuse("to_unconstrained")
+        return super().to_unconstrained(u)
+
+    def logpdf(self, u):
+        self.refuse("logpdf")
+        return super().logpdf(u)
+
+    def refuse(self, name):
+        if self.name == name:
+            raise RuntimeError("not today")
+
+
+class PriorOfSeedsOnly(OwnPrior):
+    def sample_unconstrained(self, n, *, rng=None):
+        seed = rng if isinstance(rng, int) else 0
+        return super().sample_unconstrained(n, rng=seed)
+
+
+class PriorOfInfiniteDraws(OwnPrior):
+    def sample(self, n, *, rng=None):
+        return super().sample(n, rng=rng) * np.array([1.0, np.inf])
+
+
+class PriorOfFlatMaps(OwnPrior):
+    def to_unconstrained(self, u):
+        return super().to_unconstrained(u).ravel()
+
+
+class PriorOfCorrelatedDraws(OwnPrior):
+    def sample_unconstrained(self, n, *, rng=None):
+        z = super().sample_unconstrained(n, rng=rng)
+        z[:, 1] += 0.1 * self.sd[1] * (z - self.mean)[:, 0] / self.sd[0]
+        return z
+
+
+class PriorOfWideLastDraws(ek.GaussianPrior):
+    """Only the last of many parameters is wrong."""
+
+    def sample_unconstrained(self, n, *, rng=None):
+        z = super().sample_unconstrained(n, rng=rng)
+        z[:, -1] *= 1.1
+        return z
 
 
 class PriorWithoutNan(OwnPrior):
@@ -774,6 +969,44 @@ class NoiseWithoutNan(OwnNoise):
         return super().whiten(np.nan_to_num(r))
 
 
+class NoiseThatRaises(OwnNoise):
+    def __init__(self, name):
+        self.name = name
+
+    def misfit(self, z, y):
+        self.refuse("misfit")
+        return super().misfit(z, y)
+
+    def gradient(self, z, y):
+        self.refuse("gradient")
+        return super().gradient(z, y)
+
+    def sample(self, n, *, rng=None):
+        self.refuse("sample")
+        return super().sample(n, rng=rng)
+
+    def refuse(self, name):
+        if self.name == name:
+            raise RuntimeError("not today")
+
+
+class NoiseOfInfiniteMisfit(OwnNoise):
+    def misfit(self, z, y):
+        return super().misfit(z, y) + np.inf
+
+
+class NoiseInPlaceOfGradient(OwnNoise):
+    def gradient(self, z, y):
+        found = super().gradient(z, y)
+        z -= y
+        return found
+
+
+class NoiseOfTotalGradient(OwnNoise):
+    def gradient(self, z, y):
+        return super().gradient(z, y).sum(axis=0)
+
+
 class NoiseOfChangingFingerprint(OwnNoise):
     def fingerprint(self):
         return f"noise at {id(self)}"
@@ -862,6 +1095,26 @@ class ModelOfComplexNumbers(OwnModel):
         return super().__call__(u) + 0j
 
 
+class MemberOfRaggedLists(OwnMember):
+    def __call__(self, u):
+        return [[1.0], [1.0, 2.0]]
+
+
+class MemberOfWords(OwnMember):
+    shape = "wide"
+
+
+class MemberOfManyParameters(OwnMember):
+    shape, n_parameters = None, "many"
+
+
+class ModelOfFirstRows(OwnModel):
+    """It drops repeated members."""
+
+    def __call__(self, u):
+        return super().__call__(u)[:6]
+
+
 class ModelThatFails(OwnModel):
     def __call__(self, u):
         raise RuntimeError("no convergence")
@@ -913,6 +1166,11 @@ class StochasticByItself(OwnMember):
         return super().__call__(u) + np.random.default_rng().standard_normal(3)
 
 
+class ModelOfNoAdjoint(OwnModel):
+    def adjoint(self, r):
+        raise RuntimeError("not today")
+
+
 class ModelOfWrongAdjoint:
     vectorized, stochastic, shape = True, False, (3, 2)
     matrix = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]])
@@ -929,6 +1187,10 @@ class ModelOfWrongAdjoint:
 
 class RuleWithoutStep:
     pass
+
+
+class RuleOfANumber:
+    step = 0.1
 
 
 class RuleOfZero(OwnRule):
