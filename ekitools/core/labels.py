@@ -72,8 +72,7 @@ def checked_labels(
             f"{argument}: must be a sequence of labels, got the text {names!r}. Pass [{names!r}]."
         )
     levels = tuple(getattr(names, "names", None) or ())  # of a pandas MultiIndex
-    values = getattr(names, "values", names)  # an xarray.DataArray iterates over DataArrays
-    items = tuple(values if isinstance(values, np.ndarray) and not levels else names)
+    items = tuple(names.values if hasattr(names, "dims") else names)  # of an xarray.DataArray
     if len(items) != size:
         raise ValueError(f"{argument}: must have {size} entries, got {len(items)}.")
     labels = items
@@ -144,7 +143,8 @@ def _plain(argument: str, index: int, label: Any, levels: tuple[Any, ...]) -> An
         return _checked_text(argument, index, str(label))
     if isinstance(label, bool | np.bool_):
         return str(bool(label))
-    if isinstance(label, numbers.Integral):
+    duration: Any = np.timedelta64  # NumPy counts it among the integers
+    if isinstance(label, numbers.Integral) and not isinstance(label, duration):
         return int(label) if -(2**63) <= int(label) < 2**63 else str(int(label))
     if isinstance(label, float | np.floating):
         return float(label)

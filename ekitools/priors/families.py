@@ -86,7 +86,9 @@ class Family:
         if self.closed is not None:
             mean, sd = self.closed
             return np.asarray((u - mean) / sd)
-        below, above = self.frozen.cdf(u), self.frozen.sf(u)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers outside the support
+            below, above = self.frozen.cdf(u), self.frozen.sf(u)
         z = np.where(below <= 0.5, ndtri(below), -ndtri(above))
         inside = (u >= self.lower) & (u <= self.upper)
         return np.where(inside, np.clip(z, -FARTHEST, FARTHEST), z)

@@ -25,14 +25,14 @@ _GENERATED = frozenset(
         *("_abc_impl", "_cdfvec", "_not_implemented", "_parameterization", "_parameterizations"),
         *("_parse_arg_template", "_parse_args", "_parse_args_rvs", "_parse_args_stats"),
         *("_ppfvec", "_random_state", "_rng", "_stats_has_moments", "_variable", "extradoc"),
-        *("generic_moment", "longname", "rng", "seed", "vecentropy"),
+        *("_moment_methods", "generic_moment", "longname", "rng", "seed", "vecentropy"),
     }
 )
 """Attributes that scipy makes of the others, that say how to draw, or that are documentation."""
 
 _SKIPPED = _GENERATED | {"__doc__", "_ctor_param"}
 
-_PLAIN = (bool, int, str, bytes, float, complex, type(None), type(...))
+_PLAIN = (bool, int, str, bytes, complex, type(None), type(...))
 
 
 def is_new(marginal: Any) -> bool:
@@ -79,6 +79,10 @@ def describe(value: Any, above: tuple[int, ...] = ()) -> Any:
     >>> describe(stats.norm(0, 1)) == describe(stats.norm(0, 2))
     False
     """
+    if isinstance(value, float):  # of NumPy too
+        return "float", repr(float(value))
+    if isinstance(value, np.dtype):
+        return "dtype", value.str
     if isinstance(value, _PLAIN):
         return type(value).__name__, repr(value)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind != "O":
