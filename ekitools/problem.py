@@ -11,6 +11,7 @@ import numpy as np
 
 from ekitools.batches import AtInputs
 from ekitools.core.arrays import as_vector, digest
+from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
 from ekitools.losses.gaussian import as_loss
@@ -18,6 +19,13 @@ from ekitools.models.plain import FunctionModel
 from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
 __all__ = ["InverseProblem", "check_problem", "check_whole"]
+
+_FLATTEN = (
+    "Flatten an image with data.ravel() and return outputs.ravel() from the model, or use "
+    "ek.XarrayModel, which keeps dimensions and labels. Pass one datum as [datum]."
+)
+_RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw")
+"""Dimensions of results and of ArviZ: a parameter of that name cannot be a variable of theirs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +48,8 @@ class InverseProblem:
         model that takes inputs.
     parameter_names, data_names : sequence of str, optional
         Labels of the results. By default the prior's or the model's own names, or
-        ``u0, u1, ...``; and the model's own, or ``y0, y1, ...``.
+        ``u0, u1, ...``; and the model's own, or ``y0, y1, ...``. Labels are texts, numbers or
+        dates. Pairs, such as a pandas MultiIndex, and other objects become texts.
 
     Attributes
     ----------
@@ -54,7 +63,8 @@ class InverseProblem:
     Raises
     ------
     TypeError, ValueError
-        If a part lacks what it must offer, sizes disagree, or the data are not finite.
+        If a part lacks what it must offer, sizes disagree, the data are masked or not finite, or a
+        label is empty, not unique or reserved.
 
     Examples
     --------
@@ -78,7 +88,7 @@ class InverseProblem:
         if self.batched:
             whole = self.data.targets.reshape(-1)
         else:
-            whole = as_vector("data", self.data).copy()
+            whole = as_vector("data", self.data, remedy=_FLATTEN).copy()
             whole.flags.writeable = False
             put(self, "data", whole)
         put(self, "noise", as_loss(self.noise))
@@ -99,11 +109,10 @@ class InverseProblem:
         put(self, "info", info_of(self.model))
         self._check_inputs()
         self._check_sizes()
-        names = _labels("parameter_names", self._checked_names(), self.n_parameters, "u")
-        put(self, "parameter_names", names)
+        put(self, "parameter_names", self._checked_names())
         of_model = None if self.batched else self.info.data_names
         given = of_model if self.data_names is None else self.data_names
-        put(self, "data_names", _labels("data_names", given, self.n_data, "y"))
+        put(self, "data_names", checked_labels("data_names", given, self.n_data, stem="y"))
 
     def _check_inputs(self) -> None:
         """Check that the model takes inputs if, and only if, the data come with some."""
@@ -141,18 +150,23 @@ class InverseProblem:
                     'for each, "" where there is no unit.'
                 )
 
-    def _checked_names(self) -> Sequence[str] | None:
+    def _checked_names(self) -> tuple[Any, ...]:
         """Names of the parameters, which a model that knows them by name must have in its order."""
-        names = self.parameter_names if self.parameter_names is not None else self.prior.names
-        known = self.info.parameter_names
-        if known is None or names is None:
-            return names if known is None else known
-        if tuple(names) != tuple(known):
+
+        def checked(names: Any) -> tuple[Any, ...]:
+            p = self.n_parameters
+            return checked_labels("parameter_names", names, p, stem="u", reserved=_RESERVED)
+
+        given = self.parameter_names if self.parameter_names is not None else self.prior.names
+        if self.info.parameter_names is None:
+            return checked(given)
+        known = checked(self.info.parameter_names)
+        if given is not None and checked(given) != known:
             raise ValueError(
-                f"parameter_names: must be those of the model in its order, {tuple(known)}, got "
-                f"{tuple(names)}. Give the prior, or the model, its parameters in the same order."
+                f"parameter_names: must be those of the model in its order, {known}, got "
+                f"{tuple(given)}. Give the prior, or the model, its parameters in the same order."
             )
-        return names
+        return known
 
     @property
     def n_parameters(self) -> int:
@@ -216,18 +230,6 @@ def _as_model(model: Any) -> Any:
             "ek.FunctionModel(fn) or a matrix in ek.LinearModel(A)."
         )
     return FunctionModel(model) if info_of(model).vectorized is None else model
-
-
-def _labels(argument: str, names: Sequence[Any] | None, size: int, stem: str) -> tuple[Any, ...]:
-    if names is None:
-        return tuple(f"{stem}{i}" for i in range(size))
-    labels = tuple(names)
-    if len(labels) != size:
-        raise ValueError(f"{argument}: must have {size} entries, got {len(labels)}.")
-    if len(set(labels)) != size:
-        repeated = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"{argument}: must be different from each other, got {repeated!r} twice.")
-    return labels
 
 
 def check_problem(problem: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +24,9 @@ __all__ = [
     "host",
     "is_numpy",
     "like",
+    "masked_as_nan",
     "take_rows",
+    "unmasked",
 ]
 
 
@@ -32,9 +36,15 @@ def is_numpy(x: Array) -> bool:
 
 
 def host(x: Array) -> np.ndarray:
-    """``x`` as a NumPy array on the host; no copy where it is one already."""
+    """``x`` as a NumPy array on the host; no copy where it is one already.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is a masked array with masked entries.
+    """
     if isinstance(x, np.ndarray):
-        return x
+        return np.asarray(unmasked("array", x))
     if hasattr(x, "detach"):  # torch: off the graph and off the accelerator
         x = x.detach().cpu()
     return np.asarray(x)
@@ -57,16 +67,93 @@ def take_rows(x: Array, index: np.ndarray) -> Array:
     return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
 
 
-def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.ndarray:
+def unmasked(name: str, value: Any) -> Any:
+    """``value``, a masked array without masked entries as a plain array.
+
+    Every function that takes an array of a user calls this one, or `as_real`, which calls it.
+    NumPy's own conversion drops the mask and takes the fill value for a number.
+
+    Raises
+    ------
+    ValueError
+        If an entry is masked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.arrays import unmasked
+    >>> unmasked("data", np.ma.masked_array([1.0, 2.0]))
+    array([1., 2.])
+    >>> unmasked("data", np.ma.masked_array([1.0, -9999.0], mask=[False, True]))
+    Traceback (most recent call last):
+    ValueError: data: must have no masked entries, got 1, the first at index (1,). Remove or ...
+    """
+    value = _with_mask(value)
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    mask = np.ma.getmaskarray(value)
+    if mask.any():
+        first = tuple(int(i) for i in np.argwhere(mask)[0])
+        raise ValueError(
+            f"{name}: must have no masked entries, got {np.count_nonzero(mask)}, the first at "
+            f"index {first}. Remove or impute them. A masked model output is a missing one: "
+            "return NaN."
+        )
+    return np.asarray(value)
+
+
+def masked_as_nan(value: Any) -> Any:
+    """``value``, masked entries as NaN: a masked model output is a missing one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.arrays import masked_as_nan
+    >>> masked_as_nan(np.ma.masked_array([1, -9999], mask=[False, True]))
+    array([ 1., nan])
+    """
+    value = _with_mask(value)
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    if not np.ma.getmaskarray(value).any() or value.dtype.kind not in "fiub":
+        return np.asarray(value)
+    dtype = value.dtype if value.dtype.kind == "f" else np.float64
+    return np.where(np.ma.getmaskarray(value), np.nan, np.asarray(value, dtype=dtype)).astype(dtype)
+
+
+def _with_mask(value: Any) -> Any:
+    """Rows in a list, of which some are masked arrays, as one masked array."""
+    if isinstance(value, list | tuple) and any(isinstance(v, np.ma.MaskedArray) for v in value):
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):  # of a ragged list
+            warnings.simplefilter("ignore", UserWarning)  # of the constant np.ma.masked
+            return np.ma.array(value)
+    return value
+
+
+def as_real(
+    name: str, value: Any, *, ndim: Iterable[int] | None = None, remedy: str = ""
+) -> np.ndarray:
     """``value`` as a finite real floating NumPy array; float32 stays float32.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : array_like
+        Checked.
+    ndim : iterable of int, optional
+        The numbers of dimensions that are allowed.
+    remedy : str, optional
+        A sentence to end the error about dimensions with.
 
     Raises
     ------
     TypeError
         If it is not numeric, or complex.
     ValueError
-        If an entry is not finite, or the number of dimensions is not in ``ndim``.
+        If an entry is masked or not finite, or the number of dimensions is not in ``ndim``.
     """
+    value = unmasked(name, value)
     try:
         array = host(value) if hasattr(value, "shape") else np.asarray(value)
     except ValueError as error:  # a ragged list
@@ -80,7 +167,8 @@ def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.n
         array = array.astype(np.float64)
     if ndim is not None and array.ndim not in tuple(ndim):
         allowed = " or ".join(str(n) for n in ndim)
-        raise ValueError(f"{name}: must have {allowed} dimensions, got shape {array.shape}.")
+        end = f" {remedy}" if remedy else ""
+        raise ValueError(f"{name}: must have {allowed} dimensions, got shape {array.shape}.{end}")
     bad = np.count_nonzero(~np.isfinite(array))
     if bad:
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -91,9 +179,9 @@ def as_real(name: str, value: Any, *, ndim: Iterable[int] | None = None) -> np.n
     return array
 
 
-def as_vector(name: str, value: Any) -> np.ndarray:
-    """``value`` as a finite real vector ``(n,)``, ``n >= 1``."""
-    array = as_real(name, value, ndim=(1,))
+def as_vector(name: str, value: Any, *, remedy: str = "") -> np.ndarray:
+    """``value`` as a finite real vector ``(n,)``, ``n >= 1``; ``remedy`` as in `as_real`."""
+    array = as_real(name, value, ndim=(1,), remedy=remedy or f"Flatten it with np.ravel({name}).")
     if array.size == 0:
         raise ValueError(f"{name}: must not be empty.")
     return array

@@ -21,7 +21,7 @@ from ekitools.flows.outputs import Entry, Outputs
 from ekitools.flows.solve_ivp import solve
 from ekitools.flows.stopping import Watch
 from ekitools.linalg import total_variance
-from ekitools.loop.checks import check_ensemble, check_rules
+from ekitools.loop.checks import check_rules, checked_ensemble
 from ekitools.methods.shared import initial_variance
 from ekitools.methods.stopping import Collapsed, Discrepancy
 from ekitools.problem import InverseProblem, check_problem, check_whole
@@ -137,8 +137,7 @@ def integrate(
         initial = problem.prior.sample_unconstrained(n_members, rng=streams.prior())
     else:
         given = as_real("ensemble", ensemble).astype(np.float64)
-        check_ensemble(given, problem.n_parameters)
-        initial = problem.prior.to_unconstrained(given)
+        initial = checked_ensemble(given, problem)[1]
     initial = np.ascontiguousarray(initial, dtype=np.float64)
     variance = initial_variance(initial)
     attributes: dict[str, Any] = {

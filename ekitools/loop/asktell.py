@@ -17,8 +17,8 @@ from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, failed, 
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
     all_rules,
-    check_ensemble,
     check_parts,
+    checked_ensemble,
     checked_outputs,
     checked_store,
 )
@@ -151,8 +151,7 @@ class AskTell:
         if ensemble is None:
             initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
         else:
-            check_ensemble(ensemble, problem.n_parameters)
-            initial = problem.prior.to_unconstrained(ensemble)
+            ensemble, initial = checked_ensemble(ensemble, problem)
             if self._in_place and is_numpy(initial) and np.may_share_memory(initial, ensemble):
                 initial = initial.copy()
         self.seen = self._seen_at(0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import host, like, unmasked
 from ekitools.core.checks import check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
@@ -21,9 +21,9 @@ from ekitools.typing import (
 
 __all__ = [
     "all_rules",
-    "check_ensemble",
     "check_parts",
     "check_rules",
+    "checked_ensemble",
     "checked_outputs",
     "checked_store",
 ]
@@ -66,8 +66,17 @@ def checked_store(store: Any) -> str | int:
         ) from None
 
 
-def check_ensemble(ensemble: Array, p: int) -> None:
-    """Check an initial ensemble in physical coordinates."""
+def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Array]:
+    """An initial ensemble in physical and in unconstrained coordinates, ``(J, p)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has another shape or kind, an entry is masked or not finite, or a member lies on or
+        outside a bound of the prior.
+    """
+    p = problem.n_parameters
+    ensemble = unmasked("ensemble", ensemble)
     shape = tuple(ensemble.shape) if hasattr(ensemble, "shape") else ()
     if len(shape) != 2 or shape[0] < 2 or shape[1] != p:
         raise ValueError(
@@ -78,16 +87,48 @@ def check_ensemble(ensemble: Array, p: int) -> None:
         raise TypeError(f"ensemble: must have a floating dtype, got {ensemble.dtype}.")
     if not np.all(np.isfinite(host(ensemble))):
         raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
+    unconstrained = problem.prior.to_unconstrained(ensemble)
+    outside = ~np.isfinite(host(unconstrained))
+    if outside.any():
+        raise ValueError(_outside(host(ensemble), outside, problem))
+    return ensemble, unconstrained
+
+
+def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem) -> str:
+    """The sentence about members that the prior cannot have."""
+    from ekitools.priors.marginals import Prior  # it loads scipy.stats
+
+    member, parameter = (int(i) for i in np.argwhere(outside)[0])
+    name = (problem.parameter_names or ())[parameter]
+    value = float(ensemble[member, parameter])
+    where = ""
+    if isinstance(problem.prior, Prior):
+        low, high = problem.prior.support(parameter)
+        if value in (low, high):
+            where = f", which lies on the {'lower' if value == low else 'upper'} bound {value:g}"
+        else:
+            where = f", which lies outside ({low:g}, {high:g})"
+    rows = np.flatnonzero(outside.any(axis=1))
+    more = f" {len(rows)} members are affected." if len(rows) > 1 else ""
+    return (
+        "ensemble: must lie strictly between the bounds of the prior, got "
+        f"{name} = {value!r} in member {member}{where}.{more} Move such members inside, draw new "
+        "ones with prior.sample(n, rng=...), or widen the prior."
+    )
 
 
 def checked_outputs(g: Any, asked: Array, n_data: int) -> Array:
     """Outputs of the members ``asked`` for, in their namespace and dtype."""
     expected = (asked.shape[0], n_data)
+    g = unmasked("g", g)
     if not hasattr(g, "shape"):
         g = np.asarray(g)
     if tuple(g.shape) != expected:
+        flatten = len(g.shape) > 2 and g.shape[0] == expected[0]
+        remedy = " Flatten the output of each member: g.reshape(len(g), -1)." if flatten else ""
         raise ValueError(
             f"g: must have the shape (members asked for, d) = {expected}, got {tuple(g.shape)}."
+            f"{remedy}"
         )
     if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
         raise TypeError(f"g: must be real numbers, got dtype {g.dtype}.")

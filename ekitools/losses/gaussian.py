@@ -301,6 +301,11 @@ def _diagonal(name: str, variances: np.ndarray) -> _Diagonal:
 
 
 def _dense(cov: np.ndarray) -> _Dense:
+    if cov.shape[0] != cov.shape[1]:
+        raise ValueError(
+            f"cov: must be a square matrix, got shape {cov.shape}. For one variance for each datum "
+            "of an image pass cov.ravel()."
+        )
     return _Dense(np.sqrt(np.abs(np.diag(cov))), checked_cholesky("cov", cov))
 
 

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import splu
 
 from ekitools.core.arrays import as_rng
 from ekitools.core.checks import integer, number
+from ekitools.core.labels import distinct_decimals
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.random_field import GaussianRandomField
 from ekitools.problem import InverseProblem
@@ -153,12 +154,13 @@ def darcy(
     made = PressureAtWells(fine, wells)
     coefficients = fine.sample(1, rng=rng)[0]
     data = made(coefficients) + noise * rng.standard_normal(n_wells)
+    decimals = distinct_decimals(along, least=3)
     problem = InverseProblem(
         FunctionModel(PressureAtWells(field, wells)),
         field,
         noise**2,
         data,
-        data_names=[f"p({x:.3f}, {y:.3f})" for x, y in wells],
+        data_names=[f"p({x:.{decimals}f}, {y:.{decimals}f})" for x, y in wells],
     )
     return Example(
         problem,

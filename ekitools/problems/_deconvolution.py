@@ -6,6 +6,7 @@ import numpy as np
 
 from ekitools.core.arrays import as_rng
 from ekitools.core.checks import integer, number
+from ekitools.core.labels import distinct_decimals
 from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
@@ -67,12 +68,13 @@ def deconvolution(
     cov = 0.25 * (1 + distance) * np.exp(-distance) + 1e-10 * np.eye(n)
     mean = np.full(n, 0.4)
     data = matrix @ truth + noise * rng.standard_normal(d)
+    decimals = distinct_decimals(grid, least=3)
     problem = InverseProblem(
         LinearModel(matrix),
         GaussianPrior(mean, cov),
         noise**2,
         data,
-        parameter_names=[f"u({x:.3f})" for x in grid],
-        data_names=samples.round(6).tolist(),
+        parameter_names=[f"u({x:.{decimals}f})" for x in grid],
+        data_names=samples.round(distinct_decimals(samples, least=6)).tolist(),
     )
     return with_posterior(problem, truth, x=samples, grid=grid)

@@ -157,7 +157,10 @@ def _padded(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def _names(names: Sequence[Any] | None) -> np.ndarray:
-    """Labels as an array; texts as objects, which zarr stores without a fixed length."""
+    """Labels of one kind as an array; texts as objects, which zarr stores without a fixed length.
+
+    `ekitools.core.labels.checked_labels` has made them one kind when the problem was put together.
+    """
     array = np.asarray(names)
     return array.astype(object) if array.dtype.kind == "U" else array
 

@@ -199,8 +199,17 @@ class TemperedSMC:
         ------
         TypeError
             If the prior has no coordinates in which it is N(0, I): the moves need them.
+        ValueError
+            If a member is not finite in them, because it lies on or outside a bound of the prior.
         """
         x = _whitened(ensemble, target)
+        inside = np.isfinite(x).all(axis=1)
+        if not inside.all():
+            raise ValueError(
+                "ensemble: must be finite in unconstrained coordinates, got member "
+                f"{int(np.argmin(inside))} with {ensemble[int(np.argmin(inside))]}. Move members "
+                "strictly inside the bounds of the prior, or draw them with prior.sample(n)."
+            )
         if self.start is not None:
             if len(self.start.mean) != x.shape[1]:
                 raise ValueError(
