@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -67,6 +68,8 @@ def unpack(hint: Any, packed: Any, arrays: Mapping[str, np.ndarray], reference: 
     ``hint`` is the class of a state; the annotations of its fields name the NamedTuples within.
     Floating arrays come back in the namespace and on the device of ``reference``.
     """
+    if not isinstance(packed, dict):
+        _check_plain(hint, packed)
     if isinstance(packed, list):
         (inner, *_) = (*get_args(hint), Any)
         return tuple(unpack(inner, item, arrays, reference) for item in packed)
@@ -100,6 +103,19 @@ def _named_tuple(hint: Any, fields: Mapping[str, Any]) -> tuple[Any, dict[Any, A
         f"{hint!r}. Annotate the field of the state with that class, and define the class at the "
         "top of a module."
     )
+
+
+def _check_plain(hint: Any, value: Any) -> None:
+    """Check a number, a text or None against an annotation that consists of such types only."""
+    named = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = {float if kind in (int, bool) else kind for kind in named}
+    kind = float if isinstance(value, int) else type(value)
+    if kinds <= {float, str, NoneType} and kind not in kinds:
+        raise CheckpointError(
+            f"method: its State has a field annotated as {hint!r}, and the checkpoint holds "
+            f"{value!r:.80}. Annotate the field with the types of its values. If it is annotated "
+            "so, the checkpoint is damaged: restore it from a copy."
+        )
 
 
 def _known(hint: Any, parameters: Mapping[Any, Any]) -> Any:

@@ -97,5 +97,5 @@ def _failure(value: Any) -> dict[str, Any]:
 
 
 def _check_number(value: Any) -> None:
-    if type(value) not in (int, float):
-        raise TypeError(f"{value!r} is not a number")
+    if type(value) is not float and not (type(value) is int and abs(value) < 2**53):
+        raise TypeError(f"{value!r:.80} is not a number")
