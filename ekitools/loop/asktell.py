@@ -23,8 +23,9 @@ from ekitools.loop.checks import (
     checked_store,
 )
 from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons, replaced
+from ekitools.loop.folder import Folder, checked_folder
 from ekitools.loop.progress import stopped
-from ekitools.loop.saved import Folder, Saved
+from ekitools.loop.saved import Saved
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History, Summary
@@ -312,13 +313,16 @@ class AskTell:
     def save(self, path: str | Path) -> None:
         """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.
 
-        Saving again to the same folder adds only what is new.
+        Saving again to the same folder adds only what is new. A file of the checkpoint that was
+        deleted since the last save gives a `RuntimeWarning`, and all files are written again.
 
         Raises
         ------
         CheckpointError
-            If the folder holds another run, or cannot be written to.
+            If the folder holds other files or another run, is in use by another process, or
+            cannot be written to.
         """
+        folder = checked_folder("path", path)
         run = Saved(
             method=self.method,
             stop=self._stop,
@@ -337,7 +341,7 @@ class AskTell:
             spent=self._spent,
             seconds=self.seconds,
         )
-        self._folder.save(Path(path), self.problem, run)
+        self._folder.save(folder, self.problem, run)
 
     @classmethod
     def load(
@@ -372,12 +376,13 @@ class AskTell:
         ------
         CheckpointError
             If it is missing, damaged, of another format, or from another data, prior, noise
-            or method: the error says which.
+            or method. The error names the file that is damaged, or what differs.
         """
         loop = cls.__new__(cls)
         loop._folder = Folder()
         reference = np.empty(0) if ensemble is None else ensemble
-        saved = loop._folder.load(Path(path), problem, method, stop, reference)
+        folder = checked_folder("path", path)
+        saved = loop._folder.load(folder, problem, method, stop, reference)
         loop.problem, loop.method = problem, saved.method
         loop._stop = saved.stop
         loop._rules = all_rules(saved.stop, saved.method, problem)
@@ -408,12 +413,12 @@ class AskTell:
         self.status, self._spent = None, False
         history = self._history
         record = history.records.pop()
-        self._folder.forget(record.iteration)
         history.summaries.pop()
+        here = {f["member"]: f["reason"] for f in history.failures if f["iteration"] == self.n}
+        history.failures = [f for f in history.failures if f["iteration"] != self.n]
+        self._folder.rewind(history)
         if self.evaluate_final:
             history.model_runs -= len(self.members)
-            here = {f["member"]: f["reason"] for f in history.failures if f["iteration"] == self.n}
-            history.failures = [f for f in history.failures if f["iteration"] != self.n]
             rows = {row: here[j] for row, j in enumerate(self.members.tolist()) if j in here}
             self.tell(like(record.g[self.members], self.ask()), rows)
 

@@ -12,6 +12,7 @@ from ekitools.core.checks import integer
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.statuses import INTERRUPTED
 from ekitools.loop.asktell import AskTell
+from ekitools.loop.folder import checked_folder
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status, StoppingRule
@@ -75,7 +76,8 @@ def run(
     timeout : float, optional
         Seconds that one model run may take; a longer one is a failed member.
     checkpoint : str or Path, optional
-        Folder for checkpoints; it must not hold another run. `resume` goes on from there.
+        Folder for checkpoints. It must be new or empty. `resume` goes on from there. The folder is
+        locked until the run ends: a second process that writes to it is refused.
     checkpoint_every : int, default 1
         Iterations between checkpoints; the last one is always written.
     progress : bool, default False
@@ -107,7 +109,8 @@ def run(
         If the run cannot go on (fewer than two members survived, a failure under
         ``on_failure="raise"``, a broken process pool); what was computed is its ``result``.
     CheckpointError
-        If a checkpoint cannot be written; what was computed is its ``result``.
+        If a checkpoint cannot be written; what was computed is its ``result``. If the folder holds
+        other files or another run, or another process writes to it, before any model run.
     TypeError, ValueError
         If an argument is out of order, before any model run.
 
@@ -126,6 +129,7 @@ def run(
     array([1.6, 0.6])
     """
     checkpoint_every = _checked_border(executor, timeout, checkpoint_every)
+    folder = None if checkpoint is None else checked_folder("checkpoint", checkpoint).absolute()
     loop = AskTell(
         problem,
         method,
@@ -138,9 +142,10 @@ def run(
         evaluate_final=evaluate_final,
         stop=stop,
     )
-    if checkpoint is not None:
-        loop.save(checkpoint)  # an unwritable folder is found out before any model run
-    return _drive(loop, executor, timeout, checkpoint, checkpoint_every, progress, on_step)
+    with nullcontext() if folder is None else loop._folder.holding(folder):
+        if folder is not None:
+            loop.save(folder)  # an unwritable folder is found out before any model run
+        return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
 
 
 def resume(
@@ -176,7 +181,8 @@ def resume(
     Raises
     ------
     CheckpointError
-        If the checkpoint is missing or damaged, or belongs to another problem or method.
+        If the checkpoint is missing or damaged, belongs to another problem or method, or is in use
+        by another process.
 
     Examples
     --------
@@ -193,15 +199,21 @@ def resume(
     True
     """
     checkpoint_every = _checked_border(executor, timeout, checkpoint_every)
-    loop = AskTell.load(path, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop)
-    return _drive(loop, executor, timeout, path, checkpoint_every, progress, on_step)
+    folder = checked_folder("path", path)
+    loop = AskTell.load(folder, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop)
+    folder = folder.absolute()  # the model may change the working directory
+    if loop.done:
+        loop._folder.tidy(folder)
+        return loop.result()
+    with loop._folder.holding(folder):
+        return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
 
 
 def _drive(
     loop: AskTell,
     executor: Executor | None,
     timeout: float | None,
-    checkpoint: str | Path | None,
+    checkpoint: Path | None,
     checkpoint_every: int,
     progress: bool,
     on_step: Callable[[IterationInfo], Any] | None,

@@ -1,7 +1,8 @@
-"""The saved form of a run: what a checkpoint folder holds of it, and how it comes back."""
+"""The saved form of a run: what a checkpoint holds of it, and how it comes back."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,19 @@ from ekitools._version import __version__
 from ekitools.core.checks import check_method, stopping_rules
 from ekitools.core.errors import CheckpointError
 from ekitools.core.options import from_json, to_json
-from ekitools.loop.checkpoint import check_same, pack, read, read_arrays, unpack, write
+from ekitools.loop.blocks import read_bundle, read_records, record_of, write_bundle, write_records
+from ekitools.loop.checkpoint import check_same, pack, unpack
+from ekitools.loop.disk import INDEX, File, append, create, damaged, fresh_name, verified
+from ekitools.loop.index import parsed
+from ekitools.loop.lines import read_lines, write_lines
 from ekitools.problem import InverseProblem, check_problem
-from ekitools.results.history import History, Record, Summary
+from ekitools.results.history import History, Record
 from ekitools.typing import Array, Method, Status, StoppingRule
 
-__all__ = ["Folder", "Saved"]
+__all__ = ["Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
+
+_NEWEST = "newest."
+"""Prefix of the names of the last record in the state file, until it is known to be kept."""
 
 
 class Saved(NamedTuple):
@@ -40,107 +48,193 @@ class Saved(NamedTuple):
     seconds: float
 
 
-class Folder:
-    """The checkpoint folder of one run: which of its files hold which iterations."""
+class Counts(NamedTuple):
+    """How many entries of a history the logs of a checkpoint hold."""
 
-    def __init__(self) -> None:
-        self._saves = 0
-        self._files: dict[int, str] = {}  # of the records on disk, by iteration
+    summaries: int = 0
+    failures: int = 0
+    records: int = 0
 
-    def forget(self, iteration: int) -> None:
-        """Take it that a record is not on disk: it was taken back and will change."""
-        self._files.pop(iteration, None)
 
-    def save(self, path: Path, problem: InverseProblem, run: Saved) -> None:
-        """Add to the folder what is new of the run, then commit it."""
-        if not self._saves and (path / "checkpoint.json").exists():
-            raise CheckpointError(
-                f"checkpoint: {path} already holds a run. Continue it with ek.resume, or choose "
-                "another folder."
-            )
-        history = run.history
-        packed, state_arrays = pack(run.state)
-        # a name is never used twice: a file is part of one checkpoint or of the next, never both
-        self._saves += 1
-        state_name = f"state-{self._saves:06d}"
-        kept = {record.iteration: self._files.get(record.iteration) for record in history.records}
-        names = {n: name or f"record-{n:06d}-{self._saves:06d}" for n, name in kept.items()}
-        new = {
-            names[record.iteration]: {f: np.asarray(getattr(record, f)) for f in Record._fields}
-            for record in history.records
-            if record.iteration not in self._files
-        }
-        meta = {
-            "ekitools": __version__,
-            "problem": problem.fingerprint(),
-            "method": to_json(run.method),
-            "stop": to_json(run.stop),
-            "options": run.options,
-            "seed": run.root,
-            "start": run.start,
-            "n_members": history.n_members,
-            "members": run.members.tolist(),
-            "model_runs": history.model_runs,
-            "seconds": run.seconds,
-            "failures": history.failures,
-            "summaries": history.summaries,
-            "status": run.status,
-            "spent": run.spent,
-            "state": packed,
-            "saves": self._saves,
-            "state_file": state_name,
-            "files": [*names.values(), state_name],
-        }
-        write(path, meta, {**new, state_name: state_arrays})
-        self._files = names
+class Commit(NamedTuple):
+    """A checkpoint on disk, as far as the next one builds on it."""
 
-    def load(
-        self, path: Path, problem: InverseProblem, method: Any, stop: Any, reference: Array
-    ) -> Saved:
-        """Read the run that the folder holds.
+    sha256: str
+    """The SHA-256 of ``checkpoint.json``."""
+    files: dict[str, File]
+    counts: Counts
 
-        ``method`` and ``stop`` are None where they are to be rebuilt from the checkpoint. Arrays of
-        the state come back in the namespace and on the device of ``reference``.
-        """
-        meta = read(path)
-        check_problem(problem)
-        if method is not None:
-            check_method(method)
-        stop = None if stop is None else stopping_rules(stop)
-        given = {
-            name: None if value is None else to_json(value)
-            for name, value in (("method", method), ("stop", stop))
-        }
-        check_same(path, meta, problem.fingerprint(), given)
-        method = _rebuilt(path, "method", meta) if method is None else method
-        stop = _rebuilt(path, "stop", meta) if stop is None else stop
-        history = History(meta["n_members"], meta["options"]["store"])
-        history.summaries = [Summary.of(values) for values in meta["summaries"]]
-        history.failures, history.model_runs = meta["failures"], meta["model_runs"]
-        names = [name for name in meta["files"] if name != meta["state_file"]]
-        history.records = [Record.of(read_arrays(path, name)) for name in names]
-        self._saves = meta["saves"]
-        self._files = {
-            record.iteration: name for record, name in zip(history.records, names, strict=True)
-        }
-        arrays = read_arrays(path, meta["state_file"])
-        return Saved(
-            method=method,
-            stop=stop,
-            options=meta["options"],
-            root=meta["seed"],
-            start=meta["start"],
-            state=unpack(method.State, meta["state"], arrays, reference),
-            members=np.array(meta["members"]),
-            history=history,
-            status=None if meta["status"] is None else Status(*meta["status"]),
-            spent=meta["spent"],
-            seconds=meta["seconds"],
-        )
+
+def described(problem: InverseProblem, run: Saved) -> dict[str, Any]:
+    """The entries of ``checkpoint.json`` that describe the run."""
+    return {
+        "ekitools": __version__,
+        "problem": problem.fingerprint(),
+        "method": to_json(run.method),
+        "stop": to_json(run.stop),
+        "options": run.options,
+        "seed": run.root,
+        "start": run.start,
+        "n_members": run.history.n_members,
+        "model_runs": run.history.model_runs,
+        "seconds": run.seconds,
+        "status": run.status,
+        "spent": run.spent,
+    }
+
+
+def write_parts(
+    folder: Path, commit: Commit | None, run: Saved
+) -> tuple[dict[str, Any], dict[str, File], Counts]:
+    """Write the state to a new file and append what is new of the history to the logs.
+
+    Returns the entries of ``checkpoint.json`` that belong to the files, the files, and the counts.
+    """
+    history = run.history
+    since = commit.counts if commit else Counts()
+    n_kept = len(history.records)
+    if n_kept and not _is_kept(history.store, history.records[-1].iteration):
+        n_kept -= 1
+    counts = Counts(len(history.summaries), len(history.failures), n_kept)
+    packed, bundle = pack(run.state)
+    bundle["members"] = run.members
+    for record in history.records[n_kept:]:
+        fields = zip(Record._fields, record, strict=True)
+        bundle |= {_NEWEST + name: np.asarray(value) for name, value in fields}
+    name = fresh_name("state")
+    with create(folder, name) as sink:
+        write_bundle(sink, bundle)
+        files = {"state": sink.finish(name)}
+    for kind in ("history", "records"):
+        old = commit.files[kind] if commit else None
+        mine = slice(2) if kind == "history" else slice(2, 3)
+        if old is not None and counts[mine] == since[mine]:
+            files[kind] = old
+            continue
+        name = old.name if old else fresh_name(kind)
+        with append(folder, old) if old else create(folder, name) as sink:
+            if kind == "history":
+                write_lines(sink, history.summaries, history.failures, start=since[:2])
+            else:
+                write_records(sink, history.records[since.records : n_kept])
+            files[kind] = sink.finish(name)
+    return {"state": packed, "blocks": list(bundle), "counts": list(counts)}, files, counts
+
+
+def read_run(
+    path: Path, data: bytes, problem: InverseProblem, given: tuple[Any, Any], reference: Array
+) -> tuple[Saved, Commit]:
+    """The run that ``checkpoint.json`` with the content ``data`` describes.
+
+    ``given`` are the method and the stopping rules, None where they are to be rebuilt.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is damaged, or of another problem, method or stopping rules.
+    """
+    meta = parsed(path, data)
+    method, stop = _parts(path, meta, problem, *given)
+    files = {kind: verified(path, **meta["files"][kind]) for kind in meta["files"]}
+    arrays = read_bundle(path, files["state"], meta["blocks"])
+    history = History(meta["n_members"], meta["options"]["store"])
+    history.model_runs = meta["model_runs"]
+    counts = Counts(*meta["counts"])
+    history.summaries, history.failures = read_lines(path, files["history"], counts[:2])
+    history.records = read_records(path, files["records"])[: counts.records]
+    if len(history.records) < counts.records:
+        why = f"it holds {len(history.records)} of {counts.records} iterations"
+        raise damaged(path / files["records"].name, why)
+    try:
+        newest = {n.removeprefix(_NEWEST): a for n, a in arrays.items() if n.startswith(_NEWEST)}
+        history.records += [record_of(newest)] if newest else []
+        state = unpack(method.State, meta["state"], arrays, reference)
+        members = arrays["members"]
+        _check_fit(problem, history, state, members)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a forged state can raise anything
+        why = f"it does not describe a run that can go on: {error!r:.200}"
+        raise damaged(path / INDEX, why) from error
+    saved = Saved(
+        method=method,
+        stop=stop,
+        options=meta["options"],
+        root=meta["seed"],
+        start=meta["start"],
+        state=state,
+        members=members,
+        history=history,
+        status=None if meta["status"] is None else Status(*meta["status"]),
+        spent=meta["spent"],
+        seconds=meta["seconds"],
+    )
+    return saved, Commit(hashlib.sha256(data).hexdigest(), files, counts)
+
+
+def _parts(
+    path: Path, meta: dict[str, Any], problem: InverseProblem, method: Any, stop: Any
+) -> tuple[Method, tuple[StoppingRule, ...]]:
+    """The method and the stopping rules of the run, once the arguments are found to fit it."""
+    check_problem(problem)
+    if method is not None:
+        check_method(method)
+    stop = None if stop is None else stopping_rules(stop)
+    given = {
+        name: None if value is None else to_json(value)
+        for name, value in (("method", method), ("stop", stop))
+    }
+    check_same(path, meta, problem.fingerprint(), given)
+    if method is None:
+        method = _rebuilt(path, "method", meta)
+    if stop is None:
+        stop = _rebuilt(path, "stop", meta)
+    return method, stop
 
 
 def _rebuilt(path: Path, name: str, meta: dict[str, Any]) -> Any:
     try:
-        return from_json(meta[name])
+        found = from_json(meta[name])
     except ValueError as error:
         raise CheckpointError(f"{name}: must be passed to resume {path}: {error}") from None
+    except Exception as error:  # a forged text can raise anything
+        raise damaged(path / INDEX, f"its {name} cannot be rebuilt: {error!r:.200}") from error
+    try:
+        if name == "stop":
+            return stopping_rules(found)
+        check_method(found)
+    except (TypeError, ValueError) as error:
+        raise damaged(path / INDEX, f"its {name} is none: {error}") from error
+    return found
+
+
+def _is_kept(store: str | int, iteration: int) -> bool:
+    """Whether the history keeps the members of this iteration when a later one follows."""
+    return store == "all" or (not isinstance(store, str) and iteration % store == 0)
+
+
+def _check_fit(problem: InverseProblem, history: History, state: Any, members: np.ndarray) -> None:
+    """Check that the parts of a checkpoint are of one run.
+
+    Raises
+    ------
+    ValueError, TypeError, AttributeError
+        If they are not.
+    """
+    n, p, d = history.n_members, problem.n_parameters, problem.n_data
+    if members.ndim != 1 or members.dtype.kind != "i" or len(members) != len(set(members.tolist())):
+        raise ValueError("members is not a list of different integers")
+    if members.size and not 0 <= members.min() <= members.max() < n:
+        raise ValueError(f"members has numbers beyond {n}")
+    if n > history.model_runs + len(members):
+        raise ValueError(f"there are fewer model runs than {n} members need")
+    for record in history.records:
+        if record.u.shape[1] != p or record.g.shape[1] != d or len(record.u) > n:
+            raise ValueError(f"the arrays of iteration {record.iteration} have the wrong shape")
+    if any(
+        later.iteration <= r.iteration
+        for r, later in zip(history.records, history.records[1:], strict=False)
+    ):
+        raise ValueError("the iterations are not in their order")
+    if int(state.n) < 0 or float(state.t) != float(state.t) or len(state.ensemble) != len(members):
+        raise ValueError("the state does not fit the members")

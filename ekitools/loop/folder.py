@@ -1,0 +1,219 @@
+"""The checkpoint folder of a run: locks, appended logs, commits, and what to do after damage."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ekitools.core.errors import CheckpointError
+from ekitools.loop.disk import INDEX, File, first_foreign, replace_index, strays, sweep
+from ekitools.loop.index import encoded, listed, parsed, read_index
+from ekitools.loop.lock import Lock
+from ekitools.loop.saved import Commit, Counts, Saved, described, read_run, write_parts
+from ekitools.problem import InverseProblem
+from ekitools.results.history import History
+from ekitools.typing import Array
+
+__all__ = ["Folder", "checked_folder"]
+
+_READS = 5
+"""How often a checkpoint is read that another process replaces in the meantime."""
+
+
+class Folder:
+    """The checkpoint folders of one run: what is in them, and the locks of those in use.
+
+    A save writes a new file for the state, appends new iterations to two logs, and then replaces
+    ``checkpoint.json``, which lists the files with their sizes and digests. So a save costs the
+    same at every iteration, and until the last step the previous checkpoint is whole.
+    """
+
+    def __init__(self) -> None:
+        self._done: dict[Path, Commit] = {}
+        self._begun: dict[Path, Commit] = {}  # an interrupted save may have committed or not
+        self._locks: dict[Path, Lock] = {}
+
+    def rewind(self, history: History) -> None:
+        """Take it that only what ``history`` now holds is on disk; the rest was taken back."""
+        lengths = Counts(len(history.summaries), len(history.failures), len(history.records))
+        for commits in (self._done, self._begun):
+            for folder, commit in commits.items():
+                counts = Counts._make(map(min, commit.counts, lengths))
+                commits[folder] = commit._replace(counts=counts)
+
+    @contextmanager
+    def holding(self, path: Path) -> Iterator[None]:
+        """Hold the lock of the folder, and clear what an earlier process left unfinished."""
+        folder = path.absolute()
+        with self._locked(path) as lock:
+            with _said(path):
+                commit = self._found(folder) if folder in self._done else None
+                if commit is not None:
+                    sweep(folder, _names(commit.files))
+            self._locks[folder] = lock
+            try:
+                yield
+            finally:
+                self._locks.pop(folder, None)
+
+    def tidy(self, path: Path) -> None:
+        """Clear what an earlier process left unfinished, where nobody writes to the folder."""
+        commit = self._done.get(path.absolute())
+        with suppress(CheckpointError, OSError):
+            if commit is not None and strays(path, _names(commit.files)):
+                with self.holding(path):
+                    pass
+
+    def save(self, path: Path, problem: InverseProblem, run: Saved) -> None:
+        """Add to the folder what is new of the run, then commit it.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds other files or another run, is in use, or cannot be written to.
+        """
+        folder = path.absolute()
+        held = self._locks.get(folder)
+        if held is None:
+            with self._locked(path), _said(path):
+                self._save(folder, problem, run)
+            return
+        with _said(path):
+            _make(folder)
+            held.renew()
+            self._save(folder, problem, run)
+
+    def load(
+        self, path: Path, problem: InverseProblem, method: Any, stop: Any, reference: Array
+    ) -> Saved:
+        """Read the run that the folder holds; nothing in the folder is changed.
+
+        ``method`` and ``stop`` are None where they are to be rebuilt from the checkpoint. Arrays of
+        the state come back in the namespace and on the device of ``reference``.
+        """
+        for attempt in range(_READS):
+            data = read_index(path)
+            if data is None:
+                break
+            try:
+                run, commit = read_run(path, data, problem, (method, stop), reference)
+            except CheckpointError:
+                if attempt + 1 == _READS or read_index(path) == data:
+                    raise  # else another process saved in the meantime
+            else:
+                self._done[path.absolute()] = commit
+                return run
+        raise CheckpointError(f"path: must be a checkpoint folder, got {path} without a {INDEX}.")
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[Lock]:
+        folder = path.absolute()
+        with _said(path):
+            _make(folder)
+            lock = Lock(folder)
+        try:
+            yield lock
+        finally:
+            lock.release()
+
+    def _found(self, folder: Path) -> Commit | None:
+        """The checkpoint of this run in the folder; None where all has to be written."""
+        data = read_index(folder)
+        done, begun = self._done.get(folder), self._begun.get(folder)
+        if data is None:
+            if done is not None:
+                _warn(folder / INDEX, "deleted")
+            return None
+        if done is None and begun is None:
+            raise CheckpointError(
+                f"checkpoint: {folder} already holds a run. Continue it with ek.resume, or choose "
+                "another folder."
+            )
+        index = hashlib.sha256(data).hexdigest()
+        commit = next((c for c in (done, begun) if c is not None and c.sha256 == index), None)
+        if commit is None:
+            raise CheckpointError(
+                f"checkpoint: {folder / INDEX} was changed by another program. Continue from it "
+                "with ek.resume, or choose another folder."
+            )
+        for file in commit.files.values():
+            if why := file.missing(folder):
+                _warn(folder / file.name, why)
+                return None
+        return commit
+
+    def _save(self, folder: Path, problem: InverseProblem, run: Saved) -> None:
+        commit = self._found(folder)
+        if commit is None and folder not in self._done:
+            sweep(folder, ())  # of a process that ended before its first commit
+        try:
+            meta, files, counts = write_parts(folder, commit, run)
+            data = encoded({**described(problem, run), **meta, "files": listed(files)})
+            begun = Commit(hashlib.sha256(data).hexdigest(), files, counts)
+            self._begun[folder] = begun
+            replace_index(folder, data)
+        except Exception:
+            with suppress(CheckpointError):
+                found = read_index(folder)
+                listing = parsed(folder, found)["files"] if found else {}
+                sweep(folder, [file["name"] for file in listing.values()])
+            raise
+        self._done[folder] = begun
+        self._begun.pop(folder, None)
+        sweep(folder, _names(files))
+
+
+def checked_folder(name: str, value: Any) -> Path:
+    """The argument ``name`` as the path of a folder.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a path, or empty.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name}: must be the path of a folder, got {type(value).__name__}.")
+    text = os.fspath(value)
+    if not text or "\0" in text:
+        raise ValueError(f"{name}: must be the path of a folder, got {text!r}.")
+    return Path(text)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder; one that holds anything but a checkpoint is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if read_index(folder) is None and (foreign := first_foreign(folder)) is not None:
+        raise CheckpointError(
+            f"checkpoint: {folder} holds {foreign!r}, which no checkpoint has written. Choose an "
+            "empty or a new folder."
+        )
+
+
+def _names(files: dict[str, File]) -> list[str]:
+    return [file.name for file in files.values()]
+
+
+def _warn(path: Path, why: str) -> None:
+    warnings.warn(
+        f"checkpoint: {path} was lost during the run ({why}). The whole checkpoint is written "
+        "again. Find out which program changes this folder.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What the operating system refuses, as a `CheckpointError`."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint: cannot write to {path} ({error.strerror or error}). The last complete "
+            "checkpoint, if any, is untouched; free space or choose another folder."
+        ) from error

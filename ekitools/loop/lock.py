@@ -1,0 +1,228 @@
+"""The lock of a checkpoint folder: one living process at a time writes to it.
+
+``checkpoint.lock`` names the host, the process and its start. The lock of a process that is gone
+is taken over; only a process on the same host can know that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ekitools.core.errors import CheckpointError
+from ekitools.loop.disk import LOCK, create, fresh_name, opened
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Lock"]
+
+_HELD: set[str] = set()
+"""Tokens of the locks that this process holds."""
+
+_ATTEMPTS, _PAUSE = 20, 0.05
+
+
+class Holder(NamedTuple):
+    """Who holds a lock."""
+
+    host: str
+    pid: int
+    start: str
+    """Boot and clock tick at which the process started; empty where the system does not tell."""
+    namespace: str
+    """In which process numbers are meant: containers on one host have several."""
+    token: str
+
+    @classmethod
+    def this(cls) -> Holder:
+        """A new holder: this process."""
+        pid, token = os.getpid(), secrets.token_hex(16)
+        return cls(socket.gethostname(), pid, _start(pid) or "", _namespace(), token)
+
+    def is_gone(self) -> bool:
+        """Whether the process has ended, as far as this process can know."""
+        if self.host != socket.gethostname() or self.namespace != _namespace():
+            return False
+        if not _is_alive(self.pid):
+            return True
+        start = _start(self.pid)
+        if start is None or start != self.start:
+            return True  # it ended, or its number now belongs to another process
+        return self.pid == os.getpid() and self.token not in _HELD
+
+
+class Lock:
+    """A lock of the folder, held until `release`.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing checkpoint folder.
+
+    Raises
+    ------
+    CheckpointError
+        If a living process holds the lock.
+    OSError
+        If the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._holder = Holder.this()
+        _HELD.add(self._holder.token)
+        try:
+            self._acquire()
+        except BaseException:
+            self.release()
+            raise
+
+    def renew(self) -> None:
+        """Make sure that the lock is still there; a deleted one is written again."""
+        if _read(self.folder) != self._holder:
+            self._acquire()
+
+    def release(self) -> None:
+        """Delete the lock file, if it is still this lock's."""
+        try:
+            with suppress(OSError):
+                if _read(self.folder) == self._holder:
+                    os.unlink(self.folder / LOCK)  # noqa: PTH108 - as in disk
+        finally:
+            _HELD.discard(self._holder.token)
+
+    def _acquire(self) -> None:
+        other: Holder | None = None
+        for _ in range(_ATTEMPTS):
+            if self._placed():
+                return
+            other = _read(self.folder)
+            if other is None:
+                time.sleep(_PAUSE)
+            elif other.is_gone():
+                _take_away(self.folder, other)
+            else:
+                break
+        if other is None:
+            raise CheckpointError(
+                f"checkpoint: {self.folder / LOCK} is not a readable lock file. Delete it if no "
+                "other process writes to this folder."
+            )
+        this = " (this process)" if other.pid == os.getpid() else ""
+        raise CheckpointError(
+            f"checkpoint: {self.folder} is in use by process {other.pid}{this} on host "
+            f"{other.host}. Wait until that run ends, or choose another folder. If that process "
+            f"has ended, delete {self.folder / LOCK}."
+        )
+
+    def _placed(self) -> bool:
+        """Whether the lock file is now this one, which appears whole or not at all."""
+        content = json.dumps(self._holder._asdict()).encode()
+        temporary = fresh_name("checkpoint")
+        try:
+            with create(self.folder, temporary) as sink:
+                sink.write(content)
+                sink.flush()
+            os.link(self.folder / temporary, self.folder / LOCK)
+        except (FileExistsError, FileNotFoundError):
+            if not self.folder.is_dir():
+                raise
+            return False
+        except OSError:
+            return self._placed_without_link(content)
+        finally:
+            with suppress(OSError):
+                os.unlink(self.folder / temporary)  # noqa: PTH108 - as in disk
+        return True
+
+    def _placed_without_link(self, content: bytes) -> bool:
+        """The same on a file system without hard links."""
+        try:
+            with create(self.folder, LOCK) as sink:
+                sink.write(content)
+                sink.flush()
+        except FileExistsError:
+            return False
+        return True
+
+
+def _read(folder: Path) -> Holder | None:
+    """Who holds the lock; None where the file is missing or unreadable."""
+    try:
+        with opened(folder, LOCK) as file:
+            found = json.loads(file.read(4096))
+        holder = Holder(**found)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    kinds: tuple[Any, ...] = (str, int, str, str, str)
+    fits = all(type(value) is kind for value, kind in zip(holder, kinds, strict=True))
+    return holder if fits and holder.pid > 0 else None
+
+
+def _take_away(folder: Path, stale: Holder) -> None:
+    """Delete a stale lock. Of several processes that try, one at most deletes it."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # another process is at it
+                time.sleep(_PAUSE)
+                return
+            except OSError:  # a file system without such locks
+                pass
+        if _is_same(folder / LOCK, descriptor) and _read(folder) == stale:
+            with suppress(FileNotFoundError):
+                os.unlink(folder / LOCK)  # noqa: PTH108 - as in disk
+    finally:
+        os.close(descriptor)
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":  # os.kill would end it; a lock there has to be deleted by hand
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _start(pid: int) -> str | None:
+    """When the process started; "" where the system does not tell, None where it has ended."""
+    proc = Path("/proc")
+    try:
+        boot = (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
+        fields = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
