@@ -20,7 +20,7 @@ from ekitools.flows.right_hand_sides import GradientFlow as GradientFlow
 from ekitools.flows.right_hand_sides import NaturalGradientFlow as NaturalGradientFlow
 from ekitools.flows.right_hand_sides import NesterovFlow as NesterovFlow
 from ekitools.flows.right_hand_sides import StochasticEKIFlow as StochasticEKIFlow
-from ekitools.linalg import kalman_update as kalman_update
+from ekitools.linalg.kalman import kalman_update as kalman_update
 from ekitools.loop.asktell import AskTell as AskTell
 from ekitools.loop.driver import resume as resume
 from ekitools.loop.driver import run as run

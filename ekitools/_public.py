@@ -32,7 +32,7 @@ PUBLIC = {
     "CrossEntropy": "losses.cross_entropy",
     "FunctionLoss": "losses.others",
     "Huber": "losses.others",
-    "kalman_update": "linalg",
+    "kalman_update": "linalg.kalman",
     "EKI": "methods.eki",
     "GNKI": "methods.gnki",
     "LossEKI": "methods.loss_eki",

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ekitools as ek
-from ekitools import linalg
 from ekitools.linalg import (
     combine_anomalies,
     covariance_product,
@@ -194,7 +193,7 @@ def test_an_offset_of_all_outputs_costs_no_digits(n, d, kind, drawn):
 def test_column_blocks_do_not_change_the_result(monkeypatch):
     u, g, y, draw = case(20, 700, 900)
     whole = kalman_update(u, g, y, np.linspace(0.5, 1, 900), noise_draw=draw)
-    monkeypatch.setattr(linalg, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr("ekitools.linalg.columns._BLOCK_BYTES", 1)
     blocked = kalman_update(u, g, y, np.linspace(0.5, 1, 900), noise_draw=draw)
     np.testing.assert_allclose(blocked, whole, rtol=1e-12, atol=1e-12)
 
@@ -231,7 +230,7 @@ def test_covariance_products_are_those_of_the_covariances(n, p, d, monkeypatch):
     strict = [array_api_strict.asarray(a) for a in (u, rows, g, more, v)]
     other = covariance_product(strict[0], tuple(strict[1:3]), tuple(strict[3:]), factor=-2.0)
     np.testing.assert_allclose(np.asarray(other), found, rtol=1e-9, atol=1e-12)
-    monkeypatch.setattr(linalg, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr("ekitools.linalg.columns._BLOCK_BYTES", 1)
     other = covariance_product(u, (rows, g), (more, v), factor=-2.0)
     np.testing.assert_allclose(other, found, rtol=1e-9, atol=1e-12)
 

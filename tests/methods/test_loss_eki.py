@@ -333,7 +333,7 @@ def test_an_update_in_place_is_the_same_and_needs_no_second_ensemble(spread, dty
 
 
 def test_moved_is_the_product_with_the_anomalies(monkeypatch):
-    monkeypatch.setattr("ekitools.linalg._BLOCK_BYTES", 1)
+    monkeypatch.setattr("ekitools.linalg.columns._BLOCK_BYTES", 1)
     rng = np.random.default_rng(0)
     u, w = rng.normal(size=(7, 150)), rng.normal(size=(7, 7))
     expected = u + w @ (u - u.mean(0))

@@ -1,0 +1,89 @@
+"""Ensembles in blocks of columns that fit the cache, and the products with their anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, is_numpy
+from ekitools.typing import Array
+
+__all__ = ["Scratch", "centred", "columns_of", "combine", "shifted_blocks", "times_anomalies"]
+
+_BLOCK_BYTES = 1 << 22
+"""Bytes of one column block: small beside the ensemble, large for a matrix product."""
+
+
+class Scratch:
+    """Two buffers for blocks of columns, used again and again; plain results outside NumPy."""
+
+    def __init__(self, a: Array, columns: slice) -> None:
+        self._like = a[:, columns] if is_numpy(a) else None
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def subtract(self, x: Array, y: Array) -> Array:
+        """X − y, valid until the next difference is made."""
+        return x - y if self._like is None else np.subtract(x, y, out=self._buffer("-", x))
+
+    def multiply(self, x: Array, y: Array) -> Array:
+        """Entrywise x y, valid until the next product is made."""
+        return x * y if self._like is None else np.multiply(x, y, out=self._buffer("*", x))
+
+    def _buffer(self, use: str, x: np.ndarray) -> np.ndarray:
+        if use not in self._buffers:
+            self._buffers[use] = np.empty_like(self._like, order="C")
+        return self._buffers[use][:, : x.shape[1]]
+
+
+def centred(coefficients: Array) -> Array:
+    """Coefficients less the mean of each row."""
+    xp = array_namespace(coefficients)
+    return coefficients - xp.mean(coefficients, axis=1, keepdims=True)
+
+
+def combine(
+    u: Array, left: Array, right: Array | None = None, out: np.ndarray | None = None
+) -> Array:
+    """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
+    if not is_numpy(u):
+        return u + times_anomalies(u, left, right)
+    out = np.empty_like(u) if out is None else out
+    if right is None:  # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
+        left = left + np.eye(left.shape[0], dtype=left.dtype)
+        left[:, -1] = 1
+    for c, shifted in shifted_blocks(u):
+        if right is None:
+            shifted[-1] = u[-1, c]
+            np.matmul(left, shifted, out=out[:, c])
+            continue
+        np.matmul(left, right.T @ shifted, out=out[:, c])
+        out[:, c] += u[:, c]
+    return out
+
+
+def times_anomalies(u: Array, left: Array, right: Array | None = None) -> Array:
+    """Left E, or left (rightᵀ E), with E = U − u_J; rows of left, or columns of right, sum to 0."""
+    if not is_numpy(u):
+        shifted = u - u[-1:, :]
+        return left @ shifted if right is None else left @ (right.T @ shifted)
+    out = np.empty((left.shape[0], u.shape[1]), dtype=u.dtype)
+    for c, shifted in shifted_blocks(u):
+        np.matmul(left, shifted if right is None else right.T @ shifted, out=out[:, c])
+    return out
+
+
+def shifted_blocks(a: Array) -> Iterator[tuple[slice, Array]]:
+    """A − a_J in blocks of columns, one after the other in the same buffer."""
+    columns = columns_of(a, 2 * _BLOCK_BYTES)  # there is one buffer here
+    scratch = Scratch(a, columns[0])
+    for c in columns:
+        yield c, scratch.subtract(a[:, c], a[-1:, c])
+
+
+def columns_of(a: Array, block_bytes: int | None = None) -> list[slice]:
+    """Blocks of columns that fit the cache; all of them at once where it is no NumPy array."""
+    width = a.shape[1]
+    if is_numpy(a):
+        width = max(64, (block_bytes or _BLOCK_BYTES) // (a.shape[0] * a.dtype.itemsize))
+    return [slice(i, i + width) for i in range(0, a.shape[1], width)]

@@ -1,0 +1,234 @@
+r"""One Kalman analysis at the cost of the matrix products it cannot avoid.
+
+With anomalies E = U − ū ``(J, p)``, whitened output anomalies F = (G − Ḡ)Γ^{-1/2} ``(J, d)``
+and whitened innovations Δ = (y + η − G)Γ^{-1/2} ``(J, d)``, the analysis with noise Γ/h reads
+
+    C^{uw}(C^{ww} + Γ/h)⁻¹(y + η_j − g_j)  =  row j of  Δ (FᵀF + cI)⁻¹ Fᵀ E  =  Δ Fᵀ (FFᵀ + cI)⁻¹ E,
+
+with c = (J − 1)/h. The linear system is solved in the smaller of J and d, on the host in
+float64 whatever the dtype of the ensemble, and only the products touch the large arrays.
+They are streamed in column blocks that fit the cache, so nothing of the size of U or G is
+allocated beside the result. F has columns that sum to zero, so J × J coefficients have rows
+that do, and E may be replaced by U − u_J: a parameter without spread then keeps its value to
+the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ekitools.core.arrays import host, like
+from ekitools.core.checks import number
+from ekitools.linalg.columns import centred, combine
+from ekitools.linalg.orthogonal import orthogonal_coefficients
+from ekitools.linalg.whitened import blocks_of
+from ekitools.losses.gaussian import as_noise
+from ekitools.typing import Array
+
+__all__ = ["kalman_update", "solve_spd"]
+
+_EPS = float(np.finfo(np.float64).eps)
+_LOSS = 1e-9
+"""Largest error of an update, in lengths of the ensemble's spread, that a Gram matrix may cause."""
+
+
+def kalman_update(
+    u: Array,
+    g: Array,
+    data: Array,
+    noise: Any,
+    *,
+    step: float = 1.0,
+    noise_draw: Array | None = None,
+) -> Array:
+    r"""One ensemble Kalman analysis, pure.
+
+    .. math::
+        u_j \leftarrow u_j + C^{uw}(C^{ww} + \Gamma / h)^{-1}(y + \eta_j - g_j),
+
+    with covariances normalised by 1/(J − 1) [1]_. The result is a linear combination of the
+    members: it stays in the affine span of the ensemble.
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble. NumPy, torch, JAX or any other array-API array; its dtype, device and kind
+        are kept.
+    g : (J, d)
+        Outputs G(u), of the same kind.
+    data : (d,)
+        The datum y.
+    noise : GaussianNoise, or a covariance
+        Γ; a scalar, ``(d,)``, ``(d, d)`` or ``(diag, factor)`` is taken as
+        `GaussianNoise` takes it.
+    step : float, default 1
+        h > 0: the noise is Γ/h.
+    noise_draw : (J, d), optional
+        η, added to the data as it is (already drawn from N(0, Γ/h)). Without it the analysis
+        is the deterministic one of the slides.
+
+    Returns
+    -------
+    (J, p)
+        The updated ensemble; the inputs are left alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes disagree, J < 2, h is no positive number, or the outputs overflow their dtype.
+
+    References
+    ----------
+    .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.
+
+    Examples
+    --------
+    One parameter seen directly: prior variance 1 and noise variance 1, so each member moves
+    half of the way to the datum.
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> u = np.array([[-1.0], [0.0], [1.0]])
+    >>> ek.kalman_update(u, u, np.array([2.0]), 1.0)
+    array([[0.5],
+           [1. ],
+           [1.5]])
+    """
+    noise, data, step = as_noise(noise), like(data, g), number("step", step, above=0)
+    _check(u, g, data, noise, noise_draw)
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
+        return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)
+
+
+def _analysis(
+    u: Array, g: Array, data: Array, noise: Any, ridge: float, noise_draw: Array | None
+) -> Array:
+    n, d = g.shape
+    if n <= d:
+        coefficients = _member_space(g, data, noise, ridge, noise_draw)
+        if coefficients is None and _eps(g) > _EPS:  # squares in float64 may do
+            g, data = _exact(g), _exact(data)
+            noise_draw = None if noise_draw is None else _exact(noise_draw)
+            coefficients = _member_space(g, data, noise, ridge, noise_draw)
+        if coefficients is not None:
+            return combine(u, like(coefficients, u))
+    else:
+        pair = _data_space(g, data, noise, ridge, noise_draw)
+        if pair is not None:
+            weights, anomalies = (like(each, u) for each in pair)
+            if 2 * d < n:  # two thin products are cheaper than one (J, J) product
+                return combine(u, weights, anomalies)
+            return combine(u, centred(weights @ anomalies.T))
+    draw = None if noise_draw is None else noise.whiten(_exact(noise_draw))
+    blocks = blocks_of(_exact(g), _exact(data), noise, None)
+    left, members = orthogonal_coefficients(blocks, draw, ridge)
+    if 2 * members.shape[1] < n:
+        return combine(u, like(left, u), like(members, u))
+    return combine(u, like(centred(left @ members.T), u))
+
+
+def _eps(a: Array) -> float:
+    """The rounding unit of the dtype."""
+    return float(np.finfo(host(a[:1, :1]).dtype).eps)
+
+
+def _exact(a: Array) -> np.ndarray:
+    """The array on the host in float64."""
+    return host(a).astype(np.float64, copy=False)
+
+
+def _data_space(
+    g: Array, data: Array, noise: Any, ridge: float, draw: Array | None
+) -> tuple[Array, Array] | None:
+    """Δ(FᵀF + cI)⁻¹ and F, ``(J, d)`` each; None where the Gram matrix has too few digits."""
+    ((anomalies, mean, draw, _),) = blocks_of(g, data, noise, draw)
+    gram = _exact(anomalies.T @ anomalies)
+    innovations = -(anomalies + mean)
+    if draw is not None:
+        innovations += draw
+    weights, pivots = _solved(gram, ridge, host(innovations))
+    # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ with λ the smallest eigenvalue of FᵀF + cI
+    if _loses_digits(gram, weights, np.sqrt(np.min(pivots)), g):
+        return None
+    return weights, anomalies
+
+
+def _member_space(
+    g: Array, data: Array, noise: Any, ridge: float, draw: Array | None
+) -> np.ndarray | None:
+    """Coefficients K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``, of the update K E.
+
+    None where the Gram matrix has too few digits.
+    """
+    gram: Array = 0.0
+    offset: Array = 0.0
+    drawn: Array = 0.0
+    for anomalies, mean, part, partner in blocks_of(g, data, noise, draw):
+        gram = gram + anomalies @ anomalies.T
+        offset = offset + anomalies @ mean[0, :]
+        drawn = drawn if part is None else drawn + part @ partner.T
+    gram = _exact(gram)
+    # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
+    product = host(drawn) - gram - host(offset)[None, :]
+    coefficients, pivots = _solved(gram, ridge, product)
+    coefficients = centred(coefficients)
+    # rows of F sum to zero, so the smallest pivot is that of the ones, which K does not see
+    smallest = np.partition(pivots, 1)[1]
+    return None if _loses_digits(gram, coefficients, smallest, g) else coefficients
+
+
+def _loses_digits(gram: np.ndarray, solved: np.ndarray, smallest: float, g: Array) -> bool:
+    """Whether rounding in FFᵀ or FᵀF may change the update by more than `_LOSS` of the spread.
+
+    With a Gram matrix in error by δ, of size ε‖FFᵀ‖, the coefficients K = B(FFᵀ + cI)⁻¹ are in
+    error by −Kδ(FFᵀ + cI)⁻¹, at most ε‖K‖‖FFᵀ‖/λ with λ the smallest eigenvalue. The smallest
+    pivot of the Cholesky factor estimates it.
+    """
+    eps = _eps(g)
+    largest = np.sqrt(np.max(np.sum(solved * solved, axis=1)))
+    error = eps * float(np.linalg.norm(gram)) * float(largest)  # times λ
+    return not error <= max(_LOSS, 100 * eps) * smallest
+
+
+def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
+    """``rows @ inv(gram + ridge I)`` for a positive semi-definite Gram matrix."""
+    return _solved(gram, ridge, rows)[0]
+
+
+def _solved(gram: np.ndarray, ridge: float, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``rows @ inv(gram + ridge I)``, and the squared diagonal of the Cholesky factor."""
+    if not np.isfinite(np.sum(gram)):
+        raise ValueError(
+            "g: must be small enough for the squares of its whitened anomalies to be finite in "
+            "its dtype, got an overflow. Rescale the outputs, or use float64."
+        )
+    system = gram.copy()
+    system.flat[:: gram.shape[0] + 1] += ridge
+    # NumPy's LAPACK and not SciPy's: two BLAS libraries in turn fight over the cores
+    try:
+        factor = np.linalg.cholesky(system)  # positive definite to rounding: solving is safe
+        return np.asarray(np.linalg.solve(system, rows.T).T), np.diagonal(factor) ** 2
+    except np.linalg.LinAlgError:  # rounding in a Gram matrix far larger than the ridge
+        values, vectors = np.linalg.eigh(gram)
+        solution = ((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T
+        return np.asarray(solution), np.zeros(len(values))
+
+
+def _check(u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None) -> None:
+    if u.ndim != 2 or u.shape[0] < 2:
+        raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
+    if g.ndim != 2 or g.shape[0] != u.shape[0] or g.shape[1] == 0:
+        raise ValueError(
+            f"g: must be (J, d) with the J = {u.shape[0]} rows of u, got shape {tuple(g.shape)}."
+        )
+    d = g.shape[1]
+    if tuple(data.shape) != (d,):
+        raise ValueError(f"data: must be (d,) = ({d},) as g has it, got shape {tuple(data.shape)}.")
+    if noise.n_data not in (None, d):
+        raise ValueError(f"noise: must be for the d = {d} data of g, got one for {noise.n_data}.")
+    if noise_draw is not None and tuple(noise_draw.shape) != tuple(g.shape):
+        raise ValueError(
+            f"noise_draw: must have the shape {tuple(g.shape)} of g, got {tuple(noise_draw.shape)}."
+        )

@@ -1,0 +1,173 @@
+"""Products with an ensemble's anomalies, in time and memory of the arrays that they read."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, like
+from ekitools.linalg.columns import centred, columns_of, combine, shifted_blocks, times_anomalies
+from ekitools.typing import Array
+
+__all__ = [
+    "anomaly_products",
+    "combine_anomalies",
+    "covariance_product",
+    "d_norm",
+    "frobenius",
+    "gaussian_draws",
+    "moved",
+    "total_variance",
+]
+
+
+def total_variance(u: Array) -> float:
+    """Trace of the ensemble covariance, 1/(J − 1), without a copy of the ensemble.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import total_variance
+    >>> total_variance(np.array([[0.0, 1.0], [2.0, 1.0]]))
+    2.0
+    """
+    xp = array_namespace(u)
+    total = 0.0
+    for c in columns_of(u):
+        shifted = u[:, c] - u[:1, c]  # equal members give exactly zero
+        total -= float(xp.sum(xp.sum(shifted, axis=0) ** 2)) / u.shape[0]
+        shifted *= shifted
+        total += float(xp.sum(shifted))
+    return total / (u.shape[0] - 1)
+
+
+def covariance_product(u: Array, *pairs: tuple[Array, Array], factor: float = 1.0) -> Array:
+    """Σ R (G − Ḡ)ᵀ (U − ū) / J over the pairs (R, G): cross-covariances applied to rows.
+
+    For one pair row j is C^{uw} r_j, with the covariance normalised by 1/J. No covariance is
+    formed: the products go through ``(J, J)`` or ``(d, p)``, whichever is cheaper.
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble.
+    *pairs : ((J, d), (J, d))
+        R and G, all with the J rows of ``u``.
+    factor : float, default 1
+        What the sum is multiplied by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import covariance_product
+    >>> u = np.array([[-1.0], [1.0]])
+    >>> covariance_product(u, (np.array([[1.0], [2.0]]), 3 * u))
+    array([[3.],
+           [6.]])
+    """
+    n, factor = u.shape[0], factor / u.shape[0]
+    if 2 * sum(g.shape[1] for _, g in pairs) < n:  # two thin products are cheaper
+        xp = array_namespace(u)
+        rows = xp.concat([r for r, _ in pairs], axis=1) * factor
+        shifted = xp.concat([g - g[-1:, :] for _, g in pairs], axis=1)  # without an offset's digits
+        return times_anomalies(u, rows, shifted - xp.mean(shifted, axis=0, keepdims=True))
+    weights = anomaly_products(*pairs[0])
+    for rows, g in pairs[1:]:
+        weights = weights + anomaly_products(rows, g)
+    return combine_anomalies(weights * factor, u)
+
+
+def anomaly_products(rows: Array, g: Array) -> Array:
+    """R (G − Ḡ)ᵀ, ``(n, J)``, without a copy of ``g``: ``(n, d)`` and ``(J, d)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import anomaly_products
+    >>> anomaly_products(np.array([[2.0]]), np.array([[1.0], [3.0]]))
+    array([[-2.,  2.]])
+    """
+    products: Array = 0.0
+    for c, shifted in shifted_blocks(g):
+        products = products + rows[:, c] @ shifted.T
+    return centred(products)
+
+
+def frobenius(d: Array) -> float:
+    """‖D‖ in the Frobenius norm, also where squares of its entries overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import frobenius
+    >>> frobenius(np.array([[3e200, 4e200]]))
+    5e+200
+    """
+    xp = array_namespace(d)
+    largest = float(xp.max(xp.abs(d)))
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(xp.linalg.matrix_norm(d / largest))
+
+
+def d_norm(gradient: Array, g: Array) -> float:
+    """‖D‖ of D_jk = ⟨G_k − Ḡ, ∇Ψ_j⟩ / J; for whitened residuals r it is ``d_norm(r, r)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import d_norm
+    >>> d_norm(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).__round__(6)
+    2.236068
+    """
+    return frobenius(anomaly_products(gradient, g) / g.shape[0])
+
+
+def combine_anomalies(weights: Array, u: Array) -> Array:
+    """Weights times U − ū, ``(n, p)``, without a copy of ``u``: ``(n, J)`` and ``(J, p)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import combine_anomalies
+    >>> combine_anomalies(np.array([[1.0, 0.0]]), np.array([[1.0], [3.0]]))
+    array([[-1.]])
+    """
+    return times_anomalies(u, centred(weights))
+
+
+def moved(u: Array, weights: Array, *, in_place: bool = False) -> Array:
+    """U + W(U − ū), ``(J, p)``, without a further copy of ``u``: W is ``(J, J)``.
+
+    With ``in_place`` it is written over ``u`` where that is a NumPy array, in column blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import moved
+    >>> moved(np.array([[1.0], [3.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])).ravel()
+    array([0., 3.])
+    """
+    return combine(u, centred(weights), out=u if in_place else None)
+
+
+def gaussian_draws(u: Array, white: np.ndarray) -> Array:
+    """Draws from the Gaussian with the ensemble's mean and covariance: ū + zE/√(J − 1).
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble.
+    white : (n, J) ndarray
+        z, standard normal numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg import gaussian_draws
+    >>> gaussian_draws(np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[1.0, -1.0]]))
+    array([[-1.,  1.]])
+    """
+    mean = array_namespace(u).mean(u, axis=0, keepdims=True)
+    return mean + like(white / np.sqrt(u.shape[0] - 1), u) @ (u - mean)

@@ -1,0 +1,60 @@
+"""Whitened output anomalies of an ensemble, in blocks of columns where Γ is diagonal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, like
+from ekitools.linalg.columns import Scratch, columns_of
+from ekitools.losses.gaussian import GaussianNoise
+from ekitools.typing import Array
+
+__all__ = ["Block", "blocks_of"]
+
+
+class Block(NamedTuple):
+    """Some columns of what the analysis needs; all of it where whitening mixes the columns."""
+
+    anomalies: Array
+    """F = (G − Ḡ)Γ^{-1/2}."""
+    mean: Array
+    """(Ḡ − y)Γ^{-1/2}, ``(1, ·)``."""
+    draw: Array | None
+    """ηΓ^{-1/2}, or η where it is streamed."""
+    partner: Array
+    """``draw @ partner.T`` is (ηΓ^{-1/2}) Fᵀ: F, or FΓ^{-1/2} where ``draw`` is not scaled."""
+
+
+def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[Block]:
+    """F and what goes with it, from G − g_J: an offset that all outputs share costs no digits."""
+    xp = array_namespace(g)
+    # an attribute `scale` of another noise model may mean anything: only ours is 1/sd
+    ours = isinstance(noise, GaussianNoise) and type(noise).whiten is GaussianNoise.whiten
+    scale = noise.scale if ours else None
+    if scale is None:
+        shifted = g - g[-1:, :]
+        mean = xp.mean(shifted, axis=0, keepdims=True)
+        anomalies = noise.whiten(shifted - mean)
+        draw = None if draw is None else noise.whiten(draw)
+        yield Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
+        return
+    scale = xp.broadcast_to(like(scale, g), data.shape)
+    whole = g.shape[0] > g.shape[1]
+    columns = [slice(None)] if whole else columns_of(g)
+    scratch = Scratch(g, columns[0])
+    weights = like(np.full((1, g.shape[0]), 1 / g.shape[0]), g)
+    for c in columns:
+        anomalies = scratch.subtract(g[:, c], g[-1:, c])
+        mean = weights @ anomalies  # of Ḡ − g_J; as a product: on all threads
+        anomalies -= mean
+        anomalies *= scale[c]
+        mean += g[-1:, c] - data[c]
+        part, partner = None, anomalies
+        if draw is not None and whole:
+            part = draw * scale
+        elif draw is not None:  # scaling what is in the cache saves a pass over the draws
+            part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
+        yield Block(anomalies, mean * scale[c], part, partner)
