@@ -135,6 +135,7 @@ METHODS = [
     Case(
         b.ForgetsVelocity(), "select", "^select: the state .*velocity of the shape", ("failures",)
     ),
+    Case(b.ForgetsTheOrder(), "select", "^select: .*velocity with a difference", ("permutation",)),
     Case(b.ForgetsVariance(), "select", "^select: the state of the members must be .* the spread"),
     Case(
         b.SelectsTheFirst(), "select", "^select: the state .*ensemble", ("permutation", "failures")
@@ -197,6 +198,7 @@ PRIORS = [
     Case(
         object(), "members", "^n_parameters: a prior must have it, the number of parameters", None
     ),
+    Case(b.PriorOfHiddenNames(), "members", "^names: a prior must have it, .*not today", None),
     Case(b.PriorWithoutNames(), "members", "^names: must be None or a tuple of 2 different texts"),
     Case(b.PriorWithoutParameters(), "members", "^n_parameters: must be a positive integer", None),
     Case(b.PriorOfGlobalDraws(), "draws", "^sample_unconstrained: .* same draws for the same rng"),
@@ -232,6 +234,7 @@ PRIORS = [
     Case(b.PriorWithoutNan(), "nan", "^to_physical: must map a row of NaN"),
     Case(b.PriorOfFloat64(), "float32", "^to_unconstrained: must keep the dtype float32"),
     Case(b.PriorOfChangingFingerprint(), "fingerprint", "^fingerprint: must be the same for"),
+    Case(b.PriorThatRaises("fingerprint"), "fingerprint", "^fingerprint: must return .*not today"),
     Case(b.PriorOfBytes(), "fingerprint", "^fingerprint: must return a text, got bytes"),
 ]
 NOISES = [

@@ -496,6 +496,14 @@ class ForgetsVelocity(Own):
         return 0.0 * state.ensemble
 
 
+class ForgetsTheOrder(Own):
+    """It leaves velocities where they are if no member is dropped."""
+
+    def select(self, state, index):
+        new = super().select(state, index)
+        return new if len(index) < len(state.ensemble) else new._replace(memory=state.memory)
+
+
 class ForgetsVariance(Own):
     def select(self, state, index):
         return super().select(state, index)._replace(variance=state.variance)
@@ -805,9 +813,19 @@ class PriorThatRaises(OwnPrior):
         self.refuse("logpdf")
         return super().logpdf(u)
 
+    def fingerprint(self):
+        self.refuse("fingerprint")
+        return super().fingerprint()
+
     def refuse(self, name):
         if self.name == name:
             raise RuntimeError("not today")
+
+
+class PriorOfHiddenNames(OwnPrior):
+    @property
+    def names(self):
+        raise RuntimeError("not today")
 
 
 class PriorOfSeedsOnly(OwnPrior):
