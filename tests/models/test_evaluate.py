@@ -73,7 +73,7 @@ class Dask:
             n_workers=workers,
             threads_per_worker=1,
             processes=False,
-            dashboard_address=None,
+            dashboard_address=":0",
         )
         self.client = distributed.Client(self.cluster)
 
