@@ -11,8 +11,18 @@ from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, Walk
 
 import ekitools as ek
 from ekitools import testing
-from ekitools.testing import check_method, check_model, check_noise, check_prior, check_schedule
-from ekitools.testing import methods, models, noises, priors, schedules
+from ekitools.testing import (
+    check_method,
+    check_model,
+    check_noise,
+    check_prior,
+    check_schedule,
+    methods,
+    models,
+    noises,
+    priors,
+    schedules,
+)
 
 
 class Case(NamedTuple):

@@ -108,18 +108,24 @@ def load_stored(path: Path) -> np.ndarray | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _damaged(path, str(error))
+        _warn_damaged(path, str(error))
+        return None
     array, mark, told = content.rpartition(_MARK)
     if not mark:
         array = content
     elif told != hashlib.sha256(array).hexdigest().encode():
-        return _damaged(path, "its digest is not that of its contents")
+        _warn_damaged(path, "its digest is not that of its contents")
+        return None
     stream = io.BytesIO(array)
     try:
         g = np.asarray(np.load(stream, allow_pickle=False))
     except (ValueError, EOFError) as error:  # cut off when the machine went down
-        return _damaged(path, str(error))
-    return g if not stream.read(1) else _damaged(path, "it is longer than its array")
+        _warn_damaged(path, str(error))
+        return None
+    if stream.read(1):
+        _warn_damaged(path, "it is longer than its array")
+        return None
+    return g
 
 
 def store(folder: Path, path: Path, g: np.ndarray) -> None:
@@ -132,11 +138,11 @@ def store(folder: Path, path: Path, g: np.ndarray) -> None:
     Path(file.name).replace(path)
 
 
-def _damaged(path: Path, why: str) -> None:
+def _warn_damaged(path: Path, why: str) -> None:
     warnings.warn(
         f"The stored output {path} is damaged ({why}). The program is run again.",
         RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
 
 

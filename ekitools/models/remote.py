@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from ekitools.models.outputs import Failure, failure_of
 
-__all__ = ["LACKING", "keep", "received", "run_here", "run_packed"]
+__all__ = ["LACKING", "dump", "keep", "load", "received", "run_here", "run_packed"]
 
 KEPT = 2
 """Models that a worker keeps."""
@@ -23,12 +26,30 @@ _models: OrderedDict[str, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
+def dump(model: Any, dumps: Callable[..., bytes] = pickle.dumps) -> list[bytes | memoryview]:
+    """A pickled model in parts, its large arrays as they lie in the memory; `load` reads them."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = dumps(model, protocol=5, buffer_callback=buffers.append)
+    views = [buffer.raw() for buffer in buffers]
+    return [pickle.dumps((pickled, [view.nbytes for view in views])), *views]
+
+
+def load(stream: BinaryIO) -> Any:
+    """The model whose parts, one after the other, make up ``stream``."""
+    pickled, sizes = pickle.load(stream)
+    buffers = [np.empty(size, dtype=np.uint8) for size in sizes]  # aligned as arrays are
+    for buffer in buffers:
+        if stream.readinto(buffer.data) != buffer.nbytes:  # type: ignore[attr-defined]
+            raise EOFError("the pickled model is cut off")
+    return pickle.loads(pickled, buffers=buffers)
+
+
 def keep(digest: str, source: bytes | Path) -> Any:
     """The model with that digest, unpickled from ``source`` where the process lacks it."""
     with _lock:
         if digest not in _models:
-            data = source.read_bytes() if isinstance(source, Path) else source
-            _models[digest] = pickle.loads(data)
+            with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
+                _models[digest] = load(stream)
             while len(_models) > KEPT:
                 _models.popitem(last=False)
         _models.move_to_end(digest)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ekitools.models.outputs import failure_of, safe_text
-from ekitools.models.remote import LACKING, received, run_here, run_packed
+from ekitools.models.remote import LACKING, dump, received, run_here, run_packed
 
 __all__ = ["BrokenPoolError", "Workers"]
 
@@ -63,7 +63,7 @@ class Workers:
         self._run = uuid.uuid4().hex  # a later run does not see what this one left in a model
         self._digest = ""
         self._source: bytes | Path | None = None
-        self._pickled = b""
+        self._size = 0
         self._plugin: Any = None
 
     def __enter__(self) -> Self:
@@ -91,7 +91,9 @@ class Workers:
             return [function(model, *each) for each in arguments]
         if isinstance(executor, cf.ThreadPoolExecutor):
             return self._gathered([(function, model, *each) for each in arguments])
-        if _is_of("distributed.cfexecutor", "ClientExecutor", executor):
+        if _is_of("distributed.cfexecutor", "ClientExecutor", executor) and hasattr(
+            executor, "_client"
+        ):
             return self._by_dask(function, model, arguments)
         if isinstance(executor, cf.ProcessPoolExecutor):
             self._send(
@@ -114,9 +116,9 @@ class Workers:
         batches = [arguments[end - size : end] for end, size in zip(ends, sizes, strict=True)]
         calls = [(run_here, function, self._digest, self._source, batch) for batch in batches]
         outcomes: list[Any] = []
-        for batch, outcome in zip(batches, self._gathered(calls), strict=True):
-            lost = not isinstance(outcome, list)  # of a batch that did not come back
-            outcomes += [outcome] * len(batch) if lost else map(received, outcome)
+        for batch, outcome in zip(batches, self._gathered(calls, _batch), strict=True):
+            lost = not isinstance(outcome, list)  # the whole batch did not come back
+            outcomes += [outcome] * len(batch) if lost else outcome
         return outcomes
 
     def _by_others(
@@ -124,14 +126,14 @@ class Workers:
     ) -> list[Any]:
         n_workers = getattr(self.executor, "num_workers", None)  # mpi4py's, or the user's own
         if isinstance(n_workers, int) and n_workers > 0:
-            with suppress(ValueError):
+            with suppress(ValueError):  # it cannot be pickled, and may not have to be
                 self._send(model, _by_value, "", in_file=False)
-                if len(self._pickled) > SMALL:
-                    n = min(len(arguments), BATCHES * n_workers)
-                    sizes = [len(arguments) // n + (i < len(arguments) % n) for i in range(n)]
-                    return self._sent(function, arguments, sizes)
+            if self._size > SMALL:
+                n = min(len(arguments), BATCHES * n_workers)
+                sizes = [len(arguments) // n + (i < len(arguments) % n) for i in range(n)]
+                return self._sent(function, arguments, sizes)
         calls = [(run_packed, function, model, *each) for each in arguments]
-        return [received(outcome) for outcome in self._gathered(calls)]
+        return self._gathered(calls, received)
 
     def _by_dask(
         self, function: Callable[..., Any], model: Any, arguments: Sequence[Any]
@@ -145,10 +147,11 @@ class Workers:
         self._send(
             model, pickled, "Make what cannot be pickled within the function.", in_file=False
         )
-        if len(self._pickled) > SMALL and self._plugin is None:
+        if self._size > SMALL and self._plugin is None:
             from ekitools.models.dask import ModelPlugin  # noqa: PLC0415 - imports distributed
 
-            self._plugin = ModelPlugin(self._digest, self._pickled)
+            assert isinstance(self._source, bytes)
+            self._plugin = ModelPlugin(self._digest, self._source)
             with suppress(Exception):  # workers that lack the model say so, and get it
                 client.register_plugin(self._plugin)
         source = None if self._plugin else self._source
@@ -163,9 +166,8 @@ class Workers:
             }
             try:
                 for future, outcome in _as_done(distributed, client, list(futures)):
-                    found = isinstance(outcome, list)
-                    lacking = isinstance(outcome, str) and outcome == LACKING
-                    one = received(outcome[0]) if found else outcome
+                    lacking = isinstance(outcome, str)
+                    (one,) = _batch(outcome) if isinstance(outcome, list) else [outcome]
                     outcomes[futures[future]] = LACKING if lacking else one
             except BaseException:
                 client.cancel(list(futures))
@@ -174,13 +176,15 @@ class Workers:
                 break
         return outcomes
 
-    def _gathered(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """What every call returned, in order."""
+    def _gathered(
+        self, calls: Sequence[tuple[Any, ...]], receive: Callable[[Any], Any] = lambda x: x
+    ) -> list[Any]:
+        """What every call returned, in order, and as ``receive`` takes it."""
         futures: list[Any] = []
         try:
             for each in calls:
                 futures.append(self.executor.submit(*each))  # noqa: PERF401 - kept if one fails
-            return [_outcome(future, futures) for future in futures]
+            return [receive(_outcome(future, futures)) for future in futures]
         except cf.BrokenExecutor as error:
             unfinished = len(calls) - sum(f.done() and not f.exception() for f in futures)
             raise BrokenPoolError(
@@ -200,25 +204,29 @@ class Workers:
             raise
 
     def _send(
-        self, model: Any, dumps: Callable[[Any], Any], remedy: str, *, in_file: bool = True
+        self, model: Any, dumps: Callable[..., bytes], remedy: str, *, in_file: bool = True
     ) -> None:
         """Make the model ready for `run_here`, unless it is the one that was sent before."""
         try:
-            pickled = bytes(dumps(model))
+            parts = dump(model, dumps)
         except Exception as error:
             raise ValueError(
                 f"model: must be picklable for processes, got {safe_text(model)} ({error}). "
                 f"{remedy}"
             ) from error
-        digest = f"{self._run}-{hashlib.sha256(pickled).hexdigest()}"
+        sha = hashlib.sha256()
+        for part in parts:
+            sha.update(part)
+        digest = f"{self._run}-{sha.hexdigest()}"
         if digest == self._digest:
             return
         self._forget()
-        self._digest, self._pickled, self._source = digest, pickled, pickled
-        if in_file and len(pickled) > SMALL:
+        self._digest, self._size = digest, sum(memoryview(part).nbytes for part in parts)
+        if in_file and self._size > SMALL:
             with suppress(OSError):  # no room: it goes with every member
-                self._source = _written(pickled)
-                self._pickled = b""
+                self._source = _written(parts)
+                return
+        self._source = b"".join(parts)
 
     def _forget(self) -> None:
         if isinstance(self._source, Path):
@@ -227,15 +235,15 @@ class Workers:
         if self._plugin is not None:
             with suppress(Exception):  # the cluster may be gone
                 self.executor._client.unregister_worker_plugin(self._plugin.name)
-        self._digest, self._pickled, self._source, self._plugin = "", b"", None, None
+        self._digest, self._size, self._source, self._plugin = "", 0, None, None
 
 
-def _written(pickled: bytes) -> Path:
+def _written(parts: Sequence[bytes | memoryview]) -> Path:
     descriptor, name = tempfile.mkstemp(prefix="ekitools-model-", suffix=".pickle")
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pickled)
+            file.writelines(parts)
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -250,6 +258,10 @@ def _outcome(future: Any, futures: Sequence[Any]) -> Any:
         raise
     except Exception as error:
         return failure_of(error)
+
+
+def _batch(outcome: Any) -> Any:
+    return [received(each) for each in outcome] if isinstance(outcome, list) else outcome
 
 
 def _as_done(distributed: Any, client: Any, futures: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -279,9 +291,9 @@ def _is_loky(executor: Any) -> bool:
     )
 
 
-def _by_value(model: Any) -> bytes:
+def _by_value(model: Any, **options: Any) -> bytes:
     """Pickled by value where it cannot be imported elsewhere, as loky and dask do."""
     for name in ("cloudpickle", "joblib.externals.cloudpickle"):
         if name in sys.modules:
-            return bytes(sys.modules[name].dumps(model))
-    return pickle.dumps(model)
+            return bytes(sys.modules[name].dumps(model, **options))
+    return pickle.dumps(model, **options)

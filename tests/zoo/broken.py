@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
 from ekitools.typing import Reported, Status
+from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
 # ------------------------------------------------------------------------ methods: members
 
