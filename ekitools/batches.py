@@ -42,7 +42,7 @@ class _Samples:
             )
         remedy = f"There are {len(targets)} samples."
         size = integer("size", self.size, most=len(targets), remedy=remedy)
-        put(self, inputs=inputs, targets=targets, size=size)
+        put(self, inputs=_frozen(inputs), targets=_frozen(targets), size=size)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.targets)} samples, {self.size} at a time)"
@@ -83,7 +83,9 @@ class MiniBatches(_Samples):
     Parameters
     ----------
     inputs : (N, ...)
-        One row for each sample; not copied, so leave it alone during a run.
+        One row for each sample. Inputs and targets are copied, unless they are read-only already
+        (``inputs.flags.writeable = False``, or a file mapped with ``mode="r"``): data that fill
+        the memory need no second copy then.
     targets : (N, k) or (N,)
         What the model should give there.
     size : int
@@ -159,7 +161,9 @@ class OnlineData(_Samples):
     Parameters
     ----------
     inputs : (N, ...)
-        One row for each sample; not copied, so leave it alone during a run.
+        One row for each sample. Inputs and targets are copied, unless they are read-only already
+        (``inputs.flags.writeable = False``, or a file mapped with ``mode="r"``): data that fill
+        the memory need no second copy then.
     targets : (N, k) or (N,)
         What the model should give there.
     size : int, default 1
@@ -246,5 +250,17 @@ class AtInputs:
         return info_of(self.model).stochastic
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
-        """G(u | x)."""
-        return self.model(u, inputs=self.inputs, **kwargs)
+        """G(u | x); the model has inputs of its own, which the next member does not see."""
+        return self.model(u, inputs=self.inputs.copy(), **kwargs)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """``array`` where nobody can write to its memory, else a read-only copy."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            array = array.copy()
+            array.flags.writeable = False
+            return array
+        base = base.base
+    return array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import runpy
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,6 +18,9 @@ from ekitools.problems import Example
 from ekitools.results.tables import table_lines
 
 __all__ = ["main"]
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 DEMOS = ("lynx-hare", "darcy", "deconvolution")
 
@@ -38,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
+    except KeyboardInterrupt:
+        print("ekitools: interrupted before there was a result.", file=sys.stderr)
+        return INTERRUPTED
     except (ek.RunError, ek.CheckpointError, ImportError, OSError, TypeError, ValueError) as error:
         print(f"ekitools: {error}", file=sys.stderr)
         result = error.result if isinstance(error, ek.RunError | ek.CheckpointError) else None
@@ -239,7 +246,7 @@ def _run(options: argparse.Namespace) -> int:
         rows.append((str(name), *cells))
     print(*table_lines(("parameter", "start", "end"), rows, rule=False), sep="\n")
     print(f"{result.attrs['status']} {result.attrs['model_runs']} model runs. Wrote {options.out}.")
-    return 0
+    return INTERRUPTED if result.attrs["status_code"] == "interrupted" else 0
 
 
 def _defined(file: Path, *, module: bool) -> dict[str, Any]:
@@ -257,7 +264,12 @@ def _executor(options: argparse.Namespace) -> Any:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    return ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(
+        options.workers,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,  # Ctrl-C ends workers without a traceback of their own
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def _write(result: Any, path: Path) -> None:

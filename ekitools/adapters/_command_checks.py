@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -81,6 +82,14 @@ def _check_no_nul(argument: str, text: str) -> None:
         raise ValueError(f"{argument}: must not have the character NUL, got {text!r:.60}.")
 
 
+def _check_file_name(argument: str, name: str) -> None:
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise ValueError(
+            f"{argument}: must name files without control characters such as NUL or a new line, "
+            f"got {name!r:.60}."
+        )
+
+
 def _literal(path: Path) -> str:
     return str(path).replace("$", "$$")
 
@@ -94,6 +103,7 @@ def checked_inputs(inputs: Any) -> dict[str, str]:
     for name, text in inputs.items():
         if not isinstance(name, str):
             raise TypeError(f"inputs: must have file names as keys, got {name!r}. Use str().")
+        _check_file_name("inputs", name)
         if not _inside(name) or Path(name).as_posix() in LOGS:
             raise ValueError(
                 f"inputs: must name files in the member's folder other than {' and '.join(LOGS)}, "
@@ -126,6 +136,7 @@ def checked_output(output: Any, key: Any, inputs: Mapping[str, str] | None) -> A
         return output
     if not isinstance(output, str):
         raise TypeError(f"output: must be a file name or a function, got {output!r}.")
+    _check_file_name("output", output)
     if Path(output).suffix not in FORMATS:
         raise ValueError(
             f"output: must end in {', '.join(FORMATS)}, got {output!r}. Give a function of the "

@@ -1,17 +1,23 @@
-"""What a program has written, as a vector of numbers: JSON, CSV and netCDF."""
+"""What a program has written, as a vector of numbers (JSON, CSV, netCDF), and its storage."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import inspect
+import io
 import json
+import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMATS", "identity", "read_output"]
+__all__ = ["FORMATS", "identity", "load_stored", "read_output", "store"]
+
+_MARK = b"\nsha256 "
 
 
 def read_output(path: Path, key: str | None) -> np.ndarray:
@@ -90,6 +96,54 @@ def identity(function: Callable[..., Any]) -> str:
         kind = type(function)
         name = getattr(function, "__qualname__", kind.__qualname__)
         return f"{getattr(function, '__module__', kind.__module__)}.{name}"
+
+
+def load_stored(path: Path) -> np.ndarray | None:
+    """The array in a file that `store` has written; None where there is none, or a damaged one.
+
+    A file without a digest, as earlier versions wrote it, has to be a whole array and nothing else.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn_damaged(path, str(error))
+        return None
+    array, mark, told = content.rpartition(_MARK)
+    if not mark:
+        array = content
+    elif told != hashlib.sha256(array).hexdigest().encode():
+        _warn_damaged(path, "its digest is not that of its contents")
+        return None
+    stream = io.BytesIO(array)
+    try:
+        g = np.asarray(np.load(stream, allow_pickle=False))
+    except (ValueError, EOFError) as error:  # cut off when the machine went down
+        _warn_damaged(path, str(error))
+        return None
+    if stream.read(1):
+        _warn_damaged(path, "it is longer than its array")
+        return None
+    return g
+
+
+def store(folder: Path, path: Path, g: np.ndarray) -> None:
+    """Write an array and the digest of it, all or nothing: a file under its name is finished."""
+    stream = io.BytesIO()
+    np.save(stream, g)
+    content = stream.getvalue()
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
+        file.write(content + _MARK + hashlib.sha256(content).hexdigest().encode())
+    Path(file.name).replace(path)
+
+
+def _warn_damaged(path: Path, why: str) -> None:
+    warnings.warn(
+        f"The stored output {path} is damaged ({why}). The program is run again.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _lacking(path: Path, key: str | None, names: Iterable[str]) -> ValueError:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from ekitools.adapters._command_checks import (
     checked_output,
 )
 from ekitools.adapters._command_folders import clear_unfinished, run_folder
-from ekitools.adapters._command_output import identity, read_output
+from ekitools.adapters._command_output import identity, load_stored, read_output, store
 from ekitools.adapters._shared import check_vector
 from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import flag, integer, number, one_of, put
@@ -104,6 +103,8 @@ class CommandModel:
     program and of the files in ``command``, the arguments and input files with their numbers,
     the environment variables given here, and ``key`` with the name of ``output`` or its text.
     Other files that the program reads are not known: where they change, take another folder.
+    A stored file has a digest of its own bytes. One that is damaged is computed again, with a
+    RuntimeWarning.
 
     A process that is killed leaves behind the folders of the members that it was running. They are
     removed when the next `CommandModel` with the same ``folder`` is made (POSIX); folders in use
@@ -214,13 +215,13 @@ class CommandModel:
             try:
                 command = self._write(folder, parameters)
                 stored = results / f"{self._digest(folder, command)}.npy"
-                g = _load(stored)
+                g = load_stored(stored)
                 if g is not None:
                     run.kept = False
                     return g
                 self._execute(command, folder)
                 g = self._read(folder)
-                _store(folder, stored, g)
+                store(folder, stored, g)
             except Exception as error:
                 where = f" in {folder}" if run.kept else ""
                 raise RuntimeError(f"{self.command[0]}{where}: {error}") from error
@@ -299,17 +300,3 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _tail(path: Path, lines: int = 5, characters: int = 500) -> str:
     text = path.read_bytes()[-4 * characters :].decode("utf-8", "replace")
     return " | ".join(line.strip() for line in text.splitlines()[-lines:])[-characters:]
-
-
-def _load(path: Path) -> np.ndarray | None:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):  # not there, or cut off when the machine went down
-        return None
-
-
-def _store(folder: Path, path: Path, g: np.ndarray) -> None:
-    """All of it or nothing: a file under its name is a finished run."""
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
-        np.save(file, g)
-    Path(file.name).replace(path)

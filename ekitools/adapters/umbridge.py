@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -78,6 +79,10 @@ class UMBridgeModel:
 
     def __init__(self, url: str, name: str, config: Mapping[str, Any] | None = None) -> None:
         _check_text("url", url, "http://localhost:4242")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"url: must begin with http:// or https://, got {url!r}. Write 'http://{url}'."
+            )
         self.url, self.name, self.config = url.rstrip("/"), name, _checked_config(config)
         try:
             names = umbridge.supported_models(self.url)
@@ -212,12 +217,18 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
         parameters: list[list[float]],
         config: Any = None,  # noqa: ARG002
     ) -> list[list[float]]:
-        """G of one member; what goes wrong is sent to the client with its reason."""
+        """G of one member; what goes wrong is sent to the client with its reason.
+
+        No exception of the model ends the server: SystemExit is an answer too.
+        """
         try:
             return [self._evaluate(np.asarray(parameters[0], dtype=np.float64))]
-        except Exception as error:
+        except BaseException as error:
+            on_main = threading.current_thread() is threading.main_thread()
+            if isinstance(error, KeyboardInterrupt) and on_main:  # of the keyboard
+                raise
             # umbridge has no answer of its own for a model that raises
-            answer = {"error": {"type": type(error).__name__, "message": str(error)}}
+            answer = {"error": {"type": type(error).__name__, "message": _text(error)}}
             raise web.HTTPInternalServerError(
                 text=json.dumps(answer), content_type="application/json"
             ) from error
@@ -311,6 +322,13 @@ def _listening_at(host: str) -> Iterator[None]:
 def _check_text(argument: str, value: Any, example: str) -> None:
     if not isinstance(value, str) or not value:
         raise ValueError(f'{argument}: must be a text such as "{example}", got {value!r}.')
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:2000]
+    except BaseException:
+        return "its text cannot be read"
 
 
 def _checked_config(config: Any) -> dict[str, Any]:

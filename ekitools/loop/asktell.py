@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, is_numpy, like, take_rows
+from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.checks import flag, integer, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
@@ -26,6 +26,7 @@ from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons,
 from ekitools.loop.folder import Folder, checked_folder
 from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Saved
+from ekitools.models.outputs import own, shares_memory
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History, Summary
@@ -66,7 +67,7 @@ class AskTell:
         1000 steps where there is no such end).
     ensemble : (J, p), optional
         Initial ensemble in physical coordinates, instead of draws from the prior. Its dtype,
-        device and array kind are kept throughout.
+        device and array kind are kept throughout; its numbers are copied.
     rng : None, int or numpy.random.Generator, keyword-only
         Source of all randomness.
     on_failure : {"drop", "resample", "raise"}, default "drop"
@@ -153,8 +154,8 @@ class AskTell:
             initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
         else:
             ensemble, initial = checked_ensemble(ensemble, problem)
-            if self._in_place and is_numpy(initial) and np.may_share_memory(initial, ensemble):
-                initial = initial.copy()
+            if shares_memory(initial, ensemble):
+                initial = own(initial)
         self.seen = self._seen_at(0)
         self._state = method.init(initial, self.seen)
         self._history = History(int(initial.shape[0]), self.store)
@@ -209,16 +210,12 @@ class AskTell:
         Returns
         -------
         (len(members), p)
-            Physical coordinates; read-only where it is a NumPy array. Asking again gives the
+            Physical coordinates; read-only where it is a NumPy array, else a copy (but with
+            ``store="final"`` and an ensemble that is updated in place). Asking again gives the
             same members.
         """
-        if self._asked is None:
-            asked = self.problem.prior.to_physical(self.method.ask(self._state))
-            if isinstance(asked, np.ndarray):
-                asked = asked.view()
-                asked.flags.writeable = False
-            self._asked = asked
-        return self._asked
+        asked = self._physical()
+        return asked if isinstance(asked, np.ndarray) or self._in_place else own(asked)
 
     def tell(self, g: Array, failures: Mapping[int, Any] | None = None) -> None:
         """Give the outputs of the members asked for.
@@ -227,7 +224,7 @@ class AskTell:
         ----------
         g : (len(members), d)
             G(u), row by row; a row with an entry that is not finite, or too large to be
-            squared in its dtype, is a failed member.
+            squared in its dtype, is a failed member. It is copied.
         failures : mapping of row to reason, optional
             Why members failed: texts, or objects with ``reason`` and ``error``.
 
@@ -241,15 +238,19 @@ class AskTell:
         """
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
-        g = checked_outputs(g, self.ask(), self.problem.n_data)
+        told = checked_outputs(g, self._physical(), self.problem.n_data)
+        self._take(own(told) if shares_memory(told, g) else told, failures)
+
+    def _take(self, g: Array, failures: Mapping[int, Any] | None) -> None:
+        """Go on with outputs that were checked and that nobody else holds."""
         largest = largest_output(g, self.problem.noise_sd)
         lost = ~np.all(np.abs(host(g)) < largest, axis=1)  # NaN compares false
         reasons = name_reasons(lost, failures or {})
         survivors = np.flatnonzero(~lost)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = fatal_sentence(lost, n, self.on_failure)
-        shown = (self.ask(), g)
+        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
+        shown = (self._physical(), g)
         if fatal is not None:
             misfit = host(self.problem.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], failed(fatal), np.nan)
@@ -272,8 +273,8 @@ class AskTell:
         history = self._history
         history.model_runs += len(self.members)
         history.failures += [
-            {"iteration": n, "member": int(self.members[row]), "reason": reason}
-            for row, (reason, _) in reasons.items()
+            {"iteration": n, "member": int(self.members[row]), "reason": reason.text}
+            for row, reason in reasons.items()
         ]
         u, g = shown
         history.add(n, t, self.members, survivors, (host(u), host(g)), info)
@@ -281,7 +282,7 @@ class AskTell:
         if fatal is not None:
             error = RunError(fatal)
             error.result = self.result()
-            raise error from next((cause for _, cause in reasons.values() if cause), None)
+            raise error from next((r.error for r in reasons.values() if r.error is not None), None)
         if info.status is None:
             self._advance(following, survivors)
 
@@ -420,7 +421,17 @@ class AskTell:
         if self.evaluate_final:
             history.model_runs -= len(self.members)
             rows = {row: here[j] for row, j in enumerate(self.members.tolist()) if j in here}
-            self.tell(like(record.g[self.members], self.ask()), rows)
+            self.tell(like(record.g[self.members], self._physical()), rows)
+
+    def _physical(self) -> Array:
+        """The members asked for, in physical coordinates: the state's own where it can be."""
+        if self._asked is None:
+            asked = self.problem.prior.to_physical(self.method.ask(self._state))
+            if isinstance(asked, np.ndarray):
+                asked = asked.view()
+                asked.flags.writeable = False
+            self._asked = asked
+        return self._asked
 
     def _seen_at(self, n: int) -> InverseProblem:
         """The problem that step ``n`` sees; after the last one, what that saw."""
@@ -468,7 +479,7 @@ class AskTell:
 
     def _present(self, status: Status) -> tuple[Any, ...]:
         d = self.problem.n_data
-        return self.n, self.t, self.members, host(self.ask()), d, status
+        return self.n, self.t, self.members, host(self._physical()), d, status
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True

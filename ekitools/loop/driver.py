@@ -14,6 +14,7 @@ from ekitools.core.statuses import INTERRUPTED
 from ekitools.loop.asktell import AskTell
 from ekitools.loop.folder import checked_folder
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
+from ekitools.models.workers import Workers
 from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status, StoppingRule
 
@@ -72,7 +73,8 @@ def run(
     executor : concurrent.futures.Executor, optional
         Where the members are evaluated: a process pool, loky, dask's
         ``client.get_executor(pure=False)``, mpi4py's ``MPIPoolExecutor``. The result is
-        bitwise the same with any executor and any number of workers.
+        bitwise the same with any executor and any number of workers, for a model that keeps
+        nothing from one member to the next.
     timeout : float, optional
         Seconds that one model run may take; a longer one is a failed member.
     checkpoint : str or Path, optional
@@ -105,9 +107,12 @@ def run(
 
     Raises
     ------
+    KeyboardInterrupt
+        If it comes before the first iteration is over, when there is nothing to return.
     RunError
         If the run cannot go on (fewer than two members survived, a failure under
-        ``on_failure="raise"``, a broken process pool); what was computed is its ``result``.
+        ``on_failure="raise"``, a broken process pool). The message has the most frequent reason;
+        what was computed is its ``result``.
     CheckpointError
         If a checkpoint cannot be written; what was computed is its ``result``. If the folder holds
         other files or another run, or another process writes to it, before any model run.
@@ -219,7 +224,7 @@ def _drive(
     on_step: Callable[[IterationInfo], Any] | None,
 ) -> xr.Dataset:
     stochastic = loop.problem.info.stochastic
-    with _bar(loop) if progress else nullcontext() as bar:
+    with _bar(loop) if progress else nullcontext() as bar, Workers(executor) as workers:
         try:
             while not loop.done:
                 seeds = loop.seeds() if stochastic else None
@@ -227,11 +232,11 @@ def _drive(
                     loop.seen.model,
                     loop.ask(),
                     loop.problem.n_data,
-                    executor=executor,
+                    executor=workers,
                     timeout=timeout,
                     seeds=seeds,
                 )
-                loop.tell(outputs.g, outputs.failures)
+                loop._take(outputs.g, outputs.failures)  # they are copies already
                 if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
                 info = _info(loop, len(outputs.failures))

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, take_rows
 from ekitools.linalg import gaussian_draws
 from ekitools.methods.shared import mapped
+from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
 
-__all__ = ["fatal_sentence", "largest_output", "name_reasons", "replaced"]
+__all__ = ["Reason", "fatal_sentence", "largest_output", "name_reasons", "replaced"]
+
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|\b[-+]?(nan|inf)\b")
+_SHOWN = 500
+
+
+class Reason(NamedTuple):
+    """Why a member failed, and where."""
+
+    text: str
+    error: BaseException | None = None
+    where: str = ""
+    datum: int | None = None
 
 
 def largest_output(g: Array, noise_sd: np.ndarray) -> float:
@@ -21,25 +36,46 @@ def largest_output(g: Array, noise_sd: np.ndarray) -> float:
     return 1e-4 * np.sqrt(largest) * float(np.fmin(1.0, np.min(noise_sd)))
 
 
-def fatal_sentence(failed: np.ndarray, iteration: int, on_failure: str) -> str | None:
-    """Why the run cannot go on, or None where it can."""
+def fatal_sentence(
+    failed: np.ndarray,
+    iteration: int,
+    on_failure: str,
+    reasons: Mapping[int, Reason],
+    data_names: Sequence[Any],
+) -> str | None:
+    """Why the run cannot go on, with the most frequent reason; None where it can."""
     n_failed, n_asked = int(failed.sum()), len(failed)
     if n_failed and on_failure == "raise":
-        return (
-            f"{n_failed} of {n_asked} members failed at iteration {iteration} and on_failure is "
-            '"raise". See error.result.attrs["failures"], or use on_failure="drop".'
-        )
-    if n_asked - n_failed >= 2:
+        rule = ' and on_failure is "raise"'
+        remedy = 'or use on_failure="drop"'
+    elif n_asked - n_failed >= 2:
         return None
+    else:
+        rule, remedy = ": fewer than 2 are left", "and check the model at one draw of the prior"
     return (
-        f"{n_failed} of {n_asked} members failed at iteration {iteration}: fewer than 2 are left. "
-        'See error.result.attrs["failures"]; check the model at one draw of the prior.'
+        f"{n_failed} of {n_asked} members failed at iteration {iteration}{rule}. "
+        f"{_most_frequent(list(reasons.values()), data_names)}"
+        f'See error.result.attrs["failures"], {remedy}.'
     )
 
 
-def name_reasons(
-    failed: np.ndarray, failures: Mapping[int, Any]
-) -> dict[int, tuple[str, BaseException | None]]:
+def _most_frequent(reasons: Sequence[Reason], data_names: Sequence[Any]) -> str:
+    """The reason that most members have; numbers may differ between them."""
+    if not reasons:
+        return ""
+    alike = [_NUMBER.sub("#", reason.text) for reason in reasons]
+    ((most, count),) = Counter(alike).most_common(1)
+    first = reasons[alike.index(most)]
+    text = " ".join(first.text.split())
+    text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
+    where = f" ({first.where})" if first.where else ""
+    if first.datum is not None and first.datum < len(data_names):
+        where = f" (datum {data_names[first.datum]!r})"
+    said = "Reason" if count == len(reasons) else "Most frequent reason"
+    return f"{said}, {count} of {len(reasons)}: {text}{where}. "
+
+
+def name_reasons(failed: np.ndarray, failures: Mapping[int, Any]) -> dict[int, Reason]:
     """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too."""
     for row in failures:
         if not 0 <= row < len(failed):
@@ -49,12 +85,18 @@ def name_reasons(
     return {row: _reason(why) for row, why in rows.items()}
 
 
-def _reason(why: Any) -> tuple[str, BaseException | None]:
+def _reason(why: Any) -> Reason:
+    if isinstance(why, Failure):
+        return Reason(*why)
     if isinstance(why, MemberFailure):
-        return str(why.reason), why.error
+        return Reason(_text(why.reason), why.error)
     if isinstance(why, BaseException):
-        return repr(why), why
-    return str(why or "output not finite, or too large to be squared"), None
+        return Reason(safe_text(why), why)
+    return Reason(_text(why or "output not finite, or too large to be squared"))
+
+
+def _text(why: Any) -> str:
+    return cut(why) if isinstance(why, str) else safe_text(why)
 
 
 def replaced(

@@ -1,0 +1,239 @@
+"""What a model returned, as rows of numbers of their own; or why it cannot be used.
+
+Checks raise `UnfitError`. `failure_of` is the one place that turns it, and every other exception
+of a model, into a `Failure`.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, host, like
+from ekitools.typing import Array
+
+__all__ = [
+    "LONGEST_REASON",
+    "Failure",
+    "TimedOutError",
+    "UnfitError",
+    "all_failed",
+    "cut",
+    "failure_of",
+    "own",
+    "row_of",
+    "rows_of",
+    "safe_text",
+    "shares_memory",
+]
+
+LONGEST_REASON = 2000
+"""Characters of a reason; what is longer is cut."""
+
+_PACKAGE = str(Path(__file__).parents[1])
+_LIBRARIES = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")} - {None, ""}
+)
+
+
+class Failure(NamedTuple):
+    """Why a member has no output."""
+
+    reason: str
+    error: BaseException | None = None
+    where: str = ""
+    """File and line of the exception."""
+    datum: int | None = None
+    """Index of the datum that is not finite."""
+
+
+class UnfitError(Exception):
+    """An output that cannot be used."""
+
+    def __init__(self, reason: str, datum: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.datum = reason, datum
+
+
+class TimedOutError(BaseException):
+    """A model run that took too long; no Exception, so ``except Exception`` lets it through."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(timeout)
+        self.timeout = timeout
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The `Failure` of an exception that ended a model run, or of an output that is unfit."""
+    if isinstance(error, UnfitError):
+        return Failure(cut(error.reason), None, "", error.datum)
+    if isinstance(error, TimedOutError):
+        return Failure(f"timed out after {error.timeout:g} s", TimeoutError(f"{error.timeout:g} s"))
+    return Failure(safe_text(error), error, _where(error))
+
+
+def safe_text(value: Any) -> str:
+    """``repr(value)``, cut; or the name of its class where it has no text."""
+    try:
+        return cut(repr(value))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"{type(value).__name__} (its text cannot be read: {type(error).__name__})"
+
+
+def cut(text: str) -> str:
+    """``text``, at most `LONGEST_REASON` characters of it."""
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 4]} ..."
+
+
+def own(x: Array) -> Array:
+    """A copy of ``x`` in its own memory, of the same kind and dtype."""
+    if isinstance(x, np.ndarray):
+        return np.array(x, copy=True)
+    return array_namespace(x).asarray(x, copy=True)
+
+
+def shares_memory(x: Array, given: Any) -> bool:
+    """Whether a change of ``given`` may change ``x``; no where that cannot be found out."""
+    if isinstance(x, np.ndarray):
+        given = host(given) if hasattr(given, "shape") else given
+        return isinstance(given, np.ndarray) and np.may_share_memory(x, given)
+    if x is given:
+        return True
+    ours, theirs = (getattr(each, "untyped_storage", None) for each in (x, given))
+    return bool(ours and theirs and ours().data_ptr() == theirs().data_ptr())  # torch
+
+
+def row_of(value: Any, n_data: int, n_members: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """One member's output ``(d,)``, copied.
+
+    Raises
+    ------
+    UnfitError
+        If it is not d finite real numbers that fit ``dtype``.
+    """
+    array = _numbers(value)
+    if array.ndim == 0 and n_data == 1:
+        array = array.reshape(1)
+    if array.shape != (n_data,):
+        together = array.ndim == 2 or (array.ndim == 1 and n_data == 1)
+        advice = ""
+        if together and array.shape[0] == n_members:
+            advice = ". A model of a whole ensemble needs vectorized=True"
+        raise UnfitError(
+            f"model: must return d = {n_data} numbers for one member, got shape "
+            f"{array.shape}{advice}"
+        )
+    _check_finite(array)
+    with np.errstate(over="ignore"):
+        row = array.astype(dtype)
+    if not np.all(np.isfinite(row)):
+        raise UnfitError(f"model: must return numbers that fit {dtype}")
+    return row
+
+
+def rows_of(value: Any, u: Array, n_data: int) -> tuple[Array, dict[int, Failure]]:
+    """The outputs ``(J, d)`` of a vectorized model, copied, and the rows that cannot be used.
+
+    Raises
+    ------
+    UnfitError
+        If it is not an array of that shape.
+    """
+    n = int(u.shape[0])
+    if isinstance(value, list | tuple) and len(value) == n:
+        ragged = _row_by_row(value, u, n_data)
+        if ragged is not None:
+            return ragged
+    g = value
+    if not hasattr(g, "shape") or isinstance(g, np.ndarray):
+        g = _numbers(g)
+    if tuple(g.shape) != (n, n_data):
+        advice = ""
+        if tuple(g.shape) == (n_data,):
+            advice = ". A model of one member needs vectorized=False"
+        raise UnfitError(
+            f"model: must return (J, d) = {(n, n_data)} numbers for J members, got shape "
+            f"{tuple(g.shape)}{advice}"
+        )
+    with np.errstate(over="ignore"):
+        g = own(g) if type(g) is type(u) and g.dtype == u.dtype else own(like(g, u))
+    xp = array_namespace(g)
+    failed = np.flatnonzero(~host(xp.all(xp.isfinite(g), axis=1)))
+    failures = {int(j): failure_of(_not_finite(host(g[int(j), :]))) for j in failed}
+    return g, failures
+
+
+def all_failed(u: Array, n_data: int, failures: Mapping[int, Failure]) -> np.ndarray:
+    """Rows of NaN for ``failures``, in the dtype of ``u`` and on the host."""
+    return np.full((len(failures), n_data), np.nan, dtype=host(u[:1, :1]).dtype)
+
+
+def _row_by_row(
+    value: list[Any] | tuple[Any, ...], u: Array, n_data: int
+) -> tuple[Array, dict[int, Failure]] | None:
+    """A list with a row of another length or kind; None where all rows are alike."""
+    try:
+        if np.asarray(value).dtype.kind in "fiub":
+            return None
+    except (ValueError, TypeError):
+        pass
+    n = len(value)
+    g = np.full((n, n_data), np.nan, dtype=host(u[:1, :1]).dtype)
+    failures: dict[int, Failure] = {}
+    for j, row in enumerate(value):
+        try:
+            g[j] = row_of(row, n_data, 0, g.dtype)
+        except UnfitError as error:
+            failures[j] = failure_of(error)
+    if len(failures) == n:
+        return None
+    return (g if isinstance(u, np.ndarray) else like(g, u)), failures
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """``value`` as a real array."""
+    try:
+        array = host(value) if hasattr(value, "shape") else np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise UnfitError(
+            f"model: must return an array of numbers, got {safe_text(value):.60} ({error})"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise UnfitError(
+            f"model: must return real numbers, got {type(value).__name__} of dtype {array.dtype}"
+        )
+    return array
+
+
+def _check_finite(row: np.ndarray) -> None:
+    if not np.all(np.isfinite(row)):
+        raise _not_finite(row)
+
+
+def _not_finite(row: np.ndarray) -> UnfitError:
+    first = int(np.flatnonzero(~np.isfinite(row))[0])
+    return UnfitError(
+        f"model: must return finite numbers, got {row[first]} at data index {first}", first
+    )
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the deepest call in the user's own code, else of the deepest call."""
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_PACKAGE)
+    ]
+    theirs = [each for each in frames if not each[0].startswith((*_LIBRARIES, sys.prefix, "<"))]
+    if not frames:
+        return ""
+    file, line = (theirs or frames)[-1]
+    return f"{file}, line {line}"

@@ -1,0 +1,125 @@
+"""Model runs where they happen: one member, or a vectorized model's whole ensemble."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import host, like
+from ekitools.models.outputs import (
+    Failure,
+    all_failed,
+    cut,
+    failure_of,
+    row_of,
+    rows_of,
+)
+from ekitools.models.timeouts import within
+from ekitools.typing import Array
+
+__all__ = ["Wanted", "run_member", "run_together"]
+
+
+class Wanted(NamedTuple):
+    """What is wanted of every model run of an evaluation."""
+
+    n_data: int
+    n_members: int
+    dtype: np.dtype[Any]
+    timeout: float | None
+
+
+def run_member(
+    model: Any, u: np.ndarray, seed: np.random.SeedSequence | None, wanted: Wanted
+) -> np.ndarray | Failure:
+    """The output ``(d,)`` of one member, copied, or the `Failure`.
+
+    Whatever the model raises is a failure, but for KeyboardInterrupt.
+    """
+
+    def call() -> Any:
+        return model(u) if seed is None else model(u, rng=np.random.default_rng(seed))
+
+    try:
+        value = within(wanted.timeout, call)
+        return row_of(value, wanted.n_data, wanted.n_members, wanted.dtype)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failure_of(error)
+
+
+def run_together(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int, Failure]]:
+    """The outputs ``(J, d)`` of a vectorized model, copied, and the failed rows.
+
+    Where the model raises, it is called again with halves of the ensemble, and so on, to find
+    the members that it fails for.
+    """
+    outcome = _part(model, u, wanted)
+    if not isinstance(outcome, Failure):
+        return outcome
+    n = int(u.shape[0])
+    late = isinstance(outcome.error, TimeoutError) and not outcome.where
+    if n > 1 and outcome.error is not None and not late:
+        return _bisected(model, u, wanted, outcome)
+    failures = dict.fromkeys(range(n), outcome)
+    nothing = all_failed(u, wanted.n_data, failures)
+    return (nothing if isinstance(u, np.ndarray) else like(nothing, u)), failures
+
+
+def _part(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int, Failure]] | Failure:
+    try:
+        return rows_of(within(wanted.timeout, lambda: model(u)), u, wanted.n_data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failure_of(error)
+
+
+def _bisected(
+    model: Any, u: Array, wanted: Wanted, whole: Failure
+) -> tuple[Array, dict[int, Failure]]:
+    """As `run_together`, for a model that fails for all of ``u`` at once; level by level.
+
+    Not more than 8 + 6 log2(J) further calls are made. Members that are not told apart by then
+    have failed. So have all where no part of the ensemble, of eight or more, can be evaluated.
+    """
+    n = int(u.shape[0])
+    calls = 8 + 6 * math.ceil(math.log2(n))
+    g = np.full((n, wanted.n_data), np.nan, dtype=host(u[:1, :1]).dtype)
+    failures: dict[int, Failure] = {}
+    pending, found = [((0, n), whole)], False
+    while pending:
+        failing = []
+        for start, stop in [half for span, _ in pending for half in _halves(*span)]:
+            outcome = _part(model, u[start:stop], wanted) if calls > 0 else whole
+            calls -= 1
+            if isinstance(outcome, Failure):
+                failing.append(((start, stop), outcome))
+                continue
+            found = True
+            g[start:stop] = host(outcome[0])
+            failures |= {start + row: failure for row, failure in outcome[1].items()}
+        alone = [each for each in failing if each[0][1] - each[0][0] == 1]
+        pending = [each for each in failing if each[0][1] - each[0][0] > 1]
+        if calls <= 0 or (not found and len(failing) >= 8):
+            note = "the model failed for these members together, and the calls are used up"
+            alone += [(span, _noted(why, note)) for span, why in pending]
+            pending = []
+        for span, why in alone:
+            failures |= dict.fromkeys(range(*span), why)
+    if not found:
+        note = "the model failed for parts of the ensemble too, so no member could be told apart"
+        failures = dict.fromkeys(range(n), _noted(whole, note))
+    return (g if isinstance(u, np.ndarray) else like(g, u)), dict(sorted(failures.items()))
+
+
+def _halves(start: int, stop: int) -> list[tuple[int, int]]:
+    middle = (start + stop) // 2
+    return [(start, middle), (middle, stop)]
+
+
+def _noted(failure: Failure, note: str) -> Failure:
+    return failure._replace(reason=cut(f"{failure.reason} ({note})"))
