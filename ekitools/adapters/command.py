@@ -29,7 +29,7 @@ from ekitools.adapters._command_checks import (
 from ekitools.adapters._command_folders import clear_unfinished, run_folder
 from ekitools.adapters._command_output import identity, load_stored, read_output, store
 from ekitools.adapters._shared import check_vector
-from ekitools.core.arrays import as_rng, host
+from ekitools.core.arrays import as_rng, host, masked_as_nan
 from ekitools.core.checks import flag, integer, number, one_of, put
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
@@ -273,7 +273,8 @@ class CommandModel:
 
     def _read(self, folder: Path) -> np.ndarray:
         if callable(self.output):
-            g = np.asarray(self.output(folder), dtype=np.float64).reshape(-1)
+            found = masked_as_nan(self.output(folder))
+            g = np.asarray(found, dtype=np.float64).reshape(-1)
         elif not (folder / self.output).is_file():
             raise RuntimeError(f"wrote no {self.output}: {_tail(folder / LOGS[1])}")
         else:

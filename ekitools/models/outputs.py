@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, like
+from ekitools.core.arrays import array_namespace, host, like, masked_as_nan
 from ekitools.typing import Array
 
 __all__ = [
@@ -127,6 +127,8 @@ def row_of(value: Any, n_data: int, n_members: int, dtype: np.dtype[Any]) -> np.
         advice = ""
         if together and array.shape[0] == n_members:
             advice = ". A model of a whole ensemble needs vectorized=True"
+        elif array.size == n_data:
+            advice = ". Flatten the output with np.ravel(output), or use ek.XarrayModel"
         raise UnfitError(
             f"model: must return d = {n_data} numbers for one member, got shape "
             f"{array.shape}{advice}"
@@ -159,6 +161,8 @@ def rows_of(value: Any, u: Array, n_data: int) -> tuple[Array, dict[int, Failure
         advice = ""
         if tuple(g.shape) == (n_data,):
             advice = ". A model of one member needs vectorized=False"
+        elif g.ndim > 2 and g.shape[0] == n:
+            advice = ". Flatten the output of each member: g.reshape(len(g), -1)"
         raise UnfitError(
             f"model: must return (J, d) = {(n, n_data)} numbers for J members, got shape "
             f"{tuple(g.shape)}{advice}"
@@ -199,7 +203,8 @@ def _row_by_row(
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """``value`` as a real array."""
+    """``value`` as a real array, masked entries as NaN."""
+    value = masked_as_nan(value)
     try:
         array = host(value) if hasattr(value, "shape") else np.asarray(value)
     except (ValueError, TypeError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp, ndtr
 
-from ekitools.core.arrays import as_real, as_vector
+from ekitools.core.arrays import as_real, as_vector, unmasked
 from ekitools.results.predictive import predictive_cdf, predictive_quantiles
 
 __all__ = ["calibration"]
@@ -139,7 +139,7 @@ _LONG_NAMES = {
 
 def _members(predictions: Any, y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
     """Outputs of the members that have some, and their normalised weights."""
-    g = np.asarray(predictions)
+    g = np.asarray(unmasked("predictions", predictions))
     if g.dtype.kind not in "fiu":
         raise TypeError(f"predictions: must be real numbers, got dtype {g.dtype}.")
     if g.ndim != 2 or g.shape[1] != y.size:

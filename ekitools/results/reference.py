@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
+from ekitools.core.arrays import unmasked
 from ekitools.results.reading import check_result, members_at, method_of
 
 __all__ = ["Reference", "Sample", "as_reference", "as_sample", "listed", "method_names"]
@@ -193,6 +194,7 @@ def _matched(known: list[Any], names: list[Any]) -> list[Any]:
 
 
 def _as_numbers(value: Any, what: str) -> np.ndarray:
+    value = unmasked("reference", value)
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ekitools.core.arrays import unmasked
+
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
 
 
@@ -176,7 +178,7 @@ class GaussianStart:
         ValueError
             If fewer than two members are left.
         """
-        u = np.asarray(ensemble, dtype=np.float64)
+        u = np.asarray(unmasked("ensemble", ensemble), dtype=np.float64)
         kept = np.isfinite(u).all(axis=1)
         if np.count_nonzero(kept) < 2:
             raise ValueError("ensemble: must hold at least two finite members.")

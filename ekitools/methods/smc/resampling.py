@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ekitools.core.arrays import unmasked
+
 __all__ = ["SCHEMES", "effective_sample_size", "normalised", "resample"]
 
 SCHEMES = ("systematic", "stratified", "residual", "multinomial")
@@ -80,7 +82,7 @@ def resample(
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme: must be one of {', '.join(SCHEMES)}, got {scheme!r}.")
-    weights = np.asarray(weights, dtype=np.float64)
+    weights = np.asarray(unmasked("weights", weights), dtype=np.float64)
     total = weights.sum()
     if not (np.all(weights >= 0) and 0 < total < np.inf):
         raise ValueError("weights: must be finite, not negative and not all zero.")
