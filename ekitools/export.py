@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ import xarray as xr
 from ekitools.core.arrays import as_rng
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots.style import axes_for, own_colours
+from ekitools.results.alignment import as_chains
 from ekitools.results.marginals import marginals
-from ekitools.results.reading import check_result, members_at, starts_at_prior, stored_index
+from ekitools.results.reading import Members, members_at, starts_at_prior, stored_index
 from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]
@@ -35,8 +37,9 @@ def to_arviz(
     Parameters
     ----------
     result : xarray.Dataset, or a sequence of them
-        What `run` returned; several must be runs of the same problem. Runs that lost members
-        are cut to the smallest number left.
+        What `run` returned. Several must be runs of the same problem: with the same data, noise
+        and prior, and with the same parameters in any order. Failed members are left out. Runs
+        with different numbers of members are cut to the smallest number, with a warning.
     iteration : int, default -1
         The stored iteration that becomes the posterior; −1 is the last one.
     rng : None, int or numpy.random.Generator
@@ -54,7 +57,13 @@ def to_arviz(
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or the iteration is not stored.
+        If ``result`` is no result, results are of different problems, or the iteration is not
+        stored.
+
+    Warns
+    -----
+    UserWarning
+        If members of the longer chains, or a group that only some results have, are left out.
 
     Examples
     --------
@@ -68,24 +77,25 @@ def to_arviz(
 
     az: Any = arviz  # of either generation
 
-    results = [result] if isinstance(result, xr.Dataset) else list(result)
-    if not results:
-        raise ValueError("result: must be at least one result, got an empty sequence.")
-    for one in results:
-        check_result(one)
+    results = as_chains([result] if isinstance(result, xr.Dataset) else list(result))
     rng = as_rng(rng)
     groups: dict[str, xr.Dataset] = {}
-    chains = [_members(one, stored_index(one, iteration), rng) for one in results]
+    chains = _chains(results, [stored_index(one, iteration) for one in results], rng)
     groups["posterior"] = _parameters(chains, results[0])
-    evaluated = [np.isfinite(g).all(axis=1) for _, g, _ in chains]
-    if all(kept.all() for kept in evaluated):
+    evaluated = [bool(np.isfinite(g).all()) for _, g, _ in chains]
+    if all(evaluated):
         groups["posterior_predictive"] = _stacked(
             "g", [g for _, g, _ in chains], "data", results[0]
         )
         groups["sample_stats"] = _stacked("misfit", [phi for _, _, phi in chains], None, results[0])
-    if all(starts_at_prior(one) for one in results):
-        first = [_members(one, 0, rng) for one in results]
+    elif any(evaluated):
+        _warn_without("posterior_predictive and sample_stats", evaluated, "outputs")
+    started = [starts_at_prior(one) for one in results]
+    if all(started):
+        first = _chains(results, [0] * len(results), rng, at_start=True)
         groups["prior"] = _parameters(first, results[0])
+    elif any(started):
+        _warn_without("prior", started, "a stored prior ensemble")
     groups["observed_data"] = xr.Dataset({"g": results[0].y})
     attributes = {
         name: results[0].attrs[name]
@@ -153,9 +163,10 @@ def plot_arviz(
     if kind not in _KINDS:
         raise ValueError(f"kind: must be one of {', '.join(_KINDS)}, got {kind!r}.")
     results = [result] if isinstance(result, xr.Dataset) else list(result)
-    if results:
-        chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
-        results = [one.sel(parameter=chosen) for one in results]
+    results = as_chains(results)
+    chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
+    if chosen.size < results[0].sizes["parameter"] or parameters is not None:
+        results = [one.sel(parameter=chosen.values) for one in results]
     data = to_arviz(results, iteration=iteration, rng=rng)
     import arviz
 
@@ -199,23 +210,59 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
     return axes.reshape(shape)
 
 
-def _members(
-    result: xr.Dataset, index: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """u, g and misfit of those present, equally weighted."""
-    members = members_at(result, index)
-    kept = np.flatnonzero(np.isfinite(members.u).all(axis=1))
-    weight = members.weight[kept]
-    if not np.any(weight > 0):
-        raise ValueError(f"iteration: must hold members, got none at {result.iteration[index]:d}.")
-    if np.ptp(weight) > 0:
-        kept = kept[resample(weight, kept.size, rng=rng)]
-    return members.u[kept], members.g[kept], members.misfit[kept]
+Chain = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""u, g and misfit of members of equal weight."""
 
 
-def _parameters(
-    chains: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], result: xr.Dataset
-) -> xr.Dataset:
+def _chains(
+    results: Sequence[xr.Dataset],
+    indices: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    at_start: bool = False,
+) -> list[Chain]:
+    """The members that are draws, as many of every result; weighted ones are resampled."""
+    ensembles = [members_at(one, index) for one, index in zip(results, indices, strict=True)]
+    rows = [_rows(each, at_start) for each in ensembles]
+    for one, index, members, kept in zip(results, indices, ensembles, rows, strict=True):
+        if not np.any(members.weight[kept] > 0):
+            raise ValueError(
+                "iteration: must hold members that did not fail, got none at "
+                f"{int(one.iteration[index])}."
+            )
+    sizes = [kept.size for kept in rows]
+    draws = min(sizes)
+    if draws < max(sizes):
+        which = "at the start" if at_start else "that did not fail"
+        warnings.warn(
+            f"result: the runs have {draws} to {max(sizes)} members {which}; every chain is "
+            f"cut to the first {draws}. Use runs of the same n_members to keep all.",
+            stacklevel=3,
+        )
+    chains = []
+    for members, kept in zip(ensembles, rows, strict=True):
+        weight = members.weight[kept]
+        chosen = kept[resample(weight, draws, rng=rng)] if np.ptp(weight) > 0 else kept[:draws]
+        chains.append((members.u[chosen], members.g[chosen], members.misfit[chosen]))
+    return chains
+
+
+def _rows(members: Members, at_start: bool) -> np.ndarray:
+    """Members of the chain, those without weight included: they are resampled."""
+    finite = np.isfinite(members.u).all(axis=1)
+    return np.flatnonzero(finite if at_start else finite & ~members.lost)
+
+
+def _warn_without(group: str, known: Sequence[bool], what: str) -> None:
+    lacking = ", ".join(f"result[{i}]" for i, there in enumerate(known) if not there)
+    warnings.warn(
+        f"result: {group} is left out, for {lacking} has no {what}. Run with "
+        'evaluate_final=True and store="all" to have every group.',
+        stacklevel=3,
+    )
+
+
+def _parameters(chains: Sequence[Chain], result: xr.Dataset) -> xr.Dataset:
     whole = _stacked("u", [u for u, _, _ in chains], "parameter", result)
     names = [str(name) for name in result.parameter.values]
     if len(names) > _MOST_VARIABLES or any("/" in name for name in names):
@@ -230,9 +277,8 @@ def _parameters(
 def _stacked(
     name: str, chains: Sequence[np.ndarray], dim: str | None, result: xr.Dataset
 ) -> xr.Dataset:
-    draws = min(len(chain) for chain in chains)
-    values = np.stack([chain[:draws] for chain in chains])
-    coords: dict[str, Any] = {"chain": np.arange(len(chains)), "draw": np.arange(draws)}
+    values = np.stack(chains)
+    coords: dict[str, Any] = {"chain": np.arange(len(chains)), "draw": np.arange(values.shape[1])}
     if dim is not None:
         coords[dim] = result[dim].values
     dims = ("chain", "draw") if dim is None else ("chain", "draw", dim)

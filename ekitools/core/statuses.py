@@ -1,10 +1,26 @@
-"""Statuses of runs that end by the loop and not by their method."""
+"""Statuses that the loop sets, and doubts that it adds to the status of a method."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from ekitools.typing import Status
 
-__all__ = ["INTERRUPTED", "RUNNING", "STREAM_ENDED", "budget_spent", "failed", "half_updated"]
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "RUNNING",
+    "STREAM_ENDED",
+    "Losses",
+    "budget_spent",
+    "doubted",
+    "failed",
+    "half_updated",
+]
+
+FAILED = "failed"
+"""The code of a run that ended with an error."""
 
 INTERRUPTED = Status(
     "interrupted",
@@ -33,7 +49,7 @@ def budget_spent(n_steps: int, t: float) -> Status:
 
 def failed(sentence: str) -> Status:
     """The run cannot go on."""
-    return Status("failed", sentence, level="bad")
+    return Status(FAILED, sentence, level="bad")
 
 
 def half_updated(n: int) -> Status:
@@ -43,3 +59,109 @@ def half_updated(n: int) -> Status:
         f"Step {n} was interrupted within an update in place: a part of the ensemble has made it, "
         "a part has not. Go on from a checkpoint with ek.resume.",
     )
+
+
+class Losses(NamedTuple):
+    """Members that a run lost: dropped, or failed at the last evaluation.
+
+    Parameters
+    ----------
+    members : int
+        The size of the ensemble, lost members included.
+    dropped : int
+        Members dropped before the last evaluation.
+    failed : int
+        Members that failed at the last evaluation.
+
+    Examples
+    --------
+    >>> from ekitools.core.statuses import Losses
+    >>> losses = Losses(60, 57, 1)
+    >>> losses.left, losses.many, losses.most
+    (2, True, True)
+    >>> losses.sentence
+    'Only 2 of 60 members are left: 57 were dropped and 1 failed at the last evaluation.'
+    """
+
+    members: int
+    dropped: int
+    failed: int
+
+    @property
+    def left(self) -> int:
+        """Members that are left."""
+        return self.members - self.dropped - self.failed
+
+    @property
+    def many(self) -> bool:
+        """Whether more than a fifth of the members was lost: a reason to doubt the result."""
+        return 5 * (self.dropped + self.failed) > self.members
+
+    @property
+    def most(self) -> bool:
+        """Whether more than half of the members was lost: the result is not a posterior."""
+        return 2 * (self.dropped + self.failed) > self.members
+
+    @property
+    def sentence(self) -> str:
+        """How many members are left, and how the others were lost."""
+        parts = [
+            f"{self.dropped} {'was' if self.dropped == 1 else 'were'} dropped" * bool(self.dropped),
+            f"{self.failed} failed at the last evaluation" * bool(self.failed),
+        ]
+        lost = " and ".join(part for part in parts if part) or "none was lost"
+        return f"Only {self.left} of {self.members} members are left: {lost}."
+
+
+def doubted(status: Status, losses: Losses, bounds: Sequence[str] = ()) -> Status:
+    """The status with which a run ends, less sure where there are reasons to doubt it.
+
+    Parameters
+    ----------
+    status : Status
+        The status of the method, of a stopping rule or of the loop.
+    losses : Losses
+        Members that were lost.
+    bounds : sequence of str
+        Sentences about members at a bound of the prior.
+
+    Returns
+    -------
+    Status
+        ``status`` itself without a doubt. With one the level is at least "care", and the sentence
+        names the doubt. Where more than half of the members was lost, the level is "bad" and
+        the last ensemble does not count as a sample of the posterior; a status that said so gets
+        the code "members_lost".
+
+    Examples
+    --------
+    >>> from ekitools.core.statuses import Losses, doubted
+    >>> from ekitools.typing import Status
+    >>> end = Status("posterior_reached", "Done.", level="good", posterior=True)
+    >>> doubted(end, Losses(10, 0, 1)) is end
+    True
+    >>> doubted(end, Losses(10, 3, 0)).level, doubted(end, Losses(10, 6, 0)).code
+    ('care', 'members_lost')
+    """
+    doubts = list(bounds)
+    if losses.many:
+        doubts.insert(0, f"{losses.sentence} {_REMEDY}")
+    if not doubts:
+        return status
+    claimed, most = status.posterior, losses.most
+    # a sentence that claims the posterior is not repeated beside a doubt
+    ended = "The method came to its end, but the result is doubtful."
+    start = ended if claimed else status.sentence
+    level = "bad" if most else "care" if status.level in ("good", "note") else status.level
+    return Status(
+        "members_lost" if claimed and most else status.code,
+        " ".join([start, *doubts]),
+        level=level,
+        posterior=claimed and level != "bad",
+    )
+
+
+_REMEDY = (
+    "The ensemble does not represent the region where the model fails: repair the model there, or "
+    "exclude the region by the prior, and run again."
+)

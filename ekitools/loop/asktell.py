@@ -13,7 +13,15 @@ from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.checks import flag, integer, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
-from ekitools.core.statuses import RUNNING, STREAM_ENDED, budget_spent, failed, half_updated
+from ekitools.core.statuses import (
+    FAILED,
+    RUNNING,
+    STREAM_ENDED,
+    Losses,
+    budget_spent,
+    failed,
+    half_updated,
+)
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
     all_rules,
@@ -22,6 +30,7 @@ from ekitools.loop.checks import (
     checked_outputs,
     checked_store,
 )
+from ekitools.loop.ending import concluded
 from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons, replaced
 from ekitools.loop.folder import Folder, checked_folder
 from ekitools.loop.progress import stopped
@@ -268,6 +277,9 @@ class AskTell:
                 shown = (self.problem.prior.to_physical(info.shown.ensemble), info.shown.g)
             elif info.status is None and n >= self.n_steps:
                 info = info._replace(step=0.0, status=self._budget_spent(t))
+            if info.status is not None:
+                last = state.ensemble if info.shown is None else info.shown.ensemble
+                info = info._replace(status=self._concluded(info.status, last, survivors))
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
         history = self._history
@@ -305,7 +317,8 @@ class AskTell:
             "start": self._start,
             **traits(self.method),
         }
-        history = self._history
+        # an error's result keeps the members that failed, to look at
+        history = self._history if status.code == FAILED else self._history.shown()
         if not history.records:
             history = history.with_unevaluated(*self._present(status))
         seen = self._seen_at(history.records[-1].iteration)
@@ -452,7 +465,9 @@ class AskTell:
         if is_sampler(self.method):
             self._state, self._asked = state, None
             if self.n > self.n_steps:
-                self.status = self._budget_spent(self.t)
+                everyone = np.arange(len(self.members))
+                spent = self._budget_spent(self.t)
+                self.status = self._concluded(spent, state.ensemble, everyone)
             return
         grown = int(state.ensemble.shape[0]) - len(survivors)
         if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
@@ -474,8 +489,16 @@ class AskTell:
         if status is None and self.n >= self.n_steps:
             status = self._budget_spent(self.t)
         if status is not None:
+            status = self._concluded(status, state.ensemble, np.arange(len(self.members)))
             self._history.add_unevaluated(*self._present(status))
             self.status = status
+
+    def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
+        """The status with what is to be doubted of the members at which the run ends."""
+        problem, n_members = self.problem, self._history.n_members
+        failed_here = 0 if is_sampler(self.method) else len(self.members) - len(survivors)
+        losses = Losses(n_members, n_members - len(self.members), failed_here)
+        return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
         d = self.problem.n_data

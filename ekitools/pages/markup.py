@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["STYLE", "figure", "page", "paragraph", "table"]
+__all__ = ["STYLE", "figure", "page", "paragraph", "plain", "table"]
+
+_LONGEST = 2000
+"""Characters of a text that are shown."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of a text."""
 
 # Text and ground are inherited, so that a notebook's own theme is kept; lines are a grey that
 # shows on white and on black; what is coloured carries its meaning as a word, too.
@@ -50,9 +57,25 @@ figcaption { font-size: 0.9em; opacity: 0.85; }
 """
 
 
+def plain(text: Any) -> str:
+    r"""The text for people: without control characters, and cut where it is very long.
+
+    Examples
+    --------
+    >>> from ekitools.pages.markup import plain
+    >>> plain("a\x00b"), len(plain("a" * 10_000_000)) < 2100
+    ('a\ufffdb', True)
+    """
+    text = str(text)
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}… ({len(text)} characters)"
+    text = _CONTROL.sub("\ufffd", text)
+    return text.encode("utf-8", "replace").decode("utf-8")  # half of a pair cannot be written
+
+
 def paragraph(text: Any) -> str:
-    """The text, with what HTML would take for markup escaped."""
-    return escape(str(text))
+    """The text as `plain` has it, with what HTML would take for markup escaped."""
+    return escape(plain(text))
 
 
 def table(

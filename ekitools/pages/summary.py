@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools.pages.markup import STYLE, paragraph, table
+from ekitools.pages.markup import STYLE, paragraph, plain, table
 from ekitools.problem import check_problem
+from ekitools.results.alignment import columns_of
+from ekitools.results.checks import check_contents
 from ekitools.results.marginals import marginals
-from ekitools.results.reading import attribute, check_result, method_of, model_runs, with_units
+from ekitools.results.reading import (
+    attribute,
+    check_result,
+    losses,
+    method_of,
+    model_runs,
+    with_units,
+)
 from ekitools.results.tables import table_lines
 from ekitools.results.trust import Check, is_posterior, judge, verdict
 
@@ -61,7 +70,7 @@ class ResultSummary:
             start = [float(column[i]) for column in first] if t.attrs["start"] else []
             known = np.isfinite(t.sd_ratio.values[i])
             yield [
-                with_units(t, "parameter", name),
+                plain(with_units(t, "parameter", name)),
                 *([number(start[0]), number(start[1]), interval(*start[2:])] if start else []),
                 number(t["mean"].values[i]),
                 number(t.sd.values[i]),
@@ -96,9 +105,10 @@ class ResultSummary:
 
     def __str__(self) -> str:
         wide = max(map(len, self.facts))
-        lines = [self.title, "-" * len(self.title), self.trust.sentence, ""]
-        lines += [f"{name:<{wide}}  {text}" for name, text in self.facts.items()]
-        lines += ["", *(f"[{c.level}] {c.topic}: {c.sentence}" for c in self.checks), ""]
+        title = plain(self.title)
+        lines = [title, "-" * len(title), self.trust.sentence, ""]
+        lines += [f"{name:<{wide}}  {plain(text)}" for name, text in self.facts.items()]
+        lines += ["", *(f"[{c.level}] {c.topic}: {plain(c.sentence)}" for c in self.checks), ""]
         return "\n".join([*lines, *table_lines(self.header(), self.rows()), self.caption()])
 
     def __repr__(self) -> str:
@@ -143,6 +153,7 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     True
     """
     check_result(result)
+    check_contents(result)
     _check_problem(result, problem)
     checks = judge(result)
     return ResultSummary(
@@ -210,12 +221,7 @@ def _check_problem(result: xr.Dataset, problem: Any) -> None:
     if problem is None:
         return
     check_problem(problem)
-    names = list(problem.parameter_names)
-    if names != result.parameter.values.tolist():
-        raise ValueError(
-            f"problem: must be the one that was solved, with the {result.sizes['parameter']} "
-            f"parameters of the result, got one with {len(names)}, or with other names."
-        )
+    columns_of(problem, result)
 
 
 def _title(result: xr.Dataset) -> str:
@@ -227,11 +233,11 @@ def _title(result: xr.Dataset) -> str:
 def _facts(result: xr.Dataset) -> dict[str, str]:
     sizes, attrs = result.sizes, result.attrs
     solver = attribute(result, "solver", {})
-    left = int(np.isfinite(result.misfit.values[-1]).sum())
+    left = losses(result).left
     stored, last = sizes["iteration"], int(result.iteration[-1])
     facts = {
         "Method": called(method_of(result)),
-        "Members": f"{sizes['member']}" + (f", {left} left" if 0 < left < sizes["member"] else ""),
+        "Members": f"{sizes['member']}" + (f", {left} left" if left < sizes["member"] else ""),
         "Parameters": f"{sizes['parameter']}",
         "Data": f"{sizes['data']}",
         "Iterations": f"{last}, to t = {float(result.t[-1]):.4g}; "

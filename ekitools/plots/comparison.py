@@ -16,13 +16,15 @@ from ekitools.plots.style import (
     LINES,
     MARKERS,
     axes_for,
+    drawable,
     logarithmic,
     shortened,
     whole_numbers,
 )
+from ekitools.results.alignment import aligned
 from ekitools.results.comparison import check_comparison
 from ekitools.results.diagnostics import diagnose
-from ekitools.results.reading import check_result, is_flow
+from ekitools.results.reading import is_flow
 
 __all__ = ["plot_comparison", "plot_error"]
 
@@ -37,9 +39,9 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     Parameters
     ----------
     results : mapping of label to xarray.Dataset
-        What `run` returned, or `integrate`, for one problem.
+        What `run` returned, or `integrate`, for one problem. Parameters are matched by name.
     truth : (p,)
-        u†, in physical coordinates.
+        u†, in physical coordinates and in the order of the first result.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -50,7 +52,8 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     Raises
     ------
     ValueError
-        If there is no result, runs and flows are mixed, or ``truth`` has another size.
+        If there is no result, runs and flows are mixed, results have other parameters or other
+        data, or ``truth`` has another size.
 
     Examples
     --------
@@ -70,8 +73,8 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
             "results: must be a mapping of label to what ek.run returns, got "
             f"{type(results).__name__}."
         )
-    for label, result in results.items():
-        check_result(result, f"results[{label!r}]")
+    found = aligned({f"results[{label!r}]": result for label, result in results.items()})
+    results = dict(zip(results, found.values(), strict=True))
     flows = {label: is_flow(result) for label, result in results.items()}
     if len(set(flows.values())) != 1:
         raise ValueError(
@@ -155,7 +158,7 @@ def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
             fmt=MARKERS[i % len(MARKERS)],
             ms=5,
             color=COLOURS[i % len(COLOURS)],
-            label=str(label),
+            label=drawable(label),
         )
     names = shortened(comparison.parameter.values, 24)
     turned = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 60 else {}
@@ -181,7 +184,7 @@ def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
             MARKERS[i % len(MARKERS)],
             ms=7,
             color=COLOURS[i % len(COLOURS)],
-            label=str(label),
+            label=drawable(label),
         )
     exact = comparison.mean_error_expected.values
     ax.vlines(runs, comparison.mean_error_rms.values, exact, color=GREY, lw=1, ls=":", zorder=0)

@@ -18,7 +18,8 @@ from ekitools.plots.style import (
     whole_numbers,
 )
 from ekitools.results.diagnostics import diagnose, fit_rate
-from ekitools.results.reading import check_result, has_noise
+from ekitools.results.marginals import weighted_quantiles
+from ekitools.results.reading import check_result, has_noise, members_at
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -91,7 +92,9 @@ def plot_collapse(
 
 
 def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
-    r"""Misfit by iteration: mean and range of the members, and the expected d/2.
+    r"""Misfit by iteration: mean and range of the members that did not fail, and the expected d/2.
+
+    The legend counts the failed model runs of the stored iterations.
 
     Under a loss in place of noise nothing is expected, and no line drawn.
 
@@ -115,13 +118,20 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
     """
     check_result(result)
     ax = axes_for(ax)
-    misfit, x = result.misfit.values, result.iteration.values
-    known = np.isfinite(misfit).any(axis=1)
-    low, high = np.empty((2, 0))
+    n = result.sizes["iteration"]
+    known, low, high = np.zeros(n, dtype=bool), *np.full((2, n), np.nan)
+    for i in range(n):
+        _, misfit, weight = members_at(result, i).evaluated()
+        if misfit.size:
+            known[i] = True
+            low[i], high[i] = weighted_quantiles(misfit, (0.05, 0.95), weight)
+    low, high = low[known], high[known]
     if known.any():
-        low, high = np.nanquantile(misfit[known], [0.05, 0.95], axis=1)
-        band(ax, x[known], low, high, color=BLUE, alpha=0.25, label="90 % of the members")
-    mean = result.history_misfit.values
+        lost = int(result.failed.sum())
+        text = "90 % of the members" + f" ({lost} failed left out)" * bool(lost)
+        band(ax, result.iteration.values[known], low, high, color=BLUE, alpha=0.25, label=text)
+    mean = result.history_misfit.values.astype(np.float64)
+    mean = np.where(np.isfinite(mean), mean, np.nan)
     ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
     name = "misfit" if has_noise(result) else "loss"
     if name == "misfit":

@@ -14,12 +14,14 @@ from ekitools.plots.style import (
     COLOURS,
     MARKERS,
     axes_for,
+    drawable,
     logarithmic,
     not_known,
     whole_numbers,
 )
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.reading import check_result, with_units
+from ekitools.results.reference import listed
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
@@ -111,11 +113,11 @@ def plot_diagnostic(
     if not known.size:
         not_known(ax)
     units = first.attrs.get("units", "1")
-    text = _broken(first.attrs.get("long_name", name))
-    text = text if units == "1" else f"{text}\n[{units}]"
+    text = drawable(_broken(str(first.attrs.get("long_name", name))))
+    text = text if units == "1" else drawable(f"{text}\n[{units}]")
     if in_rows:
         few = first.size <= _MOST_ROWS
-        names = [with_units(first, along, each) for each in axis.values] if few else []
+        names = [drawable(with_units(first, along, each)) for each in axis.values] if few else []
         ax.set(
             xlabel=text, ylabel="" if along == "label" else along if few else f"{along}, by number"
         )
@@ -159,6 +161,7 @@ def _lines(
         labels = xr.DataArray(np.array(list(found), dtype=object), dims="label")
         yield "_", xr.concat(list(found.values()), "label").assign_coords(label=labels)
         return
+    found = _by_name(found)
     for label, values in found.items():
         along = next(dim for dim in _ALONG if dim in values.dims)
         others = [str(dim) for dim in values.dims if dim != along]
@@ -170,8 +173,27 @@ def _lines(
             one = values.isel({others[0]: i})
             if most < n:
                 one = one.assign_attrs(shown=f"the first {most} of {n}")
-            shown = with_units(values, others[0], values[others[0]].values[i])
+            shown = drawable(with_units(values, others[0], values[others[0]].values[i]))
             yield f"{label}: {shown}" if label else shown, one
+
+
+def _by_name(found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """The values with their names in the order of the first; others are refused."""
+    first_label, first = next(iter(found.items()))
+    for dim in ("parameter", "label"):
+        if dim not in first.dims:
+            continue
+        names = first[dim].values.tolist()
+        for label, values in found.items():
+            theirs = values[dim].values.tolist()
+            if set(theirs) != set(names) and (dim == "parameter" or first.dims == (dim,)):
+                raise ValueError(
+                    f"measured[{label!r}]: must have the {dim}s of {first_label!r} "
+                    f"({listed(names)}), got {listed(theirs)}. Select those that both have."
+                )
+            if set(theirs) == set(names) and theirs != names:
+                found[label] = values.sel({dim: first[dim].values})
+    return found
 
 
 def _values(measured: Any, name: str, problem: InverseProblem | None, what: str) -> xr.DataArray:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.plots.style import BLUE, GREY, axes_for, legend_below, panels, shortened
+from ekitools.plots.style import (
+    BLUE,
+    GREY,
+    axes_for,
+    drawable,
+    legend_below,
+    not_known,
+    panels,
+    shortened,
+)
 from ekitools.priors.marginals import Prior
 from ekitools.problem import check_problem
 from ekitools.results.marginals import first_members, marginals, start_of
@@ -79,9 +88,12 @@ def plot_ensemble(
     column = names.index(name)
     last, weight = members_at(result, -1).present()
     draws = last[:, column]
+    if not draws.size:
+        not_known(ax)
+        return ax
     start = start_of(result)
     if start:
-        first, first_weight = members_at(result, 0).present()
+        first, first_weight = members_at(result, 0).present(at_start=True)
         before = first[:, column]
         low, high = np.quantile(before, [0.005, 0.995])
         edges = np.linspace(min(low, draws.min()), max(high, draws.max()), 31)
@@ -98,7 +110,8 @@ def plot_ensemble(
         grid = np.linspace(left, right, 400)
         density = problem.prior.marginals[name].pdf(grid)
         ax.plot(grid, density, color="black", lw=1, label="prior density")
-    ax.set(xlabel=with_units(result, "parameter", name, *shortened([name], 30)), ylabel="density")
+    text = with_units(result, "parameter", name, *shortened([name], 30))
+    ax.set(xlabel=drawable(text), ylabel="density")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -233,9 +246,13 @@ def plot_pairs(
         clouds.insert(0, (*first_members(result, problem, index), GREY, start))
     shown = result.parameter.values[index]
     names = [
-        with_units(result, "parameter", name, text)
+        drawable(with_units(result, "parameter", name, text))
         for name, text in zip(shown, shortened(shown, 14), strict=True)
     ]
+    if not len(clouds[-1][0]):
+        for panel in axes.flat:
+            not_known(panel)
+        return axes
     limits = [_limits(column) for column in clouds[-1][0].T]
     many = k * k * sum(len(u) for u, *_ in clouds) > 1000
     for i in range(k):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.checks import integer
-from ekitools.plots.style import LINES, axes_for, whole_numbers
+from ekitools.plots.style import LINES, axes_for, drawable, whole_numbers
 from ekitools.results.predictive import predictive_quantiles
 from ekitools.results.reading import (
     check_result,
@@ -130,6 +130,8 @@ def _bands(result: xr.Dataset, index: int, sd: np.ndarray) -> np.ndarray:
 
 def _output_label(result: xr.Dataset) -> str:
     """G(u), with the units that all data share."""
-    units = set(result.data_units.values.tolist()) if "data_units" in result.coords else {""}
+    units = (
+        set(map(str, result.data_units.values.tolist())) if "data_units" in result.coords else {""}
+    )
     (one,) = units if len(units) == 1 else ("as the datum",)
-    return f"G(u) [{one}]" if one else "G(u)"
+    return drawable(f"G(u) [{one}]") if one else "G(u)"

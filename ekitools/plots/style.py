@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import category
 
 __all__ = [
     "as_svg",
     "axes_for",
     "detached",
+    "drawable",
     "legend_below",
     "logarithmic",
     "not_known",
@@ -24,6 +26,12 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7
 PINK, SKY = "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
 LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
+
+_LONGEST = 200
+"""Characters of a name that are drawn."""
+
+_UNSEEN = ("Cc", "Cf", "Cs")
+"""Categories of characters without a glyph."""
 MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
 
@@ -126,15 +134,44 @@ def logarithmic(ax: Any, *which: str) -> None:
 
 
 def shortened(names: Iterable[Any], most: int) -> list[str]:
-    """Names without their middles, of ``most`` characters or as many as tell them apart."""
+    """Names without their middles, of ``most`` characters or as many as tell them apart.
+
+    Names that differ only in the middle of more than 200 characters get a number.
+    """
     texts = [str(name) for name in names]
-    short = [_cut(text, most) for text in texts]
-    return short if len(set(short)) == len(set(texts)) else shortened(texts, most + 4)
+    for length in (*range(most, _LONGEST, 4), _LONGEST):
+        short = [_cut(text, length) for text in texts]
+        if len(set(short)) == len(set(texts)):
+            return [drawable(text) for text in short]
+    return [drawable(f"{_cut(text, most)} ({i})") for i, text in enumerate(texts)]
+
+
+def drawable(text: Any) -> str:
+    r"""A text that matplotlib can draw: dollar signs that enclose no formula are escaped.
+
+    Examples
+    --------
+    >>> from ekitools.plots.style import drawable
+    >>> drawable("$x^2$"), drawable("a$x^{$b")
+    ('$x^2$', 'a\\$x^{\\$b')
+    """
+    from matplotlib.mathtext import MathTextParser
+
+    text = str(text)
+    if len(text) > 4 * _LONGEST:
+        text = f"{text[: 4 * _LONGEST]}…"
+    text = "".join(c if c == "\n" or category(c) not in _UNSEEN else "\ufffd" for c in text)
+    if len(re.findall(r"(?<!\\)\$", text)) % 2 == 0 and "$" in text:
+        try:
+            MathTextParser("path").parse(text)
+        except (ValueError, RecursionError):
+            return re.sub(r"(?<!\\)\$", r"\\$", text)
+    return text
 
 
 def _cut(text: str, most: int) -> str:
     """Formulas between dollar signs are shorter than their source; a cut one shows as it is."""
-    if len(re.sub(r"\$[^$]+\$", "", text)) <= most:
+    if len(text) < 10 * most and len(re.sub(r"\$[^$]+\$", "", text)) <= most:
         return text
     start, end = text[: (most - 1) // 2], text[-(most // 2) :]
     whole = start.count("$") % 2 == end.count("$") % 2 == 0

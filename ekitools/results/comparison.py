@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from scipy.stats import wasserstein_distance
 
-from ekitools.results.reading import check_result, members_at, model_runs, stored_index
+from ekitools.results.alignment import by_label, check_same_data, check_same_names
+from ekitools.results.reading import members_at, model_runs, stored_index
 from ekitools.results.reference import (
     Reference,
     Sample,
     as_reference,
     as_sample,
     listed,
-    method_names,
 )
 from ekitools.results.tables import table_lines
 
@@ -104,8 +104,9 @@ def compare(
     ----------
     results : mapping of label to xarray.Dataset, or a sequence of xarray.Dataset
         What `run`, `resume` or `integrate` returned, or was read back from a file; of different
-        sizes, with or without weights. Members that failed are left out. The labels of a
-        sequence are the names of the methods ("EKI", "EKI 2", ...).
+        sizes, with or without weights, and with parameters in any order. All must be of the same
+        data. Members that failed are left out. The labels of a sequence are the names of the
+        methods ("EKI", "EKI 2", ...).
     reference : xarray.Dataset, tuple, array or mapping
         One of
 
@@ -139,7 +140,8 @@ def compare(
     ------
     TypeError, ValueError
         If there are no results, one is not the Dataset of a run or has fewer than two members
-        left, the iteration is not stored, or sizes or names do not match.
+        left, the iteration is not stored, results are of other data or, where the reference
+        has no names, have other parameters, or sizes or names do not match.
 
     Notes
     -----
@@ -163,9 +165,16 @@ def compare(
     >>> comparison.sd_ratio.sel(label="EKI").round(1).values
     array([1., 1., 1.])
     """
-    labelled = _labelled(results)
-    names = next(iter(labelled.values())).parameter.values.tolist()
+    labelled = by_label(results)
+    first_label, first = next(iter(labelled.items()))
+    names = first.parameter.values.tolist()
     exact = as_reference(reference, names)
+    for label, result in labelled.items():
+        check_same_data(f"results[{label!r}]", result, f"results[{first_label!r}]", first)
+        if not exact.named:  # only names say which parameters are meant
+            check_same_names(f"results[{label!r}]", result, names, f"results[{first_label!r}]")
+    if isinstance(reference, xr.Dataset):
+        check_same_data("reference", reference, f"results[{first_label!r}]", first)
     samples = {
         label: _members(label, result, iteration, exact) for label, result in labelled.items()
     }
@@ -275,30 +284,6 @@ def _text(name: str, value: float) -> str:
     if name == "seconds":
         return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
     return f"{value:.3f}" if value < 100 else f"{value:.3g}"
-
-
-def _labelled(results: Any) -> dict[str, xr.Dataset]:
-    if isinstance(results, xr.Dataset):  # which is a mapping too
-        results = [results]
-    if isinstance(results, Mapping):
-        labels, given = [str(label) for label in results], list(results.values())
-    elif isinstance(results, Sequence) and not isinstance(results, str):
-        given = list(results)
-        for i, result in enumerate(given):
-            check_result(result, f"results[{i}]")
-        labels = list(method_names(given))
-    else:
-        raise TypeError(
-            "results: must be a mapping of labels to what ek.run returns, or a list of these, got "
-            f"{type(results).__name__}."
-        )
-    if not given:
-        raise ValueError("results: must hold at least one result, got none.")
-    for label, result in zip(labels, given, strict=True):
-        check_result(result, f"results[{label!r}]")
-    if len(set(labels)) < len(labels):
-        raise ValueError(f"results: must have labels that differ as texts, got {labels}.")
-    return dict(zip(labels, given, strict=True))
 
 
 def _members(label: str, result: xr.Dataset, iteration: int, exact: Reference) -> Sample:

@@ -11,6 +11,7 @@ import xarray as xr
 from ekitools.core.arrays import host
 from ekitools.models.plain import LinearModel
 from ekitools.problem import check_whole
+from ekitools.results.alignment import columns_of
 from ekitools.results.predictive import predictive_cdf
 from ekitools.results.reading import Members, check_result, has_noise, members_at, moments
 from ekitools.typing import NoiseModel
@@ -65,8 +66,8 @@ class Rate(NamedTuple):
 def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Dataset:
     r"""What a run did, in numbers, at every stored iteration.
 
-    Rows of NaN (failed and dropped members) are left out; weighted results use their
-    weights. With ū and ḡ the means of the members' parameters and outputs:
+    Members that were dropped, or failed at the iteration, are left out; weighted results use
+    their weights. With ū and ḡ the means of the members' parameters and outputs:
 
     ================================  =====================================================
     ``mean``, ``spread``              of every parameter; standard deviation with 1/(J − 1)
@@ -227,6 +228,10 @@ def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
 
 def _parameters(members: Members) -> dict[str, Any]:
     u, w = members.present()
+    if not w.size:
+        nothing = np.full(members.u.shape[1], np.nan)
+        numbers = dict.fromkeys(("spread_total", "collapse"), np.nan)
+        return {"mean": nothing, "spread": nothing, **numbers, "n_effective": 0.0}
     mean, variance = moments(u, w)
     n_effective = 1 / float(w @ w)
     # 1 − Σw² is (J − 1)/J for equal weights: what makes the variance unbiased
@@ -309,6 +314,11 @@ def _check_same(result: xr.Dataset, problem: Any) -> None:
         raise ValueError(
             f"problem: must be the one that was solved, with (d, p) = {shape}, got "
             f"({problem.n_data}, {problem.n_parameters})."
+        )
+    if not np.array_equal(columns_of(problem, result), np.arange(shape[1])):
+        raise ValueError(
+            "problem: must have the parameters in the order of the result, got another order. Use "
+            "result.sel(parameter=list(problem.parameter_names))."
         )
     if not np.array_equal(problem.data, result.y.values):
         raise ValueError("problem: must be the one that was solved, got other data.")

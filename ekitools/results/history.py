@@ -13,6 +13,9 @@ from ekitools.typing import Reported, Status, StepInfo
 
 __all__ = ["History", "Record", "Summary", "mean_misfit", "objective"]
 
+_MOST_NUMBERS = 1000
+"""Parameters of a failed member that the list of failures holds."""
+
 
 class Record(NamedTuple):
     """One stored iteration, on the host; dropped members are NaN rows."""
@@ -139,6 +142,32 @@ class History:
         shown.add_unevaluated(*present)
         return shown
 
+    def shown(self) -> History:
+        """The history that a result shows; this one stays as it is.
+
+        In the last stored record the parameters of failed members are NaN, so that a mean over
+        the members is a mean of those that the model accepted. The failures of that iteration
+        hold the parameters as ``"u"``, for up to 1000 parameters a member.
+        """
+        if not self.records:
+            return self
+        last = self.records[-1]
+        lost = last.failed & ~np.isfinite(last.misfit)
+        if not lost.any():
+            return self
+        u = last.u.copy()
+        u[lost] = np.nan
+        shown = copy.copy(self)
+        shown.records = [*self.records[:-1], last._replace(u=u)]
+        if last.u.shape[1] <= _MOST_NUMBERS:
+            shown.failures = [
+                {**failure, "u": _as_json(last.u[failure["member"]])}
+                if failure["iteration"] == last.iteration and lost[failure["member"]]
+                else failure
+                for failure in self.failures
+            ]
+        return shown
+
     def _keeps(self, iteration: int) -> bool:
         if isinstance(self.store, int):
             return iteration % self.store == 0
@@ -153,18 +182,25 @@ class History:
 
 
 def mean_misfit(info: StepInfo) -> float:
-    """Mean misfit of the members, by their weights where they have some; NaN of none."""
-    misfit = info.misfit
+    """Mean of the finite misfits, by the weights of the members; NaN where there is none.
+
+    The misfit of a particle that failed at the start of a sampler is infinite.
+    """
+    misfit, kept = info.misfit, np.isfinite(info.misfit)
     if not info.shown:
-        return float(np.mean(misfit)) if len(misfit) else np.nan
+        return float(np.mean(misfit[kept])) if kept.any() else np.nan
     weight = info.shown.weight
-    kept = weight > 0  # a weight of zero belongs to a misfit that may be infinite
+    kept &= weight > 0
     return float(np.average(misfit[kept], weights=weight[kept])) if kept.any() else np.nan
 
 
 def objective(info: StepInfo) -> float:
     """The mean of what the method minimises."""
     return mean_misfit(info) if info.objective is None else float(info.objective)
+
+
+def _as_json(row: np.ndarray) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in row.astype(float).tolist()]
 
 
 def _reported(name: str, value: float | Reported) -> Reported:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ekitools.results.alignment import columns_of
 from ekitools.results.reading import check_result, members_at, moments, starts_at_prior
 from ekitools.results.reference import listed
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
-__all__ = ["LEVELS", "first_members", "marginals", "start_of"]
+__all__ = ["LEVELS", "first_members", "marginals", "start_of", "weighted_quantiles"]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _DRAWS = 4000
@@ -37,9 +38,10 @@ def first_members(
     """
     if problem is not None and not starts_at_prior(result):
         n = max(100, min(_DRAWS, _MOST_NUMBERS // problem.n_parameters))
-        draws = np.asarray(problem.prior.sample(n, rng=0))[:, index]
+        columns = columns_of(problem, result)[index]
+        draws = np.asarray(problem.prior.sample(n, rng=0))[:, columns]
         return draws, np.full(n, 1 / n)
-    return members_at(result.isel(parameter=index), 0).present()
+    return members_at(result.isel(parameter=index), 0).present(at_start=True)
 
 
 def marginals(
@@ -74,9 +76,11 @@ def marginals(
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or has no such parameter.
+        If ``result`` is no result or has no such parameter, or ``problem`` has others.
     """
     check_result(result)
+    if problem is not None:
+        columns_of(problem, result)
     index: np.ndarray = np.arange(result.sizes["parameter"])
     considered: Any = slice(None)  # a view: they may fill the memory
     if parameters is not None:
@@ -93,10 +97,12 @@ def marginals(
         shown = np.argsort(ratio, kind="stable")[:most]
         index = index[shown]
     part = result.isel(parameter=index)
-    ends = _quantiles(*members_at(part, -1).present())
+    u, w = members_at(part, -1).present()
+    ends = weighted_quantiles(u, LEVELS, w)
     starts = np.full_like(ends, np.nan)
     if start:
-        starts = _quantiles(*first_members(result, problem, index))
+        u, w = first_members(result, problem, index)
+        starts = weighted_quantiles(u, LEVELS, w)
     return xr.Dataset(
         {
             "position": ("parameter", index),
@@ -135,9 +141,25 @@ def _mean_and_sd(u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(variance / share) if share > 1e-12 else np.full_like(mean, np.nan)
 
 
-def _quantiles(u: np.ndarray, w: np.ndarray) -> np.ndarray:
+def weighted_quantiles(x: np.ndarray, levels: Any, w: np.ndarray) -> np.ndarray:
+    """Quantiles along the first axis, interpolated only where all weights are the same.
+
+    Parameters
+    ----------
+    x : (J, ...)
+        Values; NaN comes back where there are none.
+    levels : (q,)
+        Probabilities.
+    w : (J,)
+        Weights, not negative.
+
+    Returns
+    -------
+    (q, ...)
+    """
+    if not w.size:
+        return np.full((len(levels), *x.shape[1:]), np.nan)
+    x = x.astype(np.float64)
     if np.ptp(w) > 0:
-        return np.asarray(
-            np.quantile(u.astype(np.float64), LEVELS, axis=0, weights=w, method="inverted_cdf")
-        )
-    return np.asarray(np.quantile(u.astype(np.float64), LEVELS, axis=0))
+        return np.asarray(np.quantile(x, levels, axis=0, weights=w, method="inverted_cdf"))
+    return np.asarray(np.quantile(x, levels, axis=0))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
+from ekitools.core.statuses import Losses
+from ekitools.results.checks import attribute, check_result
 
 __all__ = [
     "Members",
@@ -18,6 +19,7 @@ __all__ = [
     "has_noise",
     "is_flow",
     "last_evaluated",
+    "losses",
     "members_at",
     "method_of",
     "model_runs",
@@ -62,7 +64,9 @@ def best_member(result: xr.Dataset) -> xr.DataArray:
     >>> ek.best_member(result).values.round(2)
     array([2.])
     """
-    misfit = result.misfit.values
+    check_result(result)
+    misfit = result.misfit.transpose("iteration", "member").values
+    misfit = np.where(np.isfinite(misfit), misfit, np.nan)
     evaluated = np.flatnonzero(np.isfinite(misfit).any(axis=1))
     if not evaluated.size:
         raise ValueError(
@@ -85,10 +89,36 @@ class Members(NamedTuple):
     misfit: np.ndarray
     weight: np.ndarray
     """Not negative, not normalised; ones where the result has no weights."""
+    failed: np.ndarray
+    """Whether the model run of a member failed; of a sampler, that of its proposal."""
 
-    def present(self) -> tuple[np.ndarray, np.ndarray]:
-        """``u`` of those not dropped, and their weights, which add up to 1."""
-        kept = np.isfinite(self.u).all(axis=1) & (self.weight > 0)
+    @property
+    def lost(self) -> np.ndarray:
+        """Which members failed at this iteration; a sampler's refused proposals are not lost."""
+        return np.asarray(self.failed & ~np.isfinite(self.misfit))
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Which members are draws: not dropped, not failed at this iteration, not of weight 0."""
+        return self.drawn & ~self.lost
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """Which members have parameters and a weight, whether their model run failed or not."""
+        return np.asarray(np.isfinite(self.u).all(axis=1) & (self.weight > 0))
+
+    def present(self, *, at_start: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """``u`` of the members that are draws, and their weights, which add up to 1.
+
+        Every reader of a result takes its members from here.
+
+        Parameters
+        ----------
+        at_start : bool, default False
+            Whether the members stand for the prior. A draw of the prior stays one where the
+            model fails.
+        """
+        kept = self.drawn if at_start else self.kept
         return (self.u if kept.all() else self.u[kept]), _normalised(self.weight[kept])
 
     def evaluated(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,27 +126,6 @@ class Members(NamedTuple):
         kept = np.isfinite(self.misfit) & (self.weight > 0)
         g, misfit = (x[kept].astype(np.float64) for x in (self.g, self.misfit))
         return g, misfit, _normalised(self.weight[kept])
-
-
-def check_result(result: Any, name: str = "result") -> None:
-    """Check that it is the Dataset of a run; ``name`` is the argument's."""
-    if not isinstance(result, xr.Dataset):
-        raise TypeError(
-            f"{name}: must be the Dataset that ek.run returns, got {type(result).__name__}."
-        )
-    needed = ("u", "g", "misfit", "failed", "t", "step", "y", "noise_sd", "history_model_runs")
-    missing = [variable for variable in needed if variable not in result]
-    if missing:
-        raise ValueError(
-            f"{name}: must be the Dataset that ek.run returns, got one without "
-            f"{', '.join(missing)}."
-        )
-    if not {"iteration", "member", "parameter"} <= set(result.u.dims):
-        raise ValueError(
-            f"{name}: must have the dimensions iteration, member and parameter, got u with "
-            f"{', '.join(map(str, result.u.dims))}. Select with lists to keep them, such as "
-            "result.isel(iteration=[-1])."
-        )
 
 
 def stored_index(result: xr.Dataset, iteration: int) -> int:
@@ -136,8 +145,24 @@ def stored_index(result: xr.Dataset, iteration: int) -> int:
 def members_at(result: xr.Dataset, index: int) -> Members:
     """The members at the stored iteration ``index``, loaded into memory."""
     at = result.isel(iteration=index)
-    weight = np.nan_to_num(at.weight.values) if "weight" in at else np.ones(at.sizes["member"])
-    return Members(at.u.values, at.g.values, at.misfit.values, weight)
+    weight = np.ones(at.sizes["member"])
+    if "weight" in at:
+        weight = np.where(np.isfinite(at.weight.values), at.weight.values, 0.0)
+    return Members(
+        at.u.transpose("member", "parameter").values,
+        at.g.transpose("member", "data").values,
+        at.misfit.values,
+        weight,
+        at.failed.values.astype(bool),
+    )
+
+
+def losses(result: xr.Dataset) -> Losses:
+    """Members that the run lost: dropped before the last stored iteration, or failed there."""
+    last = members_at(result, -1)
+    gone = ~np.isfinite(last.u).all(axis=1)
+    n_failed = int(last.lost.sum())
+    return Losses(len(gone), int((gone & ~last.lost).sum()), n_failed)
 
 
 def _normalised(weight: np.ndarray) -> np.ndarray:
@@ -146,7 +171,9 @@ def _normalised(weight: np.ndarray) -> np.ndarray:
 
 def moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance Σ w_j (x_j − x̄)² of every column, in double precision."""
-    mean, variance = np.empty((2, x.shape[1]))
+    mean, variance = np.full((2, x.shape[1]), np.nan)
+    if not w.size:  # no members
+        return mean, variance
     for start in range(0, x.shape[1], _BLOCK):
         columns = slice(start, start + _BLOCK)
         block = x[:, columns].astype(np.float64)
@@ -157,55 +184,18 @@ def moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def last_evaluated(result: xr.Dataset) -> int:
     """Where the last stored iteration is that has outputs; -1 where none has."""
-    known = np.flatnonzero(np.isfinite(result.misfit.values).any(axis=1))
+    known = np.flatnonzero(np.isfinite(result.misfit).any("member").values)
     return int(known[-1]) if known.size else -1
 
 
 def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any, text: str = "") -> str:
     """A label of ``dim`` ("parameter" or "data"), or a text for it, with its units if known."""
     name = f"{dim}_units"
-    units = str(labelled[name].sel({dim: label}).item()) if name in labelled.coords else ""
+    units = ""
+    if name in labelled.coords:
+        units = str(labelled[name].sel({dim: label}).item())
     text = text or str(label)
     return f"{text} [{units}]" if units else text
-
-
-def attribute(result: xr.Dataset, name: str, default: Any = None) -> Any:
-    """The value of an attribute that is written as JSON, such as ``method`` or ``failures``.
-
-    Parameters
-    ----------
-    result : xarray.Dataset
-        What `run` or `integrate` returned, or what was read back from its file.
-    name : str
-        ``method``, ``solver``, ``problem``, ``versions``, ``failures`` or ``seed``.
-    default : optional
-        Returned where the attribute is missing, or where its value is not of this type.
-
-    Raises
-    ------
-    ValueError
-        If the attribute is a text that is not JSON.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> from ekitools.results.reading import attribute
-    >>> result = xr.Dataset(attrs={"method": '{"type": "EKI"}'})
-    >>> attribute(result, "method", {}), attribute(result, "failures", [])
-    ({'type': 'EKI'}, [])
-    """
-    value = result.attrs.get(name)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError(
-                f'result: must have JSON in its attribute "{name}", got {value[:60]!r}. Delete the '
-                f'attribute (del result.attrs["{name}"]) to read the rest of the result.'
-            ) from None
-    if value is None or (default is not None and not isinstance(value, type(default))):
-        return default
-    return value
 
 
 def method_of(result: xr.Dataset) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Reference(NamedTuple):
     covariance: Callable[[slice], np.ndarray] | None = None
     """Rows of it, in the same coordinates."""
     n_effective: float = np.nan
+    named: bool = False
+    """Whether the reference names its parameters, and so chooses those that are compared."""
 
 
 def as_sample(x: np.ndarray, weight: np.ndarray) -> Sample:
@@ -133,6 +135,7 @@ def _from_draws(
         (scaled.x, weight),
         scaled.covariance,
         raw.n_effective,
+        known is not None,
     )
 
 
@@ -177,7 +180,11 @@ def _from_pairs(reference: Mapping[Any, Any], names: list[Any]) -> Reference:
             f"parameter, got the shape {pairs.shape}."
         )
     return Reference(
-        "means and standard deviations", wanted, pairs[:, 0], _checked_sd(pairs[:, 1], wanted)
+        "means and standard deviations",
+        wanted,
+        pairs[:, 0],
+        _checked_sd(pairs[:, 1], wanted),
+        named=True,
     )
 
 

@@ -9,7 +9,14 @@ import xarray as xr
 from scipy.special import chdtri
 
 from ekitools.results.diagnostics import diagnose
-from ekitools.results.reading import attribute, has_noise, last_evaluated, members_at
+from ekitools.results.reading import (
+    attribute,
+    has_noise,
+    last_evaluated,
+    losses,
+    members_at,
+    model_runs,
+)
 
 __all__ = ["Check", "is_posterior", "judge", "nonlinear_share", "verdict"]
 
@@ -144,6 +151,10 @@ def _ending(result: xr.Dataset) -> Check:
 def _nature(result: xr.Dataset) -> Check:
     aim = result.attrs.get("aim")
     if is_posterior(result):
+        if _is_sample(result) and result.attrs.get("start") == "method":
+            return Check("note", _NATURE, "A weighted sample of the posterior within reach of the "
+                         "start. A mode outside the start is not found: compare with TemperedSMC() "
+                         "from the prior.")  # fmt: skip
         if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip
@@ -157,8 +168,8 @@ def _nature(result: xr.Dataset) -> Check:
         return Check(
             "care",
             _NATURE,
-            "Not a sample of the posterior, for the method did not come to its end there: its "
-            "means and spreads lie between the prior and whatever it was going to.",
+            "Not a sample of the posterior: the method did not come to its end, or lost most of "
+            "its members. Its means and spreads lie between the prior and the posterior at best.",
         )
     if aim == "fit":
         return Check(
@@ -222,7 +233,7 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     shares = []
     for index in np.unique(np.linspace(at + 1 - stored, at, min(stored, 9)).astype(int)):
         members = members_at(part, index)
-        kept = np.isfinite(members.misfit) & (members.weight > 0)
+        kept = members.kept & np.isfinite(members.misfit)
         if kept.sum() < result.sizes["parameter"] + 1 + _SPARE:
             return [Check("note", "Linearity", "Too few members for so many parameters to tell "
                           "whether the model is linear over the ensemble.")]  # fmt: skip
@@ -267,6 +278,8 @@ def _loss(result: xr.Dataset) -> list[Check]:
 
 def _members(result: xr.Dataset, n_effective: float) -> Check:
     p = result.sizes["parameter"]
+    if not n_effective > 0:
+        return Check("bad", "Members", "No member is left at the last stored iteration.")
     told = f"{n_effective:.4g} effective members for {p} parameters"
     error = f"a mean is known to {1 / np.sqrt(n_effective):.2g} of its standard deviation"
     if result.attrs.get("members") == "redrawn":
@@ -295,18 +308,16 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
 
 
 def _failures(result: xr.Dataset) -> Check:
-    n = len(attribute(result, "failures", []))
-    runs = int(result.attrs.get("model_runs", result.history_model_runs.values[-1]))
-    if not n:
+    """Failures of the whole run; a sampler refuses the proposals that fail, and loses nothing."""
+    n, runs, lost = len(attribute(result, "failures", [])), model_runs(result), losses(result)
+    if not n and lost.left == lost.members:
         return Check("good", "Failures", f"None of the {runs} model runs failed.")
-    members = result.sizes["member"]
-    left = int(np.isfinite(result.u[-1].values).all(axis=1).sum())
-    many, few = n > 0.1 * runs, left < members / 2  # each that was dropped may have failed once
     sentences = [
         f"{n} of {runs} model runs failed: the ensemble knows nothing of the region where they do."
     ]
+    many = 10 * n > runs and not _is_sample(result)
     if many:
         sentences.append("These are many.")
-    if few:
-        sentences.append(f"Only {left} of {members} members are left.")
-    return Check("care" if many or few else "note", "Failures", " ".join(sentences))
+    if lost.many:
+        sentences.append(lost.sentence)
+    return Check("care" if many or lost.many else "note", "Failures", " ".join(sentences))

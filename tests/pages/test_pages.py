@@ -379,7 +379,7 @@ def test_an_ensemble_that_lost_most_of_its_members_is_told(problem):
     assert len(json.loads(result.attrs["failures"])) < 0.1 * result.attrs["model_runs"]
     (found,) = [check for check in judge(result) if check.topic == "Failures"]
     assert found.level == "care"
-    assert f"Only {left} of 40 members are left." in found.sentence
+    assert f"Only {left} of 40 members are left: " in found.sentence
 
 
 def test_a_model_that_cannot_fit_is_told(problem):
