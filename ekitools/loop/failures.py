@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,34 @@ from ekitools.linalg import gaussian_draws
 from ekitools.methods.shared import mapped
 from ekitools.typing import Array, MemberFailure
 
-__all__ = ["fatal_sentence", "largest_output", "name_reasons", "replaced"]
+__all__ = ["fatal_sentence", "largest_output", "name_reasons", "replaced", "unusable_outputs"]
 
 
-def largest_output(g: Array, noise_sd: np.ndarray) -> float:
-    """The largest |g| whose whitened squares can be summed in the dtype of ``g``."""
-    largest = float(np.finfo(host(g[:1, :1]).dtype).max)
-    return 1e-4 * np.sqrt(largest) * float(np.fmin(1.0, np.min(noise_sd)))
+def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:
+    """The largest |g| of each datum whose whitened squares can be summed in the dtype of ``g``.
+
+    Where there is a loss in place of the noise, ``noise_sd`` is NaN and |g| itself counts.
+    """
+    largest = 1e-4 * math.sqrt(float(np.finfo(host(g[:1, :1]).dtype).max))
+    return largest * np.where(np.isnan(noise_sd), 1.0, noise_sd)
+
+
+def unusable_outputs(g: Array, noise_sd: np.ndarray, data_names: Sequence[Any]) -> dict[int, str]:
+    """Why outputs cannot be used: row of ``g`` to a sentence that names the first such datum."""
+    values, largest = host(g), largest_output(g, noise_sd)
+    usable = np.abs(values) < largest  # NaN compares false
+    sentences = {}
+    for row in np.flatnonzero(~np.all(usable, axis=1)).tolist():
+        i = int(np.argmin(usable[row]))
+        value = float(values[row, i])
+        sentence = f"output {i} ({data_names[i]!r}) is {value:.6g}"
+        if math.isfinite(value):
+            sentence += (
+                f", too large to be squared in {values.dtype}: |g| must be < {largest[i]:.3g}"
+            )
+        more = int(np.sum(~usable[row])) - 1
+        sentences[row] = sentence + (f" (and {more} more)" if more else "")
+    return sentences
 
 
 def fatal_sentence(failed: np.ndarray, iteration: int, on_failure: str) -> str | None:
@@ -38,14 +60,17 @@ def fatal_sentence(failed: np.ndarray, iteration: int, on_failure: str) -> str |
 
 
 def name_reasons(
-    failed: np.ndarray, failures: Mapping[int, Any]
+    failed: np.ndarray, failures: Mapping[int, Any], unusable: Mapping[int, str]
 ) -> dict[int, tuple[str, BaseException | None]]:
-    """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too."""
+    """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too.
+
+    A reason in ``failures`` comes before the one in ``unusable``.
+    """
     for row in failures:
         if not 0 <= row < len(failed):
             raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
         failed[row] = True
-    rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
+    rows = {row: failures.get(row) or unusable.get(row) for row in np.flatnonzero(failed).tolist()}
     return {row: _reason(why) for row, why in rows.items()}
 
 
@@ -54,7 +79,7 @@ def _reason(why: Any) -> tuple[str, BaseException | None]:
         return str(why.reason), why.error
     if isinstance(why, BaseException):
         return repr(why), why
-    return str(why or "output not finite, or too large to be squared"), None
+    return str(why or "no reason was given"), None
 
 
 def replaced(
