@@ -160,13 +160,14 @@ class GNKI:
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[GNKIState, StepInfo]:
         """One step of either phase, or the end: then the state is returned as it was."""
-        r = whitened_residual(g, target)
-        misfit = misfits(r)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+            r = whitened_residual(g, target)
+            misfit = misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
         if status is not None:
             return state, StepInfo(0.0, misfit, status, spread)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+        with np.errstate(over="ignore", invalid="ignore"):
             following, h = self._followed(state, r, misfit, target, rng)
             variance = total_variance(following.ensemble)
         if not math.isfinite(variance):
@@ -263,7 +264,7 @@ def _regularised(rows: Array, slope: Array) -> Array:
     size, eps = frobenius(slope), float(xp.finfo(slope.dtype).eps)
     if not math.isfinite(size):
         return xp.full_like(rows[:, :1] * slope[:1, :], math.inf)
-    if eps * size**2 <= max(_LOSS, 100 * eps):
+    if size <= math.sqrt(max(_LOSS / eps, 100)):
         system = xp.matrix_transpose(slope) @ slope + like(np.eye(int(slope.shape[1])), slope)
         solved = xp.linalg.solve(system, xp.matrix_transpose(rows @ slope))
         return xp.matrix_transpose(solved)
