@@ -1,6 +1,7 @@
 """The Kalman analysis against the textbook formula, and what must hold whatever the numbers."""
 
 import tracemalloc
+from fractions import Fraction
 
 import array_api_strict
 import numpy as np
@@ -166,6 +167,135 @@ def test_noise_far_smaller_than_the_spread_in_float32(d):
     truth = np.array([0.5, -0.2, 0.1, 0.3], dtype=np.float32)
     new = kalman_update(u, u @ matrix, truth @ matrix, 1e-10)
     np.testing.assert_allclose(new.mean(0), truth, atol=2e-3)
+
+
+def rational(a):
+    return np.vectorize(Fraction, otypes=[object])(np.asarray(a, dtype=np.float64))
+
+
+def exact(u, g, y, sd, draw, step=1):
+    """The formula in rational numbers, in data space."""
+    n, d = g.shape
+    u, g, y, draw = (rational(a) for a in (u, g, y, draw))
+    e, f, sd = u - u.sum(0) / n, (g - g.sum(0) / n) / Fraction(sd), Fraction(sd)
+    a, b = f.T @ f + Fraction(n - 1) / step * np.eye(d, dtype=int), ((y + draw - g) / sd).T.copy()
+    for k in range(d):
+        factors = a[k + 1 :, k] / a[k, k]
+        a[k + 1 :, k:] -= factors[:, None] * a[k, k:]
+        b[k + 1 :] -= factors[:, None] * b[k]
+    for k in reversed(range(d)):
+        b[k] = (b[k] - a[k, k + 1 :] @ b[k + 1 :]) / a[k, k]
+    return u + b.T @ (f.T @ e)
+
+
+def precise(kind, ratio, n, d):
+    """A linear model with noise of sd ``ratio``: members, outputs, data and draws."""
+    rng = np.random.default_rng(0)
+    u, matrix = rng.normal(size=(n, 4)), rng.normal(size=(4, d))
+    if kind == "unobserved":
+        matrix[2:] = 0
+    if kind == "twins":
+        u[1] = u[0]
+    y = rng.normal(size=4) / 2 @ matrix + ratio * rng.normal(size=d)
+    if kind == "offset":
+        y += rng.normal(size=d)
+    return u, u @ matrix, y, ratio * rng.normal(size=(n, d))
+
+
+def furthest(new, expected):
+    return float(np.abs(rational(new) - expected).max())
+
+
+@pytest.mark.parametrize("kind", ["observed", "offset", "unobserved", "twins"])
+@pytest.mark.parametrize("exponent", [7, 13, 20, 27, 33, 40])
+@pytest.mark.parametrize("d", [7, 15])
+def test_small_noise_costs_no_digits(d, exponent, kind):
+    """Against rational numbers, for noise sd / spread from 1e-2 to 1e-12.
+
+    Rounding in the outputs moves parameters that they do not depend on by eps / ratio; tolerances
+    are those of benchmarks/kalman_accuracy.py times four.
+    """
+    ratio = 2.0**-exponent
+    u, g, y, draw = precise(kind, ratio, 10, d)
+    new = kalman_update(u, g, y, ratio**2, noise_draw=draw)
+    tolerance = 1e-10 + (1e-15 / ratio if kind == "unobserved" else 0)
+    tolerance = 4e-8 if kind == "offset" and exponent == 40 else tolerance
+    assert furthest(new, exact(u, g, y, ratio, draw)) < tolerance
+
+
+@pytest.mark.parametrize("kind", ["observed", "unobserved"])
+@pytest.mark.parametrize("exponent", [3, 7, 13, 20])
+@pytest.mark.parametrize("d", [7, 15])
+def test_small_noise_costs_no_digits_in_float32(d, exponent, kind):
+    ratio = 2.0**-exponent
+    u, g, y, draw = (a.astype(np.float32) for a in precise(kind, ratio, 10, d))
+    new = kalman_update(u, g, y, ratio**2, noise_draw=draw)
+    assert new.dtype == np.float32
+    # rounding of the result, and in the worst case 50 eps from the Gram matrix
+    assert furthest(new, exact(u, g, y, ratio, draw)) < 1.5e-5
+
+
+@pytest.mark.parametrize("namespace", ["strict", "torch"])
+@pytest.mark.parametrize("d", [2, 7, 15])
+def test_small_noise_in_other_namespaces(d, namespace):
+    u, g, y, draw = precise("observed", 2.0**-27, 10, d)
+    expected = kalman_update(u, g, y, 2.0**-54, noise_draw=draw)
+    if namespace == "torch":
+        convert = pytest.importorskip("torch").as_tensor
+    else:
+        convert = array_api_strict.asarray
+    arrays = [convert(a) for a in (u, g, y, draw)]
+    new = kalman_update(*arrays[:3], 2.0**-54, noise_draw=arrays[3])
+    assert type(new) is type(arrays[0])
+    np.testing.assert_allclose(np.asarray(new), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "diagonal", "dense", "low-rank"])
+@pytest.mark.parametrize(("n", "d"), [(10, 15), (10, 7), (20, 7), (10, 400)])
+def test_small_noise_of_any_form(n, d, kind):
+    """The whitened analysis with unit noise is the reference; it does not know Γ."""
+    cov, _ = noises(d, np.random.default_rng(1))[kind]
+    scale = 2.0**-50
+    cov = (cov[0] * scale, cov[1] * 2.0**-25) if isinstance(cov, tuple) else cov * scale
+    noise = ek.GaussianNoise(cov)
+    u, g, y, draw = precise("observed", 2.0**-25, n, d)
+    new = kalman_update(u, g, y, noise, noise_draw=draw)
+    white = [noise.whiten(a) for a in (g, y, draw)]
+    expected = kalman_update(u, *white[:2], 1.0, noise_draw=white[2])
+    np.testing.assert_allclose(new, expected, rtol=0, atol=1e-12)
+
+
+def test_small_noise_in_blocks(monkeypatch):
+    u, g, y, draw = precise("observed", 2.0**-27, 8, 3000)
+    whole = kalman_update(u, g, y, 2.0**-54, noise_draw=draw)
+    monkeypatch.setattr("ekitools.linalg.columns._BLOCK_BYTES", 1)
+    blocked = kalman_update(u, g, y, 2.0**-54, noise_draw=draw)
+    np.testing.assert_allclose(blocked, whole, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("d", [2, 7, 15])
+def test_small_noise_leaves_a_parameter_without_spread_to_the_last_bit(d):
+    u, g, y, draw = precise("unobserved", 2.0**-27, 10, d)
+    u[:, 3] = 0.1
+    new = kalman_update(u, g, y, 2.0**-54, noise_draw=draw)
+    np.testing.assert_array_equal(new[:, 3], 0.1)
+    assert np.all(new[:, 0] != u[:, 0])
+
+
+@pytest.mark.parametrize("d", [7, 60])
+def test_four_analyses_with_tiny_noise_reach_the_posterior(d):
+    """Noise of 1e-9 of the prior's spread, and a linear model: the closed form is least squares."""
+    rng, sd, n = np.random.default_rng(0), 1e-9, 50
+    matrix = rng.normal(size=(d, 3))
+    y = matrix @ [0.5, -0.2, 0.1] + sd * rng.normal(size=d)
+    problem = ek.InverseProblem(
+        ek.LinearModel(matrix), ek.GaussianPrior(np.zeros(3), 1.0), sd**2, y
+    )
+    u = ek.run(problem, ek.EKI(ek.ESMDA(4)), n_members=n, rng=0).u[-1].values
+    inverse = np.linalg.pinv(matrix)
+    marginal = sd * np.sqrt(np.sum(inverse**2, axis=1))
+    assert np.all(np.abs(u.mean(0) - inverse @ y) < 4 * marginal / np.sqrt(n))
+    np.testing.assert_allclose(u.std(0, ddof=1) / marginal, 1, atol=4 / np.sqrt(2 * n))
 
 
 def test_the_spread_survives_a_large_offset():

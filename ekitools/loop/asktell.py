@@ -31,7 +31,7 @@ from ekitools.loop.checks import (
     checked_store,
 )
 from ekitools.loop.ending import concluded
-from ekitools.loop.failures import fatal_sentence, largest_output, name_reasons, replaced
+from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusable_outputs
 from ekitools.loop.folder import Folder, checked_folder
 from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Saved
@@ -232,8 +232,8 @@ class AskTell:
         Parameters
         ----------
         g : (len(members), d)
-            G(u), row by row; a row with an entry that is not finite, or too large to be
-            squared in its dtype, is a failed member. It is copied.
+            G(u), row by row. A row with an entry that is not finite, or too large beside the
+            noise of its datum to be squared in its dtype, is a failed member. It is copied.
         failures : mapping of row to reason, optional
             Why members failed: texts, or objects with ``reason`` and ``error``.
 
@@ -252,16 +252,17 @@ class AskTell:
 
     def _take(self, g: Array, failures: Mapping[int, Any] | None) -> None:
         """Go on with outputs that were checked and that nobody else holds."""
-        largest = largest_output(g, self.problem.noise_sd)
-        lost = ~np.all(np.abs(host(g)) < largest, axis=1)  # NaN compares false
-        reasons = name_reasons(lost, failures or {})
+        unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
+        lost = np.isin(np.arange(len(self.members)), list(unusable))
+        reasons = name_reasons(lost, failures or {}, unusable)
         survivors = np.flatnonzero(~lost)
         state, told = self._state, g
         n, t = self.n, self.t
         fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
         shown = (self._physical(), g)
         if fatal is not None:
-            misfit = host(self.problem.noise.misfit(g, self.seen.data))
+            with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
+                misfit = host(self.problem.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], failed(fatal), np.nan)
         else:
             if lost.any() and is_sampler(self.method):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,14 @@ from ekitools.methods.shared import mapped
 from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
 
-__all__ = ["Reason", "fatal_sentence", "largest_output", "name_reasons", "replaced"]
+__all__ = [
+    "Reason",
+    "fatal_sentence",
+    "largest_output",
+    "name_reasons",
+    "replaced",
+    "unusable_outputs",
+]
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|\b[-+]?(nan|inf)\b")
 _SHOWN = 500
@@ -30,10 +38,31 @@ class Reason(NamedTuple):
     datum: int | None = None
 
 
-def largest_output(g: Array, noise_sd: np.ndarray) -> float:
-    """The largest |g| whose whitened squares can be summed in the dtype of ``g``."""
-    largest = float(np.finfo(host(g[:1, :1]).dtype).max)
-    return 1e-4 * np.sqrt(largest) * float(np.fmin(1.0, np.min(noise_sd)))
+def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:
+    """The largest |g| of each datum whose whitened squares can be summed in the dtype of ``g``.
+
+    Where there is a loss in place of the noise, ``noise_sd`` is NaN and |g| itself counts.
+    """
+    largest = 1e-4 * math.sqrt(float(np.finfo(host(g[:1, :1]).dtype).max))
+    return largest * np.where(np.isnan(noise_sd), 1.0, noise_sd)
+
+
+def unusable_outputs(g: Array, noise_sd: np.ndarray, data_names: Sequence[Any]) -> dict[int, str]:
+    """Why outputs cannot be used: row of ``g`` to a sentence that names the first such datum."""
+    values, largest = host(g), largest_output(g, noise_sd)
+    usable = np.abs(values) < largest  # NaN compares false
+    sentences = {}
+    for row in np.flatnonzero(~np.all(usable, axis=1)).tolist():
+        i = int(np.argmin(usable[row]))
+        value = float(values[row, i])
+        sentence = f"output {i} ({data_names[i]!r}) is {value:.6g}"
+        if math.isfinite(value):
+            sentence += (
+                f", too large to be squared in {values.dtype}: |g| must be < {largest[i]:.3g}"
+            )
+        more = int(np.sum(~usable[row])) - 1
+        sentences[row] = sentence + (f" (and {more} more)" if more else "")
+    return sentences
 
 
 def fatal_sentence(
@@ -75,13 +104,18 @@ def _most_frequent(reasons: Sequence[Reason], data_names: Sequence[Any]) -> str:
     return f"{said}, {count} of {len(reasons)}: {text}{where}. "
 
 
-def name_reasons(failed: np.ndarray, failures: Mapping[int, Any]) -> dict[int, Reason]:
-    """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too."""
+def name_reasons(
+    failed: np.ndarray, failures: Mapping[int, Any], unusable: Mapping[int, str]
+) -> dict[int, Reason]:
+    """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too.
+
+    A reason in ``failures`` comes before the one in ``unusable``.
+    """
     for row in failures:
         if not 0 <= row < len(failed):
             raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
         failed[row] = True
-    rows = {int(row): failures.get(int(row)) for row in np.flatnonzero(failed)}
+    rows = {row: failures.get(row) or unusable.get(row) for row in np.flatnonzero(failed).tolist()}
     return {row: _reason(why) for row, why in rows.items()}
 
 
@@ -92,7 +126,7 @@ def _reason(why: Any) -> Reason:
         return Reason(_text(why.reason), why.error)
     if isinstance(why, BaseException):
         return Reason(safe_text(why), why)
-    return Reason(_text(why or "output not finite, or too large to be squared"))
+    return Reason(_text(why or "no reason was given"))
 
 
 def _text(why: Any) -> str:

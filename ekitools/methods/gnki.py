@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.core.checks import check_gaussian, check_schedule, integer, number, put
-from ekitools.linalg import total_variance
+from ekitools.linalg import frobenius, total_variance
 from ekitools.methods.shared import (
     initial_variance,
     misfits,
@@ -31,6 +31,9 @@ from ekitools.typing import (
 )
 
 __all__ = ["GNKI", "GNKIState"]
+
+_LOSS = 1e-9
+"""Largest error of a refinement, relative to its length, that squares may cause."""
 
 
 class GNKIState(NamedTuple):
@@ -157,25 +160,27 @@ class GNKI:
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[GNKIState, StepInfo]:
         """One step of either phase, or the end: then the state is returned as it was."""
-        r = whitened_residual(g, target)
-        misfit = misfits(r)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+            r = whitened_residual(g, target)
+            misfit = misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
         if status is not None:
             return state, StepInfo(0.0, misfit, status, spread)
-        if state.t < 1:
-            h, t = choose_step(self.step, state.n, state.t, 1.0, r, misfit)
-            state = state._replace(ensemble=tempered_analysis(state.ensemble, r, h, rng), t=t)
-        else:
-            h = self.damping
-            if state.anchors is None:
-                shapes = tuple(state.ensemble.shape), tuple(r.shape)
-                anchors, draws = (like(rng.standard_normal(shape), r) for shape in shapes)
-                state = state._replace(anchors=anchors, draws=draws)
-            ensemble, change = self._refined(state, r, target)
-            state = state._replace(ensemble=ensemble, refined=state.refined + 1, change=change)
-        state = state._replace(n=state.n + 1, variance=total_variance(state.ensemble))
-        return state, StepInfo(h, misfit, None, spread)
+        with np.errstate(over="ignore", invalid="ignore"):
+            following, h = self._followed(state, r, misfit, target, rng)
+            variance = total_variance(following.ensemble)
+        if not math.isfinite(variance):
+            status = Status(
+                "diverged",
+                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
+                "good ensemble. Use smaller steps or a prior that keeps the model tame.",
+                level="bad",
+            )
+            return state, StepInfo(0.0, misfit, status, spread)
+        return following._replace(n=state.n + 1, variance=variance), StepInfo(
+            h, misfit, None, spread
+        )
 
     def select(self, state: GNKIState, index: np.ndarray) -> GNKIState:
         """The state of the members ``index``."""
@@ -199,6 +204,26 @@ class GNKI:
         variance = total_variance(ensemble)
         return state._replace(ensemble=ensemble, variance=variance, anchors=anchors, draws=draws)
 
+    def _followed(
+        self,
+        state: GNKIState,
+        r: Array,
+        misfit: np.ndarray,
+        target: Target,
+        rng: np.random.Generator,
+    ) -> tuple[GNKIState, float]:
+        """The state after one step of either phase, and the step."""
+        if state.t < 1:
+            h, t = choose_step(self.step, state.n, state.t, 1.0, r, misfit)
+            return state._replace(ensemble=tempered_analysis(state.ensemble, r, h, rng), t=t), h
+        if state.anchors is None:
+            shapes = tuple(state.ensemble.shape), tuple(r.shape)
+            anchors, draws = (like(rng.standard_normal(shape), r) for shape in shapes)
+            state = state._replace(anchors=anchors, draws=draws)
+        ensemble, change = self._refined(state, r, target)
+        state = state._replace(ensemble=ensemble, refined=state.refined + 1, change=change)
+        return state, self.damping
+
     def _refined(self, state: GNKIState, r: Array, target: Target) -> tuple[Array, float]:
         """One damped Gauss–Newton step in coordinates whitened by the prior.
 
@@ -209,7 +234,9 @@ class GNKI:
         xp = array_namespace(w)
         anomalies = w - xp.mean(w, axis=0, keepdims=True)
         left, s, right = xp.linalg.svd(anomalies, full_matrices=False)  # E = P s Vᵀ
-        rank = int(np.sum(host(s) > 1e-6 * float(s[0])))
+        # singular values below 8ε‖w‖ are rounding of w; rows of Eᵀ sum to zero, so rank < J
+        least = min(1e-6 * float(s[0]), 8 * float(xp.finfo(w.dtype).eps) * frobenius(w))
+        rank = min(int(np.sum(host(s) > least)), int(w.shape[0]) - 1)
         left, s, right = left[:, :rank], s[:rank], right[:rank, :]
         outputs = xp.matrix_transpose(r - xp.mean(r, axis=0, keepdims=True))
         slope = (outputs @ left) / s  # B, (d, rank)
@@ -217,13 +244,31 @@ class GNKI:
         innovation = (  # y + η_j − G(u_j) − H (m_j − u_j), whitened
             state.draws - r - (gap @ xp.matrix_transpose(right)) @ xp.matrix_transpose(slope)
         )
-        system = xp.matrix_transpose(slope) @ slope + like(np.eye(rank), w)  # I + BᵀB
-        rows = xp.matrix_transpose(innovation @ slope)
         # K = V (I + BᵀB)⁻¹ Bᵀ, and the step α {m_j − u_j + K (...)}
-        move = gap + xp.matrix_transpose(xp.linalg.solve(system, rows)) @ right
+        move = gap + _regularised(innovation, slope) @ right
         move = self.damping * move
         sd = host(xp.std(w, axis=0, correction=1))
         spread = sd > 0
         relative = host(move)[:, spread] / sd[spread]
         change = float(np.sqrt(np.mean(relative**2)))
         return target.prior.unwhiten(w + move), change
+
+
+def _regularised(rows: Array, slope: Array) -> Array:
+    """``rows`` B(I + BᵀB)⁻¹, ``(J, rank)``; by the SVD of B where BᵀB has too few digits.
+
+    Rounding in BᵀB changes the result by at most ε‖B‖² of itself. With the thin SVD B = Q σ Zᵀ,
+    which squares nothing, B(I + BᵀB)⁻¹ = Q diag(σ / (1 + σ²)) Zᵀ.
+    """
+    xp = array_namespace(slope)
+    size, eps = frobenius(slope), float(xp.finfo(slope.dtype).eps)
+    if not math.isfinite(size):
+        return xp.full_like(rows[:, :1] * slope[:1, :], math.inf)
+    if size <= math.sqrt(max(_LOSS / eps, 100)):
+        system = xp.matrix_transpose(slope) @ slope + like(np.eye(int(slope.shape[1])), slope)
+        solved = xp.linalg.solve(system, xp.matrix_transpose(rows @ slope))
+        return xp.matrix_transpose(solved)
+    left, s, right = xp.linalg.svd(slope, full_matrices=False)
+    s = xp.where(s > 1e-30, s, xp.full_like(s, 1e-30))
+    weights = 1 / (s + 1 / s)  # σ / (1 + σ²), where σ² may overflow
+    return ((rows @ left) * weights) @ right

@@ -110,7 +110,8 @@ class MisfitController:
 
     def step(self, seen: Seen) -> float:
         """Return the controller's h, not yet cut at 1 − Σh."""
-        mean, variance = float(np.mean(seen.misfit)), float(np.var(seen.misfit, ddof=1))
+        with np.errstate(over="ignore"):  # an infinite variance bounds no step
+            mean, variance = float(np.mean(seen.misfit)), float(np.var(seen.misfit, ddof=1))
         by_mean = seen.n_data / (2 * mean) if mean > 0 else math.inf
         by_variance = math.sqrt(seen.n_data / (2 * variance)) if variance > 0 else math.inf
         h = max(by_mean, by_variance)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import ekitools as ek
+from ekitools.methods.gnki import _regularised
 
 
 def gauss_linear():
@@ -152,3 +153,61 @@ def test_a_refinement_that_does_not_settle_is_said():
     result = ek.run(problem, ek.GNKI(refinements=1, rtol=1e-9), n_members=50, rng=0)
     assert result.attrs["status_code"] == "refinements_spent"
     assert "allow more refinements" in result.attrs["status"]
+
+
+@pytest.mark.parametrize("sd", [1e-3, 1e-5, 1e-7, 1e-9])
+def test_tiny_noise_in_one_direction_alone(sd):
+    """u₀ and u₁ are known to ``sd``, u₂ not at all: the posterior is known in closed form."""
+    matrix = np.array([[1.0, 0.5, 0.0], [0.3, -1.0, 0.0], [1.0, 1.0, 0.0], [0.2, 0.1, 0.0]])
+    y = matrix @ [0.3, -0.4, 0.0]
+    problem = ek.InverseProblem(
+        ek.LinearModel(matrix), ek.GaussianPrior(np.zeros(3), 1.0), sd**2, y
+    )
+    n = 100
+    result = ek.run(problem, ek.GNKI(), n_members=n, rng=0)
+    assert result.attrs["status_code"] == "posterior_reached"
+    u = result.u[-1].values
+    marginal = sd * np.sqrt(np.diag(np.linalg.inv(matrix[:, :2].T @ matrix[:, :2])))
+    scores = np.append((u[:, :2].mean(0) - [0.3, -0.4]) / marginal, u[:, 2].mean()) * math.sqrt(n)
+    assert np.all(np.abs(scores) < 4)
+    spread = u.std(0, ddof=1) / np.append(marginal, 1)
+    np.testing.assert_allclose(spread, 1, atol=4 / math.sqrt(2 * n))
+
+
+def test_both_ways_to_solve_agree_where_both_are_exact():
+    """The SVD of B and the squares BᵀB, on either side of the size at which they change."""
+    rng = np.random.default_rng(0)
+    slope, rows = rng.normal(size=(6, 3)), rng.normal(size=(4, 6))
+    for size in (1e-3, 1.0, 1e3, 1e5):
+        b = size * slope
+        expected = rows @ b @ np.linalg.inv(np.eye(3) + b.T @ b)
+        np.testing.assert_allclose(_regularised(rows, b), expected, rtol=1e-7)
+    for size in (1e7, 1e155):  # the limit is the pseudo-inverse
+        expected = rows @ np.linalg.pinv(slope).T / size
+        np.testing.assert_allclose(_regularised(rows, size * slope), expected, rtol=1e-7)
+
+
+def test_an_overflow_ends_the_run_with_the_last_good_ensemble():
+    """Members 1e-12 apart whose outputs are 1e304 apart: the slope is not finite."""
+    problem = ek.InverseProblem(
+        ek.LinearModel(np.eye(2)), ek.GaussianPrior(np.zeros(2), 1.0), 1.0, np.zeros(2)
+    )
+    rng, method = np.random.default_rng(0), ek.GNKI()
+    state = method.init(0.5 + 1e-12 * rng.normal(size=(8, 2)), problem)._replace(t=1.0)
+    steep = 1e152 * rng.normal(size=(8, 2))  # squares of the slope overflow, not the step
+    following, info = method.tell(state, steep, problem, rng=rng)
+    assert info.status is None
+    assert np.all(np.isfinite(following.ensemble))
+    following, info = method.tell(state, 1e152 * steep, problem, rng=rng)
+    assert (info.status.code, info.status.level) == ("diverged", "bad")
+    assert following is state
+
+
+@pytest.mark.parametrize("size", [1e100, 1e145])
+def test_huge_outputs_raise_no_warning(size):
+    problem = ek.InverseProblem(
+        ek.FunctionModel(lambda u: size * np.concatenate([u, u**2], axis=1), vectorized=True),
+        ek.GaussianPrior(np.zeros(2), 1.0), 1.0, np.ones(4),
+    )  # fmt: skip
+    result = ek.run(problem, ek.GNKI(), n_members=20, n_steps=80, rng=0)
+    assert np.all(np.isfinite(result.u))
