@@ -80,7 +80,7 @@ def to_arviz(
     results = as_chains([result] if isinstance(result, xr.Dataset) else list(result))
     rng = as_rng(rng)
     groups: dict[str, xr.Dataset] = {}
-    chains = _chains(results, [stored_index(one, iteration) for one in results], rng)
+    chains, cut = _chains(results, [stored_index(one, iteration) for one in results], rng)
     groups["posterior"] = _parameters(chains, results[0])
     evaluated = [bool(np.isfinite(g).all()) for _, g, _ in chains]
     if all(evaluated):
@@ -92,7 +92,7 @@ def to_arviz(
         _warn_without("posterior_predictive and sample_stats", evaluated, "outputs")
     started = [starts_at_prior(one) for one in results]
     if all(started):
-        first = _chains(results, [0] * len(results), rng, at_start=True)
+        first, _ = _chains(results, [0] * len(results), rng, at_start=True, told=cut)
         groups["prior"] = _parameters(first, results[0])
     elif any(started):
         _warn_without("prior", started, "a stored prior ensemble")
@@ -220,8 +220,12 @@ def _chains(
     rng: np.random.Generator,
     *,
     at_start: bool = False,
-) -> list[Chain]:
-    """The members that are draws, as many of every result; weighted ones are resampled."""
+    told: bool = False,
+) -> tuple[list[Chain], bool]:
+    """The members that are draws, as many of every result, and whether chains were cut.
+
+    Weighted members are resampled. A warning says what is cut, unless it was ``told`` before.
+    """
     ensembles = [members_at(one, index) for one, index in zip(results, indices, strict=True)]
     rows = [_rows(each, at_start) for each in ensembles]
     for one, index, members, kept in zip(results, indices, ensembles, rows, strict=True):
@@ -232,7 +236,7 @@ def _chains(
             )
     sizes = [kept.size for kept in rows]
     draws = min(sizes)
-    if draws < max(sizes):
+    if draws < max(sizes) and not told:
         which = "at the start" if at_start else "that did not fail"
         warnings.warn(
             f"result: the runs have {draws} to {max(sizes)} members {which}; every chain is "
@@ -244,7 +248,7 @@ def _chains(
         weight = members.weight[kept]
         chosen = kept[resample(weight, draws, rng=rng)] if np.ptp(weight) > 0 else kept[:draws]
         chains.append((members.u[chosen], members.g[chosen], members.misfit[chosen]))
-    return chains
+    return chains, draws < max(sizes)
 
 
 def _rows(members: Members, at_start: bool) -> np.ndarray:

@@ -22,11 +22,11 @@ from ekitools.testing.options import check_options
 
 
 def quartic(z, y):
-    return ((z - y.astype(z.dtype)) ** 4).sum(axis=-1) / 4
+    return ((z - y) ** 4).sum(axis=-1) / 4
 
 
 def cube(z, y):
-    return (z - y.astype(z.dtype)) ** 3
+    return (z - y) ** 3
 
 
 EXAMPLES = {

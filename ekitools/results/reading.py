@@ -74,7 +74,7 @@ def best_member(result: xr.Dataset) -> xr.DataArray:
             'evaluate_final=True, or store="all".'
         )
     i = int(evaluated[-1])
-    return result.u[i, int(np.nanargmin(misfit[i]))]
+    return result.u.isel(iteration=i, member=int(np.nanargmin(misfit[i])))
 
 
 _BLOCK = 4096

@@ -68,14 +68,8 @@ class _Trial:
             ) from error
 
     def call(self, u: np.ndarray, seed: int = 0) -> Any:
-        keywords = [
-            f"{name}="
-            for name, there in (
-                ("rng", self.info.stochastic),
-                ("inputs", self.info.takes_inputs),
-            )
-            if there
-        ]
+        flags = {"rng=": self.info.stochastic, "inputs=": self.info.takes_inputs}
+        keywords = [name for name, there in flags.items() if there]
         what = "an ensemble (J, p)" if self.vectorized else "one member (p,)"
         rule = " and ".join([f"must accept {what}", *keywords])
         with calling("__call__", rule, "Check the arguments and the declared flags."):

@@ -9,6 +9,7 @@ from zoo.results import same
 
 import ekitools as ek
 from ekitools.core.statuses import Losses, doubted
+from ekitools.loop.ending import concluded
 from ekitools.results.reading import losses, members_at
 from ekitools.typing import Status
 
@@ -183,27 +184,57 @@ def test_thousands_of_parameters_are_not_copied_into_the_list_of_failures():
 # Bounds
 
 
-def bounded(y, **options):
-    prior = ek.Prior({"share": stats.uniform(0, 1), "level": stats.norm(0, 1)})
-    problem = ek.InverseProblem(lambda u: u, prior, 1e-6, [y, 0.0])
-    return ek.run(problem, ek.EKI(), n_members=60, rng=0, **options)
+PRIOR = ek.Prior({"share": stats.uniform(2, 3), "level": stats.norm(0, 1)})
+NOTHING = Losses(50, 0, 0)
 
 
-@pytest.mark.parametrize(("y", "bound"), [(1.5, "1"), (-0.5, "0")])
+def bounded(y, method):
+    problem = ek.InverseProblem(lambda u: u, PRIOR, 1e-6, [y, 0.0])
+    return ek.run(problem, method, n_members=60, rng=0)
+
+
+@pytest.mark.parametrize(("y", "bound"), [(7.0, "5"), (9.0, "5")])
 def test_members_at_a_bound_are_named(y, bound):
-    result = bounded(y)
-    assert result.attrs["status_level"] == "care"
-    name = f'members have parameter "share" at the bound {bound}'
-    if bound == "0":
-        name = 'members have parameter "share" at the bound '
-    assert name in result.attrs["status"]
+    result = bounded(y, ek.GNKI())
+    assert f'have parameter "share" at the bound {bound} of its prior' in result.attrs["status"]
     assert '"level"' not in result.attrs["status"]
+    assert "at the bound" in str(ek.summary(result))
     assert ek.summary(result).trust.level == "care"
 
 
+@pytest.mark.parametrize(("z", "bound"), [(8.3, "5"), (-8.3, "2"), (20.0, "5"), (-37.5, "2")])
+def test_a_status_that_was_good_is_not_where_members_are_at_a_bound(z, bound):
+    ensemble = np.random.default_rng(0).normal(size=(50, 2))
+    assert concluded(REACHED, PRIOR, PRIOR.names, ensemble, NOTHING) is REACHED
+    ensemble[:3, 0] = z
+    status = concluded(REACHED, PRIOR, PRIOR.names, ensemble, NOTHING)
+    assert status.level == "care"
+    assert status.posterior
+    assert f'3 of 50 members have parameter "share" at the bound {bound} of' in status.sentence
+
+
+def test_many_bounds_are_counted():
+    prior = ek.Prior({f"u{i}": stats.uniform(0, 1) for i in range(9)})
+    status = concluded(REACHED, prior, prior.names, np.full((50, 9), -9.0), NOTHING)
+    assert status.sentence.count("have parameter") == 5
+    assert "4 further bounds are reached too." in status.sentence
+
+
+def test_a_prior_without_bounds_or_without_whitened_coordinates_has_none_to_reach():
+    far = np.full((50, 2), 99.0)
+    gaussian = ek.GaussianPrior([0.0, 0.0], 1.0)
+    assert concluded(REACHED, gaussian, None, far, NOTHING) is REACHED
+
+    class Own:
+        def to_physical(self, z):
+            return np.tanh(z)
+
+    assert concluded(REACHED, Own(), None, far, NOTHING) is REACHED
+
+
 def test_members_within_the_bounds_are_not_named():
-    assert bounded(0.5).attrs["status_level"] == "good"
-    assert bounded(0.999).attrs["status_level"] == "good"
+    assert bounded(3.0, ek.EKI()).attrs["status_level"] == "good"
+    assert bounded(4.999, ek.EKI()).attrs["status_level"] == "good"
 
 
 def test_a_far_tail_is_no_bound():
