@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,11 +59,14 @@ def read_index(folder: Path) -> bytes | None:
     """The bytes of ``checkpoint.json``; None where there is none."""
     try:
         with opened(folder, INDEX) as file:
-            return file.read(_LARGEST + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size <= _LARGEST:
+                return file.read(size + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise damaged(folder / INDEX, error.strerror or error) from error
+    raise damaged(folder / INDEX, f"it has {size} bytes")
 
 
 def listed(files: Mapping[str, File]) -> dict[str, Any]:
