@@ -130,6 +130,76 @@ def test_a_member_that_kills_every_worker_is_the_only_one_lost(
     np.testing.assert_array_equal(g[:5], [decay(each) for each in u[:5]])
 
 
+class Killing:
+    """A model that kills its worker wherever u[0] is positive, at once."""
+
+    vectorized = stochastic = False
+
+    def __call__(self, u):
+        if u[0] > 0:
+            os._exit(1)
+        time.sleep(0.01)
+        return decay(u)
+
+
+def test_several_members_that_kill_their_workers_end_as_failed_members(
+    cluster, executor, monkeypatch
+):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 1)
+    u = np.random.default_rng(2).normal(size=(24, 2))
+    u[:, 0] = -np.abs(u[:, 0])
+    u[[1, 4, 9, 13, 18], 0] *= -1
+    g, failures = evaluate(Killing(), u, 3, executor=executor)  # it has to come back
+    assert {1, 4, 9, 13, 18} <= set(failures)
+    assert all("KilledWorker" in failure.reason for failure in failures.values())
+    kept = np.setdiff1d(np.arange(24), list(failures))
+    np.testing.assert_array_equal(g[kept], [decay(u[j]) for j in kept])
+
+
+class Forced:
+    """A model with an array in it, that notes when it is unpickled."""
+
+    vectorized = stochastic = False
+
+    def __init__(self, folder):
+        self.folder, self.forcing = str(folder), np.linspace(0, 1, 50_000)
+
+    def __repr__(self):
+        return "Forced"
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        Path(self.folder, f"{os.getpid()}-{time.time_ns()}").touch()
+
+    def __call__(self, u):
+        return decay(u) * self.forcing[-1]
+
+
+def test_a_large_model_crosses_to_every_worker_once(client, executor, tmp_path):
+    model = Forced(tmp_path)
+    serial = run(model)
+    assert same(run(model, executor), serial)
+    processes = [path.name.partition("-")[0] for path in tmp_path.iterdir()]
+    assert len(processes) == len(set(processes)) == 2
+    client.restart()  # workers that have not seen it
+    assert same(run(model, executor), serial)
+
+
+def test_a_worker_that_lacks_the_model_is_sent_it(client, executor, tmp_path, monkeypatch):
+    def refused(plugin):
+        raise OSError("no plugins here")
+
+    monkeypatch.setattr(client, "register_plugin", refused)
+    assert same(run(Forced(tmp_path), executor), run(Forced(tmp_path)))
+
+
+def test_an_executor_that_is_shut_down_is_said(client):
+    executor = client.get_executor(pure=False)
+    executor.shutdown()
+    with pytest.raises(ValueError, match="executor: must accept tasks"):
+        evaluate(ek.FunctionModel(decay), np.zeros((3, 2)), 3, executor=executor)
+
+
 def test_failures_come_home_with_their_reasons(executor):
     result = run(ek.FunctionModel(failing), executor)
     reasons = {f["reason"] for f in json.loads(result.attrs["failures"])}

@@ -246,3 +246,193 @@ def test_torch_members_stay_torch():
     g, failures = evaluate(ek.FunctionModel(lambda u: u / 0, vectorized=True), u, 3)
     assert len(failures) == 6
     assert math.isinf(float(g[0, 0])) or math.isnan(float(g[0, 0]))
+
+
+# --- memory that a model uses again -------------------------------------------------------------
+
+
+class Buffered:
+    """A model that fills one array, and returns it."""
+
+    stochastic = False
+
+    def __init__(self, vectorized=False, shape=3):
+        self.vectorized, self.buffer = vectorized, np.empty(shape)
+
+    def __call__(self, u):
+        self.buffer[...] = sine(u) if u.ndim == 1 else [sine(each) for each in u]
+        return self.buffer
+
+
+@pytest.mark.parametrize("pool", [None, *POOLS])
+def test_a_model_may_return_the_same_array_again(pool):
+    if pool is None:
+        g = evaluate(Buffered(), U, 3).g
+    else:
+        with POOLS[pool](1) as executor:
+            g = evaluate(Buffered(), U, 3, executor=executor).g
+    np.testing.assert_array_equal(g, [sine(u) for u in U])
+
+
+@pytest.mark.parametrize("torch_members", [False, True])
+def test_vectorized_outputs_are_copied(torch_members):
+    u = U
+    if torch_members:
+        u = pytest.importorskip("torch").as_tensor(U)
+    model = ek.FunctionModel(lambda u: u, vectorized=True)
+    g = evaluate(model, u, 3).g
+    g[0, 0] = 7
+    assert u[0, 0] != 7
+    buffered = Buffered(True, (6, 3))
+    first = evaluate(buffered, U, 3).g
+    evaluate(buffered, 2 * U, 3)
+    np.testing.assert_array_equal(first, [sine(each) for each in U])
+
+
+# --- timeouts ------------------------------------------------------------------------------------
+
+
+def swallowing(u):
+    """Catches everything once, and returns too late."""
+    try:
+        time.sleep(30)
+    except:  # noqa: E722
+        time.sleep(0.01)
+    return sine(u)
+
+
+def swallowing_for_ever(u):
+    while True:
+        try:
+            time.sleep(30)
+        except:  # noqa: E722
+            pass
+
+
+def disguising(u):
+    try:
+        time.sleep(30)
+    except BaseException as error:
+        raise ValueError("something else") from error
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+@pytest.mark.parametrize("model", [swallowing, swallowing_for_ever, disguising])
+@pytest.mark.parametrize("pool", [None, "process"])
+def test_a_bare_except_does_not_keep_a_timeout_off(model, pool):
+    start = time.perf_counter()
+    if pool is None:
+        failures = evaluate(ek.FunctionModel(model), U[:2], 3, timeout=0.2).failures
+    else:
+        with spawn(1) as executor:
+            failures = evaluate(
+                ek.FunctionModel(model), U[:2], 3, timeout=0.2, executor=executor
+            ).failures
+    assert time.perf_counter() - start < 25
+    assert {f.reason for f in failures.values()} == {"timed out after 0.2 s"}
+    assert len(failures) == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_an_alarm_of_the_caller_goes_on():
+    rung = []
+    previous = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.perf_counter()))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 50.0, 40.0)
+        evaluate(ek.FunctionModel(sine), U, 3, timeout=5)
+        remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+        assert 40 < remaining < 50
+        assert interval == 40.0
+        signal.setitimer(signal.ITIMER_REAL, 0.1)  # due while the second member is evaluated
+        evaluate(ek.FunctionModel(lambda u: time.sleep(0.08) or sine(u)), U[:2], 3, timeout=5)
+        time.sleep(0.02)
+        assert len(rung) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+# --- a vectorized model that fails for some members ----------------------------------------------
+
+
+class Together:
+    """Raises where a member is bad; counts its calls."""
+
+    vectorized, stochastic = True, False
+
+    def __init__(self, bad, least=1):
+        self.bad, self.least, self.calls = bad, least, 0
+
+    def __call__(self, u):
+        self.calls += 1
+        if len(u) < self.least:
+            raise TypeError("compiled for another number of members")
+        if self.bad(u).any():
+            raise FloatingPointError("the solver diverged")
+        return np.sin(u)
+
+
+WIDE = np.random.default_rng(3).normal(size=(100, 3))
+
+
+def test_a_vectorized_model_that_raises_for_one_member_loses_that_one():
+    at = WIDE[37, 0]
+    model = Together(lambda u: u[:, 0] == at)
+    g, failures = evaluate(model, WIDE, 3)
+    assert set(failures) == {37}
+    assert failures[37].reason == "FloatingPointError('the solver diverged')"
+    assert np.isnan(g[37]).all()
+    np.testing.assert_array_equal(np.delete(g, 37, 0), np.sin(np.delete(WIDE, 37, 0)))
+    assert model.calls <= 15
+
+
+def test_the_calls_that_tell_members_apart_are_bounded():
+    many = Together(lambda u: u[:, 0] > 0)
+    g, failures = evaluate(many, WIDE, 3)
+    assert many.calls <= 1 + 8 + 6 * 7
+    bad = np.flatnonzero(WIDE[:, 0] > 0)
+    assert set(bad) <= set(failures)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(g[:, 0])), sorted(failures))
+    assert any("the calls are used up" in failure.reason for failure in failures.values())
+    broken = Together(lambda u: u[:, 0] < np.inf)
+    failures = evaluate(broken, WIDE, 3).failures
+    assert len(failures) == 100
+    assert broken.calls <= 15
+    assert "no member could be told apart" in failures[0].reason
+
+
+def test_a_model_that_takes_whole_ensembles_only_says_so():
+    at = U[2, 0]
+    failures = evaluate(Together(lambda u: u[:, 0] == at, least=6), U, 3).failures
+    assert len(failures) == 6
+    assert failures[0].reason.startswith("FloatingPointError('the solver diverged') (the model")
+    assert "for parts of the ensemble too" in failures[0].reason
+
+
+def test_a_ragged_row_costs_its_member():
+    model = ek.FunctionModel(lambda u: [[1.0, 2.0, 3.0]] * 5 + [[1.0]], vectorized=True)
+    g, failures = evaluate(model, U, 3)
+    assert set(failures) == {5}
+    np.testing.assert_array_equal(g[:5], [[1.0, 2.0, 3.0]] * 5)
+
+
+def test_vectorized_is_advised_only_where_the_shape_says_so():
+    reason = evaluate(ek.FunctionModel(lambda u: np.zeros(5)), U, 3).failures[0].reason
+    assert "vectorized" not in reason
+    reason = evaluate(ek.FunctionModel(lambda u: np.zeros((6, 3))), U, 3).failures[0].reason
+    assert "needs vectorized=True" in reason
+    one = ek.FunctionModel(lambda u: np.zeros(3), vectorized=True)
+    assert "needs vectorized=False" in evaluate(one, U, 3).failures[0].reason
+    other = ek.FunctionModel(lambda u: np.zeros((2, 3)), vectorized=True)
+    assert "vectorized" not in evaluate(other, U, 3).failures[0].reason
+
+
+def test_reasons_are_cut_and_say_where():
+    def long(u):
+        raise ValueError("x" * 5000)
+
+    failure = evaluate(ek.FunctionModel(long), U, 3).failures[0]
+    assert len(failure.reason) == 2000
+    assert "test_evaluate.py, line " in failure.where
+    nan = evaluate(ek.FunctionModel(lambda u: np.array([0, np.nan, 0])), U, 3).failures[0]
+    assert nan.datum == 1
