@@ -41,7 +41,7 @@ ACCEPTED = {
     "Series": (pd.Series([3, 4]), [3, 4]),
     "DataArray": (xr.DataArray(["a", "b"]), ["a", "b"]),
     "dates": ([dt.date(2020, 1, 1), dt.date(2020, 2, 1)], DATES),
-    "datetimes": ([dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1)], DATES),  # noqa: DTZ001
+    "datetimes": ([dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1)], DATES),
     "datetime64": (DATES.astype("datetime64[D]"), DATES),
     "Timestamps": (pd.DatetimeIndex(DATES), DATES),
     "zones": (

@@ -92,7 +92,7 @@ def quantile(marginal, p):
     return (marginal.icdf if hasattr(marginal, "icdf") else marginal.ppf)(p)
 
 
-@pytest.mark.parametrize("kind", [k for k in OWN_STATE])
+@pytest.mark.parametrize("kind", list(OWN_STATE))
 def test_each_parameter_is_drawn_from_its_own_distribution(kind):
     first, second = OWN_STATE[kind]
     prior = ek.Prior({"a": first, "b": second})
