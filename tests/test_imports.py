@@ -232,7 +232,7 @@ RULES = (
         "frameworks and schedulers are the user's",
         ("ekitools*",),
         ("torch", "jax", "dask", "distributed", "loky", "mpi4py", "umbridge"),
-        unless=ours("adapters.*", "experiments.*"),
+        unless=ours("adapters.*", "experiments.*", "models.dask"),
     ),
 )
 

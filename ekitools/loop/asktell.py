@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.core import statuses
 from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.checks import flag, integer, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
-from ekitools.core.statuses import (
-    FAILED,
-    RUNNING,
-    STREAM_ENDED,
-    Losses,
-    budget_spent,
-    failed,
-    half_updated,
-)
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
     all_rules,
@@ -263,7 +255,7 @@ class AskTell:
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
                 misfit = host(self.problem.noise.misfit(g, self.seen.data))
-            info = StepInfo(0.0, misfit[survivors], failed(fatal), np.nan)
+            info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
             if lost.any() and is_sampler(self.method):
                 told = like(np.where(lost[:, None], np.nan, host(g)), g)
@@ -307,7 +299,7 @@ class AskTell:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
         if self.last is None:
             raise ValueError("result: there is none before the first tell.")
-        status = self.status or RUNNING
+        status = self.status or statuses.RUNNING
         attributes = {
             "problem": self.problem.fingerprint(),
             "method": to_json(self.method),
@@ -319,7 +311,7 @@ class AskTell:
             **traits(self.method),
         }
         # an error's result keeps the members that failed, to look at
-        history = self._history if status.code == FAILED else self._history.shown()
+        history = self._history if status.code == statuses.FAILED else self._history.shown()
         if not history.records:
             history = history.with_unevaluated(*self._present(status))
         seen = self._seen_at(history.records[-1].iteration)
@@ -427,14 +419,11 @@ class AskTell:
             return
         self.status, self._spent = None, False
         history = self._history
-        record = history.records.pop()
-        history.summaries.pop()
-        here = {f["member"]: f["reason"] for f in history.failures if f["iteration"] == self.n}
-        history.failures = [f for f in history.failures if f["iteration"] != self.n]
+        record, reasons = history.taken_back()
         self._folder.rewind(history)
         if self.evaluate_final:
             history.model_runs -= len(self.members)
-            rows = {row: here[j] for row, j in enumerate(self.members.tolist()) if j in here}
+            rows = {i: reasons[j] for i, j in enumerate(self.members.tolist()) if j in reasons}
             self.tell(like(record.g[self.members], self._physical()), rows)
 
     def _physical(self) -> Array:
@@ -459,7 +448,7 @@ class AskTell:
         try:
             return method.tell(state, told, self.seen, rng=stream, in_place=True)
         except BaseException:
-            self.status = half_updated(self.n)
+            self.status = statuses.half_updated(self.n)
             raise
 
     def _advance(self, state: Any, survivors: np.ndarray) -> None:
@@ -482,7 +471,7 @@ class AskTell:
                 self.members = self.members[survivors]
         self._state, self._asked = state, None
         following = self.problem.seen(self.n, self._streams)
-        status = None if following else STREAM_ENDED
+        status = None if following else statuses.STREAM_ENDED
         self.seen = following or self.seen
         if self.evaluate_final and following:
             return
@@ -498,7 +487,7 @@ class AskTell:
         """The status with what is to be doubted of the members at which the run ends."""
         problem, n_members = self.problem, self._history.n_members
         failed_here = 0 if is_sampler(self.method) else len(self.members) - len(survivors)
-        losses = Losses(n_members, n_members - len(self.members), failed_here)
+        losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
@@ -507,4 +496,4 @@ class AskTell:
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True
-        return budget_spent(self.n_steps, t)
+        return statuses.budget_spent(self.n_steps, t)

@@ -135,6 +135,14 @@ class History:
         info = StepInfo(0.0, np.full(len(members), np.nan), status, np.nan)
         self.add(iteration, t, members, np.arange(len(members)), (u, g), info)
 
+    def taken_back(self) -> tuple[Record, dict[int, str]]:
+        """Remove the latest iteration; its record, and reasons of failure by member."""
+        record = self.records.pop()
+        self.summaries.pop()
+        latest = [f for f in self.failures if f["iteration"] == record.iteration]
+        self.failures = [f for f in self.failures if f["iteration"] != record.iteration]
+        return record, {f["member"]: f["reason"] for f in latest}
+
     def with_unevaluated(self, *present: Any) -> History:
         """A history that shows the ``present`` ensemble too; this one stays as it is."""
         shown = copy.copy(self)
