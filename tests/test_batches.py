@@ -284,3 +284,51 @@ def test_an_update_in_place_that_is_interrupted_says_so(monkeypatch):
         loop.tell(heads(loop.ask(), loop.inputs))
     assert loop.status.code == "interrupted"
     assert "a part of the ensemble has made it" in loop.result().attrs["status"]
+
+
+@pytest.mark.parametrize("kind", [ek.MiniBatches, ek.OnlineData])
+def test_data_follow_no_later_edits(kind):
+    x, y = X.copy(), Y.copy()
+    data = kind(x, y, 2)
+    fingerprint = data.fingerprint()
+    x[:], y[:] = 0, 0
+    np.testing.assert_array_equal(data.inputs, X)
+    np.testing.assert_array_equal(data.targets, Y)
+    assert fingerprint == kind(X, Y, 2).fingerprint()
+    with pytest.raises(ValueError, match="read-only"):
+        data.inputs[0] = 1
+
+
+def test_read_only_data_are_not_copied(tmp_path):
+    x = X.copy()
+    x.flags.writeable = False
+    assert ek.OnlineData(x, Y).inputs is x
+    view = X.view()
+    view.flags.writeable = False  # X itself can be written to
+    assert not np.shares_memory(ek.OnlineData(view, Y).inputs, X)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert np.shares_memory(ek.OnlineData(mapped, Y).inputs, mapped)
+
+
+def test_a_model_that_changes_its_inputs_harms_no_other_member():
+    def greedy(u, inputs):
+        g = heads(u[None], inputs)[0]
+        inputs[:] = 0
+        return g
+
+    data = ek.OnlineData(X, Y, 2)
+    prior = ek.GaussianPrior(np.zeros(4), 1.0)
+    results = [
+        ek.run(
+            ek.InverseProblem(model, prior, 0.1, data),
+            ek.EKI(ek.FixedStep(1.0), t_end=None),
+            n_members=10,
+            rng=0,
+        )
+        for model in (
+            ek.FunctionModel(greedy, takes_inputs=True),
+            ek.FunctionModel(lambda u, inputs: heads(u[None], inputs)[0], takes_inputs=True),
+        )
+    ]
+    np.testing.assert_array_equal(results[0].u, results[1].u)

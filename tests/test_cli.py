@@ -113,6 +113,33 @@ def test_what_was_computed_before_a_failure_is_written(file, tmp_path, capsys):
         assert "too hot" in result.attrs["failures"]
 
 
+def test_the_most_frequent_reason_is_printed(file, capsys):
+    file.write_text(PROBLEM.replace("return np.array", "return np.ones(2)\n    return np.array"))
+    assert main(["run", str(file), "--quiet", "--members", "10"]) == 2
+    err = capsys.readouterr().err
+    assert "Reason, 10 of 10: model: must return d = 3 numbers for one member" in err
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_interrupt_ends_with_130_one_line_and_what_there_is(file, tmp_path, capsys, at):
+    file.write_text(
+        PROBLEM.replace(
+            "    return np.array",
+            "    calls.append(1)\n"
+            f"    if len(calls) > 10 * {at}:\n"
+            "        raise KeyboardInterrupt\n"
+            "    return np.array",
+        ).replace("def model", "calls = []\n\ndef model")
+    )
+    assert main(["run", str(file), "--quiet", "--members", "10"]) == 130
+    out, err = capsys.readouterr()
+    assert (tmp_path / "result.nc").exists() == bool(at)
+    if at == 0:
+        assert err == "ekitools: interrupted before there was a result.\n"
+    else:
+        assert "model runs. Wrote result.nc" in out
+
+
 @pytest.mark.parametrize("words", [[], ["demo", "mars"], ["run"], ["walk"]])
 def test_wrong_words_show_the_usage(words, capsys):
     with pytest.raises(SystemExit) as info:

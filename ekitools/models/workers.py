@@ -19,7 +19,7 @@ import pickle
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -138,41 +138,42 @@ class Workers:
     def _by_dask(
         self, function: Callable[..., Any], model: Any, arguments: Sequence[Any]
     ) -> list[Any]:
-        """By dask's client; its executor waits for ever where a result is lost with its worker."""
-        distributed = sys.modules["distributed"]
+        """By dask's client: see `ekitools.models.dask`."""
+        from ekitools.models import dask  # noqa: PLC0415 - imports distributed
+
         client, options = self.executor._client, self.executor._kwargs
         if self.executor._shutdown or client.status == "closed":
             raise ValueError("executor: must accept tasks, got one that is shut down.")
-        pickled = sys.modules["distributed.protocol.pickle"].dumps
-        self._send(
-            model, pickled, "Make what cannot be pickled within the function.", in_file=False
-        )
+        dumps = sys.modules["distributed.protocol.pickle"].dumps
+        self._send(model, dumps, "Make what cannot be pickled within the function.", in_file=False)
         if self._size > SMALL and self._plugin is None:
-            from ekitools.models.dask import ModelPlugin  # noqa: PLC0415 - imports distributed
-
             assert isinstance(self._source, bytes)
-            self._plugin = ModelPlugin(self._digest, self._source)
+            self._plugin = dask.ModelPlugin(self._digest, self._source)
             with suppress(Exception):  # workers that lack the model say so, and get it
                 client.register_plugin(self._plugin)
-        source = None if self._plugin else self._source
         outcomes: list[Any] = [LACKING] * len(arguments)
-        for with_it in (source, self._source):
-            rows = [row for row, outcome in enumerate(outcomes) if outcome is LACKING]
+        for source in (None if self._plugin else self._source, self._source):
+            head = (dask.run_settled, function, self._digest, source)
             futures = {
-                client.submit(
-                    run_here, function, self._digest, with_it, [arguments[row]], **options
-                ): row
-                for row in rows
+                client.submit(*head, [arguments[row]], **options): row
+                for row, outcome in enumerate(outcomes)
+                if isinstance(outcome, str)  # LACKING
             }
             try:
-                for future, outcome in _as_done(distributed, client, list(futures)):
-                    lacking = isinstance(outcome, str)
-                    (one,) = _batch(outcome) if isinstance(outcome, list) else [outcome]
-                    outcomes[futures[future]] = LACKING if lacking else one
-            except BaseException:
+                with dask.workers_kept(client):
+                    for future, outcome in dask.as_done(client, list(futures)):
+                        found = _batch(outcome)
+                        outcomes[futures[future]] = found[0] if isinstance(found, list) else found
+            except BaseException as error:
                 client.cancel(list(futures))
-                raise
-            if all(outcome is not LACKING for outcome in outcomes):
+                if not isinstance(error, dask.NoWorkersError):
+                    raise
+                unfinished = sum(isinstance(outcome, str) for outcome in outcomes)
+                raise BrokenPoolError(
+                    f"executor: all workers of the cluster have died, with {unfinished} of "
+                    f"{len(arguments)} members unfinished. Pass an executor of a fresh cluster."
+                ) from error
+            if not any(isinstance(outcome, str) for outcome in outcomes):
                 break
         return outcomes
 
@@ -262,20 +263,6 @@ def _outcome(future: Any, futures: Sequence[Any]) -> Any:
 
 def _batch(outcome: Any) -> Any:
     return [received(each) for each in outcome] if isinstance(outcome, list) else outcome
-
-
-def _as_done(distributed: Any, client: Any, futures: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Futures of dask with their outcomes, fetched as soon as they are there."""
-    for batch in distributed.as_completed(futures).batches():
-        done = list(batch)
-        try:
-            yield from zip(done, client.gather(done), strict=True)
-        except Exception:  # of one of them
-            for future in done:
-                try:
-                    yield future, future.result()
-                except Exception as error:
-                    yield future, failure_of(error)
 
 
 def _is_of(module: str, name: str, executor: Any) -> bool:

@@ -20,6 +20,7 @@ from zoo.results import same
 
 import ekitools as ek
 from ekitools import typing as contracts
+from ekitools.adapters._command_output import _MARK
 from ekitools.adapters.command import CommandModel
 from ekitools.models.evaluate import evaluate
 
@@ -291,9 +292,26 @@ def test_a_damaged_store_is_run_again(program):
     u = np.array([0.25, 0.5])
     g = program.model()(u)
     (stored,) = program.folder.glob("work/results/*.npy")
-    stored.write_bytes(stored.read_bytes()[:-3])
+    whole = stored.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(_MARK) - 2] ^= 1  # a bit of the last number
+    marked = bytearray(whole)
+    marked[whole.index(_MARK) + 1] ^= 1  # a bit of the mark before the digest
+    for runs, damaged in enumerate((whole[:-3], whole[:-80], b"", flipped, marked), start=2):
+        stored.write_bytes(damaged)
+        with pytest.warns(RuntimeWarning, match="stored output .* is damaged"):
+            np.testing.assert_array_equal(program.model()(u), g)
+        assert program.runs == runs
+        assert stored.read_bytes() == whole
+
+
+def test_outputs_stored_by_earlier_versions_are_read(program):
+    u = np.array([0.25, 0.5])
+    g = program.model()(u)
+    (stored,) = program.folder.glob("work/results/*.npy")
+    np.save(stored, g)
     np.testing.assert_array_equal(program.model()(u), g)
-    assert program.runs == 2
+    assert program.runs == 1
 
 
 DRIVER = """
@@ -412,6 +430,9 @@ def test_executors_give_the_bits_of_the_serial_run(program, pool):
         ({"inputs": {"in.txt": "${a} ${k}"}}, ValueError, r"inputs\['in.txt'\]: must name one"),
         ({"inputs": {"../in.txt": "${a}"}}, ValueError, "in the member's folder"),
         ({"inputs": {"stdout.txt": "${a}"}}, ValueError, "in the member's folder"),
+        ({"inputs": {"in\0.txt": "${a}"}}, ValueError, "inputs: .* without control characters"),
+        ({"inputs": {"in\n.txt": "${a}"}}, ValueError, "inputs: .* without control characters"),
+        ({"output": "out\0.json"}, ValueError, "output: .* without control characters"),
         ({"inputs": {"in.txt": b"1"}}, TypeError, "must be a text, got bytes"),
         ({"inputs": "in.txt"}, TypeError, "inputs: must be"),
         ({"inputs": {3: "${a}"}}, TypeError, "inputs: must have file names as keys, got 3"),

@@ -75,6 +75,8 @@ import ekitools as ek
 from ekitools.adapters.umbridge import serve
 
 def fn(u):
+    if u[0] > 50:
+        raise {60: SystemExit, 70: KeyboardInterrupt}[int(u[0])]("enough")
     if u[0] > 5:
         raise ValueError("u[0] is too large")
     return np.array([u[0] * u[1], u[0] - u[1], np.exp(u[1])])
@@ -163,6 +165,14 @@ def test_a_member_that_the_server_fails_on_is_named(theirs, ours):
         UMBridgeModel(theirs, "blocks")(np.array([np.nan, 0.0, 0.0]))
 
 
+@pytest.mark.parametrize(("u", "name"), [(60.0, "SystemExit"), (70.0, "KeyboardInterrupt")])
+def test_no_request_ends_our_server(ours, u, name):
+    model = UMBridgeModel(ours, "forward")
+    with pytest.raises(RuntimeError, match=f"error of type {name}: enough"):
+        model(np.array([u, 1.0]))
+    np.testing.assert_array_equal(model(np.array([2.0, 3.0]))[:2], [6.0, -1.0])
+
+
 def test_their_client_sees_our_model(ours):
     client = umbridge.HTTPModel(ours, "forward")
     assert client.get_input_sizes() == [2]
@@ -208,8 +218,9 @@ def test_mistakes_are_errors_at_once(theirs):
         UMBridgeModel(theirs, "blocks", {1: 2})
     with pytest.raises(ValueError, match="url: must be a text such as .* got 4242"):
         UMBridgeModel(4242, "blocks")
-    with pytest.raises(ValueError, match="url: must be that of a UM-Bridge server"):
-        UMBridgeModel(theirs.removeprefix("http://"), "blocks")
+    bare = theirs.removeprefix("http://")
+    with pytest.raises(ValueError, match=rf"url: must begin with http.* Write '{theirs}'"):
+        UMBridgeModel(bare, "blocks")
     with pytest.raises(TypeError, match="model: must be a forward model, got function"):
         serve(plain, "x")
     with pytest.raises(ValueError, match="model: must be a function of u alone"):

@@ -287,3 +287,48 @@ def test_wall_time_is_that_of_the_user_too_and_ends_with_the_latest_tell():
     assert told >= 0.02
     time.sleep(0.001)
     assert loop.result().attrs["seconds"] == loop.seconds == told
+
+
+# --- memory of the caller ----------------------------------------------------------------------
+
+
+def test_what_was_told_may_be_used_again():
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=20, rng=3)
+    expected = ek.run(problem(), ek.EKI(), n_members=20, rng=3)
+    buffer = np.empty((20, 6))
+    while not loop.done:
+        buffer[:] = loop.ask() @ MATRIX.T
+        loop.tell(buffer)
+        buffer[:] = 0
+    assert same(loop.result(), expected)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_an_ensemble_that_was_given_may_be_changed(kind):
+    start = np.random.default_rng(0).normal(size=(20, 3))
+    given = start.copy()
+    if kind == "torch":
+        given = pytest.importorskip("torch").as_tensor(given)
+    loop = ek.AskTell(problem(), ek.EKI(), ensemble=given, rng=3)
+    given[:] = 0
+    np.testing.assert_array_equal(np.asarray(loop.ask()), start)
+
+
+def test_members_of_another_kind_are_given_as_copies():
+    torch = pytest.importorskip("torch")
+    start = torch.as_tensor(np.random.default_rng(0).normal(size=(20, 3)))
+    loop = ek.AskTell(problem(), ek.EKI(), ensemble=start, rng=3)
+    loop.ask()[:] = 0
+    assert torch.equal(loop.ask(), start)
+
+
+def test_reasons_are_cut_and_may_be_anything():
+    class Silent:
+        def __repr__(self):
+            raise ValueError("no words")
+
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=6, rng=1)
+    loop.tell(loop.ask() @ MATRIX.T, {0: "x" * 5000, 1: Silent()})
+    first, second = json.loads(loop.result().attrs["failures"])
+    assert len(first["reason"]) == 2000
+    assert second["reason"].startswith("Silent (its text cannot be read")

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -272,3 +273,103 @@ def test_a_large_float32_ensemble_stays_float32_and_is_not_hoarded():
     assert result.u.dtype == np.float32
     assert result.sizes == {"iteration": 1, "member": n, "parameter": p, "data": 5, "history": 11}
     assert peak < 5 * start.nbytes
+
+
+# --- the first reason --------------------------------------------------------------------------
+
+
+def test_the_error_of_a_run_has_the_most_frequent_reason_and_where_it_arose():
+    def diverging(u):
+        if u[0] > 1.5:
+            raise LookupError("rare")
+        raise ArithmeticError(f"residual {u[1]:.3e} after {int(abs(u[2]) * 100)} steps")
+
+    with pytest.raises(ek.RunError) as info:
+        ek.run(problem(diverging), ek.EKI(), n_members=20, rng=0)
+    start = info.value.result.u[0].values
+    frequent = int((start[:, 0] <= 1.5).sum())
+    assert 10 < frequent < 20
+    message = str(info.value)
+    assert f"Most frequent reason, {frequent} of 20: ArithmeticError('residual " in message
+    assert "test_driver.py, line " in message
+
+
+@pytest.mark.parametrize("pool", [None, spawn])
+def test_the_error_says_which_datum_and_which_file(pool):
+    names = tuple(f"height {i}" for i in range(6))
+    with pool(1) if pool else nullcontext() as executor:
+        with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* got nan .*datum 'height 2'"):
+            ek.run(problem(gap, data_names=names), ek.EKI(), n_members=4, rng=0, executor=executor)
+        with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: OSError.*test_driver.py, line"):
+            ek.run(problem(lost), ek.EKI(), n_members=4, rng=0, executor=executor)
+        with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* d = 6 numbers .* \(5,\)"):
+            ek.run(problem(short), ek.EKI(), n_members=4, rng=0, executor=executor)
+
+
+def gap(u):
+    g = model(u)
+    g[2] = np.nan
+    return g
+
+
+def lost(u):
+    raise OSError("no such mesh")
+
+
+def short(u):
+    return model(u)[:5]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_interrupt_ends_the_run_with_what_there_is(at):
+    calls = []
+
+    def interrupted(u):
+        calls.append(1)
+        if len(calls) > 8 * at:
+            raise KeyboardInterrupt
+        return model(u)
+
+    if at == 0:
+        with pytest.raises(KeyboardInterrupt):
+            ek.run(problem(interrupted), ek.EKI(), n_members=8, rng=0)
+        return
+    result = ek.run(problem(interrupted), ek.EKI(), n_members=8, rng=0)
+    assert result.attrs["status_code"] == "interrupted"
+    assert result.sizes["iteration"] == 1
+
+
+def test_a_model_that_exits_loses_the_member():
+    def leaving(u):
+        if u[0] > 1:
+            raise SystemExit("bye")
+        return model(u)
+
+    result = ek.run(problem(leaving), ek.EKI(), n_members=20, n_steps=1, rng=0)
+    np.testing.assert_array_equal(result.failed[0], result.u[0, :, 0] > 1)
+    assert result.failed[0].any()
+    assert "SystemExit('bye')" in result.attrs["failures"]
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_model_with_one_buffer_gives_the_bits_of_one_without(vectorized):
+    buffer = np.empty((10, 6)) if vectorized else np.empty(6)
+
+    def fresh(u):
+        return np.tanh(u @ MATRIX.T)
+
+    def buffered(u):
+        buffer[...] = fresh(u)
+        return buffer
+
+    first, second = (
+        ek.run(
+            problem(model=ek.FunctionModel(fn, vectorized=vectorized)),
+            ek.EKI(),
+            n_members=10,
+            rng=0,
+        )
+        for fn in (fresh, buffered)
+    )
+    np.testing.assert_array_equal(first.g, second.g)
+    np.testing.assert_array_equal(first.u, second.u)

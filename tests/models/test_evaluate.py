@@ -306,7 +306,7 @@ def swallowing_for_ever(u):
         try:  # noqa: SIM105 - a bare except is the test
             time.sleep(30)
         except:  # noqa: E722
-            pass
+            u = u + 0
 
 
 def disguising(u):
@@ -387,10 +387,11 @@ def test_a_vectorized_model_that_raises_for_one_member_loses_that_one():
 
 
 def test_the_calls_that_tell_members_apart_are_bounded():
-    many = Together(lambda u: u[:, 0] > 0)
+    at = np.sort(WIDE[:, 0])[::8]
+    many = Together(lambda u: np.isin(u[:, 0], at))
     g, failures = evaluate(many, WIDE, 3)
     assert many.calls <= 1 + 8 + 6 * 7
-    bad = np.flatnonzero(WIDE[:, 0] > 0)
+    bad = np.flatnonzero(np.isin(WIDE[:, 0], at))
     assert set(bad) <= set(failures)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(g[:, 0])), sorted(failures))
     assert any("the calls are used up" in failure.reason for failure in failures.values())
