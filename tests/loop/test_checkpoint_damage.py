@@ -125,7 +125,7 @@ def test_a_changed_digit_of_the_index_is_said(saved):
 def test_an_index_of_any_size_is_damage(saved):
     path, problem = saved
     os.truncate(path / "checkpoint.json", 2**40)  # takes no space
-    with pytest.raises(ek.CheckpointError, match="checkpoint.json .* it has 1099511627776 bytes"):
+    with pytest.raises(ek.CheckpointError, match="checkpoint.json .*it has 1099511627776 bytes"):
         ek.resume(path, problem)
 
 

@@ -347,7 +347,7 @@ def test_what_is_lost_during_a_run_is_written_again_with_a_warning(tmp_path, wha
 
     path, whole = tmp_path / "run", ek.run(problem(), METHOD, store=store, **OPTIONS)
     if what in ("folder", "checkpoint.json") and how != "deleted":
-        pytest.skip("said otherwise")
+        pytest.skip("another message")
     if (store, what, how) == ("last", "records", "truncated"):
         pytest.skip("the file is empty")
 
