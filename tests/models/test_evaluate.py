@@ -303,7 +303,7 @@ def swallowing(u):
 
 def swallowing_for_ever(u):
     while True:
-        try:  # noqa: SIM105 - a bare except is the test
+        try:
             time.sleep(30)
         except:  # noqa: E722
             u = u + 0
