@@ -236,5 +236,9 @@ def _check_fit(problem: InverseProblem, history: History, state: Any, members: n
         for r, later in zip(history.records, history.records[1:], strict=False)
     ):
         raise ValueError("the iterations are not in their order")
-    if int(state.n) < 0 or float(state.t) != float(state.t) or len(state.ensemble) != len(members):
+    if (
+        int(state.n) < 0
+        or float(state.t) != float(state.t)
+        or state.ensemble.shape[0] != len(members)
+    ):
         raise ValueError("the state does not fit the members")

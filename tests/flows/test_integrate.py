@@ -98,7 +98,8 @@ def test_what_was_computed_before_a_failure_is_kept(flow, options, t_eval):
     assert isinstance(info.value.__cause__, OSError)
     part = info.value.result
     assert part.attrs["status_code"] == "failed"
-    assert part.attrs["model_runs"] == target.model.runs
+    # the failing batch was halved to find the member, which counts as no run of its own
+    assert 0 < target.model.runs - part.attrs["model_runs"] <= 2 * 5
     assert "the cluster is down" in json.loads(part.attrs["failures"])[0]["reason"]
     n = part.sizes["iteration"]
     if t_eval is None:
