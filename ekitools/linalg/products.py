@@ -101,8 +101,8 @@ def frobenius(d: Array) -> float:
     --------
     >>> import numpy as np
     >>> from ekitools.linalg import frobenius
-    >>> frobenius(np.array([[3e200, 4e200]]))
-    5e+200
+    >>> round(frobenius(np.array([[3e200, 4e200]])) / 1e200, 12)
+    5.0
     """
     xp = array_namespace(d)
     largest = float(xp.max(xp.abs(d)))
@@ -118,7 +118,7 @@ def d_norm(gradient: Array, g: Array) -> float:
     --------
     >>> import numpy as np
     >>> from ekitools.linalg import d_norm
-    >>> d_norm(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])).__round__(6)
+    >>> round(d_norm(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]])), 6)
     2.236068
     """
     return frobenius(anomaly_products(gradient, g) / g.shape[0])
