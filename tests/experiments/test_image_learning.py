@@ -84,14 +84,14 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tiny_images, tmp_path,
 
 def test_an_interrupted_epoch_does_not_pass_for_a_whole_one(tiny_images, tmp_path, monkeypatch):
     settings = small_dense(tiny_images)
-    tell = ek.AskTell.tell
+    take = ek.AskTell._take
 
     def interrupted(loop, *arguments):
-        tell(loop, *arguments)
+        take(loop, *arguments)
         if loop.n == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ek.AskTell, "tell", interrupted)
+    monkeypatch.setattr(ek.AskTell, "_take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mnist_dense.compute(settings, "DNN 1, EKI", tmp_path, False)
     assert len(json.loads((tmp_path / "accuracies.json").read_text("utf-8"))) == 1
