@@ -19,7 +19,7 @@ from ekitools.loop.index import parsed
 from ekitools.loop.lines import read_lines, write_lines
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.history import History, Record
-from ekitools.typing import Array, Method, Status, StoppingRule
+from ekitools.typing import Array, Method, Status, StoppingRule, is_sampler
 
 __all__ = ["Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
 
@@ -150,7 +150,7 @@ def read_run(
         history.records += [record_of(newest)] if newest else []
         state = unpack(method.State, meta["state"], arrays, reference)
         members = arrays["members"]
-        _check_fit(problem, history, state, members)
+        _check_fit(problem, history, state, members, sampler=is_sampler(method))
     except CheckpointError:
         raise
     except Exception as error:  # a forged state can raise anything
@@ -213,7 +213,9 @@ def _is_kept(store: str | int, iteration: int) -> bool:
     return store == "all" or (not isinstance(store, str) and iteration % store == 0)
 
 
-def _check_fit(problem: InverseProblem, history: History, state: Any, members: np.ndarray) -> None:
+def _check_fit(
+    problem: InverseProblem, history: History, state: Any, members: np.ndarray, *, sampler: bool
+) -> None:
     """Check that the parts of a checkpoint are of one run.
 
     Raises
@@ -236,9 +238,7 @@ def _check_fit(problem: InverseProblem, history: History, state: Any, members: n
         for r, later in zip(history.records, history.records[1:], strict=False)
     ):
         raise ValueError("the iterations are not in their order")
-    if (
-        int(state.n) < 0
-        or float(state.t) != float(state.t)
-        or state.ensemble.shape[0] != len(members)
-    ):
+    if int(state.n) < 0 or np.isnan(float(state.t)):
+        raise ValueError("the state has a number of steps or a time that no run has")
+    if state.ensemble.ndim != 2 or (not sampler and state.ensemble.shape[0] != len(members)):
         raise ValueError("the state does not fit the members")

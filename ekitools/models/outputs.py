@@ -6,6 +6,7 @@ of a model, into a `Failure`.
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 import traceback
@@ -36,7 +37,7 @@ __all__ = [
 LONGEST_REASON = 2000
 """Characters of a reason; what is longer is cut."""
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")} - {None, ""}
 )

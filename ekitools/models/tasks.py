@@ -84,7 +84,7 @@ def _bisected(
     """As `run_together`, for a model that fails for all of ``u`` at once; level by level.
 
     Not more than 8 + 6 log2(J) further calls are made. Members that are not told apart by then
-    have failed. So have all where no part of the ensemble, of eight or more, can be evaluated.
+    have failed. So have all where none of sixteen parts of the ensemble can be evaluated.
     """
     n = int(u.shape[0])
     calls = 8 + 6 * math.ceil(math.log2(n))
@@ -104,7 +104,7 @@ def _bisected(
             failures |= {start + row: failure for row, failure in outcome[1].items()}
         alone = [each for each in failing if each[0][1] - each[0][0] == 1]
         pending = [each for each in failing if each[0][1] - each[0][0] > 1]
-        if calls <= 0 or (not found and len(failing) >= 8):
+        if calls <= 0 or (not found and len(failing) >= 16):
             note = "the model failed for these members together, and the calls are used up"
             alone += [(span, _noted(why, note)) for span, why in pending]
             pending = []
