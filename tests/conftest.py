@@ -17,7 +17,14 @@ settings.load_profile("repeatable")
 SLOW = (
     *("adapters", "datasets", "experiments", "pages", "plots", "problems", "theory"),
     *("test_alignment", "test_calibration", "test_checkpoint_damage", "test_checkpoint_faults"),
-    *("test_checkpoint_folder", "test_cli", "test_comparison", "test_distributed", "test_docs"),
+    *(
+        "test_checkpoint_folder",
+        "test_checkpoint_lock",
+        "test_cli",
+        "test_comparison",
+        "test_distributed",
+        "test_docs",
+    ),
     *("test_docstrings", "test_driver", "test_evaluate", "test_export", "test_failed_members"),
     *("test_graph_field", "test_identity", "test_labels", "test_learning", "test_package"),
     *("test_smc_moves", "test_solvers", "test_tempered_smc", "test_testing", "test_workers"),

@@ -113,10 +113,11 @@ class Folder:
     @contextmanager
     def _locked(self, path: Path) -> Iterator[Lock]:
         folder = path.absolute()
-        with _said(path):
-            _make(folder)
-            lock = Lock(folder)
+        lock = Lock(folder)
         try:
+            with _said(path):
+                _make(folder)
+                lock.acquire()
             yield lock
         finally:
             lock.release()

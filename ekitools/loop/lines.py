@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ekitools.core.errors import CheckpointError
 from ekitools.loop.disk import File, Sink, damaged, reading
 from ekitools.results.history import Summary
 
 __all__ = ["read_lines", "write_lines"]
 
 _KINDS = ("summary", "failure")
-_LONGEST = 1 << 24
-"""Characters of a line that is still read."""
 
 
 def write_lines(
@@ -31,7 +32,7 @@ def write_lines(
     """Write the summaries and the failures from the two positions ``start`` on."""
     for kind, values, first in zip(_KINDS, (summaries, failures), start, strict=True):
         for position in range(first, len(values)):
-            line = json.dumps([kind, position, values[position]])
+            line = json.dumps([kind, position, values[position]], default=_plain)
             sink.write(line.encode() + b"\n")
 
 
@@ -50,7 +51,7 @@ def read_lines(
     with reading(folder, file) as stream:
         while stream.tell() < file.size:
             n_lines += 1
-            text = stream.readline(min(_LONGEST, file.size - stream.tell()))
+            text = stream.readline(file.size - stream.tell())
             try:
                 _replay(lists, *json.loads(text))
             except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -97,5 +98,15 @@ def _failure(value: Any) -> dict[str, Any]:
 
 
 def _check_number(value: Any) -> None:
-    if type(value) is not float and not (type(value) is int and abs(value) < 2**53):
+    if not isinstance(value, float | bool) and not (type(value) is int and abs(value) < 2**53):
         raise TypeError(f"{value!r:.80} is not a number")
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy, which a method may report, as one of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise CheckpointError(
+        f"checkpoint: cannot hold {value!r:.80}, which the method reports of a step. Let the "
+        "method report numbers."
+    )

@@ -12,9 +12,10 @@ import secrets
 import socket
 import sys
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.disk import LOCK, create, fresh_name, opened
@@ -26,8 +27,8 @@ except ImportError:  # Windows
 
 __all__ = ["Lock"]
 
-_HELD: set[str] = set()
-"""Tokens of the locks that this process holds."""
+_HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
+"""The locks of this process. One that was dropped without its release, by Ctrl-C, is stale."""
 
 _ATTEMPTS, _PAUSE = 20, 0.05
 
@@ -58,50 +59,65 @@ class Holder(NamedTuple):
         start = _start(self.pid)
         if start is None or start != self.start:
             return True  # it ended, or its number now belongs to another process
-        return self.pid == os.getpid() and self.token not in _HELD
+        return self.pid == os.getpid() and all(held.token != self.token for held in _HELD)
 
 
 class Lock:
-    """A lock of the folder, held until `release`.
+    """A lock of the folder, which `with` acquires and releases.
 
     Parameters
     ----------
     folder : Path
         An existing checkpoint folder.
-
-    Raises
-    ------
-    CheckpointError
-        If a living process holds the lock.
-    OSError
-        If the folder cannot be written to.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._holder = Holder.this()
-        _HELD.add(self._holder.token)
+        self.token = self._holder.token
+
+    def __enter__(self) -> Self:
         try:
-            self._acquire()
+            self.acquire()
         except BaseException:
             self.release()
             raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def renew(self) -> None:
         """Make sure that the lock is still there; a deleted one is written again."""
         if _read(self.folder) != self._holder:
-            self._acquire()
+            self.acquire()
 
     def release(self) -> None:
         """Delete the lock file, if it is still this lock's."""
         try:
-            with suppress(OSError):
-                if _read(self.folder) == self._holder:
-                    os.unlink(self.folder / LOCK)  # noqa: PTH108 - as in disk
+            self._remove()
+        except BaseException:  # Ctrl-C came in between
+            self._remove()
+            raise
         finally:
-            _HELD.discard(self._holder.token)
+            _HELD.discard(self)
 
-    def _acquire(self) -> None:
+    def _remove(self) -> None:
+        with suppress(OSError):
+            if _read(self.folder) == self._holder:
+                os.unlink(self.folder / LOCK)  # noqa: PTH108 - as in disk
+
+    def acquire(self) -> None:
+        """Write the lock file.
+
+        Raises
+        ------
+        CheckpointError
+            If a living process holds the lock.
+        OSError
+            If the folder cannot be written to.
+        """
+        _HELD.add(self)
         other: Holder | None = None
         for _ in range(_ATTEMPTS):
             if self._placed():

@@ -194,3 +194,33 @@ def test_the_cost_table_has_both_ways_of_storing(tmp_path, monkeypatch):
         assert row["files"] == 5  # the lock too
         assert min(*row["wall"], *row["processor"]) > 0
         assert row["index"] < 3000
+
+
+@pytest.mark.parametrize("value", [1.5, 2, True, np.float32(0.1), np.int64(3), np.nan])
+def test_numbers_that_a_method_reports_come_back(tmp_path, value):
+    from ekitools.loop.disk import create, verified
+    from ekitools.loop.lines import read_lines, write_lines
+    from ekitools.results.history import Summary
+    from ekitools.typing import Reported
+
+    summary = Summary(0.1, np.nan, 2.0, 1.0, 5, 2.0, {"x": Reported(value, "a name")})
+    failure = {"iteration": 0, "member": 3, "reason": "ü" * 10}
+    name = "history-0123456789abcdef.jsonl"
+    with create(tmp_path, name) as sink:
+        write_lines(sink, [summary], [failure], start=(0, 0))
+        file = sink.finish(name)
+    file = verified(tmp_path, name, file.size, file.digest.hexdigest())
+    (back,), failures = read_lines(tmp_path, file, (1, 1))
+    np.testing.assert_equal(back.extra["x"].value, np.asarray(value).item())
+    assert failures == [failure]
+
+
+def test_what_is_no_number_is_not_reported(tmp_path):
+    from ekitools.loop.disk import create
+    from ekitools.loop.lines import write_lines
+
+    with (
+        create(tmp_path, "file") as sink,
+        pytest.raises(ek.CheckpointError, match="method report numbers"),
+    ):
+        write_lines(sink, [object()], [], start=(0, 0))

@@ -135,6 +135,7 @@ def test_every_system_call_of_the_first_save_may_fail(tmp_path, monkeypatch, err
     assert at > 15
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # unclosed files
 def test_ctrl_c_at_every_line_of_a_save_leaves_a_valid_checkpoint(tmp_path):
     files = {m.__file__ for m in (blocks, checkpoint, disk, folder, index, lines, lock, saved)}
 
