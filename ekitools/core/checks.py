@@ -186,8 +186,7 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     """
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        quoted = [f'"{choice}"' for choice in known]
-        listed = " or ".join(part for part in (", ".join(quoted[:-1]), quoted[-1]) if part)
+        listed = _listed([f'"{choice}"' for choice in known], "or")
         raise ValueError(f"{name}: must be {listed}, got {value!r}.")
     return str(value)
 
@@ -196,6 +195,11 @@ def put(options: Any, **values: Any) -> None:
     """Set checked fields of a frozen dataclass, in its ``__post_init__``."""
     for name, value in values.items():
         object.__setattr__(options, name, value)
+
+
+def _listed(parts: Sequence[str], word: str) -> str:
+    """a, b and c, where ``word`` is "and"."""
+    return f" {word} ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
 def _plain(value: Any) -> Any:
@@ -236,9 +240,9 @@ def check_method(method: Any) -> None:
     if isinstance(method, type) or len(missing) == len(_METHOD):
         raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
     if missing:
-        listed = " and ".join(part for part in (", ".join(missing[:-1]), missing[-1]) if part)
         raise TypeError(
-            f"method: must have {listed} (see ekitools.typing.Method), got {method!r} without."
+            f"method: must have {_listed(missing, 'and')} (see ekitools.typing.Method), "
+            f"got {method!r} without."
         )
     one_of("method: its aim", method.aim, get_args(Aim))
     one_of("method: its normalisation", method.normalisation, get_args(Normalisation))

@@ -278,8 +278,8 @@ class AskTell:
         history = self._history
         history.model_runs += len(self.members)
         history.failures += [
-            {"iteration": n, "member": int(self.members[row]), "reason": reason.text}
-            for row, reason in reasons.items()
+            {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
+            for row, failure in reasons.items()
         ]
         u, g = shown
         history.add(n, t, self.members, survivors, (host(u), host(g)), info)

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
 
 __all__ = [
-    "Reason",
     "fatal_sentence",
     "largest_output",
     "name_reasons",
@@ -27,15 +26,6 @@ __all__ = [
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|\b[-+]?(nan|inf)\b")
 _SHOWN = 500
-
-
-class Reason(NamedTuple):
-    """Why a member failed, and where."""
-
-    text: str
-    error: BaseException | None = None
-    where: str = ""
-    datum: int | None = None
 
 
 def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:
@@ -69,7 +59,7 @@ def fatal_sentence(
     failed: np.ndarray,
     iteration: int,
     on_failure: str,
-    reasons: Mapping[int, Reason],
+    reasons: Mapping[int, Failure],
     data_names: Sequence[Any],
 ) -> str | None:
     """Why the run cannot go on, with the most frequent reason; None where it can."""
@@ -88,14 +78,14 @@ def fatal_sentence(
     )
 
 
-def _most_frequent(reasons: Sequence[Reason], data_names: Sequence[Any]) -> str:
+def _most_frequent(reasons: Sequence[Failure], data_names: Sequence[Any]) -> str:
     """The reason that most members have; numbers may differ between them."""
     if not reasons:
         return ""
-    alike = [_NUMBER.sub("#", reason.text) for reason in reasons]
+    alike = [_NUMBER.sub("#", failure.reason) for failure in reasons]
     ((most, count),) = Counter(alike).most_common(1)
     first = reasons[alike.index(most)]
-    text = " ".join(first.text.split())
+    text = " ".join(first.reason.split())
     text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
     where = f" ({first.where})" if first.where else ""
     if first.datum is not None and first.datum < len(data_names):
@@ -106,7 +96,7 @@ def _most_frequent(reasons: Sequence[Reason], data_names: Sequence[Any]) -> str:
 
 def name_reasons(
     failed: np.ndarray, failures: Mapping[int, Any], unusable: Mapping[int, str]
-) -> dict[int, Reason]:
+) -> dict[int, Failure]:
     """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too.
 
     A reason in ``failures`` comes before the one in ``unusable``.
@@ -116,17 +106,17 @@ def name_reasons(
             raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
         failed[row] = True
     rows = {row: failures.get(row) or unusable.get(row) for row in np.flatnonzero(failed).tolist()}
-    return {row: _reason(why) for row, why in rows.items()}
+    return {row: _failure(why) for row, why in rows.items()}
 
 
-def _reason(why: Any) -> Reason:
+def _failure(why: Any) -> Failure:
     if isinstance(why, Failure):
-        return Reason(*why)
+        return why
     if isinstance(why, MemberFailure):
-        return Reason(_text(why.reason), why.error)
+        return Failure(_text(why.reason), why.error)
     if isinstance(why, BaseException):
-        return Reason(safe_text(why), why)
-    return Reason(_text(why or "no reason was given"))
+        return Failure(safe_text(why), why)
+    return Failure(_text(why or "no reason was given"))
 
 
 def _text(why: Any) -> str:

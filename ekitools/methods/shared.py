@@ -20,7 +20,6 @@ __all__ = [
     "averaged",
     "initial_variance",
     "mapped",
-    "mean_residual",
     "misfits",
     "tempered_analysis",
     "whitened_residual",
@@ -66,12 +65,6 @@ def whitened_residual(g: Array, target: Any) -> Array:
 def misfits(r: Array) -> np.ndarray:
     """Φ_j = ½ ‖r_j‖², ``(J,)``, on the host in float64."""
     return host(0.5 * array_namespace(r).sum(r * r, axis=1)).astype(np.float64)
-
-
-def mean_residual(r: Array) -> float:
-    """‖mean of r‖ = ‖Γ^{-1/2}(Ḡ − y)‖."""
-    xp = array_namespace(r)
-    return float(xp.linalg.vector_norm(xp.mean(r, axis=0)))
 
 
 def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:

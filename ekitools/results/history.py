@@ -11,7 +11,7 @@ import numpy as np
 from ekitools.core.arrays import host
 from ekitools.typing import Reported, Status, StepInfo
 
-__all__ = ["History", "Record", "Summary", "mean_misfit", "objective"]
+__all__ = ["History", "Record", "Summary", "lost_members", "mean_misfit", "objective"]
 
 _MOST_NUMBERS = 1000
 """Parameters of a failed member that the list of failures holds."""
@@ -160,7 +160,7 @@ class History:
         if not self.records:
             return self
         last = self.records[-1]
-        lost = last.failed & ~np.isfinite(last.misfit)
+        lost = lost_members(last.failed, last.misfit)
         if not lost.any():
             return self
         u = last.u.copy()
@@ -187,6 +187,11 @@ class History:
         whole = np.full((self.n_members, rows.shape[1]), np.nan, dtype=rows.dtype)
         whole[members] = rows
         return whole
+
+
+def lost_members(failed: np.ndarray, misfit: np.ndarray) -> np.ndarray:
+    """Which members failed, and did not only have a proposal refused, as those of a sampler."""
+    return np.asarray(failed & ~np.isfinite(misfit))
 
 
 def mean_misfit(info: StepInfo) -> float:

@@ -10,6 +10,7 @@ import xarray as xr
 import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
 from ekitools.core.statuses import Losses
 from ekitools.results.checks import attribute, check_result
+from ekitools.results.history import lost_members
 
 __all__ = [
     "Members",
@@ -95,7 +96,7 @@ class Members(NamedTuple):
     @property
     def lost(self) -> np.ndarray:
         """Which members failed at this iteration; a sampler's refused proposals are not lost."""
-        return np.asarray(self.failed & ~np.isfinite(self.misfit))
+        return lost_members(self.failed, self.misfit)
 
     @property
     def kept(self) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ekitools.core.arrays import as_rng
 from ekitools.core.checks import integer
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.testing.method_contract import (
@@ -22,7 +21,7 @@ from ekitools.testing.method_runs import (
     check_resume,
 )
 from ekitools.testing.method_steps import check_end, check_info, check_purity, check_spread
-from ekitools.testing.promises import run_checks
+from ekitools.testing.promises import run_checks, seed_of
 from ekitools.testing.trial import Trial, linear_problem
 from ekitools.typing import Rng
 
@@ -153,5 +152,5 @@ def check_method(
         problem = linear_problem()
     check_problem(problem)
     n_members = integer("n_members", n_members, least=5)
-    trial = Trial(method, problem, n_members, int(as_rng(rng).integers(2**32)))
+    trial = Trial(method, problem, n_members, seed_of(rng))
     run_checks(CHECKS, exclude, trial)

@@ -11,9 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, as_rng, host
+from ekitools.core.arrays import as_real, host
 from ekitools.core.model_info import info_of
-from ekitools.testing.promises import broken, calling, difference, run_checks
+from ekitools.testing.promises import (
+    broken,
+    calling,
+    check_object,
+    difference,
+    run_checks,
+    seed_of,
+)
 from ekitools.typing import LinearOperatorModel, ModelInfo, Rng
 
 __all__ = ["CHECKS", "check_model"]
@@ -306,11 +313,10 @@ def check_model(
     ...     print(error)
     __call__: must return a new array, ... Return outputs.copy().
     """
-    if isinstance(model, type):
-        raise TypeError(f"model: must be an object, got the class {model.__name__} itself.")
+    check_object("model", model)
     if not callable(model):
         raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
-    p, seed = _declared_size(model), int(as_rng(rng).integers(2**32))
+    p, seed = _declared_size(model), seed_of(rng)
     trial = _Trial(model, _ensembles(p, prior, u, seed), inputs, seed)
     if inputs is None and getattr(model, "takes_inputs", False) is True:
         raise ValueError("inputs: must be given for a model that declares takes_inputs.")

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_rng, host
+from ekitools.core.arrays import host
 from ekitools.core.checks import integer
 from ekitools.testing.noise_trial import NoiseTrial
 from ekitools.testing.promises import (
     broken,
     calling,
     check_fingerprint,
+    check_object,
     difference,
     exactly,
     far,
     missing,
     run_checks,
+    seed_of,
     unchanged,
 )
 from ekitools.typing import CurvedLoss, Rng
@@ -299,12 +301,11 @@ def check_noise(
     ...     print(error)
     sd: must be the standard deviation of the draws of sample, ...
     """
-    if isinstance(noise, type):
-        raise TypeError(f"noise: must be an object, got the class {noise.__name__} itself.")
+    check_object("noise", noise)
     if n_data is not None:
         n_data = integer("n_data", n_data)
         own = getattr(noise, "n_data", None)
         if own not in (None, n_data):
             raise ValueError(f"n_data: must be {own}, the number of data of noise, got {n_data}.")
-    seed = int(as_rng(rng).integers(2**32))
+    seed = seed_of(rng)
     run_checks(CHECKS, exclude, NoiseTrial(noise, n_data, outputs, data, seed))

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_rng, host
+from ekitools.core.arrays import host
 from ekitools.testing.promises import (
     broken,
     calling,
     check_fingerprint,
+    check_object,
     difference,
     exactly,
     far,
     missing,
     run_checks,
+    seed_of,
     unchanged,
 )
 from ekitools.typing import Array, Rng
@@ -301,6 +303,5 @@ def check_prior(prior: Any, *, rng: Rng = 0, exclude: str | Sequence[str] = ()) 
     ...     print(error)
     to_unconstrained: must be the inverse of to_physical, got ...
     """
-    if isinstance(prior, type):
-        raise TypeError(f"prior: must be an object, got the class {prior.__name__} itself.")
-    run_checks(CHECKS, exclude, _Trial(prior, int(as_rng(rng).integers(2**32))))
+    check_object("prior", prior)
+    run_checks(CHECKS, exclude, _Trial(prior, seed_of(rng)))

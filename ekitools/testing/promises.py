@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host
+from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import one_of
+from ekitools.typing import Rng
 
 __all__ = [
     "broken",
     "calling",
     "check_fingerprint",
+    "check_object",
     "difference",
     "exactly",
     "far",
@@ -25,6 +27,7 @@ __all__ = [
     "missing",
     "named",
     "run_checks",
+    "seed_of",
     "unchanged",
 ]
 
@@ -59,6 +62,17 @@ def named(error: BaseException) -> str:
     """An exception on one line."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__} ({text})" if text else type(error).__name__
+
+
+def check_object(name: str, value: Any) -> None:
+    """Refuse a class in place of an object of it."""
+    if isinstance(value, type):
+        raise TypeError(f"{name}: must be an object, got the class {value.__name__} itself.")
+
+
+def seed_of(rng: Rng) -> int:
+    """One draw, from which a check seeds every generator that it needs."""
+    return int(as_rng(rng).integers(2**32))
 
 
 def run_checks(

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from ekitools.testing.options import check_options
-from ekitools.testing.promises import broken, calling, missing, run_checks, unchanged
+from ekitools.testing.promises import (
+    broken,
+    calling,
+    check_object,
+    missing,
+    run_checks,
+    unchanged,
+)
 from ekitools.typing import Seen
 
 __all__ = ["CHECKS", "check_schedule"]
@@ -121,6 +128,5 @@ def check_schedule(rule: Any, *, exclude: str | Sequence[str] = ()) -> None:
     ...     print(error)
     step: must return a positive finite float ... by float().
     """
-    if isinstance(rule, type):
-        raise TypeError(f"rule: must be an object, got the class {rule.__name__} itself.")
+    check_object("rule", rule)
     run_checks(CHECKS, exclude, rule)
