@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.resources
 import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -92,6 +93,28 @@ def test_type_checkers_see_every_public_name() -> None:
     lazily = {name: f"ekitools.{module}" for name, module in PUBLIC.items()}
     faces = {"__version__": "ekitools._version", **dict.fromkeys(MODULES, "ekitools")}
     assert seen == lazily | faces
+
+
+PICKLED = [
+    *("batches.MiniBatches", "batches.OnlineData", "checkpoint.CheckpointError"),
+    *("flows.EKIFlow", "flows.EKSFlow", "flows.GradientFlow", "flows.NaturalGradientFlow"),
+    *("flows.NesterovFlow", "flows.StochasticEKIFlow", "gaussians.GaussianStart"),
+    *("graphs.GraphField", "labels.XarrayModel", "losses.BinaryCrossEntropy"),
+    *("losses.CrossEntropy", "losses.FunctionLoss", "losses.Huber"),
+    *("methods.curvature_eki.CurvatureEKI", "methods.eki.EKI", "methods.gnki.GNKI"),
+    *("methods.loss_eki.LossEKI", "methods.smc.TemperedSMC", "models.FunctionModel"),
+    *("models.LinearModel", "momentum.Nesterov", "noise.GaussianNoise", "priors.GaussianPrior"),
+    *("priors.Prior", "problem.InverseProblem", "random_fields.GaussianRandomField"),
+    *("schedules.Collapsed", "schedules.Discrepancy", "schedules.ESMDA", "schedules.FixedStep"),
+    *("schedules.MisfitController", "schedules.NoProgress", "schedules.NormStep"),
+    "spread.Spread",
+]
+
+
+@pytest.mark.parametrize("path", PICKLED)
+def test_pickles_of_version_0_1_0_find_their_classes(path: str) -> None:
+    module, name = path.rsplit(".", 1)
+    assert pickle.loads(f"cekitools.{module}\n{name}\n.".encode()) is getattr(ek, name)
 
 
 def test_types_are_shipped() -> None:
