@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ekitools.batches import AtInputs
-from ekitools.core.arrays import as_vector, digest
+from ekitools.core.arrays import digest
+from ekitools.core.checks import put
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
 from ekitools.losses.gaussian import as_loss
 from ekitools.models.plain import FunctionModel
+from ekitools.observed.layout import Layout, layout_of
+from ekitools.observed.noise import noise_of
+from ekitools.observed.outputs import packed
 from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
 __all__ = ["InverseProblem", "check_problem", "check_whole"]
 
 _FLATTEN = (
-    "Flatten an image with data.ravel() and return outputs.ravel() from the model, or use "
-    "ek.XarrayModel, which keeps dimensions and labels. Pass one datum as [datum]."
+    "Flatten an image with data.ravel() and return outputs.ravel() from the model, or pass an "
+    'xarray.DataArray, or a block with a name: data={"image": data}. Pass one datum as [datum].'
 )
 _RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw")
 """Dimensions of results and of ArviZ: a parameter of that name cannot be a variable of theirs."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class InverseProblem:
     """Find u from y = G(u) + η, with u ~ μ₀ and η ~ N(0, Γ).
 
@@ -39,13 +43,18 @@ class InverseProblem:
         ``vectorized``. A plain function of one member is wrapped in a `FunctionModel`.
     prior : Prior
         μ₀ over p parameters.
-    noise : GaussianNoise, a covariance, or a loss
+    noise : GaussianNoise, a covariance, a loss, or a mapping of noises by block
         Γ; what `GaussianNoise` takes is taken here too. Or a loss Ψ(G(u), y), such as `Huber`,
         `CrossEntropy` or a `FunctionLoss`, for the flows, `LossEKI` and `TemperedSMC`, which
-        need no Γ.
-    data : (d,), MiniBatches or OnlineData
-        The datum y, in the units of G's output; or what is seen of it at every step, for a
-        model that takes inputs.
+        need no Γ. For data in blocks, a mapping has the noise of every block. A Series, a
+        DataArray or a Dataset has the variance of every datum, matched by its labels.
+    data : array, Series, DataArray, Dataset, mapping, MiniBatches or OnlineData
+        The datum y, in the units of G's output. A mapping, a Dataset or a DataFrame has data in
+        blocks with names. NaN and masked entries are gaps: they are left out, and Γ becomes the
+        marginal of the others. Or what is seen of the data at every step, for a model that takes
+        inputs.
+    noise_sd : number, (d,), Series, DataArray, Dataset or mapping by block, optional
+        Standard deviations in place of ``noise``.
     parameter_names, data_names : sequence of str, optional
         Labels of the results. By default the prior's or the model's own names, or
         ``u0, u1, ...``; and the model's own, or ``y0, y1, ...``. Labels are texts, numbers or
@@ -57,62 +66,105 @@ class InverseProblem:
         p and d; with batches d is what one step sees.
     info : ModelInfo
         Everything that the model declares about itself.
+    layout : Layout or None
+        Blocks, labels and gaps of the data; None for a vector without gaps.
     has_noise : bool
         Whether there is Gaussian noise, and not another loss.
 
     Raises
     ------
     TypeError, ValueError
-        If a part lacks what it must offer, sizes disagree, the data are masked or not finite, or a
-        label is empty, not unique or reserved.
+        If a part lacks what it must offer, sizes or labels disagree, a block has no noise, the
+        data are infinite or all missing, or a label is empty, not unique or reserved.
+
+    Notes
+    -----
+    A model returns the outputs in the form of the data, gaps included: a vector with one entry for
+    every datum given, a mapping by block, or labelled arrays, which are matched by their labels and
+    may have more. The outputs of a vectorized model have the members first.
 
     Examples
     --------
+    >>> import numpy as np
     >>> import ekitools as ek
     >>> problem = ek.InverseProblem(
     ...     ek.LinearModel([[1.0, 2.0]]), ek.GaussianPrior([0.0, 0.0], 1.0), 0.1, [3.0])
     >>> problem.n_parameters, problem.n_data
     (2, 1)
+
+    Two instruments, one with a gap, and standard deviations by instrument:
+
+    >>> def model(u):
+    ...     return {"height": u[0] + u[1] * np.arange(3), "rate": u[1]}
+    >>> problem = ek.InverseProblem(
+    ...     model,
+    ...     ek.GaussianPrior([0.0, 0.0], 1.0),
+    ...     data={"height": [1.0, np.nan, 2.1], "rate": 0.6},
+    ...     noise_sd={"height": 0.1, "rate": 0.05},
+    ... )
+    >>> problem.data_names, problem.data
+    (('height[0]', 'height[2]', 'rate'), array([1. , 2.1, 0.6]))
     """
 
     model: Any
     prior: Prior
     noise: Any
     data: Any
-    parameter_names: Sequence[str] | None = field(default=None, kw_only=True)
-    data_names: Sequence[Any] | None = field(default=None, kw_only=True)
+    parameter_names: Sequence[str] | None
+    data_names: Sequence[Any] | None
     info: ModelInfo = field(init=False, repr=False)
+    layout: Layout | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        put = object.__setattr__
-        if self.batched:
-            whole = self.data.targets.reshape(-1)
+    def __init__(
+        self,
+        model: Any,
+        prior: Prior,
+        noise: Any = None,
+        data: Any = None,
+        *,
+        noise_sd: Any = None,
+        parameter_names: Sequence[str] | None = None,
+        data_names: Sequence[Any] | None = None,
+    ) -> None:
+        if not isinstance(prior, Prior):
+            raise TypeError(
+                "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
+                f"ek.Prior({{name: distribution}}), got {type(prior).__name__}."
+            )
+        layout = None
+        if not isinstance(data, Batches):
+            layout, data = _observed(data)
+        model = _as_model(model)
+        put(self, prior=prior, data=data, layout=layout, info=info_of(model))
+        put(self, noise=self._checked_noise(noise, noise_sd))
+        put(self, model=model if layout is None else packed(model, self.info, layout))
+        if layout is not None:
+            put(self, info=_of_data(self.info, layout))
+        self._check_inputs()
+        self._check_sizes()
+        put(self, parameter_names=self._checked_names(parameter_names))
+        put(self, data_names=self._checked_data_names(data_names))
+
+    def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
+        """The noise, or the loss, of the data that are seen."""
+        if self.layout is not None:
+            noise = noise_of(self.layout, noise, noise_sd)
+        elif isinstance(noise_sd if noise is None else noise, Mapping):
+            raise TypeError(
+                "noise: must not be by block where the data are one array, got a mapping. Pass "
+                "the data by block too: data={name: array}."
+            )
         else:
-            whole = as_vector("data", self.data, remedy=_FLATTEN).copy()
-            whole.flags.writeable = False
-            put(self, "data", whole)
-        put(self, "noise", as_loss(self.noise))
-        expected = self.noise.n_data if self.has_noise else None
+            noise = as_loss(noise, noise_sd)
+        expected = noise.n_data if isinstance(noise, NoiseModel) else None
         if expected not in (None, self.n_data):
             raise ValueError(
                 f"noise: must be for the {self.n_data} data, got a covariance for "
                 f"{expected}. Pass one variance, one for each datum, or a d x d matrix."
             )
-        if isinstance(self.noise, ChecksData):
-            self.noise.check_data(whole)
-        if not isinstance(self.prior, Prior):
-            raise TypeError(
-                "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
-                f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
-            )
-        put(self, "model", _as_model(self.model))
-        put(self, "info", info_of(self.model))
-        self._check_inputs()
-        self._check_sizes()
-        put(self, "parameter_names", self._checked_names())
-        of_model = None if self.batched else self.info.data_names
-        given = of_model if self.data_names is None else self.data_names
-        put(self, "data_names", checked_labels("data_names", given, self.n_data, stem="y"))
+        if isinstance(noise, ChecksData):
+            noise.check_data(self.data.targets.reshape(-1) if self.batched else self.data)
+        return noise
 
     def _check_inputs(self) -> None:
         """Check that the model takes inputs if, and only if, the data come with some."""
@@ -150,14 +202,25 @@ class InverseProblem:
                     'for each, "" where there is no unit.'
                 )
 
-    def _checked_names(self) -> tuple[Any, ...]:
+    def _checked_data_names(self, names: Any) -> tuple[Any, ...]:
+        """Labels of the data: those given, of the data themselves, or of the model."""
+        layout = self.layout
+        if names is None and layout is not None and layout.names is not None:
+            names = layout.names
+        elif names is None and not self.batched:
+            names = self.info.data_names
+        elif layout is not None and not isinstance(names, str) and len(names) == layout.n_whole:
+            names = layout.of_data(names)
+        return checked_labels("data_names", names, self.n_data, stem="y")
+
+    def _checked_names(self, parameter_names: Any) -> tuple[Any, ...]:
         """Names of the parameters, which a model that knows them by name must have in its order."""
 
         def checked(names: Any) -> tuple[Any, ...]:
             p = self.n_parameters
             return checked_labels("parameter_names", names, p, stem="u", reserved=_RESERVED)
 
-        given = self.parameter_names if self.parameter_names is not None else self.prior.names
+        given = parameter_names if parameter_names is not None else self.prior.names
         if self.info.parameter_names is None:
             return checked(given)
         known = checked(self.info.parameter_names)
@@ -214,13 +277,38 @@ class InverseProblem:
 
     def fingerprint(self) -> dict[str, str]:
         """What tells this problem from another, part by part; the model only by its name."""
+        layout = () if self.layout is None else (self.layout.kept, self.layout.block_names)
         return {
-            "data": self.data.fingerprint() if self.batched else digest(self.data),
+            "data": self.data.fingerprint() if self.batched else digest(self.data, *layout),
             "prior": self.prior.fingerprint(),
             "noise": self.noise.fingerprint(),
             "parameter_names": digest(self.parameter_names),
             "model": repr(self.model),
         }
+
+
+def _observed(data: Any) -> tuple[Layout | None, np.ndarray]:
+    """The layout of the data and the vector y, which nobody can change."""
+    if data is None:
+        raise TypeError("data: must be given, got None. Pass the observed data y.")
+    layout, vector = layout_of(data, remedy=_FLATTEN)
+    vector = vector.copy()
+    vector.flags.writeable = False
+    return layout, vector
+
+
+def _of_data(info: ModelInfo, layout: Layout) -> ModelInfo:
+    """What the model declares, for the data that were observed alone."""
+    changes: dict[str, Any] = {}
+    if info.shape is not None and info.shape[0] == layout.n_whole:
+        changes["shape"] = (layout.n_data, info.shape[1])
+    for name in ("data_names", "data_units"):
+        entries = getattr(info, name)
+        if entries is not None and len(entries) == layout.n_whole:
+            changes[name] = layout.of_data(entries)
+    if layout.units is not None:
+        changes["data_units"] = layout.units
+    return info._replace(**changes)
 
 
 def _as_model(model: Any) -> Any:

@@ -23,7 +23,7 @@ FLOORS = (
     ("typing",),
     ("core",),
     ("losses", "priors", "models", "datasets", "adapters"),
-    ("linalg", "batches", "exact"),
+    ("linalg", "batches", "exact", "observed"),
     ("problem", "methods"),
     ("results", "problems"),
     ("loop",),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.core import statuses
 from ekitools.core.arrays import host, like, take_rows
-from ekitools.core.checks import flag, integer, one_of, stopping_rules
+from ekitools.core.checks import flag, integer, number, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -25,6 +25,7 @@ from ekitools.loop.checks import (
 from ekitools.loop.ending import concluded
 from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusable_outputs
 from ekitools.loop.folder import Folder, checked_folder
+from ekitools.loop.gaps import without_gaps
 from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Saved
 from ekitools.models.outputs import own, shares_memory
@@ -85,6 +86,11 @@ class AskTell:
     stop : stopping rule or sequence of them, default ()
         `Discrepancy`, `Collapsed`, `NoProgress` or your own, checked at every evaluated ensemble;
         the first that fires ends the run there. With rules the ensemble is not updated in place.
+    missing : float, default 0.1
+        Largest share of the outputs of a member that may be NaN. Such an output is estimated by a
+        ridge regression on the parameters over the members that have it, or by their mean where at
+        most p + 2 have it. A datum that every member lacks is left out of the step. With a larger
+        share the member has failed.
 
     Attributes
     ----------
@@ -129,6 +135,7 @@ class AskTell:
         store: str | int = "all",
         evaluate_final: bool = True,
         stop: StoppingRule | Sequence[StoppingRule] = (),
+        missing: float = 0.1,
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
         check_parts(problem, method)
@@ -138,6 +145,7 @@ class AskTell:
         self.on_failure = one_of("on_failure", on_failure, ("drop", "resample", "raise"))
         self.store = checked_store(store)
         self.evaluate_final = flag("evaluate_final", evaluate_final)
+        self.missing = number("missing", missing, least=0, below=1)
         self._stop = stopping_rules(stop)
         self._rules = all_rules(self._stop, method, problem)
         if n_steps is not None:
@@ -224,8 +232,10 @@ class AskTell:
         Parameters
         ----------
         g : (len(members), d)
-            G(u), row by row. A row with an entry that is not finite, or too large beside the
-            noise of its datum to be squared in its dtype, is a failed member. It is copied.
+            G(u), row by row, in the form of the data (see `InverseProblem`). It is copied. A row
+            with an infinite entry, with more missing entries than ``missing`` allows, or with one
+            that is too large beside the noise of its datum to be squared in its dtype, is a failed
+            member.
         failures : mapping of row to reason, optional
             Why members failed: texts, or objects with ``reason`` and ``error``.
 
@@ -239,11 +249,28 @@ class AskTell:
         """
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
-        told = checked_outputs(g, self._physical(), self.problem.n_data)
+        told = checked_outputs(g, self._physical(), self.problem)
         self._take(own(told) if shares_memory(told, g) else told, failures)
 
-    def _take(self, g: Array, failures: Mapping[int, Any] | None) -> None:
-        """Go on with outputs that were checked and that nobody else holds."""
+    def _take(
+        self,
+        g: Array,
+        failures: Mapping[int, Any] | None,
+        counts: np.ndarray | None = None,
+    ) -> None:
+        """Go on with outputs that were checked and that nobody else holds.
+
+        ``counts`` are the numbers of missing outputs, where gaps were filled before.
+        """
+        gaps = without_gaps(
+            g,
+            failures or (),
+            self.missing,
+            self._whitened,
+            self.seen,
+            leave_out=not is_sampler(self.method),
+        )
+        g = gaps.g
         unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
         lost = np.isin(np.arange(len(self.members)), list(unusable))
         reasons = name_reasons(lost, failures or {}, unusable)
@@ -281,8 +308,12 @@ class AskTell:
             {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
             for row, failure in reasons.items()
         ]
-        u, g = shown
-        history.add(n, t, self.members, survivors, (host(u), host(g)), info)
+        u, g = (host(each) for each in shown)
+        if gaps.left_out.size:
+            g = np.array(g)
+            g[:, gaps.left_out] = np.nan
+        missing = gaps.counts if counts is None else counts
+        history.add(n, t, self.members, survivors, (u, g), info, missing)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -338,6 +369,7 @@ class AskTell:
                 "on_failure": self.on_failure,
                 "store": self.store,
                 "evaluate_final": self.evaluate_final,
+                "missing": self.missing,
             },
             root=self._streams.root,
             start=self._start,
@@ -424,7 +456,8 @@ class AskTell:
         if self.evaluate_final:
             history.model_runs -= len(self.members)
             rows = {i: reasons[j] for i, j in enumerate(self.members.tolist()) if j in reasons}
-            self.tell(like(record.g[self.members], self._physical()), rows)
+            told = like(record.g[self.members], self._physical())
+            self._take(own(told), rows, record.missing if record.missing.size else None)
 
     def _physical(self) -> Array:
         """The members asked for, in physical coordinates: the state's own where it can be."""
@@ -435,6 +468,10 @@ class AskTell:
                 asked.flags.writeable = False
             self._asked = asked
         return self._asked
+
+    def _whitened(self) -> np.ndarray:
+        """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
+        return host(self.problem.prior.whiten(self.method.ask(self._state)))
 
     def _seen_at(self, n: int) -> InverseProblem:
         """The problem that step ``n`` sees; after the last one, what that saw."""

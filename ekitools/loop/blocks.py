@@ -89,6 +89,7 @@ def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
     fit &= all(arrays[name].shape == rows.shape[:1] for name in ("misfit", "failed"))
     fit &= arrays["weight"].shape in ((0,), rows.shape[:1])
     fit &= average.shape in ((0,), rows.shape[1:])
+    fit &= arrays["missing"].shape in ((0,), outputs.shape[1:])
     _check(fit, "its arrays have shapes that do not fit each other")
     fit = arrays["iteration"].dtype.kind in "iu" and arrays["failed"].dtype.kind == "b"
     fit &= all(array.dtype.kind in "biuf" for array in arrays.values())

@@ -59,6 +59,7 @@ def run(
     progress: bool = False,
     on_step: Callable[[IterationInfo], Any] | None = None,
     stop: StoppingRule | Sequence[StoppingRule] = (),
+    missing: float = 0.1,
 ) -> xr.Dataset:
     """Run an inversion to its end.
 
@@ -89,6 +90,9 @@ def run(
     stop : stopping rule or sequence of them, default ()
         `Discrepancy`, `Collapsed`, `NoProgress` or your own, for every method. They are checked at
         every evaluated ensemble, and the first that fires ends the run there.
+    missing : float, default 0.1
+        Largest share of the outputs of a member that may be NaN, as in `AskTell`. The result counts
+        them by datum as ``missing(iteration, data)``.
 
     Returns
     -------
@@ -146,6 +150,7 @@ def run(
         store=store,
         evaluate_final=evaluate_final,
         stop=stop,
+        missing=missing,
     )
     with nullcontext() if folder is None else loop._folder.holding(folder):
         if folder is not None:
@@ -235,6 +240,7 @@ def _drive(
                     executor=workers,
                     timeout=timeout,
                     seeds=seeds,
+                    missing=loop.missing,
                 )
                 loop._take(outputs.g, outputs.failures)  # they are copies already
                 if checkpoint is not None and _is_due(loop, checkpoint_every):

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ekitools.core.checks import flag, integer, one_of
+from ekitools.core.checks import flag, integer, number, one_of
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.checks import checked_store
 from ekitools.loop.disk import INDEX, File, damaged, is_name, opened
 
 __all__ = ["FORMAT", "KINDS", "encoded", "listed", "parsed", "read_index"]
 
-FORMAT = 3
+FORMAT = 4
 KINDS = ("state", "history", "records")
 """The files that a checkpoint lists."""
 
@@ -146,6 +146,7 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
         "on_failure": one_of("on_failure", options["on_failure"], ("drop", "resample", "raise")),
         "store": checked_store(options["store"]),
         "evaluate_final": flag("evaluate_final", options["evaluate_final"]),
+        "missing": number("missing", options["missing"], least=0, below=1),
     }
     if not {"state", "files"} <= set(meta) or set(meta["files"]) != set(KINDS):
         raise KeyError("state or files")

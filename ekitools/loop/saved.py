@@ -34,7 +34,7 @@ class Saved(NamedTuple):
     stop: tuple[StoppingRule, ...]
     """The rules given to the run, without those among the method's options."""
     options: dict[str, Any]
-    """``n_steps``, ``on_failure``, ``store`` and ``evaluate_final``."""
+    """``n_steps``, ``on_failure``, ``store``, ``evaluate_final`` and ``missing``."""
     root: list[int]
     """Of the streams of randomness."""
     start: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from itertools import compress, product
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import xarray as xr
 from ekitools.core.arrays import host
 from ekitools.core.checks import flag
 from ekitools.core.signatures import check_accepts
+from ekitools.models.layout import Labelled
+from ekitools.models.layout import Layout as _Layout
 from ekitools.typing import Array
 
 __all__ = ["XarrayModel"]
-
-Labelled = xr.DataArray | xr.Dataset
 
 
 class XarrayModel:
@@ -165,149 +164,3 @@ def _names(parameters: Any) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names):
         raise ValueError(f"parameters: must be one or more different names, got {names}.")
     return names
-
-
-class _Layout:
-    """Which entry of a vector belongs to which variable and labels."""
-
-    def __init__(self, argument: str, example: Any, *, nan_is_missing: bool = False) -> None:
-        self.one = isinstance(example, xr.DataArray)
-        self.example = _as_dataset(argument, example)
-        parts = []
-        for name, variable in self.example.data_vars.items():
-            if variable.dtype.kind not in "fiub":
-                raise TypeError(
-                    f"{argument}: must be real numbers, got {name!r} of dtype {variable.dtype}."
-                )
-            parts.append(np.asarray(variable.values, dtype=np.float64).reshape(-1))
-        flat = np.concatenate(parts) if parts else np.empty(0)
-        self.used = ~np.isnan(flat) if nan_is_missing else np.ones(flat.size, dtype=bool)
-        if not self.used.any():
-            there = f"{flat.size} NaN" if flat.size else "none"
-            raise ValueError(f"{argument}: must have at least one number, got {there}.")
-        self.indexes: dict[Hashable, Any] = {}
-        for dim, index in self.example.indexes.items():
-            if index.nlevels > 1:
-                raise TypeError(f"{argument}: must not be stacked, got {dim!r}. Unstack it first.")
-            if not index.is_unique:
-                raise ValueError(f"{argument}: must have unique labels, got some twice in {dim!r}.")
-            self.indexes[dim] = index
-        names = [n for each in self.example.data_vars for n in self._names(each)]
-        units = [
-            str(variable.attrs.get("units", ""))
-            for variable in self.example.data_vars.values()
-            for _ in range(variable.size)
-        ]
-        self.names = tuple(compress(names, self.used))
-        self.units = tuple(compress(units, self.used))
-
-    def _names(self, name: Hashable) -> list[str]:
-        variable = self.example[name]
-        if not variable.dims:
-            return [str(name)]
-        texts = [
-            [f"{dim}={text}" for text in _texts(self.indexes.get(dim), size)]
-            for dim, size in variable.sizes.items()
-        ]
-        return [f"{name}({', '.join(labels)})" for labels in product(*texts)]
-
-    def pack(self, argument: str, labelled: Any) -> np.ndarray:
-        """What is labelled like the example, as a vector."""
-        if self.one and isinstance(labelled, xr.DataArray):
-            (name,) = self.example.data_vars
-            labelled = labelled.rename(name)
-        dataset = _as_dataset(argument, labelled)
-        parts = []
-        for name, variable in self.example.data_vars.items():
-            if name not in dataset.data_vars:
-                there = ", ".join(map(str, dataset.data_vars)) or "none"
-                raise ValueError(f"{argument}: must have the variable {name!r}, got {there}.")
-            values = self._aligned(f"{argument}[{name!r}]", dataset[name], variable.dims)
-            if values.shape != variable.shape:
-                raise ValueError(
-                    f"{argument}[{name!r}]: must have the shape {variable.shape}, got "
-                    f"{values.shape}."
-                )
-            parts.append(np.asarray(values.values, dtype=np.float64).reshape(-1))
-        return np.concatenate(parts)[self.used]
-
-    def _aligned(
-        self, argument: str, variable: xr.DataArray, dims: tuple[Hashable, ...]
-    ) -> xr.DataArray:
-        if set(variable.dims) != set(dims):
-            raise ValueError(f"{argument}: must have the dimensions {dims}, got {variable.dims}.")
-        for dim in dims:
-            if dim not in self.indexes:
-                continue
-            wanted, there = self.indexes[dim], variable.indexes.get(dim)
-            if there is None:
-                raise ValueError(f"{argument}: must have the coordinate {dim!r}, got none.")
-            if not there.is_unique:
-                raise ValueError(f"{argument}: must have unique labels, got some twice in {dim!r}.")
-            if there.equals(wanted):
-                continue
-            places = there.get_indexer(wanted)
-            if np.any(places < 0):
-                label = _texts(wanted[places < 0], 1)[0]
-                raise ValueError(
-                    f"{argument}: must be there at {dim}={label}, got no such label. Labels are "
-                    "compared exactly; interpolate in the function."
-                )
-            variable = variable.isel({dim: places})
-        return variable.transpose(*dims)
-
-    def unpack(self, last: str, values: Any) -> Labelled:
-        """Vectors ``(..., n)`` as what is labelled like the example."""
-        coords: dict[Any, Any] = dict(self.example.coords)
-        before: tuple[Hashable, ...] = ()
-        if isinstance(values, xr.DataArray):
-            values = values.transpose(..., last)
-            before = values.dims[:-1]
-            coords |= {n: c for n, c in values.coords.items() if last not in c.dims}
-        values = host(values.values if isinstance(values, xr.DataArray) else values)
-        if values.ndim == 0 or values.shape[-1] != len(self.names):
-            raise ValueError(
-                f"values: must have {len(self.names)} entries along the last axis, got shape "
-                f"{values.shape}."
-            )
-        if not before:
-            before = tuple(f"axis_{i}" for i in range(values.ndim - 1))
-        whole = np.full((*values.shape[:-1], self.used.size), np.nan, dtype=values.dtype)
-        whole[..., self.used] = values
-        ends = np.cumsum([variable.size for variable in self.example.data_vars.values()])
-        variables = {
-            name: (
-                (*before, *variable.dims),
-                part.reshape((*values.shape[:-1], *variable.shape)),
-                variable.attrs,
-            )
-            for (name, variable), part in zip(
-                self.example.data_vars.items(), np.split(whole, ends[:-1], axis=-1), strict=True
-            )
-        }
-        dataset = xr.Dataset(variables, coords=coords)
-        if not self.one:
-            return dataset
-        (name,) = variables
-        return dataset[name]
-
-
-def _as_dataset(argument: str, labelled: Any) -> xr.Dataset:
-    if isinstance(labelled, xr.Dataset):
-        return labelled
-    if not isinstance(labelled, xr.DataArray):
-        raise TypeError(
-            f"{argument}: must be an xarray.DataArray or Dataset, got {type(labelled).__name__}. "
-            "For plain arrays use ek.FunctionModel."
-        )
-    name = labelled.name if labelled.name is not None else "y"
-    return labelled.to_dataset(name=name)
-
-
-def _texts(index: Any, size: int) -> list[str]:
-    """Labels as texts: dates no finer than they need to be, positions where there are none."""
-    if index is None:
-        return [str(i) for i in range(size)]
-    if isinstance(index.dtype, np.dtype) and index.dtype.kind == "M":
-        return list(np.datetime_as_string(index.values, unit="auto"))
-    return [str(label) for label in index]

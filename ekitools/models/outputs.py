@@ -28,6 +28,7 @@ __all__ = [
     "cut",
     "failure_of",
     "own",
+    "parted",
     "row_of",
     "rows_of",
     "safe_text",
@@ -101,6 +102,13 @@ def own(x: Array) -> Array:
     return array_namespace(x).asarray(x, copy=True)
 
 
+def parted(value: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Outputs and side products of what a model returned: ``outputs`` or ``(outputs, extras)``."""
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
+        return value
+    return value, {}
+
+
 def shares_memory(x: Array, given: Any) -> bool:
     """Whether a change of ``given`` may change ``x``; no where that cannot be found out."""
     if isinstance(x, np.ndarray):
@@ -112,8 +120,10 @@ def shares_memory(x: Array, given: Any) -> bool:
     return bool(ours and theirs and ours().data_ptr() == theirs().data_ptr())  # torch
 
 
-def row_of(value: Any, n_data: int, n_members: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """One member's output ``(d,)``, copied.
+def row_of(
+    value: Any, n_data: int, n_members: int, dtype: np.dtype[Any], missing: float = 0.0
+) -> np.ndarray:
+    """One member's output ``(d,)``, copied; up to the share ``missing`` of it may be NaN.
 
     Raises
     ------
@@ -134,16 +144,21 @@ def row_of(value: Any, n_data: int, n_members: int, dtype: np.dtype[Any]) -> np.
             f"model: must return d = {n_data} numbers for one member, got shape "
             f"{array.shape}{advice}"
         )
-    _check_finite(array)
+    if not _tolerable(array, missing):
+        raise _not_finite(array, missing)
     with np.errstate(over="ignore"):
         row = array.astype(dtype)
-    if not np.all(np.isfinite(row)):
+    if np.any(np.isinf(row)):
         raise UnfitError(f"model: must return numbers that fit {dtype}")
     return row
 
 
-def rows_of(value: Any, u: Array, n_data: int) -> tuple[Array, dict[int, Failure]]:
+def rows_of(
+    value: Any, u: Array, n_data: int, missing: float = 0.0
+) -> tuple[Array, dict[int, Failure]]:
     """The outputs ``(J, d)`` of a vectorized model, copied, and the rows that cannot be used.
+
+    Up to the share ``missing`` of a row may be NaN.
 
     Raises
     ------
@@ -152,7 +167,7 @@ def rows_of(value: Any, u: Array, n_data: int) -> tuple[Array, dict[int, Failure
     """
     n = int(u.shape[0])
     if isinstance(value, list | tuple) and len(value) == n:
-        ragged = _row_by_row(value, u, n_data)
+        ragged = _row_by_row(value, u, n_data, missing)
         if ragged is not None:
             return ragged
     g = value
@@ -171,8 +186,13 @@ def rows_of(value: Any, u: Array, n_data: int) -> tuple[Array, dict[int, Failure
     with np.errstate(over="ignore"):
         g = own(g) if type(g) is type(u) and g.dtype == u.dtype else own(like(g, u))
     xp = array_namespace(g)
-    failed = np.flatnonzero(~host(xp.all(xp.isfinite(g), axis=1)))
-    failures = {int(j): failure_of(_not_finite(host(g[int(j), :]))) for j in failed}
+    suspect = np.flatnonzero(~host(xp.all(xp.isfinite(g), axis=1))).tolist()
+    rows = {j: host(g[j, :]) for j in suspect}
+    failures = {
+        j: failure_of(_not_finite(row, missing))
+        for j, row in rows.items()
+        if not _tolerable(row, missing)
+    }
     return g, failures
 
 
@@ -182,7 +202,7 @@ def all_failed(u: Array, n_data: int, failures: Mapping[int, Failure]) -> np.nda
 
 
 def _row_by_row(
-    value: list[Any] | tuple[Any, ...], u: Array, n_data: int
+    value: list[Any] | tuple[Any, ...], u: Array, n_data: int, missing: float
 ) -> tuple[Array, dict[int, Failure]] | None:
     """A list with a row of another length or kind; None where all rows are alike."""
     try:
@@ -195,7 +215,7 @@ def _row_by_row(
     failures: dict[int, Failure] = {}
     for j, row in enumerate(value):
         try:
-            g[j] = row_of(row, n_data, 0, g.dtype)
+            g[j] = row_of(row, n_data, 0, g.dtype, missing)
         except UnfitError as error:
             failures[j] = failure_of(error)
     if len(failures) == n:
@@ -219,16 +239,21 @@ def _numbers(value: Any) -> np.ndarray:
     return array
 
 
-def _check_finite(row: np.ndarray) -> None:
-    if not np.all(np.isfinite(row)):
-        raise _not_finite(row)
+def _tolerable(row: np.ndarray, missing: float) -> bool:
+    """Whether all is finite but for a tolerated share of NaN."""
+    finite = np.isfinite(row)
+    if finite.all():
+        return True
+    return bool(np.mean(~finite) <= missing and not np.isinf(row).any())
 
 
-def _not_finite(row: np.ndarray) -> UnfitError:
+def _not_finite(row: np.ndarray, missing: float) -> UnfitError:
     first = int(np.flatnonzero(~np.isfinite(row))[0])
-    return UnfitError(
-        f"model: must return finite numbers, got {row[first]} at data index {first}", first
-    )
+    reason = f"model: must return finite numbers, got {row[first]} at data index {first}"
+    lacking = int(np.count_nonzero(np.isnan(row)))
+    if missing > 0 and lacking > 1:
+        reason += f" ({lacking} of {row.size} outputs are missing, more than missing={missing:g})"
+    return UnfitError(reason, first)
 
 
 def _where(error: BaseException) -> str:

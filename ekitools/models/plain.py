@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from ekitools.core.arrays import as_real, digest, host, is_numpy, like
 from ekitools.core.checks import flag, put
@@ -143,6 +143,21 @@ class LinearModel:
         array([3., 6.])
         """
         return self._product(r, adjoint=True)
+
+    def rows(self, kept: np.ndarray) -> LinearModel:
+        """The model of some of the data: the rows of A with True in ``kept``, ``(d,)``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.LinearModel([[1.0], [2.0]]).rows(np.array([False, True])).matrix
+        array([[2.]])
+        """
+        if not isinstance(self.matrix, LinearOperator):
+            return LinearModel(self.matrix[np.flatnonzero(kept)])
+        selection = sparse.eye_array(len(kept), format="csr")[np.flatnonzero(kept)]
+        return LinearModel(aslinearoperator(selection) @ self.matrix)
 
     def fingerprint(self) -> str:
         """A short text that tells matrices apart; a linear operator only by its shape."""

@@ -29,6 +29,8 @@ class Wanted(NamedTuple):
     n_members: int
     dtype: np.dtype[Any]
     timeout: float | None
+    missing: float = 0.0
+    """Largest share of the outputs of a member that may be NaN."""
 
 
 def run_member(
@@ -44,7 +46,7 @@ def run_member(
 
     try:
         value = within(wanted.timeout, call)
-        return row_of(value, wanted.n_data, wanted.n_members, wanted.dtype)
+        return row_of(value, wanted.n_data, wanted.n_members, wanted.dtype, wanted.missing)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -71,7 +73,8 @@ def run_together(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int,
 
 def _part(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int, Failure]] | Failure:
     try:
-        return rows_of(within(wanted.timeout, lambda: model(u)), u, wanted.n_data)
+        value = within(wanted.timeout, lambda: model(u))
+        return rows_of(value, u, wanted.n_data, wanted.missing)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -45,6 +45,7 @@ _LONG_NAMES = {
     "history_objective": "mean of what the method minimises",
     "u_average": "exponential average over the steps of the mean of the parameters",
     "weight": "weight of the member, normalised",
+    "missing": "members whose output was missing and was filled",
 }
 
 
@@ -94,6 +95,10 @@ def to_dataset(
         unknown = np.full(records[0].u.shape[1], np.nan)
         averages = [record.average if record.average.size else unknown for record in records]
         variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
+    if any(record.missing.size for record in records):
+        none = np.zeros(problem.n_data, dtype=np.int64)
+        counts = [record.missing if record.missing.size else none for record in records]
+        variables["missing"] = (("iteration", "data"), np.stack(counts))
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
@@ -116,6 +121,11 @@ def to_dataset(
         units = getattr(problem.info, f"{dim}_units")
         if units is not None and any(units):
             coords[f"{dim}_units"] = (dim, _names(units))
+    if problem.layout is not None:
+        taken = {*variables, *coords, "chain", "draw"}
+        for name, values in problem.layout.coordinates().items():
+            coords[f"{name}_" if name in taken else name] = ("data", values)
+        attributes = {**attributes, "gaps": problem.layout.n_gaps}
     dataset = xr.Dataset(variables, coords=coords)
     for name, text in _LONG_NAMES.items():
         if name in dataset:

@@ -31,6 +31,8 @@ class Record(NamedTuple):
     """Empty where members have none."""
     average: np.ndarray = np.zeros(0)
     """Of the mean over the steps, ``(p,)``; empty where the method keeps none."""
+    missing: np.ndarray = np.zeros(0, dtype=np.int64)
+    """Members for which each datum was missing, ``(d,)``; empty where none was."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
@@ -94,6 +96,7 @@ class History:
         survivors: np.ndarray,
         outputs: tuple[np.ndarray, np.ndarray],
         info: StepInfo,
+        missing: np.ndarray | None = None,
     ) -> None:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
         step = np.nan if info.status is not None else float(info.step)
@@ -119,7 +122,8 @@ class History:
         if self.records and not self._keeps(self.records[-1].iteration):
             self.records.pop()
         average = np.zeros(0) if info.average is None else host(info.average)[0]
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight, average))
+        gaps = np.zeros(0, dtype=np.int64) if missing is None else missing
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight, average, gaps))
 
     def add_unevaluated(
         self,

@@ -259,6 +259,23 @@ class NoiseModel(Loss, Protocol):
 
 
 @runtime_checkable
+class Marginal(Protocol):
+    """A noise or a loss that is also known for some of the data, where others are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> isinstance(ek.GaussianNoise([1.0, 4.0]), ek.typing.Marginal)
+    True
+    """
+
+    def marginal(self, kept: np.ndarray) -> Loss:
+        """The noise of the data with True in ``kept``, ``(d,)``."""
+        ...
+
+
+@runtime_checkable
 class Batches(Protocol):
     """What is seen at step n, in place of data that are all seen at every step.
 

@@ -1,0 +1,79 @@
+"""Missing outputs of members that are otherwise whole: filled, counted, or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import host, like
+from ekitools.linalg.gaps import conditional_residual, filled_by_regression
+from ekitools.typing import Array, NoiseModel
+
+__all__ = ["Gaps", "without_gaps"]
+
+
+class Gaps(NamedTuple):
+    """Outputs without the gaps that are tolerated."""
+
+    g: Array
+    """``(J, d)``; rows with more gaps keep them."""
+    counts: np.ndarray
+    """Members for which each datum was missing, ``(d,)``; empty where there were no gaps."""
+    left_out: np.ndarray
+    """Data that every member lacks; their outputs make them count for nothing."""
+
+
+def without_gaps(
+    g: Array,
+    failed: Iterable[int],
+    share: float,
+    whitened: Callable[[], np.ndarray],
+    problem: Any,
+    *,
+    leave_out: bool,
+) -> Gaps:
+    """Fill the gaps of members that lack at most the ``share`` of their outputs.
+
+    Parameters
+    ----------
+    g : (J, d)
+        Outputs, NaN where they are missing.
+    failed : iterable of int
+        Rows that failed for a reason of their own.
+    share : float
+        Of the outputs of a member that may be missing.
+    whitened : callable
+        Gives the parameters ``(J, p)`` on the host, in coordinates in which the prior is N(0, I).
+    problem : InverseProblem
+        With the data and the noise that this step sees.
+    leave_out : bool
+        Whether a datum that every member lacks may be left out of this step.
+    """
+    nothing = np.zeros(0, dtype=np.int64)
+    values = host(g)
+    missing = np.isnan(values)
+    if share == 0 or not missing.any():
+        return Gaps(g, nothing, nothing)
+    lacking = missing.mean(axis=1)
+    usable = (lacking <= share) & ~np.isin(np.arange(len(values)), list(failed))
+    whole = missing & usable[:, None]
+    unknown = np.flatnonzero(missing[usable].all(axis=0)) if usable.any() else nothing
+    if not whole.any() or (unknown.size and not leave_out):
+        return Gaps(g, nothing, nothing)
+    rows, exact = np.flatnonzero(usable), np.array(values, dtype=np.float64)[usable]
+    seen = np.setdiff1d(np.arange(exact.shape[1]), unknown)
+    if missing[np.ix_(rows, seen)].any():
+        few = len(rows) <= problem.n_parameters + 2  # no regression: the mean needs no features
+        features = np.empty((len(values), len(values))) if few else whitened()
+        exact[:, seen] = filled_by_regression(exact[:, seen], features[rows])
+    if unknown.size:
+        data = host(problem.data)
+        residual = 0.0
+        if isinstance(problem.noise, NoiseModel):
+            residual = conditional_residual(exact - data, unknown, problem.noise)
+        exact[:, unknown] = data[unknown] + residual
+    filled = np.array(values)
+    filled[rows] = exact
+    return Gaps(like(filled, g), whole.sum(axis=0), unknown)

@@ -1,0 +1,168 @@
+"""One block of data: an array or a labelled array, and its place in the vector y."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from itertools import product
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ekitools.core.arrays import as_real, host, masked_as_nan
+
+__all__ = ["ArrayBlock", "Block", "LabelledBlock", "as_labelled", "of_library", "with_gaps"]
+
+
+class Block(Protocol):
+    """A block of data."""
+
+    @property
+    def name(self) -> str:
+        """Of the block; "" for the only block of data without a name."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As it was given, gaps included."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """A label for every entry; None for the default ones."""
+        ...
+
+    @property
+    def units(self) -> str:
+        """Of all entries; "" where there are none."""
+        ...
+
+    @property
+    def coords(self) -> Mapping[str, np.ndarray]:
+        """Coordinates of the entries, each a vector."""
+        ...
+
+    def flat(self, argument: str, value: Any) -> np.ndarray:
+        """``value``, which is shaped or labelled like the block, as a vector; NaN stays NaN.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not; the message starts with ``argument``.
+        """
+        ...
+
+
+class ArrayBlock(NamedTuple):
+    """A block without labels."""
+
+    name: str
+    shape: tuple[int, ...]
+    units: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """``name[0]``, ``name[1]``, ...; the name itself for a single number."""
+        if not self.name:
+            return None
+        if not self.shape:
+            return (self.name,)
+        indices = product(*map(range, self.shape))
+        return tuple(f"{self.name}[{', '.join(map(str, index))}]" for index in indices)
+
+    @property
+    def coords(self) -> Mapping[str, np.ndarray]:
+        """None."""
+        return {}
+
+    def flat(self, argument: str, value: Any) -> np.ndarray:
+        """``value`` of the shape of the block, or flattened, as a vector."""
+        return _flat(argument, value, self.shape)
+
+
+class LabelledBlock:
+    """A block that is an xarray.DataArray.
+
+    Parameters
+    ----------
+    name : str
+        Of the block.
+    array : xarray.DataArray
+        The data with dimensions and coordinates.
+    """
+
+    def __init__(self, name: str, array: Any) -> None:
+        from ekitools.models.layout import Layout
+
+        self.name = name
+        self.shape: tuple[int, ...] = array.shape
+        self._layout = Layout(f"data[{name!r}]", array.rename(name or "y"))
+        self._names = self._layout.names
+        self.units = self._layout.units[0] if self._layout.units else ""
+        self.coords = {
+            str(key): _plain(coordinate.broadcast_like(array).transpose(*array.dims).values)
+            for key, coordinate in array.coords.items()
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``name(dimension=label, ...)``."""
+        return self._names
+
+    def flat(self, argument: str, value: Any) -> np.ndarray:
+        """``value`` in the order of the block: by its labels, or by its shape if it has none."""
+        labelled = as_labelled(value)
+        if labelled is None:
+            return _flat(argument, value, self.shape)
+        return with_gaps(argument, self._layout.pack(argument, labelled))
+
+
+def as_labelled(value: Any) -> Any:
+    """An xarray.DataArray of what has labels, such as a pandas.Series; None where nothing has."""
+    if of_library(value, "xarray", "DataArray"):
+        return value
+    if of_library(value, "pandas", "Series"):
+        import xarray as xr
+
+        return xr.DataArray(value.rename_axis(value.index.name or "index"))
+    return None
+
+
+def of_library(value: Any, module: str, *names: str) -> bool:
+    """Whether it is an instance of a class of a module, which need not be imported for that."""
+    library = sys.modules.get(module)  # where it is not imported, nothing is of its classes
+    return library is not None and isinstance(value, tuple(vars(library)[n] for n in names))
+
+
+def with_gaps(argument: str, value: Any, *, remedy: str = "") -> np.ndarray:
+    """``value`` as a real array, NaN where it is NaN or masked; everything else is finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `ekitools.core.arrays.as_real`.
+    """
+    value = masked_as_nan(value)
+    array = host(value) if hasattr(value, "shape") else np.asarray(value)
+    if array.dtype.kind != "f" or not np.isnan(array).any():
+        return as_real(argument, value, remedy=remedy)
+    as_real(argument, np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf))
+    return array
+
+
+def _flat(argument: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = with_gaps(argument, value)
+    size = int(np.prod(shape))
+    if array.shape not in (shape, (size,)):
+        raise ValueError(f"{argument}: must have the shape {shape}, got {array.shape}.")
+    return array.reshape(-1)
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """A coordinate as a vector of numbers, dates or texts, which files can hold."""
+    flat = values.reshape(-1)
+    if flat.dtype.kind in "iufM":
+        return flat
+    if flat.dtype.kind == "b":
+        return flat.astype(np.int64)
+    return np.array([str(each) for each in flat], dtype=object)

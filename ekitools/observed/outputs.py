@@ -1,0 +1,59 @@
+"""Outputs of a model by block, with labels or with gaps, as the vector that the data are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ekitools.core.model_info import info_of
+from ekitools.models.outputs import UnfitError, parted
+from ekitools.models.plain import LinearModel
+from ekitools.observed.layout import Layout
+from ekitools.typing import Array, ModelInfo
+
+__all__ = ["Packed", "packed"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Packed:
+    """A model whose outputs have the form of the data: a `ForwardModel` with d outputs."""
+
+    model: Any
+    layout: Layout
+
+    @property
+    def vectorized(self) -> bool:
+        """As the model says."""
+        return bool(self.model.vectorized)
+
+    @property
+    def stochastic(self) -> bool:
+        """As the model says."""
+        return info_of(self.model).stochastic
+
+    def __repr__(self) -> str:
+        return repr(self.model)
+
+    def __call__(self, u: Array, /, **kwargs: Any) -> Any:
+        """Outputs ``(d,)``, or ``(J, d)`` of a vectorized model, and side products if any."""
+        outputs, extras = parted(self.model(u, **kwargs))
+        try:
+            if self.vectorized:
+                outputs = self.layout.rows("model", outputs, len(u))
+            else:
+                outputs = self.layout.flat("model", outputs)[self.layout.kept]
+        except (TypeError, ValueError) as error:
+            raise UnfitError(str(error)) from None
+        return (outputs, extras) if extras else outputs
+
+
+def packed(model: Any, info: ModelInfo, layout: Layout) -> Any:
+    """The model with one output for every datum.
+
+    A model that declares d outputs leaves the gaps out by itself, and stays as it is.
+    """
+    if info.shape is not None and info.shape[0] == layout.n_data:
+        return model
+    if isinstance(model, LinearModel):
+        return model.rows(layout.kept) if layout.n_gaps else model
+    return Packed(model, layout)
