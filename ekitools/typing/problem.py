@@ -259,6 +259,22 @@ class NoiseModel(Loss, Protocol):
 
 
 @runtime_checkable
+class MarginalNoise(NoiseModel, Protocol):
+    """Noise that knows the noise of some of its data, so that data may be missing.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.GaussianNoise(0.25), ek.typing.MarginalNoise)
+    True
+    """
+
+    def marginal(self, kept: Any) -> NoiseModel:
+        """N(0, Γ[kept, kept]), with ``kept`` a mask ``(d,)`` or indices."""
+        ...
+
+
+@runtime_checkable
 class Batches(Protocol):
     """What is seen at step n, in place of data that are all seen at every step.
 
