@@ -138,9 +138,9 @@ _MOVED = (
 
 _PICKLED = {
     "_Family": "priors.marginals",
-    "_Diagonal": "losses.gaussian",
-    "_Dense": "losses.gaussian",
-    "_LowRank": "losses.gaussian",
+    "_Diagonal": "losses.forms",
+    "_Dense": "losses.forms",
+    "_LowRank": "losses.forms",
     "_Layout": "models.labelled",
     "Gaussian": "methods.smc.gaussian",
     "verify": "theory.checks",

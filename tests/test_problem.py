@@ -65,7 +65,7 @@ def test_fingerprints_name_the_part_that_differs():
         ),
         ({"noise": 0.0}, ValueError, "cov: variances must be positive"),
         ({"noise": -np.eye(4)}, ValueError, "cov: must be positive definite"),
-        ({"noise": None}, TypeError, "cov: must be an array of real numbers, got NoneType"),
+        ({"noise": None}, TypeError, "noise: must be given, got None. .* as noise_sd="),
         ({"prior": None}, TypeError, "prior: must be a Prior such as"),
         ({"prior": np.zeros(2)}, TypeError, "prior: must be a Prior such as"),
         (

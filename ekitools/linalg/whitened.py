@@ -9,7 +9,8 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, like
 from ekitools.linalg.columns import Scratch, columns_of
-from ekitools.losses.gaussian import GaussianNoise
+from ekitools.losses.formed import form_of
+from ekitools.losses.forms import Diagonal
 from ekitools.typing import Array
 
 __all__ = ["Block", "blocks_of"]
@@ -32,16 +33,15 @@ def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator
     """F and what goes with it, from G − g_J: an offset that all outputs share costs no digits."""
     xp = array_namespace(g)
     # an attribute `scale` of another noise model may mean anything: only ours is 1/sd
-    ours = isinstance(noise, GaussianNoise) and type(noise).whiten is GaussianNoise.whiten
-    scale = noise.scale if ours else None
-    if scale is None:
+    form = form_of(noise, "whiten")
+    if not isinstance(form, Diagonal):
         shifted = g - g[-1:, :]
         mean = xp.mean(shifted, axis=0, keepdims=True)
         anomalies = noise.whiten(shifted - mean)
         draw = None if draw is None else noise.whiten(draw)
         yield Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
         return
-    scale = xp.broadcast_to(like(scale, g), data.shape)
+    scale = xp.broadcast_to(like(form.scale, g), data.shape)
     whole = g.shape[0] > g.shape[1]
     columns = [slice(None)] if whole else columns_of(g)
     scratch = Scratch(g, columns[0])

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve, solve_triangular
 
-from ekitools.core.arrays import (
-    array_namespace,
-    as_real,
-    as_rng,
-    checked_cholesky,
-    digest,
-    is_numpy,
-    like,
-)
-from ekitools.core.checks import integer
-from ekitools.typing import Array, Loss, NoiseModel, Rng
+from ekitools.core.arrays import as_real, digest
+from ekitools.losses.formed import FormedNoise
+from ekitools.losses.forms import Form, form_of_covariance, kept_indices
+from ekitools.typing import Loss, NoiseModel
 
 __all__ = ["GaussianNoise", "as_loss", "as_noise"]
 
@@ -26,8 +18,8 @@ _CONTRACT = ("misfit", "gradient", "fingerprint", "n_data", "sd", "whiten", "sam
 """The parts of a `NoiseModel`."""
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianNoise:
+@dataclass(init=False, frozen=True, eq=False)
+class GaussianNoise(FormedNoise):
     r"""Observation noise η ~ N(0, Γ).
 
     Parameters
@@ -36,11 +28,18 @@ class GaussianNoise:
         Γ in data units squared: one variance for every datum, d variances, a dense
         symmetric positive definite matrix, or the pair ``((d,), (d, k))`` that stands for
         ``diag(diag) + factor @ factor.T`` and is never formed.
+    sd : float or (d,), optional
+        Standard deviations in data units, in place of ``cov``: the variances are ``sd**2``.
 
     Raises
     ------
     TypeError, ValueError
-        If Γ is not real, finite, symmetric and positive definite.
+        If both or neither of ``cov`` and ``sd`` are given, or Γ is not real, finite, symmetric
+        and positive definite.
+
+    See Also
+    --------
+    BlockNoise : Independent blocks of data, each with its own noise.
 
     Notes
     -----
@@ -58,145 +57,86 @@ class GaussianNoise:
     array([1., 1.])
     >>> float(noise.misfit(np.array([2.0, 3.0]), np.zeros(2)))
     1.0
+    >>> ek.GaussianNoise(sd=[2.0, 3.0])
+    GaussianNoise(cov=array([4., 9.]))
     """
 
     cov: Any
-    outputs_per_sample: ClassVar[int] = 1
-    _form: _Diagonal | _Dense | _LowRank = field(init=False, repr=False)
+    _form: Form = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        form: _Diagonal | _Dense | _LowRank
-        if isinstance(self.cov, tuple):
-            form = _low_rank(self.cov)
-        else:
-            cov = as_real("cov", self.cov, ndim=(0, 1, 2))
-            form = _dense(cov) if cov.ndim == 2 else _diagonal("cov", cov)
-        object.__setattr__(self, "_form", form)
+    def __init__(self, cov: Any = None, *, sd: Any = None) -> None:
+        object.__setattr__(self, "cov", _covariance("cov", cov, "sd", sd))
+        self.__post_init__()
 
-    @property
-    def n_data(self) -> int | None:
-        """Number of data d, or None where one variance serves any d."""
-        return None if self.scale is not None and self.scale.ndim == 0 else int(self.sd.shape[0])
+    def __post_init__(self) -> None:  # a dataclass that inherits from this one calls it too
+        object.__setattr__(self, "_form", form_of_covariance(self.cov))
 
-    @property
-    def sd(self) -> np.ndarray:
-        """Marginal standard deviations √Γ_ii: ``(d,)``, or 0-d for a scalar Γ."""
-        return self._form.sd
-
-    @property
-    def scale(self) -> np.ndarray | None:
-        """1/sd where Γ is diagonal, so that whitening is one multiplication; else None."""
-        return self._form.scale if isinstance(self._form, _Diagonal) else None
-
-    def whiten(self, r: Array) -> Array:
-        """Γ^{-1/2} r along the last axis.
+    def marginal(self, kept: Any) -> GaussianNoise:
+        """The noise of some of the data: N(0, Γ[kept, kept]), exactly.
 
         Parameters
         ----------
-        r : (..., d)
-            Vectors in data units, of any array-API kind.
+        kept : (d,) of bool, or indices
+            The data that are kept: a mask, or different indices in the order wanted.
 
         Returns
         -------
-        (..., d)
-            Dimensionless vectors with ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``.
+        GaussianNoise
+            Of the same form. One variance that serves any number of data stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``kept`` is neither, keeps nothing, or does not fit the d data.
 
         Examples
         --------
         >>> import numpy as np
         >>> import ekitools as ek
-        >>> ek.GaussianNoise([[4.0, 0.0], [0.0, 1.0]]).whiten(np.array([[2.0, 3.0]]))
-        array([[1., 3.]])
+        >>> data = np.array([0.3, np.nan, 0.1])
+        >>> ek.GaussianNoise([1.0, 4.0, 9.0]).marginal(np.isfinite(data)).cov
+        array([1., 9.])
         """
-        self._check(r)
-        return self._form.whiten(r)
-
-    def misfit(self, z: Array, y: Array) -> Array:
-        """Φ = ½ ‖Γ^{-1/2}(z − y)‖² along the last axis: ``(..., d)`` to ``(...)``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import ekitools as ek
-        >>> ek.GaussianNoise(2.0).misfit(np.array([[2.0, 0.0]]), np.zeros(2))
-        array([1.])
-        """
-        white = self.whiten(z - like(y, z))
-        return 0.5 * array_namespace(white).sum(white * white, axis=-1)
-
-    def gradient(self, z: Array, y: Array) -> Array:
-        """∇_z Φ = Γ⁻¹(z − y), along the last axis.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import ekitools as ek
-        >>> ek.GaussianNoise(2.0).gradient(np.array([2.0, 0.0]), np.zeros(2))
-        array([1., 0.])
-        """
-        r = z - like(y, z)
-        self._check(r)
-        return self._form.precision(r)
-
-    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:  # noqa: ARG002
-        """∇²_z Φ f = Γ⁻¹ f, along the last axis, whatever z and y.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import ekitools as ek
-        >>> ek.GaussianNoise(2.0).curvature_product(np.zeros(2), np.zeros(2), np.array([2.0, 0.0]))
-        array([1., 0.])
-        """
-        self._check(f)
-        return self._form.precision(f)
-
-    def sample(self, n: int, *, rng: Rng = None, n_data: int | None = None) -> np.ndarray:
-        """``n`` draws of η, ``(n, d)``.
-
-        Parameters
-        ----------
-        n : int
-            Number of draws, at least 1.
-        rng : None, int or numpy.random.Generator
-            Source of randomness.
-        n_data : int, optional
-            d; needed only where Γ is one scalar variance.
-
-        Examples
-        --------
-        >>> import ekitools as ek
-        >>> ek.GaussianNoise([1.0, 4.0]).sample(3, rng=0).shape
-        (3, 2)
-        """
-        n = integer("n", n)
-        d = self.n_data if n_data is None else integer("n_data", n_data)
-        if d is None:
-            raise ValueError("n_data: must be given to sample from one scalar variance.")
-        if self.n_data not in (None, d):
-            raise ValueError(f"n_data: must be {self.n_data}, the size of cov, got {d}.")
-        return self._form.sample(n, d, as_rng(rng))
+        index = kept_indices(kept, self.n_data)
+        if isinstance(self.cov, tuple):
+            diag, factor = (as_real("cov", part) for part in self.cov)
+            return replace(self, cov=(diag[index], factor[index]))
+        cov = as_real("cov", self.cov)
+        if cov.ndim == 0:
+            return self
+        return replace(self, cov=cov[index] if cov.ndim == 1 else cov[np.ix_(index, index)])
 
     def fingerprint(self) -> str:
         """A short text that changes whenever Γ does."""
         return digest(*self.cov) if isinstance(self.cov, tuple) else digest(np.asarray(self.cov))
 
-    def _check(self, r: Array) -> None:
-        d = self.n_data
-        if d is not None and (r.ndim == 0 or r.shape[-1] != d):
-            raise ValueError(
-                f"r: last axis must have d = {d} entries (the size of cov), got {r.shape}."
-            )
 
-
-def as_noise(noise: Any) -> NoiseModel:
+def as_noise(noise: Any, sd: Any = None) -> NoiseModel:
     """``noise`` where it is a `NoiseModel`, else the `GaussianNoise` of that covariance.
+
+    Parameters
+    ----------
+    noise : NoiseModel or a covariance
+        The argument ``noise`` of the caller; None where ``sd`` is given.
+    sd : float or (d,), optional
+        The argument ``noise_sd`` of the caller: standard deviations in place of ``noise``.
 
     Raises
     ------
     TypeError
-        If it can whiten but lacks another part of the contract: it would be taken for a loss.
+        If both or neither are given, or if ``noise`` can whiten but lacks another part of the
+        contract: it would be taken for a loss.
+
+    Examples
+    --------
+    >>> from ekitools.losses.gaussian import as_noise
+    >>> as_noise(None, 0.5)
+    GaussianNoise(cov=0.25)
+    >>> as_noise(0.25, 0.5)
+    Traceback (most recent call last):
+    TypeError: noise: must be given as noise or as noise_sd, got both. Leave one of them out.
     """
+    noise = _covariance("noise", noise, "noise_sd", sd)
     if isinstance(noise, type):
         raise TypeError(f"noise: must be a noise model, got the class {noise.__name__} itself.")
     if isinstance(noise, NoiseModel):
@@ -210,116 +150,35 @@ def as_noise(noise: Any) -> NoiseModel:
     return GaussianNoise(noise)
 
 
-def as_loss(noise: Any) -> Loss:
-    """``noise`` where it is a `Loss`, else what `as_noise` makes of it."""
-    if isinstance(noise, Loss) and not isinstance(noise, type) and not hasattr(noise, "whiten"):
-        return noise
-    return as_noise(noise)
+def as_loss(noise: Any, sd: Any = None) -> Loss:
+    """``noise`` where it is a `Loss`, else what `as_noise` makes of it and of ``sd``."""
+    other = isinstance(noise, Loss) and not isinstance(noise, type) and not hasattr(noise, "whiten")
+    return noise if other and sd is None else as_noise(noise, sd)
 
 
-@dataclass(frozen=True)
-class _Diagonal:
-    sd: np.ndarray
-    scale: np.ndarray
-
-    def whiten(self, r: Array) -> Array:
-        return r * like(self.scale, r)
-
-    def precision(self, r: Array) -> Array:
-        return r * like(self.scale**2, r)
-
-    def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
-        return rng.standard_normal((n, d)) * self.sd
-
-
-@dataclass(frozen=True)
-class _Dense:
-    sd: np.ndarray
-    lower: np.ndarray
-
-    def whiten(self, r: Array) -> Array:
-        if is_numpy(r):
-            lower = self.lower.astype(r.dtype, copy=False)
-            columns = r.reshape(-1, r.shape[-1]).T
-            # not checked for finiteness: a failed member's NaN row stays a NaN row
-            white = solve_triangular(lower, columns, lower=True, check_finite=False)
-            return np.ascontiguousarray(white.T).reshape(r.shape)
-        return _solve(self.lower, r)
-
-    def precision(self, r: Array) -> Array:
-        if is_numpy(r):
-            lower = self.lower.astype(r.dtype, copy=False)
-            columns = r.reshape(-1, r.shape[-1]).T
-            return cho_solve((lower, True), columns, check_finite=False).T.reshape(r.shape)
-        return _solve(self.lower.T, _solve(self.lower, r))
-
-    def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
-        return rng.standard_normal((n, d)) @ self.lower.T
-
-
-@dataclass(frozen=True)
-class _LowRank:
-    sd: np.ndarray
-    root: np.ndarray  # D^{1/2}, (d,)
-    basis: np.ndarray  # Q, (d, k)
-    shrink: np.ndarray  # (1 + s²)^{-1/2} − 1, (k,)
-    factor: np.ndarray
-
-    def whiten(self, r: Array) -> Array:
-        return self._half(r / like(self.root, r))
-
-    def precision(self, r: Array) -> Array:
-        root = like(self.root, r)
-        return self._half(self._half(r / root)) / root
-
-    def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
-        k = self.factor.shape[1]
-        return rng.standard_normal((n, d)) * self.root + rng.standard_normal((n, k)) @ self.factor.T
-
-    def _half(self, r: Array) -> Array:
-        basis = like(self.basis, r)
-        return r + ((r @ basis) * like(self.shrink, r)) @ basis.T
-
-
-def _solve(matrix: np.ndarray, r: Array) -> Array:
-    xp = array_namespace(r)
-    flat = xp.reshape(r, (-1, r.shape[-1]))
-    solved = xp.linalg.solve(like(matrix, r), xp.matrix_transpose(flat))
-    return xp.reshape(xp.matrix_transpose(solved), r.shape)
-
-
-def _diagonal(name: str, variances: np.ndarray) -> _Diagonal:
-    if variances.size == 0:
-        raise ValueError(f"{name}: must not be empty.")
-    if np.any(variances <= 0):
-        raise ValueError(
-            f"{name}: variances must be positive, got {float(np.min(variances)):.6g}. "
-            "A datum without noise needs a small variance instead."
+def _covariance(name: str, cov: Any, sd_name: str, sd: Any) -> Any:
+    """What was given of two arguments: the covariance, or the squares of ``sd``."""
+    if cov is not None and sd is not None:
+        raise TypeError(
+            f"{name}: must be given as {name} or as {sd_name}, got both. Leave one of them out."
         )
-    sd = np.sqrt(variances)
-    return _Diagonal(sd, 1 / sd)
-
-
-def _dense(cov: np.ndarray) -> _Dense:
-    if cov.shape[0] != cov.shape[1]:
+    if sd is None:
+        if cov is None:
+            raise TypeError(
+                f"{name}: must be given, got None. Pass variances or a covariance matrix as "
+                f"{name}, or standard deviations as {sd_name}=."
+            )
+        return cov
+    found = as_real(sd_name, sd, ndim=(0, 1))
+    if found.size == 0:
+        raise ValueError(f"{sd_name}: must not be empty.")
+    with np.errstate(over="ignore", under="ignore"):
+        variances = found**2
+    usable = (found > 0) & (variances > 0) & np.isfinite(variances)
+    if not usable.all():
+        bad = found[~usable].flat[0]
         raise ValueError(
-            f"cov: must be a square matrix, got shape {cov.shape}. For one variance for each datum "
-            "of an image pass cov.ravel()."
+            f"{sd_name}: must be positive, with squares that are positive and finite, got "
+            f"{bad:.6g}. Rescale the data where their noise is that small or large."
         )
-    return _Dense(np.sqrt(np.abs(np.diag(cov))), checked_cholesky("cov", cov))
-
-
-def _low_rank(cov: tuple[Any, ...]) -> _LowRank:
-    if len(cov) != 2:
-        raise ValueError(f"cov: a tuple must be the pair (diag, factor), got {len(cov)} entries.")
-    diag = as_real("cov[0] (diag)", cov[0], ndim=(1,))
-    factor = as_real("cov[1] (factor)", cov[1], ndim=(2,))
-    root = _diagonal("cov[0] (diag)", diag).sd
-    if factor.shape[0] != diag.shape[0]:
-        raise ValueError(
-            f"cov: factor must have as many rows as diag has entries ({diag.shape[0]}), "
-            f"got shape {factor.shape}."
-        )
-    basis, s, _ = np.linalg.svd(factor / root[:, None], full_matrices=False)
-    shrink = 1 / np.hypot(1, s) - 1
-    return _LowRank(np.sqrt(diag + np.sum(factor**2, axis=1)), root, basis, shrink, factor)
+    return float(variances) if variances.ndim == 0 else variances

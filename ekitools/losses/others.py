@@ -117,10 +117,6 @@ class Huber(Fingerprinted):
         r = (z - like(y, z)) / self.scale
         return array_namespace(z).clip(r, min=-self.delta, max=self.delta) / self.scale
 
-    def marginal(self, kept: np.ndarray) -> Huber:  # noqa: ARG002 - the contract's argument
-        """The loss of some of the data: the same, for data count one by one."""
-        return self
-
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., d)``: f/s² where the loss is quadratic, else 0."""
         xp = array_namespace(z)

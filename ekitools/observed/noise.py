@@ -11,7 +11,7 @@ from ekitools.losses.blocks import joined
 from ekitools.losses.gaussian import as_loss, as_noise
 from ekitools.observed.blocks import as_labelled
 from ekitools.observed.layout import Layout, parts_of
-from ekitools.typing import Loss, Marginal, NoiseModel
+from ekitools.typing import Loss, MarginalNoise, NoiseModel
 
 __all__ = ["noise_of"]
 
@@ -76,12 +76,12 @@ def _observed(argument: str, noise: Loss, kept: np.ndarray) -> Loss:
     gaps = np.count_nonzero(~kept)
     if gaps == 0 or n_data == kept.size - gaps:
         return noise
-    if isinstance(noise, Marginal):
+    if isinstance(noise, MarginalNoise):
         return noise.marginal(kept)
     if n_data is None and isinstance(noise, NoiseModel):
         return noise
     raise TypeError(
         f"{argument}: must have marginal(kept) where {gaps} data are missing (see "
-        f"ekitools.typing.Marginal), got {type(noise).__name__}. Use ek.GaussianNoise, or leave "
+        f"ekitools.typing.MarginalNoise), got {type(noise).__name__}. Use ek.GaussianNoise, or leave "
         "the missing data out yourself."
     )

@@ -259,19 +259,18 @@ class NoiseModel(Loss, Protocol):
 
 
 @runtime_checkable
-class Marginal(Protocol):
-    """A noise or a loss that is also known for some of the data, where others are missing.
+class MarginalNoise(NoiseModel, Protocol):
+    """Noise that knows the noise of some of its data, so that data may be missing.
 
     Examples
     --------
-    >>> import numpy as np
     >>> import ekitools as ek
-    >>> isinstance(ek.GaussianNoise([1.0, 4.0]), ek.typing.Marginal)
+    >>> isinstance(ek.GaussianNoise(0.25), ek.typing.MarginalNoise)
     True
     """
 
-    def marginal(self, kept: np.ndarray) -> Loss:
-        """The noise of the data with True in ``kept``, ``(d,)``."""
+    def marginal(self, kept: Any) -> NoiseModel:
+        """N(0, Γ[kept, kept]), with ``kept`` a mask ``(d,)`` or indices."""
         ...
 
 

@@ -120,7 +120,7 @@ def test_fingerprints_tell_covariances_apart():
         ([1.0, np.inf], ValueError, r"cov: must be finite, got 1 non-finite .* index \(1,\)"),
         ("one", TypeError, "cov: must be an array of real numbers, got str"),
         (1j, TypeError, "cov: must be an array of real numbers, got complex"),
-        (None, TypeError, "cov: must be an array of real numbers, got NoneType"),
+        (None, TypeError, "cov: must be given, got None. Pass variances .* as sd="),
         ([], ValueError, "cov: must not be empty"),
         (np.ones((2, 3)), ValueError, r"cov: must be a square matrix, got shape \(2, 3\)"),
         (np.ones((2, 2, 2)), ValueError, "cov: must have 0 or 1 or 2 dimensions"),

@@ -1,0 +1,143 @@
+"""What Gaussian noise can do by its form, whatever that is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, as_rng, like
+from ekitools.core.checks import integer
+from ekitools.losses.forms import Diagonal, Form
+from ekitools.typing import Array, Rng
+
+__all__ = ["FormedNoise", "form_of"]
+
+
+class FormedNoise:
+    """Noise N(0, Γ) that is whitened by a `Form` of Γ."""
+
+    outputs_per_sample: ClassVar[int] = 1
+    _form: Form
+
+    @property
+    def n_data(self) -> int | None:
+        """Number of data d, or None where one variance serves any d."""
+        return None if self.scale is not None and self.scale.ndim == 0 else int(self.sd.shape[0])
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Marginal standard deviations √Γ_ii: ``(d,)``, or 0-d for a scalar Γ."""
+        return self._form.sd
+
+    @property
+    def scale(self) -> np.ndarray | None:
+        """1/sd where Γ is diagonal, so that whitening is one multiplication; else None."""
+        return self._form.scale if isinstance(self._form, Diagonal) else None
+
+    def whiten(self, r: Array) -> Array:
+        """Γ^{-1/2} r along the last axis.
+
+        Parameters
+        ----------
+        r : (..., d)
+            Vectors in data units, of any array-API kind.
+
+        Returns
+        -------
+        (..., d)
+            Dimensionless vectors with ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise([[4.0, 0.0], [0.0, 1.0]]).whiten(np.array([[2.0, 3.0]]))
+        array([[1., 3.]])
+        """
+        self._check(r)
+        return self._form.whiten(r)
+
+    def misfit(self, z: Array, y: Array) -> Array:
+        """Φ = ½ ‖Γ^{-1/2}(z − y)‖² along the last axis: ``(..., d)`` to ``(...)``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise(2.0).misfit(np.array([[2.0, 0.0]]), np.zeros(2))
+        array([1.])
+        """
+        white = self.whiten(z - like(y, z))
+        return 0.5 * array_namespace(white).sum(white * white, axis=-1)
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        """∇_z Φ = Γ⁻¹(z − y), along the last axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise(2.0).gradient(np.array([2.0, 0.0]), np.zeros(2))
+        array([1., 0.])
+        """
+        r = z - like(y, z)
+        self._check(r)
+        return self._form.precision(r)
+
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:  # noqa: ARG002
+        """∇²_z Φ f = Γ⁻¹ f, along the last axis, whatever z and y.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise(2.0).curvature_product(np.zeros(2), np.zeros(2), np.array([2.0, 0.0]))
+        array([1., 0.])
+        """
+        self._check(f)
+        return self._form.precision(f)
+
+    def sample(self, n: int, *, rng: Rng = None, n_data: int | None = None) -> np.ndarray:
+        """``n`` draws of η, ``(n, d)``.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws, at least 1.
+        rng : None, int or numpy.random.Generator
+            Source of randomness.
+        n_data : int, optional
+            d; needed only where Γ is one scalar variance.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> ek.GaussianNoise([1.0, 4.0]).sample(3, rng=0).shape
+        (3, 2)
+        """
+        n = integer("n", n)
+        d = self.n_data if n_data is None else integer("n_data", n_data)
+        if d is None:
+            raise ValueError("n_data: must be given to sample from one scalar variance.")
+        if self.n_data not in (None, d):
+            raise ValueError(f"n_data: must be {self.n_data}, the size of cov, got {d}.")
+        return self._form.sample(n, d, as_rng(rng))
+
+    def _check(self, r: Array) -> None:
+        d = self.n_data
+        if d is not None and (r.ndim == 0 or r.shape[-1] != d):
+            raise ValueError(
+                f"r: last axis must have d = {d} entries (the size of cov), got {r.shape}."
+            )
+
+
+def form_of(noise: Any, *parts: str) -> Form | None:
+    """The form of ekitools' own noise; None for other noise.
+
+    A subclass that replaces one of ``parts``, such as ``"whiten"``, counts as other noise.
+    """
+    if not isinstance(noise, FormedNoise):
+        return None
+    kept = all(getattr(type(noise), part) is getattr(FormedNoise, part) for part in parts)
+    return noise._form if kept else None
