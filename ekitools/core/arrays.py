@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "is_numpy",
     "like",
     "masked_as_nan",
+    "of_library",
     "take_rows",
     "unmasked",
 ]
@@ -119,6 +121,12 @@ def masked_as_nan(value: Any) -> Any:
         return np.asarray(value)
     dtype = value.dtype if value.dtype.kind == "f" else np.float64
     return np.where(np.ma.getmaskarray(value), np.nan, np.asarray(value, dtype=dtype)).astype(dtype)
+
+
+def of_library(value: Any, module: str, *names: str) -> bool:
+    """Whether it is an instance of a class of a module, which need not be imported for that."""
+    library = sys.modules.get(module)  # where it is not imported, nothing is of its classes
+    return library is not None and isinstance(value, tuple(vars(library)[n] for n in names))
 
 
 def _with_mask(value: Any) -> Any:

@@ -47,7 +47,7 @@ class Outputs:
             problem = self.problem
             physical = np.asarray(problem.prior.to_physical(u)).view()
             physical.flags.writeable = False
-            g, failures = evaluate(problem.model, physical, problem.n_data, seeds=seeds)
+            g, failures, _ = evaluate(problem.model, physical, problem.n_data, seeds=seeds)
             self.runs += len(u)
             if failures:
                 self.failures = {row: failure.reason for row, failure in failures.items()}

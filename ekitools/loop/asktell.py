@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import host, like, take_rows
+from ekitools.core.arrays import like
 from ekitools.core.checks import flag, integer, number, one_of, stopping_rules
-from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
@@ -22,24 +21,20 @@ from ekitools.loop.checks import (
     checked_outputs,
     checked_store,
 )
-from ekitools.loop.ending import concluded
-from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusable_outputs
 from ekitools.loop.folder import Folder, checked_folder
-from ekitools.loop.gaps import without_gaps
-from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Saved
-from ekitools.models.outputs import own, shares_memory
+from ekitools.loop.stepping import Stepping
+from ekitools.models.extras import Extra, split_extras
+from ekitools.models.outputs import UnfitError, own, shares_memory
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History, Summary
 from ekitools.typing import (
     Array,
-    InPlace,
     Method,
     Rng,
     Starts,
     Status,
-    StepInfo,
     StoppingRule,
     is_sampler,
 )
@@ -53,7 +48,7 @@ MAX_STEPS = 1000
 """Step budget where none is given: a guard against rules that never fire."""
 
 
-class AskTell:
+class AskTell(Stepping):
     """Ensemble Kalman inversion for a simulator that owns the control flow.
 
     Parameters
@@ -178,23 +173,6 @@ class AskTell:
         return self.status is not None
 
     @property
-    def n(self) -> int:
-        """Updates made so far."""
-        return int(self._state.n)
-
-    @property
-    def t(self) -> float:
-        """Pseudo-time Σh reached."""
-        return float(self._state.t)
-
-    @property
-    def _in_place(self) -> bool:
-        """Whether the ensemble is updated in place, for nobody asks for the one before."""
-        method = self.method
-        able = isinstance(method, InPlace) and method.updates_in_place
-        return able and self.store == "final" and not self._rules
-
-    @property
     def data(self) -> np.ndarray:
         """The datum of the present step, ``(d,)``."""
         return np.asarray(self.seen.data)
@@ -226,7 +204,12 @@ class AskTell:
         asked = self._physical()
         return asked if isinstance(asked, np.ndarray) or self._in_place else own(asked)
 
-    def tell(self, g: Array, failures: Mapping[int, Any] | None = None) -> None:
+    def tell(
+        self,
+        g: Array,
+        failures: Mapping[int, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
         """Give the outputs of the members asked for.
 
         Parameters
@@ -238,6 +221,8 @@ class AskTell:
             member.
         failures : mapping of row to reason, optional
             Why members failed: texts, or objects with ``reason`` and ``error``.
+        extras : mapping of str to (len(members), ...), optional
+            Side products, which are stored and do not enter the misfit.
 
         Raises
         ------
@@ -250,77 +235,8 @@ class AskTell:
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         told = checked_outputs(g, self._physical(), self.problem)
-        self._take(own(told) if shares_memory(told, g) else told, failures)
-
-    def _take(
-        self,
-        g: Array,
-        failures: Mapping[int, Any] | None,
-        counts: np.ndarray | None = None,
-    ) -> None:
-        """Go on with outputs that were checked and that nobody else holds.
-
-        ``counts`` are the numbers of missing outputs, where gaps were filled before.
-        """
-        gaps = without_gaps(
-            g,
-            failures or (),
-            self.missing,
-            self._whitened,
-            self.seen,
-            leave_out=not is_sampler(self.method),
-        )
-        g = gaps.g
-        unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
-        lost = np.isin(np.arange(len(self.members)), list(unusable))
-        reasons = name_reasons(lost, failures or {}, unusable)
-        survivors = np.flatnonzero(~lost)
-        state, told = self._state, g
-        n, t = self.n, self.t
-        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
-        shown = (self._physical(), g)
-        if fatal is not None:
-            with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
-                misfit = host(self.problem.noise.misfit(g, self.seen.data))
-            info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
-        else:
-            if lost.any() and is_sampler(self.method):
-                told = like(np.where(lost[:, None], np.nan, host(g)), g)
-            elif lost.any():
-                state, told = self.method.select(state, survivors), take_rows(g, survivors)
-            following, info = self._step(state, told)
-            if self._rules:
-                info = stopped(self._rules, info, told, self.seen, self._history.summaries)
-            if info.average is not None:
-                info = info._replace(average=self.problem.prior.to_physical(info.average))
-            if info.shown is not None:
-                shown = (self.problem.prior.to_physical(info.shown.ensemble), info.shown.g)
-            elif info.status is None and n >= self.n_steps:
-                info = info._replace(step=0.0, status=self._budget_spent(t))
-            if info.status is not None:
-                last = state.ensemble if info.shown is None else info.shown.ensemble
-                info = info._replace(status=self._concluded(info.status, last, survivors))
-        # from here on nothing is computed that can fail: the step counts as a whole
-        self.seconds = time.perf_counter() - self._since
-        history = self._history
-        history.model_runs += len(self.members)
-        history.failures += [
-            {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
-            for row, failure in reasons.items()
-        ]
-        u, g = (host(each) for each in shown)
-        if gaps.left_out.size:
-            g = np.array(g)
-            g[:, gaps.left_out] = np.nan
-        missing = gaps.counts if counts is None else counts
-        history.add(n, t, self.members, survivors, (u, g), info, missing)
-        self.status = info.status
-        if fatal is not None:
-            error = RunError(fatal)
-            error.result = self.result()
-            raise error from next((r.error for r in reasons.values() if r.error is not None), None)
-        if info.status is None:
-            self._advance(following, survivors)
+        rows = _by_row(extras, len(self.members))
+        self._take(own(told) if shares_memory(told, g) else told, failures, rows)
 
     def stop(self, status: Status) -> None:
         """End the run with a status of yours; without effect where it is over already."""
@@ -457,80 +373,16 @@ class AskTell:
             history.model_runs -= len(self.members)
             rows = {i: reasons[j] for i, j in enumerate(self.members.tolist()) if j in reasons}
             told = like(record.g[self.members], self._physical())
-            self._take(own(told), rows, record.missing if record.missing.size else None)
+            self._take(own(told), rows, before=record)
 
-    def _physical(self) -> Array:
-        """The members asked for, in physical coordinates: the state's own where it can be."""
-        if self._asked is None:
-            asked = self.problem.prior.to_physical(self.method.ask(self._state))
-            if isinstance(asked, np.ndarray):
-                asked = asked.view()
-                asked.flags.writeable = False
-            self._asked = asked
-        return self._asked
 
-    def _whitened(self) -> np.ndarray:
-        """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
-        return host(self.problem.prior.whiten(self.method.ask(self._state)))
-
-    def _seen_at(self, n: int) -> InverseProblem:
-        """The problem that step ``n`` sees; after the last one, what that saw."""
-        return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
-
-    def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
-        method: Any = self.method
-        stream = self._streams.step(self.n)
-        if not self._in_place or self.n >= self.n_steps:  # a spent budget shows this ensemble
-            return method.tell(state, told, self.seen, rng=stream)
-        try:
-            return method.tell(state, told, self.seen, rng=stream, in_place=True)
-        except BaseException:
-            self.status = statuses.half_updated(self.n)
-            raise
-
-    def _advance(self, state: Any, survivors: np.ndarray) -> None:
-        if is_sampler(self.method):
-            self._state, self._asked = state, None
-            if self.n > self.n_steps:
-                everyone = np.arange(len(self.members))
-                spent = self._budget_spent(self.t)
-                self.status = self._concluded(spent, state.ensemble, everyone)
-            return
-        grown = int(state.ensemble.shape[0]) - len(survivors)
-        if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
-            added = self._history.added(grown)
-            self.members = np.concatenate([self.members[survivors], added])
-        elif len(survivors) < len(self.members):
-            if self.on_failure == "resample":
-                stream = self._streams.policy(self.n)
-                state = replaced(self.method, state, survivors, len(self.members), stream)
-            else:
-                self.members = self.members[survivors]
-        self._state, self._asked = state, None
-        following = self.problem.seen(self.n, self._streams)
-        status = None if following else statuses.STREAM_ENDED
-        self.seen = following or self.seen
-        if self.evaluate_final and following:
-            return
-        status = self.method.finished(state) or status
-        if status is None and self.n >= self.n_steps:
-            status = self._budget_spent(self.t)
-        if status is not None:
-            status = self._concluded(status, state.ensemble, np.arange(len(self.members)))
-            self._history.add_unevaluated(*self._present(status))
-            self.status = status
-
-    def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
-        """The status with what is to be doubted of the members at which the run ends."""
-        problem, n_members = self.problem, self._history.n_members
-        failed_here = 0 if is_sampler(self.method) else len(self.members) - len(survivors)
-        losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
-        return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
-
-    def _present(self, status: Status) -> tuple[Any, ...]:
-        d = self.problem.n_data
-        return self.n, self.t, self.members, host(self._physical()), d, status
-
-    def _budget_spent(self, t: float) -> Status:
-        self._spent = True
-        return statuses.budget_spent(self.n_steps, t)
+def _by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Extra]]:
+    """Side products of ``n`` members by row."""
+    if extras is None:
+        return {}
+    if not isinstance(extras, Mapping):
+        raise TypeError(f"extras: must be a mapping of names to arrays, got {extras!r:.80}.")
+    try:
+        return dict(enumerate(split_extras(extras, n)))
+    except UnfitError as error:
+        raise ValueError(error.reason.removeprefix("model: ") + ".") from None

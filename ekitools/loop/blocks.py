@@ -49,10 +49,18 @@ def write_bundle(sink: Sink, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_records(sink: Sink, records: Iterable[Record]) -> None:
-    """Write iterations, each as one block per field of `Record`."""
+    """Write iterations, each as one block per field of `Record`.
+
+    The number of side products stands before, and the name of each before its block.
+    """
     for record in records:
-        fields = zip(Record._fields, record, strict=True)
-        write_bundle(sink, {name: np.asarray(value) for name, value in fields})
+        arrays = record.arrays()
+        fixed = Record._fields[:-1]
+        write_bundle(sink, {"": np.array(len(arrays) - len(fixed))})
+        write_bundle(sink, {name: arrays[name] for name in fixed})
+        for name in list(arrays)[len(fixed) :]:
+            text = np.frombuffer(name.encode(), dtype=np.uint8)
+            write_bundle(sink, {"name": text, name: arrays[name]})
 
 
 def read_bundle(folder: Path, file: File, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -68,11 +76,24 @@ def read_records(folder: Path, file: File) -> list[Record]:
     records: list[Record] = []
     with _blocks(folder, file) as stream:
         while stream.tell() < file.size:
-            record = record_of({name: _read_block(stream, file.size) for name in Record._fields})
+            record = record_of(_read_record(stream, file.size))
             while records and records[-1].iteration >= record.iteration:
                 records.pop()
             records.append(record)
     return records
+
+
+def _read_record(stream: IO[bytes], end: int) -> dict[str, np.ndarray]:
+    count = _read_block(stream, end)
+    _check(
+        count.shape == () and count.dtype.kind == "i", "an iteration does not start with a count"
+    )
+    arrays = {name: _read_block(stream, end) for name in Record._fields[:-1]}
+    for _ in range(int(count)):
+        text = _read_block(stream, end)
+        _check(text.dtype == np.uint8, "a side product has no name")
+        arrays[text.tobytes().decode(errors="replace")] = _read_block(stream, end)
+    return arrays
 
 
 def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
@@ -90,6 +111,9 @@ def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
     fit &= arrays["weight"].shape in ((0,), rows.shape[:1])
     fit &= average.shape in ((0,), rows.shape[1:])
     fit &= arrays["missing"].shape in ((0,), outputs.shape[1:])
+    fit &= arrays["source"].shape in ((0,), rows.shape[:1])
+    further = [array for name, array in arrays.items() if name not in Record._fields]
+    fit &= all(array.shape[:1] == rows.shape[:1] for array in further)
     _check(fit, "its arrays have shapes that do not fit each other")
     fit = arrays["iteration"].dtype.kind in "iu" and arrays["failed"].dtype.kind == "b"
     fit &= all(array.dtype.kind in "biuf" for array in arrays.values())

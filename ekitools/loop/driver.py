@@ -242,7 +242,7 @@ def _drive(
                     seeds=seeds,
                     missing=loop.missing,
                 )
-                loop._take(outputs.g, outputs.failures)  # they are copies already
+                loop._take(outputs.g, outputs.failures, outputs.extras)  # they are copies already
                 if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
                 info = _info(loop, len(outputs.failures))

@@ -70,7 +70,7 @@ def without_gaps(
         exact[:, seen] = filled_by_regression(exact[:, seen], features[rows])
     if unknown.size:
         data = host(problem.data)
-        residual = 0.0
+        residual = np.zeros((1, len(unknown)))
         if isinstance(problem.noise, NoiseModel):
             residual = conditional_residual(exact - data, unknown, problem.noise)
         exact[:, unknown] = data[unknown] + residual

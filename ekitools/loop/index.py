@@ -18,6 +18,7 @@ from ekitools.core.checks import flag, integer, number, one_of
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.checks import checked_store
 from ekitools.loop.disk import INDEX, File, damaged, is_name, opened
+from ekitools.models.extras import Labels
 
 __all__ = ["FORMAT", "KINDS", "encoded", "listed", "parsed", "read_index"]
 
@@ -115,6 +116,7 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
         "method": str,
         "stop": str,
         "options": dict,
+        "labels": dict,
         "seed": list,
         "start": str,
         "n_members": int,
@@ -128,6 +130,7 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{name} must be of type {kind.__name__}, got {meta[name]!r:.80}")
     _check_all("problem", meta["problem"].values(), str)
     _check_all("blocks", meta["blocks"], str)
+    meta["labels"] = {name: Labels.of_json(entry) for name, entry in meta["labels"].items()}
     _check_all("counts", meta["counts"], int, length=3)
     _check_all("seed", meta["seed"], int, length=4)
     if not all(0 <= word < 2**32 for word in meta["seed"]) or min(meta["counts"]) < 0:

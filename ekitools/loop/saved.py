@@ -18,7 +18,7 @@ from ekitools.loop.disk import INDEX, File, append, create, damaged, fresh_name,
 from ekitools.loop.index import parsed
 from ekitools.loop.lines import read_lines, write_lines
 from ekitools.problem import InverseProblem, check_problem
-from ekitools.results.history import History, Record
+from ekitools.results.history import History
 from ekitools.typing import Array, Method, Status, StoppingRule, is_sampler
 
 __all__ = ["Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
@@ -76,6 +76,7 @@ def described(problem: InverseProblem, run: Saved) -> dict[str, Any]:
         "seed": run.root,
         "start": run.start,
         "n_members": run.history.n_members,
+        "labels": run.history.labels,
         "model_runs": run.history.model_runs,
         "seconds": run.seconds,
         "status": run.status,
@@ -99,8 +100,7 @@ def write_parts(
     packed, bundle = pack(run.state)
     bundle["members"] = run.members
     for record in history.records[n_kept:]:
-        fields = zip(Record._fields, record, strict=True)
-        bundle |= {_NEWEST + name: np.asarray(value) for name, value in fields}
+        bundle |= {_NEWEST + name: array for name, array in record.arrays().items()}
     name = fresh_name("state")
     with create(folder, name) as sink:
         write_bundle(sink, bundle)
@@ -139,6 +139,7 @@ def read_run(
     arrays = read_bundle(path, files["state"], meta["blocks"])
     history = History(meta["n_members"], meta["options"]["store"])
     history.model_runs = meta["model_runs"]
+    history.labels = meta["labels"]
     counts = Counts(*meta["counts"])
     history.summaries, history.failures = read_lines(path, files["history"], counts[:2])
     history.records = read_records(path, files["records"])[: counts.records]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ekitools.core.arrays import host, like
 from ekitools.core.checks import number
+from ekitools.models.extras import Evaluation
 from ekitools.models.outputs import Failure, all_failed
 from ekitools.models.tasks import Wanted, run_member, run_together
 from ekitools.models.workers import BrokenPoolError, Workers
@@ -22,13 +23,6 @@ __all__ = [
     "check_timeout",
     "evaluate",
 ]
-
-
-class Evaluation(NamedTuple):
-    """Outputs ``(J, d)``, NaN where failed, and the reason of every failed row."""
-
-    g: Array
-    failures: dict[int, Failure]
 
 
 def evaluate(
@@ -84,7 +78,7 @@ def evaluate(
     >>> from ekitools.models.evaluate import evaluate
     >>> def model(u):
     ...     return 1 / u if u[0] > 0 else np.array([np.nan])
-    >>> g, failures = evaluate(ek.FunctionModel(model), np.array([[2.0], [-1.0]]), 1)
+    >>> g, failures, _ = evaluate(ek.FunctionModel(model), np.array([[2.0], [-1.0]]), 1)
     >>> g.ravel(), failures[1].reason
     (array([0.5, nan]), 'model: must return finite numbers, got nan at data index 0')
     """
@@ -101,17 +95,21 @@ def evaluate(
             lost = dict.fromkeys(range(n), outcome)
             nothing = all_failed(u, n_data, lost)
             return Evaluation(nothing if isinstance(u, np.ndarray) else like(nothing, u), lost)
-        return Evaluation(*outcome)
+        found: Evaluation = outcome
+        return found
     rows = np.ascontiguousarray(host(u))
     tasks = [(rows[j].copy(), None if seeds is None else seeds[j], wanted) for j in range(n)]
     g = np.full((n, n_data), np.nan, dtype=dtype)
     failures: dict[int, Failure] = {}
-    for j, row in enumerate(executor.run(run_member, model, tasks)):
-        if isinstance(row, Failure):
-            failures[j] = row
-        else:
-            g[j] = row
-    return Evaluation(g if isinstance(u, np.ndarray) else like(g, u), failures)
+    extras = {}
+    for j, outcome in enumerate(executor.run(run_member, model, tasks)):
+        if isinstance(outcome, Failure):
+            failures[j] = outcome
+            continue
+        g[j] = outcome.g
+        if outcome.extras:
+            extras[j] = outcome.extras
+    return Evaluation(g if isinstance(u, np.ndarray) else like(g, u), failures, extras)
 
 
 def check_timeout(timeout: Any) -> None:

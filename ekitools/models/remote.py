@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ekitools.models.extras import Evaluation
 from ekitools.models.outputs import Failure, failure_of
 
 __all__ = ["LACKING", "dump", "keep", "load", "received", "run_here", "run_packed"]
@@ -80,9 +81,9 @@ def run_packed(function: Callable[..., Any], *arguments: Any) -> Any:
         outcome = function(*arguments)
     except KeyboardInterrupt as error:  # ends the run, and not the worker
         return _packed(Failure("interrupted", error))
-    if isinstance(outcome, tuple) and not isinstance(outcome, Failure):
-        g, failures = outcome
-        return g, {row: _packed(failure) for row, failure in failures.items()}
+    if isinstance(outcome, Evaluation):
+        failures = {row: _packed(failure) for row, failure in outcome.failures.items()}
+        return outcome._replace(failures=failures)
     return _packed(outcome)
 
 
@@ -94,9 +95,9 @@ def received(outcome: Any) -> Any:
     KeyboardInterrupt
         If that ended the model run.
     """
-    if isinstance(outcome, tuple) and not isinstance(outcome, Failure):
-        g, failures = outcome
-        return g, {row: received(failure) for row, failure in failures.items()}
+    if isinstance(outcome, Evaluation):
+        failures = {row: received(failure) for row, failure in outcome.failures.items()}
+        return outcome._replace(failures=failures)
     if not isinstance(outcome, Failure) or outcome.error is None:
         return outcome
     error = _unpickled(outcome)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import host, like
+from ekitools.models.extras import Evaluation, Extra, Output, checked_extras, split_extras
 from ekitools.models.outputs import (
     Failure,
     all_failed,
     cut,
     failure_of,
+    parted,
     row_of,
     rows_of,
 )
@@ -35,8 +38,8 @@ class Wanted(NamedTuple):
 
 def run_member(
     model: Any, u: np.ndarray, seed: np.random.SeedSequence | None, wanted: Wanted
-) -> np.ndarray | Failure:
-    """The output ``(d,)`` of one member, copied, or the `Failure`.
+) -> Output | Failure:
+    """The output ``(d,)`` of one member and its side products, copied, or the `Failure`.
 
     Whatever the model raises is a failure, but for KeyboardInterrupt.
     """
@@ -45,16 +48,17 @@ def run_member(
         return model(u) if seed is None else model(u, rng=np.random.default_rng(seed))
 
     try:
-        value = within(wanted.timeout, call)
-        return row_of(value, wanted.n_data, wanted.n_members, wanted.dtype, wanted.missing)
+        value, extras = parted(within(wanted.timeout, call))
+        row = row_of(value, wanted.n_data, wanted.n_members, wanted.dtype, wanted.missing)
+        return Output(row, checked_extras(extras))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return failure_of(error)
 
 
-def run_together(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int, Failure]]:
-    """The outputs ``(J, d)`` of a vectorized model, copied, and the failed rows.
+def run_together(model: Any, u: Array, wanted: Wanted) -> Evaluation:
+    """The outputs ``(J, d)`` of a vectorized model, copied, the failed rows and side products.
 
     Where the model raises, it is called again with halves of the ensemble, and so on, to find
     the members that it fails for.
@@ -68,22 +72,23 @@ def run_together(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int,
         return _bisected(model, u, wanted, outcome)
     failures = dict.fromkeys(range(n), outcome)
     nothing = all_failed(u, wanted.n_data, failures)
-    return (nothing if isinstance(u, np.ndarray) else like(nothing, u)), failures
+    return Evaluation(nothing if isinstance(u, np.ndarray) else like(nothing, u), failures)
 
 
-def _part(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int, Failure]] | Failure:
+def _part(model: Any, u: Array, wanted: Wanted) -> Evaluation | Failure:
     try:
-        value = within(wanted.timeout, lambda: model(u))
-        return rows_of(value, u, wanted.n_data, wanted.missing)
+        value, extras = parted(within(wanted.timeout, lambda: model(u)))
+        g, failures = rows_of(value, u, wanted.n_data, wanted.missing)
+        rows = split_extras(extras, int(u.shape[0])) if extras else []
+        good = {j: row for j, row in enumerate(rows) if j not in failures}
+        return Evaluation(g, failures, good)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return failure_of(error)
 
 
-def _bisected(
-    model: Any, u: Array, wanted: Wanted, whole: Failure
-) -> tuple[Array, dict[int, Failure]]:
+def _bisected(model: Any, u: Array, wanted: Wanted, whole: Failure) -> Evaluation:
     """As `run_together`, for a model that fails for all of ``u`` at once; level by level.
 
     Not more than 8 + 6 log2(J) further calls are made. Members that are not told apart by then
@@ -93,6 +98,7 @@ def _bisected(
     calls = 8 + 6 * math.ceil(math.log2(n))
     g = np.full((n, wanted.n_data), np.nan, dtype=host(u[:1, :1]).dtype)
     failures: dict[int, Failure] = {}
+    extras: dict[int, Mapping[str, Extra]] = {}
     pending, found = [((0, n), whole)], False
     while pending:
         failing = []
@@ -103,8 +109,9 @@ def _bisected(
                 failing.append(((start, stop), outcome))
                 continue
             found = True
-            g[start:stop] = host(outcome[0])
-            failures |= {start + row: failure for row, failure in outcome[1].items()}
+            g[start:stop] = host(outcome.g)
+            failures |= {start + row: failure for row, failure in outcome.failures.items()}
+            extras |= {start + row: each for row, each in outcome.extras.items()}
         alone = [each for each in failing if each[0][1] - each[0][0] == 1]
         pending = [each for each in failing if each[0][1] - each[0][0] > 1]
         if calls <= 0 or (not found and len(failing) >= 16):
@@ -116,7 +123,8 @@ def _bisected(
     if not found:
         note = "the model failed for parts of the ensemble too, so no member could be told apart"
         failures = dict.fromkeys(range(n), _noted(whole, note))
-    return (g if isinstance(u, np.ndarray) else like(g, u)), dict(sorted(failures.items()))
+    told = g if isinstance(u, np.ndarray) else like(g, u)
+    return Evaluation(told, dict(sorted(failures.items())), extras)
 
 
 def _halves(start: int, stop: int) -> list[tuple[int, int]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, host, masked_as_nan
+from ekitools.core.arrays import as_real, host, masked_as_nan, of_library
 
-__all__ = ["ArrayBlock", "Block", "LabelledBlock", "as_labelled", "of_library", "with_gaps"]
+__all__ = ["ArrayBlock", "Block", "LabelledBlock", "as_labelled", "with_gaps"]
 
 
 class Block(Protocol):
@@ -126,12 +125,6 @@ def as_labelled(value: Any) -> Any:
 
         return xr.DataArray(value.rename_axis(value.index.name or "index"))
     return None
-
-
-def of_library(value: Any, module: str, *names: str) -> bool:
-    """Whether it is an instance of a class of a module, which need not be imported for that."""
-    library = sys.modules.get(module)  # where it is not imported, nothing is of its classes
-    return library is not None and isinstance(value, tuple(vars(library)[n] for n in names))
 
 
 def with_gaps(argument: str, value: Any, *, remedy: str = "") -> np.ndarray:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_vector, host
+from ekitools.core.arrays import as_vector, host, of_library
 from ekitools.observed.blocks import (
     ArrayBlock,
     Block,
     LabelledBlock,
     as_labelled,
-    of_library,
     with_gaps,
 )
 
@@ -65,7 +65,7 @@ class Layout:
     def slices(self) -> dict[str, slice]:
         """Where the entries of each block stand among those of all blocks."""
         ends = np.cumsum((0, *self.sizes)).tolist()
-        spans = zip(ends, ends[1:], strict=False)
+        spans = pairwise(ends)
         return {name: slice(*span) for name, span in zip(self.block_names, spans, strict=True)}
 
     @property
@@ -91,7 +91,7 @@ class Layout:
 
     def of_data(self, entries: Sequence[Any], *, stem: str = "") -> tuple[Any, ...]:
         """The entries, one of each of all blocks, that belong to data; as texts with a stem."""
-        kept = (entries[i] for i in np.flatnonzero(self.kept))
+        kept = (entries[i] for i in np.flatnonzero(self.kept).tolist())
         return tuple(f"{stem}{entry}" for entry in kept) if stem else tuple(kept)
 
     def coordinates(self) -> dict[str, np.ndarray]:
@@ -258,12 +258,15 @@ def _joined(parts: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray:
     kinds = {"n" if p.dtype.kind in "iuf" else p.dtype.kind for p, _ in parts if p is not None}
     whole = all(p is not None for p, _ in parts)
     if len(kinds) > 1:
-        parts = [(None if p is None else np.array([str(x) for x in p], object), n) for p, n in parts]
+        texts = [None if p is None else np.array([str(x) for x in p], object) for p, _ in parts]
+        parts = [(text, n) for text, (_, n) in zip(texts, parts, strict=True)]
         kinds = {"O"}
     fill: Any = {"M": np.datetime64("NaT", "ns"), "n": np.nan}.get(kinds.pop(), "")
     if whole:
         return np.concatenate([p for p, _ in parts if p is not None])
     return np.concatenate(
-        [np.full(n, fill, dtype=object if fill == "" else None) if p is None else p
-         for p, n in parts]
+        [
+            np.full(n, fill, dtype=object if fill == "" else None) if p is None else p
+            for p, n in parts
+        ]
     )

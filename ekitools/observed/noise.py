@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,6 +81,6 @@ def _observed(argument: str, noise: Loss, kept: np.ndarray) -> Loss:
         return noise
     raise TypeError(
         f"{argument}: must have marginal(kept) where {gaps} data are missing (see "
-        f"ekitools.typing.MarginalNoise), got {type(noise).__name__}. Use ek.GaussianNoise, or leave "
-        "the missing data out yourself."
+        f"ekitools.typing.MarginalNoise), got {type(noise).__name__}. Use ek.GaussianNoise, or "
+        "leave the missing data out yourself."
     )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools._version import __version__
+from ekitools.models.extras import Labels
 from ekitools.problem import InverseProblem
-from ekitools.results.history import History, Summary
+from ekitools.results.history import History, Record, Summary
 from ekitools.typing import (
     Flow,
     Method,
@@ -25,7 +26,7 @@ from ekitools.typing import (
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["to_dataset", "traits"]
+__all__ = ["RESERVED", "to_dataset", "traits"]
 
 
 _LONG_NAMES = {
@@ -47,6 +48,12 @@ _LONG_NAMES = {
     "weight": "weight of the member, normalised",
     "missing": "members whose output was missing and was filled",
 }
+
+RESERVED = frozenset(_LONG_NAMES).union(
+    ("iteration", "member", "parameter", "data", "history", "chain", "draw"),
+    ("data_units", "parameter_units", "block", "position"),
+)
+"""Names that a side product cannot have."""
 
 
 def to_dataset(
@@ -95,6 +102,14 @@ def to_dataset(
         unknown = np.full(records[0].u.shape[1], np.nan)
         averages = [record.average if record.average.size else unknown for record in records]
         variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
+    labels: dict[str, Any] = {}
+    sizes: dict[str, int] = {"iteration": -1, "member": -1, "parameter": -1, "data": -1}
+    for name in dict.fromkeys(name for record in records for name in record.extras):
+        values = _stacked_extras(name, records, n_members)
+        dims, coordinates = _labelled(name, history.labels[name], values.shape[2:], sizes, labels)
+        variables[name] = ((*per_member, *dims), values)
+        sizes |= dict(zip(dims, values.shape[2:], strict=True))
+        labels |= coordinates
     if any(record.missing.size for record in records):
         none = np.zeros(problem.n_data, dtype=np.int64)
         counts = [record.missing if record.missing.size else none for record in records]
@@ -121,8 +136,9 @@ def to_dataset(
         units = getattr(problem.info, f"{dim}_units")
         if units is not None and any(units):
             coords[f"{dim}_units"] = (dim, _names(units))
+    coords |= labels
     if problem.layout is not None:
-        taken = {*variables, *coords, "chain", "draw"}
+        taken = {*variables, *coords, *sizes, "chain", "draw"}
         for name, values in problem.layout.coordinates().items():
             coords[f"{name}_" if name in taken else name] = ("data", values)
         attributes = {**attributes, "gaps": problem.layout.n_gaps}
@@ -159,6 +175,39 @@ def traits(algorithm: Method | Flow) -> dict[str, str]:
     }
 
 
+def _labelled(
+    name: str,
+    labels: Labels,
+    shape: tuple[int, ...],
+    sizes: Mapping[str, int],
+    taken: Mapping[str, Any],
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Dimensions of a side product, and its coordinates by name.
+
+    A dimension that another one has with another size or other labels is given the name of the
+    side product as well.
+    """
+    found = {dim: (dim, _names(values)) for dim, values in labels.coordinates().items()}
+
+    def clashes(dim: str, size: int) -> bool:
+        theirs, ours = taken.get(dim), found.get(dim)
+        same = theirs is ours or (theirs and ours and np.array_equal(theirs[1], ours[1]))
+        return dim in RESERVED or sizes.get(dim, size) != size or (dim in sizes and not same)
+
+    plain = labels.dims or tuple(f"{name}_{i}" for i in range(len(shape)))
+    named = {d: f"{name}_{d}" if clashes(d, n) else d for d, n in zip(plain, shape, strict=True)}
+    coordinates = {named[dim]: (named[dim], values) for dim, (_, values) in found.items()}
+    return tuple(named.values()), coordinates
+
+
+def _stacked_extras(name: str, records: Sequence[Record], n_members: int) -> np.ndarray:
+    """A side product of all stored iterations, NaN where there is none."""
+    known = [record.extras[name] for record in records if name in record.extras]
+    nothing = np.full((n_members, *known[0].shape[1:]), np.nan)
+    rows = [_padded(record.extras.get(name, nothing), n_members) for record in records]
+    return np.stack(rows)
+
+
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:
     """``rows`` and, up to ``n`` of them, rows of NaN, or of False."""
     shape = (n - len(rows), *rows.shape[1:])
@@ -166,7 +215,7 @@ def _padded(rows: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([rows, np.full(shape, fill, dtype=rows.dtype)])
 
 
-def _names(names: Sequence[Any] | None) -> np.ndarray:
+def _names(names: Sequence[Any] | np.ndarray | None) -> np.ndarray:
     """Labels of one kind as an array; texts as objects, which zarr stores without a fixed length.
 
     `ekitools.core.labels.checked_labels` has made them one kind when the problem was put together.

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import host
+from ekitools.models.extras import Labels
 from ekitools.typing import Reported, Status, StepInfo
 
 __all__ = ["History", "Record", "Summary", "lost_members", "mean_misfit", "objective"]
 
 _MOST_NUMBERS = 1000
 """Parameters of a failed member that the list of failures holds."""
+
+
+_EXTRA = "extras."
+"""Prefix of the names of side products in files."""
 
 
 class Record(NamedTuple):
@@ -33,14 +39,31 @@ class Record(NamedTuple):
     """Of the mean over the steps, ``(p,)``; empty where the method keeps none."""
     missing: np.ndarray = np.zeros(0, dtype=np.int64)
     """Members for which each datum was missing, ``(d,)``; empty where none was."""
+    source: np.ndarray = np.zeros(0, dtype=np.int64)
+    """Model run that each member of a sampler is from, ``(J,)``; empty without side products."""
+    extras: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Side products, ``(J, ...)`` each."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
         """The record that was saved as ``arrays``."""
-        record = cls(**arrays)  # type: ignore[arg-type]  # a file holds exactly these fields
+        fixed = {name: arrays[name] for name in cls._fields[:-1]}
+        extras = {
+            name.removeprefix(_EXTRA): array
+            for name, array in arrays.items()
+            if name.startswith(_EXTRA)
+        }
+        record = cls(**fixed, extras=extras)  # type: ignore[arg-type]  # these are its fields
         return record._replace(
             iteration=int(record.iteration), t=float(record.t), step=float(record.step)
         )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything as arrays by name, for a file."""
+        fixed = zip(self._fields[:-1], self[:-1], strict=True)
+        return {name: np.asarray(value) for name, value in fixed} | {
+            _EXTRA + name: array for name, array in self.extras.items()
+        }
 
 
 class Summary(NamedTuple):
@@ -81,6 +104,8 @@ class History:
         self.records: list[Record] = []
         self.summaries: list[Summary] = []
         self.failures: list[dict[str, Any]] = []
+        self.labels: dict[str, Labels] = {}
+        """Labels of the side products."""
         self.model_runs = 0
 
     def added(self, n: int) -> np.ndarray:
@@ -97,8 +122,12 @@ class History:
         outputs: tuple[np.ndarray, np.ndarray],
         info: StepInfo,
         missing: np.ndarray | None = None,
+        extras: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g)."""
+        """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g).
+
+        ``missing`` counts missing outputs by datum; ``extras`` are side products by member.
+        """
         step = np.nan if info.status is not None else float(info.step)
         weight = info.shown.weight if info.shown else np.zeros(0)
         self.summaries.append(
@@ -119,11 +148,14 @@ class History:
         failed = np.zeros(self.n_members, dtype=bool)
         failed[np.delete(members, survivors)] = True
         u, g = (self._whole(rows, members) for rows in outputs)
+        source, extras = self._side_products(iteration, members, info, extras or {})
         if self.records and not self._keeps(self.records[-1].iteration):
             self.records.pop()
         average = np.zeros(0) if info.average is None else host(info.average)[0]
         gaps = np.zeros(0, dtype=np.int64) if missing is None else missing
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step, weight, average, gaps))
+        self.records.append(
+            Record(iteration, u, g, misfit, failed, t, step, weight, average, gaps, source, extras)
+        )
 
     def add_unevaluated(
         self,
@@ -185,10 +217,43 @@ class History:
             return iteration % self.store == 0
         return self.store == "all"
 
+    def _side_products(
+        self, iteration: int, members: np.ndarray, info: StepInfo, told: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Source and side products of the members that are shown at ``iteration``.
+
+        A sampler shows particles of earlier iterations too: they keep the side products that
+        their own model run had.
+        """
+        whole = {name: self._whole(rows, members) for name, rows in told.items()}
+        shown, before = info.shown, self.records[-1] if self.records else None
+        earlier = before.extras if before is not None and shown is not None else {}
+        if shown is None or not (whole or earlier):
+            return np.zeros(0, dtype=np.int64), whole
+        n = len(members)
+        if shown.source.size != n:
+            raise TypeError(
+                "method: must say in Shown.source which model run each member is from, where the "
+                "model has side products (extras), got none. Return outputs alone."
+            )
+        fresh = shown.source // n == iteration
+        runs = {} if before is None else {int(k): i for i, k in enumerate(before.source)}
+        rows = np.array([runs.get(int(run), -1) for run in shown.source])
+        found = {}
+        for name in (*whole, *(name for name in earlier if name not in whole)):
+            like = whole[name] if name in whole else earlier[name]
+            found[name] = np.full(like.shape, np.nan)
+            if name in whole:
+                found[name][fresh] = whole[name][shown.source[fresh] % n]
+            old = ~fresh & (rows >= 0)
+            if name in earlier and before is not None:
+                found[name][old] = before.extras[name][rows[old]]
+        return shown.source, found
+
     def _whole(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
         if len(members) == self.n_members:
             return rows
-        whole = np.full((self.n_members, rows.shape[1]), np.nan, dtype=rows.dtype)
+        whole = np.full((self.n_members, *rows.shape[1:]), np.nan, dtype=rows.dtype)
         whole[members] = rows
         return whole
 

@@ -53,6 +53,9 @@ class Shown(NamedTuple):
     """Its outputs, ``(J, d)``."""
     weight: np.ndarray
     """Normalised, ``(J,)``."""
+    source: np.ndarray = np.zeros(0, dtype=np.int64)
+    """The model run that each is from, ``(J,)``: n J + j for row j of what was told at step n.
+    Only models with side products need it."""
 
 
 class StepInfo(NamedTuple):

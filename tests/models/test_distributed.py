@@ -102,7 +102,7 @@ def test_the_result_is_that_of_the_serial_run(executor, stochastic):
 
 def test_no_member_waits_for_a_slow_one(executor):
     waits = np.array([2.5, *[0.02] * 12])
-    g, failures = evaluate(ek.FunctionModel(when), waits[:, None], 2, executor=executor)
+    g, failures, _ = evaluate(ek.FunctionModel(when), waits[:, None], 2, executor=executor)
     assert not failures
     assert len(np.unique(g[:, 1])) == 2
     assert np.sum(g[1:, 0] < g[0, 0]) >= 11  # one may have been handed to the same worker
@@ -123,7 +123,7 @@ def test_a_member_that_kills_every_worker_is_the_only_one_lost(
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 1)  # 3, were there more time
     u = np.random.default_rng(0).normal(size=(6, 2))
     model = Deadly(str(tmp_path), u[5], np.inf)
-    g, failures = evaluate(model, u, 3, executor=executor)
+    g, failures, _ = evaluate(model, u, 3, executor=executor)
     assert set(failures) == {5}
     assert "KilledWorker" in failures[5].reason
     assert len(list(tmp_path.iterdir())) == 2
@@ -149,7 +149,7 @@ def test_several_members_that_kill_their_workers_end_as_failed_members(
     u = np.random.default_rng(2).normal(size=(24, 2))
     u[:, 0] = -np.abs(u[:, 0])
     u[[1, 4, 9, 13, 18], 0] *= -1
-    g, failures = evaluate(Killing(), u, 3, executor=executor)  # it has to come back
+    g, failures, _ = evaluate(Killing(), u, 3, executor=executor)  # it has to come back
     assert {1, 4, 9, 13, 18} <= set(failures)
     assert all("KilledWorker" in failure.reason for failure in failures.values())
     kept = np.setdiff1d(np.arange(24), list(failures))

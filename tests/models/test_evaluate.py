@@ -113,7 +113,7 @@ def test_outputs_are_bitwise_the_same_everywhere(pool, workers):
 @pytest.mark.parametrize("pool", ["thread", "loky", "dask"])
 def test_lambdas_go_where_they_can(pool):
     with POOLS[pool](1) as executor:
-        g, failures = evaluate(ek.FunctionModel(lambda u: 2 * u), U, 3, executor=executor)
+        g, failures, _ = evaluate(ek.FunctionModel(lambda u: 2 * u), U, 3, executor=executor)
     np.testing.assert_array_equal(g, 2 * U)
     assert not failures
 
@@ -129,15 +129,17 @@ def test_hanging_members_time_out_wherever_they_run(pool):
     u = np.array([[1.0, 0, 0], [-1.0, 0, 0]])
     start = time.perf_counter()
     if pool is None:
-        g, failures = evaluate(ek.FunctionModel(spinning), u, 3, timeout=0.3)
+        g, failures, _ = evaluate(ek.FunctionModel(spinning), u, 3, timeout=0.3)
     elif pool == "thread":
         u[0, 0] = 1.0
         with cf.ThreadPoolExecutor(2) as executor:
             slow = ek.FunctionModel(lambda u: time.sleep(1.5) if u[0] > 0 else sine(u))
-            g, failures = evaluate(slow, u, 3, timeout=0.3, executor=executor)
+            g, failures, _ = evaluate(slow, u, 3, timeout=0.3, executor=executor)
     else:
         with spawn(1) as executor:
-            g, failures = evaluate(ek.FunctionModel(spinning), u, 3, timeout=0.3, executor=executor)
+            g, failures, _ = evaluate(
+                ek.FunctionModel(spinning), u, 3, timeout=0.3, executor=executor
+            )
     assert time.perf_counter() - start < 8
     assert set(failures) == {0}
     assert failures[0].reason == "timed out after 0.3 s"
@@ -214,23 +216,23 @@ def test_an_interrupt_is_not_a_failure_and_cancels_what_waits():
 
 def test_scalars_are_welcome_where_there_is_one_datum():
     for value in (2.0, np.float32(2), np.array(2.0), [2], np.array([2])):
-        g, failures = evaluate(ek.FunctionModel(lambda u, v=value: v), U, 1)
+        g, failures, _ = evaluate(ek.FunctionModel(lambda u, v=value: v), U, 1)
         np.testing.assert_array_equal(g, np.full((6, 1), 2.0))
         assert not failures
 
 
 def test_outputs_take_the_dtype_of_the_members_and_must_fit_it():
     single = U.astype(np.float32)
-    g, failures = evaluate(ek.FunctionModel(lambda u: u * 1e30), single, 3)
+    g, failures, _ = evaluate(ek.FunctionModel(lambda u: u * 1e30), single, 3)
     assert g.dtype == np.float32
     with np.errstate(over="ignore"):
-        g, failures = evaluate(ek.FunctionModel(lambda u: u.astype(float) * 1e300), single, 3)
+        g, failures, _ = evaluate(ek.FunctionModel(lambda u: u.astype(float) * 1e300), single, 3)
     assert len(failures) == 6
     assert "fit float32" in failures[0].reason
 
 
 def test_integers_and_booleans_are_numbers():
-    g, failures = evaluate(ek.FunctionModel(lambda u: u > 0), U, 3)
+    g, failures, _ = evaluate(ek.FunctionModel(lambda u: u > 0), U, 3)
     np.testing.assert_array_equal(g, (U > 0).astype(float))
     assert not failures
 
@@ -238,12 +240,12 @@ def test_integers_and_booleans_are_numbers():
 def test_torch_members_stay_torch():
     torch = pytest.importorskip("torch")
     u = torch.as_tensor(U)
-    g, failures = evaluate(ek.FunctionModel(torch.tanh, vectorized=True), u, 3)
+    g, failures, _ = evaluate(ek.FunctionModel(torch.tanh, vectorized=True), u, 3)
     assert isinstance(g, torch.Tensor)
     assert not failures
-    g, failures = evaluate(ek.FunctionModel(sine), u, 3)
+    g, failures, _ = evaluate(ek.FunctionModel(sine), u, 3)
     assert isinstance(g, torch.Tensor)
-    g, failures = evaluate(ek.FunctionModel(lambda u: u / 0, vectorized=True), u, 3)
+    g, failures, _ = evaluate(ek.FunctionModel(lambda u: u / 0, vectorized=True), u, 3)
     assert len(failures) == 6
     assert math.isinf(float(g[0, 0])) or math.isnan(float(g[0, 0]))
 
@@ -378,7 +380,7 @@ WIDE = np.random.default_rng(3).normal(size=(100, 3))
 def test_a_vectorized_model_that_raises_for_one_member_loses_that_one():
     at = WIDE[37, 0]
     model = Together(lambda u: u[:, 0] == at)
-    g, failures = evaluate(model, WIDE, 3)
+    g, failures, _ = evaluate(model, WIDE, 3)
     assert set(failures) == {37}
     assert failures[37].reason == "FloatingPointError('the solver diverged')"
     assert np.isnan(g[37]).all()
@@ -389,7 +391,7 @@ def test_a_vectorized_model_that_raises_for_one_member_loses_that_one():
 def test_the_calls_that_tell_members_apart_are_bounded():
     at = np.sort(WIDE[:, 0])[::8]
     many = Together(lambda u: np.isin(u[:, 0], at))
-    g, failures = evaluate(many, WIDE, 3)
+    g, failures, _ = evaluate(many, WIDE, 3)
     assert many.calls <= 1 + 8 + 6 * 7
     bad = np.flatnonzero(np.isin(WIDE[:, 0], at))
     assert set(bad) <= set(failures)
@@ -412,7 +414,7 @@ def test_a_model_that_takes_whole_ensembles_only_says_so():
 
 def test_a_ragged_row_costs_its_member():
     model = ek.FunctionModel(lambda u: [[1.0, 2.0, 3.0]] * 5 + [[1.0]], vectorized=True)
-    g, failures = evaluate(model, U, 3)
+    g, failures, _ = evaluate(model, U, 3)
     assert set(failures) == {5}
     np.testing.assert_array_equal(g[:5], [[1.0, 2.0, 3.0]] * 5)
 

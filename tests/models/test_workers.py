@@ -110,7 +110,7 @@ class Remote(cf.ThreadPoolExecutor.__base__):
 @pytest.mark.parametrize(("size", "tasks"), [(BIG, 8), (10, 12)])
 def test_where_there_is_no_common_disk_a_large_model_goes_with_a_batch(tmp_path, size, tasks):
     executor, model = Remote(), Forced(tmp_path, size)
-    g, failures = evaluate(model, U, 3, executor=executor)
+    g, failures, _ = evaluate(model, U, 3, executor=executor)
     np.testing.assert_array_equal(g, [model(u) for u in U])
     assert not failures
     assert len(executor.sizes) == tasks
@@ -123,7 +123,7 @@ def test_an_executor_of_an_unknown_kind_is_given_the_model_itself():
             future.set_result(function(*args))
             return future
 
-    g, failures = evaluate(ek.FunctionModel(lambda u: 2 * u), U, 3, executor=Plain())
+    g, failures, _ = evaluate(ek.FunctionModel(lambda u: 2 * u), U, 3, executor=Plain())
     np.testing.assert_array_equal(g, 2 * U)
     assert not failures
 

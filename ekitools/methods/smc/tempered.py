@@ -70,6 +70,8 @@ class SMCState(NamedTuple):
     """Moves made at this temperature."""
     log_evidence: float
     initial_variance: float
+    source: np.ndarray
+    """The model run that each particle is from, ``(J,)``."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class TemperedSMC:
         variance = _variance(host(ensemble), weight)
         return SMCState(
             ensemble, 0, 0.0, ensemble, x, x, zeros, zeros > 0, None, zeros, zeros, weight, x,
-            (1.0,) * len(self._moves(x)), 0, 0.0, variance,
+            (1.0,) * len(self._moves(x)), 0, 0.0, variance, np.arange(n),
         )  # fmt: skip
 
     def ask(self, state: SMCState) -> Array:
@@ -251,7 +253,7 @@ class TemperedSMC:
             state.misfit,
             None,
             math.sqrt(_variance(host(state.ensemble), weight) / state.initial_variance),
-            Shown(state.ensemble, state.g, weight),
+            Shown(state.ensemble, state.g, weight, state.source),
             {
                 "log_evidence": Reported(
                     state.log_evidence, "log of the prior mean of exp(-t misfit)"
@@ -335,6 +337,7 @@ class TemperedSMC:
             misfit=np.where(chosen, misfit, state.misfit),
             energy=np.where(chosen, energy, state.energy),
             moves=state.moves + 1,
+            source=np.where(chosen, state.n * len(chosen) + np.arange(len(chosen)), state.source),
         )
         return state, chosen
 
