@@ -91,6 +91,9 @@ EXAMPLES = {
         ek.GaussianNoise(np.eye(4) + 0.5),
         ek.GaussianNoise((np.ones(4), np.ones((4, 1)))),
     ],
+    "BlockNoise": [
+        ek.BlockNoise({"a": 0.5, "b": np.eye(2) + 0.5, "c": np.eye(2) + 0.1}, sizes={"a": 2}),
+    ],
     "Huber": [ek.Huber(0.3), ek.Huber(10.0, 1.0)],
     "CrossEntropy": [ek.CrossEntropy(3)],
     "FunctionLoss": [ek.FunctionLoss(quartic, cube)],
