@@ -141,7 +141,7 @@ def test_the_sweep_finds_what_there_is():
     assert {type(p.values[0]).__name__ for p in RULES} >= {"Discrepancy", "Collapsed"}
     assert {type(p.values[0]).__name__ for p in FLOWS} >= {"EKIFlow", "EKSFlow"}
     assert {type(p.values[0]).__name__ for p in PRIORS} >= {"GaussianPrior", "Prior"}
-    assert {type(p.values[0]).__name__ for p in NOISES} == {"GaussianNoise"}
+    assert {type(p.values[0]).__name__ for p in NOISES} == {"BlockNoise", "GaussianNoise"}
     assert {type(p.values[0]).__name__ for p in LOSSES} >= {"Huber", "CrossEntropy"}
 
 
