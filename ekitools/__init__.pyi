@@ -24,6 +24,7 @@ from ekitools.linalg.kalman import kalman_update as kalman_update
 from ekitools.loop.asktell import AskTell as AskTell
 from ekitools.loop.driver import resume as resume
 from ekitools.loop.driver import run as run
+from ekitools.losses.blocks import BlockNoise as BlockNoise
 from ekitools.losses.cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
 from ekitools.losses.cross_entropy import CrossEntropy as CrossEntropy
 from ekitools.losses.gaussian import GaussianNoise as GaussianNoise

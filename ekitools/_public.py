@@ -28,6 +28,7 @@ PUBLIC = {
     "GraphField": "priors.graph_field",
     "graph_laplacian": "priors.graph_field",
     "GaussianNoise": "losses.gaussian",
+    "BlockNoise": "losses.blocks",
     "BinaryCrossEntropy": "losses.cross_entropy",
     "CrossEntropy": "losses.cross_entropy",
     "FunctionLoss": "losses.others",

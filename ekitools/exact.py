@@ -19,11 +19,14 @@ import numpy as np
 from ekitools.core.arrays import as_real, as_vector
 from ekitools.losses.gaussian import as_noise
 from ekitools.models.plain import LinearModel
+from ekitools.typing import NoiseModel
 
 __all__ = ["covariance_flow", "linear_flow", "posterior", "spectrum"]
 
 
-def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndarray:
+def linear_flow(
+    ensemble: Any, A: Any, data: Any, noise: Any = None, t: Any = None, *, noise_sd: Any = None
+) -> np.ndarray:
     """The EKI flow of a linear model, exactly.
 
     Parameters
@@ -34,10 +37,12 @@ def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndar
         Of any rank.
     data : (d,)
         The datum y, in the range of A or not.
-    noise : GaussianNoise, or a covariance
+    noise : GaussianNoise, another noise model, or a covariance
         Γ.
     t : (n,) or float
         Times >= 0.
+    noise_sd : float or (d,), optional
+        Standard deviations of the data, in place of ``noise``.
 
     Returns
     -------
@@ -46,8 +51,9 @@ def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndar
 
     Raises
     ------
-    ValueError
-        If shapes disagree or a time is negative.
+    TypeError, ValueError
+        If shapes disagree, a time is negative, or both or neither of ``noise`` and ``noise_sd``
+        are given.
 
     Examples
     --------
@@ -61,7 +67,7 @@ def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndar
     times = _times(t)
     mean = ensemble.mean(axis=0)
     anomalies = ensemble - mean
-    vectors, values, b = _modes(mean, anomalies, A, data, noise)
+    vectors, values, b = _modes(mean, anomalies, A, data, as_noise(noise, noise_sd))
     shrink = 1 / np.sqrt(1 + 2 * times[:, None] * values)  # (n, k)
     g = -2 * times[:, None] * shrink**2 / (1 + shrink)  # without cancellation for any tλ
     rotated = vectors.T @ anomalies  # (k, p)
@@ -72,12 +78,14 @@ def linear_flow(ensemble: Any, A: Any, data: Any, noise: Any, t: Any) -> np.ndar
     )
 
 
-def covariance_flow(ensemble: Any, A: Any, noise: Any, t: Any) -> np.ndarray:
+def covariance_flow(
+    ensemble: Any, A: Any, noise: Any = None, t: Any = None, *, noise_sd: Any = None
+) -> np.ndarray:
     """C(t) of the flow, which solves Ċ = −2 C AᵀΓ⁻¹A C: ``(n, p, p)``, normalised by 1/J.
 
     Parameters
     ----------
-    ensemble, A, noise, t
+    ensemble, A, noise, t, noise_sd
         As in `linear_flow`.
 
     Returns
@@ -92,12 +100,14 @@ def covariance_flow(ensemble: Any, A: Any, noise: Any, t: Any) -> np.ndarray:
     array([[[0.1111]]])
     """
     d = _model(A).shape[0]
-    members = linear_flow(ensemble, A, np.zeros(d), noise, t)
+    members = linear_flow(ensemble, A, np.zeros(d), noise, t, noise_sd=noise_sd)
     anomalies = members - members.mean(axis=1, keepdims=True)
     return np.asarray(anomalies.transpose(0, 2, 1) @ anomalies / members.shape[1])
 
 
-def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np.ndarray]:
+def posterior(
+    A: Any, data: Any, prior: Any, noise: Any = None, *, noise_sd: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean ``(p,)`` and covariance ``(p, p)`` of u given y = Au + η under a Gaussian prior.
 
     By the QR decomposition of the whitened stack of data and prior, which squares no condition
@@ -105,7 +115,7 @@ def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np
 
     Parameters
     ----------
-    A, data, noise
+    A, data, noise, noise_sd
         As in `linear_flow`.
     prior : GaussianPrior
         N(m, C₀).
@@ -124,7 +134,7 @@ def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np
     >>> mean.round(12), cov.round(12)
     (array([1.]), array([[0.5]]))
     """
-    model, noise = _model(A), as_noise(noise)
+    model, noise = _model(A), as_noise(noise, noise_sd)
     data = as_vector("data", data)
     identity = np.eye(prior.n_parameters)
     root = prior.unwhiten(identity) - prior.unwhiten(np.zeros_like(identity))  # rows of C₀^{T/2}
@@ -136,14 +146,14 @@ def posterior(A: Any, data: Any, prior: Any, noise: Any) -> tuple[np.ndarray, np
     return prior.mean + white @ root, half.T @ half
 
 
-def spectrum(ensemble: Any, A: Any, noise: Any) -> np.ndarray:
+def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) -> np.ndarray:
     """Eigenvalues λ > 0 of the whitened output covariance WWᵀ/J, in decreasing order.
 
     In the flow the component of A r_∥ along each decays as (1 + 2tλ)^{-1/2}.
 
     Parameters
     ----------
-    ensemble, A, noise
+    ensemble, A, noise, noise_sd
         As in `linear_flow`.
 
     Returns
@@ -160,7 +170,7 @@ def spectrum(ensemble: Any, A: Any, noise: Any) -> np.ndarray:
     ensemble = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
     mean = ensemble.mean(axis=0)
     data = np.zeros(_model(A).shape[0])
-    return _modes(mean, ensemble - mean, A, data, noise)[1]
+    return _modes(mean, ensemble - mean, A, data, as_noise(noise, noise_sd))[1]
 
 
 def _model(A: Any) -> LinearModel:
@@ -175,10 +185,10 @@ def _times(t: Any) -> np.ndarray:
 
 
 def _modes(
-    mean: np.ndarray, anomalies: np.ndarray, A: Any, data: Any, noise: Any
+    mean: np.ndarray, anomalies: np.ndarray, A: Any, data: Any, noise: NoiseModel
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """V ``(J, k)``, λ > 0 ``(k,)`` and b ``(k,)`` from the thin SVD of W."""
-    model, noise = _model(A), as_noise(noise)
+    model = _model(A)
     data = as_vector("data", data)
     if model.shape != (len(data), len(mean)):
         raise ValueError(

@@ -91,6 +91,9 @@ EXAMPLES = {
         ek.GaussianNoise(np.eye(4) + 0.5),
         ek.GaussianNoise((np.ones(4), np.ones((4, 1)))),
     ],
+    "BlockNoise": [
+        ek.BlockNoise({"a": 0.5, "b": np.eye(2) + 0.5, "c": np.eye(2) + 0.1}, sizes={"a": 2}),
+    ],
     "Huber": [ek.Huber(0.3), ek.Huber(10.0, 1.0)],
     "CrossEntropy": [ek.CrossEntropy(3)],
     "FunctionLoss": [ek.FunctionLoss(quartic, cube)],
@@ -138,7 +141,7 @@ def test_the_sweep_finds_what_there_is():
     assert {type(p.values[0]).__name__ for p in RULES} >= {"Discrepancy", "Collapsed"}
     assert {type(p.values[0]).__name__ for p in FLOWS} >= {"EKIFlow", "EKSFlow"}
     assert {type(p.values[0]).__name__ for p in PRIORS} >= {"GaussianPrior", "Prior"}
-    assert {type(p.values[0]).__name__ for p in NOISES} == {"GaussianNoise"}
+    assert {type(p.values[0]).__name__ for p in NOISES} == {"BlockNoise", "GaussianNoise"}
     assert {type(p.values[0]).__name__ for p in LOSSES} >= {"Huber", "CrossEntropy"}
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "like",
     "masked_as_nan",
     "of_library",
+    "take_columns",
     "take_rows",
     "unmasked",
 ]
@@ -67,6 +68,12 @@ def take_rows(x: Array, index: np.ndarray) -> Array:
     """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``."""
     xp = array_namespace(x)
     return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
+
+
+def take_columns(x: Array, index: np.ndarray) -> Array:
+    """The entries ``index`` of the last axis of ``x``, as `take_rows` does for the first."""
+    xp = array_namespace(x)
+    return xp.take(x, xp.asarray(index, device=device(x)), axis=-1)
 
 
 def unmasked(name: str, value: Any) -> Any:

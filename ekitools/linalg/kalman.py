@@ -38,10 +38,11 @@ def kalman_update(
     u: Array,
     g: Array,
     data: Array,
-    noise: Any,
+    noise: Any = None,
     *,
     step: float = 1.0,
     noise_draw: Array | None = None,
+    noise_sd: Any = None,
 ) -> Array:
     r"""One ensemble Kalman analysis, pure.
 
@@ -60,7 +61,7 @@ def kalman_update(
         Outputs G(u), of the same kind.
     data : (d,)
         The datum y.
-    noise : GaussianNoise, or a covariance
+    noise : GaussianNoise, another noise model, or a covariance
         Γ; a scalar, ``(d,)``, ``(d, d)`` or ``(diag, factor)`` is taken as
         `GaussianNoise` takes it.
     step : float, default 1
@@ -68,6 +69,8 @@ def kalman_update(
     noise_draw : (J, d), optional
         η, added to the data as it is (already drawn from N(0, Γ/h)). Without it the analysis
         is the deterministic one of the slides.
+    noise_sd : float or (d,), optional
+        Standard deviations of the data, in place of ``noise``.
 
     Returns
     -------
@@ -77,7 +80,8 @@ def kalman_update(
     Raises
     ------
     TypeError, ValueError
-        If shapes disagree, J < 2, h is no positive number, or the outputs overflow their dtype.
+        If shapes disagree, J < 2, h is no positive number, both or neither of ``noise`` and
+        ``noise_sd`` are given, or the outputs overflow their dtype.
 
     References
     ----------
@@ -96,7 +100,7 @@ def kalman_update(
            [1. ],
            [1.5]])
     """
-    noise, data, step = as_noise(noise), like(data, g), number("step", step, above=0)
+    noise, data, step = as_noise(noise, noise_sd), like(data, g), number("step", step, above=0)
     _check(u, g, data, noise, noise_draw)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
         return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)

@@ -534,7 +534,7 @@ def test_no_public_argument_is_left_out():
         for method in ("sample",)
         if hasattr(each, method)
     }
-    inherited = {"GaussianRandomField.sample", "GraphField.sample"}
+    inherited = {"GaussianRandomField.sample", "GraphField.sample", "BlockNoise.sample"}
     wanted = {f"{n}-{a}" for n, each in public.items() if n not in inherited for a in numeric(each)}
     assert len(wanted) > 40
     assert wanted <= {identified(argument) for argument in ARGUMENTS}

@@ -74,6 +74,34 @@ def test_what_a_caller_was_given_becomes_noise_once():
         as_noise(None, -0.5)
 
 
+def takers():
+    """Every function that takes a covariance, with what else it needs."""
+    rng = np.random.default_rng(0)
+    u, A, y = rng.normal(size=(5, 2)), rng.normal(size=(3, 2)), rng.normal(size=3)
+    flow = ek.theory.linear_flow
+    return {
+        "kalman_update": lambda **noise: ek.kalman_update(u, u @ A.T, y, **noise),
+        "linear_flow": lambda **noise: flow(u, A, y, t=[0.0, 1.0], **noise),
+        "covariance_flow": lambda **noise: ek.theory.covariance_flow(u, A, t=1.0, **noise),
+        "posterior": lambda **noise: ek.theory.posterior(
+            A, y, ek.GaussianPrior(0, [1, 1]), **noise
+        )[1],
+        "spectrum": lambda **noise: ek.theory.spectrum(u, A, **noise),
+    }
+
+
+@pytest.mark.parametrize("name", takers())
+def test_every_function_that_takes_a_covariance_takes_standard_deviations(name):
+    function, sd = takers()[name], np.array([0.5, 1.0, 2.0])
+    np.testing.assert_array_equal(function(noise_sd=sd), function(noise=sd**2))
+    with pytest.raises(TypeError, match="noise: must be given as noise or as noise_sd, got both"):
+        function(noise=1.0, noise_sd=1.0)
+    with pytest.raises(TypeError, match="noise: must be given, got None"):
+        function()
+    with pytest.raises(ValueError, match="noise_sd: must be positive"):
+        function(noise_sd=0.0)
+
+
 def test_a_noise_is_printed_and_pickled_by_its_covariance():
     assert repr(ek.GaussianNoise(sd=0.5)) == "GaussianNoise(cov=0.25)"
     again = pickle.loads(pickle.dumps(ek.GaussianNoise(sd=[0.5, 1.0])))
