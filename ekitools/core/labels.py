@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["checked_labels", "distinct_decimals"]
+__all__ = ["checked_labels", "distinct_decimals", "plain_coordinate"]
 
 _YEARS = range(1678, 2262)
 """The years that a count of nanoseconds can hold, as all versions of xarray have them."""
@@ -102,6 +102,29 @@ def distinct_decimals(values: Any, *, least: int) -> int:
         if len({f"{x:.{decimals}f}" for x in numbers_}) == len(numbers_):
             return decimals
     return 17
+
+
+def plain_coordinate(values: np.ndarray) -> np.ndarray:
+    """A coordinate as numbers, as dates in nanoseconds or as texts, which files can hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.labels import plain_coordinate
+    >>> plain_coordinate(np.array(["2001-01-01"], "M8[D]")).dtype
+    dtype('<M8[ns]')
+    >>> plain_coordinate(np.array(["2001-01-01", "9999-01-01"], "M8[D]"))
+    array(['2001-01-01', '9999-01-01'], dtype=object)
+    """
+    if values.dtype.kind in "iuf":
+        return values
+    if values.dtype.kind == "b":
+        return values.astype(np.int64)
+    if values.dtype.kind == "M":
+        years = values[~np.isnat(values)].astype("datetime64[Y]").astype(np.int64) + 1970
+        if np.all((years >= _YEARS.start) & (years < _YEARS.stop)):
+            return values.astype("datetime64[ns]")
+    return np.array([str(value) for value in values], dtype=object)
 
 
 def _all_plain_texts(items: tuple[Any, ...]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import like
+from ekitools.core.arrays import like, masked_as_nan
 from ekitools.core.checks import flag, integer, number, one_of, stopping_rules
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -234,6 +234,7 @@ class AskTell(Stepping):
         """
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
+        g = masked_as_nan(g)
         told = checked_outputs(g, self._physical(), self.problem)
         rows = _by_row(extras, len(self.members))
         self._take(own(told) if shares_memory(told, g) else told, failures, rows)

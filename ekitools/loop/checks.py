@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like, masked_as_nan, unmasked
+from ekitools.core.arrays import host, like, unmasked
 from ekitools.core.checks import check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
@@ -118,10 +118,9 @@ def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem)
 
 
 def checked_outputs(g: Any, asked: Array, problem: InverseProblem) -> Array:
-    """Outputs of the members ``asked`` for, in their namespace and dtype; masked ones are NaN."""
+    """Outputs of the members ``asked`` for, in their namespace and dtype."""
     n = int(asked.shape[0])
     expected = (n, problem.n_data)
-    g = masked_as_nan(g)
     if problem.layout is not None and not (hasattr(g, "shape") and tuple(g.shape) == expected):
         g = problem.layout.rows("g", g, n)
     if not hasattr(g, "shape"):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ekitools.core.arrays import as_real, host, masked_as_nan, of_library
+from ekitools.core.labels import plain_coordinate
 
 __all__ = ["ArrayBlock", "Block", "LabelledBlock", "as_labelled", "with_gaps"]
 
@@ -99,7 +100,9 @@ class LabelledBlock:
         self._names = self._layout.names
         self.units = self._layout.units[0] if self._layout.units else ""
         self.coords = {
-            str(key): _plain(coordinate.broadcast_like(array).transpose(*array.dims).values)
+            str(key): plain_coordinate(
+                coordinate.broadcast_like(array).transpose(*array.dims).values.reshape(-1)
+            )
             for key, coordinate in array.coords.items()
         }
 
@@ -149,13 +152,3 @@ def _flat(argument: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape not in (shape, (size,)):
         raise ValueError(f"{argument}: must have the shape {shape}, got {array.shape}.")
     return array.reshape(-1)
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """A coordinate as a vector of numbers, dates or texts, which files can hold."""
-    flat = values.reshape(-1)
-    if flat.dtype.kind in "iufM":
-        return flat
-    if flat.dtype.kind == "b":
-        return flat.astype(np.int64)
-    return np.array([str(each) for each in flat], dtype=object)

@@ -35,7 +35,6 @@ def batches(inputs, targets):
 
 
 REFUSED = {
-    "data": lambda: problem(data=HIDDEN),
     "rows": lambda: as_real("x", [HIDDEN, OPEN]),
     "constant": lambda: as_real("x", [1.0, np.ma.masked]),
     "variances": lambda: ek.GaussianNoise(HIDDEN),
@@ -50,7 +49,6 @@ REFUSED = {
     "flow": lambda: ek.integrate(
         problem(), ek.EKIFlow(), t_span=(0, 1), ensemble=ensemble(np.eye(20, 2))
     ),
-    "outputs": lambda: told(np.ma.masked_array(np.ones((4, 3)), mask=np.eye(4, 3))),
     "points": lambda: ek.Prior({"a": ek_norm()}).to_physical(HIDDEN[:, None]),
     "host": lambda: host(HIDDEN),
 }
@@ -66,6 +64,19 @@ def ek_norm():
 def test_a_masked_entry_is_refused_with_its_place_and_the_remedy(where):
     with pytest.raises(ValueError, match=r"no masked entries, .* index \(.*impute .*return NaN"):
         REFUSED[where]()
+
+
+def test_masked_data_are_gaps():
+    with_gap = problem(data=HIDDEN)
+    assert with_gap.data.tolist() == [1.0, 2.0]
+    assert with_gap.data_names == ("y0", "y1")
+    assert with_gap.layout.n_gaps == 1
+
+
+def test_masked_outputs_are_missing_ones():
+    hidden = np.ma.masked_array(np.ones((4, 3)), mask=np.eye(4, 3))
+    with pytest.raises(ek.RunError, match="3 of 4 members failed .* nan"):
+        told(hidden)  # a third of the outputs of three members is missing
 
 
 def test_a_masked_array_without_masked_entries_is_welcome():
