@@ -233,13 +233,13 @@ def _title(result: xr.Dataset) -> str:
 def _facts(result: xr.Dataset) -> dict[str, str]:
     sizes, attrs = result.sizes, result.attrs
     solver = attribute(result, "solver", {})
-    left = losses(result).left
+    left, gaps = losses(result).left, int(attrs.get("gaps", 0))
     stored, last = sizes["iteration"], int(result.iteration[-1])
     facts = {
         "Method": called(method_of(result)),
         "Members": f"{sizes['member']}" + (f", {left} left" if left < sizes["member"] else ""),
         "Parameters": f"{sizes['parameter']}",
-        "Data": f"{sizes['data']}",
+        "Data": f"{sizes['data']}" + (f" ({gaps} missing)" if gaps else ""),
         "Iterations": f"{last}, to t = {float(result.t[-1]):.4g}; "
         + ("every one stored" if stored == last + 1 else f"{stored} stored"),
         "Model runs": f"{model_runs(result)}",

@@ -71,7 +71,12 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
         checks += [*_fit(result, diagnosis), *_linearity(result, at)]
     else:
         checks += _loss(result)
-    return (*checks, _members(result, float(diagnosis.n_effective[-1])), _failures(result))
+    return (
+        *checks,
+        _members(result, float(diagnosis.n_effective[-1])),
+        _failures(result),
+        *_missing(result),
+    )
 
 
 def verdict(checks: tuple[Check, ...]) -> Check:
@@ -305,6 +310,26 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
             "somewhat too small with fewer than about ten members for each.",
         )
     return Check("good", "Members", f"{told}: {error}, if they are independent.")
+
+
+def _missing(result: xr.Dataset) -> list[Check]:
+    """Outputs that were missing, over the stored iterations."""
+    if "missing" not in result:
+        return []
+    counts = result.missing.values.sum(axis=0)
+    outputs = result.g.size
+    share = 100 * counts.sum() / outputs
+    most = int(np.argmax(counts))
+    name = result["data"].values[most]
+    of_most = 100 * counts[most] / (outputs / result.sizes["data"])
+    return [
+        Check(
+            "care" if of_most > 50 else "note",
+            "Missing outputs",
+            f"{share:.2g} % of the outputs were missing and were estimated from the members that "
+            f"had them; most often those of the datum {name!r} ({of_most:.2g} % of the members).",
+        )
+    ]
 
 
 def _failures(result: xr.Dataset) -> Check:

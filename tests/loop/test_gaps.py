@@ -145,8 +145,8 @@ def test_an_array_of_another_kind_keeps_its_kind():
 
     ensemble = torch.as_tensor(PRIOR.sample(30, rng=0))
     model = ek.FunctionModel(together, vectorized=True)
-    result = ek.run(problem(model), ek.EKI(), ensemble=ensemble, n_steps=2, rng=0)
-    whole = ek.run(problem(line), ek.EKI(), ensemble=ensemble, n_steps=2, rng=0)
+    result = ek.run(problem(model), ek.EKI(), ensemble=ensemble, n_steps=1, rng=0)
+    whole = ek.run(problem(line), ek.EKI(), ensemble=ensemble, n_steps=1, rng=0)
     assert result.missing[0].sum() > 0
     np.testing.assert_allclose(result.u, whole.u, rtol=0, atol=1e-8)
 
@@ -155,3 +155,13 @@ def test_an_array_of_another_kind_keeps_its_kind():
 def test_the_share_is_checked(value):
     with pytest.raises((TypeError, ValueError), match="missing: must be"):
         ek.run(problem(line), ek.EKI(), missing=value)
+
+
+def test_the_summary_counts_gaps_of_data_and_of_outputs():
+    y = np.where(np.arange(40) < 3, np.nan, 1 + X)
+    gaps = ek.InverseProblem(gappy(2), PRIOR, 0.1, y)
+    result = ek.run(gaps, ek.EKI(), n_members=30, rng=0)
+    text = str(ek.summary(result))
+    assert "Data        37 (3 missing)" in text
+    assert "[note] Missing outputs" in text
+    assert "Missing outputs" not in str(ek.summary(ek.run(problem(line), ek.EKI(), rng=0)))

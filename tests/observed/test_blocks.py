@@ -1,4 +1,4 @@
-"""Data in blocks, with labels and with gaps, beside the vector and the covariance they stand for."""
+"""Data in blocks, with labels and gaps, beside the vector and covariance they stand for."""
 
 import numpy as np
 import pandas as pd
