@@ -37,6 +37,7 @@ CITATION = {
 """As in CITATION.cff, which an installed package does not carry along."""
 
 _MOST_FAILURES = 30
+_MOST_BLOCKS = 8
 _MOST_DATA = 400
 _MOST_PAIRED = 6
 _NUMBER = re.compile(r"-?\b\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
@@ -167,8 +168,10 @@ def _data(result: xr.Dataset) -> str:
     ends = sorted({0, at})
     part = result.isel(data=index, iteration=ends)
     noisy = has_noise(result)
-    labels = part["data"].values
-    x = None if np.issubdtype(labels.dtype, np.number) else index
+    if "position" in part.coords and index.size < d:  # data left out here are no gaps
+        part = part.assign_coords(position=("data", np.arange(index.size)))
+    numeric = np.issubdtype(part["data"].dtype, np.number)
+    blocks = list(dict.fromkeys(part.block.values.tolist())) if "block" in part.coords else []
     text = "" if noisy else (
         "<p>A loss stands in place of the noise: the bands are those of the outputs alone, and "
         "where these are on another scale than the data (such as logits and labels), they cannot "
@@ -176,15 +179,32 @@ def _data(result: xr.Dataset) -> str:
     )  # fmt: skip
     some = "" if index.size == d else f" {index.size} of {d} data, evenly chosen."
     iteration = int(result.iteration[at])
-    return text + _drawn(
-        lambda ax: plot_predictive(part, ax, x=x),
-        (7.5, 4.0),
-        alt=f"{index.size} data and the predictions of iteration {iteration}: median, 50 % and "
-        "90 % bands.",
-        caption=f"Data, and predictions of iteration {iteration}"
+    caption = (
+        f"predictions of iteration {iteration}"
         + (" with noise" if noisy else "")
-        + f"{'; the faint band is that of the first stored ensemble' * (at > 0)}.{some}",
+        + f"{'; the faint band is that of the first stored ensemble' * (at > 0)}.{some}"
     )
+    alt = f"data and the predictions of iteration {iteration}: median, 50 % and 90 % bands."
+    if not blocks:
+        x = None if numeric else index
+        return text + _drawn(
+            lambda ax: plot_predictive(part, ax, x=x),
+            (7.5, 4.0),
+            alt=f"{index.size} {alt}",
+            caption=f"Data, and {caption}",
+        )
+    pictures = [
+        _drawn(
+            lambda ax, block=block: plot_predictive(part, ax, block=block),  # type: ignore[misc]
+            (7.5, 3.4),
+            alt=f"{block}: {alt}",
+            caption=f"Data {block}, and {caption}",
+        )
+        for block in blocks[:_MOST_BLOCKS]
+    ]
+    left = len(blocks) - len(pictures)
+    more = f"<p>{left} more blocks are not shown; see ek.plot_predictive.</p>" if left > 0 else ""
+    return text + "".join(pictures) + more
 
 
 def _pairs(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSummary) -> str:

@@ -1,4 +1,4 @@
-"""Plot of predictions beside the data."""
+"""Plot of predictions beside the data, block by block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.checks import integer
-from ekitools.plots.style import LINES, axes_for, drawable, whole_numbers
+from ekitools.plots.style import BLUE, GREY, LINES, axes_for, drawable, panels, whole_numbers
 from ekitools.results.predictive import predictive_quantiles
 from ekitools.results.reading import (
     check_result,
@@ -17,6 +17,7 @@ from ekitools.results.reading import (
     members_at,
     stored_index,
 )
+from ekitools.results.views import View, views_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,6 +33,7 @@ def plot_predictive(
     iteration: int = -1,
     x: Any = None,
     groups: Any = None,
+    block: str | None = None,
 ) -> Any:
     """Data and predictive bands: 50 % and 90 % intervals of outputs plus noise.
 
@@ -39,22 +41,41 @@ def plot_predictive(
     a loss in place of noise those of the outputs alone. The first ensemble's 90 % band is drawn
     faintly behind.
 
+    Each block of the data has Axes of its own. A block with dates, or with one numeric coordinate,
+    is drawn over that coordinate, and a gap in the data is a gap in the band. A block with two
+    numeric coordinates is a map of the residuals in standard deviations of the prediction. A block
+    whose labels have no order is drawn as predicted against observed.
+
     Parameters
     ----------
     result : xarray.Dataset
         What `run` returned.
-    ax : matplotlib Axes, optional
+    ax : matplotlib Axes, or an array with Axes for every block, optional
         Where to draw; a new figure by default.
     iteration : int, default -1
         Which stored iteration; the last one that was evaluated if −1.
     x : (d,), optional
-        Coordinate of every datum; the data's own labels if those are numbers, else 0, 1, ...
+        Coordinate of every datum, numbers or dates; all data are then drawn on one Axes. By default
+        the coordinates of the blocks, the data's own labels if those are numbers, or 0, 1, ...
     groups : (d,), optional
-        The series that every datum belongs to, each drawn in a colour of its own.
+        The series that every datum belongs to, each drawn in a colour of its own, on one Axes.
+    block : str, optional
+        Draw this block alone.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib Axes, or an array of them
+        An array where there are several blocks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``x`` or ``groups`` has another length, there is no such block, or ``ax`` is not an Axes
+        for every block.
+
+    See Also
+    --------
+    plot_calibration : Whether the intervals hold as many data as they should.
 
     Examples
     --------
@@ -65,49 +86,143 @@ def plot_predictive(
     """
     check_result(result)
     iteration = integer("iteration", iteration, least=None)
-    d = result.sizes["data"]
-    labels = result["data"].values
-    numeric = np.issubdtype(labels.dtype, np.number)
-    x = np.asarray(x if x is not None else labels if numeric else np.arange(d), dtype=float)
-    groups = np.full(d, "data") if groups is None else np.asarray(groups)
-    for name, values in (("x", x), ("groups", groups)):
-        if values.shape != (d,):
-            raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")
+    views = views_of(result) if x is None and groups is None else []
+    if block is not None:
+        views = [_of_block(views, block)]
     y, sd = result.y.values, result.noise_sd.values
     if not has_noise(result):  # bands of the outputs alone
         sd = np.full_like(y, 1e-9 * max(float(np.ptp(y)), 1e-300))
     index = last_evaluated(result) if iteration == -1 else stored_index(result, iteration)
     bands = _bands(result, index, sd)
     before = _bands(result, 0, sd)[[0, 4]] if index > 0 else None
-    ax = axes_for(ax)
-    limits = [np.nanmin([y.min(), bands.min()]), np.nanmax([y.max(), bands.max()])]
-    several = len(np.unique(groups)) > 1
-    for group, colour in zip(dict.fromkeys(groups), cycle(LINES)):
-        chosen = np.flatnonzero(groups == group)
-        chosen = chosen[np.argsort(x[chosen], kind="stable")]
-        at = x[chosen]
-        prefix = f"{group}: " if several else ""
+    if not views:
+        view = _plain_view(result, x, groups)
+        axes = np.array([axes_for(ax)], dtype=object)
+        views, title, alone = [view], "Data and predictive bands", True
+        label = "data coordinate" if view.x_name else "datum"
+        axes[0].set_xlabel("data coordinate" if np.unique(view.groups).size > 1 else label)
+    else:
+        alone, title = len(views) == 1, ""
+        axes = _axes(ax, len(views))
+    for each, view in zip(axes, views, strict=True):
+        draw = {"series": _series, "map": _map, "pairs": _pairs}[view.kind]
+        draw(each, view, y, bands, before)
+        each.set(title=title or drawable(view.block or "Data and predictive bands"))
+        if view.kind == "series":
+            each.set_ylabel(_output_label(result, view.rows))
+    return axes[0] if alone else axes
+
+
+def _of_block(views: list[View], block: Any) -> View:
+    for view in views:
+        if view.block == block:
+            return view
+    known = ", ".join(repr(view.block) for view in views) or "no blocks"
+    raise ValueError(f"block: must be a block of the data ({known}), got {block!r}.")
+
+
+def _axes(ax: Any, n: int) -> np.ndarray:
+    """Axes for ``n`` blocks."""
+    if ax is None:
+        return np.ravel(panels(n, 1, size=(6.4, 3.2 if n > 1 else 4.8)))
+    given = np.ravel(np.asarray(ax, dtype=object))
+    if given.size != n:
+        raise ValueError(
+            f"ax: must be {n} Axes, one for each block, got {given.size}. Choose a block by "
+            "block=, or make them by plt.subplots."
+        )
+    for each in given:
+        axes_for(each)
+    return given
+
+
+def _plain_view(result: xr.Dataset, x: Any, groups: Any) -> View:
+    """All data as series over ``x``, the labels of the data, or 0, 1, ..."""
+    d, labels = result.sizes["data"], result["data"].values
+    numeric = np.issubdtype(labels.dtype, np.number)
+    at = np.asarray(x if x is not None else labels if numeric else np.arange(d))
+    if at.dtype.kind != "M":
+        at = at.astype(float)
+    groups = np.full(d, "data") if groups is None else np.asarray(groups)
+    for name, values in (("x", at), ("groups", groups)):
+        if values.shape != (d,):
+            raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")
+    rows, nothing = np.arange(d), np.zeros(0)
+    name = "data coordinate" if numeric else ""
+    ends = np.zeros(d, dtype=bool)
+    return View("", rows, "series", at, name, nothing, "", groups, ends)
+
+
+def _series(
+    ax: Any, view: View, y: np.ndarray, bands: np.ndarray, before: np.ndarray | None
+) -> None:
+    """Bands, median and data over one coordinate, a colour for each series."""
+    known, colours = list(dict.fromkeys(view.groups)), cycle(LINES)
+    d = view.rows.size
+    for group, colour in zip(known, colours, strict=False):
+        chosen = np.flatnonzero(view.groups == group)
+        chosen = chosen[np.argsort(view.x[chosen], kind="stable")]
+        rows, at, ends = view.rows[chosen], view.x[chosen], np.flatnonzero(view.ends[chosen]) + 1
+        prefix = f"{drawable(group)}: " if len(known) > 1 else ""
         drawn = [(*bands[[0, 4]], 0.2, "90 %"), (*bands[[1, 3]], 0.4, "50 %")]
         if before is not None:
             drawn.insert(0, (*before, 0.07, "first ensemble, 90 %"))
+        pieces = [p for p in np.split(np.arange(at.size), ends) if p.size]
         for low, high, alpha, label in drawn:
-            band(ax, at, low[chosen], high[chosen], color=colour, alpha=alpha,
-                 label=f"{prefix}{label}")  # fmt: skip
-        line = "-" if at.size > 1 else "_"
-        ax.plot(at, bands[2, chosen], line, color=colour, lw=1.2, label=f"{prefix}median")
-        edge, size = colour if several else "black", 4 if d <= 100 else 2
-        ax.plot(at, y[chosen], "o", ms=size, mfc="white", mec=edge, label=f"{prefix}data")
-    if np.all(x == np.round(x)):
+            for i, piece in enumerate(pieces):
+                name = f"{prefix}{label}" if i == 0 else None
+                band(ax, at[piece], low[rows[piece]], high[rows[piece]], color=colour, alpha=alpha,
+                     label=name)  # fmt: skip
+        line = "-" if max(piece.size for piece in pieces) > 1 else "_"
+        median = np.insert(bands[2, rows], ends, np.nan)
+        along = np.insert(at, ends, at[ends] if ends.size else at[:0])
+        ax.plot(along, median, line, color=colour, lw=1.2, label=f"{prefix}median")
+        edge, size = colour if len(known) > 1 else "black", 4 if d <= 100 else 2
+        ax.plot(at, y[rows], "o", ms=size, mfc="white", mec=edge, label=f"{prefix}data")
+    if view.x.dtype.kind == "M":
+        _dates(ax)
+    elif np.all(view.x == np.round(view.x.astype(float))):
         whole_numbers(ax)
+    within = bands[:, view.rows]
+    limits = [np.nanmin([y[view.rows].min(), within.min()]),
+              np.nanmax([y[view.rows].max(), within.max()])]  # fmt: skip
     margin = 0.15 * (limits[1] - limits[0])
     ax.set_ylim(limits[0] - margin, limits[1] + margin)
-    ax.set(
-        xlabel="data coordinate" if numeric or several else "datum",
-        ylabel=_output_label(result),
-        title="Data and predictive bands",
-    )
-    ax.legend(frameon=False, fontsize="small", ncols=2 if several else 1)
-    return ax
+    if not ax.get_xlabel():
+        ax.set_xlabel(drawable(view.x_name))
+    ax.legend(frameon=False, fontsize="small", ncols=2 if len(known) > 1 else 1)
+
+
+def _map(ax: Any, view: View, y: np.ndarray, bands: np.ndarray, before: Any) -> None:  # noqa: ARG001
+    """Residuals at two coordinates, in standard deviations of the prediction."""
+    sd = (bands[4] - bands[0])[view.rows] / 3.2897  # the width of a Gaussian's central 90 %
+    residual = (y - bands[2])[view.rows] / np.where(sd > 0, sd, np.nan)
+    points = ax.scatter(view.x, view.y, c=residual, cmap="RdBu_r", vmin=-3, vmax=3, edgecolors="k",
+                        linewidths=0.5)  # fmt: skip
+    ax.set(xlabel=drawable(view.x_name), ylabel=drawable(view.y_name))
+    ax.figure.colorbar(points, ax=ax, label="(data − median) / sd of the prediction")
+
+
+def _pairs(ax: Any, view: View, y: np.ndarray, bands: np.ndarray, before: Any) -> None:  # noqa: ARG001
+    """Predicted against observed, with the line on which they are equal."""
+    low, middle, high = (bands[i, view.rows] for i in (0, 2, 4))
+    observed = y[view.rows]
+    ax.errorbar(observed, middle, [middle - low, high - middle], fmt="o", ms=4, mfc="white",
+                color=BLUE, lw=1, label="median and 90 %")  # fmt: skip
+    ends = [min(observed.min(), low.min()), max(observed.max(), high.max())]
+    ax.plot(ends, ends, "--", color=GREY, lw=1, label="predicted = observed")
+    ax.set(xlabel="observed", ylabel="predicted")
+    ax.legend(frameon=False, fontsize="small")
+
+
+def _dates(ax: Any) -> None:
+    """Ticks of x at dates, written as short as they can be."""
+    from matplotlib import dates
+
+    module: Any = dates  # it has no types
+    locator = module.AutoDateLocator()
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(module.ConciseDateFormatter(locator))
 
 
 def band(ax: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
@@ -128,10 +243,10 @@ def _bands(result: xr.Dataset, index: int, sd: np.ndarray) -> np.ndarray:
     return predictive_quantiles((0.05, 0.25, 0.5, 0.75, 0.95), g, sd, weight)
 
 
-def _output_label(result: xr.Dataset) -> str:
-    """G(u), with the units that all data share."""
-    units = (
-        set(map(str, result.data_units.values.tolist())) if "data_units" in result.coords else {""}
-    )
+def _output_label(result: xr.Dataset, rows: np.ndarray) -> str:
+    """G(u), with the units that the data of these rows share."""
+    units = {""}
+    if "data_units" in result.coords:
+        units = set(map(str, result.data_units.values[rows].tolist()))
     (one,) = units if len(units) == 1 else ("as the datum",)
     return drawable(f"G(u) [{one}]") if one else "G(u)"
