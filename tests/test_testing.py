@@ -272,6 +272,7 @@ NOISES = [
     Case(b.NoiseThatRaises("sample"), "sample", "^sample: must return .*not today"),
     Case(b.NoiseOfWrongCurvature(), "curvature", "^curvature_product: must be the second"),
     Case(b.NoiseOfHalfSamples(), "curvature", "^outputs_per_sample: must be a positive integer"),
+    Case(b.NoiseOfRootRows(), "marginal", "^marginal: must have the misfit of N"),
     Case(b.NoiseThatMixesRows(), "nan", "^misfit: must not let a row with NaN"),
     Case(b.NoiseWithoutNan(), "nan", "^misfit: must not be finite for a row with NaN"),
     Case(b.NoiseOfFloat64(), "float32", "^gradient: must keep the dtype float32, got float64"),

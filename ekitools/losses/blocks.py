@@ -259,7 +259,7 @@ class _Blocks:
     parts: tuple[Form, ...]
     cuts: tuple[slice, ...]  # of the parts, in the order of the parts
     order: np.ndarray  # indices of the data in the order of the parts
-    back: np.ndarray  # and back again
+    back: np.ndarray | None  # and back again; None where the parts are in the order of the data
 
     def whiten(self, r: Array) -> Array:
         """W r."""
@@ -277,9 +277,10 @@ class _Blocks:
         return draws
 
     def _each(self, r: Array, maps: Sequence[Callable[[Array], Array]]) -> Array:
-        r = take_columns(r, self.order)
+        r = r if self.back is None else take_columns(r, self.order)
         found = [each(r[..., cut]) for each, cut in zip(maps, self.cuts, strict=True)]
-        return take_columns(array_namespace(r).concat(found, axis=-1), self.back)
+        whole = array_namespace(r).concat(found, axis=-1)
+        return whole if self.back is None else take_columns(whole, self.back)
 
 
 @dataclass(frozen=True)
@@ -336,5 +337,5 @@ def _blocks(noises: Sequence[NoiseModel], sizes: Sequence[int]) -> _Blocks:
         tuple(form for form, _ in parts),
         tuple(map(slice, ends, ends[1:])),
         order,
-        np.argsort(order),
+        None if np.all(np.diff(order) == 1) else np.argsort(order),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
 from ekitools.core.arrays import array_namespace, as_real, checked_cholesky, is_numpy, like
+from ekitools.losses.markov import Markov
 from ekitools.typing import Array
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Form",
     "LowRank",
     "Stack",
+    "checked_sd",
     "form_of_covariance",
     "kept_indices",
     "stacked",
@@ -171,10 +173,29 @@ def _each(r: Array, matrices: Array) -> Array:
 
 def form_of_covariance(cov: Any) -> Form:
     """The form of a covariance as `ekitools.GaussianNoise` takes it."""
+    if isinstance(cov, Markov):
+        return cov
     if isinstance(cov, tuple):
         return _low_rank(cov)
     cov = as_real("cov", cov, ndim=(0, 1, 2))
     return _dense(cov) if cov.ndim == 2 else _diagonal("cov", cov)
+
+
+def checked_sd(name: str, sd: Any) -> np.ndarray:
+    """Positive standard deviations, one or ``(d,)``, whose squares are positive and finite."""
+    found = as_real(name, sd, ndim=(0, 1))
+    if found.size == 0:
+        raise ValueError(f"{name}: must not be empty.")
+    with np.errstate(over="ignore", under="ignore"):
+        squares = found**2
+    usable = (found > 0) & (squares > 0) & np.isfinite(squares)
+    if not usable.all():
+        raise ValueError(
+            f"{name}: must be positive, with squares that are positive and finite, got "
+            f"{found[~usable].flat[0]:.6g}. Rescale the data where their noise is that small or "
+            "large."
+        )
+    return found
 
 
 def kept_indices(kept: Any, d: int | None) -> np.ndarray:

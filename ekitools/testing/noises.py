@@ -25,7 +25,7 @@ from ekitools.testing.promises import (
     seed_of,
     unchanged,
 )
-from ekitools.typing import CurvedLoss, Rng
+from ekitools.typing import CurvedLoss, MarginalNoise, Rng
 
 __all__ = ["CHECKS", "check_noise"]
 
@@ -34,6 +34,8 @@ _MOST_NUMBERS = 2_000_000
 """Numbers in the draws that are made at a time: fewer draws of many data."""
 _MOST_DIFFERENCES = 40
 """Outputs along which central differences are taken."""
+_MOST_IN_A_MATRIX = 300
+"""Data for which a d × d matrix is formed."""
 _LOSS = {
     "misfit": "misfit(z, y), the loss of outputs z and data y along the last axis",
     "gradient": "gradient(z, y), the gradient of misfit in z",
@@ -172,6 +174,23 @@ def _check_curvature(trial: NoiseTrial) -> None:
             raise broken("curvature_product", rule, phrase, remedy)
 
 
+def _check_marginal(trial: NoiseTrial) -> None:
+    if not isinstance(trial.noise, MarginalNoise) or trial.d > _MOST_IN_A_MATRIX:
+        return
+    kept = np.arange(trial.d) % 3 != 1
+    with calling("marginal", "must return the noise of the data that a mask (d,) keeps"):
+        marginal = trial.noise.marginal(kept)
+        f = np.random.default_rng(trial.seed + 4).standard_normal((6, int(kept.sum())))
+        found = host(marginal.misfit(f * trial.sd[kept], np.zeros(f.shape[1])))
+    # the misfit of some data is the least that the whole can have, whatever the other data are
+    root = trial.mapped("whiten", np.diag(trial.sd)).T
+    white, others = root[:, kept] @ f.T, root[:, ~kept]
+    white -= others @ np.linalg.lstsq(others, white)[0]
+    if phrase := difference(found, 0.5 * np.sum(white**2, axis=0), "misfit", rtol=1e-5):
+        rule = "must have the misfit of N(0, Γ[kept, kept])"
+        raise broken("marginal", rule, phrase, "Take the rows and columns of Γ, not of a root.")
+
+
 def _check_nan_rows(trial: NoiseTrial) -> None:
     z = trial.z.copy()
     expected = trial.misfit(z)
@@ -210,6 +229,7 @@ CHECKS: Mapping[str, Callable[[NoiseTrial], None]] = MappingProxyType(
         "gradient": _check_gradient,
         "sample": _check_sample,
         "curvature": _check_curvature,
+        "marginal": _check_marginal,
         "nan": _check_nan_rows,
         "float32": _check_float32,
         "fingerprint": _check_fingerprint,
@@ -259,6 +279,7 @@ def check_noise(
     See Also
     --------
     ekitools.typing.NoiseModel : The contract of a noise model.
+    ekitools.typing.MarginalNoise : The contract of noise that may miss data.
     ekitools.typing.Loss : The contract of a loss.
     ekitools.typing.CurvedLoss : The contract of a loss with a curvature.
 
@@ -278,6 +299,8 @@ def check_noise(
         deviations ``sd``, and are N(0, I) after ``whiten``.
     ``curvature``
         ``curvature_product``, where it is declared, agrees with differences of the gradient.
+    ``marginal``
+        ``marginal(kept)``, where it is declared, is N(0, Γ[kept, kept]); up to 300 data.
     ``nan``
         A row with NaN has no finite misfit, and leaves other rows as they are.
     ``float32``

@@ -162,3 +162,20 @@ def test_bad_masks_are_named(kept, error, message):
         ek.GaussianNoise(np.ones(D)).marginal(kept)
     with pytest.raises(ValueError, match="kept: indices must be at least 0, got -1"):
         ek.GaussianNoise(1.0).marginal([-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickles_of_version_0_1_0_find_the_forms(kind):
+    noise = ek.GaussianNoise(covariances()[kind][0])
+    text = pickle.dumps(noise, protocol=2)  # which names classes in plain text
+    for module, name, theirs in (
+        ("gaussian", "GaussianNoise", "GaussianNoise"),
+        *(("forms", name, f"_{name}") for name in ("Diagonal", "Dense", "LowRank")),
+    ):
+        text = text.replace(
+            f"ekitools.losses.{module}\n{name}\n".encode(), f"ekitools.noise\n{theirs}\n".encode()
+        )
+    assert text.count(b"ekitools.noise") == 2
+    assert b"ekitools.losses" not in text
+    r = np.random.default_rng(1).normal(size=(3, D))
+    np.testing.assert_array_equal(pickle.loads(text).whiten(r), noise.whiten(r))

@@ -907,6 +907,11 @@ class NoiseOfVariances(OwnNoise):
         return super().sd ** 2
 
 
+class NoiseOfRootRows(OwnNoise):
+    def marginal(self, kept):
+        return ek.GaussianNoise(np.diag(self.root)[kept] ** 2)
+
+
 class NoiseOfWrongGradient(OwnNoise):
     def gradient(self, z, y):
         return 2 * super().gradient(z, y)
