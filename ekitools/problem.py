@@ -18,7 +18,7 @@ from ekitools.losses.gaussian import as_loss
 from ekitools.models.plain import FunctionModel
 from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
-__all__ = ["InverseProblem", "check_problem", "check_whole"]
+__all__ = ["InverseProblem", "as_model", "check_problem", "check_whole"]
 
 _FLATTEN = (
     "Flatten an image with data.ravel() and return outputs.ravel() from the model, or use "
@@ -105,7 +105,7 @@ class InverseProblem:
                 "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
                 f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
             )
-        put(self, "model", _as_model(self.model))
+        put(self, "model", as_model(self.model))
         put(self, "info", info_of(self.model))
         self._check_inputs()
         self._check_sizes()
@@ -223,7 +223,8 @@ class InverseProblem:
         }
 
 
-def _as_model(model: Any) -> Any:
+def as_model(model: Any) -> Any:
+    """``model`` where it says whether it is vectorized, else a `FunctionModel` of it."""
     if not callable(model):
         raise TypeError(
             f"model: must be callable, got {type(model).__name__}. Wrap a function in "
