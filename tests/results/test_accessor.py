@@ -33,8 +33,7 @@ def printed(code: str) -> list[str]:
         "import xarray as xr; import ekitools",
         "import ekitools; from xarray.backends import api; import xarray as xr",
         # a look for xarray that imports nothing does not use the hook up
-        "import ekitools; from importlib.util import find_spec; find_spec('xarray').name; "
-        "import xarray as xr",
+        "import ekitools, importlib.util as u; u.find_spec('xarray').name; import xarray as xr",
         "import ekitools.results.accessor; import xarray as xr",
     ],
 )
