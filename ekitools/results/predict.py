@@ -92,17 +92,17 @@ def predict(
     RunError
         If the model fails at every draw.
 
-    Notes
-    -----
-    True is possible at new data where all data of the result have the same standard deviation, or
-    where the outputs are labelled as the data of the result. A model that declares neither
-    ``shape`` nor ``data_names`` is run once more, to count its outputs.
-
     See Also
     --------
     posterior : The draws of the parameters.
     calibration : How well predictions agree with data that they have not seen.
     plot_predictive : The picture.
+
+    Notes
+    -----
+    True is possible at new data where all data of the result have the same standard deviation, or
+    where the outputs are labelled as the data of the result. A model that declares neither
+    ``shape`` nor ``data_names`` is run once more, to count its outputs.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def predict(
         seeds = [streams.member(0, j) for j in range(len(u))] if info.stochastic else None
         where = np.arange(len(u))
         if seeds is None:
-            u, where = np.unique(u, axis=0, return_inverse=True)
+            u, where = _different(u)
         with Workers(executor) as workers:
             d = _declared(info, inputs, data_names) or _counted(seen, u, seeds, workers, timeout)
             own = info.data_names if inputs is None and data_names is None else data_names
@@ -221,6 +221,13 @@ class _Noise:
         if self.given is not None and self.given.n_data is not None:
             return np.asarray(self.given.sample(shape[0], rng=rng))
         return rng.standard_normal(shape) * sd if self.wanted else np.zeros(shape)
+
+
+def _different(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of ``u``, and which of them every row is."""
+    rows = u.view(np.dtype((np.void, u.itemsize * u.shape[1])))[:, 0]  # fast for many columns
+    _, first, which = np.unique(rows, return_index=True, return_inverse=True)
+    return u[first], which
 
 
 def _stored(drawn: Draws) -> xr.DataArray:
