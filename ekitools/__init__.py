@@ -8,12 +8,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from ekitools._public import MODULES, PUBLIC, find_moved_modules, lookup
+from ekitools._public import (
+    MODULES,
+    PUBLIC,
+    accessor_with_xarray,
+    find_moved_modules,
+    lookup,
+)
 from ekitools._version import __version__
 
 __all__ = ["__version__", *PUBLIC, *MODULES]  # noqa: PLE0604
 
 find_moved_modules()
+accessor_with_xarray()
 
 
 def __getattr__(name: str) -> Any:

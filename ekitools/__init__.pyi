@@ -73,6 +73,10 @@ from ekitools.results.calibration import calibration as calibration
 from ekitools.results.comparison import compare as compare
 from ekitools.results.comparison import compare_table as compare_table
 from ekitools.results.diagnostics import diagnose as diagnose
+from ekitools.results.marginals import intervals as intervals
+from ekitools.results.posterior import posterior as posterior
+from ekitools.results.posterior import prior_samples as prior_samples
+from ekitools.results.predict import predict as predict
 from ekitools.results.reading import best_member as best_member
 
 def load_ipython_extension(ipython: Any) -> None: ...

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["MODULES", "PUBLIC", "face", "find_moved_modules", "lookup"]
+__all__ = ["MODULES", "PUBLIC", "accessor_with_xarray", "face", "find_moved_modules", "lookup"]
 
 PUBLIC = {
     "InverseProblem": "problem",
@@ -61,6 +62,10 @@ PUBLIC = {
     "AskTell": "loop.asktell",
     "RunError": "core.errors",
     "CheckpointError": "core.errors",
+    "posterior": "results.posterior",
+    "prior_samples": "results.posterior",
+    "intervals": "results.marginals",
+    "predict": "results.predict",
     "diagnose": "results.diagnostics",
     "compare": "results.comparison",
     "compare_table": "results.comparison",
@@ -174,3 +179,38 @@ def find_moved_modules() -> None:
     """Let the modules of version 0.1.0 be imported: the last resort of the import system."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())
+
+
+class _WithXarray:
+    """A finder that registers ``dataset.eki`` at the end of the first import of xarray."""
+
+    def find_spec(self, fullname: str, *rest: Any) -> ModuleSpec | None:
+        if fullname != "xarray":
+            return None
+        others = [each for each in sys.meta_path if each is not self]
+        specs = (finder.find_spec(fullname, *rest) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
+        loader: Any = spec and spec.loader
+        run = getattr(loader, "exec_module", None)
+
+        def exec_module(module: ModuleType) -> None:
+            run(module)  # type: ignore[misc]  # it is there, or this function is not used
+            with suppress(ValueError):  # another thread was faster
+                sys.meta_path.remove(self)
+            import_module("ekitools.results.accessor")
+
+        if run is not None:
+            with suppress(AttributeError):  # of a loader that is not written in Python
+                loader.exec_module = exec_module
+        return spec
+
+
+def accessor_with_xarray() -> None:
+    """Register ``dataset.eki`` now where xarray is loaded, else as soon as it is.
+
+    ekitools itself does not import xarray until a name is used that needs it.
+    """
+    if "xarray" in sys.modules:
+        import_module("ekitools.results.accessor")
+    elif not any(isinstance(finder, _WithXarray) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WithXarray())

@@ -11,11 +11,10 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.arrays import as_rng
-from ekitools.methods.smc.resampling import resample
 from ekitools.plots.style import axes_for, own_colours
 from ekitools.results.alignment import as_chains
 from ekitools.results.marginals import marginals
-from ekitools.results.reading import Members, members_at, starts_at_prior, stored_index
+from ekitools.results.reading import members_at, starts_at_prior, stored_index
 from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]
@@ -227,7 +226,7 @@ def _chains(
     Weighted members are resampled. A warning says what is cut, unless it was ``told`` before.
     """
     ensembles = [members_at(one, index) for one, index in zip(results, indices, strict=True)]
-    rows = [_rows(each, at_start) for each in ensembles]
+    rows = [each.rows(at_start=at_start) for each in ensembles]
     for one, index, members, kept in zip(results, indices, ensembles, rows, strict=True):
         if not np.any(members.weight[kept] > 0):
             raise ValueError(
@@ -244,17 +243,10 @@ def _chains(
             stacklevel=3,
         )
     chains = []
-    for members, kept in zip(ensembles, rows, strict=True):
-        weight = members.weight[kept]
-        chosen = kept[resample(weight, draws, rng=rng)] if np.ptp(weight) > 0 else kept[:draws]
+    for members in ensembles:
+        chosen = members.equally_weighted(rng, draws, at_start=at_start)
         chains.append((members.u[chosen], members.g[chosen], members.misfit[chosen]))
     return chains, draws < max(sizes)
-
-
-def _rows(members: Members, at_start: bool) -> np.ndarray:
-    """Members of the chain, those without weight included: they are resampled."""
-    finite = np.isfinite(members.u).all(axis=1)
-    return np.flatnonzero(finite if at_start else finite & ~members.lost)
 
 
 def _warn_without(group: str, known: Sequence[bool], what: str) -> None:

@@ -22,7 +22,7 @@ from ekitools.observed.noise import noise_of
 from ekitools.observed.outputs import packed
 from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
-__all__ = ["InverseProblem", "check_problem", "check_whole"]
+__all__ = ["InverseProblem", "as_model", "check_problem", "check_whole"]
 
 _FLATTEN = (
     "Flatten an image with data.ravel() and return outputs.ravel() from the model, or pass an "
@@ -134,7 +134,7 @@ class InverseProblem:
         layout = None
         if not isinstance(data, Batches):
             layout, data = _observed(data)
-        model = _as_model(model)
+        model = as_model(model)
         put(self, prior=prior, data=data, layout=layout, info=info_of(model))
         put(self, noise=self._checked_noise(noise, noise_sd))
         put(self, model=model if layout is None else packed(model, self.info, layout))
@@ -311,7 +311,8 @@ def _of_data(info: ModelInfo, layout: Layout) -> ModelInfo:
     return info._replace(**changes)
 
 
-def _as_model(model: Any) -> Any:
+def as_model(model: Any) -> Any:
+    """``model`` where it says whether it is vectorized, else a `FunctionModel` of it."""
     if not callable(model):
         raise TypeError(
             f"model: must be callable, got {type(model).__name__}. Wrap a function in "

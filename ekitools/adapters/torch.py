@@ -103,7 +103,7 @@ class TorchModel:
     >>> prior = ek.GaussianPrior(0.0, model.glorot_variances())
     >>> problem = ek.InverseProblem(model, prior, 0.01, np.sin(2 * x).ravel())
     >>> result = ek.run(problem, ek.EKI(), n_members=100, rng=0)
-    >>> mean = result.u.isel(iteration=-1).mean("member").values
+    >>> mean = ek.intervals(result)["mean"].values
     >>> bool(np.sqrt(np.mean((model(mean) - problem.data) ** 2)) < 0.2)
     True
     >>> model.load(mean)  # back into net

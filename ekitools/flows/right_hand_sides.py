@@ -214,8 +214,8 @@ class StochasticEKIFlow:
     ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, 1.0), 1.0, [2.0])
     >>> result = ek.integrate(problem, ek.StochasticEKIFlow(), t_span=(0, 1), n_members=4000,
     ...                       rng=0, step=ek.FixedStep(0.01), t_eval=[1.0])
-    >>> last = result.u[-1]
-    >>> round(float(last.mean()), 1), round(float(last.var()), 1)  # exact: 1, 0.5
+    >>> u = ek.posterior(result).u0
+    >>> round(float(u.mean()), 1), round(float(u.var()), 1)  # exact: 1, 0.5
     (1.0, 0.5)
     """
 

@@ -113,7 +113,7 @@ class AskTell(Stepping):
     >>> loop = ek.AskTell(problem, ek.EKI(), n_members=50, rng=0)
     >>> while not loop.done:
     ...     loop.tell(loop.ask() @ A.T)   # your simulator here
-    >>> loop.result().u.isel(iteration=-1).mean("member").values.round(1)
+    >>> ek.intervals(loop.result())["mean"].values.round(1)
     array([1., 1.])
     """
 

@@ -134,7 +134,7 @@ def run(
     >>> result = ek.run(problem, ek.EKI(), n_members=200, rng=0)
     >>> result.attrs["status_code"]
     'posterior_reached'
-    >>> result.u.isel(iteration=-1).mean("member").values.round(1)  # exact: 1.62, 0.588
+    >>> ek.intervals(result)["mean"].values.round(1)  # exact: 1.62, 0.588
     array([1.6, 0.6])
     """
     checkpoint_every = _checked_border(executor, timeout, checkpoint_every)

@@ -99,8 +99,8 @@ class EKI:
     >>> problem = ek.InverseProblem(
     ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
     >>> result = ek.run(problem, ek.EKI(), n_members=2000, rng=0)
-    >>> last = result.u.isel(iteration=-1)
-    >>> round(float(last.mean()), 1), round(float(last.var()), 1)  # exact: 1, 0.5
+    >>> u = ek.posterior(result).u0
+    >>> round(float(u.mean()), 1), round(float(u.var()), 1)  # exact: 1, 0.5
     (1.0, 0.5)
     """
 

@@ -104,7 +104,7 @@ class GNKI:
     >>> problem = ek.InverseProblem(
     ...     ek.FunctionModel(lambda u: np.exp(u)), ek.GaussianPrior(0.0, [4.0]), 0.01, [3.0])
     >>> result = ek.run(problem, ek.GNKI(), n_members=500, rng=0)
-    >>> bool(abs(result.u[-1].mean() - np.log(3)) < 0.01)
+    >>> bool(abs(ek.posterior(result).u0.mean() - np.log(3)) < 0.01)
     True
     """
 

@@ -22,7 +22,7 @@ from ekitools.models.outputs import (
 from ekitools.models.timeouts import within
 from ekitools.typing import Array
 
-__all__ = ["Wanted", "run_member", "run_together"]
+__all__ = ["Wanted", "n_outputs", "run_member", "run_together"]
 
 
 class Wanted(NamedTuple):
@@ -55,6 +55,36 @@ def run_member(
         raise
     except BaseException as error:
         return failure_of(error)
+
+
+def n_outputs(
+    model: Any, u: np.ndarray, seed: np.random.SeedSequence | None, timeout: float | None
+) -> int | Failure:
+    """How many numbers the model returns for a member: what ``shape`` would say.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        Run once.
+    u : (p,)
+        The member; a vectorized model gets it as an ensemble of one.
+    seed : SeedSequence or None
+        For a stochastic model.
+    timeout : float or None
+        Seconds.
+    """
+    options = {} if seed is None else {"rng": np.random.default_rng(seed)}
+
+    def call() -> Any:
+        return model(u[None] if model.vectorized else u, **options)
+
+    try:
+        shape = np.shape(parted(within(timeout, call))[0])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failure_of(error)
+    return shape[-1] if shape else 1
 
 
 def run_together(model: Any, u: Array, wanted: Wanted) -> Evaluation:

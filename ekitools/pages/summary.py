@@ -13,7 +13,7 @@ from ekitools.pages.markup import STYLE, paragraph, plain, table
 from ekitools.problem import check_problem
 from ekitools.results.alignment import columns_of
 from ekitools.results.checks import check_contents
-from ekitools.results.marginals import marginals
+from ekitools.results.marginals import frame, marginals
 from ekitools.results.reading import (
     attribute,
     check_result,
@@ -26,6 +26,8 @@ from ekitools.results.tables import table_lines
 from ekitools.results.trust import Check, is_posterior, judge, verdict
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ekitools.problem import InverseProblem
 
 __all__ = ["ResultSummary", "called", "duration", "head", "number", "summary"]
@@ -60,6 +62,19 @@ class ResultSummary:
     facts: dict[str, str]
     table: xr.Dataset
     end: str
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table as a `pandas.DataFrame`: the columns of `ekitools.intervals`, at 90 %.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> problem = ek.problems.linear(p=3).problem
+        >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
+        >>> ek.summary(result).to_dataframe().index.tolist()
+        ['u0', 'u1', 'u2']
+        """
+        return frame(self.table)
 
     def rows(self) -> Iterator[list[str]]:
         """The table's cells, a list for every parameter, below `header`."""
@@ -121,8 +136,8 @@ class ResultSummary:
 def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> ResultSummary:
     """Say on one page what a result is, and how far to trust it.
 
-    In a notebook it shows as HTML; ``result.eki`` does so too, once a result was computed or
-    `summary` used (a Dataset that was just read from a file knows nothing of ekitools).
+    In a notebook it shows as HTML, and so does ``result.eki``. Every Dataset has ``eki`` as soon
+    as ekitools is imported, one that was read from a file too.
 
     Parameters
     ----------
@@ -134,8 +149,9 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     Returns
     -------
     ResultSummary
-        With ``trust``, ``checks``, ``facts`` and ``table``. Of more than 20 parameters the table
-        has those whose standard deviation was reduced most.
+        With ``trust``, ``checks``, ``facts`` and ``table``, and the table as a
+        `pandas.DataFrame` by ``to_dataframe()``. Of more than 20 parameters the table has those
+        whose standard deviation was reduced most; `intervals` has them all.
 
     Raises
     ------

@@ -1,4 +1,7 @@
-"""The accessor ``dataset.eki``: a result's summary and page, found by their public names."""
+"""The accessor ``dataset.eki``: the readers of a result as its methods, by their public names.
+
+It is registered as soon as both ekitools and xarray are imported (see `_public`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import xarray as xr
 from ekitools._public import lookup
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ekitools.problem import InverseProblem
 
 __all__ = ["ResultAccessor"]
@@ -23,10 +28,30 @@ class ResultAccessor:
     ----------
     result : xarray.Dataset
         What `run` or `integrate` returned.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
+    >>> list(result.eki.posterior().data_vars)
+    ['u0', 'u1', 'u2']
     """
 
     def __init__(self, result: xr.Dataset) -> None:
         self._result = result
+
+    def posterior(self, iteration: int = -1, **options: Any) -> xr.Dataset:
+        """See `ekitools.posterior`."""
+        named: xr.Dataset = lookup("posterior")(self._result, iteration, **options)
+        return named
+
+    def intervals(self, prob: float = 0.9, problem: InverseProblem | None = None) -> pd.DataFrame:
+        """See `ekitools.intervals`."""
+        return lookup("intervals")(self._result, prob, problem)
+
+    def predict(self, model: Any = None, noise: Any = True, **options: Any) -> Any:
+        """See `ekitools.predict`."""
+        return lookup("predict")(self._result, model, noise, **options)
 
     def summary(self, problem: InverseProblem | None = None) -> Any:
         """See `ekitools.summary`."""

@@ -131,8 +131,9 @@ def as_chains(results: Sequence[xr.Dataset], name: str = "result") -> list[xr.Da
 def check_same_names(what: str, result: xr.Dataset, names: Sequence[Any], first: str) -> None:
     """Check that a result has the parameters ``names`` of ``first``, in whatever order."""
     theirs = result.parameter.values.tolist()
-    missing = [name for name in names if name not in set(theirs)]
-    further = [name for name in theirs if name not in set(names)]
+    here, there = set(theirs), set(names)
+    missing = [name for name in names if name not in here]
+    further = [name for name in theirs if name not in there]
     if missing or further:
         parts = [f"none called {listed(missing)}"] if missing else []
         parts += [f"others called {listed(further)}"] if further else []

@@ -62,8 +62,6 @@ def to_dataset(
     """Label a history; see `ekitools.run` for the variables."""
     import xarray as xr
 
-    import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
-
     records, summaries = history.records, history.summaries
     attributes = {
         "status": status.sentence,

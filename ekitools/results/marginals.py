@@ -7,19 +7,94 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ekitools.core.checks import share
 from ekitools.results.alignment import columns_of
 from ekitools.results.reading import check_result, members_at, moments, starts_at_prior
 from ekitools.results.reference import listed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ekitools.problem import InverseProblem
 
-__all__ = ["LEVELS", "first_members", "marginals", "start_of", "weighted_quantiles"]
+__all__ = [
+    "LEVELS",
+    "first_members",
+    "frame",
+    "intervals",
+    "marginals",
+    "start_of",
+    "weighted_quantiles",
+]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _DRAWS = 4000
 _MOST_NUMBERS = 20_000_000
 """Of draws from the prior, so that thousands of parameters stay within memory."""
+
+
+def intervals(
+    result: xr.Dataset, prob: float = 0.9, problem: InverseProblem | None = None
+) -> pd.DataFrame:
+    """A table of the parameters: means, standard deviations and central intervals.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned.
+    prob : float, default 0.9
+        Probability of the central interval: from the quantile (1 − prob)/2 to (1 + prob)/2.
+    problem : InverseProblem, optional
+        Its prior is drawn from where the result does not hold the first ensemble.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each parameter. The columns are ``mean``, ``sd``, ``low``, ``median`` and
+        ``high`` of the last ensemble in physical coordinates, without failed members and by the
+        weights of the members; ``prior_mean`` and ``prior_sd`` where the prior is known
+        (``start_mean`` and ``start_sd`` where the method brought another start); and
+        ``sd_ratio``, the share of that standard deviation that is left. The table of a method
+        that aims at a fit, such as `LossEKI`, shows the spread of its ensemble, which does not
+        measure uncertainty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, ``problem`` another one's, or ``prob`` is not within (0, 1).
+
+    See Also
+    --------
+    posterior : The draws themselves.
+    summary : Whether to trust them.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0],
+    ...     parameter_names=["rate"])
+    >>> result = ek.run(problem, ek.EKI(), n_members=1000, rng=0)
+    >>> table = ek.intervals(result, 0.9)
+    >>> table.loc["rate", ["low", "median", "high"]].round(1).tolist()  # exact: -0.16, 1, 2.16
+    [-0.1, 1.1, 2.1]
+    """
+    tail = (1 - share("prob", prob)) / 2
+    return frame(marginals(result, problem, levels=(tail, 0.5, 1 - tail)))
+
+
+def frame(table: xr.Dataset) -> pd.DataFrame:
+    """What `marginals` returned, as a data frame with the columns of `intervals`."""
+    low, median, high = (
+        table["quantile"].sel(level=level, drop=True)
+        for level in (table.level.min(), 0.5, table.level.max())
+    )
+    columns = {"mean": table["mean"], "sd": table.sd, "low": low, "median": median, "high": high}
+    start = table.attrs["start"]
+    if start:
+        columns |= {f"{start}_mean": table.start_mean, f"{start}_sd": table.start_sd}
+        columns["sd_ratio"] = table.sd_ratio
+    return xr.Dataset(columns).drop_vars("parameter_units", errors="ignore").to_dataframe()
 
 
 def start_of(result: xr.Dataset, problem: InverseProblem | None = None) -> str:
@@ -50,6 +125,7 @@ def marginals(
     *,
     parameters: Any = None,
     most: int | None = None,
+    levels: tuple[float, ...] = LEVELS,
 ) -> xr.Dataset:
     """Means, standard deviations and quantiles at the start and at the end.
 
@@ -64,6 +140,9 @@ def marginals(
     most : int, optional
         Where ``parameters`` is None and there are more than this, only those are taken whose
         standard deviation was reduced most, in that order.
+
+    levels : tuple of float, optional
+        Of the quantiles, increasing.
 
     Returns
     -------
@@ -98,11 +177,11 @@ def marginals(
         index = index[shown]
     part = result.isel(parameter=index)
     u, w = members_at(part, -1).present()
-    ends = weighted_quantiles(u, LEVELS, w)
+    ends = weighted_quantiles(u, levels, w)
     starts = np.full_like(ends, np.nan)
     if start:
         u, w = first_members(result, problem, index)
-        starts = weighted_quantiles(u, LEVELS, w)
+        starts = weighted_quantiles(u, levels, w)
     return xr.Dataset(
         {
             "position": ("parameter", index),
@@ -114,7 +193,7 @@ def marginals(
             "quantile": (("level", "parameter"), ends),
             "sd_ratio": ("parameter", ratio[shown], {"long_name": "sd, relative to the start"}),
         },
-        coords={"parameter": part.parameter, "level": list(LEVELS)},
+        coords={"parameter": part.parameter, "level": list(levels)},
         attrs={
             "start": start,
             "n_parameters": result.sizes["parameter"],

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
 from ekitools.core.statuses import Losses
+from ekitools.methods.smc.resampling import resample
 from ekitools.results.checks import attribute, check_result
 from ekitools.results.history import lost_members
 
@@ -121,6 +121,40 @@ class Members(NamedTuple):
         """
         kept = self.drawn if at_start else self.kept
         return (self.u if kept.all() else self.u[kept]), _normalised(self.weight[kept])
+
+    def rows(self, *, at_start: bool = False) -> np.ndarray:
+        """Which rows have parameters and did not fail, those of weight 0 included.
+
+        Parameters
+        ----------
+        at_start : bool, default False
+            As in `present`.
+        """
+        finite = np.isfinite(self.u).all(axis=1)
+        return np.flatnonzero(finite if at_start else finite & ~self.lost)
+
+    def equally_weighted(
+        self, rng: np.random.Generator, n: int | None = None, *, at_start: bool = False
+    ) -> np.ndarray:
+        """Rows that stand for the ensemble with equal weights: `rows`, or draws from them.
+
+        Members with different weights are resampled systematically. Others come as they are, in
+        order, and leave ``rng`` alone.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of randomness.
+        n : int, optional
+            How many, at most as many as there are; all by default.
+        at_start : bool, default False
+            As in `present`.
+        """
+        rows = self.rows(at_start=at_start)
+        weight, n = self.weight[rows], len(rows) if n is None else n
+        if not np.any(weight > 0):
+            return rows[:0]
+        return rows[resample(weight, n, rng=rng)] if np.ptp(weight) > 0 else rows[:n]
 
     def evaluated(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``g`` and misfit, in double precision, of those that did not fail, and weights."""

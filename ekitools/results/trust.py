@@ -18,7 +18,7 @@ from ekitools.results.reading import (
     model_runs,
 )
 
-__all__ = ["Check", "is_posterior", "judge", "nonlinear_share", "verdict"]
+__all__ = ["Check", "is_posterior", "judge", "nature", "nonlinear_share", "verdict"]
 
 _TAIL = 1e-3
 """Probability of a misfit so large, or so small, under the model; either end."""
@@ -66,7 +66,7 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     at = last_evaluated(result)
     ends = sorted({result.sizes["iteration"] - 1, at % result.sizes["iteration"]})
     diagnosis = diagnose(result.isel(iteration=ends))
-    checks = [_ending(result), _nature(result)]
+    checks = [_ending(result), nature(result)]
     if has_noise(result):
         checks += [*_fit(result, diagnosis), *_linearity(result, at)]
     else:
@@ -153,7 +153,8 @@ def _ending(result: xr.Dataset) -> Check:
     return Check(level, "How it ended", sentence)
 
 
-def _nature(result: xr.Dataset) -> Check:
+def nature(result: xr.Dataset) -> Check:
+    """What the last ensemble is: a sample of the posterior, an approximation of one, or a fit."""
     aim = result.attrs.get("aim")
     if is_posterior(result):
         if _is_sample(result) and result.attrs.get("start") == "method":

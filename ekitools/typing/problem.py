@@ -102,6 +102,32 @@ class LinearOperatorModel(Protocol):
 
 
 @runtime_checkable
+class LabelledModel(Protocol):
+    """A model that knows which labelled arrays its parameters and its outputs are.
+
+    `ekitools.posterior` and `ekitools.predict` return these arrays when they are given the model.
+    `ekitools.XarrayModel` is one.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import ekitools as ek
+    >>> observed = xr.DataArray([1.0, 2.0], {"site": ["a", "b"]}, name="level")
+    >>> model = ek.XarrayModel(lambda p: p.shift + 0 * observed, ["shift"], observed)
+    >>> isinstance(model, ek.typing.LabelledModel), isinstance(len, ek.typing.LabelledModel)
+    (True, False)
+    """
+
+    def unflatten_parameters(self, values: Any) -> Any:
+        """A DataArray whose last dimension is ``parameter``, as an xarray object with labels."""
+        ...
+
+    def unflatten(self, values: Any) -> Any:
+        """A DataArray whose last dimension is ``data``, as an xarray object with labels."""
+        ...
+
+
+@runtime_checkable
 class Prior(Protocol):
     """μ₀, together with the bijection between physical and unconstrained coordinates.
 

@@ -156,8 +156,7 @@ class TemperedSMC:
     >>> problem = ek.InverseProblem(
     ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
     >>> result = ek.run(problem, ek.TemperedSMC(), n_members=2000, rng=0)
-    >>> last = result.isel(iteration=-1)
-    >>> round(float(last.u[:, 0].weighted(last.weight).mean()), 1)  # exact: 1
+    >>> round(float(ek.posterior(result).u0.mean()), 1)  # exact: 1
     1.0
     >>> round(result.attrs["log_evidence"], 1)  # exact: -1 - log(2)/2
     -1.3

@@ -1,0 +1,292 @@
+"""Draws of the data: what the draws of the posterior predict, with the noise and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ekitools.batches import AtInputs
+from ekitools.core.arrays import as_rng, unmasked
+from ekitools.core.errors import RunError
+from ekitools.core.labels import checked_labels
+from ekitools.core.model_info import info_of
+from ekitools.core.streams import Streams
+from ekitools.losses.gaussian import as_noise
+from ekitools.models.evaluate import Failure, check_executor, check_timeout, evaluate
+from ekitools.models.tasks import n_outputs
+from ekitools.models.workers import Workers
+from ekitools.problem import as_model
+from ekitools.results.posterior import Draws, draws_of, in_order_of
+from ekitools.results.reading import has_noise
+from ekitools.typing import LabelledModel, ModelInfo, Rng
+
+__all__ = ["predict"]
+
+_TRIES = 10
+"""Draws at which the number of outputs is looked for."""
+
+_INDEPENDENT = "independent, with the standard deviations of the result"
+
+
+def predict(
+    result: xr.Dataset | Sequence[xr.Dataset],
+    model: Any = None,
+    noise: Any = True,
+    *,
+    inputs: Any = None,
+    data_names: Sequence[Any] | None = None,
+    iteration: int = -1,
+    rng: Rng = 0,
+    executor: Any = None,
+    timeout: float | None = None,
+) -> xr.DataArray | xr.Dataset:
+    """Draws of the data, G(u) + η with u from the posterior: the posterior predictive.
+
+    Without ``model`` they are draws of the data that were observed, made of the outputs that the
+    result holds; no model runs. With one, G is run once for each draw (for draws that are equal
+    once together), so that it can be another model of the same parameters, such as one at later
+    times.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, or a sequence of them
+        What `run` or `integrate` returned, as in `posterior`.
+    model : ForwardModel or callable, optional
+        G, as `InverseProblem` takes it. One that knows its parameters by name, such as an
+        `XarrayModel`, gets them by name; others in the order of the result.
+    noise : bool, noise model or covariance, default True
+        Whether η is added. True draws **independent** noise with the standard deviations that the
+        result holds (``noise_sd``): the noise of every datum is right, but not the correlation
+        between them. For correlated noise give ``problem.noise``, or the
+        `GaussianNoise` of the new data.
+    inputs : (m, ...) array, optional
+        For a model that takes inputs: those to predict at.
+    data_names : sequence, optional
+        Labels of the outputs of ``model``; by default its own, or ``y0, y1, ...``.
+    iteration : int, default -1
+        A stored iteration; −1 is the last one.
+    rng : None, int or numpy.random.Generator, default 0
+        For the noise, for stochastic models, and for results with weights, as in `posterior`.
+    executor : concurrent.futures.Executor, optional
+        Runs the model, as in `run`.
+    timeout : float, optional
+        Seconds for one run of the model.
+
+    Returns
+    -------
+    xarray.DataArray or Dataset
+        ``prediction(draw, data)``; of an `XarrayModel` its own arrays, with ``draw`` before
+        their dimensions. Draws whose model run fails are left out. The attributes are those of
+        `posterior`, ``n_failed``, the number of draws that were left out for that, and ``noise``,
+        which says in words what was added. If no run fails, draw k belongs to draw k of
+        `posterior` with the same ``rng``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `posterior`; if inputs are missing or not taken; or if the standard deviations of
+        the noise at the new data are not known.
+    RunError
+        If the model fails at every draw.
+
+    See Also
+    --------
+    posterior : The draws of the parameters.
+    calibration : How well predictions agree with data that they have not seen.
+    plot_predictive : The picture.
+
+    Notes
+    -----
+    True is possible at new data where all data of the result have the same standard deviation, or
+    where the outputs are labelled as the data of the result. A model that declares neither
+    ``shape`` nor ``data_names`` is run once more, to count its outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> days = np.array([1.0, 2.0, 4.0])
+    >>> prior = ek.GaussianPrior([2.0, 0.5], 0.1)
+    >>> problem = ek.InverseProblem(
+    ...     lambda u: u[0] * np.exp(-u[1] * days), prior, 0.01, [1.2, 0.8, 0.3])
+    >>> result = ek.run(problem, ek.EKI(), n_members=500, rng=0)
+    >>> ek.predict(result).dims
+    ('draw', 'data')
+    >>> later = np.array([8.0, 16.0])
+    >>> predicted = ek.predict(result, lambda u: u[0] * np.exp(-u[1] * later), data_names=later)
+    >>> predicted.sel(data=16.0).quantile([0.05, 0.95], "draw").values.round(1)
+    array([-0.1,  0.2])
+    """
+    rng = as_rng(rng)
+    check_executor(executor)
+    check_timeout(timeout)
+    drawn = draws_of(result, iteration, rng)
+    added = _Noise(noise, drawn.results[0])
+    if model is None:
+        for name, given in (("inputs", inputs), ("data_names", data_names)):
+            if given is not None:
+                raise ValueError(f"{name}: must be None without a model, got some. Give model=.")
+        g = _stored(drawn)
+        scale = added.at(g.sizes["data"], g["data"].values.tolist(), same=True)
+    else:
+        model = as_model(model)
+        info = _checked(model, inputs, drawn)
+        u = np.ascontiguousarray(in_order_of(model, drawn.u).values)
+        seen = model if inputs is None else AtInputs(model, np.array(unmasked("inputs", inputs)))
+        streams = Streams(rng)
+        seeds = [streams.member(0, j) for j in range(len(u))] if info.stochastic else None
+        where = np.arange(len(u))
+        if seeds is None:
+            u, where = _different(u)
+        with Workers(executor) as workers:
+            d = _declared(info, inputs, data_names) or _counted(seen, u, seeds, workers, timeout)
+            own = info.data_names if inputs is None and data_names is None else data_names
+            names = checked_labels("data_names", own, d, stem="y")
+            scale = added.at(d, None if own is None else list(names), same=inputs is None)
+            outputs = evaluate(seen, u, d, executor=workers, timeout=timeout, seeds=seeds)
+        if len(outputs.failures) == len(u):
+            raise _all_failed(len(u), outputs.failures[0])
+        units = info.data_units if inputs is None else None
+        g = _labelled(outputs.g[where], names, units)
+    kept = np.isfinite(g.values).all(axis=1)
+    g = g.isel(draw=kept) if not kept.all() else g
+    g = g.assign_coords(draw=np.arange(g.sizes["draw"]))
+    predicted: Any = g.copy(data=g.values + added.draw(scale, g.shape, rng).astype(g.dtype))
+    if isinstance(model, LabelledModel):
+        predicted = model.unflatten(predicted)
+    n_failed = int((~kept).sum())
+    predicted.attrs |= {**drawn.attributes(), "n_draws": g.sizes["draw"], "n_failed": n_failed}
+    predicted.attrs["noise"] = added.words
+    return predicted
+
+
+class _Noise:
+    """The noise that is to be added: none, that of a result, or the one given."""
+
+    def __init__(self, noise: Any, result: xr.Dataset) -> None:
+        self.result = result
+        self.wanted = not isinstance(noise, bool | np.bool_) or bool(noise)
+        self.given = None if isinstance(noise, bool | np.bool_) else as_noise(noise)
+        self.words = "none"
+        if self.given is not None:
+            self.words = f"of the {type(self.given).__name__} given"
+        elif self.wanted:
+            self.words = _INDEPENDENT
+            if not has_noise(result):
+                loss = result.attrs.get("loss", "not recorded")
+                raise ValueError(
+                    f"noise: must be False for a result of a loss ({loss}), which is no noise to "
+                    "draw from, got True. Use noise=False, or give the noise."
+                )
+            if not np.isfinite(result.noise_sd.values).all():
+                raise ValueError(
+                    "noise: must be given, since the result does not hold its standard "
+                    "deviations, got True. Use noise=problem.noise, or noise=False."
+                )
+
+    def at(self, d: int, names: list[Any] | None, *, same: bool) -> np.ndarray:
+        """Standard deviations at ``d`` outputs, 0-d or ``(d,)``; checked before any model run.
+
+        ``names`` are the labels of the outputs, None where they are not known. Without labels
+        outputs may be the data of the result only where ``same``.
+        """
+        if not self.wanted:
+            return np.zeros(())
+        if self.given is not None:
+            if self.given.n_data not in (None, d):
+                raise ValueError(
+                    f"noise: must be for the {d} outputs of the model, got a covariance for "
+                    f"{self.given.n_data}. Give the noise of the new data, or use noise=False."
+                )
+            return np.asarray(self.given.sd)
+        sd = self.result.noise_sd.values
+        if np.ptp(sd) == 0:
+            return np.asarray(sd[0])
+        labels = self.result["data"].values.tolist()
+        if names is not None and set(names) == set(labels):
+            return np.asarray(sd[[labels.index(name) for name in names]])
+        if names is None and same and d == len(sd):
+            return np.asarray(sd)
+        raise ValueError(
+            f"noise: must be given for {d} outputs that are not the {len(sd)} data of the result, "
+            "whose standard deviations differ, got True. Use noise=ek.GaussianNoise(cov) of the "
+            "new data, or noise=False."
+        )
+
+    def draw(self, sd: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """η, of the shape ``(draws, outputs)``."""
+        if self.given is not None and self.given.n_data is not None:
+            return np.asarray(self.given.sample(shape[0], rng=rng))
+        return rng.standard_normal(shape) * sd if self.wanted else np.zeros(shape)
+
+
+def _different(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of ``u``, and which of them every row is."""
+    rows = u.view(np.dtype((np.void, u.itemsize * u.shape[1])))[:, 0]  # fast for many columns
+    _, first, which = np.unique(rows, return_index=True, return_inverse=True)
+    return u[first], which
+
+
+def _stored(drawn: Draws) -> xr.DataArray:
+    """The outputs that the result holds."""
+    if not np.isfinite(drawn.g.values).all(axis=1).any():
+        stored = int(drawn.results[0].iteration[drawn.indices[0]])
+        raise ValueError(
+            f"iteration: must be one that was evaluated, got {stored}, whose outputs are not "
+            "known. Give model= to run it, or run with evaluate_final=True."
+        )
+    return drawn.g.rename("prediction")
+
+
+def _labelled(g: np.ndarray, names: Sequence[Any], units: Sequence[str] | None) -> xr.DataArray:
+    labelled = xr.DataArray(g, {"data": list(names)}, ("draw", "data"), name="prediction")
+    if units is None or not any(units):
+        return labelled
+    return labelled.assign_coords(data_units=("data", list(units)))
+
+
+def _checked(model: Any, inputs: Any, drawn: Draws) -> ModelInfo:
+    """What the model declares, which must fit the parameters and the inputs."""
+    info, p = info_of(model), drawn.u.sizes["parameter"]
+    declared = info.n_parameters if info.shape is None else info.shape[1]
+    if declared not in (None, p):
+        raise ValueError(
+            f"model: must be of the {p} parameters of the result, got one of {declared}."
+        )
+    if info.takes_inputs and inputs is None:
+        raise TypeError(f"inputs: must be given for {model!r}, which takes inputs, got None.")
+    if inputs is not None and not info.takes_inputs:
+        raise TypeError(
+            f"inputs: must be None for {model!r}, which does not take inputs. Use "
+            "ek.FunctionModel(fn, takes_inputs=True), or give a function of the parameters alone."
+        )
+    return info
+
+
+def _declared(info: ModelInfo, inputs: Any, data_names: Sequence[Any] | None) -> int | None:
+    """The number of outputs, where it is known without a run."""
+    if inputs is None and info.shape is not None:
+        return info.shape[0]
+    names = data_names if data_names is not None or inputs is not None else info.data_names
+    return None if names is None else len(names)
+
+
+def _counted(model: Any, u: np.ndarray, seeds: Any, workers: Workers, timeout: float | None) -> int:
+    """The number of outputs, from the first draw at which the model does not fail."""
+    for j in range(min(len(u), _TRIES)):
+        task = (u[j].copy(), None if seeds is None else seeds[j], timeout)
+        (found,) = workers.run(n_outputs, model, [task])
+        if not isinstance(found, Failure):
+            return int(found)
+    raise _all_failed(min(len(u), _TRIES), found)
+
+
+def _all_failed(n: int, failure: Failure) -> RunError:
+    where = f" ({failure.where})" if failure.where else ""
+    return RunError(
+        f"model: must return outputs at one draw at least, got {n} failures in {n} runs. Reason: "
+        f"{failure.reason}{where}. Check the model at one draw of ek.posterior(result)."
+    )
