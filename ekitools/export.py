@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,20 +11,24 @@ import xarray as xr
 
 from ekitools.core.arrays import as_rng
 from ekitools.plots.style import axes_for, own_colours
-from ekitools.results.alignment import as_chains
+from ekitools.problem import InverseProblem, check_problem
+from ekitools.results.alignment import as_chains, columns_of
+from ekitools.results.groups import parameter_groups, predictive_groups
 from ekitools.results.marginals import marginals
-from ekitools.results.reading import members_at, starts_at_prior, stored_index
 from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]
 
-_MOST_VARIABLES = 50
 _KINDS = {"forest": 20, "pair": 6, "rank": 6, "trace": 6}
 """Pictures that both generations of ArviZ draw, and how many parameters fit in by default."""
 
 
 def to_arviz(
-    result: xr.Dataset | Sequence[xr.Dataset], *, iteration: int = -1, rng: Rng = 0
+    result: xr.Dataset | Sequence[xr.Dataset],
+    *,
+    problem: InverseProblem | None = None,
+    iteration: int = -1,
+    rng: Rng = 0,
 ) -> Any:
     """Carry an ensemble over to ArviZ, for its plots and summaries.
 
@@ -39,19 +42,39 @@ def to_arviz(
         What `run` returned. Several must be runs of the same problem: with the same data, noise
         and prior, and with the same parameters in any order. Failed members are left out. Runs
         with different numbers of members are cut to the smallest number, with a warning.
+    problem : InverseProblem, optional
+        The problem of the result. Correlated noise needs it: a result holds the standard deviations
+        of its noise alone.
     iteration : int, default -1
         The stored iteration that becomes the posterior; −1 is the last one.
     rng : None, int or numpy.random.Generator
-        Only for results with weights, which are resampled systematically.
+        For the noise of the predictions, and for results with weights, which are resampled
+        systematically.
 
     Returns
     -------
     arviz.InferenceData or xarray.DataTree
-        What the installed ArviZ works with (0.23: the first; 1.x: the second), with the groups
-        ``posterior``, ``prior`` (if it is stored), ``posterior_predictive`` (outputs
-        ``g``, without noise), ``observed_data`` and ``sample_stats`` (``misfit``). Up to 50
-        parameters are a variable each; more are one variable ``u``, and so are those with a
-        name that ArviZ's trees cannot have, for it has a slash.
+        What the installed ArviZ works with (0.23: the first; 1.x: the second), with these groups:
+
+        ``posterior``, ``prior``
+            Parameters. Up to 50 are a variable each; more are one variable ``u``, and so are those
+            with a name that ArviZ's trees cannot have, for it has a slash.
+        ``posterior_predictive``, ``prior_predictive``
+            Draws of the data: outputs plus noise.
+        ``predictions``
+            Outputs G(u), without noise.
+        ``log_likelihood``
+            Log-density of every datum, for correlated noise that given all other data. ``az.loo``
+            and ``az.loo_pit`` use it.
+        ``observed_data``, ``constant_data``
+            The data, and the standard deviations of the noise.
+        ``sample_stats``
+            The misfit.
+
+        The groups of the data have a variable for each block, with its own dimension and
+        coordinates; the variable ``y`` where the data have no blocks. Groups that the result does
+        not know are left out: the prior where its first ensemble is not one or not stored,
+        predictions where the last ensemble was not evaluated, noise and likelihoods under a loss.
 
     Raises
     ------
@@ -62,7 +85,8 @@ def to_arviz(
     Warns
     -----
     UserWarning
-        If members of the longer chains, or a group that only some results have, are left out.
+        If members of the longer chains, or a group that only some results have, are left out; if
+        the noise is correlated and ``problem`` is not given.
 
     Examples
     --------
@@ -72,34 +96,27 @@ def to_arviz(
     >>> ek.to_arviz(result).posterior.sizes["draw"]
     50
     """
+    results = as_chains([result] if isinstance(result, xr.Dataset) else list(result))
+    noise = None
+    if problem is not None:
+        check_problem(problem)
+        columns_of(problem, results[0])
+        noise = problem.noise if problem.has_noise else None
+    generator = as_rng(rng)
+    groups, chains = parameter_groups(results, iteration, generator)
+    groups |= predictive_groups(results, chains, noise, generator)
+    return _tree(groups, results[0])
+
+
+def _tree(groups: dict[str, xr.Dataset], result: xr.Dataset) -> Any:
+    """The groups as the installed ArviZ takes them."""
     import arviz
 
     az: Any = arviz  # of either generation
-
-    results = as_chains([result] if isinstance(result, xr.Dataset) else list(result))
-    rng = as_rng(rng)
-    groups: dict[str, xr.Dataset] = {}
-    chains, cut = _chains(results, [stored_index(one, iteration) for one in results], rng)
-    groups["posterior"] = _parameters(chains, results[0])
-    evaluated = [bool(np.isfinite(g).all()) for _, g, _ in chains]
-    if all(evaluated):
-        groups["posterior_predictive"] = _stacked(
-            "g", [g for _, g, _ in chains], "data", results[0]
-        )
-        groups["sample_stats"] = _stacked("misfit", [phi for _, _, phi in chains], None, results[0])
-    elif any(evaluated):
-        _warn_without("posterior_predictive and sample_stats", evaluated, "outputs")
-    started = [starts_at_prior(one) for one in results]
-    if all(started):
-        first, _ = _chains(results, [0] * len(results), rng, at_start=True, told=cut)
-        groups["prior"] = _parameters(first, results[0])
-    elif any(started):
-        _warn_without("prior", started, "a stored prior ensemble")
-    groups["observed_data"] = xr.Dataset({"g": results[0].y})
     attributes = {
-        name: results[0].attrs[name]
+        name: result.attrs[name]
         for name in ("status", "status_code", "method", "model_runs", "versions")
-        if name in results[0].attrs
+        if name in result.attrs
     }
     groups["posterior"].attrs = {**attributes, "inference_library": "ekitools"}
     tree = xr.DataTree.from_dict(groups)
@@ -166,7 +183,7 @@ def plot_arviz(
     chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
     if chosen.size < results[0].sizes["parameter"] or parameters is not None:
         results = [one.sel(parameter=chosen.values) for one in results]
-    data = to_arviz(results, iteration=iteration, rng=rng)
+    data = _tree(parameter_groups(results, iteration, as_rng(rng))[0], results[0])
     import arviz
 
     az: Any = arviz
@@ -207,75 +224,3 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
             f"{axes.shape}."
         )
     return axes.reshape(shape)
-
-
-Chain = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""u, g and misfit of members of equal weight."""
-
-
-def _chains(
-    results: Sequence[xr.Dataset],
-    indices: Sequence[int],
-    rng: np.random.Generator,
-    *,
-    at_start: bool = False,
-    told: bool = False,
-) -> tuple[list[Chain], bool]:
-    """The members that are draws, as many of every result, and whether chains were cut.
-
-    Weighted members are resampled. A warning says what is cut, unless it was ``told`` before.
-    """
-    ensembles = [members_at(one, index) for one, index in zip(results, indices, strict=True)]
-    rows = [each.rows(at_start=at_start) for each in ensembles]
-    for one, index, members, kept in zip(results, indices, ensembles, rows, strict=True):
-        if not np.any(members.weight[kept] > 0):
-            raise ValueError(
-                "iteration: must hold members that did not fail, got none at "
-                f"{int(one.iteration[index])}."
-            )
-    sizes = [kept.size for kept in rows]
-    draws = min(sizes)
-    if draws < max(sizes) and not told:
-        which = "at the start" if at_start else "that did not fail"
-        warnings.warn(
-            f"result: the runs have {draws} to {max(sizes)} members {which}; every chain is "
-            f"cut to the first {draws}. Use runs of the same n_members to keep all.",
-            stacklevel=3,
-        )
-    chains = []
-    for members in ensembles:
-        chosen = members.equally_weighted(rng, draws, at_start=at_start)
-        chains.append((members.u[chosen], members.g[chosen], members.misfit[chosen]))
-    return chains, draws < max(sizes)
-
-
-def _warn_without(group: str, known: Sequence[bool], what: str) -> None:
-    lacking = ", ".join(f"result[{i}]" for i, there in enumerate(known) if not there)
-    warnings.warn(
-        f"result: {group} is left out, for {lacking} has no {what}. Run with "
-        'evaluate_final=True and store="all" to have every group.',
-        stacklevel=3,
-    )
-
-
-def _parameters(chains: Sequence[Chain], result: xr.Dataset) -> xr.Dataset:
-    whole = _stacked("u", [u for u, _, _ in chains], "parameter", result)
-    names = [str(name) for name in result.parameter.values]
-    if len(names) > _MOST_VARIABLES or any("/" in name for name in names):
-        return whole
-    values = whole.u.values
-    return xr.Dataset(
-        {name: (("chain", "draw"), values[:, :, i]) for i, name in enumerate(names)},
-        coords={"chain": whole.chain, "draw": whole.draw},
-    )
-
-
-def _stacked(
-    name: str, chains: Sequence[np.ndarray], dim: str | None, result: xr.Dataset
-) -> xr.Dataset:
-    values = np.stack(chains)
-    coords: dict[str, Any] = {"chain": np.arange(len(chains)), "draw": np.arange(values.shape[1])}
-    if dim is not None:
-        coords[dim] = result[dim].values
-    dims = ("chain", "draw") if dim is None else ("chain", "draw", dim)
-    return xr.Dataset({name: (dims, values)}, coords=coords)

@@ -45,9 +45,9 @@ def test_groups_and_variables(result):
     assert dict(posterior.sizes) == {"chain": 1, "draw": 40}
     np.testing.assert_array_equal(posterior["scale"][0], result.u[-1].sel(parameter="scale"))
     np.testing.assert_array_equal(data.prior["slope"][0], result.u[0].sel(parameter="slope"))
-    np.testing.assert_array_equal(data.posterior_predictive["g"][0], result.g[-1])
+    np.testing.assert_array_equal(data.predictions["y"][0], result.g[-1])
     np.testing.assert_array_equal(data.sample_stats["misfit"][0], result.misfit[-1])
-    np.testing.assert_array_equal(data.observed_data["g"], result.y)
+    np.testing.assert_array_equal(data.observed_data["y"], result.y)
     assert posterior.attrs["status_code"] == "posterior_reached"
 
 

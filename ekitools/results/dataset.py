@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools._version import __version__
+from ekitools.losses.formed import FormedNoise
 from ekitools.models.extras import Labels
 from ekitools.problem import InverseProblem
 from ekitools.results.history import History, Record, Summary
@@ -68,7 +69,7 @@ def to_dataset(
         "status_code": status.code,
         "status_level": status.level,
         "posterior": int(status.posterior),
-        **({} if problem.has_noise else {"loss": type(problem.noise).__name__}),
+        **_of_noise(problem),
         "model_runs": history.model_runs,
         "failures": history.failures,
         **attributes,
@@ -156,6 +157,15 @@ def to_dataset(
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset
+
+
+def _of_noise(problem: InverseProblem) -> dict[str, str]:
+    """Whether the noise of the data is independent, or the loss in its place."""
+    noise = problem.noise
+    if not problem.has_noise:
+        return {"noise": "loss", "loss": type(noise).__name__}
+    diagonal = isinstance(noise, FormedNoise) and noise.scale is not None
+    return {"noise": "independent" if diagonal else "correlated"}
 
 
 def traits(algorithm: Method | Flow) -> dict[str, str]:

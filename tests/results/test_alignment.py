@@ -64,7 +64,7 @@ def test_chains_have_their_data_in_one_order():
     one = run(problem_of(data_names=names))
     other = run(problem_of(data_names=("z", "x", "y"), rows=(2, 0, 1)), 1)
     data = ek.to_arviz([one, other])
-    g = data.posterior_predictive["g"]
+    g = data.predictions["y"]
     assert g["data"].values.tolist() == list(names)
     np.testing.assert_array_equal(g[1].sel(data="z"), other.g[-1].sel(data="z"))
 
