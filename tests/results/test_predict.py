@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -25,14 +26,17 @@ def lines(u, inputs):
     return (u[..., :1] + u[..., 1:] * inputs[:, 0]).reshape(*u.shape[:-1], -1)
 
 
-def only_elsewhere(u):
-    """It fails in the process of the tests, so that runs are seen to be elsewhere."""
-    if os.getpid() == PARENT:
-        raise AssertionError
-    return np.array([u.sum()])
+class OnlyElsewhere:
+    """A model that fails in the process that made it, so that runs are seen to be elsewhere."""
 
+    vectorized = stochastic = False
 
-PARENT = os.getpid()
+    def __init__(self):
+        self.home = os.getpid()
+
+    def __call__(self, u):
+        assert os.getpid() != self.home
+        return np.array([u.sum()])
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +192,12 @@ def test_a_stochastic_model_has_a_stream_for_each_draw(result):
 
 def test_every_run_is_made_by_the_executor(result):
     some = result.isel(member=slice(8))
-    with ProcessPoolExecutor(1) as pool:
-        predicted = ek.predict(some, only_elsewhere, noise=False, executor=pool)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        predicted = ek.predict(some, OnlyElsewhere(), noise=False, executor=pool)
     np.testing.assert_allclose(predicted[:, 0], some.u[-1].sum("parameter"))
     with pytest.raises(ek.RunError, match="AssertionError"):
-        ek.predict(some, only_elsewhere, noise=False)
+        ek.predict(some, OnlyElsewhere(), noise=False)
 
 
 def test_draws_whose_run_fails_are_left_out_and_counted(result):
