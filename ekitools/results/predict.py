@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,6 +93,11 @@ def predict(
     RunError
         If the model fails at every draw.
 
+    Warns
+    -----
+    UserWarning
+        If ``noise=True`` and the noise of the result is correlated.
+
     See Also
     --------
     posterior : The draws of the parameters.
@@ -180,6 +186,12 @@ class _Noise:
                 raise ValueError(
                     f"noise: must be False for a result of a loss ({loss}), which is no noise to "
                     "draw from, got True. Use noise=False, or give the noise."
+                )
+            if result.attrs.get("noise") == "correlated":
+                warnings.warn(
+                    "noise: is drawn independently, but the noise of the result is correlated. "
+                    "Pass noise=problem.noise to draw it with its correlations.",
+                    stacklevel=3,
                 )
             if not np.isfinite(result.noise_sd.values).all():
                 raise ValueError(

@@ -316,7 +316,7 @@ def test_a_loss_is_no_noise(problem):
 
 @pytest.mark.parametrize("noise", ["yes", None, 0, -1.0])
 def test_what_is_no_noise(result, noise):
-    with pytest.raises((TypeError, ValueError), match="cov: "):
+    with pytest.raises((TypeError, ValueError), match="cov: |noise: must be given"):
         ek.predict(result, noise=noise)
 
 
