@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from attack_tools import OPTIONS, differs, method, polite, problem, tally
+from attack_tools import OPTIONS, differs, method, polite, problem, tally, whole
 
 import ekitools as ek
 from ekitools.loop import disk, lock
@@ -133,14 +133,7 @@ def outcome(folder, fault, at, expected):
         return "what was computed is lost", reached
     if found is not None and (why := differs(found, expected, n)):
         return why, reached
-    if (folder / disk.INDEX).exists():
-        again = ek.resume(folder, problem())
-    else:
-        again = ek.run(problem(), method(), checkpoint=folder, **OPTIONS)
-    names = sorted(path.name.partition("-")[0] for path in folder.iterdir())
-    if names != ["checkpoint.json", "history", "records", "state"]:
-        return f"the folder holds {names}", reached
-    return differs(again, expected), reached
+    return whole(folder, expected, method()), reached
 
 
 def outcomes(folder, fault, stride=1):

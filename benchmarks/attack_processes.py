@@ -23,11 +23,13 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-from attack_tools import OPTIONS, differs, method, polite, problem, tally
+from attack_tools import OPTIONS, method, polite, problem, start, tally, whole
 
 import ekitools as ek
 
 METHOD = method(0.05)
+"""Twenty-one iterations."""
+
 LONGEST = 1.2
 """The latest kill, as a multiple of the time of one undisturbed run."""
 
@@ -35,18 +37,15 @@ WROTE, REFUSED, NOTHING, REFUSED_LATE = 10, 11, 12, 13
 """How a process ends: its exit status."""
 
 
-def start(path, calls=None, pause=0.0):
-    """A run in the folder, or its continuation where there is a checkpoint."""
+def slowly(u):
+    time.sleep(2e-3)
+    return polite(u)
 
-    def model(u):
-        time.sleep(pause)
-        if calls is not None:
-            calls.append(u)
-        return polite(u)
 
-    if (path / "checkpoint.json").exists():
-        return ek.resume(path, problem(model))
-    return ek.run(problem(model), METHOD, checkpoint=path, **OPTIONS)
+def run_in(path, fn=polite):
+    """A run in the folder, or its continuation; what a process does."""
+    start(path, METHOD, fn)
+    return 0
 
 
 def forked(action):
@@ -69,22 +68,10 @@ def ended(process):
 
 def killed(path, delay):
     """Whether a process that runs in the folder was killed, and not over before."""
-    process = forked(lambda: bool(start(path)) * 0)
+    process = forked(lambda: run_in(path))
     time.sleep(delay)
     os.kill(process, signal.SIGKILL)
     return ended(process) == -signal.SIGKILL
-
-
-def whole(path, expected):
-    """None if the folder goes on to the expected result and keeps nothing else."""
-    try:
-        why = differs(start(path), expected)
-    except Exception as error:
-        return repr(error)
-    names = sorted(entry.name.partition("-")[0] for entry in path.iterdir())
-    if why is None and names != ["checkpoint.json", "history", "records", "state"]:
-        return f"the folder holds {names}"
-    return why
 
 
 def kills(scratch, rng, n, expected, seconds):
@@ -94,7 +81,7 @@ def kills(scratch, rng, n, expected, seconds):
         path = scratch / f"{done}-{rng.integers(2**32)}"
         if killed(path, rng.uniform(0, LONGEST * seconds)):
             done += 1
-            yield whole(path, expected)
+            yield whole(path, expected, METHOD)
 
 
 def chains(scratch, rng, n, expected, seconds):
@@ -105,7 +92,7 @@ def chains(scratch, rng, n, expected, seconds):
         lives = 0
         while lives < n and killed(path, rng.uniform(0, 0.5 * seconds)):
             lives += 1
-        yield from [whole(path, expected)] * lives
+        yield from [whole(path, expected, METHOD)] * lives
         done += lives
 
 
@@ -114,7 +101,7 @@ def crowds(scratch, rng, n, expected, size=2, *, left=False):
     for attempt in range(n):
         path = scratch / f"{attempt}-{rng.integers(2**32)}"
         if left:
-            process = forked(lambda path=path: bool(start(path, pause=2e-3)) * 0)
+            process = forked(lambda path=path: run_in(path, slowly))
             while not (path / "checkpoint.json").exists():
                 time.sleep(1e-3)
             time.sleep(rng.uniform(0, 0.1))
@@ -126,8 +113,13 @@ def crowds(scratch, rng, n, expected, size=2, *, left=False):
             os.close(opened)
             os.read(gate, 1)  # until all are there
             calls = []
+
+            def counted(u):
+                calls.append(u)
+                return slowly(u)
+
             try:
-                start(path, calls, pause=2e-3)
+                run_in(path, counted)
             except ek.CheckpointError:
                 return REFUSED_LATE if calls else REFUSED
             return WROTE if calls else NOTHING
@@ -141,16 +133,16 @@ def crowds(scratch, rng, n, expected, size=2, *, left=False):
         if len(others) != size - 1 or not set(others) <= allowed:
             yield f"processes ended with {ends}"
         else:
-            yield whole(path, expected)
+            yield whole(path, expected, METHOD)
 
 
 def attacked(scratch, seed, n, report):
     """Rows of all attacks, in this process, which may have one thread only."""
     rng = np.random.default_rng(seed)
     expected = ek.run(problem(), METHOD, **OPTIONS)
-    start(scratch / "warm")
+    run_in(scratch / "warm")
     begin = time.perf_counter()
-    start(scratch / "timed")
+    run_in(scratch / "timed")
     seconds = time.perf_counter() - begin
     few = -(-n // 4)
     attacks = {
@@ -166,7 +158,7 @@ def attacked(scratch, seed, n, report):
 
 def attack(*, quick=False, report=print, seed=0):
     """The rows, from a process of its own."""
-    command = [sys.executable, __file__, str(seed), "4" if quick else "400"]
+    command = [sys.executable, __file__, str(seed), "2" if quick else "400"]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = os.pathsep.join(path for path in sys.path if path)
     found = subprocess.run(

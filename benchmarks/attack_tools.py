@@ -63,6 +63,25 @@ def contents(folder: Path) -> dict[str, tuple[int, Any]]:
     return found
 
 
+def start(path: Path, how: Any, fn: Callable = polite):
+    """The result of a run in the folder, or of its continuation where there is a checkpoint."""
+    if (path / "checkpoint.json").exists():
+        return ek.resume(path, problem(fn))
+    return ek.run(problem(fn), how, checkpoint=path, **OPTIONS)
+
+
+def whole(path: Path, expected, how: Any) -> str | None:
+    """None if the folder goes on to the expected result and keeps nothing else."""
+    try:
+        why = differs(start(path, how), expected)
+    except Exception as error:
+        return f"{error!r:.300}"
+    names = sorted(entry.name.partition("-")[0] for entry in path.iterdir())
+    if why is None and names != ["checkpoint.json", "history", "records", "state"]:
+        return f"the folder holds {names}"
+    return why
+
+
 def tally(title: str, outcomes: Iterable[str | None], report: Callable[[str], Any] = print) -> Row:
     """The row of an attack. An outcome is None where it was held, else what happened."""
     tried = held = 0

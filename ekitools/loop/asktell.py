@@ -248,6 +248,8 @@ class AskTell:
         lost = np.isin(np.arange(len(self.members)), list(unusable))
         reasons = name_reasons(lost, failures or {}, unusable)
         survivors = np.flatnonzero(~lost)
+        if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
+            g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
         fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
@@ -257,9 +259,7 @@ class AskTell:
                 misfit = host(self.problem.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
-            if lost.any() and is_sampler(self.method):
-                told = like(np.where(lost[:, None], np.nan, host(g)), g)
-            elif lost.any():
+            if lost.any() and not is_sampler(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
             if self._rules:
