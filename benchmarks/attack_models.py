@@ -109,6 +109,7 @@ def outcome(reference, act, where, executor):
     asked = ek.InverseProblem(model, prior, 0.01, data)
     timeout = TIMEOUT if "sleeps" in act else 100.0 if "alarm" in act else None
     mine, error = signal.getsignal(signal.SIGALRM), None
+    strictness = np.geterr()
     with as_they_were(), tempfile.TemporaryDirectory() as scratch:
         if timeout:
             mine = lambda *_: None  # noqa: E731
@@ -124,6 +125,8 @@ def outcome(reference, act, where, executor):
             error, found = caught, caught.result
         except BaseException as caught:
             return f"{caught!r:.200}"
+        if np.geterr() != strictness:
+            return "the error state of NumPy is not what it was"
         left, interval = signal.getitimer(signal.ITIMER_REAL)
         kept = signal.getsignal(signal.SIGALRM) is mine
         if timeout and not (kept and 1000 - 60 < left <= 1000 and interval == 50.0):

@@ -242,6 +242,7 @@ class AskTell:
         told = checked_outputs(g, self._physical(), self.problem.n_data)
         self._take(own(told) if shares_memory(told, g) else told, failures)
 
+    @np.errstate(under="ignore")  # weights and misfits may underflow, whatever the caller has set
     def _take(self, g: Array, failures: Mapping[int, Any] | None) -> None:
         """Go on with outputs that were checked and that nobody else holds."""
         unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())

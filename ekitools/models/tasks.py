@@ -36,14 +36,16 @@ def run_member(
 ) -> np.ndarray | Failure:
     """The output ``(d,)`` of one member, copied, or the `Failure`.
 
-    Whatever the model raises is a failure, but for KeyboardInterrupt.
+    Whatever the model raises is a failure, but for KeyboardInterrupt. What it sets by `numpy.seterr`
+    ends with it.
     """
 
     def call() -> Any:
         return model(u) if seed is None else model(u, rng=np.random.default_rng(seed))
 
     try:
-        value = within(wanted.timeout, call)
+        with np.errstate():
+            value = within(wanted.timeout, call)
         return row_of(value, wanted.n_data, wanted.n_members, wanted.dtype)
     except KeyboardInterrupt:
         raise
@@ -71,7 +73,9 @@ def run_together(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int,
 
 def _part(model: Any, u: Array, wanted: Wanted) -> tuple[Array, dict[int, Failure]] | Failure:
     try:
-        return rows_of(within(wanted.timeout, lambda: model(u)), u, wanted.n_data)
+        with np.errstate():
+            value = within(wanted.timeout, lambda: model(u))
+        return rows_of(value, u, wanted.n_data)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
