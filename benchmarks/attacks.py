@@ -16,6 +16,7 @@ PARTS = {
     "kills": "attack_processes",
     "faults": "attack_faults",
     "bytes": "attack_checkpoints",
+    "outputs": "attack_outputs",
     "folders": "attack_folders",
     "models": "attack_models",
     "inputs": "attack_inputs",
