@@ -52,15 +52,13 @@ def flips(genuine, other):
 
 
 def cuts(genuine, other):
-    size = genuine.rindex(b"\nsha256 ")  # what earlier versions have written: a whole array
+    size = genuine.rfind(b"\nsha256 ")  # what earlier versions have written: a whole array
     yield from (genuine[:length] for length in range(len(genuine)) if length != size)
 
 
 def others(genuine, other):
     """The output of another member, other arrays, and what is no array."""
-    yield other
-    for text in (b"", b"\0" * len(genuine), b"{}", genuine * 2, genuine[1:], b"\x93NUMPY"):
-        yield text
+    yield from (other, b"", b"\0" * len(genuine), b"{}", genuine * 2, genuine[1:], b"\x93NUMPY")
 
 
 def kinds(genuine, other):

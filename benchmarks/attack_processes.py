@@ -144,7 +144,7 @@ def attacked(scratch, seed, n, report):
     begin = time.perf_counter()
     run_in(scratch / "timed")
     seconds = time.perf_counter() - begin
-    few = -(-n // 4)
+    few = -(-n // 5)
     attacks = {
         "killed at a random moment": kills(scratch, rng, n, expected, seconds),
         "killed again and again": chains(scratch, rng, n, expected, seconds),
@@ -158,7 +158,7 @@ def attacked(scratch, seed, n, report):
 
 def attack(*, quick=False, report=print, seed=0):
     """The rows, from a process of its own."""
-    command = [sys.executable, __file__, str(seed), "2" if quick else "400"]
+    command = [sys.executable, __file__, str(seed), "2" if quick else "200"]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = os.pathsep.join(path for path in sys.path if path)
     found = subprocess.run(

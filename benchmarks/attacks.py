@@ -24,6 +24,11 @@ PARTS = {
 """The module of each part."""
 
 
+def present(names, *, quick):
+    """The parts that are there and can be had; the one on inputs knows no sample."""
+    return [name for name in names if find_spec(PARTS[name]) and not (quick and name == "inputs")]
+
+
 def table(names, *, quick=False, report=print):
     """Rows of (attack, tried, held) of the named parts."""
     rows = []
@@ -39,9 +44,10 @@ def main():
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME",
                         help=f"of {', '.join(PARTS)}")  # fmt: skip
     options = parser.parse_args()
-    names = [name for name in options.only if find_spec(PARTS[name]) is not None]
-    for name in set(options.only) - set(names):
-        print(f"{name}: left out, for there is no benchmarks/{PARTS[name]}.py")
+    names = present(options.only, quick=options.quick)
+    for name in options.only:
+        if name not in names:
+            print(f"{name}: left out")
     rows = table(names, quick=options.quick)
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     width = max(len(title) for title, *_ in rows)

@@ -1,6 +1,6 @@
 """A run whose model has 40 MB inside, with a process pool of two workers.
 
-    python benchmarks/large_model.py [--members 100] [--steps 3]
+python benchmarks/large_model.py [--members 40] [--steps 2]
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def seconds(n_members, n_steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--members", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--members", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=2)
     options = parser.parse_args()
     print(f"{seconds(options.members, options.steps):.1f} s")
 

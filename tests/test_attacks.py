@@ -1,7 +1,6 @@
 """Small versions of benchmarks/attacks.py: every attack is held, and a broken part is noticed."""
 
 import os
-from importlib.util import find_spec
 from itertools import islice
 
 import attack_checkpoints
@@ -19,7 +18,7 @@ from ekitools.models import outputs
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks, signals and links")
 
 
-@pytest.mark.parametrize("part", [name for name in attacks.PARTS if find_spec(attacks.PARTS[name])])
+@pytest.mark.parametrize("part", attacks.present(attacks.PARTS, quick=True))
 def test_every_attack_is_held(part):
     said = []
     rows = attacks.table([part], quick=True, report=said.append)

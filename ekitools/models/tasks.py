@@ -36,8 +36,8 @@ def run_member(
 ) -> np.ndarray | Failure:
     """The output ``(d,)`` of one member, copied, or the `Failure`.
 
-    Whatever the model raises is a failure, but for KeyboardInterrupt. What it sets by `numpy.seterr`
-    ends with it.
+    Whatever the model raises is a failure, but for KeyboardInterrupt. What it sets by
+    `numpy.seterr` ends with it.
     """
 
     def call() -> Any:
