@@ -1,17 +1,16 @@
 """Damaged and forged checkpoints: how many are tried, and how many are held.
 
-    python benchmarks/attack_checkpoints.py [--stride 1]
+    python benchmarks/attacks.py --only bytes
 
 Every attack changes one small checkpoint and loads it. An attack on bytes is held if it ends in a
 `CheckpointError` that names the damaged file. An attack with new digests (someone wrote the SHA-256
 of the changed files too) is held if it ends in a `CheckpointError`, or if the changed values have
 the right types: the run then goes on from them, or its next step refuses them by a `ValueError` or
-a `RunError`. No other exception may come out. `--stride 7` tries every seventh byte.
+a `RunError`. No other exception may come out.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import hashlib
 import json
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from attack_tools import tally
 
 import ekitools as ek
 from ekitools.loop.index import encoded
@@ -297,37 +297,28 @@ def outcome(folder, problem, name):
     return None
 
 
-def attacked(folder, stride=1, report=print):
-    """Rows of (attack, tried, held) for all attacks on one checkpoint made in ``folder``."""
+def outcomes(title, at_hand, folder, problem, *, quick=False):
+    """The outcome of every single attack of that title, or of every seventh after the first 40."""
+    for number, (name, changed) in enumerate(ATTACKS[title](at_hand)):
+        if quick and number > 40 and number % 7:
+            continue
+        lay(folder / "attacked", changed)
+        yield outcome(folder / "attacked", problem, name)
+
+
+def at_hand_in(folder, stride=1):
+    """A problem, and what the attacks on its checkpoint start from, made in ``folder``."""
     problem = make(folder / "genuine")
     make(folder / "other", seed=1)
-    at_hand = AtHand(contents(folder / "genuine"), contents(folder / "other"), stride)
-    rows = []
-    for title, attack in ATTACKS.items():
-        tried = held = 0
-        for name, changed in attack(at_hand):
-            lay(folder / "attacked", changed)
-            found = outcome(folder / "attacked", problem, name)
-            tried, held = tried + 1, held + (found is None)
-            if found is not None:
-                report(f"{title}: {found}")
-        rows.append((title, tried, held))
-    return rows
+    return problem, AtHand(contents(folder / "genuine"), contents(folder / "other"), stride)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--stride", type=int, default=1, help="try every n-th byte")
-    options = parser.parse_args()
+def attack(*, quick=False, report=print):
+    """A row for every attack on the bytes of a checkpoint."""
     with tempfile.TemporaryDirectory() as scratch:
-        rows = attacked(Path(scratch), options.stride)
-    print(f"{'attack':<62}  tried   held")
-    for title, tried, held in [
-        *rows,
-        ("all", *(sum(n) for n in list(zip(*rows, strict=True))[1:])),
-    ]:
-        print(f"{title:<62}  {tried:5d}  {held:5d}")
-
-
-if __name__ == "__main__":
-    main()
+        folder = Path(scratch)
+        problem, at_hand = at_hand_in(folder, 61 if quick else 1)
+        return [
+            tally(title, outcomes(title, at_hand, folder, problem, quick=quick), report)
+            for title in ATTACKS
+        ]

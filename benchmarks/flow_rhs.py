@@ -36,7 +36,7 @@ def slope_of(ek, problem, u):
     taken = []
 
     class Taker(RK45):
-        def __init__(self, fun, *args, **options):  # noqa: ARG002 - a solver's signature
+        def __init__(self, fun, *args, **options):
             taken.append(fun)
             raise ek.RunError
 
@@ -66,7 +66,7 @@ def main() -> None:
         rng = np.random.default_rng(0)
         u, g = rng.standard_normal((n, p)), rng.standard_normal((n, d))
         y = rng.standard_normal(d)
-        model = ek.FunctionModel(lambda u: g, vectorized=True)  # noqa: ARG005, B023
+        model = ek.FunctionModel(lambda u: g, vectorized=True)  # noqa: B023
         problem = ek.InverseProblem(model, ek.GaussianPrior(np.zeros(p), 1.0), 0.5, y)
         out = Output(g, problem.noise.gradient(g, y))
         gram = np.empty((n, n))

@@ -16,8 +16,10 @@ settings.load_profile("repeatable")
 
 SLOW = (
     *("adapters", "datasets", "experiments", "pages", "plots", "problems", "theory"),
-    *("test_alignment", "test_calibration", "test_checkpoint_damage", "test_checkpoint_faults"),
+    *("test_alignment", "test_attacks", "test_calibration"),
     *(
+        "test_checkpoint_damage",
+        "test_checkpoint_faults",
         "test_checkpoint_folder",
         "test_checkpoint_lock",
         "test_cli",

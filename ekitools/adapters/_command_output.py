@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import io
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
@@ -104,17 +105,19 @@ def load_stored(path: Path) -> np.ndarray | None:
     A file without a digest, as earlier versions wrote it, has to be a whole array and nothing else.
     """
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
+        content = path.read_bytes() if path.is_file() else None  # a pipe would wait for a writer
     except OSError as error:
         _warn_damaged(path, str(error))
+        return None
+    if content is None:
+        if os.path.lexists(path):
+            _warn_damaged(path, "it is not a plain file")
         return None
     array, mark, told = content.rpartition(_MARK)
     if not mark:
         array = content
-    elif told != hashlib.sha256(array).hexdigest().encode():
-        _warn_damaged(path, "its digest is not that of its contents")
+    elif told != _digest(path, array):
+        _warn_damaged(path, "its digest is not that of its name and contents")
         return None
     stream = io.BytesIO(array)
     try:
@@ -134,8 +137,13 @@ def store(folder: Path, path: Path, g: np.ndarray) -> None:
     np.save(stream, g)
     content = stream.getvalue()
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
-        file.write(content + _MARK + hashlib.sha256(content).hexdigest().encode())
+        file.write(content + _MARK + _digest(path, content))
     Path(file.name).replace(path)
+
+
+def _digest(path: Path, content: bytes) -> bytes:
+    """Of a stored output; the name is in it, so that no file can take the place of another."""
+    return hashlib.sha256(path.name.encode() + content).hexdigest().encode()
 
 
 def _warn_damaged(path: Path, why: str) -> None:

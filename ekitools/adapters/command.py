@@ -103,8 +103,8 @@ class CommandModel:
     program and of the files in ``command``, the arguments and input files with their numbers,
     the environment variables given here, and ``key`` with the name of ``output`` or its text.
     Other files that the program reads are not known: where they change, take another folder.
-    A stored file has a digest of its own bytes. One that is damaged is computed again, with a
-    RuntimeWarning.
+    A stored file has a digest of its own name and bytes. One that is damaged, or that has the name
+    of another, is computed again, with a RuntimeWarning.
 
     A process that is killed leaves behind the folders of the members that it was running. They are
     removed when the next `CommandModel` with the same ``folder`` is made (POSIX); folders in use

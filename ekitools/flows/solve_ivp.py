@@ -72,7 +72,8 @@ def solve(
     theirs = list(asked) if isinstance(asked, list | tuple) else [asked]
     events = [*watch.events(start, members), *theirs, record]
     try:
-        solution = solve_ivp(slope, span, x0, t_eval=t_eval, events=events, **options)
+        with np.errstate(under="ignore"):  # its steps underflow, whatever the caller has set
+            solution = solve_ivp(slope, span, x0, t_eval=t_eval, events=events, **options)
     except RunError:
         if t_eval is not None:
             entries[:] = [first]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.core.errors import CheckpointError
-from ekitools.loop.disk import INDEX, File, first_foreign, replace_index, strays, sweep
+from ekitools.loop.disk import INDEX, LOCK, File, first_foreign, replace_index, strays, sweep
 from ekitools.loop.index import encoded, listed, parsed, read_index
 from ekitools.loop.lock import Lock
 from ekitools.loop.saved import Commit, Counts, Saved, described, read_run, write_parts
@@ -65,7 +65,9 @@ class Folder:
         """Clear what an earlier process left unfinished, where nobody writes to the folder."""
         commit = self._done.get(path.absolute())
         with suppress(CheckpointError, OSError):
-            if commit is not None and strays(path, _names(commit.files)):
+            if commit is None:
+                return
+            if os.path.lexists(path / LOCK) or strays(path, _names(commit.files)):
                 with self.holding(path):
                     pass
 

@@ -123,6 +123,8 @@ class Lock:
             if self._placed():
                 return
             other = _read(self.folder)
+            if other == self._holder:  # it could not be read a moment ago
+                return
             if other is None:
                 time.sleep(_PAUSE)
             elif other.is_gone():

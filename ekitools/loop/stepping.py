@@ -76,6 +76,7 @@ class Stepping(ABC):
         able = isinstance(method, InPlace) and method.updates_in_place
         return able and self.store == "final" and not self._rules
 
+    @np.errstate(under="ignore")  # weights and misfits may underflow, whatever the caller has set
     def _take(
         self,
         g: Array,
@@ -113,6 +114,8 @@ class Stepping(ABC):
         lost = np.isin(np.arange(len(self.members)), list(unusable))
         reasons = name_reasons(lost, failures or {}, unusable)
         survivors = np.flatnonzero(~lost)
+        if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
+            g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
         fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
@@ -122,9 +125,7 @@ class Stepping(ABC):
                 misfit = host(self.problem.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
-            if lost.any() and is_sampler(self.method):
-                told = like(np.where(lost[:, None], np.nan, host(g)), g)
-            elif lost.any():
+            if lost.any() and not is_sampler(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
             if self._rules:

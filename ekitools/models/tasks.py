@@ -41,14 +41,16 @@ def run_member(
 ) -> Output | Failure:
     """The output ``(d,)`` of one member and its side products, copied, or the `Failure`.
 
-    Whatever the model raises is a failure, but for KeyboardInterrupt.
+    Whatever the model raises is a failure, but for KeyboardInterrupt. What it sets by
+    `numpy.seterr` ends with it.
     """
 
     def call() -> Any:
         return model(u) if seed is None else model(u, rng=np.random.default_rng(seed))
 
     try:
-        value, extras = parted(within(wanted.timeout, call))
+        with np.errstate():
+            value, extras = parted(within(wanted.timeout, call))
         row = row_of(value, wanted.n_data, wanted.n_members, wanted.dtype, wanted.missing)
         return Output(row, checked_extras(extras))
     except KeyboardInterrupt:
@@ -107,7 +109,8 @@ def run_together(model: Any, u: Array, wanted: Wanted) -> Evaluation:
 
 def _part(model: Any, u: Array, wanted: Wanted) -> Evaluation | Failure:
     try:
-        value, extras = parted(within(wanted.timeout, lambda: model(u)))
+        with np.errstate():
+            value, extras = parted(within(wanted.timeout, lambda: model(u)))
         g, failures = rows_of(value, u, wanted.n_data, wanted.missing)
         rows = split_extras(extras, int(u.shape[0])) if extras else []
         good = {j: row for j, row in enumerate(rows) if j not in failures}

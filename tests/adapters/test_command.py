@@ -305,6 +305,30 @@ def test_a_damaged_store_is_run_again(program):
         assert stored.read_bytes() == whole
 
 
+def test_a_stored_output_under_the_name_of_another_is_run_again(program):
+    u, v = np.array([0.25, 0.5]), np.array([1.0, 2.0])
+    g = program.model()(u)
+    (stored,) = program.folder.glob("work/results/*.npy")
+    program.model()(v)
+    (other,) = set(program.folder.glob("work/results/*.npy")) - {stored}
+    stored.write_bytes(other.read_bytes())
+    with pytest.warns(RuntimeWarning, match="its digest is not that of its name and contents"):
+        np.testing.assert_array_equal(program.model()(u), g)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are POSIX")
+def test_a_pipe_or_a_link_in_the_place_of_a_stored_output_is_not_waited_for(program):
+    u = np.array([0.25, 0.5])
+    g = program.model()(u)
+    (stored,) = program.folder.glob("work/results/*.npy")
+    for put in (os.mkfifo, lambda path: path.symlink_to(path)):
+        stored.unlink()
+        put(stored)
+        with pytest.warns(RuntimeWarning, match="it is not a plain file"):
+            np.testing.assert_array_equal(program.model()(u), g)
+        assert stored.is_file()
+
+
 def test_outputs_stored_by_earlier_versions_are_read(program):
     u = np.array([0.25, 0.5])
     g = program.model()(u)

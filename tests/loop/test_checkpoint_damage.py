@@ -1,54 +1,21 @@
 """Damaged checkpoints: an error names every changed byte, missing file and wrong entry."""
 
-import importlib.util
 import json
 import os
-import sys
-from pathlib import Path
 
+import attack_checkpoints as attacks
+import checkpoints
 import numpy as np
 import pytest
 from zoo.results import same
 
 import ekitools as ek
 
-PROGRAMS = Path(__file__).parents[2] / "benchmarks"
-
-
-def program(name):
-    spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-attacks = program("attack_checkpoints")
-
 
 @pytest.fixture(scope="module")
 def at_hand(tmp_path_factory):
     path = tmp_path_factory.mktemp("genuine")
-    problem = attacks.make(path / "genuine")
-    attacks.make(path / "other", seed=1)
-    found = attacks.AtHand(
-        attacks.contents(path / "genuine"), attacks.contents(path / "other"), stride=61
-    )
-    return path, problem, found
-
-
-@pytest.mark.parametrize("title", attacks.ATTACKS)
-def test_an_attack_is_held(at_hand, title):
-    """Small version of benchmarks/attack_checkpoints.py."""
-    path, problem, found = at_hand
-    n_tried = 0
-    for tried, (name, changed) in enumerate(attacks.ATTACKS[title](found)):
-        if tried > 40 and tried % 7:
-            continue
-        n_tried += 1
-        attacks.lay(path / "attacked", changed)
-        assert attacks.outcome(path / "attacked", problem, name) is None
-    assert n_tried > 2
+    return path, *attacks.at_hand_in(path, stride=61)
 
 
 def test_a_genuine_checkpoint_is_no_attack(at_hand):
@@ -188,9 +155,8 @@ def test_what_was_appended_after_the_last_commit_is_cut_off(saved):
 def test_the_cost_table_has_both_ways_of_storing(tmp_path, monkeypatch):
     """Small version of benchmarks/checkpoints.py."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    costs = program("checkpoints")
     for store in ("all", "last"):
-        row = costs.row(tmp_path / store, store, iterations=200, window=20)
+        row = checkpoints.row(tmp_path / store, store, iterations=200, window=20)
         assert row["files"] == 5  # the lock too
         assert min(*row["wall"], *row["processor"]) > 0
         assert row["index"] < 3000

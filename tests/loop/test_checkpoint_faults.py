@@ -1,17 +1,15 @@
 """Checkpoints that are interrupted: kills, failing writes and Ctrl-C at every moment of a save."""
 
 import errno
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from attack_faults import FaultySystem
 from zoo.results import same
 
 import ekitools as ek
@@ -20,8 +18,6 @@ from ekitools.loop import blocks, checkpoint, disk, folder, index, lines, lock, 
 MATRIX = np.random.default_rng(0).normal(size=(6, 3))
 METHOD = ek.EKI(ek.FixedStep(0.15))
 OPTIONS = {"n_members": 5, "rng": 0}
-CALLS = ("open", "write", "fsync", "ftruncate", "replace", "link", "unlink")
-"""System calls that change a folder."""
 
 
 def model(u):
@@ -35,32 +31,6 @@ def problem():
 
 def tell(loop):
     loop.tell(np.array([model(u) for u in loop.ask()]))
-
-
-class FaultySystem:
-    """The module ``os`` for the checkpoints; its n-th call that changes a folder fails."""
-
-    def __init__(self, at=-1, error=None):
-        self.at, self.error, self.calls, self.written = at, error, 0, 0
-
-    def __getattr__(self, name):
-        value = getattr(os, name)
-        if name not in CALLS:
-            return value
-
-        def call(*args, **kwargs):
-            self.calls += 1
-            if self.calls == self.at:
-                if name == "write" and len(args[1]) > 1:
-                    os.write(args[0], args[1][: len(args[1]) // 2])  # a part of it arrives
-                raise self.error
-            if name == "write":
-                self.written += len(args[1])
-            if name == "fsync":
-                return None  # takes long, and changes nothing that a test can see
-            return value(*args, **kwargs)
-
-        return call
 
 
 def use(monkeypatch, system):
@@ -174,53 +144,12 @@ def test_ctrl_c_at_every_line_of_a_save_leaves_a_valid_checkpoint(tmp_path):
     assert n_reached > 5
 
 
-SCRIPT = """
-import sys, time
-import numpy as np
-import ekitools as ek
-matrix = np.random.default_rng(0).normal(size=(6, 3))
-
-def model(u):
-    time.sleep(0.002)
-    return np.tanh(matrix @ u)
-
-problem = ek.InverseProblem(
-    ek.FunctionModel(model), ek.GaussianPrior(np.zeros(3), 1.0), 0.01,
-    np.tanh(matrix @ np.ones(3)))
-ek.run(problem, ek.EKI(ek.FixedStep(0.02)), n_members=8, rng=4, checkpoint=sys.argv[1])
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_run_resumes_bitwise(tmp_path):
-    """Killed at random moments: in a model run, while writing, between files."""
-    expected = ek.run(problem(), ek.EKI(ek.FixedStep(0.02)), n_members=8, rng=4)
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    moments = np.random.default_rng().uniform(0.02, 0.6, size=6)
-    resumed_at = []
-    for attempt, moment in enumerate(moments):
-        path = tmp_path / f"run{attempt}"
-        process = subprocess.Popen([sys.executable, script, path])
-        while not (path / "checkpoint.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        resumed_at.append(json.loads((path / "checkpoint.json").read_text())["counts"][0])
-        resumed = ek.resume(path, problem())
-        np.testing.assert_array_equal(resumed.u, expected.u)
-        np.testing.assert_array_equal(resumed.g, expected.g)
-        assert len(list(path.iterdir())) == 4  # no strays, no lock
-    assert 0 < max(resumed_at) < 51, moments  # killed in mid-run, not before or after it
-
-
 DEATHS = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from loop.test_checkpoint_faults import FaultySystem, check_whole, disk, lock, started
+sys.path[:0] = sys.argv[2:]
+from attack_faults import FaultySystem
+from loop.test_checkpoint_faults import check_whole, disk, lock, started
 
 class Dying(FaultySystem):
     def __getattr__(self, name):
@@ -256,8 +185,12 @@ print(deaths)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
 def test_a_process_that_dies_at_any_system_call_leaves_a_checkpoint_to_resume(tmp_path):
     tests = Path(__file__).parent.parent
+    paths = [tests, tests.parent / "benchmarks"]
     found = subprocess.run(
-        [sys.executable, "-c", DEATHS, tmp_path, tests], capture_output=True, text=True, check=False
+        [sys.executable, "-c", DEATHS, tmp_path, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.returncode == 0, found.stderr
     assert int(found.stdout) > 10

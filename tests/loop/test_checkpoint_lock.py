@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from zoo.results import same
 from zoo.saturating import METHOD, OPTIONS, never, problem
 
 import ekitools as ek
@@ -192,3 +193,27 @@ def test_a_lock_that_is_lost_is_taken_again_unless_another_process_has_it(tmp_pa
         ek.run(problem(), METHOD, checkpoint=path, on_step=lose, **OPTIONS)
     assert info.value.result.sizes["iteration"] == 4
     assert (path / "checkpoint.lock").exists()  # the other one's
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_is_still_held(tmp_path, monkeypatch):
+    read, n_reads = lock._read, []
+
+    def failing(folder):
+        n_reads.append(1)
+        return None if len(n_reads) == 1 else read(folder)
+
+    with lock.Lock(tmp_path) as held:
+        monkeypatch.setattr(lock, "_read", failing)
+        held.renew()
+        assert len(n_reads) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_that_a_finished_run_has_left_is_cleared_by_the_next_look(tmp_path, over):
+    result = ek.run(problem(), METHOD, checkpoint=tmp_path, **OPTIONS)
+    put(tmp_path, holder(pid=over))
+    assert same(ek.resume(tmp_path, problem()), result)
+    assert not (tmp_path / "checkpoint.lock").exists()
+    put(tmp_path, holder(host="elsewhere"))
+    assert same(ek.resume(tmp_path, problem()), result)
+    assert (tmp_path / "checkpoint.lock").exists()

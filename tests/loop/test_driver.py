@@ -189,6 +189,24 @@ def test_a_broken_vectorized_model_ends_the_run_at_once(fn, reason):
         raise AssertionError(info.value.result.attrs["failures"])
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e200])
+def test_a_failed_member_has_a_row_of_nan_however_the_model_is_called(bad):
+    def one(u):
+        return model(u) + (np.array([0, bad, 0, 0, 0, 0]) if u[0] > 0.5 else 0)
+
+    def together(u):
+        return np.array([one(row) for row in u])
+
+    alone = ek.run(problem(one), ek.EKI(), n_members=10, rng=0)
+    both = ek.run(
+        problem(model=ek.FunctionModel(together, vectorized=True)), ek.EKI(), n_members=10, rng=0
+    )
+    assert alone.failed.any()
+    assert np.isnan(alone.g.values[alone.failed.values]).all()
+    for name in ("u", "g", "misfit", "failed"):
+        np.testing.assert_array_equal(alone[name], both[name])
+
+
 def test_a_vectorized_model_may_fail_for_some_members():
     def some(u):
         g = np.tanh(u @ MATRIX.T)

@@ -94,3 +94,21 @@ def test_all_members_lost_is_said_without_a_warning():
     with pytest.raises(ek.RunError, match="6 of 6 members failed") as caught:
         asktell.tell(np.full((6, 3), 1e306))
     assert "output 0 ('y0') is 1e+306" in caught.value.result.attrs["failures"]
+
+
+@pytest.fixture
+def strict():
+    before = np.seterr(all="raise")
+    yield
+    np.seterr(**before)
+
+
+@pytest.mark.usefixtures("strict")
+def test_underflow_is_no_error_where_the_caller_makes_numpy_strict():
+    problem = ek.InverseProblem(
+        ek.LinearModel(np.eye(3, 2)), ek.GaussianPrior(np.zeros(2), 1.0), 1e-6, np.ones(3)
+    )
+    sampled = ek.run(problem, ek.TemperedSMC(), n_members=30, n_steps=5, rng=0)
+    assert sampled.sizes["iteration"] > 1
+    flow = ek.integrate(problem, ek.EKIFlow(), n_members=10, rng=0, t_span=(0, 1e-3))
+    assert flow.attrs["status_code"] != "failed"

@@ -439,3 +439,18 @@ def test_reasons_are_cut_and_say_where():
     assert "test_evaluate.py, line " in failure.where
     nan = evaluate(ek.FunctionModel(lambda u: np.array([0, np.nan, 0])), U, 3).failures[0]
     assert nan.datum == 1
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_what_a_model_tells_numpy_about_errors_ends_with_it(vectorized, timeout):
+    def strict(u):
+        np.seterr(all="raise")
+        return np.sin(u)
+
+    before = np.geterr()
+    try:
+        evaluate(ek.FunctionModel(strict, vectorized=vectorized), U, 3, timeout=timeout)
+        assert np.geterr() == before
+    finally:
+        np.seterr(**before)

@@ -1,5 +1,6 @@
 """Side products: stored by member and iteration, never in the misfit."""
 
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,10 @@ import ekitools as ek
 
 PRIOR = ek.GaussianPrior([0.0, 0.0], 1.0)
 DATES = pd.date_range("2001-01-01", periods=3, name="date")
+def spawned(n):
+    return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"))
+
+
 METHODS = [ek.EKI(), ek.GNKI(refinements=1), ek.TemperedSMC()]
 
 
@@ -59,7 +64,7 @@ def test_they_are_in_checkpoints_and_files(tmp_path, method, store):
         assert read.path.equals(whole.path)
 
 
-@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, spawned])
 def test_they_come_from_every_executor(pool):
     with pool(2) as executor:
         result = run(executor=executor)
