@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.arrays import as_rng
+from ekitools.core.checks import one_of, sequence
 from ekitools.methods.smc.resampling import resample
 from ekitools.plots.style import axes_for, own_colours
 from ekitools.results.alignment import as_chains
@@ -77,8 +78,7 @@ def to_arviz(
 
     az: Any = arviz  # of either generation
 
-    results = as_chains([result] if isinstance(result, xr.Dataset) else list(result))
-    rng = as_rng(rng)
+    results, rng = _runs(result), as_rng(rng)
     groups: dict[str, xr.Dataset] = {}
     chains, cut = _chains(results, [stored_index(one, iteration) for one in results], rng)
     groups["posterior"] = _parameters(chains, results[0])
@@ -160,10 +160,8 @@ def plot_arviz(
     >>> len(ek.plot_arviz(runs, "forest")) >= 1
     True
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind: must be one of {', '.join(_KINDS)}, got {kind!r}.")
-    results = [result] if isinstance(result, xr.Dataset) else list(result)
-    results = as_chains(results)
+    one_of("kind", kind, _KINDS)
+    results = _runs(result)
     chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
     if chosen.size < results[0].sizes["parameter"] or parameters is not None:
         results = [one.sel(parameter=chosen.values) for one in results]
@@ -208,6 +206,13 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
             f"{axes.shape}."
         )
     return axes.reshape(shape)
+
+
+def _runs(result: Any) -> list[xr.Dataset]:
+    """One result, or several of one problem, as chains."""
+    one = isinstance(result, xr.Dataset)
+    what = "the Dataset that ek.run returns, or a sequence of such Datasets"
+    return as_chains((result,) if one else sequence("result", result, what))
 
 
 Chain = tuple[np.ndarray, np.ndarray, np.ndarray]

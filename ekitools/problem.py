@@ -11,6 +11,7 @@ import numpy as np
 
 from ekitools.batches import AtInputs
 from ekitools.core.arrays import as_vector, digest
+from ekitools.core.checks import check_prior
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
@@ -100,11 +101,7 @@ class InverseProblem:
             )
         if isinstance(self.noise, ChecksData):
             self.noise.check_data(whole)
-        if not isinstance(self.prior, Prior):
-            raise TypeError(
-                "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
-                f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
-            )
+        check_prior(self.prior)
         put(self, "model", _as_model(self.model))
         put(self, "info", info_of(self.model))
         self._check_inputs()
@@ -124,8 +121,8 @@ class InverseProblem:
             )
         if self.info.takes_inputs and not self.batched:
             raise TypeError(
-                f"data: must be ek.MiniBatches or ek.OnlineData for {self.model!r}, which is to be "
-                "given inputs with them, got an array. Or give the model all its inputs itself."
+                f"model, data: must both have inputs or neither, got an array for {self.model!r}. "
+                "Pass ek.MiniBatches or ek.OnlineData as data, or give the model all its inputs."
             )
 
     def _check_sizes(self) -> None:
@@ -224,6 +221,8 @@ class InverseProblem:
 
 
 def _as_model(model: Any) -> Any:
+    if isinstance(model, type):
+        raise TypeError(f"model: must be a model, got the class {model.__name__} itself.")
     if not callable(model):
         raise TypeError(
             f"model: must be callable, got {type(model).__name__}. Wrap a function in "

@@ -17,7 +17,7 @@ from ekitools.adapters._shared import (
     check_vector,
     checked_chunk,
 )
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import as_array, as_real, host, like
 from ekitools.core.checks import integer
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
@@ -147,7 +147,7 @@ class JaxModel:
 
     def load(self, u: Any) -> Any:
         """The tree of parameters that u ``(p,)`` stands for, such as the mean of an ensemble."""
-        u = self._rows(u)
+        u = self._rows(u if isinstance(u, jax.Array) else as_real("u", u))
         check_vector(u, self.n_parameters)
         return self._unravel(u)
 
@@ -261,7 +261,7 @@ def _as_inputs(inputs: Any, dtype: Any) -> Any:
     def convert(x: Any) -> Any:
         if isinstance(x, jax.Array):
             return x
-        x = host(x)
+        x = as_array("inputs", x)
         if x.dtype.kind not in "fiubc":
             raise TypeError(f"inputs: must be arrays of numbers, got dtype {x.dtype}.")
         return jnp.asarray(x, dtype=dtype if x.dtype.kind == "f" else None)

@@ -18,7 +18,7 @@ from ekitools.core.statuses import failed
 from ekitools.core.streams import Streams
 from ekitools.flows.euler_maruyama import march
 from ekitools.flows.outputs import Entry, Outputs
-from ekitools.flows.solve_ivp import solve
+from ekitools.flows.solve_ivp import check_options, solve
 from ekitools.flows.stopping import Watch
 from ekitools.linalg import total_variance
 from ekitools.loop.checks import check_rules, checked_ensemble
@@ -235,6 +235,7 @@ def _check_flow(flow: Any, problem: InverseProblem, step: Any, options: dict[str
             f"model: must not be stochastic for {flow!r}, got {problem.model!r}: a solver with "
             "error control needs a smooth right-hand side. Use ek.run, or a flow with noise."
         )
+    check_options(options)
     if isinstance(flow, ChecksProblem):
         flow.check_problem(problem)
 

@@ -7,17 +7,48 @@ the way.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.integrate import solve_ivp
+from scipy.integrate import OdeSolver, solve_ivp
 
+from ekitools.core.arrays import as_real
+from ekitools.core.checks import function, number, one_of, sequence
 from ekitools.core.errors import RunError
 from ekitools.flows.outputs import Entry, Outputs, at_the_end, gave_up
 from ekitools.flows.stopping import Watch
 from ekitools.typing import Flow, Status
 
-__all__ = ["solve"]
+__all__ = ["check_options", "solve"]
+
+_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+_OTHERS = ("dense_output", "jac", "jac_sparsity", "lband", "min_step", "uband", "vectorized")
+"""Options that SciPy checks itself."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the options of `scipy.integrate.solve_ivp`."""
+    known = ("method", "rtol", "atol", "max_step", "first_step", "events", *_OTHERS)
+    for name, value in options.items():
+        if name not in known:
+            raise TypeError(
+                f"{name}: must be an argument of ek.integrate or an option of solve_ivp "
+                f"({', '.join(known)}), got {name}={value!r:.60}."
+            )
+        if name == "method" and not (isinstance(value, type) and issubclass(value, OdeSolver)):
+            one_of(name, value, _METHODS)
+        elif name == "rtol":
+            number(name, value, above=0)
+        elif name == "atol" and np.any(as_real(name, value, ndim=(0, 1)) < 0):
+            raise ValueError(f"{name}: must not be negative, got {value!r:.60}.")
+        elif name == "max_step":
+            number(name, value, above=0, infinite=True)
+        elif name == "first_step" and value is not None:
+            number(name, value, above=0)
+        elif name == "events" and value is not None and not callable(value):
+            for event in sequence(name, value, "a function, or a list of functions"):
+                function(name, event)
 
 
 def solve(
@@ -68,8 +99,8 @@ def solve(
         return status, {"nfev": 0, "message": "Nothing was to be solved."}
 
     x0 = initial.ravel() if flow.order == 1 else np.concatenate([initial.ravel(), np.zeros(size)])
-    asked = options.pop("events", None) or []
-    theirs = list(asked) if isinstance(asked, list | tuple) else [asked]
+    asked = options.pop("events", None)
+    theirs = [] if asked is None else [asked] if callable(asked) else list(asked)
     events = [*watch.events(start, members), *theirs, record]
     try:
         solution = solve_ivp(slope, span, x0, t_eval=t_eval, events=events, **options)

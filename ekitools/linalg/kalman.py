@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import as_vector, check_array, host, like
 from ekitools.core.checks import number
 from ekitools.linalg.columns import centred, combine
 from ekitools.linalg.orthogonal import orthogonal_coefficients
@@ -96,7 +96,13 @@ def kalman_update(
            [1. ],
            [1.5]])
     """
-    noise, data, step = as_noise(noise), like(data, g), number("step", step, above=0)
+    noise, step = as_noise(noise), number("step", step, above=0)
+    if not hasattr(data, "shape"):
+        data = as_vector("data", data)
+    for name, array in {"u": u, "g": g, "data": data, "noise_draw": noise_draw}.items():
+        if array is not None or name != "noise_draw":
+            check_array(name, array)
+    data = like(data, g)
     _check(u, g, data, noise, noise_draw)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
         return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import host, like, take_rows
-from ekitools.core.checks import flag, integer, one_of, stopping_rules
+from ekitools.core.arrays import check_array, host, like, take_rows
+from ekitools.core.checks import as_path, flag, integer, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -24,7 +24,7 @@ from ekitools.loop.checks import (
 )
 from ekitools.loop.ending import concluded
 from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusable_outputs
-from ekitools.loop.folder import Folder, checked_folder
+from ekitools.loop.folder import Folder
 from ekitools.loop.progress import stopped
 from ekitools.loop.saved import Saved
 from ekitools.models.outputs import own, shares_memory
@@ -246,7 +246,7 @@ class AskTell:
         """Go on with outputs that were checked and that nobody else holds."""
         unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
         lost = np.isin(np.arange(len(self.members)), list(unusable))
-        reasons = name_reasons(lost, failures or {}, unusable)
+        reasons = name_reasons(lost, {} if failures is None else failures, unusable)
         survivors = np.flatnonzero(~lost)
         state, told = self._state, g
         n, t = self.n, self.t
@@ -293,6 +293,9 @@ class AskTell:
 
     def stop(self, status: Status) -> None:
         """End the run with a status of yours; without effect where it is over already."""
+        given: Any = status
+        if not isinstance(given, Status) or not isinstance(given.code, str):
+            raise TypeError(f"status: must be an ekitools.typing.Status, got {given!r:.60}.")
         self.status = self.status or status
 
     def result(self) -> xr.Dataset:
@@ -329,7 +332,7 @@ class AskTell:
             If the folder holds other files or another run, is in use by another process, or
             cannot be written to.
         """
-        folder = checked_folder("path", path)
+        folder = as_path("path", path, "a folder")
         run = Saved(
             method=self.method,
             stop=self._stop,
@@ -387,8 +390,9 @@ class AskTell:
         """
         loop = cls.__new__(cls)
         loop._folder = Folder()
-        reference = np.empty(0) if ensemble is None else ensemble
-        folder = checked_folder("path", path)
+        reference = np.ones(1) if ensemble is None else ensemble
+        check_array("ensemble", reference)
+        folder = as_path("path", path, "a folder")
         saved = loop._folder.load(folder, problem, method, stop, reference)
         loop.problem, loop.method = problem, saved.method
         loop._stop = saved.stop

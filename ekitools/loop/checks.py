@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like, unmasked
+from ekitools.core.arrays import as_array, host, like, unmasked
 from ekitools.core.checks import check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
@@ -120,9 +120,7 @@ def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem)
 def checked_outputs(g: Any, asked: Array, n_data: int) -> Array:
     """Outputs of the members ``asked`` for, in their namespace and dtype."""
     expected = (asked.shape[0], n_data)
-    g = unmasked("g", g)
-    if not hasattr(g, "shape"):
-        g = np.asarray(g)
+    g = unmasked("g", g) if hasattr(g, "shape") else as_array("g", g)
     if tuple(g.shape) != expected:
         flatten = len(g.shape) > 2 and g.shape[0] == expected[0]
         remedy = " Flatten the output of each member: g.reshape(len(g), -1)." if flatten else ""

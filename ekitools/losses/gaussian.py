@@ -12,12 +12,14 @@ from ekitools.core.arrays import (
     array_namespace,
     as_real,
     as_rng,
+    check_array,
     checked_cholesky,
     digest,
     is_numpy,
     like,
 )
 from ekitools.core.checks import integer
+from ekitools.losses.base import checked_data
 from ekitools.typing import Array, Loss, NoiseModel, Rng
 
 __all__ = ["GaussianNoise", "as_loss", "as_noise"]
@@ -108,7 +110,7 @@ class GaussianNoise:
         >>> ek.GaussianNoise([[4.0, 0.0], [0.0, 1.0]]).whiten(np.array([[2.0, 3.0]]))
         array([[1., 3.]])
         """
-        self._check(r)
+        check_array("r", r, last=self.n_data)
         return self._form.whiten(r)
 
     def misfit(self, z: Array, y: Array) -> Array:
@@ -121,7 +123,7 @@ class GaussianNoise:
         >>> ek.GaussianNoise(2.0).misfit(np.array([[2.0, 0.0]]), np.zeros(2))
         array([1.])
         """
-        white = self.whiten(z - like(y, z))
+        white = self.whiten(z - checked_data(y, z, last=self.n_data))
         return 0.5 * array_namespace(white).sum(white * white, axis=-1)
 
     def gradient(self, z: Array, y: Array) -> Array:
@@ -134,11 +136,10 @@ class GaussianNoise:
         >>> ek.GaussianNoise(2.0).gradient(np.array([2.0, 0.0]), np.zeros(2))
         array([1., 0.])
         """
-        r = z - like(y, z)
-        self._check(r)
+        r = z - checked_data(y, z, last=self.n_data)
         return self._form.precision(r)
 
-    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:  # noqa: ARG002
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Φ f = Γ⁻¹ f, along the last axis, whatever z and y.
 
         Examples
@@ -148,7 +149,7 @@ class GaussianNoise:
         >>> ek.GaussianNoise(2.0).curvature_product(np.zeros(2), np.zeros(2), np.array([2.0, 0.0]))
         array([1., 0.])
         """
-        self._check(f)
+        checked_data(y, z, f, last=self.n_data)
         return self._form.precision(f)
 
     def sample(self, n: int, *, rng: Rng = None, n_data: int | None = None) -> np.ndarray:
@@ -181,13 +182,6 @@ class GaussianNoise:
         """A short text that changes whenever Γ does."""
         return digest(*self.cov) if isinstance(self.cov, tuple) else digest(np.asarray(self.cov))
 
-    def _check(self, r: Array) -> None:
-        d = self.n_data
-        if d is not None and (r.ndim == 0 or r.shape[-1] != d):
-            raise ValueError(
-                f"r: last axis must have d = {d} entries (the size of cov), got {r.shape}."
-            )
-
 
 def as_noise(noise: Any) -> NoiseModel:
     """``noise`` where it is a `NoiseModel`, else the `GaussianNoise` of that covariance.
@@ -207,7 +201,10 @@ def as_noise(noise: Any) -> NoiseModel:
             f"noise: must have {', '.join(missing)} too (see ekitools.typing.NoiseModel), got "
             f"{type(noise).__name__}, which has whiten. Add what is missing."
         )
-    return GaussianNoise(noise)
+    try:
+        return GaussianNoise(noise)
+    except (TypeError, ValueError) as error:  # the argument has another name here
+        raise type(error)(str(error).replace("cov", "noise")) from None
 
 
 def as_loss(noise: Any) -> Loss:
@@ -290,7 +287,7 @@ def _solve(matrix: np.ndarray, r: Array) -> Array:
 
 def _diagonal(name: str, variances: np.ndarray) -> _Diagonal:
     if variances.size == 0:
-        raise ValueError(f"{name}: must not be empty.")
+        raise ValueError(f"{name}: must not be empty, got shape {variances.shape}.")
     if np.any(variances <= 0):
         raise ValueError(
             f"{name}: variances must be positive, got {float(np.min(variances)):.6g}. "

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools.core.arrays import host
+from ekitools.core.arrays import as_array, check_array, host
 from ekitools.core.checks import flag
+from ekitools.core.checks import function as checked_function
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
@@ -88,9 +89,8 @@ class XarrayModel:
         *,
         stochastic: bool = False,
     ) -> None:
-        if not callable(function):
-            raise TypeError(f"function: must be callable, got {type(function).__name__}.")
-        self.function, self.stochastic = function, flag("stochastic", stochastic)
+        self.function = checked_function("function", function)
+        self.stochastic = flag("stochastic", stochastic)
         keywords = ("rng",) if self.stochastic else ()
         check_accepts("function", function, "parameters", keywords=keywords)
         if not isinstance(parameters, xr.DataArray | xr.Dataset):
@@ -158,7 +158,7 @@ def _names(parameters: Any) -> tuple[str, ...]:
         if isinstance(parameters, str) or not np.iterable(parameters)
         else tuple(parameters)
     )
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and name for name in names):
         raise TypeError(
             f"parameters: must be names, or an xarray.DataArray or Dataset, got {parameters!r:.60}."
         )
@@ -228,6 +228,10 @@ class _Layout:
                     f"{argument}[{name!r}]: must have the shape {variable.shape}, got "
                     f"{values.shape}."
                 )
+            if values.dtype.kind in "cmMSU":
+                raise TypeError(
+                    f"{argument}[{name!r}]: must be real numbers, got dtype {values.dtype}."
+                )
             parts.append(np.asarray(values.values, dtype=np.float64).reshape(-1))
         return np.concatenate(parts)[self.used]
 
@@ -261,15 +265,15 @@ class _Layout:
         coords: dict[Any, Any] = dict(self.example.coords)
         before: tuple[Hashable, ...] = ()
         if isinstance(values, xr.DataArray):
+            if last not in values.dims:
+                raise ValueError(
+                    f"values: must have the dimension {last!r}, got {values.dims}. Rename one."
+                )
             values = values.transpose(..., last)
             before = values.dims[:-1]
             coords |= {n: c for n, c in values.coords.items() if last not in c.dims}
-        values = host(values.values if isinstance(values, xr.DataArray) else values)
-        if values.ndim == 0 or values.shape[-1] != len(self.names):
-            raise ValueError(
-                f"values: must have {len(self.names)} entries along the last axis, got shape "
-                f"{values.shape}."
-            )
+        values = as_array("values", values)
+        check_array("values", values, last=len(self.names))
         if not before:
             before = tuple(f"axis_{i}" for i in range(values.ndim - 1))
         whole = np.full((*values.shape[:-1], self.used.size), np.nan, dtype=values.dtype)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.core.arrays import as_vector
 from ekitools.core.checks import integer
+from ekitools.core.labels import plain_labels
 from ekitools.plots.style import LINES, axes_for, drawable, whole_numbers
 from ekitools.results.predictive import predictive_quantiles
 from ekitools.results.reading import (
@@ -68,8 +70,8 @@ def plot_predictive(
     d = result.sizes["data"]
     labels = result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
-    x = np.asarray(x if x is not None else labels if numeric else np.arange(d), dtype=float)
-    groups = np.full(d, "data") if groups is None else np.asarray(groups)
+    x = as_vector("x", x if x is not None else labels if numeric else np.arange(d))
+    groups = np.array(plain_labels("groups", ["data"] * d if groups is None else groups))
     for name, values in (("x", x), ("groups", groups)):
         if values.shape != (d,):
             raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")

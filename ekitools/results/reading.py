@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
+from ekitools.core.checks import integer
 from ekitools.core.statuses import Losses
 from ekitools.results.checks import attribute, check_result
 from ekitools.results.history import lost_members
@@ -131,6 +132,7 @@ class Members(NamedTuple):
 
 def stored_index(result: xr.Dataset, iteration: int) -> int:
     """Where a stored iteration is: a number of ``result.iteration``, or from the end if < 0."""
+    iteration = integer("iteration", iteration, least=None)
     stored = [int(i) for i in result.iteration.values]
     if iteration in stored:
         return stored.index(iteration)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_real, host
+from ekitools.core.checks import check_prior
 from ekitools.core.model_info import info_of
 from ekitools.testing.promises import (
     broken,
@@ -316,6 +317,8 @@ def check_model(
     check_object("model", model)
     if not callable(model):
         raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
+    if prior is not None:
+        check_prior(prior)
     p, seed = _declared_size(model), seed_of(rng)
     trial = _Trial(model, _ensembles(p, prior, u, seed), inputs, seed)
     if inputs is None and getattr(model, "takes_inputs", False) is True:

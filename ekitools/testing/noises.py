@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host
+from ekitools.core.arrays import as_real, as_vector, host
 from ekitools.core.checks import integer
 from ekitools.testing.noise_trial import NoiseTrial
 from ekitools.testing.promises import (
@@ -307,5 +307,9 @@ def check_noise(
         own = getattr(noise, "n_data", None)
         if own not in (None, n_data):
             raise ValueError(f"n_data: must be {own}, the number of data of noise, got {n_data}.")
+    if data is not None:
+        data = as_vector("data", data)
+    if outputs is not None:
+        outputs = np.atleast_2d(as_real("outputs", outputs, ndim=(1, 2)))
     seed = seed_of(rng)
     run_checks(CHECKS, exclude, NoiseTrial(noise, n_data, outputs, data, seed))

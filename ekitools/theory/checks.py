@@ -12,7 +12,8 @@ from ekitools.flows.right_hand_sides import EKIFlow
 from ekitools.methods.eki import EKI
 from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import LinearModel
-from ekitools.problem import InverseProblem
+from ekitools.problem import InverseProblem, check_problem
+from ekitools.results.checks import check_result
 from ekitools.results.diagnostics import diagnose
 from ekitools.theory.measures import (
     covariance_rate_error,
@@ -95,6 +96,8 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     >>> ek.theory.check_linear_theory(result, problem).passed
     True
     """
+    check_result(result)
+    check_problem(problem)
     model = problem.model
     u, t = result.u.values, result.t.values
     start = u[0]

@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import datetime
 import functools
-import inspect
 import math
-import os
-import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +24,6 @@ import xarray as xr
 from scipy import stats
 
 import ekitools as ek
-from ekitools._public import PUBLIC, lookup
 
 # ------------------------------------------------------------------------------ wrong values
 
@@ -213,7 +207,13 @@ PRIOR = Kind(
 SCHEDULE = Kind(
     "step rule",
     (),
-    (lambda: ek.FixedStep, lambda: 0.5, lambda: ek.EKI(), lambda: [ek.FixedStep(0.5)], lambda: "auto"),
+    (
+        lambda: ek.FixedStep,
+        lambda: 0.5,
+        lambda: ek.EKI(),
+        lambda: [ek.FixedStep(0.5)],
+        lambda: "auto",
+    ),
 )
 FLOW = Kind(
     "flow",
@@ -275,7 +275,8 @@ COVARIANCE = Kind(
     ),
 )
 NOISE = COVARIANCE._replace(
-    name="noise", wrong=(*COVARIANCE.wrong, lambda: ek.GaussianNoise, lambda: ek.GaussianPrior(0.0, 1.0))
+    name="noise",
+    wrong=(*COVARIANCE.wrong, lambda: ek.GaussianNoise, lambda: ek.GaussianPrior(0.0, 1.0)),
 )
 
 # ------------------------------------------------------------------------------- right values
@@ -493,9 +494,7 @@ swept(
     takes_inputs=FLAG,
 )
 swept("LinearModel", {"A": A}, A=array(3, 2).but("array of 5 dimensions"))
-swept(
-    "LinearModel.adjoint", {"r": DATA}, _of=lambda: ek.LinearModel(A), r=array(3, lists=False)
-)
+swept("LinearModel.adjoint", {"r": DATA}, _of=lambda: ek.LinearModel(A), r=array(3, lists=False))
 LABELLED = Kind(
     "labelled arrays",
     (),
@@ -548,10 +547,20 @@ swept(
     labelled=LABELLED,
 )
 for _each in ("unflatten", "unflatten_parameters"):
-    swept(f"XarrayModel.{_each}", {"values": [1.0, 2.0]}, _of=labelled, values=array(2).but("array with NaN", "array of 5 dimensions"))
+    swept(
+        f"XarrayModel.{_each}",
+        {"values": [1.0, 2.0]},
+        _of=labelled,
+        values=array(2).but("array with NaN", "array of 5 dimensions"),
+    )
 
 # Priors
-swept("GaussianPrior", {"mean": [0.0, 0.0], "cov": 1.0}, mean=array(2).but(*NUMBERS[:3])._replace(alias="mean"), cov=COVARIANCE)
+swept(
+    "GaussianPrior",
+    {"mean": [0.0, 0.0], "cov": 1.0},
+    mean=array(2).but(*NUMBERS[:3])._replace(alias="mean"),
+    cov=COVARIANCE,
+)
 swept(
     "Prior",
     lambda: {"marginals": {"a": stats.norm()}},
@@ -574,7 +583,13 @@ swept(
 swept(
     "GaussianRandomField",
     {"shape": (3, 4)},
-    shape=Kind("shape", (), constants(4, (4.0, 4), ("4", 4), (1, 4), (0,), (-4,), (True, 4), [[4, 4]], (2, 2, 2, 2), (4, None))),
+    shape=Kind(
+        "shape",
+        (),
+        constants(
+            4, (4.0, 4), ("4", 4), (1, 4), (0,), (-4,), (True, 4), [[4, 4]], (2, 2, 2, 2), (4, None)
+        ),
+    ),
     alpha=number(wrong=(1, 0.5)),
     tau=number("zero"),
     sd=POSITIVE,
@@ -591,7 +606,12 @@ swept(
     mean=REAL,
     n_modes=integer(1, 3, "None"),
 )
-swept("graph_laplacian", {"points": POINTS, "n_neighbours": 2}, points=array(6, 2).but("array with NaN")._replace(right=()), n_neighbours=integer(1, 5))
+swept(
+    "graph_laplacian",
+    {"points": POINTS, "n_neighbours": 2},
+    points=array(6, 2).but("array with NaN")._replace(right=()),
+    n_neighbours=integer(1, 5),
+)
 PRIORS: dict[str, Callable[[], Any]] = {
     "GaussianPrior": lambda: ek.GaussianPrior([0.0, 0.0], 1.0),
     "Prior": marginals,
@@ -600,19 +620,35 @@ PRIORS: dict[str, Callable[[], Any]] = {
 }
 POINT = array(6, 2, lists=False).but("array with NaN")
 for _each, _made in PRIORS.items():
-    for _name, _argument in {"to_physical": "z", "to_unconstrained": "u", "whiten": "z", "unwhiten": "w"}.items():
-        swept(f"{_each}.{_name}", {_argument: np.full((6, 2), 0.5)}, _of=_made, **{_argument: POINT})
+    for _name, _argument in {
+        "to_physical": "z",
+        "to_unconstrained": "u",
+        "whiten": "z",
+        "unwhiten": "w",
+    }.items():
+        swept(
+            f"{_each}.{_name}", {_argument: np.full((6, 2), 0.5)}, _of=_made, **{_argument: POINT}
+        )
     swept(f"{_each}.logpdf", {"u": [0.1, 0.2]}, _of=_made, u=array(2))
     for _name in ("sample", "sample_unconstrained"):
         swept(f"{_each}.{_name}", {"n": 2}, _of=_made, n=COUNT, rng=RNG)
-swept("Prior.support", {"parameter": 0}, _of=marginals, parameter=integer(-2, 1, "zero", "minus one"))
+swept(
+    "Prior.support", {"parameter": 0}, _of=marginals, parameter=integer(-2, 1, "zero", "minus one")
+)
 swept("GaussianRandomField.field", {"u": [0.1, 0.2]}, _of=field, u=array(2))
 swept("GaussianRandomField.coefficients", {"field": np.ones((3, 4))}, _of=field, field=array(3, 4))
 swept("GraphField.field", {"u": [0.1, 0.2]}, _of=graph, u=array(2))
 
 # Noise and losses
 swept("GaussianNoise", {"cov": [0.1, 0.2]}, cov=COVARIANCE)
-swept("GaussianNoise.sample", {"n": 2, "n_data": 3}, _of=lambda: ek.GaussianNoise(np.eye(3)), n=COUNT, rng=RNG, n_data=integer(3, 3, "None"))
+swept(
+    "GaussianNoise.sample",
+    {"n": 2, "n_data": 3},
+    _of=lambda: ek.GaussianNoise(np.eye(3)),
+    n=COUNT,
+    rng=RNG,
+    n_data=integer(3, 3, "None"),
+)
 swept("GaussianNoise.whiten", {"r": OUTPUTS}, _of=lambda: ek.GaussianNoise(np.eye(3)), r=ROWS)
 LOSSES: dict[str, Callable[[], Any]] = {
     "GaussianNoise": lambda: ek.GaussianNoise(np.eye(3)),
@@ -625,9 +661,16 @@ for _each, _made in LOSSES.items():
     _right = {"z": np.full((6, 3), 0.5), "y": np.array([1.0, 0.0, 0.0])}
     for _name in ("misfit", "gradient"):
         swept(f"{_each}.{_name}", _right, _of=_made, z=ROWS, y=DATUM)
-    swept(f"{_each}.curvature_product", {**_right, "f": OUTPUTS}, _of=_made, z=ROWS, y=DATUM, f=ROWS)
+    swept(
+        f"{_each}.curvature_product", {**_right, "f": OUTPUTS}, _of=_made, z=ROWS, y=DATUM, f=ROWS
+    )
     if "Entropy" in _each:
-        swept(f"{_each}.check_data", {"data": np.array([1.0, 0.0, 0.0])}, _of=_made, data=array(3, wrong=([2.0, 0.0, -1.0],)))
+        swept(
+            f"{_each}.check_data",
+            {"data": np.array([1.0, 0.0, 0.0])},
+            _of=_made,
+            data=array(3, wrong=([2.0, 0.0, -1.0],)),
+        )
 swept("BinaryCrossEntropy", logits=FLAG)
 swept("CrossEntropy", {"n_classes": 3}, n_classes=integer(2), logits=FLAG)
 swept("FunctionLoss", {"misfit": max, "gradient": max}, misfit=FUNCTION, gradient=FUNCTION)
@@ -644,22 +687,79 @@ swept(
 )
 
 # Methods and rules
-swept("EKI", step=SCHEDULE, t_end=optional(POSITIVE).but("infinity"), perturbed=FLAG, tikhonov=FLAG, stop=RULES)
-swept("GNKI", step=SCHEDULE, damping=number(wrong=(1.5,))._replace(right=()), refinements=integer(0), rtol=share("zero"))
-swept("LossEKI", lambda: {"spread": ek.Spread()}, step=SCHEDULE, spread=Kind("spread", ("None",), (lambda: ek.Spread, lambda: 1.0, lambda: [ek.Spread()], lambda: ek.EKI())),
-      expand=Kind("expand", ("empty list", "iterator"), constants((1, 2), ((1, 2.5),), ((1,),), ((-1, 10),), ((2, 10), (1, 20)), "ab", ((1, "a"),))), averaging=share("zero"))
-swept("CurvatureEKI", gamma=POSITIVE, damping=POSITIVE, radius=POSITIVE, memory=integer(0), averaging=share("zero"))
+swept(
+    "EKI",
+    step=SCHEDULE,
+    t_end=optional(POSITIVE).but("infinity"),
+    perturbed=FLAG,
+    tikhonov=FLAG,
+    stop=RULES,
+)
+swept(
+    "GNKI",
+    step=SCHEDULE,
+    damping=number(wrong=(1.5,))._replace(right=()),
+    refinements=integer(0),
+    rtol=share("zero"),
+)
+swept(
+    "LossEKI",
+    lambda: {"spread": ek.Spread()},
+    step=SCHEDULE,
+    spread=Kind(
+        "spread",
+        ("None",),
+        (lambda: ek.Spread, lambda: 1.0, lambda: [ek.Spread()], lambda: ek.EKI()),
+    ),
+    expand=Kind(
+        "expand",
+        ("empty list", "iterator"),
+        constants((1, 2), ((1, 2.5),), ((1,),), ((-1, 10),), ((2, 10), (1, 20)), "ab", ((1, "a"),)),
+    ),
+    averaging=share("zero"),
+)
+swept(
+    "CurvatureEKI",
+    gamma=POSITIVE,
+    damping=POSITIVE,
+    radius=POSITIVE,
+    memory=integer(0),
+    averaging=share("zero"),
+)
 swept("Spread", gamma=number("zero", "function", "class"), every=COUNT, decay=number("zero"))
 swept(
     "TemperedSMC",
-    temperatures=Kind("temperatures", ("None",), constants((0.5,), (0.5, 0.2, 1.0), (-0.1, 1.0), ("a", 1.0), (0.5, 2.0), (True, 1.0), "warm", 1.0, (0.5, None, 1.0))),
+    temperatures=Kind(
+        "temperatures",
+        ("None",),
+        constants(
+            (0.5,),
+            (0.5, 0.2, 1.0),
+            (-0.1, 1.0),
+            ("a", 1.0),
+            (0.5, 2.0),
+            (True, 1.0),
+            "warm",
+            1.0,
+            (0.5, None, 1.0),
+        ),
+    ),
     ess=share(),
     resampling=CHOICE,
     move=optional(CHOICE).also(("pcn", "x"), ("pcn", 3)),
     acceptance=share(),
     decorrelation=share(),
     max_moves=COUNT,
-    start=Kind("start", ("None",), (lambda: ek.GaussianStart, lambda: (np.zeros(2), np.eye(2)), lambda: ek.GaussianPrior(0.0, 1.0), lambda: "prior")),
+    start=Kind(
+        "start",
+        ("None",),
+        (
+            lambda: ek.GaussianStart,
+            lambda: (np.zeros(2), np.eye(2)),
+            lambda: ek.GaussianPrior(0.0, 1.0),
+            lambda: "prior",
+        ),
+    ),
 )
 swept("Nesterov", lambda: {"method": ek.EKI()}, method=METHOD.also(ek.TemperedSMC()))
 swept(
@@ -680,7 +780,16 @@ swept(
 swept("FixedStep", {"h": 0.5}, h=POSITIVE)
 swept("NormStep", h=POSITIVE, eps=number("zero"))
 swept("MisfitController")
-swept("ESMDA", inflation=Kind("integer or numbers", (), constants(0, -1, 2.5, (0.5, 0.5), ("a",), (-2.0, 2.0), (2.0, math.inf), (True, 1.0), "4", [[4]])))
+swept(
+    "ESMDA",
+    inflation=Kind(
+        "integer or numbers",
+        (),
+        constants(
+            0, -1, 2.5, (0.5, 0.5), ("a",), (-2.0, 2.0), (2.0, math.inf), (True, 1.0), "4", [[4]]
+        ),
+    ),
+)
 swept("Discrepancy", tau=POSITIVE)
 swept("Collapsed", rtol=share())
 swept("NoProgress", rtol=POSITIVE, window=COUNT)
@@ -692,7 +801,21 @@ swept("GradientFlow", jacobian=optional(FUNCTION))
 swept("NaturalGradientFlow", jacobian=optional(FUNCTION))
 swept("StochasticEKIFlow")
 swept("EKSFlow", correction=FLAG)
-SPAN = Kind("t_span", (), constants((1.0, 0.0), (0.0,), (0.0, 1.0, 2.0), (-1.0, 1.0), ("0", "1"), (0, math.inf), (0, math.nan), (None, 1), [[0, 1]]))
+SPAN = Kind(
+    "t_span",
+    (),
+    constants(
+        (1.0, 0.0),
+        (0.0,),
+        (0.0, 1.0, 2.0),
+        (-1.0, 1.0),
+        ("0", "1"),
+        (0, math.inf),
+        (0, math.nan),
+        (None, 1),
+        [[0, 1]],
+    ),
+)
 STARTS = optional(array(6, 2))
 COMMON = {
     "problem": PROBLEM,
@@ -703,7 +826,13 @@ COMMON = {
 }
 swept(
     "integrate",
-    lambda: {"problem": problem(), "flow": ek.EKIFlow(), "t_span": (0, 0.1), "n_members": 4, "rng": 0},
+    lambda: {
+        "problem": problem(),
+        "flow": ek.EKIFlow(),
+        "t_span": (0, 0.1),
+        "n_members": 4,
+        "rng": 0,
+    },
     **COMMON,
     flow=FLOW,
     t_span=SPAN,
@@ -724,7 +853,13 @@ for _option, _kind in {
 }.items():
     swept(
         f"integrate({_option}=)",
-        lambda: {"problem": problem(), "flow": ek.EKIFlow(), "t_span": (0, 0.1), "n_members": 4, "rng": 0},
+        lambda: {
+            "problem": problem(),
+            "flow": ek.EKIFlow(),
+            "t_span": (0, 0.1),
+            "n_members": 4,
+            "rng": 0,
+        },
         _runs=False,
         **{_option: _kind},
     )
@@ -790,13 +925,26 @@ swept(
     {"g": OUTPUTS},
     _of=loop,
     g=array(6, 3),
-    failures=Kind("failures", ("None",), constants(3, "all", {9: "x"}, {-1: "x"}, {"0": "x"}, {0: 3}, {0: None}, [0])),
+    failures=Kind(
+        "failures",
+        ("None",),
+        constants(3, "all", {9: "x"}, {-1: "x"}, {"0": "x"}, {0: 3}, {0: None}, [0]),
+    ),
 )
 swept(
     "AskTell.stop",
     lambda: {"status": ek.typing.Status("mine", "It was stopped.")},
     _of=loop,
-    status=Kind("status", (), (lambda: ek.typing.Status, lambda: ("a", "b"), lambda: "stopped", lambda: ek.typing.Status(1, 2))),
+    status=Kind(
+        "status",
+        (),
+        (
+            lambda: ek.typing.Status,
+            lambda: ("a", "b"),
+            lambda: "stopped",
+            lambda: ek.typing.Status(1, 2),
+        ),
+    ),
 )
 
 # Reading results
@@ -804,9 +952,21 @@ DATASETS = RESULT.but()
 swept("diagnose", lambda: {"result": result()}, result=RESULT, problem=optional(PROBLEM))
 swept("best_member", lambda: {"result": result()}, result=RESULT)
 swept("summary", lambda: {"result": result()}, result=RESULT, problem=optional(PROBLEM))
-swept("report", lambda: {"result": result(), "path": scratch() / "page.html"}, result=RESULT, path=PATH, problem=optional(PROBLEM))
+swept(
+    "report",
+    lambda: {"result": result(), "path": scratch() / "page.html"},
+    result=RESULT,
+    path=PATH,
+    problem=optional(PROBLEM),
+)
 swept("Dataset.eki.summary", _of=lambda: result().eki, problem=optional(PROBLEM))
-swept("Dataset.eki.report", lambda: {"path": scratch() / "page.html"}, _of=lambda: result().eki, path=PATH, problem=optional(PROBLEM))
+swept(
+    "Dataset.eki.report",
+    lambda: {"path": scratch() / "page.html"},
+    _of=lambda: result().eki,
+    path=PATH,
+    problem=optional(PROBLEM),
+)
 ITERATION = integer(None, 1000, "zero", "minus one").also(-1000)
 swept(
     "compare",
@@ -829,7 +989,16 @@ swept(
     ),
     iteration=ITERATION,
 )
-COMPARISON = Kind("comparison", (), (result, lambda: comparison().drop_vars("sd"), lambda: [comparison()], lambda: {"a": comparison()}))
+COMPARISON = Kind(
+    "comparison",
+    (),
+    (
+        result,
+        lambda: comparison().drop_vars("sd"),
+        lambda: [comparison()],
+        lambda: {"a": comparison()},
+    ),
+)
 swept("compare_table", lambda: {"comparison": comparison()}, comparison=COMPARISON, style=CHOICE)
 swept(
     "calibration",
@@ -859,55 +1028,135 @@ for _each in ("plot_collapse", "plot_residual"):
 swept("plot_misfit", lambda: {"result": result()}, **PLOTTED)
 LABEL = Kind("label", ("None",), constants("u9", 17, ["u0"], ("u0", "u1")))
 LABELS = Kind("labels", ("None",), constants("u0", ["u9"], ["u0", "u0"], [["u0"]], [3], {"u0": 1}))
-swept("plot_ensemble", lambda: {"result": result()}, **PLOTTED, parameter=LABEL, problem=optional(PROBLEM))
+swept(
+    "plot_ensemble",
+    lambda: {"result": result()},
+    **PLOTTED,
+    parameter=LABEL,
+    problem=optional(PROBLEM),
+)
 for _each in ("plot_marginals", "plot_pairs"):
-    swept(_each, lambda: {"result": result()}, **PLOTTED, parameters=LABELS, problem=optional(PROBLEM))
-swept("plot_error", lambda: {"results": {"EKI": result()}, "truth": [0.0, 0.0]}, results=RESULT.also(), truth=array(2), ax=AXES)
+    swept(
+        _each, lambda: {"result": result()}, **PLOTTED, parameters=LABELS, problem=optional(PROBLEM)
+    )
+swept(
+    "plot_error",
+    lambda: {"results": {"EKI": result()}, "truth": [0.0, 0.0]},
+    results=RESULT.also(),
+    truth=array(2),
+    ax=AXES,
+)
 swept(
     "plot_predictive",
     lambda: {"result": result()},
     **PLOTTED,
     iteration=ITERATION,
     x=optional(array(3)),
-    groups=Kind("groups", ("None",), constants(["a", "b"], [["a", "b", "c"]], ["a", None, "b"], [1.0, math.nan, 2.0])),
+    groups=Kind(
+        "groups",
+        ("None",),
+        constants(["a", "b"], [["a", "b", "c"]], ["a", None, "b"], [1.0, math.nan, 2.0]),
+    ),
 )
 swept("plot_comparison", lambda: {"comparison": comparison()}, comparison=COMPARISON, ax=AXES)
-CALIBRATIONS = Kind("calibrations", (), (result, lambda: [calibration()], lambda: {"a": 3}, lambda: calibration().drop_vars("pit")))
-swept("plot_calibration", lambda: {"calibrations": calibration()}, calibrations=CALIBRATIONS, ax=AXES)
-swept("plot_pit", lambda: {"calibration": calibration()}, calibration=CALIBRATIONS, ax=AXES, bins=integer(2))
+CALIBRATIONS = Kind(
+    "calibrations",
+    (),
+    (result, lambda: [calibration()], lambda: {"a": 3}, lambda: calibration().drop_vars("pit")),
+)
+swept(
+    "plot_calibration", lambda: {"calibrations": calibration()}, calibrations=CALIBRATIONS, ax=AXES
+)
+swept(
+    "plot_pit",
+    lambda: {"calibration": calibration()},
+    calibration=CALIBRATIONS,
+    ax=AXES,
+    bins=integer(2),
+)
 swept(
     "plot_diagnostic",
     lambda: {"measured": ek.diagnose(result()), "name": "collapse"},
-    measured=RESULT._replace(wrong=(lambda: [3], lambda: {"a": 3}, lambda: xr.DataArray([1.0]), problem)),
+    measured=RESULT._replace(
+        wrong=(lambda: [3], lambda: {"a": 3}, lambda: xr.DataArray([1.0]), problem)
+    ),
     name=CHOICE,
     ax=AXES,
     problem=optional(PROBLEM),
 )
-swept("plot_theorems", lambda: {"report": theorems()}, report=Kind("report", (), (result, lambda: [theorems()], lambda: theorems().table, lambda: type(theorems()))), ax=AXES)
+swept(
+    "plot_theorems",
+    lambda: {"report": theorems()},
+    report=Kind(
+        "report",
+        (),
+        (result, lambda: [theorems()], lambda: theorems().table, lambda: type(theorems())),
+    ),
+    ax=AXES,
+)
 
 # Theory
-swept("theory.check_linear_theory", lambda: {"result": flow(), "problem": linear()}, result=RESULT, problem=PROBLEM)
+swept(
+    "theory.check_linear_theory",
+    lambda: {"result": flow(), "problem": linear()},
+    result=RESULT,
+    problem=PROBLEM,
+)
 MATRIX = array(3, 2, wrong=(np.ones((3, 5)),))
 TIMES = array(3).but("zero", "2.5").also([-1.0, 1.0])
 EXACT = {"ensemble": MEMBERS, "A": A, "noise": 0.1}
 STATES = array(6, 2)
-swept("theory.covariance_flow", {**EXACT, "t": [0.0, 1.0]}, ensemble=STATES, A=MATRIX, noise=NOISE, t=Kind("times", ("zero", "2.5"), constants([-1.0, 1.0], [math.nan], [[0.0, 1.0]], ["0", "1"])))
-swept("theory.linear_flow", {**EXACT, "data": DATA, "t": [0.0, 1.0]}, ensemble=STATES, A=MATRIX, data=array(3), noise=NOISE, t=Kind("times", ("zero", "2.5"), constants([-1.0, 1.0], [math.nan], [[0.0, 1.0]], ["0", "1"])))
+swept(
+    "theory.covariance_flow",
+    {**EXACT, "t": [0.0, 1.0]},
+    ensemble=STATES,
+    A=MATRIX,
+    noise=NOISE,
+    t=Kind("times", ("zero", "2.5"), constants([-1.0, 1.0], [math.nan], [[0.0, 1.0]], ["0", "1"])),
+)
+swept(
+    "theory.linear_flow",
+    {**EXACT, "data": DATA, "t": [0.0, 1.0]},
+    ensemble=STATES,
+    A=MATRIX,
+    data=array(3),
+    noise=NOISE,
+    t=Kind("times", ("zero", "2.5"), constants([-1.0, 1.0], [math.nan], [[0.0, 1.0]], ["0", "1"])),
+)
 swept("theory.spectrum", EXACT, ensemble=STATES, A=MATRIX, noise=NOISE)
-swept("theory.posterior", lambda: {"A": A, "data": DATA, "prior": problem().prior, "noise": 0.1}, A=MATRIX, data=array(3), prior=PRIOR.also(marginals()), noise=NOISE)
+swept(
+    "theory.posterior",
+    lambda: {"A": A, "data": DATA, "prior": problem().prior, "noise": 0.1},
+    A=MATRIX,
+    data=array(3),
+    prior=PRIOR.also(marginals()),
+    noise=NOISE,
+)
 swept("theory.verify", _runs=False, rng=integer(0))
 
 # Example problems and data sets
 swept("problems.linear", p=COUNT, d=COUNT, noise=POSITIVE, rng=RNG)
 swept("problems.deconvolution", n=COUNT, d=COUNT, width=POSITIVE, noise=POSITIVE, rng=RNG)
-swept("problems.darcy", {"n": 4, "n_modes": 3, "n_wells": 4}, n=integer(2), n_modes=integer(1, 16), n_wells=Kind("number of wells", (), integer(3, 49).wrong), noise=POSITIVE, rng=RNG)
+swept(
+    "problems.darcy",
+    {"n": 4, "n_modes": 3, "n_wells": 4},
+    n=integer(2),
+    n_modes=integer(1, 16),
+    n_wells=Kind("number of wells", (), integer(3, 49).wrong),
+    noise=POSITIVE,
+    rng=RNG,
+)
 swept("problems.lynx_hare", sigma=optional(POSITIVE))
 for _each in ek.datasets.__all__:
     if _each.islower():
         swept(f"datasets.{_each}", _runs=False, download=FLAG)
 
 # Checks of parts that users write
-EXCLUDE = Kind("names of checks", ("empty list", "iterator"), constants("x", ["x"], [3], ("members", "x"), 3, [["members"]]))
+EXCLUDE = Kind(
+    "names of checks",
+    ("empty list", "iterator"),
+    constants("x", ["x"], [3], ("members", "x"), 3, [["members"]]),
+)
 BROKEN = (AssertionError, TypeError, ValueError)
 
 
@@ -916,7 +1165,16 @@ def tried(*wrong: Callable[[], Any]) -> Kind:
     return Kind("object under test", (), wrong, BROKEN, alias=".")
 
 
-swept("testing.check_method", lambda: {"method": ek.EKI(ek.ESMDA(4))}, _runs=False, method=tried(lambda: ek.EKI, lambda: ek.FixedStep(0.5)), problem=optional(PROBLEM), n_members=integer(5), rng=RNG, exclude=EXCLUDE)
+swept(
+    "testing.check_method",
+    lambda: {"method": ek.EKI(ek.ESMDA(4))},
+    _runs=False,
+    method=tried(lambda: ek.EKI, lambda: ek.FixedStep(0.5)),
+    problem=optional(PROBLEM),
+    n_members=integer(5),
+    rng=RNG,
+    exclude=EXCLUDE,
+)
 swept(
     "testing.check_model",
     lambda: {"model": ek.LinearModel(A), "prior": problem().prior},
@@ -927,42 +1185,159 @@ swept(
     rng=RNG,
     exclude=EXCLUDE,
 )
-swept("testing.check_noise", lambda: {"noise": ek.GaussianNoise(np.eye(3))}, noise=tried(lambda: ek.GaussianNoise), n_data=integer(3, 3, "None"), outputs=optional(array(6, 3)), data=optional(array(3)), rng=RNG, exclude=EXCLUDE)
-swept("testing.check_prior", lambda: {"prior": problem().prior}, prior=tried(lambda: ek.GaussianPrior), rng=RNG, exclude=EXCLUDE)
-swept("testing.check_schedule", lambda: {"rule": ek.FixedStep(0.5)}, rule=tried(lambda: ek.FixedStep), exclude=EXCLUDE)
+swept(
+    "testing.check_noise",
+    lambda: {"noise": ek.GaussianNoise(np.eye(3))},
+    noise=tried(lambda: ek.GaussianNoise),
+    n_data=integer(3, 3, "None"),
+    outputs=optional(array(6, 3)),
+    data=optional(array(3)),
+    rng=RNG,
+    exclude=EXCLUDE,
+)
+swept(
+    "testing.check_prior",
+    lambda: {"prior": problem().prior},
+    prior=tried(lambda: ek.GaussianPrior),
+    rng=RNG,
+    exclude=EXCLUDE,
+)
+swept(
+    "testing.check_schedule",
+    lambda: {"rule": ek.FixedStep(0.5)},
+    rule=tried(lambda: ek.FixedStep),
+    exclude=EXCLUDE,
+)
 
 # Adapters
 swept(
     "adapters.command.CommandModel",
-    lambda: {"command": [sys.executable], "parameter_names": ["a"], "folder": scratch() / "runs", "output": "out.json", "inputs": written},
-    command=Kind("command", ("list of texts",), constants("ls", [3], [""], ["ls", None], [Path("/no/such/file")], [sys.executable, "${b}"])),
-    parameter_names=NAMES.but("list of texts")._replace(wrong=constants("ab", b"ab", ["a", "a"], ["a", ""], ["a", None], ["a", 3], ["a b"])),
+    lambda: {
+        "command": [sys.executable],
+        "parameter_names": ["a"],
+        "folder": scratch() / "runs",
+        "output": "out.json",
+        "inputs": written,
+    },
+    command=Kind(
+        "command",
+        ("list of texts",),
+        constants("ls", [3], [""], ["ls", None], [Path("/no/such/file")], [sys.executable, "${b}"]),
+    ),
+    parameter_names=NAMES.but("list of texts")._replace(
+        wrong=constants("ab", b"ab", ["a", "a"], ["a", ""], ["a", None], ["a", 3], ["a b"])
+    ),
     folder=PATH,
-    output=Kind("output", ("class", "function"), constants("out.txt", "/tmp/x/../out.json", 3, ["out.json"], b"out.json", "a/../../out.json")),
+    output=Kind(
+        "output",
+        ("class", "function"),
+        constants(
+            "out.txt", "/tmp/x/../out.json", 3, ["out.json"], b"out.json", "a/../../out.json"
+        ),
+    ),
     key=Kind("text", ("None", "text", "number as text"), constants(3, ["a"], b"a")),
-    inputs=Kind("inputs", ("function", "class"), constants("a.txt", {"a": 3}, {3: "a"}, {"../a": "b"}, {"/a": "b"}, ["a"])),
+    inputs=Kind(
+        "inputs",
+        ("function", "class"),
+        constants("a.txt", {"a": 3}, {3: "a"}, {"../a": "b"}, {"/a": "b"}, ["a"]),
+    ),
     timeout=optional(POSITIVE),
     retries=integer(0),
     keep=CHOICE,
-    environment=Kind("environment", (), constants({"a": 3}, {3: "a"}, {"a=b": "c"}, {"a": None}, ["a=b"], "a=b")),
+    environment=Kind(
+        "environment", (), constants({"a": 3}, {3: "a"}, {"a=b": "c"}, {"a": None}, ["a=b"], "a=b")
+    ),
     stochastic=FLAG,
 )
-swept("adapters.torch.TorchModel", lambda: {"module": net()}, _needs="torch", module=Kind("module", (), (lambda: type(net()), lambda: [net()], lambda: abs)), inputs=optional(array(5, 2)), chunk=integer(1, None, "None"), path=CHOICE)
-swept("adapters.torch.TorchModel.load", {"u": np.ones(3)}, _of=torch_model, _needs="torch", u=array(3))
-swept("adapters.torch.TorchModel.glorot_variances", _of=torch_model, _needs="torch", bias=optional(POSITIVE), other=optional(POSITIVE))
+swept(
+    "adapters.torch.TorchModel",
+    lambda: {"module": net()},
+    _needs="torch",
+    module=Kind("module", (), (lambda: type(net()), lambda: [net()], lambda: abs)),
+    inputs=optional(array(5, 2)),
+    chunk=integer(1, None, "None"),
+    path=CHOICE,
+)
+swept(
+    "adapters.torch.TorchModel.load", {"u": np.ones(3)}, _of=torch_model, _needs="torch", u=array(3)
+)
+swept(
+    "adapters.torch.TorchModel.glorot_variances",
+    _of=torch_model,
+    _needs="torch",
+    bias=optional(POSITIVE),
+    other=optional(POSITIVE),
+)
 swept("adapters.torch.TorchModel.flat", _of=torch_model, _needs="torch")
-swept("adapters.jax.JaxModel", lambda: {"apply": jax_apply, "params": jax_params()}, _needs="jax", apply=FUNCTION._replace(right=("class",)), params=Kind("params", (), constants({"a": "x"}, {"a": np.array(["x"])}, {"a": np.array([1j])}, {"a": object()})), inputs=optional(array(5, 2)), chunk=integer(1, None, "None"))
+swept(
+    "adapters.jax.JaxModel",
+    lambda: {"apply": jax_apply, "params": jax_params()},
+    _needs="jax",
+    apply=FUNCTION._replace(right=("class",)),
+    params=Kind(
+        "params",
+        (),
+        constants({"a": "x"}, {"a": np.array(["x"])}, {"a": np.array([1j])}, {"a": object()}),
+    ),
+    inputs=optional(array(5, 2)),
+    chunk=integer(1, None, "None"),
+)
 swept("adapters.jax.JaxModel.load", {"u": np.ones(3)}, _of=jax_model, _needs="jax", u=array(3))
-swept("adapters.jax.JaxModel.glorot_variances", _of=jax_model, _needs="jax", bias=optional(POSITIVE), other=optional(POSITIVE), in_axis=integer(None, 1, "zero", "minus one"), out_axis=integer(None, 1, "minus one", "zero"))
+swept(
+    "adapters.jax.JaxModel.glorot_variances",
+    _of=jax_model,
+    _needs="jax",
+    bias=optional(POSITIVE),
+    other=optional(POSITIVE),
+    in_axis=integer(None, 1, "zero", "minus one"),
+    out_axis=integer(None, 1, "minus one", "zero"),
+)
 swept("adapters.jax.JaxModel.flat", _of=jax_model, _needs="jax")
-SHAPE = Kind("shape", (), constants(3, (1,), (1, 2, 3), (0, 1), (1.5, 1), ("1", 1), (-1, 1), (True, 1)))
+SHAPE = Kind(
+    "shape", (), constants(3, (1,), (1, 2, 3), (0, 1), (1.5, 1), ("1", 1), (-1, 1), (True, 1))
+)
 URL = Kind("url", (), constants("localhost:1", "ftp://x", 3, "http://127.0.0.1:9", ["http://x"]))
-swept("adapters.umbridge.UMBridgeModel", {"url": "http://127.0.0.1:9", "name": "x"}, _runs=False, _needs="umbridge", url=URL, name=TEXT.but()._replace(right=("text", "number as text")), config=Kind("config", ("None", "dict"), constants(3, {3: "a"}, {"a": object()}, [("a", 1)])))
-swept("adapters.umbridge.ServedModel", lambda: {"model": ek.FunctionModel(model), "name": "x", "shape": (3, 2)}, _needs="umbridge", model=Kind("model", ("function", "class"), (lambda: 3, lambda: A, lambda: [model])), name=TEXT, shape=SHAPE.but("None"))
+swept(
+    "adapters.umbridge.UMBridgeModel",
+    {"url": "http://127.0.0.1:9", "name": "x"},
+    _runs=False,
+    _needs="umbridge",
+    url=URL,
+    name=TEXT.but()._replace(right=("text", "number as text")),
+    config=Kind("config", ("None", "dict"), constants(3, {3: "a"}, {"a": object()}, [("a", 1)])),
+)
+swept(
+    "adapters.umbridge.ServedModel",
+    lambda: {"model": ek.FunctionModel(model), "name": "x", "shape": (3, 2)},
+    _needs="umbridge",
+    model=Kind("model", ("function", "class"), (lambda: 3, lambda: A, lambda: [model])),
+    name=TEXT,
+    shape=SHAPE.but("None"),
+)
 for _each in ("get_input_sizes", "get_output_sizes"):
-    swept(f"adapters.umbridge.ServedModel.{_each}", _of=lambda: lookup_adapter("umbridge").ServedModel(ek.FunctionModel(model), "x", (3, 2)), _needs="umbridge", config=anything("the argument of the protocol, which this model does not use"))
-swept("adapters.umbridge.ServedModel.supports_evaluate", _of=lambda: lookup_adapter("umbridge").ServedModel(ek.FunctionModel(model), "x", (3, 2)), _needs="umbridge")
-swept("adapters.umbridge.serve", lambda: {"model": ek.FunctionModel(model), "name": "x", "shape": (3, 2)}, _runs=False, _needs="umbridge", model=Kind("model", ("function", "class"), (lambda: 3, lambda: A)), name=TEXT, port=integer(1, 65535), shape=SHAPE.but("None"), workers=COUNT, host=TEXT._replace(right=()))
+    swept(
+        f"adapters.umbridge.ServedModel.{_each}",
+        _of=lambda: lookup_adapter("umbridge").ServedModel(ek.FunctionModel(model), "x", (3, 2)),
+        _needs="umbridge",
+        config=anything("the argument of the protocol, which this model does not use"),
+    )
+swept(
+    "adapters.umbridge.ServedModel.supports_evaluate",
+    _of=lambda: lookup_adapter("umbridge").ServedModel(ek.FunctionModel(model), "x", (3, 2)),
+    _needs="umbridge",
+)
+swept(
+    "adapters.umbridge.serve",
+    lambda: {"model": ek.FunctionModel(model), "name": "x", "shape": (3, 2)},
+    _runs=False,
+    _needs="umbridge",
+    model=Kind("model", ("function", "class"), (lambda: 3, lambda: A)),
+    name=TEXT,
+    port=integer(1, 65535),
+    shape=SHAPE.but("None"),
+    workers=COUNT,
+    host=TEXT._replace(right=()),
+)
 
 
 def lookup_adapter(name: str) -> Any:
