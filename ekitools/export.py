@@ -13,7 +13,7 @@ import xarray as xr
 from ekitools.core.arrays import as_rng
 from ekitools.core.checks import one_of, sequence
 from ekitools.methods.smc.resampling import resample
-from ekitools.plots.style import axes_for, own_colours
+from ekitools.plots.style import axes_array, own_colours
 from ekitools.results.alignment import as_chains
 from ekitools.results.marginals import marginals
 from ekitools.results.reading import Members, members_at, starts_at_prior, stored_index
@@ -197,9 +197,7 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
             "ek.plot_marginals or ek.plot_pairs, which take Axes."
         )
     shape = {"forest": (1,), "rank": (k,), "trace": (k, 2), "pair": (k - 1, k - 1)}[kind]
-    axes = np.asarray(ax, dtype=object)
-    for each in axes.flat:
-        axes_for(each)
+    axes = axes_array(ax)
     if axes.size != math.prod(shape):
         raise ValueError(
             f'ax: must be an array of {shape} Axes for "{kind}" of {k} parameters, got '

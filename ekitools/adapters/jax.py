@@ -17,7 +17,7 @@ from ekitools.adapters._shared import (
     check_vector,
     checked_chunk,
 )
-from ekitools.core.arrays import as_array, as_real, host, like
+from ekitools.core.arrays import as_array, as_real, host, like, unmasked
 from ekitools.core.checks import integer
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
@@ -97,7 +97,7 @@ class JaxModel:
         check_accepts("apply", apply, "params", "x")
         self.chunk = checked_chunk(chunk)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            kind = getattr(leaf, "dtype", type(leaf))
+            kind = getattr(unmasked("params", leaf), "dtype", type(leaf))
             if not isinstance(leaf, float) and not jnp.issubdtype(kind, jnp.floating):
                 raise TypeError(
                     f"params: must be floating arrays, got {kind} at "

@@ -197,7 +197,7 @@ def check_array(name: str, value: Any, *, last: int | None = None) -> None:
         )
     if not shape or 0 in shape[-1:] or last not in (None, shape[-1]):
         raise ValueError(
-            f"{name}: last axis must have {last or 'one or more'} entries, got shape {shape}."
+            f"{name}: last axis must have {last or 'one or more'} entries, got {tuple(shape)}."
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ekitools.core.checks import check_gaussian, flag, function, put
+from ekitools.core.signatures import check_accepts
 from ekitools.linalg import combine_anomalies, covariance_product
 from ekitools.typing import LinearOperatorModel, LinearOver, Prior
 
@@ -140,7 +141,7 @@ class GradientFlow:
 
     def __post_init__(self) -> None:
         if self.jacobian is not None:
-            function("jacobian", self.jacobian)
+            check_accepts("jacobian", function("jacobian", self.jacobian), "u")
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
         """du/dt, ``(J, p)``."""

@@ -16,39 +16,46 @@ from scipy.integrate import OdeSolver, solve_ivp
 from ekitools.core.arrays import as_real
 from ekitools.core.checks import function, number, one_of, sequence
 from ekitools.core.errors import RunError
+from ekitools.core.signatures import check_accepts
 from ekitools.flows.outputs import Entry, Outputs, at_the_end, gave_up
 from ekitools.flows.stopping import Watch
 from ekitools.typing import Flow, Status
 
-__all__ = ["check_options", "solve"]
+__all__ = ["checked_options", "solve"]
 
 _METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+_CHECKED = ("method", "rtol", "atol", "max_step", "first_step", "events")
 _OTHERS = ("dense_output", "jac", "jac_sparsity", "lband", "min_step", "uband", "vectorized")
 """Options that SciPy checks itself."""
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Check the options of `scipy.integrate.solve_ivp`."""
-    known = ("method", "rtol", "atol", "max_step", "first_step", "events", *_OTHERS)
+def checked_options(options: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Options of `scipy.integrate.solve_ivp` for a system of ``size`` equations."""
+    found = dict(options)
     for name, value in options.items():
-        if name not in known:
+        if name not in _CHECKED + _OTHERS:
             raise TypeError(
                 f"{name}: must be an argument of ek.integrate or an option of solve_ivp "
-                f"({', '.join(known)}), got {name}={value!r:.60}."
+                f"({', '.join(_CHECKED + _OTHERS)}), got {name}={value!r:.60}."
             )
         if name == "method" and not (isinstance(value, type) and issubclass(value, OdeSolver)):
             one_of(name, value, _METHODS)
-        elif name == "rtol":
-            number(name, value, above=0)
-        elif name == "atol" and np.any(as_real(name, value, ndim=(0, 1)) < 0):
-            raise ValueError(f"{name}: must not be negative, got {value!r:.60}.")
+        elif name == "rtol" or (name == "first_step" and value is not None):
+            found[name] = number(name, value, above=0)
         elif name == "max_step":
-            number(name, value, above=0, infinite=True)
-        elif name == "first_step" and value is not None:
-            number(name, value, above=0)
-        elif name == "events" and value is not None and not callable(value):
-            for event in sequence(name, value, "a function, or a list of functions"):
-                function(name, event)
+            found[name] = number(name, value, above=0, infinite=True)
+        elif name == "atol":
+            found[name] = as_real(name, value)
+            if found[name].shape not in ((), (size,)) or np.any(found[name] < 0):
+                raise ValueError(
+                    f"{name}: must be one number, or {size} numbers, of at least 0, got "
+                    f"{value!r:.60}."
+                )
+        elif name == "events" and value is not None:
+            what = "a function, or a list of functions"
+            for event in (value,) if callable(value) else sequence(name, value, what):
+                check_accepts(name, function(name, event), "t", "x")
+    return found
 
 
 def solve(

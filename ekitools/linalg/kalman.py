@@ -97,11 +97,12 @@ def kalman_update(
            [1.5]])
     """
     noise, step = as_noise(noise), number("step", step, above=0)
-    if not hasattr(data, "shape"):
-        data = as_vector("data", data)
-    for name, array in {"u": u, "g": g, "data": data, "noise_draw": noise_draw}.items():
-        if array is not None or name != "noise_draw":
-            check_array(name, array)
+    check_array("u", u)
+    check_array("g", g)
+    if noise_draw is not None:
+        check_array("noise_draw", noise_draw)
+    data = data if hasattr(data, "shape") else as_vector("data", data)
+    check_array("data", data)
     data = like(data, g)
     _check(u, g, data, noise, noise_draw)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
@@ -231,7 +232,10 @@ def _check(u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None
         )
     d = g.shape[1]
     if tuple(data.shape) != (d,):
-        raise ValueError(f"data: must be (d,) = ({d},) as g has it, got shape {tuple(data.shape)}.")
+        raise ValueError(
+            f"g, data: must be (J, d) and (d,), got shapes {tuple(g.shape)} and "
+            f"{tuple(data.shape)}."
+        )
     if noise.n_data not in (None, d):
         raise ValueError(f"noise: must be for the d = {d} data of g, got one for {noise.n_data}.")
     if noise_draw is not None and tuple(noise_draw.shape) != tuple(g.shape):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import check_array, host, like, take_rows
+from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.checks import as_path, flag, integer, one_of, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
@@ -20,6 +20,7 @@ from ekitools.loop.checks import (
     check_parts,
     checked_ensemble,
     checked_outputs,
+    checked_status,
     checked_store,
 )
 from ekitools.loop.ending import concluded
@@ -293,10 +294,7 @@ class AskTell:
 
     def stop(self, status: Status) -> None:
         """End the run with a status of yours; without effect where it is over already."""
-        given: Any = status
-        if not isinstance(given, Status) or not isinstance(given.code, str):
-            raise TypeError(f"status: must be an ekitools.typing.Status, got {given!r:.60}.")
-        self.status = self.status or status
+        self.status = self.status or checked_status(status)
 
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
@@ -391,7 +389,6 @@ class AskTell:
         loop = cls.__new__(cls)
         loop._folder = Folder()
         reference = np.ones(1) if ensemble is None else ensemble
-        check_array("ensemble", reference)
         folder = as_path("path", path, "a folder")
         saved = loop._folder.load(folder, problem, method, stop, reference)
         loop.problem, loop.method = problem, saved.method

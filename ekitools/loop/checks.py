@@ -14,6 +14,7 @@ from ekitools.typing import (
     Array,
     ChecksProblem,
     Method,
+    Status,
     StoppingRule,
     Stops,
     is_sampler,
@@ -25,6 +26,7 @@ __all__ = [
     "check_rules",
     "checked_ensemble",
     "checked_outputs",
+    "checked_status",
     "checked_store",
 ]
 
@@ -64,6 +66,13 @@ def checked_store(store: Any) -> str | int:
         raise ValueError(
             f'store: must be "all", "last", "final" or a positive integer, got {store!r}.'
         ) from None
+
+
+def checked_status(status: Any) -> Status:
+    """A status with a code and a sentence."""
+    if not isinstance(status, Status) or not all(isinstance(text, str) for text in status[:2]):
+        raise TypeError(f"status: must be an ekitools.typing.Status, got {status!r:.60}.")
+    return status
 
 
 def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ekitools.core.checks import as_path, flag, function, integer
 from ekitools.core.errors import CheckpointError, RunError
+from ekitools.core.signatures import check_accepts
 from ekitools.core.statuses import INTERRUPTED
 from ekitools.loop.asktell import AskTell
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
@@ -294,5 +295,5 @@ def _checked_border(
     check_timeout(timeout)
     flag("progress", progress)
     if on_step is not None:
-        function("on_step", on_step)
+        check_accepts("on_step", function("on_step", on_step), "info")
     return integer("checkpoint_every", checkpoint_every)

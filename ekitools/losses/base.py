@@ -32,7 +32,7 @@ class Fingerprinted:
         return digest(type(self).__name__, *values)
 
 
-def checked_data(y: Array, z: Array, f: Array | None = None, *, last: int | None = None) -> Array:
+def checked_data(y: Array, z: Array, *f: Array, last: int | None = None) -> Array:
     """The data in the kind of the outputs; data, outputs and ``f``, if given, are checked.
 
     Raises
@@ -41,12 +41,16 @@ def checked_data(y: Array, z: Array, f: Array | None = None, *, last: int | None
         If one of them is no array of real numbers, or has another last axis.
     """
     check_array("z", z, last=last)
-    if f is not None:
-        check_array("f", f, last=z.shape[-1])
-    if getattr(y, "shape", None) is None or not y.shape:  # a list, or one number for all outputs
+    if not getattr(y, "shape", ()):  # a list, or one number for all outputs
         y = as_real("y", y)
-    if y.shape:
-        check_array("y", y, last=z.shape[-1])
+    for name, x in (("y", y), *(("f", x) for x in f)):
+        if name == "f" or x.shape:
+            check_array(name, x)
+            if x.shape[-1] != z.shape[-1]:
+                raise ValueError(
+                    f"z, {name}: must have the same last axis, got shapes {tuple(z.shape)} and "
+                    f"{tuple(x.shape)}."
+                )
     return like(y, z)
 
 

@@ -144,8 +144,8 @@ class CrossEntropy(Fingerprinted):
             return by_members(lambda f: of(f, share), f)
         return by_members(lambda f, z: of(f, self._shares(z)), f, z)
 
-    def _data(self, y: Array, z: Array, f: Array | None = None) -> Array:
-        y = checked_data(y, z, f)
+    def _data(self, y: Array, z: Array, *f: Array) -> Array:
+        y = checked_data(y, z, *f)
         for name, x in {"z": z, "y": y}.items():
             if not x.shape or x.shape[-1] % self.n_classes:
                 raise ValueError(

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ekitools.core.arrays import array_namespace, digest
 from ekitools.core.checks import function, number, put
+from ekitools.core.signatures import check_accepts
 from ekitools.losses.base import Fingerprinted, checked_data
 from ekitools.typing import Array
 
@@ -48,7 +49,7 @@ class FunctionLoss:
 
     def __post_init__(self) -> None:
         for name in ("misfit", "gradient"):
-            function(name, getattr(self, name))
+            check_accepts(name, function(name, getattr(self, name)), "z", "y")
 
     def fingerprint(self) -> str:
         """The names of the functions: what they compute cannot be told."""

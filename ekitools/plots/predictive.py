@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_vector
+from ekitools.core.arrays import as_array, check_array
 from ekitools.core.checks import integer
 from ekitools.core.labels import plain_labels
 from ekitools.plots.style import LINES, axes_for, drawable, whole_numbers
@@ -70,7 +70,9 @@ def plot_predictive(
     d = result.sizes["data"]
     labels = result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
-    x = as_vector("x", x if x is not None else labels if numeric else np.arange(d))
+    x = as_array("x", x if x is not None else labels if numeric else np.arange(d))
+    check_array("x", x, last=d)
+    x = x.astype(float)
     groups = np.array(plain_labels("groups", ["data"] * d if groups is None else groups))
     for name, values in (("x", x), ("groups", groups)):
         if values.shape != (d,):

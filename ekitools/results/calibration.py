@@ -142,9 +142,9 @@ def _members(predictions: Any, y: np.ndarray, weights: Any) -> tuple[np.ndarray,
     g = as_array("predictions", predictions)
     if g.dtype.kind not in "fiu":
         raise TypeError(f"predictions: must be real numbers, got dtype {g.dtype}.")
-    if g.ndim != 2 or g.shape[1] != y.size:
+    if g.ndim != 2 or g.shape[1] != y.size or not len(g):
         raise ValueError(
-            f"predictions: must have the shape (J, n) with n = {y.size} data, got {g.shape}."
+            f"predictions, y: must have the shapes (J, n) and (n,), got {g.shape} and {y.shape}."
         )
     w = np.ones(len(g)) if weights is None else as_vector("weights", weights).astype(np.float64)
     if w.shape != (len(g),) or np.any(w < 0) or not w.any():

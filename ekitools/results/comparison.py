@@ -269,7 +269,8 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
 
 def check_comparison(comparison: Any) -> None:
     """Check that it is what `compare` returned, or an average of these."""
-    if not (isinstance(comparison, xr.Dataset) and set(_COLUMNS) <= set(comparison.data_vars)):
+    needed = {*_COLUMNS, "mean_error", "sd_ratio"}
+    if not (isinstance(comparison, xr.Dataset) and needed <= set(comparison.data_vars)):
         raise TypeError(
             "comparison: must be the Dataset that ek.compare returns, got "
             f"{type(comparison).__name__}."

@@ -341,8 +341,10 @@ def _ensembles(p: int | None, prior: Any, u: Any, seed: int) -> np.ndarray:
     """Two ensembles of p parameters."""
     if u is not None:
         given = as_real("u", u, ndim=(2,))
-        if len(given) < 4:
-            raise ValueError(f"u: must have at least four members, got {len(given)}.")
+        if len(given) < 4 or not given.size:
+            raise ValueError(
+                f"u: must have at least four members, got {len(given)} in the shape {given.shape}."
+            )
         return np.stack([given, given[::-1]])
     if prior is not None:
         draws = host(prior.sample(2 * _MEMBERS, rng=seed))

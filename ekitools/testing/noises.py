@@ -311,5 +311,12 @@ def check_noise(
         data = as_vector("data", data)
     if outputs is not None:
         outputs = np.atleast_2d(as_real("outputs", outputs, ndim=(1, 2)))
+    size = getattr(noise, "n_data", None) or n_data
+    for name, given in {"data": data, "outputs": outputs}.items():
+        if given is not None and (not given.size or size not in (None, given.shape[-1])):
+            raise ValueError(
+                f"{name}: last axis must have {size or 'one or more'} entries, got shape "
+                f"{given.shape}."
+            )
     seed = seed_of(rng)
     run_checks(CHECKS, exclude, NoiseTrial(noise, n_data, outputs, data, seed))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.core.checks import integer
 from ekitools.exact import covariance_flow, linear_flow, spectrum
 from ekitools.flows.integrate import integrate
 from ekitools.flows.right_hand_sides import EKIFlow
@@ -194,6 +195,7 @@ def verify(*, rng: int = 0) -> Report:
     >>> verify().passed
     True
     """
+    rng = integer("rng", rng, least=0)
     problem, smooth = linear_problem(12, 8, rng), smooth_problem(12, 8, rng)[0]
     deterministic = EKI(FixedStep(0.2), perturbed=False)
     rows = [
