@@ -63,9 +63,9 @@ def test_fingerprints_name_the_part_that_differs():
             ValueError,
             "noise: must be for the 4 data, got a covariance for 3",
         ),
-        ({"noise": 0.0}, ValueError, "cov: variances must be positive"),
-        ({"noise": -np.eye(4)}, ValueError, "cov: must be positive definite"),
-        ({"noise": None}, TypeError, "cov: must be an array of real numbers, got NoneType"),
+        ({"noise": 0.0}, ValueError, "noise: variances must be positive"),
+        ({"noise": -np.eye(4)}, ValueError, "noise: must be positive definite"),
+        ({"noise": None}, TypeError, "noise: must be an array of real numbers, got NoneType"),
         ({"prior": None}, TypeError, "prior: must be a Prior such as"),
         ({"prior": np.zeros(2)}, TypeError, "prior: must be a Prior such as"),
         (
