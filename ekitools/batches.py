@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, digest, host, unmasked
+from ekitools.core.arrays import as_array, as_real, digest
 from ekitools.core.checks import flag, integer, put
 from ekitools.core.model_info import info_of
 from ekitools.typing import Array
@@ -30,8 +30,7 @@ class _Samples:
     size: int
 
     def __post_init__(self) -> None:
-        inputs = unmasked("inputs", self.inputs)
-        inputs = host(inputs) if hasattr(inputs, "shape") else np.asarray(inputs)
+        inputs = as_array("inputs", self.inputs)
         if inputs.dtype.kind not in "iub":  # indices stay integers
             inputs = as_real("inputs", inputs)
         targets = as_real("targets", self.targets, ndim=(1, 2))

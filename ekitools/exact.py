@@ -19,6 +19,7 @@ import numpy as np
 from ekitools.core.arrays import as_real, as_vector
 from ekitools.losses.gaussian import as_noise
 from ekitools.models.plain import LinearModel
+from ekitools.priors.gaussian import GaussianPrior
 from ekitools.typing import NoiseModel
 
 __all__ = ["covariance_flow", "linear_flow", "posterior", "spectrum"]
@@ -63,7 +64,7 @@ def linear_flow(
     >>> ek.theory.linear_flow([[-1.0], [1.0]], [[1.0]], [0.0], 1.0, [0.0, 4.0])[:, 1, 0].round(4)
     array([1.    , 0.3333])
     """
-    ensemble = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
+    ensemble = _members(ensemble)
     times = _times(t)
     mean = ensemble.mean(axis=0)
     anomalies = ensemble - mean
@@ -136,6 +137,13 @@ def posterior(
     """
     model, noise = _model(A), as_noise(noise, noise_sd)
     data = as_vector("data", data)
+    if isinstance(prior, type) or not isinstance(prior, GaussianPrior):
+        raise TypeError(f"prior: must be an ek.GaussianPrior, got {type(prior).__name__}.")
+    if model.shape != (len(data), prior.n_parameters):
+        raise ValueError(
+            f"A, data, prior: must have the sizes (d, p), d and p, got {model.shape}, "
+            f"{len(data)} and {prior.n_parameters}."
+        )
     identity = np.eye(prior.n_parameters)
     root = prior.unwhiten(identity) - prior.unwhiten(np.zeros_like(identity))  # rows of C₀^{T/2}
     matrix = noise.whiten(model(root)).T  # (d, p): Γ^{-1/2} A C₀^{1/2}
@@ -167,7 +175,7 @@ def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) 
     >>> ek.theory.spectrum([[-1.0], [1.0]], [[2.0]], 1.0).round(12)
     array([4.])
     """
-    ensemble = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
+    ensemble = _members(ensemble)
     mean = ensemble.mean(axis=0)
     data = np.zeros(_model(A).shape[0])
     return _modes(mean, ensemble - mean, A, data, as_noise(noise, noise_sd))[1]
@@ -175,6 +183,13 @@ def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) 
 
 def _model(A: Any) -> LinearModel:
     return A if isinstance(A, LinearModel) else LinearModel(A)
+
+
+def _members(ensemble: Any) -> np.ndarray:
+    members = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
+    if not members.size:
+        raise ValueError(f"ensemble: must have members, got shape {members.shape}.")
+    return members
 
 
 def _times(t: Any) -> np.ndarray:
@@ -192,8 +207,8 @@ def _modes(
     data = as_vector("data", data)
     if model.shape != (len(data), len(mean)):
         raise ValueError(
-            f"A: must have the shape (d, p) = {(len(data), len(mean))} that data and ensemble ask "
-            f"for, got {model.shape}."
+            f"A, data, ensemble: must have the shapes (d, p), (d,) and (J, p), got {model.shape}, "
+            f"{data.shape} and {anomalies.shape}."
         )
     w = noise.whiten(model(anomalies)) / np.sqrt(len(anomalies))  # (J, d)
     vectors, s, right = np.linalg.svd(w, full_matrices=False)

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.arrays import as_rng
-from ekitools.plots.style import axes_for, own_colours
+from ekitools.core.checks import one_of, sequence
+from ekitools.plots.style import axes_array, own_colours
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.alignment import as_chains, columns_of
 from ekitools.results.groups import parameter_groups, predictive_groups
@@ -96,7 +97,7 @@ def to_arviz(
     >>> ek.to_arviz(result).posterior.sizes["draw"]
     50
     """
-    results = as_chains([result] if isinstance(result, xr.Dataset) else list(result))
+    results = _runs(result)
     noise = None
     if problem is not None:
         check_problem(problem)
@@ -176,10 +177,8 @@ def plot_arviz(
     >>> len(ek.plot_arviz(runs, "forest")) >= 1
     True
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind: must be one of {', '.join(_KINDS)}, got {kind!r}.")
-    results = [result] if isinstance(result, xr.Dataset) else list(result)
-    results = as_chains(results)
+    one_of("kind", kind, _KINDS)
+    results = _runs(result)
     chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
     if chosen.size < results[0].sizes["parameter"] or parameters is not None:
         results = [one.sel(parameter=chosen.values) for one in results]
@@ -215,12 +214,17 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
             "ek.plot_marginals or ek.plot_pairs, which take Axes."
         )
     shape = {"forest": (1,), "rank": (k,), "trace": (k, 2), "pair": (k - 1, k - 1)}[kind]
-    axes = np.asarray(ax, dtype=object)
-    for each in axes.flat:
-        axes_for(each)
+    axes = axes_array(ax)
     if axes.size != math.prod(shape):
         raise ValueError(
             f'ax: must be an array of {shape} Axes for "{kind}" of {k} parameters, got '
             f"{axes.shape}."
         )
     return axes.reshape(shape)
+
+
+def _runs(result: Any) -> list[xr.Dataset]:
+    """One result, or several of one problem, as chains."""
+    one = isinstance(result, xr.Dataset)
+    what = "the Dataset that ek.run returns, or a sequence of such Datasets"
+    return as_chains((result,) if one else sequence("result", result, what))

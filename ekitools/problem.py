@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.batches import AtInputs
 from ekitools.core.arrays import digest
-from ekitools.core.checks import put
+from ekitools.core.checks import check_prior, put
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
@@ -126,11 +126,7 @@ class InverseProblem:
         parameter_names: Sequence[str] | None = None,
         data_names: Sequence[Any] | None = None,
     ) -> None:
-        if not isinstance(prior, Prior):
-            raise TypeError(
-                "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
-                f"ek.Prior({{name: distribution}}), got {type(prior).__name__}."
-            )
+        check_prior(prior)
         layout = None
         if not isinstance(data, Batches):
             layout, data = _observed(data)
@@ -176,8 +172,8 @@ class InverseProblem:
             )
         if self.info.takes_inputs and not self.batched:
             raise TypeError(
-                f"data: must be ek.MiniBatches or ek.OnlineData for {self.model!r}, which is to be "
-                "given inputs with them, got an array. Or give the model all its inputs itself."
+                f"model, data: must both have inputs or neither, got an array for {self.model!r}. "
+                "Pass ek.MiniBatches or ek.OnlineData as data, or give the model all its inputs."
             )
 
     def _check_sizes(self) -> None:
@@ -313,6 +309,8 @@ def _of_data(info: ModelInfo, layout: Layout) -> ModelInfo:
 
 def as_model(model: Any) -> Any:
     """``model`` where it says whether it is vectorized, else a `FunctionModel` of it."""
+    if isinstance(model, type):
+        raise TypeError(f"model: must be a model, got the class {model.__name__} itself.")
     if not callable(model):
         raise TypeError(
             f"model: must be callable, got {type(model).__name__}. Wrap a function in "

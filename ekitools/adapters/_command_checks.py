@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 
 from ekitools.adapters._command_output import FORMATS
+from ekitools.core.checks import as_path, sequence
 from ekitools.core.signatures import check_accepts
 
 __all__ = [
@@ -32,10 +33,7 @@ SEED = "seed"
 
 
 def checked_names(names: Any, stochastic: bool) -> tuple[str, ...]:
-    try:
-        names = (names,) if isinstance(names, str) else tuple(names)
-    except TypeError:
-        raise TypeError(f"parameter_names: must be a list of texts, got {names!r}.") from None
+    names = sequence("parameter_names", names, "a list of texts")
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"parameter_names: must be one or more texts, got {names!r}.")
     if len(set(names)) != len(names):
@@ -159,9 +157,7 @@ def checked_output(output: Any, key: Any, inputs: Mapping[str, str] | None) -> A
 
 def checked_folder(folder: Any) -> Path:
     """A folder that is there and can be written to."""
-    if not isinstance(folder, str | os.PathLike):
-        raise TypeError(f"folder: must be a text or a path, got {folder!r}.")
-    path = Path(folder).absolute()
+    path = as_path("folder", folder, "a folder").absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -17,7 +17,7 @@ from ekitools.adapters._shared import (
     check_vector,
     checked_chunk,
 )
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import as_array, as_real, host, like, unmasked
 from ekitools.core.checks import integer
 from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
@@ -97,7 +97,7 @@ class JaxModel:
         check_accepts("apply", apply, "params", "x")
         self.chunk = checked_chunk(chunk)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            kind = getattr(leaf, "dtype", type(leaf))
+            kind = getattr(unmasked("params", leaf), "dtype", type(leaf))
             if not isinstance(leaf, float) and not jnp.issubdtype(kind, jnp.floating):
                 raise TypeError(
                     f"params: must be floating arrays, got {kind} at "
@@ -147,7 +147,7 @@ class JaxModel:
 
     def load(self, u: Any) -> Any:
         """The tree of parameters that u ``(p,)`` stands for, such as the mean of an ensemble."""
-        u = self._rows(u)
+        u = self._rows(u if isinstance(u, jax.Array) else as_real("u", u))
         check_vector(u, self.n_parameters)
         return self._unravel(u)
 
@@ -261,7 +261,7 @@ def _as_inputs(inputs: Any, dtype: Any) -> Any:
     def convert(x: Any) -> Any:
         if isinstance(x, jax.Array):
             return x
-        x = host(x)
+        x = as_array("inputs", x)
         if x.dtype.kind not in "fiubc":
             raise TypeError(f"inputs: must be arrays of numbers, got dtype {x.dtype}.")
         return jnp.asarray(x, dtype=dtype if x.dtype.kind == "f" else None)

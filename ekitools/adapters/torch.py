@@ -24,7 +24,7 @@ from ekitools.adapters._torch_module import (
 )
 from ekitools.adapters._torch_recurrent import explicit_recurrence, is_explicit
 from ekitools.adapters._torch_stack import Stack
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import as_array, as_real, host, like
 from ekitools.core.checks import one_of
 from ekitools.typing import Array
 
@@ -183,7 +183,7 @@ class TorchModel:
 
     def load(self, u: Any) -> None:
         """Write a flat vector u ``(p,)``, such as the mean of an ensemble, into the module."""
-        u = torch.as_tensor(np.array(u, copy=True) if not torch.is_tensor(u) else u)
+        u = u if torch.is_tensor(u) else torch.as_tensor(as_real("u", u).copy())
         check_vector(u, self.n_parameters)
         parameters = dict(self.module.named_parameters())
         with torch.no_grad():
@@ -285,7 +285,7 @@ class TorchModel:
         dtype, device = self._kind
         if not torch.is_tensor(inputs):
             try:
-                inputs = torch.as_tensor(np.array(inputs, copy=True))
+                inputs = torch.as_tensor(as_array("inputs", inputs).copy())
             except (TypeError, ValueError) as error:
                 raise TypeError(
                     f"inputs: must be an array of numbers, got {type(inputs).__name__} ({error})."

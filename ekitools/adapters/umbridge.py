@@ -79,6 +79,7 @@ class UMBridgeModel:
 
     def __init__(self, url: str, name: str, config: Mapping[str, Any] | None = None) -> None:
         _check_text("url", url, "http://localhost:4242")
+        _check_text("name", name, "forward")
         if not url.startswith(("http://", "https://")):
             raise ValueError(
                 f"url: must begin with http:// or https://, got {url!r}. Write 'http://{url}'."
@@ -292,8 +293,8 @@ def _check_free(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise ValueError(
-            f"port: must be free at an address of this machine, got {port} at {host!r} ({error}). "
-            "Take another port, or another host."
+            f"host, port: must be free at an address of this machine, got {port} at {host!r} "
+            f"({error}). Take another port, or another host."
         ) from error
 
 

@@ -7,6 +7,7 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from ekitools.typing import Array, Rng
 
 __all__ = [
     "array_namespace",
+    "as_array",
     "as_real",
     "as_rng",
     "as_vector",
+    "check_array",
     "checked_cholesky",
     "digest",
     "host",
@@ -145,6 +148,86 @@ def _with_mask(value: Any) -> Any:
     return value
 
 
+def as_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as a NumPy array of any dtype on the host.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no array, such as a list of rows of different lengths, or an entry is masked.
+
+    Examples
+    --------
+    >>> from ekitools.core.arrays import as_array
+    >>> as_array("data", [[1.0, 2.0], [3.0]])
+    Traceback (most recent call last):
+    TypeError: data: must be an array of real numbers, got list (setting an array element with ...
+    """
+    value = unmasked(name, value)
+    try:
+        return host(value) if hasattr(value, "shape") else np.asarray(value)
+    except (TypeError, ValueError) as error:  # a ragged list, or a Dataset
+        raise TypeError(
+            f"{name}: must be an array of real numbers, got {type(value).__name__} ({error})."
+        ) from None
+
+
+def check_array(name: str, value: Any, *, last: int | None = None) -> None:
+    """Check an array ``(..., last)`` of real numbers, of any kind; NaN is allowed.
+
+    Every public function that keeps the kind of an array calls this one.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : array
+        Checked.
+    last : int, optional
+        Entries along the last axis; at least one where it is not given.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, or not of real numbers.
+    ValueError
+        If an entry is masked, or the last axis is of another length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.arrays import check_array
+    >>> check_array("r", np.array([[1.0, np.nan]]), last=2)
+    >>> check_array("r", [1.0, 2.0])
+    Traceback (most recent call last):
+    TypeError: r: must be an array of real numbers, got list. Use numpy.asarray.
+    """
+    unmasked(name, value)
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if not isinstance(shape, tuple) or not _is_real(value, dtype):
+        of = f" of dtype {dtype}" if dtype is not None else ""
+        raise TypeError(
+            f"{name}: must be an array of real numbers, got {type(value).__name__}{of}. "
+            "Use numpy.asarray."
+        )
+    if not shape or 0 in shape[-1:] or last not in (None, shape[-1]):
+        raise ValueError(
+            f"{name}: last axis must have {last or 'one or more'} entries, got {tuple(shape)}."
+        )
+
+
+def _is_real(value: Any, dtype: Any) -> bool:
+    if getattr(dtype, "kind", "") in ("f", "i", "u", "b"):
+        return True
+    if dtype is None or isinstance(value, np.ndarray | np.generic):
+        return False
+    try:  # torch's dtypes have no kind
+        kinds = ("real floating", "integral", "bool")
+        return bool(array_namespace(value).isdtype(dtype, kinds))
+    except TypeError:
+        return False
+
+
 def as_real(
     name: str, value: Any, *, ndim: Iterable[int] | None = None, remedy: str = ""
 ) -> np.ndarray:
@@ -168,11 +251,7 @@ def as_real(
     ValueError
         If an entry is masked or not finite, or the number of dimensions is not in ``ndim``.
     """
-    value = unmasked(name, value)
-    try:
-        array = host(value) if hasattr(value, "shape") else np.asarray(value)
-    except ValueError as error:  # a ragged list
-        raise TypeError(f"{name}: must be an array of real numbers. {error}") from None
+    array = as_array(name, value)
     if array.dtype.kind not in ("fiub" if array.ndim else "fiu"):  # True is no number
         raise TypeError(
             f"{name}: must be an array of real numbers, got {type(value).__name__} of dtype "
@@ -198,7 +277,7 @@ def as_vector(name: str, value: Any, *, remedy: str = "") -> np.ndarray:
     """``value`` as a finite real vector ``(n,)``, ``n >= 1``; ``remedy`` as in `as_real`."""
     array = as_real(name, value, ndim=(1,), remedy=remedy or f"Flatten it with np.ravel({name}).")
     if array.size == 0:
-        raise ValueError(f"{name}: must not be empty.")
+        raise ValueError(f"{name}: must not be empty, got shape {array.shape}.")
     return array
 
 
@@ -218,7 +297,10 @@ def as_rng(rng: Rng) -> np.random.Generator:
     TypeError: rng: must be None, an integer of at least 0 or a numpy.random.Generator, got 'seed'.
     """
     rule = "must be None, an integer of at least 0 or a numpy.random.Generator"
-    if isinstance(rng, bool | np.bool_):
+    given: Any = rng
+    several = isinstance(given, list | tuple) or getattr(given, "ndim", 0) > 0
+    wrong = several and not (len(given) and all(isinstance(n, Integral) for n in given))
+    if wrong or isinstance(given, bool | np.bool_):
         raise TypeError(f"rng: {rule}, got {rng!r}.")
     try:
         return np.random.default_rng(rng)

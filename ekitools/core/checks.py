@@ -10,23 +10,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from ekitools.typing import Aim, NoiseModel, Normalisation, Schedule, StoppingRule
+from ekitools.typing import Aim, NoiseModel, Normalisation, Prior, Schedule, StoppingRule
 
 __all__ = [
+    "as_path",
     "check_gaussian",
     "check_method",
+    "check_prior",
     "check_schedule",
     "flag",
+    "function",
     "integer",
     "number",
     "one_of",
     "put",
+    "sequence",
     "share",
     "stopping_rules",
 ]
@@ -191,6 +197,56 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     return str(value)
 
 
+def function(name: str, value: Any) -> Any:
+    """``value`` where it can be called.
+
+    Examples
+    --------
+    >>> from ekitools.core.checks import function
+    >>> function("on_step", 3)
+    Traceback (most recent call last):
+    TypeError: on_step: must be callable, got int.
+    """
+    if not callable(value):
+        raise TypeError(f"{name}: must be callable, got {type(value).__name__}.")
+    return value
+
+
+def sequence(name: str, value: Any, what: str) -> tuple[Any, ...]:
+    """``value`` as a tuple: a list or anything else in order, but no text and no mapping.
+
+    Examples
+    --------
+    >>> from ekitools.core.checks import sequence
+    >>> sequence("parameter_names", "ab", "a sequence of names")
+    Traceback (most recent call last):
+    TypeError: parameter_names: must be a sequence of names, got 'ab'.
+    """
+    values: Any = value.values if hasattr(value, "dims") else value  # of an xarray.DataArray
+    unordered = isinstance(value, str | bytes | Mapping | set | frozenset | type)
+    if unordered or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
+        raise TypeError(f"{name}: must be {what}, got {value!r:.60}.")
+    return tuple(values)
+
+
+def as_path(name: str, value: Any, what: str) -> Path:
+    """``value`` as a path.
+
+    Examples
+    --------
+    >>> from ekitools.core.checks import as_path
+    >>> as_path("checkpoint", "", "a folder")
+    Traceback (most recent call last):
+    ValueError: checkpoint: must be the path of a folder, got ''.
+    """
+    given = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(given, str):
+        raise TypeError(f"{name}: must be the path of {what}, got {type(value).__name__}.")
+    if not given or "\0" in given:
+        raise ValueError(f"{name}: must be the path of {what}, got {given!r}.")
+    return Path(given)
+
+
 def put(options: Any, **values: Any) -> None:
     """Set checked fields of a frozen dataclass, in its ``__post_init__``."""
     for name, value in values.items():
@@ -250,26 +306,30 @@ def check_method(method: Any) -> None:
         raise TypeError(f"method: must be a frozen dataclass of options, got {method!r}.")
 
 
+def check_prior(prior: Any) -> None:
+    """Check that it is a prior."""
+    if isinstance(prior, type) or not isinstance(prior, Prior):
+        raise TypeError(
+            "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
+            f"ek.Prior({{name: distribution}}), got {type(prior).__name__}."
+        )
+
+
 def check_schedule(step: Any) -> None:
     """Check that it is a step rule."""
-    if isinstance(step, type) or not isinstance(step, Schedule):
+    if isinstance(step, type) or not (isinstance(step, Schedule) and callable(step.step)):
         raise TypeError(f"step: must be a step rule such as ek.FixedStep(h), got {step!r}.")
 
 
 def stopping_rules(stop: Any) -> tuple[StoppingRule, ...]:
     """One stopping rule, or any sequence of them, as a tuple."""
-    rules: Sequence[Any]
-    if isinstance(stop, StoppingRule) and not isinstance(stop, type):
-        rules = (stop,)
-    else:
-        try:
-            rules = tuple(stop)
-        except TypeError:
-            rules = (stop,)
+    what = "stopping rules such as ek.Discrepancy()"
+    one = isinstance(stop, StoppingRule) and not isinstance(stop, type)
+    rules = (stop,) if one else sequence("stop", stop, what)
     for rule in rules:
         if isinstance(rule, type) or not isinstance(rule, StoppingRule):
-            raise TypeError(f"stop: must be stopping rules such as ek.Discrepancy(), got {rule!r}.")
-    return tuple(rules)
+            raise TypeError(f"stop: must be {what}, got {rule!r}.")
+    return rules
 
 
 def check_gaussian(noise: Any, who: str) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["checked_labels", "distinct_decimals", "plain_coordinate"]
+from ekitools.core.checks import sequence
+
+__all__ = ["checked_labels", "distinct_decimals", "plain_coordinate", "plain_labels"]
 
 _YEARS = range(1678, 2262)
 """The years that a count of nanoseconds can hold, as all versions of xarray have them."""
@@ -67,17 +69,9 @@ def checked_labels(
     """
     if names is None:
         return tuple(f"{stem}{i}" for i in range(size))
-    if isinstance(names, str | bytes):
-        raise TypeError(
-            f"{argument}: must be a sequence of labels, got the text {names!r}. Pass [{names!r}]."
-        )
-    levels = tuple(getattr(names, "names", None) or ())  # of a pandas MultiIndex
-    items = tuple(names.values if hasattr(names, "dims") else names)  # of an xarray.DataArray
-    if len(items) != size:
-        raise ValueError(f"{argument}: must have {size} entries, got {len(items)}.")
-    labels = items
-    if not _all_plain_texts(items):
-        labels = _of_one_kind([_plain(argument, i, item, levels) for i, item in enumerate(items)])
+    labels = plain_labels(argument, names)
+    if len(labels) != size:
+        raise ValueError(f"{argument}: must have {size} entries, got {len(labels)}.")
     _check_different(argument, labels)
     for label in labels:
         if label in reserved:
@@ -86,6 +80,19 @@ def checked_labels(
                 f"another name, such as {label + '_'!r}."
             )
     return labels
+
+
+def plain_labels(argument: str, names: Any) -> tuple[Any, ...]:
+    """The labels, which may be the same, in one of the kinds of `checked_labels`."""
+    if isinstance(names, str | bytes):
+        raise TypeError(
+            f"{argument}: must be a sequence of labels, got the text {names!r}. Pass [{names!r}]."
+        )
+    levels = tuple(getattr(names, "names", None) or ())  # of a pandas MultiIndex
+    items = sequence(argument, names, "a sequence of labels")
+    if _all_plain_texts(items):
+        return items
+    return _of_one_kind([_plain(argument, i, item, levels) for i, item in enumerate(items)])
 
 
 def distinct_decimals(values: Any, *, least: int) -> int:
@@ -184,7 +191,7 @@ def _plain(argument: str, index: int, label: Any, levels: tuple[Any, ...]) -> An
 
 def _is_missing(label: Any) -> bool:
     """Whether it is None, NaN, NaT, NA or a text without a character to see."""
-    if label is None or (isinstance(label, str) and not label.strip()):
+    if label is None or label is np.ma.masked or (isinstance(label, str) and not label.strip()):
         return True
     try:
         return bool(label != label)  # noqa: PLR0124 - NaN and NaT

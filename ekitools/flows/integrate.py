@@ -18,7 +18,7 @@ from ekitools.core.statuses import failed
 from ekitools.core.streams import Streams
 from ekitools.flows.euler_maruyama import march
 from ekitools.flows.outputs import Entry, Outputs
-from ekitools.flows.solve_ivp import solve
+from ekitools.flows.solve_ivp import checked_options, solve
 from ekitools.flows.stopping import Watch
 from ekitools.linalg import total_variance
 from ekitools.loop.checks import check_rules, checked_ensemble
@@ -156,7 +156,9 @@ def integrate(
             attributes["solver"] = {"method": "Euler-Maruyama", "step": json.loads(to_json(step))}
             status, info = march(flow, initial, outputs, span, times, watch, entries, step, streams)
         else:
-            options = {"method": "RK45", "rtol": 1e-8, "atol": 1e-10, **solve_ivp_options}
+            size = initial.size * flow.order
+            defaults = {"method": "RK45", "rtol": 1e-8, "atol": 1e-10}
+            options = {**defaults, **checked_options(solve_ivp_options, size)}
             method = options["method"]
             name = method.__name__ if isinstance(method, type) else method
             attributes["solver"] = {"method": name}

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools.core.checks import check_gaussian, flag, put
+from ekitools.core.checks import check_gaussian, flag, function, put
+from ekitools.core.signatures import check_accepts
 from ekitools.linalg import combine_anomalies, covariance_product
 from ekitools.typing import LinearOperatorModel, LinearOver, Prior
 
@@ -137,6 +138,10 @@ class GradientFlow:
 
     jacobian: Callable[[np.ndarray], np.ndarray] | None = None
     order = 1
+
+    def __post_init__(self) -> None:
+        if self.jacobian is not None:
+            check_accepts("jacobian", function("jacobian", self.jacobian), "u")
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
         """du/dt, ``(J, p)``."""

@@ -7,17 +7,55 @@ the way.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.integrate import solve_ivp
+from scipy.integrate import OdeSolver, solve_ivp
 
+from ekitools.core.arrays import as_real
+from ekitools.core.checks import function, number, one_of, sequence
 from ekitools.core.errors import RunError
+from ekitools.core.signatures import check_accepts
 from ekitools.flows.outputs import Entry, Outputs, at_the_end, gave_up
 from ekitools.flows.stopping import Watch
 from ekitools.typing import Flow, Status
 
-__all__ = ["solve"]
+__all__ = ["checked_options", "solve"]
+
+_METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+_CHECKED = ("method", "rtol", "atol", "max_step", "first_step", "events")
+_OTHERS = ("dense_output", "jac", "jac_sparsity", "lband", "min_step", "uband", "vectorized")
+"""Options that SciPy checks itself."""
+
+
+def checked_options(options: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Options of `scipy.integrate.solve_ivp` for a system of ``size`` equations."""
+    found = dict(options)
+    for name, value in options.items():
+        if name not in _CHECKED + _OTHERS:
+            raise TypeError(
+                f"{name}: must be an argument of ek.integrate or an option of solve_ivp "
+                f"({', '.join(_CHECKED + _OTHERS)}), got {name}={value!r:.60}."
+            )
+        if name == "method" and not (isinstance(value, type) and issubclass(value, OdeSolver)):
+            one_of(name, value, _METHODS)
+        elif name == "rtol" or (name == "first_step" and value is not None):
+            found[name] = number(name, value, above=0)
+        elif name == "max_step":
+            found[name] = number(name, value, above=0, infinite=True)
+        elif name == "atol":
+            found[name] = as_real(name, value)
+            if found[name].shape not in ((), (size,)) or np.any(found[name] < 0):
+                raise ValueError(
+                    f"{name}: must be one number, or {size} numbers, of at least 0, got "
+                    f"{value!r:.60}."
+                )
+        elif name == "events" and value is not None:
+            what = "a function, or a list of functions"
+            for event in (value,) if callable(value) else sequence(name, value, what):
+                check_accepts(name, function(name, event), "t", "x")
+    return found
 
 
 def solve(
@@ -68,8 +106,8 @@ def solve(
         return status, {"nfev": 0, "message": "Nothing was to be solved."}
 
     x0 = initial.ravel() if flow.order == 1 else np.concatenate([initial.ravel(), np.zeros(size)])
-    asked = options.pop("events", None) or []
-    theirs = list(asked) if isinstance(asked, list | tuple) else [asked]
+    asked = options.pop("events", None)
+    theirs = [] if asked is None else [asked] if callable(asked) else list(asked)
     events = [*watch.events(start, members), *theirs, record]
     try:
         with np.errstate(under="ignore"):  # its steps underflow, whatever the caller has set

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import as_vector, check_array, host, like
 from ekitools.core.checks import number
 from ekitools.linalg.columns import centred, combine
 from ekitools.linalg.orthogonal import orthogonal_coefficients
@@ -100,7 +100,14 @@ def kalman_update(
            [1. ],
            [1.5]])
     """
-    noise, data, step = as_noise(noise, noise_sd), like(data, g), number("step", step, above=0)
+    noise, step = as_noise(noise, noise_sd), number("step", step, above=0)
+    check_array("u", u)
+    check_array("g", g)
+    if noise_draw is not None:
+        check_array("noise_draw", noise_draw)
+    data = data if hasattr(data, "shape") else as_vector("data", data)
+    check_array("data", data)
+    data = like(data, g)
     _check(u, g, data, noise, noise_draw)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
         return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)
@@ -229,7 +236,10 @@ def _check(u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None
         )
     d = g.shape[1]
     if tuple(data.shape) != (d,):
-        raise ValueError(f"data: must be (d,) = ({d},) as g has it, got shape {tuple(data.shape)}.")
+        raise ValueError(
+            f"g, data: must be (J, d) and (d,), got shapes {tuple(g.shape)} and "
+            f"{tuple(data.shape)}."
+        )
     if noise.n_data not in (None, d):
         raise ValueError(f"noise: must be for the d = {d} data of g, got one for {noise.n_data}.")
     if noise_draw is not None and tuple(noise_draw.shape) != tuple(g.shape):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.core import statuses
 from ekitools.core.arrays import like, masked_as_nan
-from ekitools.core.checks import flag, integer, number, one_of, stopping_rules
+from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
@@ -19,9 +19,10 @@ from ekitools.loop.checks import (
     check_parts,
     checked_ensemble,
     checked_outputs,
+    checked_status,
     checked_store,
 )
-from ekitools.loop.folder import Folder, checked_folder
+from ekitools.loop.folder import Folder
 from ekitools.loop.saved import Saved
 from ekitools.loop.stepping import Stepping
 from ekitools.models.extras import Extra, split_extras
@@ -241,7 +242,7 @@ class AskTell(Stepping):
 
     def stop(self, status: Status) -> None:
         """End the run with a status of yours; without effect where it is over already."""
-        self.status = self.status or status
+        self.status = self.status or checked_status(status)
 
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
@@ -277,7 +278,7 @@ class AskTell(Stepping):
             If the folder holds other files or another run, is in use by another process, or
             cannot be written to.
         """
-        folder = checked_folder("path", path)
+        folder = as_path("path", path, "a folder")
         run = Saved(
             method=self.method,
             stop=self._stop,
@@ -336,8 +337,8 @@ class AskTell(Stepping):
         """
         loop = cls.__new__(cls)
         loop._folder = Folder()
-        reference = np.empty(0) if ensemble is None else ensemble
-        folder = checked_folder("path", path)
+        reference = np.ones(1) if ensemble is None else ensemble
+        folder = as_path("path", path, "a folder")
         saved = loop._folder.load(folder, problem, method, stop, reference)
         loop.problem, loop.method = problem, saved.method
         loop._stop = saved.stop

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like, unmasked
+from ekitools.core.arrays import as_array, host, like, unmasked
 from ekitools.core.checks import check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
     Array,
     ChecksProblem,
     Method,
+    Status,
     StoppingRule,
     Stops,
     is_sampler,
@@ -25,6 +26,7 @@ __all__ = [
     "check_rules",
     "checked_ensemble",
     "checked_outputs",
+    "checked_status",
     "checked_store",
 ]
 
@@ -64,6 +66,13 @@ def checked_store(store: Any) -> str | int:
         raise ValueError(
             f'store: must be "all", "last", "final" or a positive integer, got {store!r}.'
         ) from None
+
+
+def checked_status(status: Any) -> Status:
+    """A status with a code and a sentence."""
+    if not isinstance(status, Status) or not all(isinstance(text, str) for text in status[:2]):
+        raise TypeError(f"status: must be an ekitools.typing.Status, got {status!r:.60}.")
+    return status
 
 
 def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Array]:
@@ -123,8 +132,7 @@ def checked_outputs(g: Any, asked: Array, problem: InverseProblem) -> Array:
     expected = (n, problem.n_data)
     if problem.layout is not None and not (hasattr(g, "shape") and tuple(g.shape) == expected):
         g = problem.layout.rows("g", g, n)
-    if not hasattr(g, "shape"):
-        g = np.asarray(g)
+    g = unmasked("g", g) if hasattr(g, "shape") else as_array("g", g)
     if tuple(g.shape) != expected:
         flatten = len(g.shape) > 2 and g.shape[0] == expected[0]
         remedy = " Flatten the output of each member: g.reshape(len(g), -1)." if flatten else ""

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ekitools.core.checks import integer
+from ekitools.core.checks import as_path, flag, function, integer
 from ekitools.core.errors import CheckpointError, RunError
+from ekitools.core.signatures import check_accepts
 from ekitools.core.statuses import INTERRUPTED
 from ekitools.loop.asktell import AskTell
-from ekitools.loop.folder import checked_folder
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.models.workers import Workers
 from ekitools.problem import InverseProblem
@@ -137,8 +137,10 @@ def run(
     >>> ek.intervals(result)["mean"].values.round(1)  # exact: 1.62, 0.588
     array([1.6, 0.6])
     """
-    checkpoint_every = _checked_border(executor, timeout, checkpoint_every)
-    folder = None if checkpoint is None else checked_folder("checkpoint", checkpoint).absolute()
+    checkpoint_every = _checked_border(executor, timeout, checkpoint_every, progress, on_step)
+    folder = (
+        None if checkpoint is None else as_path("checkpoint", checkpoint, "a folder").absolute()
+    )
     loop = AskTell(
         problem,
         method,
@@ -208,8 +210,8 @@ def resume(
     >>> bool((second.u == whole.u).all())
     True
     """
-    checkpoint_every = _checked_border(executor, timeout, checkpoint_every)
-    folder = checked_folder("path", path)
+    checkpoint_every = _checked_border(executor, timeout, checkpoint_every, progress, on_step)
+    folder = as_path("path", path, "a folder")
     loop = AskTell.load(folder, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop)
     folder = folder.absolute()  # the model may change the working directory
     if loop.done:
@@ -292,7 +294,12 @@ def _bar(loop: AskTell) -> Any:
     return tqdm(initial=loop.n, unit=" iterations", desc=type(loop.method).__name__)
 
 
-def _checked_border(executor: Any, timeout: Any, checkpoint_every: Any) -> int:
+def _checked_border(
+    executor: Any, timeout: Any, checkpoint_every: Any, progress: Any, on_step: Any
+) -> int:
     check_executor(executor)
     check_timeout(timeout)
+    flag("progress", progress)
+    if on_step is not None:
+        check_accepts("on_step", function("on_step", on_step), "info")
     return integer("checkpoint_every", checkpoint_every)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, take_rows
+from ekitools.core.checks import integer
 from ekitools.linalg import gaussian_draws
 from ekitools.methods.shared import mapped
 from ekitools.models.outputs import Failure, cut, safe_text
@@ -101,10 +102,12 @@ def name_reasons(
 
     A reason in ``failures`` comes before the one in ``unusable``.
     """
+    if not isinstance(failures, Mapping):
+        raise TypeError(
+            f"failures: must be a mapping of row to reason, got {type(failures).__name__}."
+        )
     for row in failures:
-        if not 0 <= row < len(failed):
-            raise ValueError(f"failures: rows must be in 0 ... {len(failed) - 1}, got {row}.")
-        failed[row] = True
+        failed[integer("failures", row, least=0, most=len(failed) - 1)] = True
     rows = {row: failures.get(row) or unusable.get(row) for row in np.flatnonzero(failed).tolist()}
     return {row: _failure(why) for row, why in rows.items()}
 

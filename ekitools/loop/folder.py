@@ -19,7 +19,7 @@ from ekitools.problem import InverseProblem
 from ekitools.results.history import History
 from ekitools.typing import Array
 
-__all__ = ["Folder", "checked_folder"]
+__all__ = ["Folder"]
 
 _READS = 5
 """How often a checkpoint is read that another process replaces in the meantime."""
@@ -169,22 +169,6 @@ class Folder:
         self._done[folder] = begun
         self._begun.pop(folder, None)
         sweep(folder, _names(files))
-
-
-def checked_folder(name: str, value: Any) -> Path:
-    """The argument ``name`` as the path of a folder.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a path, or empty.
-    """
-    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise TypeError(f"{name}: must be the path of a folder, got {type(value).__name__}.")
-    text = os.fspath(value)
-    if not text or "\0" in text:
-        raise ValueError(f"{name}: must be the path of a folder, got {text!r}.")
-    return Path(text)
 
 
 def _make(folder: Path) -> None:

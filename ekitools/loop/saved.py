@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ekitools._version import __version__
+from ekitools.core.arrays import check_array
 from ekitools.core.checks import check_method, stopping_rules
 from ekitools.core.errors import CheckpointError
 from ekitools.core.options import from_json, to_json
@@ -133,6 +134,7 @@ def read_run(
     CheckpointError
         If the checkpoint is damaged, or of another problem, method or stopping rules.
     """
+    check_array("ensemble", reference)
     meta = parsed(path, data)
     method, stop = _parts(path, meta, problem, *given)
     files = {kind: verified(path, **meta["files"][kind]) for kind in meta["files"]}

@@ -7,10 +7,17 @@ from dataclasses import fields
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, digest, is_numpy
+from ekitools.core.arrays import (
+    array_namespace,
+    as_real,
+    check_array,
+    digest,
+    is_numpy,
+    like,
+)
 from ekitools.typing import Array
 
-__all__ = ["Fingerprinted", "by_members", "exp_of", "sigmoid"]
+__all__ = ["Fingerprinted", "by_members", "checked_data", "exp_of", "sigmoid"]
 
 _BLOCK_BYTES = 1 << 18
 """Bytes of the outputs that are treated at a time."""
@@ -23,6 +30,28 @@ class Fingerprinted:
         """A short text that changes whenever an option does."""
         values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
         return digest(type(self).__name__, *values)
+
+
+def checked_data(y: Array, z: Array, *f: Array, last: int | None = None) -> Array:
+    """The data in the kind of the outputs; data, outputs and ``f``, if given, are checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no array of real numbers, or has another last axis.
+    """
+    check_array("z", z, last=last)
+    if not getattr(y, "shape", ()):  # a list, or one number for all outputs
+        y = as_real("y", y)
+    for name, x in (("y", y), *(("f", x) for x in f)):
+        if name == "f" or x.shape:
+            check_array(name, x)
+            if x.shape[-1] != z.shape[-1]:
+                raise ValueError(
+                    f"z, {name}: must have the same last axis, got shapes {tuple(z.shape)} and "
+                    f"{tuple(x.shape)}."
+                )
+    return like(y, z)
 
 
 def by_members(function: Callable[..., Array], *arrays: Array) -> Array:

@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, is_numpy, like
+from ekitools.core.arrays import array_namespace, as_vector, is_numpy
 from ekitools.core.checks import flag, integer, put
-from ekitools.losses.base import Fingerprinted, by_members, exp_of, sigmoid
+from ekitools.losses.base import Fingerprinted, by_members, checked_data, exp_of, sigmoid
 from ekitools.typing import Array
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy"]
@@ -76,12 +76,12 @@ class CrossEntropy(Fingerprinted):
 
     def check_data(self, data: np.ndarray) -> None:
         """Raise a ValueError unless the data are m rows of k probabilities."""
+        _check_probabilities(data, _ONE_HOT)
         if data.size % self.n_classes:
             raise ValueError(
                 f"data: must be rows of n_classes = {self.n_classes} probabilities, got "
                 f"{data.size} numbers. {_ONE_HOT}"
             )
-        _check_probabilities(data, _ONE_HOT)
         sums = data.reshape(-1, self.n_classes).sum(axis=1)
         if not np.allclose(sums, 1, atol=1e-5):
             row = int(np.argmax(np.abs(sums - 1)))
@@ -92,8 +92,8 @@ class CrossEntropy(Fingerprinted):
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ summed over samples: ``(..., m k)`` to ``(...)``."""
+        y = self._data(y, z)
         xp = array_namespace(z)
-        y = like(y, z)
         if not self.logits:
             return -xp.sum(y * xp.log(xp.clip(z, min=_TINY)), axis=-1)
         targets = self._columns(y)
@@ -109,8 +109,8 @@ class CrossEntropy(Fingerprinted):
 
     def gradient(self, z: Array, y: Array) -> Array:
         """∇_z Ψ, ``(..., m k)``."""
+        y = self._data(y, z)
         xp = array_namespace(z)
-        y = like(y, z)
         if not self.logits:
             return -y / xp.clip(z, min=_TINY)
         targets = self._columns(y)
@@ -126,8 +126,8 @@ class CrossEntropy(Fingerprinted):
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., m k)``: for logits (diag p − ppᵀ) f, sample by sample."""
+        y = self._data(y, z, f)
         xp = array_namespace(z)
-        y = like(y, z)
         if not self.logits:
             return f * (y / xp.clip(z, min=_TINY) ** 2)
         total = xp.sum(self._columns(y), axis=-2, keepdims=True)
@@ -143,6 +143,16 @@ class CrossEntropy(Fingerprinted):
             share = self._shares(z)
             return by_members(lambda f: of(f, share), f)
         return by_members(lambda f, z: of(f, self._shares(z)), f, z)
+
+    def _data(self, y: Array, z: Array, *f: Array) -> Array:
+        y = checked_data(y, z, *f)
+        for name, x in {"z": z, "y": y}.items():
+            if not x.shape or x.shape[-1] % self.n_classes:
+                raise ValueError(
+                    f"{name}: last axis must be rows of n_classes = {self.n_classes} numbers, got "
+                    f"shape {tuple(x.shape)}."
+                )
+        return y
 
     def _columns(self, z: Array) -> Array:
         """``(..., k, m)``: what is done along a last axis of k = 10 is slow in NumPy."""
@@ -200,8 +210,8 @@ class BinaryCrossEntropy(Fingerprinted):
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ along the last axis: ``(..., d)`` to ``(...)``."""
+        y = checked_data(y, z)
         xp = array_namespace(z)
-        y = like(y, z)
         if self.logits:
             softplus = xp.clip(z, min=0) + xp.log1p(xp.exp(-xp.abs(z)))
             return xp.sum(softplus - y * z, axis=-1)
@@ -210,16 +220,16 @@ class BinaryCrossEntropy(Fingerprinted):
 
     def gradient(self, z: Array, y: Array) -> Array:
         """∇_z Ψ, ``(..., d)``."""
+        y = checked_data(y, z)
         xp = array_namespace(z)
-        y = like(y, z)
         if not self.logits:
             return (1 - y) / xp.clip(1 - z, min=_TINY) - y / xp.clip(z, min=_TINY)
         return sigmoid(z) - y
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., d)``: for logits p(1 − p) f."""
+        y = checked_data(y, z, f)
         xp = array_namespace(z)
-        y = like(y, z)
         if self.logits:
             return f * (sigmoid(z) * sigmoid(-z))
         yes, no = (xp.clip(p, min=_TINY) for p in (z, 1 - z))
@@ -227,6 +237,7 @@ class BinaryCrossEntropy(Fingerprinted):
 
 
 def _check_probabilities(data: np.ndarray, remedy: str) -> None:
+    data = as_vector("data", data)
     if data.min() < 0 or data.max() > 1:
         outside = float(data.min() if data.min() < 0 else data.max())
         raise ValueError(f"data: must be probabilities within [0, 1], got {outside:.6g}. {remedy}")

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, as_rng, like
+from ekitools.core.arrays import array_namespace, as_rng, check_array
 from ekitools.core.checks import integer
+from ekitools.losses.base import checked_data
 from ekitools.losses.forms import Diagonal, Form
 from ekitools.typing import Array, Rng
 
@@ -55,7 +56,7 @@ class FormedNoise:
         >>> ek.GaussianNoise([[4.0, 0.0], [0.0, 1.0]]).whiten(np.array([[2.0, 3.0]]))
         array([[1., 3.]])
         """
-        self._check(r)
+        check_array("r", r, last=self.n_data)
         return self._form.whiten(r)
 
     def misfit(self, z: Array, y: Array) -> Array:
@@ -68,7 +69,7 @@ class FormedNoise:
         >>> ek.GaussianNoise(2.0).misfit(np.array([[2.0, 0.0]]), np.zeros(2))
         array([1.])
         """
-        white = self.whiten(z - like(y, z))
+        white = self.whiten(z - checked_data(y, z, last=self.n_data))
         return 0.5 * array_namespace(white).sum(white * white, axis=-1)
 
     def gradient(self, z: Array, y: Array) -> Array:
@@ -81,11 +82,10 @@ class FormedNoise:
         >>> ek.GaussianNoise(2.0).gradient(np.array([2.0, 0.0]), np.zeros(2))
         array([1., 0.])
         """
-        r = z - like(y, z)
-        self._check(r)
+        r = z - checked_data(y, z, last=self.n_data)
         return self._form.precision(r)
 
-    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:  # noqa: ARG002
+    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Φ f = Γ⁻¹ f, along the last axis, whatever z and y.
 
         Examples
@@ -95,7 +95,7 @@ class FormedNoise:
         >>> ek.GaussianNoise(2.0).curvature_product(np.zeros(2), np.zeros(2), np.array([2.0, 0.0]))
         array([1., 0.])
         """
-        self._check(f)
+        checked_data(y, z, f, last=self.n_data)
         return self._form.precision(f)
 
     def sample(self, n: int, *, rng: Rng = None, n_data: int | None = None) -> np.ndarray:
@@ -123,13 +123,6 @@ class FormedNoise:
         if self.n_data not in (None, d):
             raise ValueError(f"n_data: must be {self.n_data}, the size of cov, got {d}.")
         return self._form.sample(n, d, as_rng(rng))
-
-    def _check(self, r: Array) -> None:
-        d = self.n_data
-        if d is not None and (r.ndim == 0 or r.shape[-1] != d):
-            raise ValueError(
-                f"r: last axis must have d = {d} entries (the size of cov), got {r.shape}."
-            )
 
 
 def form_of(noise: Any, *parts: str) -> Form | None:

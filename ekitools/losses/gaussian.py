@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -291,7 +292,10 @@ def as_noise(noise: Any, sd: Any = None) -> NoiseModel:
             f"noise: must have {', '.join(missing)} too (see ekitools.typing.NoiseModel), got "
             f"{type(noise).__name__}, which has whiten. Add what is missing."
         )
-    return GaussianNoise(noise)
+    try:
+        return GaussianNoise(noise)
+    except (TypeError, ValueError) as error:  # the argument has another name here
+        raise type(error)(re.sub(r"\bcov\b", "noise", str(error))) from None
 
 
 def as_loss(noise: Any, sd: Any = None) -> Loss:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ekitools.core.arrays import array_namespace, digest, like
-from ekitools.core.checks import number, put
-from ekitools.losses.base import Fingerprinted
+from ekitools.core.arrays import array_namespace, digest
+from ekitools.core.checks import function, number, put
+from ekitools.core.signatures import check_accepts
+from ekitools.losses.base import Fingerprinted, checked_data
 from ekitools.typing import Array
 
 __all__ = ["FunctionLoss", "Huber"]
@@ -48,10 +49,7 @@ class FunctionLoss:
 
     def __post_init__(self) -> None:
         for name in ("misfit", "gradient"):
-            if not callable(getattr(self, name)):
-                raise TypeError(
-                    f"{name}: must be a function of outputs and data, got {getattr(self, name)!r}."
-                )
+            check_accepts(name, function(name, getattr(self, name)), "z", "y")
 
     def fingerprint(self) -> str:
         """The names of the functions: what they compute cannot be told."""
@@ -107,18 +105,20 @@ class Huber(Fingerprinted):
 
     def misfit(self, z: Array, y: Array) -> Array:
         """Ψ along the last axis: ``(..., d)`` to ``(...)``."""
+        y = checked_data(y, z)
         xp = array_namespace(z)
-        r = xp.abs(z - like(y, z)) / self.scale
+        r = xp.abs(z - y) / self.scale
         near = xp.clip(r, max=self.delta)
         return xp.sum(near * (r - 0.5 * near), axis=-1)
 
     def gradient(self, z: Array, y: Array) -> Array:
         """∇_z Ψ, ``(..., d)``."""
-        r = (z - like(y, z)) / self.scale
+        r = (z - checked_data(y, z)) / self.scale
         return array_namespace(z).clip(r, min=-self.delta, max=self.delta) / self.scale
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
         """∇²_z Ψ f, ``(..., d)``: f/s² where the loss is quadratic, else 0."""
+        y = checked_data(y, z, f)
         xp = array_namespace(z)
-        near = xp.abs(z - like(y, z)) <= self.delta * self.scale
+        near = xp.abs(z - y) <= self.delta * self.scale
         return xp.where(near, f / self.scale**2, xp.zeros_like(f))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, is_numpy, take_rows
-from ekitools.core.checks import check_schedule, integer, number, put
+from ekitools.core.checks import check_schedule, integer, number, put, sequence
 from ekitools.linalg import (
     anomaly_products,
     combine_anomalies,
@@ -234,7 +234,7 @@ class LossEKI:
 
 def _pairs(expand: Any) -> tuple[tuple[int, int], ...]:
     try:
-        pairs = [(n, size) for n, size in expand]
+        pairs = [(n, size) for n, size in sequence("expand", expand, "pairs (n, J) of integers")]
     except (TypeError, ValueError):
         raise TypeError(f"expand: must be pairs (n, J) of integers, got {expand!r}.") from None
     return tuple(

@@ -142,7 +142,7 @@ class ESMDA:
 
     def __post_init__(self) -> None:
         given: Any = self.inflation
-        if isinstance(given, str) or not isinstance(given, Iterable):
+        if isinstance(given, str | set) or not isinstance(given, Iterable):
             put(self, inflation=integer("inflation", given))
             return
         factors = tuple(number("inflation", alpha, above=0) for alpha in given)

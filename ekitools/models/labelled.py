@@ -10,6 +10,7 @@ import xarray as xr
 
 from ekitools.core.arrays import host
 from ekitools.core.checks import flag
+from ekitools.core.checks import function as checked_function
 from ekitools.core.signatures import check_accepts
 from ekitools.models.layout import Labelled
 from ekitools.models.layout import Layout as _Layout
@@ -87,9 +88,8 @@ class XarrayModel:
         *,
         stochastic: bool = False,
     ) -> None:
-        if not callable(function):
-            raise TypeError(f"function: must be callable, got {type(function).__name__}.")
-        self.function, self.stochastic = function, flag("stochastic", stochastic)
+        self.function = checked_function("function", function)
+        self.stochastic = flag("stochastic", stochastic)
         keywords = ("rng",) if self.stochastic else ()
         check_accepts("function", function, "parameters", keywords=keywords)
         if not isinstance(parameters, xr.DataArray | xr.Dataset):
@@ -157,7 +157,7 @@ def _names(parameters: Any) -> tuple[str, ...]:
         if isinstance(parameters, str) or not np.iterable(parameters)
         else tuple(parameters)
     )
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and name for name in names):
         raise TypeError(
             f"parameters: must be names, or an xarray.DataArray or Dataset, got {parameters!r:.60}."
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools.core.arrays import host
+from ekitools.core.arrays import as_array, check_array
 
 __all__ = ["Labelled", "Layout"]
 
@@ -77,6 +77,10 @@ class Layout:
                     f"{argument}[{name!r}]: must have the shape {variable.shape}, got "
                     f"{values.shape}."
                 )
+            if values.dtype.kind in "cmMSU":
+                raise TypeError(
+                    f"{argument}[{name!r}]: must be real numbers, got dtype {values.dtype}."
+                )
             parts.append(np.asarray(values.values, dtype=np.float64).reshape(-1))
         return np.concatenate(parts)[self.used]
 
@@ -110,15 +114,15 @@ class Layout:
         coords: dict[Any, Any] = dict(self.example.coords)
         before: tuple[Hashable, ...] = ()
         if isinstance(values, xr.DataArray):
+            if last not in values.dims:
+                raise ValueError(
+                    f"values: must have the dimension {last!r}, got {values.dims}. Rename one."
+                )
             values = values.transpose(..., last)
             before = values.dims[:-1]
             coords |= {n: c for n, c in values.coords.items() if last not in c.dims}
-        values = host(values.values if isinstance(values, xr.DataArray) else values)
-        if values.ndim == 0 or values.shape[-1] != len(self.names):
-            raise ValueError(
-                f"values: must have {len(self.names)} entries along the last axis, got shape "
-                f"{values.shape}."
-            )
+        values = as_array("values", values)
+        check_array("values", values, last=len(self.names))
         if not before:
             before = tuple(f"axis_{i}" for i in range(values.ndim - 1))
         whole = np.full((*values.shape[:-1], self.used.size), np.nan, dtype=values.dtype)

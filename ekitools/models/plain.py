@@ -10,8 +10,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from ekitools.core.arrays import as_real, digest, host, is_numpy, like
-from ekitools.core.checks import flag, put
+from ekitools.core.arrays import as_real, check_array, digest, host, is_numpy, like
+from ekitools.core.checks import flag, function, put
 from ekitools.typing import Array
 
 __all__ = ["FunctionModel", "LinearModel"]
@@ -58,8 +58,7 @@ class FunctionModel:
     takes_inputs: bool = False
 
     def __post_init__(self) -> None:
-        if not callable(self.fn):
-            raise TypeError(f"fn: must be callable, got {type(self.fn).__name__}.")
+        function("fn", self.fn)
         for name in ("vectorized", "stochastic", "takes_inputs"):
             put(self, **{name: flag(name, getattr(self, name))})
         if self.vectorized and self.stochastic:
@@ -142,6 +141,7 @@ class LinearModel:
         >>> ek.LinearModel([[1.0, 2.0]]).adjoint(np.array([3.0]))
         array([3., 6.])
         """
+        check_array("r", r, last=self.shape[0])
         return self._product(r, adjoint=True)
 
     def rows(self, kept: np.ndarray) -> LinearModel:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from ekitools._public import lookup
 from ekitools._version import __version__
+from ekitools.core.checks import as_path
 from ekitools.pages.markup import figure, page, paragraph, table
 from ekitools.pages.summary import ResultSummary, called, duration, head, summary
 from ekitools.plots.convergence import plot_misfit
@@ -87,6 +88,7 @@ def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None 
     >>> page.count("<figure>")
     5
     """
+    path = as_path("path", path, "a file")
     summed = summary(result, problem)
     sections = {
         "parameters": ("Parameters", _parameters(result, problem, summed)),

@@ -19,6 +19,7 @@ from ekitools.plots.style import (
     not_known,
     whole_numbers,
 )
+from ekitools.problem import check_problem
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.reading import check_result, with_units
 from ekitools.results.reference import listed
@@ -92,6 +93,10 @@ def plot_diagnostic(
     >>> ek.plot_diagnostic(comparison, "cov_error").get_yticklabels()[0].get_text()
     'EKI'
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: must be the name of a number, got {name!r:.60}.")
+    if problem is not None:
+        check_problem(problem)
     lines = list(_lines(measured, name, problem))
     first = lines[0][1]
     along, axis = str(first.dims[0]), first[first.dims[0]]

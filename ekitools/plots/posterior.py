@@ -9,6 +9,7 @@ import numpy as np
 from ekitools.plots.style import (
     BLUE,
     GREY,
+    axes_array,
     axes_for,
     drawable,
     legend_below,
@@ -82,7 +83,7 @@ def plot_ensemble(
             axes[0].figure.suptitle(f"The first {len(shown)} of {len(names)} parameters")
         return axes
     name = names[0] if parameter is None else parameter
-    if name not in names:
+    if isinstance(name, np.ndarray) or name not in names:
         raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
     ax = axes_for(ax)
     column = names.index(name)
@@ -233,7 +234,7 @@ def plot_pairs(
     table = marginals(result, problem, parameters=parameters, most=_MOST_PAIRS)
     index = table.position.values
     k = index.size
-    axes = panels(k, k, size=(1.9, 1.9)) if ax is None else np.asarray(ax, dtype=object)
+    axes = panels(k, k, size=(1.9, 1.9)) if ax is None else axes_array(ax)
     if axes.shape != (k, k):
         raise ValueError(
             f"ax: must be an array of ({k}, {k}) Axes, one for every pair, got {axes.shape}."

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.core.arrays import as_array
 from ekitools.core.checks import integer
+from ekitools.core.labels import plain_labels
 from ekitools.plots.style import BLUE, GREY, LINES, axes_for, drawable, panels, whole_numbers
 from ekitools.results.predictive import predictive_quantiles
 from ekitools.results.reading import (
@@ -140,10 +142,10 @@ def _plain_view(result: xr.Dataset, x: Any, groups: Any) -> View:
     """All data as series over ``x``, the labels of the data, or 0, 1, ..."""
     d, labels = result.sizes["data"], result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
-    at = np.asarray(x if x is not None else labels if numeric else np.arange(d))
+    at = np.asarray(x) if x is not None else labels if numeric else np.arange(d)
     if at.dtype.kind != "M":
-        at = at.astype(float)
-    groups = np.full(d, "data") if groups is None else np.asarray(groups)
+        at = as_array("x", at if x is None else x).astype(float)
+    groups = np.array(plain_labels("groups", ["data"] * d if groups is None else groups))
     for name, values in (("x", at), ("groups", groups)):
         if values.shape != (d,):
             raise ValueError(f"{name}: must have d = {d} entries, got shape {values.shape}.")

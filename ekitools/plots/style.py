@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from unicodedata import category
 
+import numpy as np
+
 __all__ = [
     "as_svg",
+    "axes_array",
     "axes_for",
+    "check_axes",
     "detached",
     "drawable",
     "legend_below",
@@ -38,15 +42,29 @@ MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 def axes_for(ax: Any) -> Any:
     """The Axes given, or those of a new figure."""
     if ax is not None:
-        if not hasattr(ax, "get_xlabel"):
-            raise TypeError(
-                f"ax: must be one matplotlib Axes, such as plt.subplots()[1], got "
-                f"{type(ax).__name__}."
-            )
-        return ax
+        return check_axes(ax)
     import matplotlib.pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
+
+
+def check_axes(ax: Any) -> Any:
+    """The Axes, after a check that they are some."""
+    if not hasattr(ax, "get_xlabel"):
+        raise TypeError(
+            f"ax: must be one matplotlib Axes, such as plt.subplots()[1], got {type(ax).__name__}."
+        )
+    return ax
+
+
+def axes_array(ax: Any) -> Any:
+    """One Axes, or several in any order of rows, as an array of objects."""
+    if isinstance(ax, Mapping):  # such as a Dataset, which NumPy would refuse in its own words
+        raise TypeError(f"ax: must be an array of matplotlib Axes, got {type(ax).__name__}.")
+    axes = np.asarray(ax, dtype=object)
+    for each in axes.flat:
+        check_axes(each)
+    return axes
 
 
 def panels(rows: int, columns: int, *, size: tuple[float, float]) -> Any:

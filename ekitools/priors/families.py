@@ -128,7 +128,7 @@ def identity(marginal: Any) -> tuple[Any, ...]:
 
 def check_marginal(name: Any, marginal: Any) -> None:
     """Check the name and the distribution of one parameter."""
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name.strip():
         raise TypeError(f"marginals: names must be text, got {name!r}.")
     where = f"marginals[{name!r}]"
     if is_new(marginal):

@@ -11,6 +11,7 @@ from ekitools.core.arrays import (
     array_namespace,
     as_real,
     as_rng,
+    check_array,
     checked_cholesky,
     digest,
     is_numpy,
@@ -68,12 +69,12 @@ class GaussianPrior:
         sizes = {a.shape[0] for a in (mean, cov) if a.ndim}
         if len(sizes) > 1:
             raise ValueError(
-                f"mean: must have as many entries as cov has rows, got shapes {mean.shape} and "
-                f"{cov.shape}."
+                f"mean, cov: must have as many entries as cov has rows, got shapes {mean.shape} "
+                f"and {cov.shape}."
             )
         p = sizes.pop() if sizes else 1
         if p == 0:
-            raise ValueError("mean: must not be empty.")
+            raise ValueError(f"mean: must not be empty, got shape {mean.shape}.")
         if cov.ndim == 2:
             self._root = checked_cholesky("cov", cov)
         elif np.any(cov <= 0):
@@ -128,10 +129,12 @@ class GaussianPrior:
 
     def to_physical(self, z: Array) -> Array:
         """The same: nothing is constrained."""
+        check_array("z", z, last=self.n_parameters)
         return z
 
     def to_unconstrained(self, u: Array) -> Array:
         """The same: nothing is constrained."""
+        check_array("u", u, last=self.n_parameters)
         return u
 
     def whiten(self, z: Array) -> Array:
@@ -144,6 +147,7 @@ class GaussianPrior:
         >>> ek.GaussianPrior([1.0, 1.0], 4.0).whiten(np.array([[3.0, 1.0]]))
         array([[1., 0.]])
         """
+        check_array("z", z, last=self.n_parameters)
         centred = z - like(self.mean, z)
         if self._root.ndim == 1:
             return centred / like(self._root, z)
@@ -166,6 +170,7 @@ class GaussianPrior:
         >>> ek.GaussianPrior([1.0, 1.0], 4.0).unwhiten(np.array([[1.0, 0.0]]))
         array([[3., 1.]])
         """
+        check_array("w", w, last=self.n_parameters)
         root = like(self._root, w)
         return like(self.mean, w) + (w * root if root.ndim == 1 else w @ root.T)
 

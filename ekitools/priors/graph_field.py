@@ -64,6 +64,8 @@ def graph_laplacian(points: Any, *, n_neighbours: int = 10) -> sparse.csr_array:
     """
     x = as_real("points", points, ndim=(2,)).astype(np.float64, copy=False)
     n = len(x)
+    if x.size == 0:
+        raise ValueError(f"points: must be one row for each point, got shape {x.shape}.")
     remedy = f"There are n = {n} points."
     n_neighbours = integer("n_neighbours", n_neighbours, most=n - 1, remedy=remedy)
     distance, neighbour = cKDTree(x).query(x, k=n_neighbours + 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_rng, digest, host, like
+from ekitools.core.arrays import as_rng, check_array, digest, host, like
 from ekitools.core.checks import integer
 from ekitools.priors.families import Family as _Family
 from ekitools.priors.families import check_marginal, grouped, identity
@@ -65,7 +65,7 @@ class Prior:
                 f"{type(marginals).__name__}."
             )
         if not marginals:
-            raise ValueError("marginals: must not be empty.")
+            raise ValueError(f"marginals: must not be empty, got {marginals!r:.60}.")
         for name, marginal in marginals.items():
             check_marginal(name, marginal)
         self._marginals = dict(marginals)
@@ -97,6 +97,8 @@ class Prior:
         >>> ek.Prior({"rate": stats.lognorm(1.0), "share": stats.uniform(0, 1)}).support(1)
         (0.0, 1.0)
         """
+        p = self.n_parameters
+        parameter = integer("parameter", parameter, least=-p, most=p - 1)
         low, high = self._marginals[self.names[parameter]].support()
         return float(low), float(high)
 
@@ -116,31 +118,29 @@ class Prior:
 
     def to_physical(self, z: Array) -> Array:
         """U = F⁻¹(Φ(z)), strictly within every bound; NaN rows stay NaN."""
-        return self._map(z, _Family.to_physical)
+        return self._map("z", z, _Family.to_physical)
 
     def to_unconstrained(self, u: Array) -> Array:
         """Z = Φ⁻¹(F(u)), within ±37.5 for u inside the support."""
-        return self._map(u, _Family.to_unconstrained)
+        return self._map("u", u, _Family.to_unconstrained)
 
     def whiten(self, z: Array) -> Array:
         """The same: the prior already is N(0, I) in unconstrained coordinates."""
+        check_array("z", z, last=self.n_parameters)
         return z
 
     def unwhiten(self, w: Array) -> Array:
         """The same: the prior already is N(0, I) in unconstrained coordinates."""
+        check_array("w", w, last=self.n_parameters)
         return w
 
     def fingerprint(self) -> str:
         """A short text that changes whenever a name or a distribution does."""
         return digest(*((name, *identity(m)) for name, m in self._marginals.items()))
 
-    def _map(self, x: Array, transform: Any) -> Array:
+    def _map(self, name: str, x: Array, transform: Any) -> Array:
+        check_array(name, x, last=self.n_parameters)
         values = host(x)
-        if values.ndim == 0 or values.shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"ensemble: last axis must have p = {self.n_parameters} entries, got "
-                f"{values.shape}."
-            )
         out = np.empty(values.shape, dtype=np.float64)
         for columns, family in self._groups:
             out[..., columns] = transform(family, values[..., columns].astype(np.float64))

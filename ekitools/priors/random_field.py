@@ -9,7 +9,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 
 from ekitools.core.arrays import as_real, digest
-from ekitools.core.checks import integer, number
+from ekitools.core.checks import integer, number, sequence
 from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GaussianRandomField"]
@@ -149,9 +149,8 @@ class GaussianRandomField(GaussianPrior):
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
     """One to three numbers of cells."""
-    if isinstance(shape, str) or not np.iterable(shape):
-        raise TypeError(f"shape: must be a tuple of one to three integers, got {shape!r}.")
-    cells = tuple(integer("shape", n, least=2) for n in shape)
+    given = sequence("shape", shape, "a tuple of one to three integers")
+    cells = tuple(integer("shape", n, least=2) for n in given)
     if len(cells) not in (1, 2, 3):
         raise ValueError(f"shape: must have one to three integers, got {cells}.")
     return cells

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ekitools.core.arrays import digest
+from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.reading import attribute, check_result
 from ekitools.results.reference import listed, method_names
-
-if TYPE_CHECKING:
-    from ekitools.problem import InverseProblem
 
 __all__ = ["aligned", "as_chains", "by_label", "check_same_data", "check_same_names", "columns_of"]
 
@@ -162,9 +160,10 @@ def columns_of(problem: InverseProblem, result: xr.Dataset) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If they are not the same parameters.
+    TypeError, ValueError
+        If it is no problem, or they are not the same parameters.
     """
+    check_problem(problem)
     names, theirs = result.parameter.values.tolist(), list(problem.parameter_names or ())
     if len(names) != len(theirs) or set(names) != set(theirs):
         raise ValueError(

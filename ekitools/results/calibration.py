@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp, ndtr
 
-from ekitools.core.arrays import as_real, as_vector, unmasked
+from ekitools.core.arrays import as_array, as_real, as_vector
 from ekitools.results.predictive import predictive_cdf, predictive_quantiles
 
 __all__ = ["calibration"]
@@ -139,18 +139,18 @@ _LONG_NAMES = {
 
 def _members(predictions: Any, y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
     """Outputs of the members that have some, and their normalised weights."""
-    g = np.asarray(unmasked("predictions", predictions))
+    g = as_array("predictions", predictions)
     if g.dtype.kind not in "fiu":
         raise TypeError(f"predictions: must be real numbers, got dtype {g.dtype}.")
-    if g.ndim != 2 or g.shape[1] != y.size:
+    if g.ndim != 2 or g.shape[1] != y.size or not len(g):
         raise ValueError(
-            f"predictions: must have the shape (J, n) with n = {y.size} data, got {g.shape}."
+            f"predictions, y: must have the shapes (J, n) and (n,), got {g.shape} and {y.shape}."
         )
     w = np.ones(len(g)) if weights is None else as_vector("weights", weights).astype(np.float64)
-    if w.shape != (len(g),) or np.any(w < 0):
+    if w.shape != (len(g),) or np.any(w < 0) or not w.any():
         raise ValueError(
-            f"weights: must be J = {len(g)} numbers that are not negative, got shape {w.shape}"
-            + (f" and {float(w.min()):.6g}." if w.size and w.min() < 0 else ".")
+            f"weights: must be J = {len(g)} numbers that are not negative and not all zero, got "
+            f"shape {w.shape} and {float(w.min()):.6g}."
         )
     kept = np.isfinite(g).all(axis=1) & (w > 0)
     if not kept.any():

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import wasserstein_distance
 
+from ekitools.core.checks import one_of
 from ekitools.results.alignment import by_label, check_same_data, check_same_names
 from ekitools.results.reading import members_at, model_runs, stored_index
 from ekitools.results.reference import (
@@ -255,8 +256,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     ['method', 'EKI']
     """
     check_comparison(comparison)
-    if style not in ("plain", "markdown"):
-        raise ValueError(f'style: must be "plain" or "markdown", got {style!r}.')
+    one_of("style", style, ("plain", "markdown"))
     header, rows = ("method", *_COLUMNS.values()), []
     for label in comparison.label.values:
         line = comparison.sel(label=label)
@@ -269,7 +269,8 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
 
 def check_comparison(comparison: Any) -> None:
     """Check that it is what `compare` returned, or an average of these."""
-    if not (isinstance(comparison, xr.Dataset) and set(_COLUMNS) <= set(comparison.data_vars)):
+    needed = {*_COLUMNS, "mean_error", "sd_ratio"}
+    if not (isinstance(comparison, xr.Dataset) and needed <= set(comparison.data_vars)):
         raise TypeError(
             "comparison: must be the Dataset that ek.compare returns, got "
             f"{type(comparison).__name__}."

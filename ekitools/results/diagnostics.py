@@ -10,7 +10,7 @@ import xarray as xr
 
 from ekitools.core.arrays import host
 from ekitools.models.plain import LinearModel
-from ekitools.problem import check_whole
+from ekitools.problem import check_problem, check_whole
 from ekitools.results.alignment import columns_of
 from ekitools.results.predictive import predictive_cdf
 from ekitools.results.reading import Members, check_result, has_noise, members_at, moments
@@ -308,6 +308,7 @@ class _Span:
 
 
 def _check_same(result: xr.Dataset, problem: Any) -> None:
+    check_problem(problem)
     check_whole(problem, "what is measured against it")
     shape = (result.sizes["data"], result.sizes["parameter"])
     if (problem.n_data, problem.n_parameters) != shape:

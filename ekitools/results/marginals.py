@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ekitools.core.checks import share
+from ekitools.core.checks import sequence, share
 from ekitools.results.alignment import columns_of
 from ekitools.results.reading import check_result, members_at, moments, starts_at_prior
 from ekitools.results.reference import listed
@@ -204,7 +204,9 @@ def marginals(
 
 def _positions(names: list[Any], wanted: Any) -> np.ndarray:
     """Where the parameters ``wanted`` are among ``names``."""
-    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    if isinstance(wanted, str):
+        wanted = (wanted,)
+    wanted = sequence("parameters", wanted, f"names among {listed(names)}")
     unknown = [name for name in wanted if name not in names]
     if unknown or not wanted:
         raise ValueError(

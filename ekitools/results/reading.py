@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from ekitools.core.checks import integer
 from ekitools.core.statuses import Losses
 from ekitools.methods.smc.resampling import resample
 from ekitools.results.checks import attribute, check_result
@@ -165,6 +166,7 @@ class Members(NamedTuple):
 
 def stored_index(result: xr.Dataset, iteration: int) -> int:
     """Where a stored iteration is: a number of ``result.iteration``, or from the end if < 0."""
+    iteration = integer("iteration", iteration, least=None)
     stored = [int(i) for i in result.iteration.values]
     if iteration in stored:
         return stored.index(iteration)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from ekitools.core.arrays import unmasked
+from ekitools.core.arrays import as_array
 from ekitools.results.reading import check_result, members_at, method_of
 
 __all__ = ["Reference", "Sample", "as_reference", "as_sample", "listed", "method_names"]
@@ -201,14 +201,13 @@ def _matched(known: list[Any], names: list[Any]) -> list[Any]:
 
 
 def _as_numbers(value: Any, what: str) -> np.ndarray:
-    value = unmasked("reference", value)
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    array = as_array("reference", value)
+    if array.dtype.kind not in "fiub":
         raise TypeError(
             "reference: must be a result, a tuple (mean, cov), draws (n, p) or a mapping of names "
-            f"to (mean, sd); as {what} it is not made of numbers: {error}."
-        ) from None
+            f"to (mean, sd), got {type(value).__name__} of dtype {array.dtype} as {what}."
+        )
+    return array.astype(np.float64)
 
 
 def _checked_sd(sd: np.ndarray, names: list[Any]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_real, host
+from ekitools.core.checks import check_prior
 from ekitools.core.model_info import info_of
 from ekitools.testing.promises import (
     broken,
@@ -316,6 +317,8 @@ def check_model(
     check_object("model", model)
     if not callable(model):
         raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
+    if prior is not None:
+        check_prior(prior)
     p, seed = _declared_size(model), seed_of(rng)
     trial = _Trial(model, _ensembles(p, prior, u, seed), inputs, seed)
     if inputs is None and getattr(model, "takes_inputs", False) is True:
@@ -338,8 +341,10 @@ def _ensembles(p: int | None, prior: Any, u: Any, seed: int) -> np.ndarray:
     """Two ensembles of p parameters."""
     if u is not None:
         given = as_real("u", u, ndim=(2,))
-        if len(given) < 4:
-            raise ValueError(f"u: must have at least four members, got {len(given)}.")
+        if len(given) < 4 or not given.size:
+            raise ValueError(
+                f"u: must have at least four members, got {len(given)} in the shape {given.shape}."
+            )
         return np.stack([given, given[::-1]])
     if prior is not None:
         draws = host(prior.sample(2 * _MEMBERS, rng=seed))

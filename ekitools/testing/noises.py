@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host
+from ekitools.core.arrays import as_real, as_vector, host
 from ekitools.core.checks import integer
 from ekitools.testing.noise_trial import NoiseTrial
 from ekitools.testing.promises import (
@@ -330,5 +330,16 @@ def check_noise(
         own = getattr(noise, "n_data", None)
         if own not in (None, n_data):
             raise ValueError(f"n_data: must be {own}, the number of data of noise, got {n_data}.")
+    if data is not None:
+        data = as_vector("data", data)
+    if outputs is not None:
+        outputs = np.atleast_2d(as_real("outputs", outputs, ndim=(1, 2)))
+    size = getattr(noise, "n_data", None) or n_data
+    for name, given in {"data": data, "outputs": outputs}.items():
+        if given is not None and (not given.size or size not in (None, given.shape[-1])):
+            raise ValueError(
+                f"{name}: last axis must have {size or 'one or more'} entries, got shape "
+                f"{given.shape}."
+            )
     seed = seed_of(rng)
     run_checks(CHECKS, exclude, NoiseTrial(noise, n_data, outputs, data, seed))

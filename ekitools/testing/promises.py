@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_rng, host
-from ekitools.core.checks import one_of
+from ekitools.core.checks import one_of, sequence
 from ekitools.typing import Rng
 
 __all__ = [
@@ -79,7 +79,8 @@ def run_checks(
     checks: Mapping[str, Callable[[Any], None]], exclude: str | Sequence[str], subject: Any
 ) -> None:
     """Make every check but the excluded ones, in order."""
-    names = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    one = isinstance(exclude, str)
+    names = (exclude,) if one else sequence("exclude", exclude, "names of checks")
     left_out = {one_of("exclude", name, checks) for name in names}
     for name, check in checks.items():
         if name in left_out:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ekitools.core.checks import integer
 from ekitools.exact import covariance_flow, linear_flow, spectrum
 from ekitools.flows.integrate import integrate
 from ekitools.flows.right_hand_sides import EKIFlow
 from ekitools.methods.eki import EKI
 from ekitools.methods.steps import FixedStep
 from ekitools.models.plain import LinearModel
-from ekitools.problem import InverseProblem
+from ekitools.problem import InverseProblem, check_problem
+from ekitools.results.checks import check_result
 from ekitools.results.diagnostics import diagnose
 from ekitools.theory.measures import (
     covariance_rate_error,
@@ -95,6 +97,8 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     >>> ek.theory.check_linear_theory(result, problem).passed
     True
     """
+    check_result(result)
+    check_problem(problem)
     model = problem.model
     u, t = result.u.values, result.t.values
     start = u[0]
@@ -191,6 +195,7 @@ def verify(*, rng: int = 0) -> Report:
     >>> verify().passed
     True
     """
+    rng = integer("rng", rng, least=0)
     problem, smooth = linear_problem(12, 8, rng), smooth_problem(12, 8, rng)[0]
     deterministic = EKI(FixedStep(0.2), perturbed=False)
     rows = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +19,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import ekitools as ek
-from ekitools._public import PUBLIC
-from ekitools.core.arrays import as_real, as_rng
-from ekitools.core.checks import flag, integer, number, one_of, put, share
+from ekitools.core.arrays import as_array, as_real, as_rng, check_array
+from ekitools.core.checks import (
+    as_path,
+    check_prior,
+    flag,
+    function,
+    integer,
+    number,
+    one_of,
+    put,
+    sequence,
+    share,
+)
 from ekitools.core.options import from_json, to_json
 from ekitools.demos import demo, verification_figure
 from ekitools.models.evaluate import check_timeout
@@ -145,6 +154,79 @@ def test_choices():
         one_of("path", "d", ("a", "b", "c"))
 
 
+def test_sequences():
+    for several in (
+        ["a", "b"],
+        ("a", "b"),
+        np.array(["a", "b"]),
+        iter("ab"),
+        {"a": 1, "b": 2}.keys(),
+    ):
+        assert sequence("names", several, "a sequence of names") == ("a", "b")
+    assert sequence("names", xr.DataArray(["a", "b"]), "a sequence of names") == ("a", "b")
+    for no in ("ab", b"ab", {"a": 1}, {"a"}, 3, None, list, np.array("a"), np.ones((2, 2))):
+        with pytest.raises(TypeError, match="^names: must be a sequence of names, got "):
+            sequence("names", no, "a sequence of names")
+
+
+def test_functions():
+    assert function("on_step", print) is print
+    with pytest.raises(TypeError, match="^on_step: must be callable, got str"):
+        function("on_step", "print")
+
+
+def test_paths(tmp_path):
+    for path in (tmp_path, str(tmp_path)):
+        assert as_path("path", path, "a file") == tmp_path
+    for no in (3, None, b"a", ["a"], Path):
+        with pytest.raises(TypeError, match="^path: must be the path of a file, got "):
+            as_path("path", no, "a file")
+    for no in ("", "a\0b"):
+        with pytest.raises(ValueError, match="^path: must be the path of a file, got "):
+            as_path("path", no, "a file")
+
+
+def test_priors():
+    check_prior(ek.GaussianPrior(0.0, 1.0))
+    for no in (ek.GaussianPrior, None, (0.0, 1.0)):
+        with pytest.raises(TypeError, match="^prior: must be a Prior such as"):
+            check_prior(no)
+
+
+@pytest.mark.parametrize("framework", ["numpy", "array_api_strict", "torch", "jax.numpy", "xarray"])
+def test_arrays_of_every_kind_are_checked(framework):
+    xp = pytest.importorskip(framework)
+    make = xp.DataArray if framework == "xarray" else xp.asarray
+    check_array("r", make([[1.0, math.nan], [2.0, 3.0]]), last=2)
+    check_array("r", make([1, 2]))
+    with pytest.raises(ValueError, match=r"^r: last axis must have 3 entries, got \(2,\)"):
+        check_array("r", make([1.0, 2.0]), last=3)
+    for scalar in (make(1.0), make([[]])):
+        with pytest.raises(ValueError, match="^r: last axis must have one or more entries"):
+            check_array("r", scalar)
+    with pytest.raises(TypeError, match="^r: must be an array of real numbers, got .*complex"):
+        check_array("r", make([1j, 2j]))
+
+
+def test_what_is_no_array_is_named():
+    for no in (
+        [1.0],
+        1.0,
+        None,
+        "a",
+        np.array(["a"]),
+        np.array([None]),
+        np.array(["2020"], "M8[D]"),
+    ):
+        with pytest.raises(TypeError, match="^r: must be an array of real numbers, got "):
+            check_array("r", no)
+    for no in ([[1.0, 2.0], [3.0]], xr.Dataset()):
+        with pytest.raises(TypeError, match="^r: must be an array of real numbers, got "):
+            as_array("r", no)
+    with pytest.raises(ValueError, match="^r: must have no masked entries"):
+        check_array("r", np.ma.masked_array([1.0, 2.0], [True, False]))
+
+
 def test_frozen_fields_are_put():
     loss = ek.Huber(1.0)
     put(loss, scale=2.0, delta=3.0)
@@ -155,6 +237,9 @@ def test_sources_of_randomness():
     assert as_rng(np.int64(3)).integers(10**9) == np.random.default_rng(3).integers(10**9)
     own = np.random.default_rng(0)
     assert as_rng(own) is own
+    for no in ([], [[1]], np.empty((0, 3)), (1, "a"), [0.5]):
+        with pytest.raises(TypeError, match="^rng: must be None, an integer"):
+            as_rng(no)
     assert as_rng([1, 2]).integers(10**9) == np.random.default_rng([1, 2]).integers(10**9)
 
 
@@ -507,59 +592,6 @@ def test_scalars_of_numpy_are_kept_as_plain_values(argument, elsewhere):
         kept = getattr(argument.call(**{argument.name: value}), argument.name)
         assert type(kept) is kind, value
         assert kept == argument.good
-
-
-SWEPT_MODULES = ("batches", "linalg", "losses", "models", "plots", "priors")
-
-
-def numeric(call: Any) -> Iterator[str]:
-    """The arguments that are annotated as a number, a flag or a source of randomness."""
-    for name, parameter in inspect.signature(call).parameters.items():
-        if re.fullmatch(r"(int|float|bool|Rng)( \| None)?", str(parameter.annotation)):
-            yield name
-
-
-def test_no_public_argument_is_left_out():
-    public = {
-        name: getattr(ek, name)
-        for name, module in PUBLIC.items()
-        if module.split(".")[0] in SWEPT_MODULES
-    }
-    public |= {name: getattr(ek.problems, name) for name in ek.problems.__all__ if name.islower()}
-    public |= {name: getattr(ek.datasets, name) for name in ek.datasets.__all__ if name.islower()}
-    public |= {
-        f"{name}.{method}": getattr(each, method)
-        for name, each in public.items()
-        if inspect.isclass(each)
-        for method in ("sample",)
-        if hasattr(each, method)
-    }
-    inherited = {"GaussianRandomField.sample", "GraphField.sample", "BlockNoise.sample"}
-    wanted = {f"{n}-{a}" for n, each in public.items() if n not in inherited for a in numeric(each)}
-    assert len(wanted) > 40
-    assert wanted <= {identified(argument) for argument in ARGUMENTS}
-
-
-@pytest.mark.parametrize(
-    ("module", "names"),
-    [
-        ("torch", ("TorchModel", "TorchModel.glorot_variances")),
-        ("jax", ("JaxModel", "JaxModel.glorot_variances")),
-        ("umbridge", ("serve",)),
-        ("command", ("CommandModel",)),
-    ],
-)
-def test_no_argument_of_an_adapter_is_left_out(module, names):
-    if module != "command":
-        pytest.importorskip(module)
-    adapter = import_module(f"ekitools.adapters.{module}")
-    wanted = set()
-    for name in names:
-        owner, _, method = name.partition(".")
-        call = getattr(adapter, owner)
-        wanted |= {f"{name}-{a}" for a in numeric(getattr(call, method) if method else call)}
-    assert wanted
-    assert wanted <= {identified(argument) for argument in ARGUMENTS}
 
 
 # Options as JSON

@@ -237,7 +237,7 @@ def test_telling_after_the_end_and_asking_for_a_result_before_the_start():
     loop = ek.AskTell(problem(), ek.EKI(), n_members=5, rng=1)
     with pytest.raises(ValueError, match="result: there is none before the first tell"):
         loop.result()
-    with pytest.raises(ValueError, match=r"failures: rows must be in 0 ... 4, got 7"):
+    with pytest.raises(ValueError, match=r"failures: must be from 0 to 4, got 7"):
         loop.tell(loop.ask() @ MATRIX.T, {7: "no such row"})
     drive(loop)
     with pytest.raises(ValueError, match=r"tell: the run is over \(posterior_reached\)"):

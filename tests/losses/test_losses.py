@@ -296,8 +296,12 @@ def test_a_checkpoint_knows_the_loss(tmp_path):
     [
         (lambda: ek.Huber(0.0), ValueError, "^scale: must be positive and finite, got 0.0"),
         (lambda: ek.Huber(1.0, delta=-1), ValueError, "^delta: must be positive"),
-        (lambda: ek.FunctionLoss(1, abs), TypeError, "^misfit: must be a function"),
-        (lambda: ek.FunctionLoss(abs, None), TypeError, "^gradient: must be a function"),
+        (lambda: ek.FunctionLoss(1, max), TypeError, "^misfit: must be callable, got int"),
+        (
+            lambda: ek.FunctionLoss(max, None),
+            TypeError,
+            "^gradient: must be callable, got NoneType",
+        ),
         (lambda: ek.CrossEntropy(1), ValueError, "^n_classes: must be at least 2"),
         (lambda: ek.CrossEntropy(2.0), TypeError, "^n_classes: must be an integer"),
         (

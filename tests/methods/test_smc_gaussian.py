@@ -48,7 +48,10 @@ def test_weights_are_as_good_as_copies():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((0.0, 0.0), ((1.0, 0.0),), (1.0, 2.0)), "^basis: must have a row of 2 for each of the 2"),
+        (
+            ((0.0, 0.0), ((1.0, 0.0),), (1.0, 2.0)),
+            r"basis, sd: must have the shapes .* got \(2,\), \(1, 2\) and",
+        ),
         (((0.0, np.nan), (), ()), "^mean: must be finite"),
         (((0.0, 0.0), ((1.0, 0.0),), (0.0,)), "^sd: must be positive"),
         (((0.0, 0.0), ((1.0, 1.0),), (0.5,)), "^basis: must have orthonormal rows"),

@@ -12,6 +12,8 @@ import ekitools as ek
 
 PRIOR = ek.GaussianPrior([0.0, 0.0], 1.0)
 DATES = pd.date_range("2001-01-01", periods=3, name="date")
+
+
 def spawned(n):
     return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"))
 

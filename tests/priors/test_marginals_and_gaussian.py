@@ -186,7 +186,7 @@ def test_fingerprints_tell_distributions_apart():
         (
             lambda: ek.GaussianPrior([0, 1], [1.0] * 3),
             ValueError,
-            "mean: must have as many entries",
+            "mean, cov: must have as many entries",
         ),
         (lambda: ek.GaussianPrior([0.0, np.nan], 1.0), ValueError, "mean: must be finite"),
         (lambda: ek.GaussianPrior(np.zeros((2, 2)), 1.0), ValueError, "mean: must have 0 or 1 dim"),
@@ -214,7 +214,7 @@ def test_fingerprints_tell_distributions_apart():
         (
             lambda: ek.Prior({"a": stats.norm()}).to_physical(np.zeros((3, 2))),
             ValueError,
-            r"ensemble: last axis must have p = 1 entries, got \(3, 2\)",
+            r"z: last axis must have 1 entries, got \(3, 2\)",
         ),
     ],
 )

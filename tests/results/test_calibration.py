@@ -105,15 +105,15 @@ def test_far_data_have_a_finite_score():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"predictions": np.zeros((2, 4))}, ValueError, r"predictions: must have the shape"),
+        ({"predictions": np.zeros((2, 4))}, ValueError, r"predictions, y: must have the shapes"),
         ({"predictions": np.full((2, 3), np.nan)}, ValueError, "must have a finite row"),
         ({"predictions": np.zeros((2, 3), complex)}, TypeError, "must be real numbers"),
         ({"y": [0.0, np.nan, 0.0]}, ValueError, "y: must be finite"),
         ({"noise_sd": 0.0}, ValueError, "noise_sd: must be positive, got 0"),
         ({"noise_sd": [1.0, 2.0]}, ValueError, "noise_sd: must have n = 3 entries"),
         ({"weights": [1.0]}, ValueError, "weights: must be J = 2 numbers"),
-        ({"weights": [1.0, -1.0]}, ValueError, r"that are not negative, .* and -1"),
-        ({"weights": [0.0, 0.0]}, ValueError, "with a positive weight, got none"),
+        ({"weights": [1.0, -1.0]}, ValueError, r"that are not negative .* and -1"),
+        ({"weights": [0.0, 0.0]}, ValueError, "weights: must be .* not all zero, got"),
         ({"levels": [0.5, 0.5]}, ValueError, r"levels: must increase within \(0, 1\)"),
         ({"levels": [0.5, 1.0]}, ValueError, r"levels: must increase within \(0, 1\)"),
     ],

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import unmasked
+from ekitools.core.arrays import as_array, as_real, as_vector, check_array
+from ekitools.core.checks import check_prior, number, put
 
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
 
@@ -134,19 +135,22 @@ class GaussianStart:
     sd: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        mean = as_vector("mean", self.mean)
+        basis = as_real("basis", self.basis, ndim=(1, 2))
+        sd = as_real("sd", self.sd, ndim=(1,))
+        put(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+        put(self, basis=tuple(map(tuple, basis.tolist())) if basis.size else ())
         gaussian = self.gaussian
         rows = gaussian.basis
         if len(rows) != len(self.sd) or rows.shape != (len(self.sd), len(self.mean)):
             raise ValueError(
-                f"basis: must have a row of {len(self.mean)} for each of the {len(self.sd)} "
-                f"standard deviations, got the shape {rows.shape}."
+                f"mean, basis, sd: must have the shapes (p,), (k, p) and (k,), got {mean.shape}, "
+                f"{rows.shape} and {sd.shape}."
             )
-        if not (np.all(np.isfinite(gaussian.mean)) and np.all(np.isfinite(rows))):
-            raise ValueError("mean: must be finite, and basis too.")
-        if not np.all((gaussian.sd > 0) & (gaussian.sd < np.inf)):
+        if not np.all(gaussian.sd > 0):
             raise ValueError(f"sd: must be positive and finite, got {self.sd}.")
         if not np.allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-6):
-            raise ValueError("basis: must have orthonormal rows.")
+            raise ValueError(f"basis: must have orthonormal rows, got {self.basis!r:.60}.")
 
     @cached_property
     def gaussian(self) -> Gaussian:
@@ -178,17 +182,32 @@ class GaussianStart:
         ValueError
             If fewer than two members are left.
         """
-        u = np.asarray(unmasked("ensemble", ensemble), dtype=np.float64)
-        kept = np.isfinite(u).all(axis=1)
+        check_prior(prior)
+        u = as_array("ensemble", ensemble)
+        check_array("ensemble", u, last=prior.n_parameters)
+        kept = np.isfinite(u).all(axis=1) if u.ndim == 2 else np.zeros(1, dtype=bool)
         if np.count_nonzero(kept) < 2:
-            raise ValueError("ensemble: must hold at least two finite members.")
-        if not 0 < inflation < np.inf:
-            raise ValueError(f"inflation: must be positive and finite, got {inflation}.")
-        white = np.asarray(prior.whiten(prior.to_unconstrained(u[kept])))
-        shares = None if weights is None else np.asarray(weights, dtype=np.float64)[kept]
+            raise ValueError(
+                "ensemble: must be (J, p) with at least two finite members, got "
+                f"{np.count_nonzero(kept)} in the shape {u.shape}."
+            )
+        inflation = number("inflation", inflation, above=0)
+        white = np.asarray(prior.whiten(prior.to_unconstrained(u[kept].astype(np.float64))))
+        shares = None if weights is None else _checked_weights(weights, kept)
         fit = fit_gaussian(white, shares, inflation=inflation)
         return cls(
             tuple(fit.mean.tolist()),
             tuple(tuple(row) for row in fit.basis.tolist()),
             tuple(fit.sd.tolist()),
         )
+
+
+def _checked_weights(weights: Any, kept: np.ndarray) -> np.ndarray:
+    """The weights of the members that are kept."""
+    w = as_vector("weights", weights).astype(np.float64)
+    if w.shape != kept.shape or np.any(w < 0) or not np.any(w[kept] > 0):
+        raise ValueError(
+            f"weights: must be J = {len(kept)} numbers, not negative and not all zero, got "
+            f"{weights!r:.60}."
+        )
+    return w[kept]

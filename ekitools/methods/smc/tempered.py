@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.core.checks import integer, number, one_of, put, share
+from ekitools.core.checks import integer, number, one_of, put, sequence, share
 from ekitools.methods.smc.gaussian import GaussianStart
 from ekitools.methods.smc.moves import MOVES, largest_scale, propose
 from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
@@ -189,7 +188,8 @@ class TemperedSMC:
             max_moves=integer("max_moves", self.max_moves),
         )
         if self.move is not None:
-            moves = (self.move,) if isinstance(self.move, str) else tuple(self.move)
+            one = isinstance(self.move, str)
+            moves = (self.move,) if one else sequence("move", self.move, "one or more moves")
             if not moves:
                 raise ValueError("move: must name at least one move, got none.")
             put(self, move=tuple(one_of("move", move, MOVES) for move in moves))
@@ -418,9 +418,8 @@ def _whitened(ensemble: Array, target: Target) -> np.ndarray:
 
 
 def _checked_temperatures(temperatures: Any) -> tuple[float, ...]:
-    if isinstance(temperatures, str) or not isinstance(temperatures, Iterable):
-        raise TypeError(f"temperatures: must be a sequence of numbers, got {temperatures!r}.")
-    given = tuple(number("temperatures", t, above=0, most=1) for t in temperatures)
+    steps = sequence("temperatures", temperatures, "a sequence of numbers")
+    given = tuple(number("temperatures", t, above=0, most=1) for t in steps)
     rising = all(a < b for a, b in zip((0.0, *given), given, strict=False))
     if not given or not rising or given[-1] != 1:
         raise ValueError(

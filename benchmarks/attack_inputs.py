@@ -1,0 +1,42 @@
+"""Wrong arguments of every public callable: how many are tried, and how many are refused.
+
+    python benchmarks/attack_inputs.py
+
+The table of `tests/zoo/wrong` says of which kind every argument of every public callable is. An
+argument is given each wrong value of its kind, the other arguments being right. A value is held if
+the call ends in a TypeError or ValueError that names the argument, says the rule and shows what was
+given, without a model run, a figure or a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "agg")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from zoo.wrong.sweep import attack
+
+__all__ = ["attack", "main"]
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        os.environ["EKITOOLS_CACHE"] = scratch
+        rows = attack()
+        os.chdir(before)
+    total = ("all", *(sum(numbers) for numbers in list(zip(*rows, strict=True))[1:]))
+    print(f"{'kind of argument':<24}  tried   held")
+    for name, tried, held in [*rows, total]:
+        print(f"{name:<24}  {tried:5d}  {held:5d}")
+
+
+if __name__ == "__main__":
+    main()

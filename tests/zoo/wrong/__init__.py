@@ -1,0 +1,1 @@
+"""Wrong arguments of every public callable: the table behind the sweep."""

@@ -1,0 +1,189 @@
+"""Rows of the table: what is read from results, and plots."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import ekitools as ek
+from zoo.wrong import right
+from zoo.wrong.kinds import (
+    AXES,
+    CHOICE,
+    PATH,
+    RNG,
+    Kind,
+    anything,
+    array,
+    integer,
+    kind,
+    made,
+    optional,
+)
+from zoo.wrong.table import PROBLEM, RESULT, swept
+
+ITERATION = integer(None, 1000).also(-1000)
+AFTERWARDS = {"result": RESULT, "problem": optional(PROBLEM)}
+COMPARISON = made(
+    "comparison",
+    right.result,
+    lambda: right.comparison().drop_vars("mean_error_rms"),
+    lambda: [right.comparison()],
+    lambda: {"a": right.comparison()},
+)
+
+
+def given():
+    return {"result": right.result()}
+
+
+swept("diagnose", given, **AFTERWARDS)
+swept("best_member", given, result=RESULT)
+swept("summary", given, **AFTERWARDS)
+swept("report", lambda: {**given(), "path": right.scratch() / "a.html"}, **AFTERWARDS, path=PATH)
+swept("Dataset.eki.summary", _of=lambda: right.result().eki, problem=optional(PROBLEM))
+swept(
+    "Dataset.eki.report",
+    lambda: {"path": right.scratch() / "b.html"},
+    _of=lambda: right.result().eki,
+    path=PATH,
+    problem=optional(PROBLEM),
+)
+swept(
+    "compare",
+    lambda: {"results": {"EKI": right.result()}, "reference": (np.zeros(2), np.eye(2))},
+    results=RESULT,
+    reference=made(
+        "reference",
+        lambda: (np.zeros(2),),
+        lambda: (np.zeros(3), np.eye(3)),
+        lambda: (np.zeros(2), -np.eye(2)),
+        lambda: np.ones((4, 3)),
+        lambda: {"u0": 3},
+        lambda: {"u0": (0.0, -1.0)},
+        lambda: {"x": (0.0, 1.0)},
+        lambda: np.ones((1, 2)),
+        right.prior,
+    ),
+    iteration=ITERATION,
+)
+swept(
+    "compare_table", lambda: {"comparison": right.comparison()}, comparison=COMPARISON, style=CHOICE
+)
+swept(
+    "calibration",
+    {"predictions": right.PREDICTIONS, "y": right.DATA, "noise_sd": np.ones(3)},
+    predictions=array(20, 3),
+    y=array(3),
+    noise_sd=array(3).but("2.5").also([-1.0, 1.0, 1.0]),
+    weights=optional(array(20)).also(-np.ones(20), np.zeros(20)),
+    levels=array(3, sized=False).also([0.0], [1.0], [1.5], [0.5, 0.5], [0.9, 0.1]),
+)
+swept("to_arviz", given, result=RESULT, iteration=ITERATION, rng=RNG)
+
+# Plots
+
+PARAMETERS = kind(
+    "labels", ["u9"], [["u0"]], [3], {"u0": 1}, {"u0"}, "u9", right=("None",)
+)  # one text is one label
+swept(
+    "plot_arviz",
+    given,
+    _runs=False,
+    result=RESULT,
+    kind=CHOICE,
+    ax=AXES,
+    parameters=PARAMETERS,
+    iteration=ITERATION,
+    rng=RNG,
+    options=anything("the options of ArviZ, which are others for every kind and version"),
+)
+for each in ("plot_collapse", "plot_residual"):
+    swept(each, given, **AFTERWARDS, ax=AXES)
+swept("plot_misfit", given, result=RESULT, ax=AXES)
+swept(
+    "plot_ensemble",
+    given,
+    **AFTERWARDS,
+    ax=AXES,
+    parameter=kind("label", "u9", 17, ["u0"], ("u0", "u1"), right=("None",)),
+)
+for each in ("plot_marginals", "plot_pairs"):
+    swept(each, given, **AFTERWARDS, ax=AXES, parameters=PARAMETERS)
+swept(
+    "plot_error",
+    lambda: {"results": {"EKI": right.result()}, "truth": [0.0, 0.0]},
+    results=RESULT,
+    truth=array(2),
+    ax=AXES,
+)
+swept(
+    "plot_predictive",
+    given,
+    result=RESULT,
+    ax=AXES,
+    iteration=ITERATION,
+    x=optional(array(3)),
+    groups=kind(
+        "groups", ["a", "b"], [["a"]], ["a", None, "b"], [1.0, math.nan, 2.0], right=("None",)
+    ),
+)
+swept(
+    "plot_comparison",
+    lambda: {"comparison": right.comparison()},
+    comparison=COMPARISON,
+    ax=AXES,
+)
+
+
+def calibrations(needed: str) -> Kind:
+    return made(
+        "calibrations",
+        right.result,
+        lambda: [right.calibration()],
+        lambda: {"a": 3},
+        lambda: right.calibration().drop_vars(needed),
+    )
+
+
+swept(
+    "plot_calibration",
+    lambda: {"calibrations": right.calibration()},
+    calibrations=calibrations("coverage"),
+    ax=AXES,
+)
+swept(
+    "plot_pit",
+    lambda: {"calibration": right.calibration()},
+    calibration=calibrations("pit"),
+    ax=AXES,
+    bins=integer(2),
+)
+swept(
+    "plot_diagnostic",
+    lambda: {"measured": ek.diagnose(right.result()), "name": "collapse"},
+    measured=made(
+        "measured",
+        lambda: [3],
+        lambda: {"a": 3},
+        lambda: right.result().u,
+        lambda: [right.result()],
+        right.problem,
+    ),
+    name=CHOICE,
+    ax=AXES,
+    problem=optional(PROBLEM),
+)
+swept(
+    "plot_theorems",
+    lambda: {"report": right.theorems()},
+    report=made(
+        "report",
+        right.result,
+        lambda: [right.theorems()],
+        lambda: right.theorems().table,
+        lambda: type(right.theorems()),
+    ),
+    ax=AXES,
+)

@@ -1,0 +1,152 @@
+"""Right values for the calls of the sweep: a problem that counts its model runs, and results."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+import ekitools as ek
+
+A = np.array([[1.0, 0.5], [0.0, 2.0], [1.0, 1.0]])
+DATA = np.array([1.0, -0.5, 0.2])
+MEMBERS = np.random.default_rng(0).normal(size=(6, 2))
+OUTPUTS = MEMBERS @ A.T
+POINTS = np.random.default_rng(1).normal(size=(6, 2))
+PREDICTIONS = np.random.default_rng(2).normal(size=(20, 3))
+LAPLACIAN = np.array([[1.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 1.0]])
+
+RUNS: list[Any] = []
+"""The parameters of every model run of `problem`."""
+
+
+def model(u: Any) -> Any:
+    RUNS.append(u)
+    return A @ u
+
+
+@cache
+def problem() -> Any:
+    prior = ek.GaussianPrior([0.0, 0.0], 1.0)
+    return ek.InverseProblem(ek.FunctionModel(model), prior, 0.1, DATA)
+
+
+@cache
+def linear() -> Any:
+    """A problem with a matrix, which the theory needs."""
+    return ek.InverseProblem(ek.LinearModel(A), ek.GaussianPrior([0.0, 0.0], 1.0), 0.1, DATA)
+
+
+@cache
+def result() -> Any:
+    return ek.run(problem(), ek.EKI(), n_members=8, n_steps=3, rng=0)
+
+
+@cache
+def flow() -> Any:
+    times = [0.0, *np.geomspace(1, 1e5, 11)]
+    options = {"t_eval": times, "method": "LSODA", "rtol": 1e-10, "atol": 1e-12}
+    return ek.integrate(linear(), ek.EKIFlow(), t_span=(0, 1e5), n_members=8, rng=0, **options)
+
+
+@cache
+def comparison() -> Any:
+    return ek.compare({"EKI": result()}, (np.zeros(2), np.eye(2)))
+
+
+@cache
+def calibration() -> Any:
+    return ek.calibration(PREDICTIONS, DATA, 1.0)
+
+
+@cache
+def theorems() -> Any:
+    return ek.theory.check_linear_theory(flow(), linear())
+
+
+@cache
+def scratch() -> Path:
+    """A folder to write in, which is removed at the end of the process."""
+    folder = tempfile.mkdtemp(prefix="ekitools-wrong-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def checkpoint() -> Path:
+    path = scratch() / "checkpoint"
+    ek.run(problem(), ek.EKI(), n_members=6, n_steps=2, rng=0, checkpoint=path)
+    return path
+
+
+def loop() -> Any:
+    return ek.AskTell(problem(), ek.EKI(), n_members=6, rng=0)
+
+
+@cache
+def labelled() -> Any:
+    observed = xr.DataArray([1.0, 2.0], {"site": ["a", "b"]}, name="y")
+    return ek.XarrayModel(lambda p: p.shift + p.slope + 0 * observed, ["shift", "slope"], observed)
+
+
+@cache
+def prior() -> Any:
+    return ek.GaussianPrior([0.0, 0.0], 1.0)
+
+
+@cache
+def marginals() -> Any:
+    return ek.Prior({"a": stats.norm(), "b": stats.uniform(0, 1)})
+
+
+@cache
+def field() -> Any:
+    return ek.GaussianRandomField((3, 4), n_modes=2)
+
+
+@cache
+def graph() -> Any:
+    return ek.GraphField(LAPLACIAN, n_modes=2)
+
+
+@cache
+def net() -> Any:
+    from torch import nn
+
+    return nn.Linear(2, 1)
+
+
+@cache
+def torch_model() -> Any:
+    return import_module("ekitools.adapters.torch").TorchModel(net())
+
+
+def apply(params: Any, x: Any) -> Any:
+    return x @ params["w"] + params["b"]
+
+
+def params() -> Any:
+    return {"b": np.zeros(1, np.float32), "w": np.zeros((2, 1), np.float32)}
+
+
+@cache
+def jax_model() -> Any:
+    return import_module("ekitools.adapters.jax").JaxModel(apply, params())
+
+
+@cache
+def served() -> Any:
+    adapter = import_module("ekitools.adapters.umbridge")
+    return adapter.ServedModel(ek.FunctionModel(model), "x", (3, 2))
+
+
+def write(folder: Any, parameters: Any) -> None:
+    """Write no input file: then no argument needs to name a parameter."""
