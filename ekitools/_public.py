@@ -27,6 +27,8 @@ PUBLIC = {
     "GaussianRandomField": "priors.random_field",
     "GraphField": "priors.graph_field",
     "graph_laplacian": "priors.graph_field",
+    "BasePrior": "priors.base",
+    "JointPrior": "priors.joint",
     "GaussianNoise": "losses.gaussian",
     "BinaryCrossEntropy": "losses.cross_entropy",
     "CrossEntropy": "losses.cross_entropy",

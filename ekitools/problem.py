@@ -103,7 +103,8 @@ class InverseProblem:
         if not isinstance(self.prior, Prior):
             raise TypeError(
                 "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
-                f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}."
+                f"ek.Prior({{name: distribution}}), got {type(self.prior).__name__}. Put several "
+                "priors side by side by ek.JointPrior({name: prior})."
             )
         put(self, "model", _as_model(self.model))
         put(self, "info", info_of(self.model))

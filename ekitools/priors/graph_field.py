@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from ekitools.core.arrays import as_real, digest
 from ekitools.core.checks import integer, number
+from ekitools.priors.base import check_points
 from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GraphField", "graph_laplacian"]
@@ -195,11 +196,7 @@ class GraphField(GaussianPrior):
         >>> pair.field([0.0, 0.0])
         array([3., 3.])
         """
-        u = as_real("u", u, ndim=(1, 2))
-        if u.shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"u: last axis must have p = {self.n_parameters} entries, got shape {u.shape}."
-            )
+        u = check_points(u, self.n_parameters)
         return np.asarray(self.level + u @ self.basis.T)
 
     def fingerprint(self) -> str:

@@ -10,6 +10,7 @@ from scipy.fft import dctn, idctn
 
 from ekitools.core.arrays import as_real, digest
 from ekitools.core.checks import integer, number
+from ekitools.priors.base import check_points
 from ekitools.priors.gaussian import GaussianPrior
 
 __all__ = ["GaussianRandomField"]
@@ -112,11 +113,7 @@ class GaussianRandomField(GaussianPrior):
         >>> (prior.field(np.ones(1)) / prior.scales).round(4)  # √2 cos(π x)
         array([ 1.3066,  0.5412, -0.5412, -1.3066])
         """
-        u = as_real("u", u, ndim=(1, 2))
-        if u.shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"u: last axis must have p = {self.n_parameters} entries, got shape {u.shape}."
-            )
+        u = check_points(u, self.n_parameters)
         spectrum = np.zeros((*u.shape[:-1], *self.shape))
         spectrum[..., *self.modes.T] = u * self.scales
         axes = tuple(range(-len(self.shape), 0))
