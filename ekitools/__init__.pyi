@@ -63,6 +63,7 @@ from ekitools.plots.posterior import plot_pairs as plot_pairs
 from ekitools.plots.predictive import plot_predictive as plot_predictive
 from ekitools.plots.theorems import plot_theorems as plot_theorems
 from ekitools.priors.base import BasePrior as BasePrior
+from ekitools.priors.bounded import bounded as bounded
 from ekitools.priors.gaussian import GaussianPrior as GaussianPrior
 from ekitools.priors.graph_field import GraphField as GraphField
 from ekitools.priors.graph_field import graph_laplacian as graph_laplacian

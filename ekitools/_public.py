@@ -29,6 +29,7 @@ PUBLIC = {
     "graph_laplacian": "priors.graph_field",
     "BasePrior": "priors.base",
     "JointPrior": "priors.joint",
+    "bounded": "priors.bounded",
     "GaussianNoise": "losses.gaussian",
     "BinaryCrossEntropy": "losses.cross_entropy",
     "CrossEntropy": "losses.cross_entropy",
