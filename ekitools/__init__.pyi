@@ -67,9 +67,12 @@ from ekitools.priors.bounded import bounded as bounded
 from ekitools.priors.gaussian import GaussianPrior as GaussianPrior
 from ekitools.priors.graph_field import GraphField as GraphField
 from ekitools.priors.graph_field import graph_laplacian as graph_laplacian
+from ekitools.priors.hierarchical import Hierarchical as Hierarchical
 from ekitools.priors.joint import JointPrior as JointPrior
 from ekitools.priors.marginals import Prior as Prior
+from ekitools.priors.ordered import Ordered as Ordered
 from ekitools.priors.random_field import GaussianRandomField as GaussianRandomField
+from ekitools.priors.simplex import Dirichlet as Dirichlet
 from ekitools.problem import InverseProblem as InverseProblem
 from ekitools.results.calibration import calibration as calibration
 from ekitools.results.comparison import compare as compare

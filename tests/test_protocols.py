@@ -84,6 +84,9 @@ EXAMPLES = {
             {"pair": ek.GaussianPrior(0.0, [1.0, 2.0]), "c": ek.Prior({"c": stats.norm()})}
         )
     ],
+    "Dirichlet": [ek.Dirichlet([2.0, 1.0, 0.5, 3.0])],
+    "Ordered": [ek.Ordered(stats.lognorm(0.5), 3)],
+    "Hierarchical": [ek.Hierarchical(stats.norm(), stats.halfnorm(), 1, transform="exp")],
     "GaussianRandomField": [ek.GaussianRandomField((8, 8), n_modes=3)],
     "GraphField": [ek.GraphField(2 * np.eye(4) - 0.5, n_modes=3)],
     "FunctionModel": [
