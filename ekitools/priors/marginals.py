@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,7 @@ from ekitools.priors.correlation import checked_correlation
 from ekitools.priors.families import Family as _Family
 from ekitools.priors.families import check_marginal, grouped, identity
 from ekitools.priors.gaussian import GaussianPrior
+from ekitools.priors.samples import fit_marginal, intervals, read_samples
 from ekitools.typing import Array, Rng
 
 __all__ = ["Prior"]
@@ -102,6 +103,73 @@ class Prior(BasePrior):
         if correlation is not None:
             R = checked_correlation(self.names, correlation)
             self._gaussian = GaussianPrior(np.zeros(len(R)), R)
+
+    @classmethod
+    def from_samples(
+        cls,
+        samples: Any,
+        weights: Any = None,
+        *,
+        names: Sequence[str] | None = None,
+        bounds: Any = None,
+    ) -> Prior:
+        r"""A prior fitted to samples, such as the last posterior, which new data then update.
+
+        Every marginal is the distribution of a smooth increasing function of a standard normal
+        variable, through the quantiles of the samples, with Gaussian tails. The correlation of
+        the Gaussian copula is that of the samples in the coordinates of the marginals. Samples
+        that are Gaussian, or Gaussian after the transform to unbounded coordinates, give a
+        Gaussian there. Several modes are kept in the marginals, and not where only the joint
+        distribution has them.
+
+        Parameters
+        ----------
+        samples : (n, p), mapping of names to (n,), or result
+            One sample in a row. Columns by name may be a dict, a DataFrame or a Dataset, in which
+            ``weight`` holds the weights. Of a result of `ekitools.run` the last ensemble is
+            taken, without failed members.
+        weights : (n,), optional
+            Weights of the samples, such as those of `ekitools.TemperedSMC`; not normalised.
+        names : sequence of str, optional
+            Names of the columns of an array; ``u0``, ``u1``, … by default.
+        bounds : mapping of names to (lower, upper) or prior, optional
+            Bounds of the parameters, infinite where there are none. A prior stands for the
+            bounds of its parameters: pass the one that the samples began with.
+
+        Returns
+        -------
+        Prior
+            With a correlation where p > 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the effective sample size (Σw)²/Σw² is less than max(20, 2p), samples lie on or
+            outside the bounds, or a column does not vary.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> rng = np.random.default_rng(0)
+        >>> samples = {"rate": np.exp(rng.normal(size=2000)), "shift": rng.normal(3, 2, size=2000)}
+        >>> prior = ek.Prior.from_samples(samples, bounds={"rate": (0, np.inf)})
+        >>> prior
+        Prior(rate: smooth_quantiles, shift: smooth_quantiles; correlated)
+        >>> prior.sample(10_000, rng=0).mean(axis=0).round(1)  # exp(1/2) and 3
+        array([1.6, 3. ])
+        """
+        table = read_samples(samples, weights, names)
+        marginals = {
+            name: fit_marginal(name, x, table, interval)
+            for name, x, interval in zip(
+                table.names, table.x.T, intervals(bounds, table.names), strict=True
+            )
+        }
+        independent = cls(marginals)
+        if len(marginals) == 1:
+            return independent
+        return cls(marginals, correlation=table.correlation(independent.inverse(table.x)))
 
     def __repr__(self) -> str:
         kinds = ((name, getattr(m, "dist", None), m) for name, m in self._marginals.items())
