@@ -70,6 +70,7 @@ from ekitools.priors.graph_field import graph_laplacian as graph_laplacian
 from ekitools.priors.hierarchical import Hierarchical as Hierarchical
 from ekitools.priors.joint import JointPrior as JointPrior
 from ekitools.priors.marginals import Prior as Prior
+from ekitools.priors.matern import MaternField as MaternField
 from ekitools.priors.ordered import Ordered as Ordered
 from ekitools.priors.random_field import GaussianRandomField as GaussianRandomField
 from ekitools.priors.simplex import Dirichlet as Dirichlet

@@ -33,6 +33,7 @@ PUBLIC = {
     "Dirichlet": "priors.simplex",
     "Ordered": "priors.ordered",
     "Hierarchical": "priors.hierarchical",
+    "MaternField": "priors.matern",
     "GaussianNoise": "losses.gaussian",
     "BinaryCrossEntropy": "losses.cross_entropy",
     "CrossEntropy": "losses.cross_entropy",
