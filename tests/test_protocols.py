@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
+from zoo.own import Wind
 
 import ekitools as ek
 from ekitools import typing as contracts
@@ -69,9 +70,25 @@ EXAMPLES = {
         ek.GaussianPrior(0.0, np.eye(3) + 0.5),
     ],
     "Prior": [
-        ek.Prior({"a": stats.norm(1, 2), "b": stats.lognorm(0.5), "c": stats.uniform(-1, 3)})
+        ek.Prior(
+            {"a": stats.norm(1, 2), "b": stats.lognorm(0.5), "c": stats.uniform(-1, 3)},
+            correlation=correlation,
+        )
+        for correlation in (None, {("a", "c"): -0.7})
     ],
+    "BasePrior": [
+        ek.JointPrior({"wind": Wind(), "scale": ek.Prior({"scale": stats.lognorm(0.5)})})
+    ],
+    "JointPrior": [
+        ek.JointPrior(
+            {"pair": ek.GaussianPrior(0.0, [1.0, 2.0]), "c": ek.Prior({"c": stats.norm()})}
+        )
+    ],
+    "Dirichlet": [ek.Dirichlet([2.0, 1.0, 0.5, 3.0])],
+    "Ordered": [ek.Ordered(stats.lognorm(0.5), 3)],
+    "Hierarchical": [ek.Hierarchical(stats.norm(), stats.halfnorm(), 1, transform="exp")],
     "GaussianRandomField": [ek.GaussianRandomField((8, 8), n_modes=3)],
+    "MaternField": [ek.MaternField([0.0, 1.0, 3.0], length=2.0, transform="exp")],
     "GraphField": [ek.GraphField(2 * np.eye(4) - 0.5, n_modes=3)],
     "FunctionModel": [
         ek.FunctionModel(lambda u: np.full(4, u.sum())),

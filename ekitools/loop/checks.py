@@ -13,6 +13,7 @@ from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
     Array,
     ChecksProblem,
+    HasSupport,
     Method,
     Status,
     StoppingRule,
@@ -105,17 +106,15 @@ def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Arr
 
 def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem) -> str:
     """The sentence about members that the prior cannot have."""
-    from ekitools.priors.marginals import Prior  # it loads scipy.stats
-
     member, parameter = (int(i) for i in np.argwhere(outside)[0])
     name = (problem.parameter_names or ())[parameter]
     value = float(ensemble[member, parameter])
     where = ""
-    if isinstance(problem.prior, Prior):
+    if isinstance(problem.prior, HasSupport):
         low, high = problem.prior.support(parameter)
         if value in (low, high):
             where = f", which lies on the {'lower' if value == low else 'upper'} bound {value:g}"
-        else:
+        elif not low < value < high:
             where = f", which lies outside ({low:g}, {high:g})"
     rows = np.flatnonzero(outside.any(axis=1))
     more = f" {len(rows)} members are affected." if len(rows) > 1 else ""

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import ndtr, ndtri
 
 from ekitools.priors.identity import describe, is_from_scipy, is_new, state_of
+from ekitools.typing import Prior
 
 __all__ = ["FARTHEST", "Family", "check_marginal", "grouped", "identity"]
 
@@ -126,11 +127,8 @@ def identity(marginal: Any) -> tuple[Any, ...]:
     return (*known, state) if state else known
 
 
-def check_marginal(name: Any, marginal: Any) -> None:
-    """Check the name and the distribution of one parameter."""
-    if not isinstance(name, str) or not name.strip():
-        raise TypeError(f"marginals: names must be text, got {name!r}.")
-    where = f"marginals[{name!r}]"
+def check_marginal(where: str, marginal: Any) -> None:
+    """Check the distribution of one parameter; ``where`` is the argument, for errors."""
     if is_new(marginal):
         return _check_new(where, marginal)
     if isinstance(marginal, stats.rv_continuous):
@@ -225,9 +223,11 @@ def _remedy(marginal: Any) -> str:
         getattr(marginal, "dist", None), stats.rv_discrete
     ):
         return _DISCRETE
+    if isinstance(marginal, Prior):
+        return ' Put priors side by side by ek.JointPrior({"field": ..., "rates": ek.Prior(...)}).'
     if hasattr(marginal, "logpdf") or hasattr(marginal, "rvs"):
         return (
             " A marginal is a distribution of one number with a quantile function. For correlated "
-            "parameters use ek.GaussianPrior(mean, cov)."
+            "parameters use ek.Prior({...}, correlation=...) or ek.GaussianPrior(mean, cov)."
         )
     return " Use one such as scipy.stats.norm(0, 1)."

@@ -18,6 +18,7 @@ from ekitools.core.arrays import (
     like,
 )
 from ekitools.core.checks import integer
+from ekitools.priors.base import check_points
 from ekitools.typing import Array, Rng
 
 __all__ = ["GaussianPrior"]
@@ -121,7 +122,7 @@ class GaussianPrior:
 
     def logpdf(self, u: Any) -> np.ndarray:
         """Log-density at ``(p,)`` or ``(n, p)``."""
-        u = _check_points(u, self.n_parameters)
+        u = check_points(u, self.n_parameters)
         white = self.whiten(u)
         volume = self._root if self._root.ndim == 1 else np.diag(self._root)
         constant = 0.5 * self.n_parameters * np.log(2 * np.pi) + np.log(volume).sum()
@@ -177,10 +178,3 @@ class GaussianPrior:
     def fingerprint(self) -> str:
         """A short text that changes whenever the distribution does."""
         return digest("GaussianPrior", self.mean, self.cov)
-
-
-def _check_points(u: Any, p: int) -> np.ndarray:
-    u = as_real("u", u, ndim=(1, 2))
-    if u.shape[-1] != p:
-        raise ValueError(f"u: last axis must have p = {p} entries, got shape {u.shape}.")
-    return u

@@ -12,7 +12,9 @@ from scipy.spatial import cKDTree
 
 from ekitools.core.arrays import as_real, digest
 from ekitools.core.checks import integer, number
+from ekitools.priors.base import check_points
 from ekitools.priors.gaussian import GaussianPrior
+from ekitools.priors.transforms import Interval, pointwise
 
 __all__ = ["GraphField", "graph_laplacian"]
 
@@ -90,7 +92,7 @@ class GraphField(GaussianPrior):
     span of the eigenvectors φ_k of its p smallest eigenvalues λ_k,
 
     .. math::
-        a_i = m + s \sum_k \sqrt{\mu_k}\, u_k\, \varphi_k(i), \qquad
+        a_i = T\Bigl(m + s \sum_k \sqrt{\mu_k}\, u_k\, \varphi_k(i)\Bigr), \qquad
         \mu_k = c\,(\lambda_k + \tau^2)^{-\alpha}, \qquad u_k \sim N(0, 1),
 
     with Σ_i φ_k(i)² = 1 and c such that s² is the average variance over the nodes. The
@@ -112,6 +114,9 @@ class GraphField(GaussianPrior):
         m.
     n_modes : int, optional
         Number p of modes kept; min(100, n) by default. Those of clusters come first.
+    transform : None, "exp" or ("bounded", lower, upper), default None
+        T at every node: the identity, exp for a positive field, or the logistic function
+        scaled to an interval. ``mean`` and ``sd`` are those before the transform.
 
     Attributes
     ----------
@@ -120,7 +125,7 @@ class GraphField(GaussianPrior):
     scales : (p,) ndarray
         s √μ_k, the standard deviation of each mode.
     basis : (n, p) ndarray
-        s √μ_k φ_k(i), so that a field is m + basis u.
+        s √μ_k φ_k(i), so that a field is T(m + basis u).
 
     Raises
     ------
@@ -153,6 +158,8 @@ class GraphField(GaussianPrior):
     array([ 1.,  1., -1., -1.])
     """
 
+    _transform = Interval()
+
     def __init__(
         self,
         laplacian: Any,
@@ -162,7 +169,9 @@ class GraphField(GaussianPrior):
         sd: float = 1.0,
         mean: float = 0.0,
         n_modes: int | None = None,
+        transform: Any = None,
     ) -> None:
+        self._transform = pointwise(transform)
         alpha, tau = number("alpha", alpha, above=0), number("tau", tau, above=0)
         sd, mean = number("sd", sd, above=0), number("mean", mean)
         L = _checked(laplacian)
@@ -180,7 +189,8 @@ class GraphField(GaussianPrior):
         self.level = mean
         for array in (self.eigenvalues, self.scales, self.basis):
             array.flags.writeable = False
-        options = (alpha, tau, sd, mean, n_modes)
+        transformed = () if transform is None else (self._transform,)
+        options = (alpha, tau, sd, mean, n_modes, *transformed)
         self._identity = digest("GraphField", options, L.indptr, L.indices, L.data)
         self.names = tuple(f"mode {k}" for k in range(n_modes))
 
@@ -197,12 +207,8 @@ class GraphField(GaussianPrior):
         >>> pair.field([0.0, 0.0])
         array([3., 3.])
         """
-        u = as_real("u", u, ndim=(1, 2))
-        if u.shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"u: last axis must have p = {self.n_parameters} entries, got shape {u.shape}."
-            )
-        return np.asarray(self.level + u @ self.basis.T)
+        u = check_points(u, self.n_parameters)
+        return np.asarray(self._transform.forward(self.level + u @ self.basis.T))
 
     def fingerprint(self) -> str:
         """A short text that changes whenever the field's distribution does."""

@@ -46,6 +46,12 @@ def is_from_scipy(kind: type) -> bool:
     return kind.__module__.startswith("scipy.") and "<locals>" not in kind.__qualname__
 
 
+def _is_known(kind: type) -> bool:
+    """Whether a class is not a user's: its name says what it does."""
+    ours = kind.__module__ == "builtins" or kind.__module__.startswith("ekitools.")
+    return ours or is_from_scipy(kind)
+
+
 def state_of(family: Any) -> str:
     """Digest of what a `scipy.stats.rv_continuous` is beside the parameters of the frozen one.
 
@@ -141,9 +147,9 @@ def _instance(value: Any, above: tuple[int, ...]) -> Any:
 
 
 def _class(kind: type, above: tuple[int, ...]) -> Any:
-    """Module and name; for classes that are not scipy's, all that they and their bases define."""
+    """Module and name; for a user's classes, all that they and their bases define."""
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if id(kind) in above or kind.__module__ == "builtins" or is_from_scipy(kind):
+    if id(kind) in above or _is_known(kind):
         return "class", name
     above = (*above, id(kind))
     defined = [
@@ -158,9 +164,10 @@ def _class(kind: type, above: tuple[int, ...]) -> Any:
 
 
 def _function(value: types.FunctionType, above: tuple[int, ...]) -> Any:
-    """Module, name, defaults, what it closes over and, where it is not scipy's, its code."""
+    """Module, name, defaults, what it closes over and, where it is a user's, its code."""
     name = f"{value.__module__}.{value.__qualname__}"
-    code = () if name.startswith(("scipy.", "numpy.")) else describe(value.__code__, above)
+    known = name.startswith(("scipy.", "numpy.", "ekitools."))
+    code = () if known else describe(value.__code__, above)
     cells = []
     for cell in value.__closure__ or ():
         try:

@@ -10,7 +10,9 @@ from scipy.fft import dctn, idctn
 
 from ekitools.core.arrays import as_real, digest
 from ekitools.core.checks import integer, number, sequence
+from ekitools.priors.base import check_points
 from ekitools.priors.gaussian import GaussianPrior
+from ekitools.priors.transforms import Interval, pointwise
 
 __all__ = ["GaussianRandomField"]
 
@@ -22,7 +24,7 @@ class GaussianRandomField(GaussianPrior):
     without the constant mode. Its eigenfunctions are products of cosines, so
 
     .. math::
-        a(x) = m + s \sum_k \sqrt{\lambda_k}\, u_k\, \varphi_k(x), \qquad
+        a(x) = T\Bigl(m + s \sum_k \sqrt{\lambda_k}\, u_k\, \varphi_k(x)\Bigr), \qquad
         \lambda_k = (\pi^2 |k|^2 + \tau^2)^{-\alpha}, \qquad u_k \sim N(0, 1),
 
     with ∫φ_k² = 1 and the modes in the order of decreasing λ. The parameters are the u_k; a
@@ -43,6 +45,9 @@ class GaussianRandomField(GaussianPrior):
         m.
     n_modes : int, optional
         Number p of modes kept; all that the grid resolves by default.
+    transform : None, "exp" or ("bounded", lower, upper), default None
+        T at every point: the identity, exp for a positive field, or the logistic function
+        scaled to an interval. ``mean`` and ``sd`` are those before the transform.
 
     Attributes
     ----------
@@ -58,6 +63,19 @@ class GaussianRandomField(GaussianPrior):
     TypeError, ValueError
         If an option is of a wrong kind or out of range.
 
+    See Also
+    --------
+    ekitools.MaternField : Fields at any points, with lengths in their unit.
+
+    Notes
+    -----
+    Away from the boundary this is a Matérn covariance of smoothness ν = α − dim/2 [1]_ without
+    its constant part. A correlation length ℓ on a domain with sides L is τ = √(2ν) L/ℓ.
+
+    References
+    ----------
+    .. [1] Lindgren, Rue & Lindström (2011), J. R. Stat. Soc. B 73, 423-498.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -68,6 +86,8 @@ class GaussianRandomField(GaussianPrior):
     (3, 32, 32)
     """
 
+    _transform = Interval()
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -77,8 +97,10 @@ class GaussianRandomField(GaussianPrior):
         sd: float = 1.0,
         mean: float = 0.0,
         n_modes: int | None = None,
+        transform: Any = None,
     ) -> None:
         shape = _checked_shape(shape)
+        self._transform = pointwise(transform)
         dim, resolved = len(shape), math.prod(shape) - 1
         alpha = number("alpha", alpha, above=dim / 2, remedy=f"The bound is dim/2, dim = {dim}.")
         tau, sd, mean = number("tau", tau, least=0), number("sd", sd, above=0), number("mean", mean)
@@ -95,7 +117,8 @@ class GaussianRandomField(GaussianPrior):
         self.modes = waves[order]
         self.scales = sd * np.sqrt(values[order] / values.sum())
         self.level = mean
-        self._identity = (shape, alpha, tau, sd, mean, n_modes)
+        transformed = () if transform is None else (self._transform,)
+        self._identity = (shape, alpha, tau, sd, mean, n_modes, *transformed)
         self.names = tuple("mode " + " ".join(map(str, k)) for k in self.modes.tolist())
 
     def __repr__(self) -> str:
@@ -112,16 +135,13 @@ class GaussianRandomField(GaussianPrior):
         >>> (prior.field(np.ones(1)) / prior.scales).round(4)  # √2 cos(π x)
         array([ 1.3066,  0.5412, -0.5412, -1.3066])
         """
-        u = as_real("u", u, ndim=(1, 2))
-        if u.shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"u: last axis must have p = {self.n_parameters} entries, got shape {u.shape}."
-            )
+        u = check_points(u, self.n_parameters)
         spectrum = np.zeros((*u.shape[:-1], *self.shape))
         spectrum[..., *self.modes.T] = u * self.scales
         axes = tuple(range(-len(self.shape), 0))
         root = math.sqrt(math.prod(self.shape))
-        return np.asarray(self.level + root * idctn(spectrum, axes=axes, norm="ortho"))
+        values = self.level + root * idctn(spectrum, axes=axes, norm="ortho")
+        return np.asarray(self._transform.forward(values))
 
     def coefficients(self, field: Any) -> np.ndarray:
         """The u_k of a field, ``shape`` to ``(p,)``: what of it the kept modes can hold.
@@ -139,7 +159,14 @@ class GaussianRandomField(GaussianPrior):
             raise ValueError(f"field: must have the shape {self.shape}, got {field.shape}.")
         axes = tuple(range(-len(self.shape), 0))
         root = math.sqrt(math.prod(self.shape))
-        spectrum = dctn(field - self.level, axes=axes, norm="ortho") / root
+        values = self._transform.inverse(field)
+        if not np.all(np.isfinite(values)):
+            low, high = self._transform.lower, self._transform.upper
+            raise ValueError(
+                f"field: must lie strictly between the bounds {low:g} and {high:g} of the "
+                f"transform, got {field[~np.isfinite(values)].flat[0]:g}."
+            )
+        spectrum = dctn(values - self.level, axes=axes, norm="ortho") / root
         return np.asarray(spectrum[..., *self.modes.T] / self.scales)
 
     def fingerprint(self) -> str:

@@ -188,6 +188,24 @@ class Prior(Protocol):
 
 
 @runtime_checkable
+class HasSupport(Protocol):
+    """A prior that knows the bounds of each parameter, which errors and plots name.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from scipy import stats
+    >>> prior = ek.Prior({"share": stats.uniform(0, 1)})
+    >>> isinstance(prior, ek.typing.HasSupport), prior.support(0)
+    (True, (0.0, 1.0))
+    """
+
+    def support(self, parameter: int) -> tuple[float, float]:
+        """Lower and upper bound of the parameter at this position, infinite where it has none."""
+        ...
+
+
+@runtime_checkable
 class Loss(Protocol):
     """Ψ(z, y) of outputs z and data y, where Φ(u) = Ψ(G(u), y).
 

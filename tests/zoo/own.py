@@ -5,7 +5,10 @@ import hashlib
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+from scipy import stats
+from scipy.special import ndtr, ndtri
 
+import ekitools as ek
 from ekitools.typing import Reported, Shown, Status, StepInfo
 
 
@@ -242,3 +245,23 @@ class OwnRule:
 
     def step(self, seen):
         return self.h * (1 + seen.n)
+
+
+class Wind(ek.BasePrior):
+    """A wind vector of uniform direction and lognormal speed, by the three functions."""
+
+    def __init__(self, sd=1.0):
+        super().__init__(["east", "north"])
+        self.sd = sd
+
+    def forward(self, z):
+        speed, angle = np.exp(self.sd * z[:, 0]), 2 * np.pi * ndtr(z[:, 1])
+        return np.stack([speed * np.cos(angle), speed * np.sin(angle)], axis=1)
+
+    def inverse(self, u):
+        turns = np.arctan2(u[:, 1], u[:, 0]) / (2 * np.pi) % 1
+        return np.stack([np.log(np.hypot(u[:, 0], u[:, 1])) / self.sd, ndtri(turns)], axis=1)
+
+    def log_density(self, u):
+        speed = np.hypot(u[:, 0], u[:, 1])
+        return stats.lognorm(self.sd).logpdf(speed) - np.log(2 * np.pi * speed)

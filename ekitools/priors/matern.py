@@ -1,0 +1,253 @@
+"""Gaussian fields at given points with a Matérn covariance in physical lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
+from scipy.spatial.distance import pdist, squareform
+from scipy.special import gamma, kv
+
+from ekitools.core.arrays import as_real, digest
+from ekitools.core.checks import integer, number
+from ekitools.priors.base import check_points
+from ekitools.priors.gaussian import GaussianPrior
+from ekitools.priors.transforms import pointwise
+
+__all__ = ["MaternField", "matern"]
+
+_MOST_ALL = 2_000
+"""Points up to which all modes can be kept: their eigenvectors take seconds."""
+
+_MOST_DENSE = 5_000
+"""Points up to which the matrix of all pairs is formed: 200 MB."""
+
+_SMALL = 600
+"""Points up to which all eigenvectors are computed at once: quicker there than Lanczos."""
+
+_NEGLIGIBLE = 1e-12
+"""Eigenvalues below this share of the largest are rounding errors."""
+
+
+def matern(h: np.ndarray, nu: float) -> np.ndarray:
+    r"""Matérn correlation at distances h in lengths: 2^{1−ν}/Γ(ν) x^ν K_ν(x), x = √(2ν) h.
+
+    Parameters
+    ----------
+    h : ndarray
+        Distances in lengths.
+    nu : float
+        Smoothness ν > 0. ½ is the exponential kernel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.priors.matern import matern
+    >>> matern(np.array([0.0, 1.0]), 0.5)  # exp(-h)
+    array([1.        , 0.36787944])
+    """
+    x = math.sqrt(2 * nu) * np.asarray(h, dtype=np.float64)
+    if nu % 1 == 0.5 and nu < 10:  # a polynomial times exp(-x)
+        k = int(nu)
+        factors = [
+            math.factorial(k) * math.factorial(2 * k - i) * 2.0**i
+            / (math.factorial(2 * k) * math.factorial(i) * math.factorial(k - i))
+            for i in range(k + 1)
+        ]  # fmt: skip
+        return np.asarray(np.polynomial.polynomial.polyval(x, factors) * np.exp(-x))
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = 2 ** (1 - nu) / gamma(nu) * x**nu * kv(nu, x)
+    return np.where(np.isfinite(value), np.minimum(value, 1.0), 1.0)  # K_ν overflows at x = 0
+
+
+class MaternField(GaussianPrior):
+    r"""A Gaussian field at points in space, as a prior on its coefficients.
+
+    The field is a = T(m + g) with a Matérn covariance [1]_ of the Gaussian field g,
+
+    .. math::
+        \operatorname{Cov}(g_i, g_j) = s^2\, \frac{2^{1-\nu}}{\Gamma(\nu)}\, x^\nu K_\nu(x),
+        \qquad x = \sqrt{2\nu}\, |x_i - x_j| / \ell.
+
+    The parameters are the coefficients u_k ~ N(0, 1) of its Karhunen–Loève expansion
+    g = Σ √λ_k u_k φ_k, in the order of decreasing λ.
+
+    Parameters
+    ----------
+    points : (n,) or (n, dim)
+        Coordinates, such as metres: cells of any grid, stations or nodes of a mesh.
+    length : float or (dim,)
+        ℓ in the unit of the coordinates, one for all directions or one for each. The correlation
+        is about 0.5 at 0.7 to 1.2 lengths, whatever ν is.
+    nu : float, default 1.5
+        Smoothness ν > 0: draws have about ν derivatives. ½ is the exponential kernel.
+    sd : float, default 1
+        s, the standard deviation of g at every point.
+    mean : float, default 0
+        m.
+    n_modes : int, optional
+        Number p of modes kept, which hold the share ``explained`` of the variance. All modes
+        are kept by default, for up to 2000 points; more points need a number.
+    transform : None, "exp" or ("bounded", lower, upper), default None
+        T at every point: the identity, exp for a positive field, or the logistic function
+        scaled to an interval. ``mean`` and ``sd`` are those before the transform.
+
+    Attributes
+    ----------
+    basis : (n, p) ndarray
+        √λ_k φ_k at the points, so that g = basis u.
+    explained : float
+        Share of the variance Σ Var(g_i) that the modes hold.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is out of range, or there are more than 2000 points and no ``n_modes``.
+
+    See Also
+    --------
+    ekitools.GaussianRandomField : Fields on regular grids by fast cosine transforms.
+    ekitools.GraphField : Fields on the nodes of a graph.
+
+    Notes
+    -----
+    Up to 5000 points the eigenvectors are those of the matrix of all pairs. For more points that
+    matrix is never formed: the modes are those of its pivoted Cholesky factor [2]_ with
+    3p + 50 columns, in O(n p²) operations. They are close to the exact ones where ``explained``
+    is close to 1.
+
+    References
+    ----------
+    .. [1] Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, MIT Press, 4.2.
+    .. [2] Harbrecht, Peters & Schneider (2012), Appl. Numer. Math. 62, 428-440.
+
+    Examples
+    --------
+    Conductivity at 50 wells, positive, correlated over 300 m:
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> wells = np.random.default_rng(0).uniform(0, 1000, size=(50, 2))
+    >>> prior = ek.MaternField(wells, length=300, sd=0.5, n_modes=20, transform="exp")
+    >>> prior
+    MaternField(n=50, p=20)
+    >>> conductivity = prior.field(prior.sample(100, rng=0))
+    >>> conductivity.shape, bool((conductivity > 0).all())
+    ((100, 50), True)
+    """
+
+    def __init__(
+        self,
+        points: Any,
+        *,
+        length: Any,
+        nu: float = 1.5,
+        sd: float = 1.0,
+        mean: float = 0.0,
+        n_modes: int | None = None,
+        transform: Any = None,
+    ) -> None:
+        x = _in_lengths(points, length)
+        n = len(x)
+        nu = number("nu", nu, above=0, most=50, remedy="Draws with 50 derivatives are smooth.")
+        sd, mean = number("sd", sd, above=0), number("mean", mean)
+        if n_modes is not None:
+            remedy = f"There are {n} points."
+            n_modes = integer("n_modes", n_modes, most=n, remedy=remedy)
+        elif n > _MOST_ALL:
+            raise ValueError(
+                f"n_modes: must be given for more than {_MOST_ALL} points, got {n} points. Use "
+                "n_modes=200, for example; the attribute explained is the share of the variance "
+                "that the modes hold."
+            )
+        self._transform = pointwise(transform)
+        basis = _modes(x, lambda h: matern(h, nu), n_modes)
+        super().__init__(np.zeros(basis.shape[1]), 1.0)
+        self.basis = sd * basis
+        self.basis.flags.writeable = False
+        self.explained = float(np.sum(basis**2) / n)
+        self.level = mean
+        self.names = tuple(f"mode {k}" for k in range(basis.shape[1]))
+        self._identity = digest("MaternField", x, nu, sd, mean, n_modes, self._transform)
+
+    def __repr__(self) -> str:
+        return f"MaternField(n={len(self.basis)}, p={self.n_parameters})"
+
+    def field(self, u: Any) -> np.ndarray:
+        """Values at the points: u ``(p,)`` to ``(n,)``, ``(J, p)`` to ``(J, n)``.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> prior = ek.MaternField([0.0, 5.0], length=2.0, mean=1.0)
+        >>> prior.field([0.0, 0.0])
+        array([1., 1.])
+        """
+        u = check_points(u, self.n_parameters)
+        return np.asarray(self._transform.forward(self.level + u @ self.basis.T))
+
+    def fingerprint(self) -> str:
+        """A short text that changes whenever the field's distribution does."""
+        return self._identity
+
+
+def _in_lengths(points: Any, length: Any) -> np.ndarray:
+    """Points in units of the length, ``(n, dim)``."""
+    x = as_real("points", points, ndim=(1, 2)).astype(np.float64)
+    x = x[:, None] if x.ndim == 1 else x
+    if x.size == 0:
+        raise ValueError("points: must not be empty.")
+    scale = as_real("length", length, ndim=(0, 1))
+    if np.any(scale <= 0) or scale.size not in (1, x.shape[1]):
+        raise ValueError(
+            "length: must be one positive number, or one for each of the "
+            f"{x.shape[1]} direction(s), got {length!r}. Use the unit of the points."
+        )
+    return x / scale
+
+
+def _modes(
+    x: np.ndarray, correlation: Callable[[np.ndarray], np.ndarray], count: int | None
+) -> np.ndarray:
+    """√λ_k φ_k of the leading modes, ``(n, p)``, the largest first."""
+    n = len(x)
+    if n > _MOST_DENSE and count is not None:
+        factor = _pivoted_cholesky(x, correlation, min(n, 3 * count + 50))
+        values, vectors = np.linalg.eigh(factor @ factor.T)
+        basis = factor.T @ vectors[:, ::-1][:, :count]
+    else:
+        C = squareform(correlation(pdist(x)))
+        np.fill_diagonal(C, 1.0)
+        if count is None or n <= _SMALL or 2 * count >= n:
+            values, vectors = eigh(C)
+        else:
+            start = np.random.default_rng(0).standard_normal(n)
+            values, vectors = eigsh(C, k=count, which="LA", v0=start)
+        order = np.argsort(-values)[:count]
+        values = values[order]
+        if count is None:
+            order, values = (a[values > _NEGLIGIBLE * values[0]] for a in (order, values))
+        basis = vectors[:, order] * np.sqrt(np.maximum(values, 0.0))
+    largest = np.argmax(np.abs(basis), axis=0)  # the sign is free: make it the same everywhere
+    signs = np.sign(basis[largest, np.arange(basis.shape[1])])
+    return np.asarray(basis * np.where(signs == 0, 1.0, signs))
+
+
+def _pivoted_cholesky(
+    x: np.ndarray, correlation: Callable[[np.ndarray], np.ndarray], rank: int
+) -> np.ndarray:
+    """F ``(rank, n)`` with FᵀF near the correlation matrix: the largest remainder goes first."""
+    factor = np.zeros((rank, len(x)))
+    left = np.ones(len(x))
+    for k in range(rank):
+        pivot = int(np.argmax(left))
+        if left[pivot] <= _NEGLIGIBLE:
+            return factor[:k]
+        row = correlation(np.sqrt(((x - x[pivot]) ** 2).sum(axis=1)))
+        factor[k] = (row - factor[:k, pivot] @ factor[:k]) / math.sqrt(left[pivot])
+        left = np.maximum(left - factor[k] ** 2, 0.0)
+    return factor
