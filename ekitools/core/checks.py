@@ -311,8 +311,8 @@ def check_prior(prior: Any) -> None:
     if isinstance(prior, type) or not isinstance(prior, Prior):
         raise TypeError(
             "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
-            f"ek.Prior({{name: distribution}}), got {type(prior).__name__}. Put several priors side "
-            "by side by ek.JointPrior({name: prior})."
+            f"ek.Prior({{name: distribution}}), got {type(prior).__name__}. Put several priors "
+            "side by side by ek.JointPrior({name: prior})."
         )
 
 

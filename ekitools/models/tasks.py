@@ -22,7 +22,7 @@ from ekitools.models.outputs import (
 from ekitools.models.timeouts import within
 from ekitools.typing import Array
 
-__all__ = ["Wanted", "n_outputs", "run_member", "run_together"]
+__all__ = ["FirstOutputs", "Wanted", "first_outputs", "run_member", "run_together"]
 
 
 class Wanted(NamedTuple):
@@ -59,10 +59,16 @@ def run_member(
         return failure_of(error)
 
 
-def n_outputs(
+class FirstOutputs(NamedTuple):
+    """The outputs of one member as the model returned them."""
+
+    value: Any
+
+
+def first_outputs(
     model: Any, u: np.ndarray, seed: np.random.SeedSequence | None, timeout: float | None
-) -> int | Failure:
-    """How many numbers the model returns for a member: what ``shape`` would say.
+) -> FirstOutputs | Failure:
+    """The outputs of a member, to find out their form.
 
     Parameters
     ----------
@@ -81,12 +87,11 @@ def n_outputs(
         return model(u[None] if model.vectorized else u, **options)
 
     try:
-        shape = np.shape(parted(within(timeout, call))[0])
+        return FirstOutputs(parted(within(timeout, call))[0])
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return failure_of(error)
-    return shape[-1] if shape else 1
 
 
 def run_together(model: Any, u: Array, wanted: Wanted) -> Evaluation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
 from ekitools.losses.gaussian import as_noise
 from ekitools.models.evaluate import Failure, check_executor, check_timeout, evaluate
-from ekitools.models.tasks import n_outputs
+from ekitools.models.tasks import first_outputs
 from ekitools.models.workers import Workers
+from ekitools.observed.blocks import as_labelled
+from ekitools.observed.layout import Layout, layout_of, parts_of
+from ekitools.observed.outputs import Packed
 from ekitools.problem import as_model
 from ekitools.results.posterior import Draws, draws_of, in_order_of
 from ekitools.results.reading import has_noise
@@ -142,21 +146,27 @@ def predict(
         info = _checked(model, inputs, drawn)
         u = np.ascontiguousarray(in_order_of(model, drawn.u).values)
         seen = model if inputs is None else AtInputs(model, np.array(unmasked("inputs", inputs)))
-        streams = Streams(rng)
+        streams, layout = Streams(rng), None
         seeds = [streams.member(0, j) for j in range(len(u))] if info.stochastic else None
         where = np.arange(len(u))
         if seeds is None:
             u, where = _different(u)
         with Workers(executor) as workers:
-            d = _declared(info, inputs, data_names) or _counted(seen, u, seeds, workers, timeout)
+            d = _declared(info, inputs, data_names)
             own = info.data_names if inputs is None and data_names is None else data_names
+            if d is None:
+                d, layout = _formed(seen, u, seeds, workers, timeout)
+                if layout is not None:
+                    seen, own = Packed(seen, layout), layout.names
             names = checked_labels("data_names", own, d, stem="y")
             scale = added.at(d, None if own is None else list(names), same=inputs is None)
             outputs = evaluate(seen, u, d, executor=workers, timeout=timeout, seeds=seeds)
         if len(outputs.failures) == len(u):
             raise _all_failed(len(u), outputs.failures[0])
         units = info.data_units if inputs is None else None
-        g = _labelled(outputs.g[where], names, units)
+        g = _labelled(outputs.g[where], names, units if layout is None else layout.units)
+        if layout is not None:
+            g = g.assign_coords({k: ("data", each) for k, each in layout.coordinates().items()})
     kept = np.isfinite(g.values).all(axis=1)
     g = g.isel(draw=kept) if not kept.all() else g
     g = g.assign_coords(draw=np.arange(g.sizes["draw"]))
@@ -286,13 +296,27 @@ def _declared(info: ModelInfo, inputs: Any, data_names: Sequence[Any] | None) ->
     return None if names is None else len(names)
 
 
-def _counted(model: Any, u: np.ndarray, seeds: Any, workers: Workers, timeout: float | None) -> int:
-    """The number of outputs, from the first draw at which the model does not fail."""
+def _formed(
+    model: Any, u: np.ndarray, seeds: Any, workers: Workers, timeout: float | None
+) -> tuple[int, Layout | None]:
+    """The number of outputs, and their layout where they are in blocks or have labels.
+
+    The first draw at which the model does not fail tells them.
+    """
     for j in range(min(len(u), _TRIES)):
         task = (u[j].copy(), None if seeds is None else seeds[j], timeout)
-        (found,) = workers.run(n_outputs, model, [task])
-        if not isinstance(found, Failure):
-            return int(found)
+        (found,) = workers.run(first_outputs, model, [task])
+        if isinstance(found, Failure):
+            continue
+        value = found.value
+        if parts_of(value) is None and as_labelled(value) is None:
+            shape = np.shape(value)
+            return (shape[-1] if shape else 1), None
+        if model.vectorized:  # an ensemble of one
+            value = {name: np.asarray(part)[0] for name, part in (parts_of(value) or {}).items()}
+        layout, _ = layout_of(value, remedy="")
+        assert layout is not None
+        return layout.n_whole, replace(layout, kept=np.ones(layout.n_whole, dtype=bool))
     raise _all_failed(min(len(u), _TRIES), found)
 
 
