@@ -18,6 +18,7 @@ from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
 
 __all__ = [
+    "check_failures",
     "fatal_sentence",
     "largest_output",
     "name_reasons",
@@ -95,6 +96,16 @@ def _most_frequent(reasons: Sequence[Failure], data_names: Sequence[Any]) -> str
     return f"{said}, {count} of {len(reasons)}: {text}{where}. "
 
 
+def check_failures(failures: Any, n: int) -> None:
+    """Check a mapping of the rows of ``n`` members to reasons."""
+    if not isinstance(failures, Mapping):
+        raise TypeError(
+            f"failures: must be a mapping of row to reason, got {type(failures).__name__}."
+        )
+    for row in failures:
+        integer("failures", row, least=0, most=n - 1)
+
+
 def name_reasons(
     failed: np.ndarray, failures: Mapping[int, Any], unusable: Mapping[int, str]
 ) -> dict[int, Failure]:
@@ -102,12 +113,7 @@ def name_reasons(
 
     A reason in ``failures`` comes before the one in ``unusable``.
     """
-    if not isinstance(failures, Mapping):
-        raise TypeError(
-            f"failures: must be a mapping of row to reason, got {type(failures).__name__}."
-        )
-    for row in failures:
-        failed[integer("failures", row, least=0, most=len(failed) - 1)] = True
+    failed[list(failures)] = True
     rows = {row: failures.get(row) or unusable.get(row) for row in np.flatnonzero(failed).tolist()}
     return {row: _failure(why) for row, why in rows.items()}
 

@@ -14,7 +14,13 @@ from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.errors import RunError
 from ekitools.core.streams import Streams
 from ekitools.loop.ending import concluded
-from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusable_outputs
+from ekitools.loop.failures import (
+    check_failures,
+    fatal_sentence,
+    name_reasons,
+    replaced,
+    unusable_outputs,
+)
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.progress import stopped
 from ekitools.models.extras import Extra, gathered
@@ -89,17 +95,18 @@ class Stepping(ABC):
         ``extras`` are side products by row. ``before`` is the record of these outputs, where they
         were told before: it has what was missing, and the side products.
         """
-        history = self._history
+        history, failures = self._history, {} if failures is None else failures
+        check_failures(failures, len(self.members))
         products, labels, unfit = gathered(
             extras or {}, len(self.members), history.labels, RESERVED
         )
         if unfit:
             rows = np.isin(np.arange(len(self.members)), list(unfit))
             g = like(np.where(rows[:, None], np.nan, host(g)), g)
-            failures = {**(failures or {}), **unfit}
+            failures = {**failures, **unfit}
         gaps = without_gaps(
             g,
-            failures or (),
+            failures,
             self.missing,
             self._whitened,
             self.seen,
@@ -112,7 +119,7 @@ class Stepping(ABC):
         g = gaps.g
         unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
         lost = np.isin(np.arange(len(self.members)), list(unusable))
-        reasons = name_reasons(lost, failures or {}, unusable)
+        reasons = name_reasons(lost, failures, unusable)
         survivors = np.flatnonzero(~lost)
         if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
             g = like(np.where(lost[:, None], np.nan, host(g)), g)

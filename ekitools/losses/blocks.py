@@ -185,7 +185,7 @@ def _checked(blocks: Any, sizes: Any) -> tuple[dict[Any, NoiseModel], tuple[int,
         )
     named = dict(blocks) if isinstance(blocks, Mapping) else dict(enumerate(blocks))
     if not named:
-        raise ValueError("blocks: must not be empty.")
+        raise ValueError(f"blocks: must not be empty, got {blocks!r:.60}.")
     if isinstance(sizes, Mapping):
         if unknown := [name for name in sizes if name not in named]:
             raise ValueError(f"sizes: must be of blocks, got {unknown[0]!r}, which is none.")
@@ -198,7 +198,8 @@ def _checked(blocks: Any, sizes: Any) -> tuple[dict[Any, NoiseModel], tuple[int,
         try:
             named[name] = as_noise(noise)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"blocks[{name!r}]: {error}") from None
+            why = str(error).removeprefix("noise: ")
+            raise type(error)(f"blocks[{name!r}]: {why}") from None
     pairs = zip(named.items(), given, strict=True)
     return named, tuple(_size(name, noise.n_data, size) for (name, noise), size in pairs)
 

@@ -105,7 +105,7 @@ def _in_lengths(coordinates: Any, length: Any) -> np.ndarray:
         return np.asarray((dates - dates.min()) / _duration(length), dtype=np.float64)[:, None]
     x = as_real("coordinates", coordinates, ndim=(1, 2)).astype(np.float64)
     if x.size == 0:
-        raise ValueError("coordinates: must not be empty.")
+        raise ValueError(f"coordinates: must not be empty, got {coordinates!r:.60}.")
     remedy = "Give the length in the units of coordinates."
     x = (x - x.min(axis=0)) / number("length", length, above=0, remedy=remedy)
     return x[:, None] if x.ndim == 1 else x

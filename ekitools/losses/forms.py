@@ -185,7 +185,7 @@ def checked_sd(name: str, sd: Any) -> np.ndarray:
     """Positive standard deviations, one or ``(d,)``, whose squares are positive and finite."""
     found = as_real(name, sd, ndim=(0, 1))
     if found.size == 0:
-        raise ValueError(f"{name}: must not be empty.")
+        raise ValueError(f"{name}: must not be empty, got shape {found.shape}.")
     with np.errstate(over="ignore", under="ignore"):
         squares = found**2
     usable = (found > 0) & (squares > 0) & np.isfinite(squares)
@@ -241,7 +241,7 @@ def _solve(matrix: np.ndarray, r: Array) -> Array:
 
 def _diagonal(name: str, variances: np.ndarray) -> Diagonal:
     if variances.size == 0:
-        raise ValueError(f"{name}: must not be empty.")
+        raise ValueError(f"{name}: must not be empty, got shape {variances.shape}.")
     if np.any(variances <= 0):
         raise ValueError(
             f"{name}: variances must be positive, got {float(np.min(variances)):.6g}. "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, host, masked_as_nan, of_library
+from ekitools.core.arrays import as_array, as_real, masked_as_nan, of_library
 from ekitools.core.labels import plain_coordinate
 
 __all__ = ["ArrayBlock", "Block", "LabelledBlock", "as_labelled", "with_gaps"]
@@ -139,7 +139,7 @@ def with_gaps(argument: str, value: Any, *, remedy: str = "") -> np.ndarray:
         As `ekitools.core.arrays.as_real`.
     """
     value = masked_as_nan(value)
-    array = host(value) if hasattr(value, "shape") else np.asarray(value)
+    array = as_array(argument, value)
     if array.dtype.kind != "f" or not np.isnan(array).any():
         return as_real(argument, value, remedy=remedy)
     as_real(argument, np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf))

@@ -236,7 +236,7 @@ def _block(name: Any, part: Any) -> Block:
         return LabelledBlock(name, labelled)
     array = with_gaps(_of(name), part)
     if array.size == 0:
-        raise ValueError(f"{_of(name)}: must not be empty.")
+        raise ValueError(f"{_of(name)}: must not be empty, got shape {array.shape}.")
     return ArrayBlock(name, array.shape)
 
 

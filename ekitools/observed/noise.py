@@ -66,13 +66,18 @@ def _made(argument: str, value: Any) -> Loss:
     except (TypeError, ValueError) as error:
         if "[" not in argument:
             raise
-        raise type(error)(f"{argument}: {error}") from None
+        raise type(error)(f"{argument}: {str(error).removeprefix('noise: ')}") from None
 
 
 def _observed(argument: str, noise: Loss, kept: np.ndarray) -> Loss:
     """The noise of the entries that were observed."""
     n_data = noise.n_data if isinstance(noise, NoiseModel) else None
     gaps = np.count_nonzero(~kept)
+    if n_data not in (None, kept.size, kept.size - gaps):
+        raise ValueError(
+            f"{argument}: must be for the {kept.size} data, got a covariance for {n_data}. Pass "
+            "one variance, one for each datum, or a d x d matrix."
+        )
     if gaps == 0 or n_data == kept.size - gaps:
         return noise
     if isinstance(noise, MarginalNoise):

@@ -134,12 +134,12 @@ class BasePrior(ABC):
 
     def to_physical(self, z: Array) -> Array:
         """Map an ensemble ``(..., p)`` to physical coordinates; rows with NaN become NaN."""
-        return self._mapped("z", self.forward, z)
+        return self._mapped("z", "forward", self.forward, z)
 
     def to_unconstrained(self, u: Array) -> Array:
         """Map it back; NaN or infinite outside the support."""
         with np.errstate(all="ignore"):  # of points outside the support
-            return self._mapped("u", self.inverse, u)
+            return self._mapped("u", "inverse", self.inverse, u)
 
     def whiten(self, z: Array) -> Array:
         """The same array: the prior is N(0, I) in unconstrained coordinates."""
@@ -157,14 +157,16 @@ class BasePrior(ABC):
 
         return digest(describe(self))
 
-    def _mapped(self, name: str, function: Callable[[np.ndarray], np.ndarray], x: Array) -> Array:
+    def _mapped(
+        self, name: str, called: str, function: Callable[[np.ndarray], np.ndarray], x: Array
+    ) -> Array:
         p = self.n_parameters
         check_array(name, x, last=p)
         values = host(x)
         rows = values.reshape(-1, p).astype(np.float64)
         known = ~np.isnan(rows).any(axis=1)
         points = rows if known.all() else rows[known]
-        found = _checked(function.__name__, function(points), points.shape)
+        found = _checked(called, function(points), points.shape)
         if not known.all():
             rows[~known] = np.nan
             rows[known] = found
@@ -224,5 +226,5 @@ def named(argument: str, parameters: Any, stem: str = "") -> tuple[tuple[str, ..
                 f"{argument}: names must differ, got {name!r} more than once. Rename one of them."
             )
     if not names:
-        raise ValueError(f"{argument}: must not be empty.")
+        raise ValueError(f"{argument}: must not be empty, got {parameters!r:.60}.")
     return tuple(str(name) for name in names), len(names)

@@ -72,7 +72,7 @@ class JointPrior:
                 'ek.JointPrior({"field": ..., "rates": ...}).'
             )
         if not parts:
-            raise ValueError("parts: must not be empty.")
+            raise ValueError(f"parts: must not be empty, got {parts!r:.60}.")
         for name, part in parts.items():
             if not isinstance(name, str):
                 raise TypeError(f"parts: names must be texts, got {name!r}.")

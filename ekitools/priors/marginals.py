@@ -95,7 +95,7 @@ class Prior(BasePrior):
         if not marginals:
             raise ValueError(f"marginals: must not be empty, got {marginals!r:.60}.")
         for name, marginal in marginals.items():
-            if not isinstance(name, str):
+            if not isinstance(name, str) or not name.strip():
                 raise TypeError(f"marginals: names must be text, got {name!r}.")
             check_marginal(f"marginals[{name!r}]", marginal)
         self._marginals = dict(marginals)

@@ -200,7 +200,7 @@ def _in_lengths(points: Any, length: Any) -> np.ndarray:
     x = as_real("points", points, ndim=(1, 2)).astype(np.float64)
     x = x[:, None] if x.ndim == 1 else x
     if x.size == 0:
-        raise ValueError("points: must not be empty.")
+        raise ValueError(f"points: must not be empty, got {points!r:.60}.")
     scale = as_real("length", length, ndim=(0, 1))
     if np.any(scale <= 0) or scale.size not in (1, x.shape[1]):
         raise ValueError(

@@ -193,7 +193,7 @@ BAD = [
     ),
     ({"noise": {"height": 0.1, "rate": 1, "x": 1}}, ValueError, "noise: must have the blocks"),
     ({"noise": {"height": np.ones(3), "rate": 1.0}}, ValueError, "noise: must be|noise"),
-    ({"noise": {"height": -1.0, "rate": 1.0}}, ValueError, r"noise\['height'\]: cov: variances"),
+    ({"noise": {"height": -1.0, "rate": 1.0}}, ValueError, r"noise\['height'\]: variances"),
     ({"noise": 0.1, "noise_sd": 0.1}, TypeError, "noise: must be given as noise or as noise_sd"),
     (
         {"noise": {"height": 0.1, "rate": ek.Huber(1.0)}},
