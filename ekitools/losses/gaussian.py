@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -204,7 +205,7 @@ def as_noise(noise: Any) -> NoiseModel:
     try:
         return GaussianNoise(noise)
     except (TypeError, ValueError) as error:  # the argument has another name here
-        raise type(error)(str(error).replace("cov", "noise")) from None
+        raise type(error)(re.sub(r"\bcov\b", "noise", str(error))) from None
 
 
 def as_loss(noise: Any) -> Loss:
