@@ -144,6 +144,7 @@ def posterior(
             f"A, data, prior: must have the sizes (d, p), d and p, got {model.shape}, "
             f"{len(data)} and {prior.n_parameters}."
         )
+    noise = _noise(noise, len(data))
     identity = np.eye(prior.n_parameters)
     root = prior.unwhiten(identity) - prior.unwhiten(np.zeros_like(identity))  # rows of C₀^{T/2}
     matrix = noise.whiten(model(root)).T  # (d, p): Γ^{-1/2} A C₀^{1/2}
@@ -185,6 +186,13 @@ def _model(A: Any) -> LinearModel:
     return A if isinstance(A, LinearModel) else LinearModel(A)
 
 
+def _noise(noise: Any, d: int) -> NoiseModel:
+    found = as_noise(noise)
+    if found.n_data not in (None, d):
+        raise ValueError(f"noise: must be for the d = {d} data, got one for {found.n_data}.")
+    return found
+
+
 def _members(ensemble: Any) -> np.ndarray:
     members = as_real("ensemble", ensemble, ndim=(2,)).astype(np.float64)
     if not members.size:
@@ -203,13 +211,13 @@ def _modes(
     mean: np.ndarray, anomalies: np.ndarray, A: Any, data: Any, noise: NoiseModel
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """V ``(J, k)``, λ > 0 ``(k,)`` and b ``(k,)`` from the thin SVD of W."""
-    model = _model(A)
-    data = as_vector("data", data)
+    model, data = _model(A), as_vector("data", data)
     if model.shape != (len(data), len(mean)):
         raise ValueError(
             f"A, data, ensemble: must have the shapes (d, p), (d,) and (J, p), got {model.shape}, "
             f"{data.shape} and {anomalies.shape}."
         )
+    noise = _noise(noise, len(data))
     w = noise.whiten(model(anomalies)) / np.sqrt(len(anomalies))  # (J, d)
     vectors, s, right = np.linalg.svd(w, full_matrices=False)
     kept = s > s[:1] * max(w.shape) * np.finfo(float).eps

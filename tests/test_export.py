@@ -192,7 +192,7 @@ def test_arviz_draws_where_it_is_told_to_if_it_can(kind, k, shape, drawn_from):
 
 
 def test_arviz_is_asked_for_nothing_that_it_does_not_have(drawn_from):
-    with pytest.raises(ValueError, match="kind: must be one of forest, pair, rank, trace, got"):
+    with pytest.raises(ValueError, match="kind: must be .forest., .pair., .rank. or .trace., got"):
         ek.plot_arviz(drawn_from, "posterior")
     with pytest.raises(ValueError, match="parameters: must be two or more for pairs, got 1"):
         ek.plot_arviz(drawn_from, "pair", parameters=["u0"])

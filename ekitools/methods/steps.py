@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.checks import integer, number, put
+from ekitools.core.checks import integer, number, put, sequence
 from ekitools.linalg import d_norm
 from ekitools.typing import Array, Schedule, Seen
 
@@ -142,10 +142,11 @@ class ESMDA:
 
     def __post_init__(self) -> None:
         given: Any = self.inflation
-        if isinstance(given, str | set) or not isinstance(given, Iterable):
+        if isinstance(given, str) or not isinstance(given, Iterable):
             put(self, inflation=integer("inflation", given))
             return
-        factors = tuple(number("inflation", alpha, above=0) for alpha in given)
+        several = sequence("inflation", given, "an integer or a sequence of numbers")
+        factors = tuple(number("inflation", alpha, above=0) for alpha in several)
         put(self, inflation=factors)
         total = math.fsum(self.steps)
         if abs(total - 1) > 1e-9:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -201,13 +202,14 @@ def _matched(known: list[Any], names: list[Any]) -> list[Any]:
 
 
 def _as_numbers(value: Any, what: str) -> np.ndarray:
-    array = as_array("reference", value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            "reference: must be a result, a tuple (mean, cov), draws (n, p) or a mapping of names "
-            f"to (mean, sd), got {type(value).__name__} of dtype {array.dtype} as {what}."
-        )
-    return array.astype(np.float64)
+    with contextlib.suppress(TypeError):  # of rows with different lengths
+        array = as_array("reference", value)
+        if array.dtype.kind in "fiub":
+            return array.astype(np.float64)
+    raise TypeError(
+        "reference: must be a result, a tuple (mean, cov), draws (n, p) or a mapping of names "
+        f"to (mean, sd), got {type(value).__name__} as {what}, which is not made of numbers."
+    )
 
 
 def _checked_sd(sd: np.ndarray, names: list[Any]) -> np.ndarray:

@@ -472,7 +472,7 @@ def test_executors_give_the_bits_of_the_serial_run(program, pool):
             ValueError,
             "must not have 'seed'",
         ),
-        ({"folder": None}, TypeError, "folder: must be a text or a path, got None"),
+        ({"folder": None}, TypeError, "folder: must be the path of a folder, got NoneType"),
         ({"output": "out.dat"}, ValueError, r"output: must end in .json, .csv, .nc"),
         ({"output": 3}, TypeError, "a file name or a function"),
         ({"output": "../out.json"}, ValueError, "output: must name a file in the member's folder"),

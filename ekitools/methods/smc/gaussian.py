@@ -135,19 +135,17 @@ class GaussianStart:
     sd: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        mean = as_vector("mean", self.mean)
-        basis = as_real("basis", self.basis, ndim=(1, 2))
+        mean, basis = as_vector("mean", self.mean), as_real("basis", self.basis)
         sd = as_real("sd", self.sd, ndim=(1,))
-        put(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
-        put(self, basis=tuple(map(tuple, basis.tolist())) if basis.size else ())
-        gaussian = self.gaussian
-        rows = gaussian.basis
-        if len(rows) != len(self.sd) or rows.shape != (len(self.sd), len(self.mean)):
+        rows = basis if basis.size else np.zeros((0, len(mean)))
+        if rows.shape != (len(sd), len(mean)):
             raise ValueError(
                 f"mean, basis, sd: must have the shapes (p,), (k, p) and (k,), got {mean.shape}, "
                 f"{rows.shape} and {sd.shape}."
             )
-        if not np.all(gaussian.sd > 0):
+        put(self, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+        put(self, basis=tuple(tuple(row) for row in rows.tolist()))
+        if not np.all(sd > 0):
             raise ValueError(f"sd: must be positive and finite, got {self.sd}.")
         if not np.allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-6):
             raise ValueError(f"basis: must have orthonormal rows, got {self.basis!r:.60}.")

@@ -43,6 +43,8 @@ POOL: dict[str, Callable[[], Any]] = {
     "nested list": lambda: [[[]]],
     "ragged list": lambda: [[1.0, 2.0], [3.0]],
     "list of texts": lambda: ["a", "b"],
+    "five numbers": lambda: [1.0, 2.0, 3.0, 4.0, 5.0],
+    "five by five": lambda: np.eye(5),
     "dict": lambda: {"a": 1.0},
     "set": lambda: {1.0},
     "object": object,
@@ -171,7 +173,14 @@ COVARIANCE = kind(
     right=("2.5",),
 )
 STORE = kind("store", 0, 2.0, "none", "All", b"all", ["all"], (1, 2))
-TIMES = kind("times", [-1.0, 1.0], [math.nan], [[0.0, 1.0]], ["0", "1"], right=("zero", "2.5"))
+TIMES = kind(
+    "times",
+    [-1.0, 1.0],
+    [math.nan],
+    [[0.0, 1.0]],
+    ["0", "1"],
+    right=("zero", "2.5", "five numbers"),
+)
 
 
 def array(*shape: int, lists: bool = True, sized: bool = True) -> Kind:
@@ -195,4 +204,5 @@ def array(*shape: int, lists: bool = True, sized: bool = True) -> Kind:
         wrong.append(rows[..., :0])
     else:
         wrong.append(rows.tolist())
-    return kind("array", *wrong)
+    fits = {1: ("five numbers",), 2: ("five by five",)}.get(len(shape), ())
+    return kind("array", *wrong, right=() if sized else fits)

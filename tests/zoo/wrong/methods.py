@@ -200,7 +200,7 @@ RESUMED = {
     "method": optional(METHOD),
     "n_steps": optional(COUNT),
     "ensemble": optional(array(6, 2, lists=False, sized=False)).but(
-        *("array with NaN", "array of 5 dimensions")  # its kind alone matters
+        *("array with NaN", "array of 5 dimensions", "five by five")  # its kind alone matters
     ),
     "stop": optional(RULES),
 }

@@ -203,7 +203,7 @@ if find_spec("jax") is not None:
             *({"a": np.array([1, 2])}, {}, {"a": {}}, [np.array(True)], {"a": None}),
             right=(
                 *("2.5", "NaN", "infinity", "minus infinity", "ragged list", "dict"),
-                *("array with NaN", "array of 5 dimensions"),
+                *("array with NaN", "array of 5 dimensions", "five numbers", "five by five"),
                 "iterator",  # JAX has a warning of its own
             ),
         ),

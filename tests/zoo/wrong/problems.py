@@ -166,7 +166,9 @@ swept(
 swept(
     "GraphField",
     {"laplacian": right.LAPLACIAN},
-    laplacian=array(3, 3).also(np.eye(3)[:2], -right.LAPLACIAN, np.triu(right.LAPLACIAN)),
+    laplacian=array(3, 3)
+    .but("five by five")
+    .also(np.eye(3)[:2], -right.LAPLACIAN, np.triu(right.LAPLACIAN)),
     alpha=POSITIVE,
     tau=POSITIVE,
     sd=POSITIVE,
@@ -211,7 +213,7 @@ swept("GraphField.field", {"u": [0.1, 0.2]}, _of=right.graph, u=array(2))
 
 # Noises and losses
 
-swept("GaussianNoise", {"cov": [0.1, 0.2]}, cov=COVARIANCE)
+swept("GaussianNoise", {"cov": [0.1]}, cov=COVARIANCE.but("five numbers", "five by five"))
 swept("BinaryCrossEntropy", logits=FLAG)
 swept("CrossEntropy", {"n_classes": 3}, n_classes=integer(2), logits=FLAG)
 swept("Huber", {"scale": 1.0}, scale=POSITIVE, delta=POSITIVE)
