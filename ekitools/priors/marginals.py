@@ -95,8 +95,7 @@ class Prior(BasePrior):
         if not marginals:
             raise ValueError(f"marginals: must not be empty, got {marginals!r:.60}.")
         for name, marginal in marginals.items():
-            if not isinstance(name, str) or not name.strip():
-                raise TypeError(f"marginals: names must be text, got {name!r}.")
+            _check_name(name)
             check_marginal(f"marginals[{name!r}]", marginal)
         self._marginals = dict(marginals)
         self.names: tuple[str, ...] = tuple(self._marginals)
@@ -245,3 +244,8 @@ class Prior(BasePrior):
         for columns, family in self._groups:
             out[:, columns] = transform(family, x[:, columns])
         return out
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise TypeError(f"marginals: names must be text, got {name!r}.")

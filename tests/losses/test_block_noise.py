@@ -269,7 +269,7 @@ def test_bad_masks_are_named():
         ((ek.GaussianNoise(1.0),), TypeError, "blocks: must be a mapping .* got GaussianNoise"),
         (({"a": 0.5},), ValueError, r"sizes: must have the number .* block 'a', .* sizes=\{'a'"),
         (({"a": -1.0}, [2]), ValueError, r"blocks\['a'\]: variances must be positive"),
-        (([None], [2]), TypeError, r"blocks\[0\]: noise: must be given"),
+        (([None], [2]), TypeError, r"blocks\[0\]: must be given"),
         (([ek.Huber(1.0)], [2]), TypeError, r"blocks\[0\]: must be an array"),
         (({"a": 1.0}, [2, 3]), ValueError, "sizes: must have 1 entries, got 2"),
         (({"a": 1.0}, {"b": 2}), ValueError, "sizes: must be of blocks, got 'b'"),
