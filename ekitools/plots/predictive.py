@@ -142,9 +142,10 @@ def _plain_view(result: xr.Dataset, x: Any, groups: Any) -> View:
     """All data as series over ``x``, the labels of the data, or 0, 1, ..."""
     d, labels = result.sizes["data"], result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
-    at = np.asarray(x) if x is not None else labels if numeric else np.arange(d)
+    at = as_array("x", x if x is not None else labels if numeric else np.arange(d))
     if at.dtype.kind != "M":
-        at = as_array("x", at if x is None else x).astype(float)
+        check_array("x", at, last=d)
+        at = at.astype(float)
     groups = np.array(plain_labels("groups", ["data"] * d if groups is None else groups))
     for name, values in (("x", at), ("groups", groups)):
         if values.shape != (d,):
