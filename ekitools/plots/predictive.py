@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_array
+from ekitools.core.arrays import as_array, check_array
 from ekitools.core.checks import integer
 from ekitools.core.labels import plain_labels
 from ekitools.plots.style import BLUE, GREY, LINES, axes_for, drawable, panels, whole_numbers
