@@ -215,9 +215,9 @@ def _remedy(marginal: Any) -> str:
         return " Make an instance with its parameters."
     if isinstance(marginal, stats.gaussian_kde):
         return (
-            " A kernel density estimate has no quantile function. Freeze a histogram of the "
-            "sample, scipy.stats.rv_histogram(np.histogram(x, bins=50))(), or fit an "
-            "ek.GaussianPrior(mean, cov)."
+            " A kernel density estimate has no quantile function. Fit the prior to the sample by "
+            "ek.Prior.from_samples({name: x}), or freeze a histogram of it, "
+            "scipy.stats.rv_histogram(np.histogram(x, bins=50))()."
         )
     if isinstance(marginal, stats.rv_discrete) or isinstance(
         getattr(marginal, "dist", None), stats.rv_discrete
