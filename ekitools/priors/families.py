@@ -215,8 +215,8 @@ def _remedy(marginal: Any) -> str:
         return " Make an instance with its parameters."
     if isinstance(marginal, stats.gaussian_kde):
         return (
-            " A kernel density estimate has no quantile function. Use ek.Prior.from_samples(x) "
-            "with the sample x (n, p) itself, or freeze a histogram of it, "
+            " A kernel density estimate has no quantile function. Fit the prior to the sample by "
+            "ek.Prior.from_samples({name: x}), or freeze a histogram of it, "
             "scipy.stats.rv_histogram(np.histogram(x, bins=50))()."
         )
     if isinstance(marginal, stats.rv_discrete) or isinstance(

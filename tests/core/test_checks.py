@@ -271,7 +271,7 @@ class Argument(NamedTuple):
     owner: str
     name: str
     kind: str
-    """One of "integer", "number", "flag", "choice" and "rng"."""
+    """One of "integer", "number", "bound", "flag", "choice" and "rng"; a bound may be infinite."""
     outside: tuple[Any, ...] = ()
     good: Any = None
     """Right, if its plain value is to be found as an attribute of what is returned."""
@@ -284,6 +284,7 @@ class Argument(NamedTuple):
         wrong = {
             "integer": [2.5, 2.0, "2", True, np.True_, [2], None, 2j, np.float64(2), (1, 2)],
             "number": ["0.5", True, np.False_, [0.5], None, 2j, np.timedelta64(1, "s"), np.ones(2)],
+            "bound": ["0.5", True, [0.5], None, 2j],
             "flag": [1, 0, "yes", None, 1.0, np.int64(1), [True]],
             "choice": [],
             "rng": ["seed", 1.5, True, np.float64(2), object()],
@@ -291,6 +292,7 @@ class Argument(NamedTuple):
         range_ = {
             "integer": (),
             "number": (math.nan, math.inf, -math.inf, np.float32("nan")),
+            "bound": (math.nan, np.float32("nan")),
             "flag": (),
             "choice": ("nonsense", "", 3, True, None, ["auto"]),
             "rng": (-1,),
@@ -374,6 +376,34 @@ swept(
     sd=POSITIVE,
     mean="number",
     n_modes=positive("integer", 4, optional=True),
+)
+swept(
+    lambda **c: ek.MaternField(X, length=2.0, **c),
+    "MaternField",
+    nu=positive("number", 51),
+    sd=POSITIVE,
+    mean="number",
+    n_modes=positive("integer", 7, optional=True),
+)
+swept(
+    lambda **c: ek.bounded(**({"mean": 0.3, "sd": 0.1, "lower": 0, "upper": 1} | c)),
+    "bounded",
+    mean="number",
+    sd=positive("number", 0.5),
+    lower="bound",
+    upper="bound",
+)
+swept(
+    lambda **c: ek.JointPrior({"a": ek.GaussianPrior(0.0, 1.0)}).sample(**({"n": 2} | c)),
+    "JointPrior.sample",
+    n=COUNT,
+    rng="rng",
+)
+swept(
+    lambda **c: ek.Dirichlet([1.0, 2.0]).sample(**({"n": 2} | c)),
+    "BasePrior.sample",
+    n=COUNT,
+    rng="rng",
 )
 swept(
     lambda **c: ek.graph_laplacian(X[:, None], **c),

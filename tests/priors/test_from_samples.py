@@ -47,6 +47,16 @@ def test_a_gaussian_is_found_again(n, seed):
     assert abs(prior.correlation[0, 1] - r) < 4.5 * (1 - r**2) / np.sqrt(n)
 
 
+def test_the_tails_of_a_gaussian_are_gaussian():
+    """Quantiles instead of draws: no Monte Carlo error, and tails far beyond the samples."""
+    n = 20_000
+    x = stats.norm(3, 2).ppf((np.arange(n) + 0.5) / n)[:, None]
+    marginal = ek.Prior.from_samples(x).marginals["u0"]
+    q = np.array([1e-12, 1e-6, 0.01, 0.3])
+    np.testing.assert_allclose(marginal.ppf(q), stats.norm(3, 2).ppf(q), rtol=5e-3)
+    np.testing.assert_allclose(marginal.isf(q), stats.norm(3, 2).isf(q), rtol=5e-3)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_gaussian_in_logarithms_is_found_again(seed):
     x = gaussian(2000, seed) / 2

@@ -216,7 +216,7 @@ def test_a_tail_that_scipy_loses_is_finite():
     [
         (lambda: stats.poisson(3), TypeError, "frozen continuous .*relaxation.*round in the model"),
         (lambda: stats.poisson, TypeError, "relaxation.*round in the model"),
-        (lambda: stats.gaussian_kde([0.0, 1.0, 3.0]), TypeError, "rv_histogram.*GaussianPrior"),
+        (lambda: stats.gaussian_kde([0.0, 1.0, 3.0]), TypeError, "from_samples.*rv_histogram"),
         (lambda: stats.multivariate_normal([0, 0]), TypeError, r"ek.GaussianPrior\(mean, cov\)"),
         (lambda: stats.multivariate_normal, TypeError, r"ek.GaussianPrior\(mean, cov\)"),
         (lambda: stats.dirichlet([1, 1]), TypeError, r"ek.GaussianPrior\(mean, cov\)"),
