@@ -14,7 +14,7 @@ from ekitools.typing import Array
 __all__ = ["Markov"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Markov:
     r"""The covariance Γ_ij = sd_i sd_j exp(−|x_i − x_j|) of d different coordinates x.
 
@@ -29,10 +29,10 @@ class Markov:
 
     sd: np.ndarray
     x: np.ndarray
-    _order: np.ndarray | None = field(init=False, repr=False)  # None where x increases
-    _back: np.ndarray | None = field(init=False, repr=False)
-    _lost: np.ndarray = field(init=False, repr=False)  # 1 − ρ, (d − 1,)
-    _fresh: np.ndarray = field(init=False, repr=False)  # √(1 − ρ²), (d − 1,)
+    _order: np.ndarray | None = field(init=False)  # None where x increases
+    _back: np.ndarray | None = field(init=False)
+    _lost: np.ndarray = field(init=False)  # 1 − ρ, (d − 1,)
+    _fresh: np.ndarray = field(init=False)  # √(1 − ρ²), (d − 1,)
 
     def __post_init__(self) -> None:
         order = None if np.all(np.diff(self.x) > 0) else np.argsort(self.x)
@@ -44,6 +44,9 @@ class Markov:
             _lost=-np.expm1(-gaps),
             _fresh=np.sqrt(-np.expm1(-2 * gaps)),
         )
+
+    def __repr__(self) -> str:
+        return f"Markov({self.x.size} data over {np.ptp(self.x):.4g} lengths)"
 
     def whiten(self, r: Array) -> Array:
         """W r, entry i at the place of datum i."""

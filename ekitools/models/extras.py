@@ -38,6 +38,11 @@ class Labels(NamedTuple):
         found = tuple((str(dim), str(kind), tuple(values)) for dim, kind, values in coords)
         return cls(tuple(map(str, dims)), found)
 
+    def without_first(self) -> Labels:
+        """The labels of one row."""
+        first = self.dims[:1]
+        return Labels(self.dims[1:], tuple(each for each in self.coords if each[0] not in first))
+
     def coordinates(self) -> dict[str, np.ndarray]:
         """The labels as arrays."""
         return {
@@ -82,25 +87,24 @@ def checked_extras(extras: Mapping[Any, Any]) -> dict[str, Extra]:
 
 
 def split_extras(extras: Mapping[Any, Any], n: int) -> list[dict[str, Extra]]:
-    """The side products of every member, of arrays with ``n`` members first.
+    """The side products of every member, of arrays with ``n`` members first, labelled or not.
 
     Raises
     ------
     UnfitError
         As `checked_extras`, or if an array does not have the members first.
     """
-    whole = checked_extras(extras)
-    for name, extra in whole.items():
-        if extra.labels.dims:
-            raise UnfitError(
-                f"model: extras[{name!r}] must be a plain array of a vectorized model, got labels"
-            )
+    rows: list[dict[str, Extra]] = [{} for _ in range(n)]
+    for name, extra in checked_extras(extras).items():
         if extra.values.shape[:1] != (n,):
             raise UnfitError(
                 f"model: extras[{name!r}] must have the {n} members first, got shape "
                 f"{extra.values.shape}"
             )
-    return [{name: Extra(extra.values[j]) for name, extra in whole.items()} for j in range(n)]
+        labels = extra.labels.without_first()
+        for row, values in zip(rows, extra.values, strict=True):
+            row[name] = Extra(np.asarray(values), labels)
+    return rows
 
 
 def gathered(

@@ -39,7 +39,11 @@ class Layout:
             if index.nlevels > 1:
                 raise TypeError(f"{argument}: must not be stacked, got {dim!r}. Unstack it first.")
             if not index.is_unique:
-                raise ValueError(f"{argument}: must have unique labels, got some twice in {dim!r}.")
+                raise ValueError(
+                    f"{argument}: must have unique labels, got some twice in {dim!r}. Make "
+                    f"{dim!r} a coordinate of another dimension, as in xr.DataArray(values, "
+                    f"{{{dim!r}: ('datum', labels)}}, dims='datum')."
+                )
             self.indexes[dim] = index
         names = [n for each in self.example.data_vars for n in self._names(each)]
         units = [

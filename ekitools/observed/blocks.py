@@ -126,7 +126,8 @@ def as_labelled(value: Any) -> Any:
     if of_library(value, "pandas", "Series"):
         import xarray as xr
 
-        return xr.DataArray(value.rename_axis(value.index.name or "index"))
+        named = value.rename_axis(value.index.name or "index")
+        return xr.DataArray(named).assign_attrs(value.attrs)  # such as units
     return None
 
 

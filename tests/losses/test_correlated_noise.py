@@ -288,3 +288,8 @@ def test_the_same_coordinate_twice_is_fine_with_independent_noise():
     noise = CORRELATED(0.5, x, 1.0, nugget=0.1)
     assert noise.cov[1, 2] == pytest.approx(0.25 * 0.9)
     assert noise.cov[1, 1] == pytest.approx(0.25)
+
+
+def test_noise_of_many_data_has_a_short_text():
+    noise = ek.GaussianNoise.correlated(0.3, np.arange(1000.0), length=2.0)
+    assert repr(noise) == "GaussianNoise(cov=Markov(1000 data over 499.5 lengths))"

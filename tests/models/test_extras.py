@@ -78,15 +78,24 @@ def test_a_vectorized_model_gives_arrays_with_the_members_first():
         return u[:, :1] + u[:, 1:] * np.arange(3.0), {
             "cost": u[:, 0] ** 2,
             "field": u[:, :, None] * u[:, None, :],
+            "path": xr.DataArray(
+                u[:, 1:] * np.arange(3.0), {"date": DATES}, dims=("member", "date")
+            ),
+            "label": xr.DataArray(u[:, 0], {"member": np.arange(len(u))}, dims="member"),
         }
 
     result = ek.run(problem(together, vectorized=True), ek.EKI(), n_members=20, rng=0)
     np.testing.assert_allclose(result.cost, result.u[..., 0] ** 2)
+    np.testing.assert_allclose(result.label, result.u[..., 0])
+    np.testing.assert_allclose(result.path, result.u[..., 1:] * np.arange(3.0))
+    assert result.path.dims == ("iteration", "member", "date")
+    np.testing.assert_array_equal(result.date, DATES)
     loop = ek.AskTell(problem(), ek.EKI(), n_members=20, rng=0)
     while not loop.done:
         loop.tell(*together(loop.ask())[:1], extras=together(loop.ask())[1])
     assert loop.result().cost.equals(result.cost)
     assert loop.result()["field"].equals(result["field"])
+    assert loop.result().path.equals(result.path)
 
 
 def test_members_that_failed_or_have_none_are_nan():

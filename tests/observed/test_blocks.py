@@ -43,6 +43,14 @@ def test_blocks_are_the_dense_problem():
     np.testing.assert_allclose(blocks.noise_sd, np.sqrt(np.diag(cov)))
 
 
+def test_a_series_has_the_units_of_its_attributes():
+    series = pd.Series(Y[:4], TIMES, name="height")
+    series.attrs["units"] = "m"
+    for data in (series, {"height": series}):
+        problem = ek.InverseProblem(by_block, PRIOR, 1.0, data)
+        assert problem.info.data_units == ("m",) * 4
+
+
 @pytest.mark.parametrize("form", ["scalar", "variances", "dense", "low rank"])
 @pytest.mark.parametrize("gaps", [[1], [0, 4], [1, 2, 3]])
 def test_gaps_are_the_marginal_problem(form, gaps):
@@ -223,7 +231,11 @@ BAD = [
     ),
     ({"data": {3: [1.0]}}, TypeError, "data: names of blocks must be texts, got 3"),
     ({"data": {}}, ValueError, "data: must have at least one block"),
-    ({"data": {"height": height(times=TIMES[[0, 0, 1, 2]])}}, ValueError, "unique labels"),
+    (
+        {"data": {"height": height(times=TIMES[[0, 0, 1, 2]])}},
+        ValueError,
+        "Make 'time' a coordinate",
+    ),
     ({"data": [1.0, np.nan], "noise": ek.CrossEntropy(2)}, TypeError, "noise: must have marginal"),
     ({"data": [1.0, 2.0], "noise": {"a": 1.0}}, TypeError, "noise: must not be by block"),
 ]

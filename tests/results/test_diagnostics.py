@@ -5,10 +5,11 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 from zoo.results import linear_problem, result_of
 
 import ekitools as ek
+from ekitools.results import predictive
 from ekitools.results.diagnostics import fit_rate
 from ekitools.results.predictive import predictive_cdf, predictive_quantiles
 from ekitools.results.reading import stored_index
@@ -299,6 +300,30 @@ def test_quantiles_solve_the_mixture_equation_for_one_datum_at_a_time():
 
             root = optimize.brentq(excess, -100, 100, xtol=1e-13)
             assert quantiles[a, i] == pytest.approx(root, abs=1e-9)
+
+
+@pytest.mark.parametrize("sd", [1e-9, 1e-3, 0.1, 1.0, 300.0])
+def test_quantiles_solve_the_mixture_equation_whatever_the_noise(sd):
+    rng = np.random.default_rng(1)
+    g, levels = rng.normal(size=(101, 4)), [0.051, 0.5, 0.952]
+    for level, quantile in zip(
+        levels, predictive_quantiles(levels, g, np.full(4, sd)), strict=True
+    ):
+        for column, value in zip(g.T, quantile, strict=True):
+            ends = (stats.norm(end, sd).ppf(level) for end in (column.min(), column.max()))
+
+            def excess(z, column=column, level=level):
+                return np.mean(stats.norm(column, sd).cdf(z)) - level
+
+            assert value == pytest.approx(optimize.brentq(excess, *ends, xtol=1e-14), abs=1e-9)
+
+
+def test_quantiles_of_wide_noise_take_few_steps(monkeypatch):
+    steps = []
+    monkeypatch.setattr(predictive, "ndtr", lambda t: steps.append(1) or special.ndtr(t))
+    g = np.random.default_rng(0).normal(size=(50, 20))
+    predictive_quantiles([0.05], g, np.full(20, 3.0))
+    assert len(steps) < 10  # bisection took 40
 
 
 @settings(max_examples=30, deadline=None)
