@@ -19,6 +19,8 @@ PUBLIC = {
     "InverseProblem": "problem",
     "MiniBatches": "batches",
     "OnlineData": "batches",
+    "Observation": "observed.series",
+    "ObservationSeries": "observed.series",
     "FunctionModel": "models.plain",
     "LinearModel": "models.plain",
     "XarrayModel": "models.labelled",

@@ -5,30 +5,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ekitools.batches import AtInputs
-from ekitools.core.arrays import digest
+from ekitools.core.arrays import digest, host
 from ekitools.core.checks import put
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
+from ekitools.losses.formed import FormedNoise
 from ekitools.losses.gaussian import as_loss
-from ekitools.models.plain import FunctionModel
-from ekitools.observed.layout import Layout, layout_of
+from ekitools.models.plain import FunctionModel, LinearModel
+from ekitools.losses.blocks import joined
+from ekitools.observed.layout import FLATTEN, Layout, layout_of
 from ekitools.observed.noise import noise_of
 from ekitools.observed.outputs import packed
-from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
+from ekitools.observed.series import ObservationSeries
+from ekitools.observed.together import PerObservation, Together
+from ekitools.typing import Batch, Batches, ChecksData, Loss, ModelInfo, NoiseModel, Prior
 
 __all__ = ["InverseProblem", "check_problem", "check_whole"]
 
-_FLATTEN = (
-    "Flatten an image with data.ravel() and return outputs.ravel() from the model, or pass an "
-    'xarray.DataArray, or a block with a name: data={"image": data}. Pass one datum as [datum].'
-)
-_RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw")
+_RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw",
+             "observation")  # fmt: skip
 """Dimensions of results and of ArviZ: a parameter of that name cannot be a variable of theirs."""
 
 
@@ -47,12 +49,13 @@ class InverseProblem:
         Γ; what `GaussianNoise` takes is taken here too. Or a loss Ψ(G(u), y), such as `Huber`,
         `CrossEntropy` or a `FunctionLoss`, for the flows, `LossEKI` and `TemperedSMC`, which
         need no Γ. For data in blocks, a mapping has the noise of every block. A Series, a
-        DataArray or a Dataset has the variance of every datum, matched by its labels.
-    data : array, Series, DataArray, Dataset, mapping, MiniBatches or OnlineData
+        DataArray or a Dataset has the variance of every datum, matched by its labels. For an
+        `ObservationSeries` it is the noise of every observation that has none of its own.
+    data : array, Series, DataArray, Dataset, mapping, ObservationSeries, MiniBatches or OnlineData
         The datum y, in the units of G's output. A mapping, a Dataset or a DataFrame has data in
         blocks with names. NaN and masked entries are gaps: they are left out, and Γ becomes the
-        marginal of the others. Or what is seen of the data at every step, for a model that takes
-        inputs.
+        marginal of the others. Or what is seen of the data at every step: observations with noise
+        and inputs of their own, or samples for a model that takes inputs.
     noise_sd : number, (d,), Series, DataArray, Dataset or mapping by block, optional
         Standard deviations in place of ``noise``.
     parameter_names, data_names : sequence of str, optional
@@ -63,11 +66,16 @@ class InverseProblem:
     Attributes
     ----------
     n_parameters, n_data : int
-        p and d; with batches d is what one step sees.
+        p and d. With `MiniBatches` and `OnlineData` d is what one step sees, with an
+        `ObservationSeries` all of its data.
     info : ModelInfo
         Everything that the model declares about itself.
-    layout : Layout or None
+    layout : Layout, Together or None
         Blocks, labels and gaps of the data; None for a vector without gaps.
+    batch : Batch or None
+        Which part of the data this problem is (see `seen`); None for all of them.
+    inputs : array, tuple of arrays or None
+        Inputs of that part: an array, or one for each observation.
     has_noise : bool
         Whether there is Gaussian noise, and not another loss.
 
@@ -113,7 +121,10 @@ class InverseProblem:
     parameter_names: Sequence[str] | None
     data_names: Sequence[Any] | None
     info: ModelInfo = field(init=False, repr=False)
-    layout: Layout | None = field(init=False, repr=False)
+    layout: Layout | Together | None = field(init=False, repr=False)
+    batch: Batch | None = field(init=False, repr=False)
+    inputs: Any = field(init=False, repr=False)
+    _noises: tuple[NoiseModel, ...] | None = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -131,13 +142,16 @@ class InverseProblem:
                 "prior: must be a Prior such as ek.GaussianPrior(mean, cov) or "
                 f"ek.Prior({{name: distribution}}), got {type(prior).__name__}."
             )
-        layout = None
-        if not isinstance(data, Batches):
+        layout: Layout | Together | None = None
+        if isinstance(data, ObservationSeries):
+            layout = data.layout
+        elif not isinstance(data, Batches):
             layout, data = _observed(data)
         model = _as_model(model)
         put(self, prior=prior, data=data, layout=layout, info=info_of(model))
+        put(self, batch=None, inputs=None, _noises=None)
         put(self, noise=self._checked_noise(noise, noise_sd))
-        put(self, model=model if layout is None else packed(model, self.info, layout))
+        put(self, model=packed(model, self.info, layout) if isinstance(layout, Layout) else model)
         if layout is not None:
             put(self, info=_of_data(self.info, layout))
         self._check_inputs()
@@ -147,7 +161,12 @@ class InverseProblem:
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
         """The noise, or the loss, of the data that are seen."""
-        if self.layout is not None:
+        if isinstance(self.data, ObservationSeries):
+            noise = self.data.noises(noise, noise_sd)
+            if isinstance(noise, tuple):
+                put(self, _noises=noise)
+                noise = self._joined(noise, self.data.names, self.data.sizes)
+        elif isinstance(self.layout, Layout):
             noise = noise_of(self.layout, noise, noise_sd)
         elif isinstance(noise_sd if noise is None else noise, Mapping):
             raise TypeError(
@@ -166,15 +185,27 @@ class InverseProblem:
             noise.check_data(self.data.targets.reshape(-1) if self.batched else self.data)
         return noise
 
+    @staticmethod
+    def _joined(noises: Sequence[NoiseModel], names: Sequence[str], sizes: Any) -> NoiseModel:
+        """The noise of observations together."""
+        return joined(dict(zip(names, noises, strict=True)), [int(size) for size in sizes])
+
     def _check_inputs(self) -> None:
         """Check that the model takes inputs if, and only if, the data come with some."""
-        if self.batched and not self.info.takes_inputs:
+        series = isinstance(self.data, ObservationSeries)
+        given = self.data.takes_inputs if isinstance(self.data, ObservationSeries) else self.batched
+        if given and not self.info.takes_inputs:
             raise TypeError(
                 f"model: must take inputs= for {type(self.data).__name__} and say so by an "
                 f"attribute takes_inputs = True, got {self.model!r}. For a function use "
                 "ek.FunctionModel(fn, takes_inputs=True)."
             )
-        if self.info.takes_inputs and not self.batched:
+        if self.info.takes_inputs and not given:
+            if series:
+                raise TypeError(
+                    f"data: must have inputs for {self.model!r}, which is to be given some, got "
+                    "observations without. Use ek.Observation(data, noise, inputs=...)."
+                )
             raise TypeError(
                 f"data: must be ek.MiniBatches or ek.OnlineData for {self.model!r}, which is to be "
                 "given inputs with them, got an array. Or give the model all its inputs itself."
@@ -241,10 +272,19 @@ class InverseProblem:
         """Number of data d; with batches those of one step."""
         return int(self.data.n_data if self.batched else self.data.size)
 
+    def n_data_of(self, observations: np.ndarray) -> int:
+        """Number of data that a step sees; of a series, one that sees these ``observations``."""
+        return int(self.series.sizes[observations].sum()) if self.series else self.n_data
+
     @property
     def batched(self) -> bool:
         """Whether a step sees a part of the data (see `seen`)."""
         return isinstance(self.data, Batches)
+
+    @property
+    def series(self) -> ObservationSeries | None:
+        """The observations where the data are a series of them, else None."""
+        return self.data if isinstance(self.data, ObservationSeries) else None
 
     @property
     def has_noise(self) -> bool:
@@ -265,14 +305,82 @@ class InverseProblem:
         """
         if not self.batched:
             return self
-        batch = self.data.batch(n, streams.epoch)
+        batch = self.data.part(n, streams.epoch)
         if batch is None:
             return None
-        inputs, data = batch
+        if isinstance(self.data, ObservationSeries):
+            return self._part_of_series(batch.index, batch)
+        inputs, data = self.data.take(batch.index)
+        batch = batch._replace(independent=self._independent)
+        return self._bound(data, batch=batch, inputs=inputs, model=AtInputs(self.model, inputs))
+
+    def whole(self) -> InverseProblem:
+        """The problem that sees all observations of an `ObservationSeries` at every step.
+
+        Every method can solve it. A problem with whole data is returned as it is.
+
+        Raises
+        ------
+        TypeError
+            With `MiniBatches` or `OnlineData`, whose noise is that of one batch.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> series = ek.ObservationSeries([ek.Observation([1.0], 0.1), ek.Observation([2.0], 0.2)])
+        >>> model = ek.LinearModel([[1.0], [2.0]])
+        >>> problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [1.0]), data=series)
+        >>> problem.whole().data
+        array([1., 2.])
+        """
+        if not isinstance(self.data, ObservationSeries):
+            check_whole(self, "whole()")
+            return self
+        return self._part_of_series(np.arange(len(self.data.names)), None)
+
+    @cached_property
+    def _independent(self) -> bool:
+        """Whether the noise of one sample is independent of the noise of the others."""
+        noise, size = self.noise, self.data.size
+        if not isinstance(noise, NoiseModel) or noise.n_data is None or size == 1:
+            return True
+        if isinstance(noise, FormedNoise) and noise.scale is not None:
+            return True
+        owner = np.repeat(np.arange(size), noise.n_data // size)
+        return not host(noise.whiten(np.eye(noise.n_data)))[owner[:, None] != owner].any()
+
+    def _part_of_series(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
+        """The problem of the observations ``index``."""
+        series, every = self.data, self.data.layout
+        part, columns = every.part(index), every.columns(index)
+        inputs, data = series.take(index)
+        noise: Loss = self.noise
+        if self._noises is not None and batch is not None:
+            noise = self._joined([self._noises[i] for i in index], part.observations, part.sizes)
+        given = inputs if series.takes_inputs else None
+        model: Any = PerObservation(self.model, every, index, given)
+        if isinstance(self.model, LinearModel):
+            model = self.model.rows(self._rows_of(columns))
+        labels: Any = self.data_names
+        names = tuple(labels[i] for i in columns.tolist())
+        return self._bound(
+            data, batch=batch, inputs=given, model=model, noise=noise, layout=part, data_names=names
+        )
+
+    def _rows_of(self, columns: np.ndarray) -> np.ndarray:
+        """Which rows of a linear model, with a row for every datum or gap, belong to ``columns``."""
+        kept = self.data.layout.kept
+        n = self.model.shape[0]
+        rows = np.zeros(n, dtype=bool)
+        rows[columns if n == self.n_data else np.flatnonzero(kept)[columns]] = True
+        return rows
+
+    def _bound(self, data: np.ndarray, **parts: Any) -> InverseProblem:
+        """A copy with other data; all was checked for the whole."""
         data.flags.writeable = False
-        bound = copy.copy(self)  # all was checked for the whole
-        object.__setattr__(bound, "model", AtInputs(self.model, inputs))
-        object.__setattr__(bound, "data", data)
+        bound = copy.copy(self)
+        bound.__dict__.pop("_independent", None)
+        put(bound, data=data, **parts)
         return bound
 
     def fingerprint(self) -> dict[str, str]:
@@ -291,13 +399,13 @@ def _observed(data: Any) -> tuple[Layout | None, np.ndarray]:
     """The layout of the data and the vector y, which nobody can change."""
     if data is None:
         raise TypeError("data: must be given, got None. Pass the observed data y.")
-    layout, vector = layout_of(data, remedy=_FLATTEN)
+    layout, vector = layout_of(data, remedy=FLATTEN)
     vector = vector.copy()
     vector.flags.writeable = False
     return layout, vector
 
 
-def _of_data(info: ModelInfo, layout: Layout) -> ModelInfo:
+def _of_data(info: ModelInfo, layout: Layout | Together) -> ModelInfo:
     """What the model declares, for the data that were observed alone."""
     changes: dict[str, Any] = {}
     if info.shape is not None and info.shape[0] == layout.n_whole:
@@ -331,5 +439,5 @@ def check_whole(problem: InverseProblem, who: str) -> None:
     if problem.batched:
         raise TypeError(
             f"problem: must have all its data at once for {who}, got {problem.data!r}. Use a "
-            "problem with whole data, or ek.run with a method such as ek.LossEKI."
+            "problem with whole data (problem.whole() of a series), or a method such as ek.LossEKI."
         )

@@ -236,7 +236,7 @@ def _drive(
                 outputs = evaluate(
                     loop.seen.model,
                     loop.ask(),
-                    loop.problem.n_data,
+                    loop.seen.n_data,
                     executor=workers,
                     timeout=timeout,
                     seeds=seeds,

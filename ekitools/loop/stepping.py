@@ -109,17 +109,17 @@ class Stepping(ABC):
             missing = before.missing if before.missing.size else missing
             products = {name: rows[self.members] for name, rows in before.extras.items()}
         g = gaps.g
-        unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
+        unusable = unusable_outputs(g, self.seen.noise_sd, self.seen.data_names or ())
         lost = np.isin(np.arange(len(self.members)), list(unusable))
         reasons = name_reasons(lost, failures or {}, unusable)
         survivors = np.flatnonzero(~lost)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
+        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.seen.data_names or ())
         shown = (self._physical(), g)
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
-                misfit = host(self.problem.noise.misfit(g, self.seen.data))
+                misfit = host(self.seen.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
             if lost.any() and is_sampler(self.method):
@@ -150,7 +150,8 @@ class Stepping(ABC):
             g = np.array(g)
             g[:, gaps.left_out] = np.nan
         history.labels = labels
-        history.add(n, t, self.members, survivors, (u, g), info, missing, products)
+        seen = self._observations()
+        history.add(n, t, self.members, survivors, (u, g), info, missing, products, seen)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -176,6 +177,11 @@ class Stepping(ABC):
     def _seen_at(self, n: int) -> InverseProblem:
         """The problem that step ``n`` sees; after the last one, what that saw."""
         return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
+
+    def _observations(self) -> np.ndarray:
+        """Which observations of a series the present step sees; empty for other data."""
+        batch = self.seen.batch if self.problem.series else None
+        return np.zeros(0, dtype=np.int64) if batch is None else batch.index
 
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
@@ -228,7 +234,7 @@ class Stepping(ABC):
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
-        d = self.problem.n_data
+        d = 0 if self.problem.series else self.seen.n_data
         return self.n, self.t, self.members, host(self._physical()), d, status
 
     def _budget_spent(self, t: float) -> Status:

@@ -33,6 +33,7 @@ from ekitools.typing.method import (
 )
 from ekitools.typing.problem import (
     Array,
+    Batch,
     Batches,
     ChecksData,
     ChecksProblem,
@@ -61,6 +62,7 @@ from ekitools.typing.rules import (
 __all__ = [
     "Aim",
     "Array",
+    "Batch",
     "Batches",
     "ChecksData",
     "ChecksProblem",
