@@ -358,7 +358,7 @@ class AskTell(Stepping):
             setattr(loop, name, value)
         loop._streams, loop._start = Streams(root=saved.root), saved.start
         loop._state, loop._asked = saved.state, None
-        loop.seen = loop._seen_at(loop.n)
+        loop.seen = loop._following() or loop._seen_at(loop.n)
         loop.members, loop._history = saved.members, saved.history
         loop.status, loop._spent = saved.status, saved.spent
         loop.seconds = saved.seconds

@@ -22,7 +22,7 @@ from ekitools.models.extras import Labels
 
 __all__ = ["FORMAT", "KINDS", "encoded", "listed", "parsed", "read_index"]
 
-FORMAT = 5
+FORMAT = 4
 KINDS = ("state", "history", "records")
 """The files that a checkpoint lists."""
 

@@ -174,14 +174,25 @@ class Stepping(ABC):
         """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
         return host(self.problem.prior.whiten(self.method.ask(self._state)))
 
+    def _following(self) -> InverseProblem | None:
+        """The problem that the present step sees; None where there is nothing more to see.
+
+        An ensemble that is the method's last one is compared with all observations of a series.
+        """
+        if self.problem.series and self.method.finished(self._state):
+            return self.problem.whole()
+        return self.problem.seen(self.n, self._streams)
+
     def _seen_at(self, n: int) -> InverseProblem:
         """The problem that step ``n`` sees; after the last one, what that saw."""
         return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
 
     def _observations(self) -> np.ndarray:
         """Which observations of a series the present step sees; empty for other data."""
-        batch = self.seen.batch if self.problem.series else None
-        return np.zeros(0, dtype=np.int64) if batch is None else batch.index
+        batch, series = self.seen.batch, self.problem.series
+        if series is None:
+            return np.zeros(0, dtype=np.int64)
+        return np.arange(len(series.names)) if batch is None else batch.index
 
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
@@ -213,7 +224,7 @@ class Stepping(ABC):
             else:
                 self.members = self.members[survivors]
         self._state, self._asked = state, None
-        following = self.problem.seen(self.n, self._streams)
+        following = self._following()
         status = None if following else statuses.STREAM_ENDED
         self.seen = following or self.seen
         if self.evaluate_final and following:
