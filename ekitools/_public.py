@@ -19,7 +19,7 @@ PUBLIC = {
     "InverseProblem": "problem",
     "MiniBatches": "batches",
     "OnlineData": "batches",
-    "Observation": "observed.series",
+    "Observation": "observed.observation",
     "ObservationSeries": "observed.series",
     "FunctionModel": "models.plain",
     "LinearModel": "models.plain",

@@ -16,9 +16,10 @@ import numpy as np
 from ekitools.core.arrays import as_real, digest, host, unmasked
 from ekitools.core.checks import flag, integer, put
 from ekitools.core.model_info import info_of
-from ekitools.typing import Array, Batch
+from ekitools.losses.formed import FormedNoise
+from ekitools.typing import Array, Batch, NoiseModel
 
-__all__ = ["AtInputs", "MiniBatches", "OnlineData"]
+__all__ = ["AtInputs", "MiniBatches", "OnlineData", "independent_samples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +275,25 @@ class AtInputs:
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
         """G(u | x); the model has inputs of its own, which the next member does not see."""
         return self.model(u, inputs=self.inputs.copy(), **kwargs)
+
+
+def independent_samples(noise: Any, size: int) -> bool:
+    """Whether the noise of each of ``size`` samples in a batch is independent of the others'.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from ekitools.batches import independent_samples
+    >>> independent_samples(ek.GaussianNoise([[2.0, 1.0], [1.0, 2.0]]), 2)
+    False
+    """
+    if not isinstance(noise, NoiseModel) or noise.n_data is None or size == 1:
+        return True
+    if isinstance(noise, FormedNoise) and noise.scale is not None:
+        return True
+    sample = np.arange(noise.n_data) * size // noise.n_data
+    across = sample[:, None] != sample
+    return not host(noise.whiten(np.eye(noise.n_data)))[across].any()
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ekitools.batches import AtInputs
-from ekitools.core.arrays import digest, host
+from ekitools.batches import AtInputs, independent_samples
+from ekitools.core.arrays import digest
 from ekitools.core.checks import put
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
-from ekitools.losses.formed import FormedNoise
 from ekitools.losses.gaussian import as_loss
-from ekitools.models.plain import FunctionModel, LinearModel
-from ekitools.losses.blocks import joined
+from ekitools.models.plain import FunctionModel
 from ekitools.observed.layout import FLATTEN, Layout, layout_of
 from ekitools.observed.noise import noise_of
 from ekitools.observed.outputs import packed
-from ekitools.observed.series import ObservationSeries
-from ekitools.observed.together import PerObservation, Together
-from ekitools.typing import Batch, Batches, ChecksData, Loss, ModelInfo, NoiseModel, Prior
+from ekitools.observed.series import ObservationSeries, noise_of_all, part_of
+from ekitools.observed.together import Together
+from ekitools.typing import Batch, Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
 __all__ = ["InverseProblem", "check_problem", "check_whole"]
 
@@ -124,7 +122,7 @@ class InverseProblem:
     layout: Layout | Together | None = field(init=False, repr=False)
     batch: Batch | None = field(init=False, repr=False)
     inputs: Any = field(init=False, repr=False)
-    _noises: tuple[NoiseModel, ...] | None = field(init=False, repr=False)
+    _noises: Any = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -161,11 +159,9 @@ class InverseProblem:
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
         """The noise, or the loss, of the data that are seen."""
-        if isinstance(self.data, ObservationSeries):
-            noise = self.data.noises(noise, noise_sd)
-            if isinstance(noise, tuple):
-                put(self, _noises=noise)
-                noise = self._joined(noise, self.data.names, self.data.sizes)
+        if self.series:
+            put(self, _noises=self.series.noises(noise, noise_sd))
+            noise = noise_of_all(self._noises, self.series.layout)
         elif isinstance(self.layout, Layout):
             noise = noise_of(self.layout, noise, noise_sd)
         elif isinstance(noise_sd if noise is None else noise, Mapping):
@@ -185,15 +181,9 @@ class InverseProblem:
             noise.check_data(self.data.targets.reshape(-1) if self.batched else self.data)
         return noise
 
-    @staticmethod
-    def _joined(noises: Sequence[NoiseModel], names: Sequence[str], sizes: Any) -> NoiseModel:
-        """The noise of observations together."""
-        return joined(dict(zip(names, noises, strict=True)), [int(size) for size in sizes])
-
     def _check_inputs(self) -> None:
         """Check that the model takes inputs if, and only if, the data come with some."""
-        series = isinstance(self.data, ObservationSeries)
-        given = self.data.takes_inputs if isinstance(self.data, ObservationSeries) else self.batched
+        given = self.series.takes_inputs if self.series else self.batched
         if given and not self.info.takes_inputs:
             raise TypeError(
                 f"model: must take inputs= for {type(self.data).__name__} and say so by an "
@@ -201,7 +191,7 @@ class InverseProblem:
                 "ek.FunctionModel(fn, takes_inputs=True)."
             )
         if self.info.takes_inputs and not given:
-            if series:
+            if self.series:
                 raise TypeError(
                     f"data: must have inputs for {self.model!r}, which is to be given some, got "
                     "observations without. Use ek.Observation(data, noise, inputs=...)."
@@ -308,10 +298,10 @@ class InverseProblem:
         batch = self.data.part(n, streams.epoch)
         if batch is None:
             return None
-        if isinstance(self.data, ObservationSeries):
-            return self._part_of_series(batch.index, batch)
+        if self.series:
+            return self._observations(batch.index, batch)
         inputs, data = self.data.take(batch.index)
-        batch = batch._replace(independent=self._independent)
+        batch = replace(batch, independent=self._independent)
         return self._bound(data, batch=batch, inputs=inputs, model=AtInputs(self.model, inputs))
 
     def whole(self) -> InverseProblem:
@@ -333,47 +323,21 @@ class InverseProblem:
         >>> problem.whole().data
         array([1., 2.])
         """
-        if not isinstance(self.data, ObservationSeries):
-            check_whole(self, "whole()")
-            return self
-        return self._part_of_series(np.arange(len(self.data.names)), None)
+        if self.series:
+            return self._observations(np.arange(len(self.series.names)), None)
+        check_whole(self, "whole()")
+        return self
 
     @cached_property
-    def _independent(self) -> bool:
-        """Whether the noise of one sample is independent of the noise of the others."""
-        noise, size = self.noise, self.data.size
-        if not isinstance(noise, NoiseModel) or noise.n_data is None or size == 1:
-            return True
-        if isinstance(noise, FormedNoise) and noise.scale is not None:
-            return True
-        owner = np.repeat(np.arange(size), noise.n_data // size)
-        return not host(noise.whiten(np.eye(noise.n_data)))[owner[:, None] != owner].any()
+    def _independent(self) -> bool:  # once, for it may whiten a matrix
+        return independent_samples(self.noise, self.data.n_data // self.data.targets[0].size)
 
-    def _part_of_series(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
-        """The problem of the observations ``index``."""
-        series, every = self.data, self.data.layout
-        part, columns = every.part(index), every.columns(index)
-        inputs, data = series.take(index)
-        noise: Loss = self.noise
-        if self._noises is not None and batch is not None:
-            noise = self._joined([self._noises[i] for i in index], part.observations, part.sizes)
-        given = inputs if series.takes_inputs else None
-        model: Any = PerObservation(self.model, every, index, given)
-        if isinstance(self.model, LinearModel):
-            model = self.model.rows(self._rows_of(columns))
+    def _observations(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
+        """The problem of the observations ``index`` of the series."""
+        fields = part_of(self.data, index, self.model, self._noises)._asdict()
         labels: Any = self.data_names
-        names = tuple(labels[i] for i in columns.tolist())
-        return self._bound(
-            data, batch=batch, inputs=given, model=model, noise=noise, layout=part, data_names=names
-        )
-
-    def _rows_of(self, columns: np.ndarray) -> np.ndarray:
-        """Which rows of a linear model, with a row for every datum or gap, belong to ``columns``."""
-        kept = self.data.layout.kept
-        n = self.model.shape[0]
-        rows = np.zeros(n, dtype=bool)
-        rows[columns if n == self.n_data else np.flatnonzero(kept)[columns]] = True
-        return rows
+        names = tuple(labels[i] for i in fields.pop("columns").tolist())
+        return self._bound(**fields, batch=batch, data_names=names)
 
     def _bound(self, data: np.ndarray, **parts: Any) -> InverseProblem:
         """A copy with other data; all was checked for the whole."""

@@ -18,13 +18,13 @@ from ekitools.core.checks import (
     stopping_rules,
 )
 from ekitools.linalg import total_variance
+from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.shared import (
     initial_variance,
     misfits,
     tempered_analysis,
     whitened_residual,
 )
-from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.steps import MisfitController, choose_step
 from ekitools.typing import (
     Aim,

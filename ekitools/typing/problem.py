@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -274,7 +275,8 @@ class MarginalNoise(NoiseModel, Protocol):
         ...
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Batch:
     """The part of the data that a step sees: some of N observations, or of N samples.
 
     Examples
@@ -407,7 +409,8 @@ class MemberFailure(Protocol):
 
     Examples
     --------
-    >>> from typing import NamedTuple
+    >>> from dataclasses import dataclass
+    from typing import NamedTuple
     >>> import ekitools as ek
     >>> class Crash(NamedTuple):
     ...     reason: str
