@@ -264,7 +264,9 @@ class InverseProblem:
 
     def n_data_of(self, observations: np.ndarray) -> int:
         """Number of data that a step sees; of a series, one that sees these ``observations``."""
-        return int(self.series.sizes[observations].sum()) if self.series else self.n_data
+        if isinstance(self.layout, Together):
+            return int(self.layout.sizes[observations].sum())
+        return self.n_data
 
     @property
     def batched(self) -> bool:

@@ -18,6 +18,7 @@ from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusa
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.progress import stopped
 from ekitools.models.extras import Extra, gathered
+from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
 from ekitools.results.history import History, Record
@@ -189,10 +190,10 @@ class Stepping(ABC):
 
     def _observations(self) -> np.ndarray:
         """Which observations of a series the present step sees; empty for other data."""
-        batch, series = self.seen.batch, self.problem.series
-        if series is None:
+        batch, layout = self.seen.batch, self.problem.layout
+        if not isinstance(layout, Together):
             return np.zeros(0, dtype=np.int64)
-        return np.arange(len(series.names)) if batch is None else batch.index
+        return np.arange(len(layout.sizes)) if batch is None else batch.index
 
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
@@ -245,7 +246,7 @@ class Stepping(ABC):
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
-        d = 0 if self.problem.series else self.seen.n_data
+        d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
         return self.n, self.t, self.members, host(self._physical()), d, status
 
     def _budget_spent(self, t: float) -> Status:
