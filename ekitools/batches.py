@@ -233,7 +233,15 @@ class OnlineData(_Samples):
         n: int,
         order: Callable[[int], np.random.Generator],
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last."""
+        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last.
+
+        Parameters
+        ----------
+        n : int
+            The step.
+        order : callable
+            As for `MiniBatches`; not used.
+        """
         part = self.part(n, order)
         return None if part is None else self.take(part.index)
 

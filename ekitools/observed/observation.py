@@ -99,6 +99,11 @@ class Observation:
     def noise_from(self, noise: Any, noise_sd: Any) -> Loss:
         """The noise, or the loss, of these data from what was given for them.
 
+        Parameters
+        ----------
+        noise, noise_sd : covariance, NoiseModel, loss, or a mapping of these by block
+            As for `InverseProblem`; exactly one of the two.
+
         Raises
         ------
         TypeError, ValueError

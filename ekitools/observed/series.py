@@ -192,7 +192,7 @@ class ObservationSeries:
 
         Parameters
         ----------
-        noise, noise_sd
+        noise, noise_sd : covariance, NoiseModel, loss, a mapping of these by block, or None
             Of the problem: for observations without noise of their own.
 
         Raises

@@ -279,6 +279,23 @@ class MarginalNoise(NoiseModel, Protocol):
 class Batch:
     """The part of the data that a step sees: some of N observations, or of N samples.
 
+    Parameters
+    ----------
+    index : (b,) of int
+        Which observations or samples.
+    sizes : (b,) of int
+        Number of data of each.
+    n_all : int
+        N. Samples that no step ever sees do not count.
+    n_data_all : int
+        Number of data of all N.
+    repeat : int, default 0
+        How many times the data of this batch have been gone through before.
+    names : tuple of str, default ()
+        Names of the observations; empty for samples.
+    independent : bool, default True
+        Whether the noise of one is independent of the noise of the others.
+
     Examples
     --------
     >>> import numpy as np
@@ -290,19 +307,12 @@ class Batch:
     """
 
     index: np.ndarray
-    """Which observations or samples, ``(b,)``."""
     sizes: np.ndarray
-    """Number of data of each, ``(b,)``."""
     n_all: int
-    """N: how many the steps see in the course of time."""
     n_data_all: int
-    """Number of data of all N."""
     repeat: int = 0
-    """How many times the data of this batch have been gone through before."""
     names: tuple[str, ...] = ()
-    """Names of the observations; empty for samples."""
     independent: bool = True
-    """Whether the noise of one is independent of the noise of the others."""
 
     @property
     def share(self) -> float:
@@ -409,8 +419,7 @@ class MemberFailure(Protocol):
 
     Examples
     --------
-    >>> from dataclasses import dataclass
-    from typing import NamedTuple
+    >>> from typing import NamedTuple
     >>> import ekitools as ek
     >>> class Crash(NamedTuple):
     ...     reason: str
