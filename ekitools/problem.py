@@ -20,6 +20,7 @@ from ekitools.losses.gaussian import as_loss
 from ekitools.models.plain import FunctionModel
 from ekitools.observed.layout import FLATTEN, Layout, layout_of
 from ekitools.observed.noise import noise_of
+from ekitools.observed.observation import Observation
 from ekitools.observed.outputs import packed
 from ekitools.observed.series import ObservationSeries, noise_of_all, part_of
 from ekitools.observed.together import Together
@@ -363,6 +364,12 @@ class InverseProblem:
 
 def _observed(data: Any) -> tuple[Layout | None, np.ndarray]:
     """The layout of the data and the vector y, which nobody can change."""
+    first = data[0] if isinstance(data, list | tuple) and data else data
+    if isinstance(first, Observation):
+        raise TypeError(
+            "data: must be an ek.ObservationSeries for observations, got "
+            f"{type(data).__name__}. Use ek.ObservationSeries([observation, ...])."
+        )
     if data is None:
         raise TypeError("data: must be given, got None. Pass the observed data y.")
     layout, vector = layout_of(data, remedy=FLATTEN)

@@ -67,7 +67,8 @@ class ModelInfo(NamedTuple):
     """Whether a call also takes ``rng=``."""
     takes_inputs: bool = False
     """Whether the model is G(u | x): a call also takes ``inputs=``, the ``(m, ...)`` inputs x of m
-    samples, and returns the outputs of the samples one after the other, d = m k."""
+    samples, and returns the outputs of the samples one after the other, d = m k. For an
+    `ekitools.ObservationSeries` a call takes the inputs of one observation."""
     shape: tuple[int, int] | None = None
     """(d, p)."""
     n_parameters: int | None = None

@@ -10,6 +10,7 @@ from zoo.results import same
 
 import ekitools as ek
 from ekitools.core.streams import Streams
+from ekitools.testing import check_method
 
 P = 3
 PRIOR = ek.GaussianPrior(np.zeros(P), 1.0)
@@ -366,6 +367,13 @@ def test_every_form_of_a_model_is_the_same_problem(model, inputs):
         assert same(ek.run(case, ek.EKI(), executor=pool, **options), result)
 
 
+@pytest.mark.parametrize("data", [None, ek.MiniBatches(X, SAMPLES, 2)], ids=["series", "samples"])
+def test_methods_keep_their_contract_on_a_part_of_the_data(data):
+    case = problem(2) if data is None else ek.InverseProblem(MODEL, PRIOR, 0.1, data)
+    for method in (ek.EKI(), ek.LossEKI(), ek.Nesterov(ek.EKI(ek.FixedStep(0.5)))):
+        check_method(method, problem=case)
+
+
 def test_every_method_for_whole_data_solves_the_whole():
     case = problem()
     for method in (ek.GNKI(), ek.TemperedSMC(), ek.Nesterov(ek.GNKI())):
@@ -595,6 +603,11 @@ BAD = [
         lambda: ek.ObservationSeries([*PAIR, ek.Observation([1.0], inputs=[1.0])]),
         ValueError,
         "observations: must all have inputs, or none",
+    ),
+    (
+        lambda: ek.InverseProblem(MODEL, PRIOR, data=PAIR),
+        TypeError,
+        "data: must be an ek.ObservationSeries for observations, got list",
     ),
     (lambda: problem(noise=1.0), TypeError, "noise: must be left out where every observation has"),
     (
