@@ -71,7 +71,8 @@ class EKI:
     uses h of the information of the data that it sees and nothing of the others. With an end time
     the method keeps Σh of each observation, cuts every one at ``t_end``, and ends where all have
     come to it. A step changes nothing for observations that are used up. The time t is the mean Σh,
-    weighted by the number of data; without an end time it is the sum of the steps. The step rule sees the data of the batch that are not used up.
+    weighted by the number of data; without an end time it is the sum of the steps. The step rule
+    sees the data of the batch that are not used up.
 
     Parameters
     ----------
