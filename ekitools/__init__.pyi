@@ -48,6 +48,8 @@ from ekitools.methods.stopping import NoProgress as NoProgress
 from ekitools.models.labelled import XarrayModel as XarrayModel
 from ekitools.models.plain import FunctionModel as FunctionModel
 from ekitools.models.plain import LinearModel as LinearModel
+from ekitools.observed.observation import Observation as Observation
+from ekitools.observed.series import ObservationSeries as ObservationSeries
 from ekitools.pages.page import report as report
 from ekitools.pages.summary import summary as summary
 from ekitools.plots.calibration import plot_calibration as plot_calibration

@@ -20,6 +20,8 @@ PUBLIC = {
     "InverseProblem": "problem",
     "MiniBatches": "batches",
     "OnlineData": "batches",
+    "Observation": "observed.observation",
+    "ObservationSeries": "observed.series",
     "FunctionModel": "models.plain",
     "LinearModel": "models.plain",
     "XarrayModel": "models.labelled",

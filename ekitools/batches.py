@@ -16,9 +16,10 @@ import numpy as np
 from ekitools.core.arrays import as_array, as_real, digest
 from ekitools.core.checks import flag, integer, put
 from ekitools.core.model_info import info_of
-from ekitools.typing import Array
+from ekitools.losses.formed import FormedNoise
+from ekitools.typing import Array, Batch, NoiseModel
 
-__all__ = ["AtInputs", "MiniBatches", "OnlineData"]
+__all__ = ["AtInputs", "MiniBatches", "OnlineData", "independent_samples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +65,16 @@ class _Samples:
     def _digest(self) -> str:  # once: checkpoints ask for it at every step
         return digest(type(self).__name__, self.inputs, self.targets, *self._options())
 
+    def take(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs ``(m, ...)`` and datum ``(m k,)`` of the samples ``index``."""
+        return self.inputs[index], self.targets[index].reshape(-1)
+
     def _options(self) -> tuple[Any, ...]:
         return (self.size,)
 
-    def _rows(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        return self.inputs[rows], self.targets[rows].reshape(-1)
+    def _part(self, index: np.ndarray, n_all: int, repeat: int) -> Batch:
+        k = self.targets[0].size
+        return Batch(index, np.full(len(index), k), n_all, n_all * k, repeat)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,11 +145,16 @@ class MiniBatches(_Samples):
         order : callable
             ``order(epoch)``, the source of randomness of an epoch.
         """
+        return self.take(self.part(n, order).index)
+
+    def part(self, n: int, order: Callable[[int], np.random.Generator]) -> Batch:
+        """Which samples step n sees; without shuffling, those left over do not count."""
         epoch, i = divmod(n, self.steps_per_epoch)
-        rows: Any = slice(i * self.size, (i + 1) * self.size)
-        if self.shuffle:
-            rows = order(epoch).permutation(len(self.targets))[rows]
-        return self._rows(rows)
+        rows = np.arange(i * self.size, (i + 1) * self.size)
+        if not self.shuffle:
+            return self._part(rows, self.steps_per_epoch * self.size, epoch)
+        n_all = len(self.targets)
+        return self._part(order(epoch).permutation(n_all)[rows], n_all, epoch)
 
     def _options(self) -> tuple[Any, ...]:
         return (self.size, self.shuffle)
@@ -219,13 +230,33 @@ class OnlineData(_Samples):
     def batch(
         self,
         n: int,
-        order: Callable[[int], np.random.Generator],  # noqa: ARG002 - the contract's argument
+        order: Callable[[int], np.random.Generator],
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last."""
+        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last.
+
+        Parameters
+        ----------
+        n : int
+            The step.
+        order : callable
+            As for `MiniBatches`; not used.
+        """
+        part = self.part(n, order)
+        return None if part is None else self.take(part.index)
+
+    def part(
+        self,
+        n: int,
+        order: Callable[[int], np.random.Generator],  # noqa: ARG002 - the contract's argument
+    ) -> Batch | None:
+        """Which samples step n sees; None after the last."""
         if n >= self.n_steps:
             return None
-        i = n % self.steps_per_epoch // self.repeats
-        return self._rows(slice(i * self.size, (i + 1) * self.size))
+        past, within = divmod(n, self.steps_per_epoch)
+        i, repeat = divmod(within, self.repeats)
+        rows = np.arange(i * self.size, (i + 1) * self.size)
+        n_all = len(self.targets) // self.size * self.size
+        return self._part(rows, n_all, past * self.repeats + repeat)
 
     def _options(self) -> tuple[Any, ...]:
         return (self.size, self.passes, self.repeats)
@@ -251,6 +282,25 @@ class AtInputs:
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
         """G(u | x); the model has inputs of its own, which the next member does not see."""
         return self.model(u, inputs=self.inputs.copy(), **kwargs)
+
+
+def independent_samples(noise: Any, size: int) -> bool:
+    """Whether the noise of each of ``size`` samples in a batch is independent of the others'.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from ekitools.batches import independent_samples
+    >>> independent_samples(ek.GaussianNoise([[2.0, 1.0], [1.0, 2.0]]), 2)
+    False
+    """
+    if not isinstance(noise, NoiseModel) or noise.n_data is None or size == 1:
+        return True
+    if isinstance(noise, FormedNoise) and noise.scale is not None:
+        return True
+    sample = np.arange(noise.n_data) * size // noise.n_data
+    across = sample[:, None] != sample
+    return not host(noise.whiten(np.eye(noise.n_data)))[across].any()
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ekitools.batches import AtInputs
+from ekitools.batches import AtInputs, independent_samples
 from ekitools.core.arrays import digest
 from ekitools.core.checks import check_prior, put
 from ekitools.core.labels import checked_labels
@@ -17,18 +18,18 @@ from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
 from ekitools.losses.gaussian import as_loss
 from ekitools.models.plain import FunctionModel
-from ekitools.observed.layout import Layout, layout_of
+from ekitools.observed.layout import FLATTEN, Layout, layout_of
 from ekitools.observed.noise import noise_of
+from ekitools.observed.observation import Observation
 from ekitools.observed.outputs import packed
-from ekitools.typing import Batches, ChecksData, ModelInfo, NoiseModel, Prior
+from ekitools.observed.series import ObservationSeries, noise_of_all, part_of
+from ekitools.observed.together import Together
+from ekitools.typing import Batch, Batches, ChecksData, ModelInfo, NoiseModel, Prior
 
 __all__ = ["InverseProblem", "as_model", "check_problem", "check_whole"]
 
-_FLATTEN = (
-    "Flatten an image with data.ravel() and return outputs.ravel() from the model, or pass an "
-    'xarray.DataArray, or a block with a name: data={"image": data}. Pass one datum as [datum].'
-)
-_RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw")
+_RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw",
+             "observation")  # fmt: skip
 """Dimensions of results and of ArviZ: a parameter of that name cannot be a variable of theirs."""
 
 
@@ -47,12 +48,13 @@ class InverseProblem:
         Γ; what `GaussianNoise` takes is taken here too. Or a loss Ψ(G(u), y), such as `Huber`,
         `CrossEntropy` or a `FunctionLoss`, for the flows, `LossEKI` and `TemperedSMC`, which
         need no Γ. For data in blocks, a mapping has the noise of every block. A Series, a
-        DataArray or a Dataset has the variance of every datum, matched by its labels.
-    data : array, Series, DataArray, Dataset, mapping, MiniBatches or OnlineData
+        DataArray or a Dataset has the variance of every datum, matched by its labels. For an
+        `ObservationSeries` it is the noise of every observation that has none of its own.
+    data : array, Series, DataArray, Dataset, mapping, ObservationSeries, MiniBatches or OnlineData
         The datum y, in the units of G's output. A mapping, a Dataset or a DataFrame has data in
         blocks with names. NaN and masked entries are gaps: they are left out, and Γ becomes the
-        marginal of the others. Or what is seen of the data at every step, for a model that takes
-        inputs.
+        marginal of the others. Or what is seen of the data at every step: observations with noise
+        and inputs of their own, or samples for a model that takes inputs.
     noise_sd : number, (d,), Series, DataArray, Dataset or mapping by block, optional
         Standard deviations in place of ``noise``.
     parameter_names, data_names : sequence of str, optional
@@ -63,11 +65,16 @@ class InverseProblem:
     Attributes
     ----------
     n_parameters, n_data : int
-        p and d; with batches d is what one step sees.
+        p and d. With `MiniBatches` and `OnlineData` d is what one step sees, with an
+        `ObservationSeries` all of its data.
     info : ModelInfo
         Everything that the model declares about itself.
-    layout : Layout or None
+    layout : Layout, Together or None
         Blocks, labels and gaps of the data; None for a vector without gaps.
+    batch : Batch or None
+        Which part of the data this problem is (see `seen`); None for all of them.
+    inputs : array, tuple of arrays or None
+        Inputs of that part: an array, or one for each observation.
     has_noise : bool
         Whether there is Gaussian noise, and not another loss.
 
@@ -113,7 +120,10 @@ class InverseProblem:
     parameter_names: Sequence[str] | None
     data_names: Sequence[Any] | None
     info: ModelInfo = field(init=False, repr=False)
-    layout: Layout | None = field(init=False, repr=False)
+    layout: Layout | Together | None = field(init=False, repr=False)
+    batch: Batch | None = field(init=False, repr=False)
+    inputs: Any = field(init=False, repr=False)
+    _noises: Any = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -127,13 +137,16 @@ class InverseProblem:
         data_names: Sequence[Any] | None = None,
     ) -> None:
         check_prior(prior)
-        layout = None
-        if not isinstance(data, Batches):
+        layout: Layout | Together | None = None
+        if isinstance(data, ObservationSeries):
+            layout = data.layout
+        elif not isinstance(data, Batches):
             layout, data = _observed(data)
         model = as_model(model)
         put(self, prior=prior, data=data, layout=layout, info=info_of(model))
+        put(self, batch=None, inputs=None, _noises=None)
         put(self, noise=self._checked_noise(noise, noise_sd))
-        put(self, model=model if layout is None else packed(model, self.info, layout))
+        put(self, model=packed(model, self.info, layout) if isinstance(layout, Layout) else model)
         if layout is not None:
             put(self, info=_of_data(self.info, layout))
         self._check_inputs()
@@ -143,7 +156,10 @@ class InverseProblem:
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
         """The noise, or the loss, of the data that are seen."""
-        if self.layout is not None:
+        if self.series:
+            put(self, _noises=self.series.noises(noise, noise_sd))
+            noise = noise_of_all(self._noises, self.series.layout)
+        elif isinstance(self.layout, Layout):
             noise = noise_of(self.layout, noise, noise_sd)
         elif isinstance(noise_sd if noise is None else noise, Mapping):
             raise TypeError(
@@ -164,13 +180,19 @@ class InverseProblem:
 
     def _check_inputs(self) -> None:
         """Check that the model takes inputs if, and only if, the data come with some."""
-        if self.batched and not self.info.takes_inputs:
+        given = self.series.takes_inputs if self.series else self.batched
+        if given and not self.info.takes_inputs:
             raise TypeError(
                 f"model: must take inputs= for {type(self.data).__name__} and say so by an "
                 f"attribute takes_inputs = True, got {self.model!r}. For a function use "
                 "ek.FunctionModel(fn, takes_inputs=True)."
             )
-        if self.info.takes_inputs and not self.batched:
+        if self.info.takes_inputs and not given:
+            if self.series:
+                raise TypeError(
+                    f"data: must have inputs for {self.model!r}, which is to be given some, got "
+                    "observations without. Use ek.Observation(data, noise, inputs=...)."
+                )
             raise TypeError(
                 f"model, data: must both have inputs or neither, got an array for {self.model!r}. "
                 "Pass ek.MiniBatches or ek.OnlineData as data, or give the model all its inputs."
@@ -237,10 +259,21 @@ class InverseProblem:
         """Number of data d; with batches those of one step."""
         return int(self.data.n_data if self.batched else self.data.size)
 
+    def n_data_of(self, observations: np.ndarray) -> int:
+        """Number of data that a step sees; of a series, one that sees these ``observations``."""
+        if isinstance(self.layout, Together):
+            return int(self.layout.sizes[observations].sum())
+        return self.n_data
+
     @property
     def batched(self) -> bool:
         """Whether a step sees a part of the data (see `seen`)."""
         return isinstance(self.data, Batches)
+
+    @property
+    def series(self) -> ObservationSeries | None:
+        """The observations where the data are a series of them, else None."""
+        return self.data if isinstance(self.data, ObservationSeries) else None
 
     @property
     def has_noise(self) -> bool:
@@ -261,14 +294,56 @@ class InverseProblem:
         """
         if not self.batched:
             return self
-        batch = self.data.batch(n, streams.epoch)
+        batch = self.data.part(n, streams.epoch)
         if batch is None:
             return None
-        inputs, data = batch
+        if self.series:
+            return self._observations(batch.index, batch)
+        inputs, data = self.data.take(batch.index)
+        batch = replace(batch, independent=self._independent)
+        return self._bound(data, batch=batch, inputs=inputs, model=AtInputs(self.model, inputs))
+
+    def whole(self) -> InverseProblem:
+        """The problem that sees all observations of an `ObservationSeries` at every step.
+
+        Every method can solve it. A problem with whole data is returned as it is.
+
+        Raises
+        ------
+        TypeError
+            With `MiniBatches` or `OnlineData`, whose noise is that of one batch.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> series = ek.ObservationSeries([ek.Observation([1.0], 0.1), ek.Observation([2.0], 0.2)])
+        >>> model = ek.LinearModel([[1.0], [2.0]])
+        >>> problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [1.0]), data=series)
+        >>> problem.whole().data
+        array([1., 2.])
+        """
+        if self.series:
+            return self._observations(np.arange(len(self.series.names)), None)
+        check_whole(self, "whole()")
+        return self
+
+    @cached_property
+    def _independent(self) -> bool:  # once, for it may whiten a matrix
+        return independent_samples(self.noise, self.data.n_data // self.data.targets[0].size)
+
+    def _observations(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
+        """The problem of the observations ``index`` of the series."""
+        fields = part_of(self.data, index, self.model, self._noises)._asdict()
+        labels: Any = self.data_names
+        names = tuple(labels[i] for i in fields.pop("columns").tolist())
+        return self._bound(**fields, batch=batch, data_names=names)
+
+    def _bound(self, data: np.ndarray, **parts: Any) -> InverseProblem:
+        """A copy with other data; all was checked for the whole."""
         data.flags.writeable = False
-        bound = copy.copy(self)  # all was checked for the whole
-        object.__setattr__(bound, "model", AtInputs(self.model, inputs))
-        object.__setattr__(bound, "data", data)
+        bound = copy.copy(self)
+        bound.__dict__.pop("_independent", None)
+        put(bound, data=data, **parts)
         return bound
 
     def fingerprint(self) -> dict[str, str]:
@@ -285,15 +360,21 @@ class InverseProblem:
 
 def _observed(data: Any) -> tuple[Layout | None, np.ndarray]:
     """The layout of the data and the vector y, which nobody can change."""
+    first = data[0] if isinstance(data, list | tuple) and data else data
+    if isinstance(first, Observation):
+        raise TypeError(
+            "data: must be an ek.ObservationSeries for observations, got "
+            f"{type(data).__name__}. Use ek.ObservationSeries([observation, ...])."
+        )
     if data is None:
         raise TypeError("data: must be given, got None. Pass the observed data y.")
-    layout, vector = layout_of(data, remedy=_FLATTEN)
+    layout, vector = layout_of(data, remedy=FLATTEN)
     vector = vector.copy()
     vector.flags.writeable = False
     return layout, vector
 
 
-def _of_data(info: ModelInfo, layout: Layout) -> ModelInfo:
+def _of_data(info: ModelInfo, layout: Layout | Together) -> ModelInfo:
     """What the model declares, for the data that were observed alone."""
     changes: dict[str, Any] = {}
     if info.shape is not None and info.shape[0] == layout.n_whole:
@@ -330,5 +411,5 @@ def check_whole(problem: InverseProblem, who: str) -> None:
     if problem.batched:
         raise TypeError(
             f"problem: must have all its data at once for {who}, got {problem.data!r}. Use a "
-            "problem with whole data, or ek.run with a method such as ek.LossEKI."
+            "problem with whole data (problem.whole() of a series), or a method such as ek.LossEKI."
         )

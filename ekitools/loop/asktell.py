@@ -32,6 +32,7 @@ from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History, Summary
 from ekitools.typing import (
     Array,
+    Batch,
     Method,
     Rng,
     Starts,
@@ -99,8 +100,12 @@ class AskTell(Stepping):
     n, t : int, float
         Updates made and pseudo-time reached.
     data, inputs : ndarray
-        What the present step sees: the datum, and with `MiniBatches` or `OnlineData` the inputs
-        at which the simulator is wanted (else None).
+        What the present step sees: the datum, and the inputs at which the simulator is wanted. With
+        `MiniBatches` or `OnlineData` they are an array, with an `ObservationSeries` that has inputs
+        a tuple with an array for each observation, else None.
+    batch : Batch or None
+        With batches, which observations or samples these are: their numbers as ``batch.index``,
+        and the names of observations as ``batch.names``.
     seconds : float
         Wall time from the start to the latest `tell`, the simulator's included.
 
@@ -179,9 +184,14 @@ class AskTell(Stepping):
         return np.asarray(self.seen.data)
 
     @property
-    def inputs(self) -> np.ndarray | None:
-        """The inputs of the present step's batch, ``(m, ...)``; None where there are none."""
-        return self.seen.model.inputs if self.problem.batched else None
+    def inputs(self) -> Any:
+        """The inputs of the present step: ``(m, ...)``, or one array for each observation."""
+        return self.seen.inputs
+
+    @property
+    def batch(self) -> Batch | None:
+        """Which observations or samples the present step sees; None where it sees all data."""
+        return self.seen.batch
 
     @property
     def last(self) -> Summary | None:
@@ -236,7 +246,7 @@ class AskTell(Stepping):
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = masked_as_nan(g)
-        told = checked_outputs(g, self._physical(), self.problem)
+        told = checked_outputs(g, self._physical(), self.seen)
         rows = _by_row(extras, len(self.members))
         self._take(own(told) if shares_memory(told, g) else told, failures, rows)
 
@@ -263,6 +273,8 @@ class AskTell(Stepping):
         history = self._history if status.code == statuses.FAILED else self._history.shown()
         if not history.records:
             history = history.with_unevaluated(*self._present(status))
+        if self.problem.series:
+            return to_dataset(history, self.problem.whole(), status, attributes)
         seen = self._seen_at(history.records[-1].iteration)
         return to_dataset(history, seen, status, attributes)
 
@@ -347,7 +359,7 @@ class AskTell(Stepping):
             setattr(loop, name, value)
         loop._streams, loop._start = Streams(root=saved.root), saved.start
         loop._state, loop._asked = saved.state, None
-        loop.seen = loop._seen_at(loop.n)
+        loop.seen = loop._following() or loop._seen_at(loop.n)
         loop.members, loop._history = saved.members, saved.history
         loop.status, loop._spent = saved.status, saved.spent
         loop.seconds = saved.seconds

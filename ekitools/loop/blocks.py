@@ -112,6 +112,7 @@ def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
     fit &= average.shape in ((0,), rows.shape[1:])
     fit &= arrays["missing"].shape in ((0,), outputs.shape[1:])
     fit &= arrays["source"].shape in ((0,), rows.shape[:1])
+    fit &= arrays["observations"].ndim == 1 and arrays["observations"].dtype.kind == "i"
     further = [array for name, array in arrays.items() if name not in Record._fields]
     fit &= all(array.shape[:1] == rows.shape[:1] for array in further)
     _check(fit, "its arrays have shapes that do not fit each other")

@@ -99,12 +99,13 @@ def run(
     xarray.Dataset
         ``u(iteration, member, parameter)`` in physical coordinates,
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
-        iterations, ``y`` (with batches the last one's) and ``noise_sd``; ``u_average`` where the
-        method keeps an average; ``history_*`` of all iterations; and the
-        attributes ``status`` (a sentence), ``status_code``, ``status_level``, ``posterior`` (1
-        where the last ensemble is meant as a sample of the posterior), ``model_runs``,
-        ``seconds`` (wall time, the model's included), ``failures``, ``method``, ``seed``,
-        ``versions``.
+        iterations, ``y`` (with mini-batches the last one's) and ``noise_sd``;
+        ``seen(iteration, observation)`` of an `ObservationSeries`, where ``g`` is NaN for what an
+        iteration did not see; ``u_average`` where the method keeps an average; ``history_*`` of
+        all iterations; and the attributes ``status`` (a sentence), ``status_code``,
+        ``status_level``, ``posterior`` (1 where the last ensemble is meant as a sample of the
+        posterior), ``model_runs``, ``seconds`` (wall time, the model's included), ``failures``,
+        ``method``, ``seed``, ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.
@@ -238,7 +239,7 @@ def _drive(
                 outputs = evaluate(
                     loop.seen.model,
                     loop.ask(),
-                    loop.problem.n_data,
+                    loop.seen.n_data,
                     executor=workers,
                     timeout=timeout,
                     seeds=seeds,

@@ -226,7 +226,7 @@ def _check_fit(
     ValueError, TypeError, AttributeError
         If they are not.
     """
-    n, p, d = history.n_members, problem.n_parameters, problem.n_data
+    n, p = history.n_members, problem.n_parameters
     if members.ndim != 1 or members.dtype.kind != "i" or len(members) != len(set(members.tolist())):
         raise ValueError("members is not a list of different integers")
     if members.size and not 0 <= members.min() <= members.max() < n:
@@ -234,6 +234,7 @@ def _check_fit(
     if n > history.model_runs + len(members):
         raise ValueError(f"there are fewer model runs than {n} members need")
     for record in history.records:
+        d = problem.n_data_of(record.observations)
         if record.u.shape[1] != p or record.g.shape[1] != d or len(record.u) > n:
             raise ValueError(f"the arrays of iteration {record.iteration} have the wrong shape")
     if any(

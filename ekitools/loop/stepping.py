@@ -24,6 +24,7 @@ from ekitools.loop.failures import (
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.progress import stopped
 from ekitools.models.extras import Extra, gathered
+from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
 from ekitools.results.history import History, Record
@@ -117,7 +118,7 @@ class Stepping(ABC):
             missing = before.missing if before.missing.size else missing
             products = {name: rows[self.members] for name, rows in before.extras.items()}
         g = gaps.g
-        unusable = unusable_outputs(g, self.problem.noise_sd, self.problem.data_names or ())
+        unusable = unusable_outputs(g, self.seen.noise_sd, self.seen.data_names or ())
         lost = np.isin(np.arange(len(self.members)), list(unusable))
         reasons = name_reasons(lost, failures, unusable)
         survivors = np.flatnonzero(~lost)
@@ -125,11 +126,11 @@ class Stepping(ABC):
             g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.problem.data_names or ())
+        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.seen.data_names or ())
         shown = (self._physical(), g)
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
-                misfit = host(self.problem.noise.misfit(g, self.seen.data))
+                misfit = host(self.seen.noise.misfit(g, self.seen.data))
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
             if lost.any() and not is_sampler(self.method):
@@ -158,7 +159,8 @@ class Stepping(ABC):
             g = np.array(g)
             g[:, gaps.left_out] = np.nan
         history.labels = labels
-        history.add(n, t, self.members, survivors, (u, g), info, missing, products)
+        seen = self._observations()
+        history.add(n, t, self.members, survivors, (u, g), info, missing, products, seen)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -181,9 +183,25 @@ class Stepping(ABC):
         """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
         return host(self.problem.prior.whiten(self.method.ask(self._state)))
 
+    def _following(self) -> InverseProblem | None:
+        """The problem that the present step sees; None where there is nothing more to see.
+
+        An ensemble that is the method's last one is compared with all observations of a series.
+        """
+        if self.problem.series and self.method.finished(self._state):
+            return self.problem.whole()
+        return self.problem.seen(self.n, self._streams)
+
     def _seen_at(self, n: int) -> InverseProblem:
         """The problem that step ``n`` sees; after the last one, what that saw."""
         return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
+
+    def _observations(self) -> np.ndarray:
+        """Which observations of a series the present step sees; empty for other data."""
+        batch, layout = self.seen.batch, self.problem.layout
+        if not isinstance(layout, Together):
+            return np.zeros(0, dtype=np.int64)
+        return np.arange(len(layout.sizes)) if batch is None else batch.index
 
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
@@ -215,7 +233,7 @@ class Stepping(ABC):
             else:
                 self.members = self.members[survivors]
         self._state, self._asked = state, None
-        following = self.problem.seen(self.n, self._streams)
+        following = self._following()
         status = None if following else statuses.STREAM_ENDED
         self.seen = following or self.seen
         if self.evaluate_final and following:
@@ -236,7 +254,7 @@ class Stepping(ABC):
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
-        d = self.problem.n_data
+        d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
         return self.n, self.t, self.members, host(self._physical()), d, status
 
     def _budget_spent(self, t: float) -> Status:

@@ -18,6 +18,7 @@ from ekitools.core.checks import (
     stopping_rules,
 )
 from ekitools.linalg import total_variance
+from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.shared import (
     initial_variance,
     misfits,
@@ -48,6 +49,8 @@ class EKIState(NamedTuple):
     variance: float
     """Trace of the ensemble covariance."""
     initial_variance: float
+    used: tuple[float, ...] = ()
+    """Σh of every observation, where steps see a part of the data and there is an end time."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,20 @@ class EKI:
     the prior Gaussian, and approximates it otherwise. Without end time the method minimises
     the misfit within the span of the initial ensemble; stop it by a rule.
 
+    Steps may see a part of the data (`ObservationSeries`, `MiniBatches`, `OnlineData`). A step then
+    uses h of the information of the data that it sees and nothing of the others. With an end time
+    the method keeps Σh of each observation, cuts every one at ``t_end``, and ends where all have
+    come to it. A step changes nothing for observations that are used up. The time t is the mean Σh,
+    weighted by the number of data; without an end time it is the sum of the steps. The step rule
+    sees the data of the batch that are not used up.
+
     Parameters
     ----------
     step : Schedule, default MisfitController()
         Step rule: `FixedStep`, `NormStep`, `MisfitController`, `ESMDA`, or your own.
     t_end : float or None, default 1
-        Σh at which the run ends (1: the posterior); None for no end time.
+        Σh at which the run ends (1: the posterior); None for no end time. With batches it is the Σh
+        of every observation.
     perturbed : bool, default True
         Whether the data are perturbed by η_j. Without it the update is the deterministic one of
         Kovachki & Stuart (2019): it fits the mean as well, but its spread at Σh = 1 is smaller than
@@ -143,11 +154,15 @@ class EKI:
         ValueError
             If all members are the same: EKI moves only along their differences.
         TypeError
-            If the problem has a loss that is not Gaussian noise.
+            If the problem has a loss that is not Gaussian noise; or, with an end time, noise that
+            correlates the samples of a batch.
         """
         check_gaussian(target.noise, "EKI")
         variance = initial_variance(ensemble)
-        return EKIState(ensemble, 0, 0.0, variance, variance)
+        if self.t_end is None:
+            return EKIState(ensemble, 0, 0.0, variance, variance)
+        check_independent(target)
+        return EKIState(ensemble, 0, 0.0, variance, variance, nothing_used(target))
 
     def ask(self, state: EKIState) -> Array:
         """The members at which G is wanted, ``(J, p)``."""
@@ -157,12 +172,13 @@ class EKI:
         """Set once Σh has come to t_end."""
         if self.t_end is None or state.t < self.t_end:
             return None
+        each = " for every observation" if state.used else ""
         if self.t_end != 1:
-            sentence = f"The steps add up to t_end = {self.t_end:g}."
+            sentence = f"The steps add up to t_end = {self.t_end:g}{each}."
             return Status("t_end_reached", sentence, level="good")
         return Status(
             "posterior_reached",
-            "The steps add up to 1: the ensemble approximates the posterior (exactly for a "
+            f"The steps add up to 1{each}: the ensemble approximates the posterior (exactly for a "
             "linear model, a Gaussian prior and many members).",
             level="good",
             posterior=self.perturbed,
@@ -178,7 +194,10 @@ class EKI:
         objective = None
         if self.tikhonov:
             xp = array_namespace(r)
-            r = xp.concat([r, like(target.prior.whiten(u), r)], axis=1)
+            prior = like(target.prior.whiten(u), r)
+            if target.batch is not None:  # an epoch counts the prior once, as it does the data
+                prior = math.sqrt(target.batch.share) * prior
+            r = xp.concat([r, prior], axis=1)
             misfit = misfits(r)
             objective = float(np.mean(misfit))
         spread = math.sqrt(state.variance / state.initial_variance)
@@ -186,8 +205,13 @@ class EKI:
         if info.status is not None:
             return state, info
 
-        h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
-        ensemble = tempered_analysis(u, r, h, rng if self.perturbed else None)
+        noise, used = rng if self.perturbed else None, state.used
+        if target.batch is None or self.t_end is None:
+            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
+            ensemble = tempered_analysis(u, r, h, noise)
+        else:
+            h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
+            ensemble = tempered_analysis(u, r, scale, noise) if h else u
         variance = total_variance(ensemble)
         if not math.isfinite(variance):
             status = Status(
@@ -197,7 +221,7 @@ class EKI:
                 level="bad",
             )
             return state, info._replace(status=status)
-        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance)
+        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, used)
         return new, info._replace(step=h)
 
     def select(self, state: EKIState, index: np.ndarray) -> EKIState:

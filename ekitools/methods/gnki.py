@@ -13,6 +13,7 @@ from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.core.checks import check_gaussian, check_schedule, integer, number, put
 from ekitools.linalg import frobenius, total_variance
 from ekitools.methods.shared import (
+    check_all_data,
     initial_variance,
     misfits,
     tempered_analysis,
@@ -128,8 +129,17 @@ class GNKI:
         )
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Raises
+        ------
+        TypeError
+            If the problem has another loss than Gaussian noise, or a step sees a part of the data.
+        ValueError
+            If all members are the same.
+        """
         check_gaussian(target.noise, "GNKI")
+        check_all_data(target, "GNKI, which fits every member to the same perturbed data")
         variance = initial_variance(ensemble)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, math.inf, None, None)
 

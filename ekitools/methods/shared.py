@@ -14,10 +14,11 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
-from ekitools.typing import Array, MapsMembers, Method
+from ekitools.typing import Array, MapsMembers, Method, Target
 
 __all__ = [
     "averaged",
+    "check_all_data",
     "initial_variance",
     "mapped",
     "misfits",
@@ -38,6 +39,17 @@ def initial_variance(ensemble: Array) -> float:
             "moves only along the differences between members: draw them from a prior."
         )
     return variance
+
+
+def check_all_data(target: Target, who: str) -> None:
+    """Check that the first step sees all data, for a method that needs that at every step."""
+    batch = target.batch
+    if batch is not None:
+        raise TypeError(
+            f"problem: must have all its data at once for {who}, got one that sees "
+            f"{len(batch.index)} of {batch.n_all} observations at a step. Use problem.whole() of a "
+            "series, or ek.EKI, which may see some data at a time."
+        )
 
 
 def with_ensemble(method: Method, state: Any, ensemble: Array) -> Any:

@@ -34,7 +34,7 @@ class FunctionModel:
     takes_inputs : bool, default False
         Whether ``fn`` is also to be given ``inputs=``, the inputs ``(m, ...)`` of the samples
         seen at a step, and returns their outputs one after the other, d = m k: what
-        `MiniBatches` and `OnlineData` need.
+        `MiniBatches` and `OnlineData` need. Or the inputs of one `Observation`.
 
     Raises
     ------

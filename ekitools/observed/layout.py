@@ -18,7 +18,13 @@ from ekitools.observed.blocks import (
     with_gaps,
 )
 
-__all__ = ["Layout", "layout_of", "parts_of"]
+__all__ = ["FLATTEN", "Layout", "layout_of", "parts_of"]
+
+FLATTEN = (
+    "Flatten an image with data.ravel() and return outputs.ravel() from the model, or pass an "
+    'xarray.DataArray, or a block with a name: data={"image": data}. Pass one datum as [datum].'
+)
+"""What to do with data of another shape."""
 
 _REMEDY = "Pass an array, a Series, a DataArray, a Dataset, or a dictionary of these."
 

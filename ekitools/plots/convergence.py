@@ -188,8 +188,13 @@ def plot_residual(
         if name in d:
             ax.plot(x, d[name].values, marker=marker, ms=4, color=colour, label=text)
     if has_noise(result):
-        level = d.attrs["noise_level"]
-        ax.axhline(level, ls="--", color=GREY, label=f"noise level, $\\sqrt{{d}}$ = {level:.3g}")
+        level, n_data = d.attrs["noise_level"], d.n_data.values
+        if len(np.unique(n_data[n_data > 0])) > 1:  # steps see some of the observations
+            known = np.sqrt(np.where(n_data > 0, n_data, np.nan))
+            ax.plot(x, known, ls="--", color=GREY, label="noise level, $\\sqrt{d}$ of the step")
+        else:
+            text = f"noise level, $\\sqrt{{d}}$ = {level:.3g}"
+            ax.axhline(level, ls="--", color=GREY, label=text)
     else:
         not_known(ax)
     long = label.startswith("pseudo-time") and result.t.values.max() >= 100

@@ -12,6 +12,7 @@ import numpy as np
 from ekitools._version import __version__
 from ekitools.losses.formed import FormedNoise
 from ekitools.models.extras import Labels
+from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.history import History, Record, Summary
 from ekitools.typing import (
@@ -48,11 +49,13 @@ _LONG_NAMES = {
     "u_average": "exponential average over the steps of the mean of the parameters",
     "weight": "weight of the member, normalised",
     "missing": "members whose output was missing and was filled",
+    "seen": "whether the model was run for this observation at this iteration",
 }
 
 RESERVED = frozenset(_LONG_NAMES).union(
     ("iteration", "member", "parameter", "data", "history", "chain", "draw"),
     ("data_units", "parameter_units", "block", "position"),
+    ("observation", "data_observation"),
 )
 """Names that a side product cannot have."""
 
@@ -64,6 +67,9 @@ def to_dataset(
     import xarray as xr
 
     records, summaries = history.records, history.summaries
+    series = problem.layout if isinstance(problem.layout, Together) else None
+    if series is not None:
+        records = [_of_all_data(record, series) for record in history.records]
     attributes = {
         "status": status.sentence,
         "status_code": status.code,
@@ -113,6 +119,10 @@ def to_dataset(
         none = np.zeros(problem.n_data, dtype=np.int64)
         counts = [record.missing if record.missing.size else none for record in records]
         variables["missing"] = (("iteration", "data"), np.stack(counts))
+    if series is not None:
+        seen = [np.isin(np.arange(len(series.sizes)), r.observations) for r in records]
+        variables["seen"] = (("iteration", "observation"), np.stack(seen))
+        labels["observation"] = ("observation", _names(series.observations))
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
@@ -166,6 +176,18 @@ def _of_noise(problem: InverseProblem) -> dict[str, str]:
         return {"noise": "loss", "loss": type(noise).__name__}
     diagonal = isinstance(noise, FormedNoise) and noise.scale is not None
     return {"noise": "independent" if diagonal else "correlated"}
+
+
+def _of_all_data(record: Record, series: Together) -> Record:
+    """A record with outputs for all data: NaN for what the step did not see."""
+    columns, d = series.columns(record.observations), series.n_data
+    g = np.full((len(record.g), d), np.nan, dtype=record.g.dtype)
+    g[:, columns] = record.g
+    missing = record.missing
+    if missing.size:
+        missing = np.zeros(d, dtype=np.int64)
+        missing[columns] = record.missing
+    return record._replace(g=g, missing=missing)
 
 
 def traits(algorithm: Method | Flow) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ekitools.problem import check_problem, check_whole
 from ekitools.results.alignment import columns_of
 from ekitools.results.predictive import predictive_cdf
 from ekitools.results.reading import Members, check_result, has_noise, members_at, moments
-from ekitools.typing import NoiseModel
+from ekitools.typing import MarginalNoise, NoiseModel
 
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
@@ -33,6 +33,7 @@ _LABELS = {  # long name and units
     "misfit_of_mean": ("misfit of the mean output, |Gamma^-1/2 (mean g - y)|^2 / 2", "1"),
     "residual_mean": ("residual of the mean output, |Gamma^-1/2 (mean g - y)|", "1"),
     "coverage": ("share of the data within the central 90 % predictive interval", "1"),
+    "n_data": ("data with outputs at this iteration", "1"),
     "n_effective": ("effective number of members, (sum w)^2 / sum w^2", "1"),
     "n_failed": ("members whose model run failed at this iteration", "1"),
     "model_runs": ("model runs so far", "1"),
@@ -80,6 +81,8 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``residual_mean``                 ‖Γ^{-1/2}(ḡ − y)‖, about √d at the noise level
     ``coverage``                      share of the data within the central 90 % interval of
                                       outputs plus noise
+    ``n_data``                        data with outputs: where steps see some of the
+                                      observations, misfit, residual and coverage are of these
     ``n_effective``                   (Σw)²/Σw²: the members left, if they weigh the same
     ``n_failed``, ``model_runs``      failures at this iteration; runs so far
     ``t``, ``step``                   as in the result
@@ -136,7 +139,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     if problem is not None:
         _check_same(result, problem)
         if isinstance(problem.noise, NoiseModel):
-            whiten = problem.noise.whiten
+            whiten = _by_noise(problem.noise)
             if isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
                 span = _Span(problem, members_at(result, 0))
     rows = []
@@ -245,22 +248,37 @@ def _parameters(members: Members) -> dict[str, Any]:
     }
 
 
-def _whitening(sd: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Γ^{-1/2} of a diagonal Γ."""
-    return lambda r: r / sd
+def _whitening(sd: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Γ^{-1/2} of a diagonal Γ, for residuals and the mask of their data."""
+    return lambda r, known: r / sd[known]
+
+
+def _by_noise(noise: NoiseModel) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Γ^{-1/2} of a noise model, and of its marginal where some data have no outputs."""
+
+    def whiten(r: np.ndarray, known: np.ndarray) -> np.ndarray:
+        if known.all():
+            return host(noise.whiten(r))
+        if isinstance(noise, MarginalNoise):
+            return host(noise.marginal(known).whiten(r))
+        return np.full(r.shape, np.nan)
+
+    return whiten
 
 
 def _outputs(
     members: Members,
     y: np.ndarray,
     sd: np.ndarray,
-    whiten: Callable[[np.ndarray], np.ndarray],
+    whiten: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> dict[str, float]:
     g, misfit, w = members.evaluated()
-    if not w.size:
+    known = ~np.isnan(g).all(axis=0)
+    if not w.size or not known.any():
         names = ("output_collapse", "misfit_mean", "misfit_min", "misfit_of_mean")
-        return dict.fromkeys((*names, "residual_mean", "coverage"), np.nan)
-    white_mean, white_variance = moments(host(whiten(g - y)), w)
+        return dict.fromkeys((*names, "residual_mean", "coverage"), np.nan) | {"n_data": 0}
+    g, y, sd = g[:, known], y[known], sd[known]
+    white_mean, white_variance = moments(whiten(g - y, known), w)
     off = np.abs(predictive_cdf(y, g, sd, w) - 0.5)  # NaN under a loss
     return {
         "output_collapse": float(np.sum(white_variance)),
@@ -269,6 +287,7 @@ def _outputs(
         "misfit_of_mean": 0.5 * float(white_mean @ white_mean),
         "residual_mean": float(np.linalg.norm(white_mean)),
         "coverage": float(np.mean(np.where(np.isnan(off), np.nan, off <= 0.45))),
+        "n_data": int(known.sum()),
     }
 
 

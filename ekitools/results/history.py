@@ -41,6 +41,8 @@ class Record(NamedTuple):
     """Members for which each datum was missing, ``(d,)``; empty where none was."""
     source: np.ndarray = np.zeros(0, dtype=np.int64)
     """Model run that each member of a sampler is from, ``(J,)``; empty without side products."""
+    observations: np.ndarray = np.zeros(0, dtype=np.int64)
+    """Which observations of a series the outputs ``g`` belong to; empty for other data."""
     extras: Mapping[str, np.ndarray] = MappingProxyType({})
     """Side products, ``(J, ...)`` each."""
 
@@ -123,10 +125,12 @@ class History:
         info: StepInfo,
         missing: np.ndarray | None = None,
         extras: Mapping[str, np.ndarray] | None = None,
+        observations: np.ndarray | None = None,
     ) -> None:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g).
 
         ``missing`` counts missing outputs by datum; ``extras`` are side products by member.
+        ``observations`` are those of a series that the outputs belong to.
         """
         step = np.nan if info.status is not None else float(info.step)
         weight = info.shown.weight if info.shown else np.zeros(0)
@@ -152,10 +156,11 @@ class History:
         if self.records and not self._keeps(self.records[-1].iteration):
             self.records.pop()
         average = np.zeros(0) if info.average is None else host(info.average)[0]
-        gaps = np.zeros(0, dtype=np.int64) if missing is None else missing
-        self.records.append(
-            Record(iteration, u, g, misfit, failed, t, step, weight, average, gaps, source, extras)
-        )
+        nothing = np.zeros(0, dtype=np.int64)
+        gaps = nothing if missing is None else missing
+        seen = nothing if observations is None else observations
+        parts = (weight, average, gaps, source, seen, extras)
+        self.records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
 
     def add_unevaluated(
         self,

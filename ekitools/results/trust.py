@@ -198,7 +198,7 @@ def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
         return [Check("care", "Misfit", "No stored ensemble was evaluated: whether it fits the "
                       "data is not known. Run with evaluate_final=True.")]  # fmt: skip
     last = diagnosis.isel(iteration=evaluated[-1])
-    phi, d = float(last.misfit_mean), result.sizes["data"]
+    phi, d = float(last.misfit_mean), int(last.n_data)
     low, high = (float(chdtri(d, tail)) / 2 for tail in (1 - _TAIL, _TAIL))
     told = f"The mean misfit is {phi:.4g}, where noise alone gives d/2 = {d / 2:g}"
     span = f"({low:.4g} to {high:.4g} in all but 2 of 1000 cases)"
@@ -244,6 +244,7 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
             return [Check("note", "Linearity", "Too few members for so many parameters to tell "
                           "whether the model is linear over the ensemble.")]  # fmt: skip
         white = members.g[kept].astype(np.float64) / result.noise_sd.values[some]
+        white = white[:, ~np.isnan(white).all(axis=0)]  # what the step saw
         weight = members.weight[kept] / members.weight[kept].sum()
         shares.append(nonlinear_share(members.u[kept], white, weight))
     known = [share for share in shares if np.isfinite(share)]
@@ -318,11 +319,12 @@ def _missing(result: xr.Dataset) -> list[Check]:
     if "missing" not in result:
         return []
     counts = result.missing.values.sum(axis=0)
-    outputs = result.g.size
-    share = 100 * counts.sum() / outputs
+    n_members = result.sizes["member"]
+    runs = (~result.g.isnull().all("member")).values | (result.missing.values > 0)
+    share = 100 * counts.sum() / (runs.sum() * n_members)
     most = int(np.argmax(counts))
     name = result["data"].values[most]
-    of_most = 100 * counts[most] / (outputs / result.sizes["data"])
+    of_most = 100 * counts[most] / (runs[:, most].sum() * n_members)
     return [
         Check(
             "care" if of_most > 50 else "note",

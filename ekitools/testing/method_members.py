@@ -195,7 +195,7 @@ def _run_with_failures(trial: Trial, policy: str) -> None:
         for _ in range(n_steps + 2):
             n, lost = loop.n, loop.n in (1, 3)
             seeds = loop.seeds() if trial.problem.info.stochastic else None
-            g = evaluate(loop.seen.model, loop.ask(), trial.problem.n_data, seeds=seeds).g
+            g = evaluate(loop.seen.model, loop.ask(), loop.seen.n_data, seeds=seeds).g
             if lost:
                 g[n] = np.nan
             loop.tell(g)

@@ -202,7 +202,8 @@ def _of_leaves(a: Any, b: Any, name: str, rtol: float) -> str:
     if x.shape != y.shape:
         return f"{name} of the shape {x.shape} in place of {y.shape}"
     if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub":
-        return "" if np.array_equal(x, y) else f"{name} that differs"
+        dates = x.dtype == y.dtype and x.dtype.kind in "mM"  # these may be NaT
+        return "" if np.array_equal(x, y, equal_nan=dates) else f"{name} that differs"
     if rtol == 0 and x.ndim and x.dtype != y.dtype:
         return f"{name} of dtype {x.dtype} in place of {y.dtype}"
     if np.array_equal(x, y, equal_nan=True):

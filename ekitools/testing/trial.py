@@ -118,11 +118,11 @@ class Trial:
 
     def outputs(self, asked: Array, n: int) -> Array:
         """The model outputs of members at step ``n``; NaN rows where the model fails."""
-        model, info = self.seen(n).model, self.problem.info
+        seen, info = self.seen(n), self.problem.info
         u = self.problem.prior.to_physical(asked)
         streams = Streams(self.seed)
         seeds = [streams.member(n, j) for j in range(len(u))] if info.stochastic else None
-        return evaluate(model, u, self.problem.n_data, seeds=seeds).g
+        return evaluate(seen.model, u, seen.n_data, seeds=seeds).g
 
     def finished(self, state: Any) -> Status | None:
         """The status with which a state is the last one."""

@@ -33,6 +33,7 @@ from ekitools.typing.method import (
 )
 from ekitools.typing.problem import (
     Array,
+    Batch,
     Batches,
     ChecksData,
     ChecksProblem,
@@ -63,6 +64,7 @@ from ekitools.typing.rules import (
 __all__ = [
     "Aim",
     "Array",
+    "Batch",
     "Batches",
     "ChecksData",
     "ChecksProblem",

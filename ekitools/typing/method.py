@@ -116,7 +116,7 @@ class State(Protocol):
 
     @property
     def t(self) -> float:
-        """Pseudo-time Σh."""
+        """Pseudo-time Σh; where steps see a part of the data, each h may count by its share."""
         ...
 
 

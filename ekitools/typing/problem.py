@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -66,7 +67,8 @@ class ModelInfo(NamedTuple):
     """Whether a call also takes ``rng=``."""
     takes_inputs: bool = False
     """Whether the model is G(u | x): a call also takes ``inputs=``, the ``(m, ...)`` inputs x of m
-    samples, and returns the outputs of the samples one after the other, d = m k."""
+    samples, and returns the outputs of the samples one after the other, d = m k. For an
+    `ekitools.ObservationSeries` a call takes the inputs of one observation."""
     shape: tuple[int, int] | None = None
     """(d, p)."""
     n_parameters: int | None = None
@@ -318,6 +320,51 @@ class MarginalNoise(NoiseModel, Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The part of the data that a step sees: some of N observations, or of N samples.
+
+    Parameters
+    ----------
+    index : (b,) of int
+        Which observations or samples.
+    sizes : (b,) of int
+        Number of data of each.
+    n_all : int
+        N. Samples that no step ever sees do not count.
+    n_data_all : int
+        Number of data of all N.
+    repeat : int, default 0
+        How many times the data of this batch have been gone through before.
+    names : tuple of str, default ()
+        Names of the observations; empty for samples.
+    independent : bool, default True
+        Whether the noise of one is independent of the noise of the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> batches = ek.OnlineData(np.arange(6.0), np.arange(6.0), size=2)
+    >>> batch = batches.part(1, np.random.default_rng)  # the second step
+    >>> batch.index, batch.share
+    (array([2, 3]), 0.3333333333333333)
+    """
+
+    index: np.ndarray
+    sizes: np.ndarray
+    n_all: int
+    n_data_all: int
+    repeat: int = 0
+    names: tuple[str, ...] = ()
+    independent: bool = True
+
+    @property
+    def share(self) -> float:
+        """Data of this batch, as a share of all data."""
+        return float(self.sizes.sum() / self.n_data_all)
+
+
 @runtime_checkable
 class Batches(Protocol):
     """What is seen at step n, in place of data that are all seen at every step.
@@ -327,7 +374,7 @@ class Batches(Protocol):
     >>> import numpy as np
     >>> import ekitools as ek
     >>> batches = ek.OnlineData(np.arange(6.0), np.arange(6.0), size=2)
-    >>> batches.batch(1, np.random.default_rng)  # inputs and datum of the second step
+    >>> batches.take(batches.part(1, np.random.default_rng).index)  # what the second step sees
     (array([2., 3.]), array([2., 3.]))
     """
 
@@ -338,7 +385,7 @@ class Batches(Protocol):
 
     @property
     def n_data(self) -> int:
-        """Length d of the datum of one step, the same at every step."""
+        """Length d of the datum of one step; of all data where steps differ in it."""
         ...
 
     @property
@@ -346,13 +393,15 @@ class Batches(Protocol):
         """Steps after which there is nothing more to see; None where there always is."""
         ...
 
-    def batch(
-        self, n: int, order: Callable[[int], np.random.Generator]
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Inputs ``(m, ...)`` and datum ``(d,)`` of step n, None where there are none.
+    def part(self, n: int, order: Callable[[int], np.random.Generator]) -> Batch | None:
+        """The batch of step n, None where there is none.
 
         Pure: ``order(epoch)`` gives the randomness of an epoch, the same whenever asked.
         """
+        ...
+
+    def take(self, index: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Inputs and datum ``(d,)`` of the samples or observations ``index``."""
         ...
 
     def fingerprint(self) -> str:
@@ -385,6 +434,11 @@ class Target(Protocol):
     @property
     def prior(self) -> Any:
         """A `Prior`."""
+        ...
+
+    @property
+    def batch(self) -> Batch | None:
+        """Which part of the data this is; None where it is all of them."""
         ...
 
 

@@ -42,6 +42,7 @@ class Seen(NamedTuple):
     """
 
     n: int
+    """Number of the step; in `ekitools.EKI` with an end time and batches, of the epoch."""
     t: float
     remaining: float
     """t_end − t; infinite where the run has no end time."""
