@@ -48,6 +48,7 @@ from ekitools.methods.stopping import NoProgress as NoProgress
 from ekitools.models.labelled import XarrayModel as XarrayModel
 from ekitools.models.plain import FunctionModel as FunctionModel
 from ekitools.models.plain import LinearModel as LinearModel
+from ekitools.observed.unknown import UnknownNoise as UnknownNoise
 from ekitools.pages.page import report as report
 from ekitools.pages.summary import summary as summary
 from ekitools.plots.calibration import plot_calibration as plot_calibration

@@ -29,6 +29,7 @@ PUBLIC = {
     "graph_laplacian": "priors.graph_field",
     "GaussianNoise": "losses.gaussian",
     "BlockNoise": "losses.blocks",
+    "UnknownNoise": "observed.unknown",
     "BinaryCrossEntropy": "losses.cross_entropy",
     "CrossEntropy": "losses.cross_entropy",
     "FunctionLoss": "losses.others",

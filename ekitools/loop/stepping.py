@@ -17,6 +17,7 @@ from ekitools.loop.ending import concluded
 from ekitools.loop.failures import fatal_sentence, name_reasons, replaced, unusable_outputs
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.progress import stopped
+from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
@@ -102,7 +103,7 @@ class Stepping(ABC):
             self.missing,
             self._whitened,
             self.seen,
-            leave_out=not is_sampler(self.method),
+            leave_out=not is_sampler(self.method) and not self.problem.n_scales,
         )
         missing = gaps.counts
         if before is not None:
@@ -119,7 +120,8 @@ class Stepping(ABC):
         shown = (self._physical(), g)
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
-                misfit = host(self.problem.noise.misfit(g, self.seen.data))
+                asked = self.method.ask(self._state)
+                misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
             if lost.any() and is_sampler(self.method):

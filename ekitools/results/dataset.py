@@ -19,6 +19,7 @@ from ekitools.typing import (
     Redraws,
     Relinearizes,
     SamplingFlow,
+    ScaledNoise,
     Status,
     is_sampler,
 )
@@ -65,12 +66,14 @@ def to_dataset(
     import ekitools.results.accessor  # noqa: F401 - it registers `dataset.eki`
 
     records, summaries = history.records, history.summaries
+    noise_sd, scales = _noise_sd(problem, records[-1])
     attributes = {
         "status": status.sentence,
         "status_code": status.code,
         "status_level": status.level,
         "posterior": int(status.posterior),
         **({} if problem.has_noise else {"loss": type(problem.noise).__name__}),
+        **({"unknown_noise": scales} if scales else {}),
         "model_runs": history.model_runs,
         "failures": history.failures,
         **attributes,
@@ -92,7 +95,7 @@ def to_dataset(
         "t": ("iteration", stacked("t")),
         "step": ("iteration", stacked("step")),
         "y": ("data", problem.data),
-        "noise_sd": ("data", problem.noise_sd),
+        "noise_sd": ("data", noise_sd),
     }
     if records[0].weight.size:
         nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief
@@ -158,6 +161,25 @@ def to_dataset(
         if not isinstance(value, str | int | float):
             dataset.attrs[name] = json.dumps(value)
     return dataset
+
+
+def _noise_sd(problem: InverseProblem, last: Record) -> tuple[np.ndarray, dict[str, float]]:
+    """Standard deviations of the noise, and its scales by name where they are not known.
+
+    The scales are root mean squares over the last members: with them, noise added to the outputs
+    has the variance of the noise of the posterior predictive.
+    """
+    noise = problem.noise
+    if not isinstance(noise, ScaledNoise):
+        return problem.noise_sd, {}
+    found = last.u[:, -noise.n_scales :].astype(np.float64)
+    known = np.isfinite(found).all(axis=1)
+    weight = last.weight[known] if last.weight.size else None
+    if not known.any() or (weight is not None and not weight.sum() > 0):
+        return problem.noise_sd, {}
+    scales = np.sqrt(np.average(found[known] ** 2, axis=0, weights=weight))
+    names = (problem.parameter_names or ())[-noise.n_scales :]
+    return noise.sd_at(scales), dict(zip(names, scales.tolist(), strict=True))
 
 
 def traits(algorithm: Method | Flow) -> dict[str, str]:

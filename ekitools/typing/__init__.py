@@ -15,6 +15,7 @@ from ekitools.typing.flow import (
 )
 from ekitools.typing.method import (
     Aim,
+    EstimatesNoise,
     InPlace,
     LinearOver,
     MapsMembers,
@@ -46,6 +47,7 @@ from ekitools.typing.problem import (
     NoiseModel,
     Prior,
     Rng,
+    ScaledNoise,
     Target,
 )
 from ekitools.typing.rules import (
@@ -65,6 +67,7 @@ __all__ = [
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",
+    "EstimatesNoise",
     "Flow",
     "ForwardModel",
     "InPlace",
@@ -88,6 +91,7 @@ __all__ = [
     "Rng",
     "Sampler",
     "SamplingFlow",
+    "ScaledNoise",
     "Schedule",
     "Seen",
     "Shown",
