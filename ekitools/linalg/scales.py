@@ -40,7 +40,7 @@ __all__ = [
     "transported",
 ]
 
-_COARSE, _FINE = 65, 257
+_COARSE, _FINE = 33, 129
 """Points of a grid that finds where the density is, and of the one that integrates it."""
 
 _NEGLIGIBLE = 45.0

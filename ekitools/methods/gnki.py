@@ -93,7 +93,7 @@ class GNKI:
     the member is refined by. The member is then refined with the noise level s_j. For a linear G
     all members have the same linear model, and it is exact. So s_j is a draw from p(s | y), u_j a
     draw from p(u | s_j, y), and the pair a draw from the joint posterior, without any burn-in
-    (several scales are drawn in five rounds of a Gibbs sampler, in which the parameters stay
+    (several scales are drawn in four rounds of a Gibbs sampler, in which the parameters stay
     integrated out). An alternation of s_j given u_j with u_j given s_j has the same limit, but one
     refinement, a model run a member, for each of its dependent sweeps, and it can stay where large
     scales and a bad fit confirm each other. The random numbers behind s_j are drawn once, like m_j

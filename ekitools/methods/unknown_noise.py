@@ -45,7 +45,7 @@ __all__ = [
 _SETTLED = 0.1
 """Of the logarithm of a scale: t = 1 is not reached before its estimate changes by less."""
 
-ROUNDS = 5
+ROUNDS = 4
 """Rounds in which several scales are drawn in turn."""
 
 
@@ -194,7 +194,7 @@ def _unit_residual(g: Array, target: Target) -> np.ndarray:
 def _medians(fit: LinearFit, noise: Any) -> np.ndarray:
     """For every model of the fit, each scale at the median of its density given the others."""
     n, prior = noise.n_scales, noise.prior
-    zeros = np.zeros((len(fit.rest[0]), ROUNDS, n))
+    zeros = np.zeros((len(fit.rest[0]), 2, n))
     start = prior.to_physical(np.zeros(n))
     return scale_draws(fit, prior.log_density, prior.log_bounds, zeros, start)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ekitools.core.arrays import digest, host
 from ekitools.core.checks import put
-from ekitools.losses.gaussian import as_noise
+from ekitools.losses.gaussian import as_loss
 from ekitools.observed.layout import Layout
 from ekitools.observed.noise import noise_of
 from ekitools.observed.scales import ScalePrior
@@ -138,9 +138,9 @@ class UnknownNoise:
 
     def _shape(self, d: int, layout: Layout | None) -> NoiseModel:
         try:
-            found = as_noise(self.shape) if layout is None else noise_of(layout, self.shape, None)
+            found = as_loss(self.shape) if layout is None else noise_of(layout, self.shape, None)
         except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace("noise", "shape", 1)) from None
+            raise type(error)(f"shape: {str(error).removeprefix('noise: ')}") from None
         if not isinstance(found, NoiseModel):
             raise TypeError(
                 f"shape: must be a covariance or Gaussian noise, got the loss "
