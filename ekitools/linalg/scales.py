@@ -43,8 +43,8 @@ __all__ = [
 _COARSE, _FINE = 33, 129
 """Points of a grid that finds where the density is, and of the one that integrates it."""
 
-_NEGLIGIBLE = 45.0
-"""A log-density this far below its maximum counts as zero: e^{-45} is 3e-20."""
+_NEGLIGIBLE = 30.0
+"""A log-density this far below its maximum counts as zero: e^{-30} is 1e-13."""
 
 _NUMBERS = 1 << 22
 """Numbers in a temporary array."""
@@ -252,12 +252,12 @@ def quantiles(
         last = np.minimum(_COARSE - np.argmax(counts[:, ::-1], axis=1), _COARSE - 1)[:, None]
         width = high - low
         low, high = (np.take_along_axis(grid, each, axis=1) for each in (first, last))
-        if np.all(high - low > 0.5 * width):
+        if np.all(high - low > 0.8 * width):
             break
     grid = low + (high - low) * np.linspace(0, 1, _FINE)
     values = log_density(grid)
-    density = np.exp(values - np.max(values, axis=1, keepdims=True))
-    pieces = 0.5 * (density[:, 1:] + density[:, :-1])
+    values = np.maximum(values - np.max(values, axis=1, keepdims=True), -_NEGLIGIBLE)
+    pieces = _simpson(values)
     nothing = np.zeros((len(pieces), 1))
     below = np.concatenate([nothing, np.cumsum(pieces, axis=1)], axis=1)
     above = np.concatenate([np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1], nothing], axis=1)
@@ -268,6 +268,18 @@ def quantiles(
     if len(z) == 1:
         return np.interp(scores, z[0], grid[0])
     return np.array([np.interp(*each) for each in zip(scores, z, grid, strict=True)])
+
+
+def _simpson(values: np.ndarray) -> np.ndarray:
+    """Integrals of exp(values) from each point of a grid to the next, ``(rows, n − 1)``.
+
+    The middles are those of cubics in the logarithm. A cap keeps them sane at a jump.
+    """
+    padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
+    left, right = values[:, :-1], values[:, 1:]
+    middle = (9 * (left + right) - padded[:, :-3] - padded[:, 3:]) / 16
+    middle = np.clip(middle, np.minimum(left, right), np.maximum(left, right) + 0.1)
+    return np.asarray((np.exp(left) + 4 * np.exp(middle) + np.exp(right)) / 6)
 
 
 @dataclass(frozen=True)
