@@ -50,6 +50,7 @@ from ekitools.models.plain import FunctionModel as FunctionModel
 from ekitools.models.plain import LinearModel as LinearModel
 from ekitools.observed.observation import Observation as Observation
 from ekitools.observed.series import ObservationSeries as ObservationSeries
+from ekitools.observed.unknown import UnknownNoise as UnknownNoise
 from ekitools.pages.page import report as report
 from ekitools.pages.summary import summary as summary
 from ekitools.plots.calibration import plot_calibration as plot_calibration

@@ -39,6 +39,7 @@ PUBLIC = {
     "MaternField": "priors.matern",
     "GaussianNoise": "losses.gaussian",
     "BlockNoise": "losses.blocks",
+    "UnknownNoise": "observed.unknown",
     "BinaryCrossEntropy": "losses.cross_entropy",
     "CrossEntropy": "losses.cross_entropy",
     "FunctionLoss": "losses.others",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_array, as_real, digest
+from ekitools.core.arrays import as_array, as_real, digest, host
 from ekitools.core.checks import flag, integer, put
 from ekitools.core.model_info import info_of
 from ekitools.losses.formed import FormedNoise

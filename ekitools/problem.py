@@ -22,9 +22,11 @@ from ekitools.observed.layout import FLATTEN, Layout, layout_of
 from ekitools.observed.noise import noise_of
 from ekitools.observed.observation import Observation
 from ekitools.observed.outputs import packed
+from ekitools.observed.scales import WithoutScales, WithScales
 from ekitools.observed.series import ObservationSeries, noise_of_all, part_of
 from ekitools.observed.together import Together
-from ekitools.typing import Batch, Batches, ChecksData, ModelInfo, NoiseModel, Prior
+from ekitools.observed.unknown import ScaledGaussian, UnknownNoise
+from ekitools.typing import Batch, Batches, ChecksData, ModelInfo, NoiseModel, Prior, ScaledNoise
 
 __all__ = ["InverseProblem", "as_model", "check_problem", "check_whole"]
 
@@ -45,7 +47,8 @@ class InverseProblem:
     prior : Prior
         μ₀ over p parameters.
     noise : GaussianNoise, a covariance, a loss, or a mapping of noises by block
-        Γ; what `GaussianNoise` takes is taken here too. Or a loss Ψ(G(u), y), such as `Huber`,
+        Γ; what `GaussianNoise` takes is taken here too. Or `UnknownNoise`, whose scales become
+        further parameters. Or a loss Ψ(G(u), y), such as `Huber`,
         `CrossEntropy` or a `FunctionLoss`, for the flows, `LossEKI` and `TemperedSMC`, which
         need no Γ. For data in blocks, a mapping has the noise of every block. A Series, a
         DataArray or a Dataset has the variance of every datum, matched by its labels. For an
@@ -153,9 +156,17 @@ class InverseProblem:
         self._check_sizes()
         put(self, parameter_names=self._checked_names(parameter_names))
         put(self, data_names=self._checked_data_names(data_names))
+        if isinstance(self.noise, ScaledGaussian):
+            self._add_scales(self.noise)
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
         """The noise, or the loss, of the data that are seen."""
+        if isinstance(noise, UnknownNoise):
+            if noise_sd is not None:
+                as_loss(noise, noise_sd)  # it refuses both
+            check_whole(self, "UnknownNoise")
+            layout = self.layout
+            return noise.bound(self.data, layout if isinstance(layout, Layout) else None)
         if self.series:
             put(self, _noises=self.series.noises(noise, noise_sd))
             noise = noise_of_all(self._noises, self.series.layout)
@@ -249,9 +260,29 @@ class InverseProblem:
             )
         return known
 
+    def _add_scales(self, noise: ScaledGaussian) -> None:
+        """The scales of the noise become parameters, which the model is not given."""
+        info, p, names = self.info, self.n_parameters, noise.prior.names
+        if taken := set(names) & set(self.parameter_names or ()):
+            raise ValueError(
+                f"parameter_names: must not have {taken.pop()!r}, which is the name of a scale of "
+                "the noise. Rename the parameter, or the block of data."
+            )
+        units = info.parameter_units
+        put(
+            self,
+            info=info._replace(
+                shape=info.shape and (info.shape[0], p + len(names)),
+                parameter_units=None if units is None else (*units, *[""] * len(names)),
+            ),
+            model=WithoutScales(self.model, p),
+            prior=WithScales(self.prior, noise.prior),
+            parameter_names=(*(self.parameter_names or ()), *names),
+        )
+
     @property
     def n_parameters(self) -> int:
-        """Number of parameters p."""
+        """Number of parameters p; the scales of the noise are among them (see `UnknownNoise`)."""
         return self.prior.n_parameters
 
     @property
@@ -278,11 +309,19 @@ class InverseProblem:
     @property
     def has_noise(self) -> bool:
         """Whether there is Gaussian noise, and not another loss."""
-        return isinstance(self.noise, NoiseModel)
+        return isinstance(self.noise, NoiseModel | ScaledNoise)
+
+    @property
+    def n_scales(self) -> int:
+        """Number of the last parameters that are scales of the noise (see `UnknownNoise`)."""
+        return self.noise.n_scales if isinstance(self.noise, ScaledNoise) else 0
 
     @property
     def noise_sd(self) -> np.ndarray:
-        """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead."""
+        """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead.
+
+        Of `UnknownNoise`, at the medians of the scales' priors.
+        """
         sd = self.noise.sd if self.has_noise else np.nan
         return np.broadcast_to(sd, (self.n_data,)).copy()
 

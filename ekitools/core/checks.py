@@ -18,7 +18,15 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ekitools.typing import Aim, NoiseModel, Normalisation, Prior, Schedule, StoppingRule
+from ekitools.typing import (
+    Aim,
+    NoiseModel,
+    Normalisation,
+    Prior,
+    ScaledNoise,
+    Schedule,
+    StoppingRule,
+)
 
 __all__ = [
     "as_path",
@@ -334,7 +342,12 @@ def stopping_rules(stop: Any) -> tuple[StoppingRule, ...]:
 
 
 def check_gaussian(noise: Any, who: str) -> None:
-    """Check that there is a Γ, and not a loss."""
+    """Check that there is a known Γ, and not a loss."""
+    if isinstance(noise, ScaledNoise):
+        raise TypeError(
+            f"noise: must have known scales for {who}, got {noise!r}. Use a method that estimates "
+            "them: ek.GNKI(), ek.TemperedSMC() or ek.EKI(). Or use ek.GaussianNoise(sd=...)."
+        )
     if not isinstance(noise, NoiseModel):
         raise TypeError(
             f"noise: must be Gaussian for {who}, which whitens by it, got the loss "

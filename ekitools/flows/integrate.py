@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.arrays import as_real
-from ekitools.core.checks import check_schedule, integer, number, stopping_rules
+from ekitools.core.checks import check_gaussian, check_schedule, integer, number, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.statuses import failed
@@ -31,6 +31,7 @@ from ekitools.typing import (
     ChecksProblem,
     Flow,
     Rng,
+    ScaledNoise,
     Schedule,
     Status,
     StepInfo,
@@ -127,6 +128,8 @@ def integrate(
     since = time.perf_counter()
     check_problem(problem)
     check_whole(problem, "a flow")
+    if isinstance(problem.noise, ScaledNoise):
+        check_gaussian(problem.noise, "a flow")
     span = _checked_span(t_span)
     times = None if t_eval is None else _checked_times(t_eval, span)
     _check_flow(flow, problem, step, solve_ivp_options)

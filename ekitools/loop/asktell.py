@@ -210,8 +210,14 @@ class AskTell(Stepping):
         (len(members), p)
             Physical coordinates; read-only where it is a NumPy array, else a copy (but with
             ``store="final"`` and an ensemble that is updated in place). Asking again gives the
-            same members.
+            same members. The scales of `UnknownNoise` are left out: a simulator is given the
+            parameters of the model.
         """
+        asked = self._handed()
+        return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
+
+    def _handed(self) -> Array:
+        """The members asked for, with all their parameters."""
         asked = self._physical()
         return asked if isinstance(asked, np.ndarray) or self._in_place else own(asked)
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_array, host, like, unmasked
-from ekitools.core.checks import check_method, integer
+from ekitools.core.checks import check_gaussian, check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
     Array,
     ChecksProblem,
+    EstimatesNoise,
     HasSupport,
     Method,
+    ScaledNoise,
     Status,
     StoppingRule,
     Stops,
@@ -36,6 +38,10 @@ def check_parts(problem: Any, method: Any) -> None:
     """Check a problem and a method, and that they fit each other."""
     check_problem(problem)
     check_method(method)
+    if isinstance(problem.noise, ScaledNoise) and not (
+        isinstance(method, EstimatesNoise) and method.estimates_noise
+    ):
+        check_gaussian(problem.noise, type(method).__name__)
     if is_sampler(method):
         check_whole(problem, f"{type(method).__name__}, which keeps members and their outputs")
 

@@ -238,7 +238,7 @@ def _drive(
                 seeds = loop.seeds() if stochastic else None
                 outputs = evaluate(
                     loop.seen.model,
-                    loop.ask(),
+                    loop._handed(),
                     loop.seen.n_data,
                     executor=workers,
                     timeout=timeout,

@@ -23,6 +23,7 @@ from ekitools.loop.failures import (
 )
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.progress import stopped
+from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
 from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
@@ -111,7 +112,7 @@ class Stepping(ABC):
             self.missing,
             self._whitened,
             self.seen,
-            leave_out=not is_sampler(self.method),
+            leave_out=not is_sampler(self.method) and not self.problem.n_scales,
         )
         missing = gaps.counts
         if before is not None:
@@ -130,7 +131,8 @@ class Stepping(ABC):
         shown = (self._physical(), g)
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
-                misfit = host(self.seen.noise.misfit(g, self.seen.data))
+                asked = self.method.ask(self._state)
+                misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
             if lost.any() and not is_sampler(self.method):

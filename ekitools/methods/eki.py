@@ -10,7 +10,6 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, like, take_rows
 from ekitools.core.checks import (
-    check_gaussian,
     check_schedule,
     flag,
     number,
@@ -20,16 +19,22 @@ from ekitools.core.checks import (
 from ekitools.linalg import total_variance
 from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.shared import (
-    initial_variance,
     misfits,
     tempered_analysis,
     whitened_residual,
 )
 from ekitools.methods.steps import MisfitController, choose_step
+from ekitools.methods.unknown_noise import (
+    Scaling,
+    checked_start,
+    misfits_of_members,
+    tempered_with_scales,
+)
 from ekitools.typing import (
     Aim,
     Array,
     Normalisation,
+    ScaledNoise,
     Schedule,
     Status,
     StepInfo,
@@ -51,6 +56,8 @@ class EKIState(NamedTuple):
     initial_variance: float
     used: tuple[float, ...] = ()
     """Σh of every observation, where steps see a part of the data and there is an end time."""
+    scaling: Scaling | None = None
+    """Where the scales of the noise are not known."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,14 @@ class EKI:
     come to it. A step changes nothing for observations that are used up. The time t is the mean Σh,
     weighted by the number of data; without an end time it is the sum of the steps. The step rule
     sees the data of the batch that are not used up.
+
+    Where the scales of the noise are not known (`UnknownNoise`), every step estimates them from
+    the linear fit of G over the ensemble, and the last one gives every member a scale drawn from
+    its posterior under that fit, with the parameters integrated out. The member moves to the
+    posterior at its scale. This needs ``t_end=1`` and perturbed data. It is exact where the
+    known noise is: for a linear G and many members. Otherwise the scales inherit the bias of
+    EKI; `GNKI` is then much closer. The pseudo-time, the share of the information that has been
+    used, falls back where a step lowers the estimate.
 
     Parameters
     ----------
@@ -123,6 +138,7 @@ class EKI:
 
     State: ClassVar[type] = EKIState
     normalisation: ClassVar[Normalisation] = "1/(J-1)"
+    estimates_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_schedule(self.step)
@@ -152,13 +168,18 @@ class EKI:
         Raises
         ------
         ValueError
-            If all members are the same: EKI moves only along their differences.
+            If all members are the same: EKI moves only along their differences. Or if the
+            scales of the noise are not known, and the aim is not the posterior.
         TypeError
             If the problem has a loss that is not Gaussian noise; or, with an end time, noise that
             correlates the samples of a batch.
         """
-        check_gaussian(target.noise, "EKI")
-        variance = initial_variance(ensemble)
+        variance = checked_start(ensemble, target, "EKI")
+        if isinstance(target.noise, ScaledNoise) and self.aim != "posterior":
+            raise ValueError(
+                "noise: must have known scales for EKI without t_end=1 and perturbed=True, got "
+                f"{target.noise!r}. Use EKI(step) as it samples the posterior, or ek.GNKI()."
+            )
         if self.t_end is None:
             return EKIState(ensemble, 0, 0.0, variance, variance)
         check_independent(target)
@@ -176,10 +197,18 @@ class EKI:
         if self.t_end != 1:
             sentence = f"The steps add up to t_end = {self.t_end:g}{each}."
             return Status("t_end_reached", sentence, level="good")
+        scales = (
+            ""
+            if state.scaling is None
+            else (
+                " The scales of the noise were drawn under a linear fit of the model; compare them "
+                "with those of GNKI."
+            )
+        )
         return Status(
             "posterior_reached",
             f"The steps add up to 1{each}: the ensemble approximates the posterior (exactly for a "
-            "linear model, a Gaussian prior and many members).",
+            f"linear model, a Gaussian prior and many members).{scales}",
             level="good",
             posterior=self.perturbed,
         )
@@ -189,8 +218,10 @@ class EKI:
     ) -> tuple[EKIState, StepInfo]:
         """One analysis, or the end: then the state is returned as it was."""
         u = state.ensemble
-        r = whitened_residual(g, target)
-        misfit = data_misfit = misfits(r)
+        unknown = isinstance(target.noise, ScaledNoise)
+        r = g if unknown else whitened_residual(g, target)
+        misfit = misfits_of_members(u, g, target)[0] if unknown else misfits(r)
+        data_misfit = misfit
         objective = None
         if self.tikhonov:
             xp = array_namespace(r)
@@ -205,8 +236,10 @@ class EKI:
         if info.status is not None:
             return state, info
 
-        noise, used = rng if self.perturbed else None, state.used
-        if target.batch is None or self.t_end is None:
+        noise, used, scaling = rng if self.perturbed else None, state.used, None
+        if unknown:
+            ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
+        elif target.batch is None or self.t_end is None:
             h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
             ensemble = tempered_analysis(u, r, h, noise)
         else:
@@ -221,7 +254,7 @@ class EKI:
                 level="bad",
             )
             return state, info._replace(status=status)
-        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, used)
+        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, used, scaling)
         return new, info._replace(step=h)
 
     def select(self, state: EKIState, index: np.ndarray) -> EKIState:

@@ -10,21 +10,30 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.core.checks import check_gaussian, check_schedule, integer, number, put
+from ekitools.core.checks import check_schedule, integer, number, put
 from ekitools.linalg import frobenius, total_variance
 from ekitools.methods.shared import (
     check_all_data,
-    initial_variance,
     misfits,
+    slope_on_span,
     tempered_analysis,
     whitened_residual,
 )
 from ekitools.methods.steps import MisfitController, choose_step
+from ekitools.methods.unknown_noise import (
+    ROUNDS,
+    Scaling,
+    checked_start,
+    misfits_of_members,
+    refined_with_scales,
+    tempered_with_scales,
+)
 from ekitools.typing import (
     Aim,
     Array,
     LinearOver,
     Normalisation,
+    ScaledNoise,
     Schedule,
     Status,
     StepInfo,
@@ -53,6 +62,10 @@ class GNKIState(NamedTuple):
     """Whitened draws of the prior, one for every member, ``(J, p)``; drawn at t = 1."""
     draws: Array | None
     """Whitened perturbations of the data, ``(J, d)``."""
+    scaling: Scaling | None = None
+    """Where the scales of the noise are not known."""
+    scores: Array | None = None
+    """Normal scores of the scales, ``(J, rounds B)``, likewise; drawn at t = 1."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,17 @@ class GNKI:
     samples, for any J > p; in general it samples approximately, without the bias of a
     broad prior. With J ≤ p the refinement moves along the ensemble's span only and follows
     the prior elsewhere.
+
+    Where the scales s of the noise are not known (`UnknownNoise`), every member also has its own
+    s_j. It is drawn from p(s | y) with the parameters integrated out, under the linear model that
+    the member is refined by. The member is then refined with the noise level s_j. For a linear G
+    all members have the same linear model, and it is exact. So s_j is a draw from p(s | y), u_j a
+    draw from p(u | s_j, y), and the pair a draw from the joint posterior, without any burn-in
+    (several scales are drawn in four rounds of a Gibbs sampler, in which the parameters stay
+    integrated out). An alternation of s_j given u_j with u_j given s_j has the same limit, but one
+    refinement, a model run a member, for each of its dependent sweeps, and it can stay where large
+    scales and a bad fit confirm each other. The random numbers behind s_j are drawn once, like m_j
+    and η_j, so the iteration converges.
 
     Parameters
     ----------
@@ -118,6 +142,7 @@ class GNKI:
     aim: ClassVar[Aim] = "posterior"
     normalisation: ClassVar[Normalisation] = "1/(J-1)"
     linear_over: ClassVar[LinearOver] = "last"
+    estimates_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_schedule(self.step)
@@ -138,9 +163,8 @@ class GNKI:
         ValueError
             If all members are the same.
         """
-        check_gaussian(target.noise, "GNKI")
         check_all_data(target, "GNKI, which fits every member to the same perturbed data")
-        variance = initial_variance(ensemble)
+        variance = checked_start(ensemble, target, "GNKI")
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, math.inf, None, None)
 
     def ask(self, state: GNKIState) -> Array:
@@ -170,15 +194,19 @@ class GNKI:
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[GNKIState, StepInfo]:
         """One step of either phase, or the end: then the state is returned as it was."""
+        unknown = isinstance(target.noise, ScaledNoise)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
-            r = whitened_residual(g, target)
-            misfit = misfits(r)
+            r = g if unknown else whitened_residual(g, target)
+            misfit = misfits_of_members(state.ensemble, g, target)[0] if unknown else misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
         if status is not None:
             return state, StepInfo(0.0, misfit, status, spread)
         with np.errstate(over="ignore", invalid="ignore"):
-            following, h = self._followed(state, r, misfit, target, rng)
+            if unknown:
+                following, h = self._followed_with_scales(state, g, target, rng)
+            else:
+                following, h = self._followed(state, r, misfit, target, rng)
             variance = total_variance(following.ensemble)
         if not math.isfinite(variance):
             status = Status(
@@ -208,11 +236,11 @@ class GNKI:
         of their anchors and draws for its own.
         """
         ensemble = rows(state.ensemble)
-        anchors, draws = (
-            None if kept is None else rows(kept) for kept in (state.anchors, state.draws)
-        )
+        kept = ("anchors", "draws", "scores")
+        held = {name: getattr(state, name) for name in kept}
+        held = {name: rows(each) for name, each in held.items() if each is not None}
         variance = total_variance(ensemble)
-        return state._replace(ensemble=ensemble, variance=variance, anchors=anchors, draws=draws)
+        return state._replace(ensemble=ensemble, variance=variance, **held)
 
     def _followed(
         self,
@@ -234,22 +262,32 @@ class GNKI:
         state = state._replace(ensemble=ensemble, refined=state.refined + 1, change=change)
         return state, self.damping
 
+    def _followed_with_scales(
+        self, state: GNKIState, g: Array, target: Target, rng: np.random.Generator
+    ) -> tuple[GNKIState, float]:
+        """As `_followed`, where the scales of the noise are not known."""
+        if state.t < 1:
+            new = tempered_with_scales(state, g, target, self.step, rng)
+            return state._replace(ensemble=new.ensemble, t=new.t, scaling=new.scaling), new.h
+        if state.anchors is None:
+            (n, p), n_scales = state.ensemble.shape, target.noise.n_scales
+            anchors = rng.standard_normal((n, p - n_scales))
+            draws = rng.standard_normal(tuple(g.shape))
+            scores = rng.standard_normal((n, ROUNDS * n_scales))
+            state = state._replace(anchors=anchors, draws=draws, scores=scores)
+        ensemble, change = refined_with_scales(state, g, target, self.damping)
+        state = state._replace(ensemble=ensemble, refined=state.refined + 1, change=change)
+        return state, self.damping
+
     def _refined(self, state: GNKIState, r: Array, target: Target) -> tuple[Array, float]:
         """One damped Gauss–Newton step in coordinates whitened by the prior.
 
-        With the thin SVD E = P s Vᵀ of the anomalies, the regression is H = B Vᵀ with
-        B = FᵀP/s, and (I + HᵀH)⁻¹Hᵀ = V (I + BᵀB)⁻¹ Bᵀ: nothing is p × p.
+        The regression is H = B Vᵀ (`slope_on_span`), and (I + HᵀH)⁻¹Hᵀ = V (I + BᵀB)⁻¹ Bᵀ:
+        nothing is p × p.
         """
         w = target.prior.whiten(state.ensemble)
         xp = array_namespace(w)
-        anomalies = w - xp.mean(w, axis=0, keepdims=True)
-        left, s, right = xp.linalg.svd(anomalies, full_matrices=False)  # E = P s Vᵀ
-        # singular values below 8ε‖w‖ are rounding of w; rows of Eᵀ sum to zero, so rank < J
-        least = min(1e-6 * float(s[0]), 8 * float(xp.finfo(w.dtype).eps) * frobenius(w))
-        rank = min(int(np.sum(host(s) > least)), int(w.shape[0]) - 1)
-        left, s, right = left[:, :rank], s[:rank], right[:rank, :]
-        outputs = xp.matrix_transpose(r - xp.mean(r, axis=0, keepdims=True))
-        slope = (outputs @ left) / s  # B, (d, rank)
+        right, slope = slope_on_span(w, r)
         gap = state.anchors - w  # m_j − u_j
         innovation = (  # y + η_j − G(u_j) − H (m_j − u_j), whitened
             state.draws - r - (gap @ xp.matrix_transpose(right)) @ xp.matrix_transpose(slope)

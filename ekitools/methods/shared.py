@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like
-from ekitools.linalg import kalman_update, total_variance
+from ekitools.linalg import frobenius, kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array, MapsMembers, Method, Target
 
@@ -22,6 +22,7 @@ __all__ = [
     "initial_variance",
     "mapped",
     "misfits",
+    "slope_on_span",
     "tempered_analysis",
     "whitened_residual",
     "with_ensemble",
@@ -86,6 +87,27 @@ def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:
     """
     share = (1 - weight) / (1 - weight ** (n + 1))
     return mean if n == 0 else past + share * (mean - past)
+
+
+def slope_on_span(w: Array, r: Array) -> tuple[Array, Array]:
+    """The linear regression of r ``(J, d)`` on w ``(J, p)``, along the span of the ensemble.
+
+    With the thin SVD E = P s Vᵀ of the anomalies of w it is B Vᵀ with B = FᵀP/s.
+
+    Returns
+    -------
+    (k, p), (d, k)
+        Vᵀ and B.
+    """
+    xp = array_namespace(w)
+    anomalies = w - xp.mean(w, axis=0, keepdims=True)
+    left, s, right = xp.linalg.svd(anomalies, full_matrices=False)
+    # singular values below 8ε‖w‖ are rounding of w; rows of Eᵀ sum to zero, so rank < J
+    least = min(1e-6 * float(s[0]), 8 * float(xp.finfo(w.dtype).eps) * frobenius(w))
+    rank = min(int(np.sum(host(s) > least)), int(w.shape[0]) - 1)
+    left, s, right = left[:, :rank], s[:rank], right[:rank, :]
+    outputs = xp.matrix_transpose(r - xp.mean(r, axis=0, keepdims=True))
+    return right, (outputs @ left) / s
 
 
 def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:

@@ -207,7 +207,9 @@ def _other_part(result: xr.Dataset, raw: xr.Dataset, first: xr.Dataset) -> str:
         return "data"
     same_data_order = result["data"].values.tolist() == first["data"].values.tolist()
     sd = result.noise_sd if same_data_order else result.noise_sd.sel(data=first["data"].values)
-    other_sd = not np.array_equal(sd.values, first.noise_sd.values, equal_nan=True)
+    estimated = "unknown_noise" in result.attrs and "unknown_noise" in first.attrs
+    same_sd = np.array_equal(sd.values, first.noise_sd.values, equal_nan=True)
+    other_sd = not (same_sd or estimated)
     if other_sd or ("noise" in other and same_data_order):
         return "noise"
     same_order = raw.parameter.values.tolist() == first.parameter.values.tolist()

@@ -21,6 +21,7 @@ from ekitools.typing import (
     Redraws,
     Relinearizes,
     SamplingFlow,
+    ScaledNoise,
     Status,
     is_sampler,
 )
@@ -70,12 +71,14 @@ def to_dataset(
     series = problem.layout if isinstance(problem.layout, Together) else None
     if series is not None:
         records = [_of_all_data(record, series) for record in history.records]
+    noise_sd, scales = _noise_sd(problem, records[-1])
     attributes = {
         "status": status.sentence,
         "status_code": status.code,
         "status_level": status.level,
         "posterior": int(status.posterior),
         **_of_noise(problem),
+        **({"unknown_noise": scales} if scales else {}),
         "model_runs": history.model_runs,
         "failures": history.failures,
         **attributes,
@@ -97,7 +100,7 @@ def to_dataset(
         "t": ("iteration", stacked("t")),
         "step": ("iteration", stacked("step")),
         "y": ("data", problem.data),
-        "noise_sd": ("data", problem.noise_sd),
+        "noise_sd": ("data", noise_sd),
     }
     if records[0].weight.size:
         nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief
@@ -188,6 +191,25 @@ def _of_all_data(record: Record, series: Together) -> Record:
         missing = np.zeros(d, dtype=np.int64)
         missing[columns] = record.missing
     return record._replace(g=g, missing=missing)
+
+
+def _noise_sd(problem: InverseProblem, last: Record) -> tuple[np.ndarray, dict[str, float]]:
+    """Standard deviations of the noise, and its scales by name where they are not known.
+
+    The scales are root mean squares over the last members: with them, noise added to the outputs
+    has the variance of the noise of the posterior predictive.
+    """
+    noise = problem.noise
+    if not isinstance(noise, ScaledNoise):
+        return problem.noise_sd, {}
+    found = last.u[:, -noise.n_scales :].astype(np.float64)
+    known = np.isfinite(found).all(axis=1)
+    weight = last.weight[known] if last.weight.size else None
+    if not known.any() or (weight is not None and not weight.sum() > 0):
+        return problem.noise_sd, {}
+    scales = np.sqrt(np.average(found[known] ** 2, axis=0, weights=weight))
+    names = (problem.parameter_names or ())[-noise.n_scales :]
+    return noise.sd_at(scales), dict(zip(names, scales.tolist(), strict=True))
 
 
 def traits(algorithm: Method | Flow) -> dict[str, str]:

@@ -15,6 +15,7 @@ from ekitools.typing.flow import (
 )
 from ekitools.typing.method import (
     Aim,
+    EstimatesNoise,
     InPlace,
     LinearOver,
     MapsMembers,
@@ -49,6 +50,7 @@ from ekitools.typing.problem import (
     NoiseModel,
     Prior,
     Rng,
+    ScaledNoise,
     Target,
 )
 from ekitools.typing.rules import (
@@ -69,6 +71,7 @@ __all__ = [
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",
+    "EstimatesNoise",
     "Flow",
     "ForwardModel",
     "HasSupport",
@@ -94,6 +97,7 @@ __all__ = [
     "Rng",
     "Sampler",
     "SamplingFlow",
+    "ScaledNoise",
     "Schedule",
     "Seen",
     "Shown",

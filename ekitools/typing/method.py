@@ -278,6 +278,25 @@ class Stops(Method, Protocol):
 
 
 @runtime_checkable
+class EstimatesNoise(Method, Protocol):
+    """A method that takes a `ScaledNoise` too: it also moves the scales, the last parameters.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.GNKI(), ek.typing.EstimatesNoise)
+    True
+    >>> isinstance(ek.LossEKI(), ek.typing.EstimatesNoise)
+    False
+    """
+
+    @property
+    def estimates_noise(self) -> bool:
+        """True."""
+        ...
+
+
+@runtime_checkable
 class Starts(Method, Protocol):
     """A method that may start from a distribution of its own in place of the prior.
 

@@ -366,6 +366,53 @@ class Batch:
 
 
 @runtime_checkable
+class ScaledNoise(Protocol):
+    """Noise N(0, D Γ D) with unknown scales: D has scale s_b at every datum of group b.
+
+    The scales are the last B parameters of the problem. Only a method that `EstimatesNoise` takes
+    such a problem.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> import ekitools as ek
+    >>> noise = ek.UnknownNoise(stats.lognorm(1.0))
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel([[1.0], [2.0]]), ek.GaussianPrior(0.0, [1.0]), noise, [1.0, 2.0])
+    >>> isinstance(problem.noise, ek.typing.ScaledNoise), problem.noise.groups
+    (True, array([0, 0]))
+    """
+
+    @property
+    def shape(self) -> NoiseModel:
+        """N(0, Γ), without covariance between data of different groups."""
+        ...
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The number of the scale of every datum, ``(d,)``; −1 for a scale of 1."""
+        ...
+
+    @property
+    def prior(self) -> Any:
+        """A prior of the scales, with ``log_density(b, log_s)`` and ``log_bounds`` ``(2, B)``."""
+        ...
+
+    @property
+    def n_scales(self) -> int:
+        """B."""
+        ...
+
+    def scales(self, ensemble: Array) -> np.ndarray:
+        """The scales of unconstrained members ``(J, p + B)``, ``(J, B)``."""
+        ...
+
+    def sd_at(self, scales: np.ndarray) -> np.ndarray:
+        """Marginal standard deviations ``(d,)`` at the scales ``(B,)``."""
+        ...
+
+
+@runtime_checkable
 class Batches(Protocol):
     """What is seen at step n, in place of data that are all seen at every step.
 

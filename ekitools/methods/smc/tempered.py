@@ -13,6 +13,7 @@ from ekitools.core.checks import integer, number, one_of, put, sequence, share
 from ekitools.methods.smc.gaussian import GaussianStart
 from ekitools.methods.smc.moves import MOVES, largest_scale, propose
 from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
+from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.typing import (
     Aim,
     Array,
@@ -175,6 +176,7 @@ class TemperedSMC:
     normalisation: ClassVar[Normalisation] = "1/(J-1)"
     linear_over: ClassVar[LinearOver] = "none"
     keeps_members: ClassVar[bool] = True
+    estimates_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.temperatures is not None:
@@ -310,15 +312,15 @@ class TemperedSMC:
     def _accepted(
         self, state: SMCState, g: Array, target: Target, rng: np.random.Generator
     ) -> tuple[SMCState, np.ndarray]:
-        misfit = host(target.noise.misfit(g, target.data)).astype(np.float64)
+        misfit, log_scale = misfits_of_members(state.proposal, g, target)
         misfit = np.where(np.isfinite(misfit), misfit, np.inf)
-        energy = misfit
+        energy = misfit + log_scale
         if self.start is not None:
             gaussian = self.start.gaussian
             white = gaussian.unwhiten(state.x_proposed)
             log_q = gaussian.log_density(white)
             # V = Φ + log q − log μ₀, both densities but for the same constant
-            energy = misfit + log_q + 0.5 * np.sum(white * white, axis=1)
+            energy = energy + log_q + 0.5 * np.sum(white * white, axis=1)
         if state.g is None:
             return state._replace(g=g, misfit=misfit, energy=energy), np.isfinite(energy)
         possible = np.isfinite(energy)

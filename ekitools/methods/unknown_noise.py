@@ -1,0 +1,224 @@
+r"""What the methods share where the scales of the noise are not known (`ScaledNoise`).
+
+The last B columns of an ensemble are then the scales, in coordinates in which their prior is
+N(0, I). The model does not see them, so a Kalman update cannot move them. They are drawn from their
+posterior under the linear fit of the model over the ensemble, in which all data count and the
+parameters are integrated out (`ekitools.linalg.scales`). All work is done in NumPy and float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, host, like
+from ekitools.core.checks import check_gaussian
+from ekitools.linalg.scales import (
+    LinearFit,
+    linear_fit,
+    pooled,
+    pulled,
+    scale_draws,
+    solved,
+    transported,
+)
+from ekitools.methods.shared import (
+    initial_variance,
+    misfits,
+    slope_on_span,
+    tempered_analysis,
+)
+from ekitools.methods.steps import choose_step
+from ekitools.typing import Array, ScaledNoise, Schedule, Target
+
+__all__ = [
+    "ROUNDS",
+    "Scaling",
+    "Tempered",
+    "checked_start",
+    "misfits_of_members",
+    "refined_with_scales",
+    "tempered_with_scales",
+]
+
+_SETTLED = 0.1
+"""Of the logarithm of a scale: t = 1 is not reached before its estimate changes by less."""
+
+ROUNDS = 4
+"""Rounds in which several scales are drawn in turn."""
+
+
+class Scaling(NamedTuple):
+    """What is known of the scales of the noise on the way to t = 1."""
+
+    used: Array
+    """Precision of the data used so far, by block in units of the shape; the known one last."""
+    estimate: Array
+    """Of the scales, ``(B,)``."""
+
+
+class Tempered(NamedTuple):
+    """What one step towards the data leads to."""
+
+    ensemble: Array
+    scaling: Scaling
+    h: float
+    t: float
+
+
+def checked_start(ensemble: Array, target: Any, who: str) -> float:
+    """The variance of an initial ensemble, for a method that can estimate the scales.
+
+    Raises
+    ------
+    ValueError
+        If there is no spread in the parameters of the model.
+    TypeError
+        If the problem has a loss that is not Gaussian noise.
+    """
+    if isinstance(target.noise, ScaledNoise):
+        initial_variance(ensemble[:, : -target.noise.n_scales])
+    else:
+        check_gaussian(target.noise, who)
+    return initial_variance(ensemble)
+
+
+def misfits_of_members(u: Array, g: Array, target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """Φ of every member by its own scales, ``(J,)``, and Σ_b d_b log s_b; 0 of known noise.
+
+    The sum of both is the negative log-likelihood but for a constant.
+    """
+    noise = target.noise
+    if not isinstance(noise, ScaledNoise):
+        return host(noise.misfit(g, target.data)).astype(np.float64), np.zeros(1)
+    s = _with_known(noise.scales(u))[:, noise.groups]
+    return misfits(_unit_residual(g, target) / s), np.sum(np.log(s), axis=1)
+
+
+def tempered_with_scales(
+    state: Any, g: Array, target: Target, step: Schedule, rng: np.random.Generator
+) -> Tempered:
+    """One step of `EKI` on the way to t = 1.
+
+    The estimate of the scales is that of the member which the data fit best under its own linear
+    model. A mean over the members would be as large as the spread of a broad ensemble, and the run
+    would end there: large scales and a broad ensemble confirm each other. For a linear model all
+    members have the same estimate.
+
+    A step h uses the share h / (1 - t) of the precision 1/s² that has not been used yet. The time t
+    is the share of the precision that has been used. It falls back where the estimate falls. The
+    last step is taken only once the estimate has settled. It carries the members from the precision
+    that they have used to the scales that were drawn for them.
+    """
+    noise: Any = target.noise
+    fit = _Fit.of(state.ensemble, g, target)
+    one, prior, before = pooled(fit.models), noise.prior, state.scaling
+    estimate = _smallest(fit.models, noise)
+    goal = 1 / _with_known(estimate) ** 2
+    used = np.zeros_like(goal) if before is None else host(before.used)
+    blocks = np.unique(noise.groups)
+    t = min(float(np.min(used[blocks] / goal[blocks])), 1.0)
+    r = fit.r / _with_known(estimate)[noise.groups]
+    h, end = choose_step(step, state.n, t, 1.0, like(r, g), misfits(r))
+    if end == 1 and not _settled(estimate, before):
+        h, end = (1 - t) / 2, (1 + t) / 2
+    share = h / (1 - t) if t < 1 else 1.0
+    added = share * np.maximum(goal - used, 0)
+    u = state.ensemble[:, : -noise.n_scales]
+    moved = tempered_analysis(u, like(fit.r * np.sqrt(added)[noise.groups], g), 1.0, rng)
+    scores = rng.standard_normal((len(fit.w), ROUNDS, noise.n_scales))
+    scales = scale_draws(one, prior.log_density, prior.log_bounds, scores, estimate)
+    ensemble = _with_scales(moved, scales, target)
+    used = used + added
+    if end == 1:
+        w = host(target.prior.whiten(ensemble)).astype(np.float64)
+        x = w[:, : -noise.n_scales] @ fit.right.T
+        carried = transported(one, x, used[: len(one.slopes)], scales)
+        w[:, : -noise.n_scales] += (carried - x) @ fit.right
+        ensemble = like(target.prior.unwhiten(like(w, ensemble)), ensemble)
+    return Tempered(ensemble, Scaling(used, estimate), h, end)
+
+
+def refined_with_scales(
+    state: Any, g: Array, target: Target, damping: float
+) -> tuple[Array, float]:
+    """One refinement of `GNKI` with scales of each member's own, and the relative move."""
+    noise: Any = target.noise
+    fit = _Fit.of(state.ensemble, g, target)
+    prior, n = noise.prior, noise.n_scales
+    start = _medians(pooled(fit.models), noise)[0]
+    scores = host(state.scores).reshape(len(fit.w), ROUNDS, n)
+    scales = scale_draws(fit.models, prior.log_density, prior.log_bounds, scores, start)
+    anchors, draws = host(state.anchors), host(state.draws)
+    inside = anchors @ fit.right.T
+    pull = pulled(fit.models, scales, draws, noise.groups)
+    gap = anchors - fit.w
+    along = solved(fit.models, scales, inside + pull) - inside
+    w = host(target.prior.whiten(state.ensemble)).astype(np.float64)
+    following = w.copy()
+    following[:, :-n] += damping * (gap + along @ fit.right)
+    following[:, -n:] = prior.to_unconstrained(scales)
+    sd = np.std(w, axis=0, ddof=1)
+    spread = sd > 0
+    relative = (following - w)[:, spread] / sd[spread]
+    ensemble = target.prior.unwhiten(like(following, state.ensemble))
+    return ensemble, float(np.sqrt(np.mean(relative**2)))
+
+
+class _Fit(NamedTuple):
+    """The linear fit of the model over an ensemble, in coordinates whitened by the prior."""
+
+    w: np.ndarray
+    """Parameters of the model, ``(J, p)``."""
+    r: np.ndarray
+    """Residuals at scales of 1, ``(J, d)``."""
+    right: np.ndarray
+    """Rows that span the ensemble, ``(k, p)``."""
+    models: LinearFit
+
+    @classmethod
+    def of(cls, ensemble: Array, g: Array, target: Target) -> _Fit:
+        noise: Any = target.noise
+        w = host(target.prior.whiten(ensemble)).astype(np.float64)[:, : -noise.n_scales]
+        r = _unit_residual(g, target)
+        right, slope = slope_on_span(w, r)
+        return cls(w, r, right, linear_fit(slope, r, w @ right.T, noise.groups))
+
+
+def _unit_residual(g: Array, target: Target) -> np.ndarray:
+    noise: Any = target.noise
+    return host(noise.shape.whiten(g - like(target.data, g))).astype(np.float64)
+
+
+def _medians(fit: LinearFit, noise: Any) -> np.ndarray:
+    """For every model of the fit, each scale at the median of its density given the others."""
+    n, prior = noise.n_scales, noise.prior
+    zeros = np.zeros((len(fit.rest[0]), 2, n))
+    start = prior.to_physical(np.zeros(n))
+    return scale_draws(fit, prior.log_density, prior.log_bounds, zeros, start)
+
+
+def _smallest(fit: LinearFit, noise: Any) -> np.ndarray:
+    """The medians, ``(B,)``, of the member under whose model the noise is smallest."""
+    medians = _medians(fit, noise)
+    sizes = [len(basis) for basis in fit.bases[: noise.n_scales]]
+    return np.asarray(medians[np.argmin(np.log(medians) @ sizes)])
+
+
+def _settled(estimate: np.ndarray, before: Scaling | None) -> bool:
+    """Whether the estimate of the scales is about that of the step before."""
+    if before is None:
+        return False
+    return bool(np.max(np.abs(np.log(estimate / host(before.estimate)))) <= _SETTLED)
+
+
+def _with_scales(u: Array, scales: np.ndarray, target: Target) -> Array:
+    noise: Any = target.noise
+    z = like(noise.prior.to_unconstrained(scales), u)
+    return array_namespace(u).concat([u, z], axis=1)
+
+
+def _with_known(scales: np.ndarray) -> np.ndarray:
+    """The scales and, after them, the known scale 1."""
+    return np.concatenate([scales, np.ones((*scales.shape[:-1], 1))], axis=-1)
