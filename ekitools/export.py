@@ -102,7 +102,7 @@ def to_arviz(
     if problem is not None:
         check_problem(problem)
         columns_of(problem, results[0])
-        noise = problem.noise if problem.has_noise else None
+        noise = problem.noise if problem.has_noise or problem.n_scales else None
     generator = as_rng(rng)
     groups, chains = parameter_groups(results, iteration, generator)
     groups |= predictive_groups(results, chains, noise, generator)

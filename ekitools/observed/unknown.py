@@ -225,10 +225,7 @@ class ScaledGaussian:
 
 
 def _check_positive(where: str, marginal: Any) -> None:
-    try:
-        check_marginal("", marginal)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("marginals['']", where, 1)) from None
+    check_marginal(where, marginal)
     low, _ = marginal.support()
     if low < 0:
         raise ValueError(

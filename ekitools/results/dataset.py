@@ -177,6 +177,8 @@ def _of_noise(problem: InverseProblem) -> dict[str, str]:
     noise = problem.noise
     if not problem.has_noise:
         return {"noise": "loss", "loss": type(noise).__name__}
+    if isinstance(noise, ScaledNoise):
+        return {"noise": "scaled"}
     diagonal = isinstance(noise, FormedNoise) and noise.scale is not None
     return {"noise": "independent" if diagonal else "correlated"}
 

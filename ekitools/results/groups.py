@@ -12,7 +12,7 @@ import xarray as xr
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.results.pointwise import pointwise_log_likelihood
 from ekitools.results.reading import has_noise, members_at, starts_at_prior, stored_index
-from ekitools.typing import NoiseModel
+from ekitools.typing import NoiseModel, ScaledNoise
 
 __all__ = ["parameter_groups", "predictive_groups"]
 
@@ -55,7 +55,7 @@ def parameter_groups(
 def predictive_groups(
     results: Sequence[xr.Dataset],
     chains: Chains,
-    noise: NoiseModel | None,
+    noise: NoiseModel | ScaledNoise | None,
     rng: np.random.Generator,
 ) -> dict[str, xr.Dataset]:
     """The groups of the data: ``predictions``, ``posterior_predictive`` and so on.
@@ -67,11 +67,12 @@ def predictive_groups(
     noise_is = str(first.attrs.get("noise", "independent" if has_noise(first) else "loss"))
     if noise is None and noise_is == "independent":
         noise = GaussianNoise(np.asarray(first.noise_sd.values, dtype=np.float64) ** 2)
-    elif noise is None and noise_is == "correlated":
+    elif noise is None and noise_is != "loss":
+        why = "has unknown scales" if noise_is == "scaled" else "is correlated"
         warnings.warn(
-            "result: posterior_predictive and log_likelihood are left out, for the noise is "
-            "correlated and the result holds its marginal standard deviations alone. Pass "
-            "problem= to have them.",
+            f"result: posterior_predictive and log_likelihood are left out, for the noise {why} "
+            "and the result holds its marginal standard deviations alone. Pass problem= to have "
+            "them.",
             stacklevel=4,
         )
     groups = {
@@ -85,20 +86,43 @@ def predictive_groups(
         groups["predictions"] = _by_block(g, first)
         groups["sample_stats"] = xr.Dataset({"misfit": (("chain", "draw"), misfit)}, _draws(misfit))
         if noise is not None:
-            groups["posterior_predictive"] = _by_block(_noisy(g, noise, rng), first)
-            pointwise = pointwise_log_likelihood(g, y, noise)
+            u = np.stack([chain.u for chain in chains.posterior])
+            groups["posterior_predictive"] = _by_block(_noisy(g, u, noise, rng), first)
+            pointwise = _log_likelihood(g, u, y, noise)
             groups["log_likelihood"] = _by_block(pointwise, first)
     elif any(evaluated):
         _warn_without("posterior_predictive and sample_stats", evaluated, "outputs")
     if chains.prior is not None and noise is not None:
         g = np.stack([chain.g for chain in chains.prior])
         if np.isfinite(g).all():  # a draw of the prior stays one where the model fails
-            groups["prior_predictive"] = _by_block(_noisy(g, noise, rng), first)
+            u = np.stack([chain.u for chain in chains.prior])
+            groups["prior_predictive"] = _by_block(_noisy(g, u, noise, rng), first)
     return groups
 
 
-def _noisy(g: np.ndarray, noise: NoiseModel, rng: np.random.Generator) -> np.ndarray:
+def _scales(u: np.ndarray, noise: ScaledNoise) -> np.ndarray:
+    """The scale of every datum in every draw, ``(chain, draw, d)``."""
+    scales = u[..., -noise.n_scales :]
+    known = np.ones((*scales.shape[:-1], 1))
+    return np.concatenate([scales, known], axis=-1)[..., noise.groups]
+
+
+def _log_likelihood(
+    g: np.ndarray, u: np.ndarray, y: np.ndarray, noise: NoiseModel | ScaledNoise
+) -> np.ndarray:
+    """Log-density of each datum, ``(chain, draw, d)``, with the scales of each draw."""
+    if not isinstance(noise, ScaledNoise):
+        return pointwise_log_likelihood(g, y, noise)
+    s = _scales(u, noise)
+    return pointwise_log_likelihood((g - y) / s, np.zeros(y.size), noise.shape) - np.log(s)
+
+
+def _noisy(
+    g: np.ndarray, u: np.ndarray, noise: NoiseModel | ScaledNoise, rng: np.random.Generator
+) -> np.ndarray:
     """``g + η``, ``(chain, draw, d)``."""
+    if isinstance(noise, ScaledNoise):
+        return g + _scales(u, noise) * _noisy(np.zeros(g.shape), u, noise.shape, rng)
     n, d = g.shape[0] * g.shape[1], g.shape[2]
     if noise.n_data is None:
         return g + rng.standard_normal(g.shape) * noise.sd

@@ -196,8 +196,16 @@ def test_readers_of_a_result_know_the_scales() -> None:
     assert summary.table.parameter.values.tolist() == ["u0", "u1", "sigma"]
     assert "sigma" in str(summary)
     assert abs(float(ek.diagnose(result).misfit_mean[-1]) - 8) < 2
-    both = ek.to_arviz([result, ek.run(problem, ek.GNKI(), n_members=100, rng=1)])
+    runs = [result, ek.run(problem, ek.GNKI(), n_members=100, rng=1)]
+    with pytest.warns(UserWarning, match="the noise has unknown scales .* Pass problem="):
+        ek.to_arviz(runs)
+    both = ek.to_arviz(runs, problem=problem)
     assert both.posterior["sigma"].shape == (2, 100)
+    sd = s[:, None] * shape
+    expected = stats.norm(result.g[-1].values, sd).logpdf(Y)
+    np.testing.assert_allclose(both.log_likelihood.y[0], expected)
+    noise = (both.posterior_predictive.y - both.predictions.y).values[0] / sd
+    assert abs(noise.std() - 1) < 5 / np.sqrt(2 * noise.size)
 
 
 def test_a_simulator_is_not_given_the_scales() -> None:
@@ -292,7 +300,7 @@ def test_single_precision_is_kept() -> None:
         (lambda: ek.UnknownNoise({}), ValueError, "prior: must not be empty"),
         (lambda: ek.UnknownNoise({"a": 1}), TypeError, r"prior\['a'\]: must be a frozen"),
         (lambda: regression(ek.UnknownNoise(PRIOR), noise_sd=0.1), TypeError, "both"),
-        (lambda: regression(ek.UnknownNoise(PRIOR, -1.0)), ValueError, "shape: cov: var"),
+        (lambda: regression(ek.UnknownNoise(PRIOR, -1.0)), ValueError, "shape: variances"),
         (lambda: regression(ek.UnknownNoise(PRIOR, [1.0, 2.0])), ValueError, "shape: must be for"),
         (lambda: regression(ek.UnknownNoise(PRIOR, ek.Huber(1.0))), TypeError, "shape: must be"),
         (lambda: regression(ek.UnknownNoise(PRIOR, blocks=["a"])), ValueError, "blocks: must have"),
