@@ -1,6 +1,8 @@
 """Side products: stored by member and iteration, never in the misfit."""
 
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -59,7 +61,10 @@ def test_they_are_in_checkpoints_and_files(tmp_path, method, store):
         assert read.path.equals(whole.path)
 
 
-@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
+SPAWNED = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, SPAWNED], ids=["threads", "processes"])
 def test_they_come_from_every_executor(pool):
     with pool(2) as executor:
         result = run(executor=executor)
