@@ -71,7 +71,7 @@ def plot_predictive(
     labels = result["data"].values
     numeric = np.issubdtype(labels.dtype, np.number)
     x = as_array("x", x if x is not None else labels if numeric else np.arange(d))
-    check_array("x", x, last=d)
+    check_array("x", x)
     x = x.astype(float)
     groups = np.array(plain_labels("groups", ["data"] * d if groups is None else groups))
     for name, values in (("x", x), ("groups", groups)):
