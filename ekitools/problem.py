@@ -205,8 +205,9 @@ class InverseProblem:
                     "observations without. Use ek.Observation(data, noise, inputs=...)."
                 )
             raise TypeError(
-                f"model, data: must both have inputs or neither, got an array for {self.model!r}. "
-                "Pass ek.MiniBatches or ek.OnlineData as data, or give the model all its inputs."
+                "model, data: must be ek.MiniBatches or ek.OnlineData for "
+                f"{self.model!r}, which is to be given inputs with them, got an array. Or give the "
+                "model all its inputs itself."
             )
 
     def _check_sizes(self) -> None:

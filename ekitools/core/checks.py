@@ -232,7 +232,7 @@ def sequence(name: str, value: Any, what: str) -> tuple[Any, ...]:
     """
     values: Any = value.values if hasattr(value, "dims") else value  # of an xarray.DataArray
     unordered = isinstance(value, str | bytes | Mapping | set | frozenset | type)
-    if unordered or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
+    if unordered or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         raise TypeError(f"{name}: must be {what}, got {value!r:.60}.")
     return tuple(values)
 

@@ -144,7 +144,7 @@ def _plain_view(result: xr.Dataset, x: Any, groups: Any) -> View:
     numeric = np.issubdtype(labels.dtype, np.number)
     at = as_array("x", x if x is not None else labels if numeric else np.arange(d))
     if at.dtype.kind != "M":
-        check_array("x", at, last=d)
+        check_array("x", at)
         at = at.astype(float)
     groups = np.array(plain_labels("groups", ["data"] * d if groups is None else groups))
     for name, values in (("x", at), ("groups", groups)):

@@ -207,7 +207,7 @@ def _positions(names: list[Any], wanted: Any) -> np.ndarray:
     if isinstance(wanted, str):
         wanted = (wanted,)
     wanted = sequence("parameters", wanted, f"names among {listed(names)}")
-    unknown = [name for name in wanted if name not in names]
+    unknown = [name for name in wanted if isinstance(name, np.ndarray) or name not in names]
     if unknown or not wanted:
         raise ValueError(
             f"parameters: must be names among {listed(names)}, got "

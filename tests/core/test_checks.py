@@ -164,7 +164,7 @@ def test_sequences():
     ):
         assert sequence("names", several, "a sequence of names") == ("a", "b")
     assert sequence("names", xr.DataArray(["a", "b"]), "a sequence of names") == ("a", "b")
-    for no in ("ab", b"ab", {"a": 1}, {"a"}, 3, None, list, np.array("a"), np.ones((2, 2))):
+    for no in ("ab", b"ab", {"a": 1}, {"a"}, 3, None, list, np.array("a")):
         with pytest.raises(TypeError, match="^names: must be a sequence of names, got "):
             sequence("names", no, "a sequence of names")
 
