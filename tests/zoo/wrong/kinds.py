@@ -181,9 +181,9 @@ COVARIANCE = kind(
 )
 SD = kind(
     "standard deviations",
-    *(-0.5, [1.0, 1.0, -1.0], [0.0, 1.0, 1.0], "0.5", [[1.0, 1.0, 1.0]], 1e-200, 1e200, [1.0]),
+    *(-0.5, [1.0, 1.0, -1.0], [0.0, 1.0, 1.0], "0.5", [[1.0, 1.0, 1.0]], 1e-200, 1e200),
     *([1.0, math.nan, 1.0], np.ones((3, 3)), (np.ones(3), np.ones((3, 1))), _TOO_LARGE),
-    right=("2.5",),
+    right=("None", "2.5"),  # None leaves it to the covariance
 )
 KEPT = kind(
     "mask or indices",

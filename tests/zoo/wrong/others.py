@@ -17,14 +17,14 @@ from zoo.wrong.kinds import (
     OF_ARGUMENTS,
     PATH,
     POSITIVE,
-    SD,
-    elsewhere,
     RNG,
+    SD,
     TEXT,
     TIMES,
     Kind,
     anything,
     array,
+    elsewhere,
     integer,
     kind,
     made,
@@ -63,7 +63,7 @@ for each, rest in {
     "linear_flow": {**NOISELESS, "data": right.DATA, "t": [0.0, 1.0]},
     "posterior": {"A": right.A, "data": right.DATA, "prior": right.prior()},
 }.items():
-    swept(f"theory.{each}(noise_sd=)", {**rest, "noise_sd": 1.0}, noise_sd=SD)
+    swept(f"theory.{each}(noise_sd=)", {**rest, "noise_sd": 1.0}, noise_sd=SD.also([1.0]))
 swept(
     "theory.check_linear_theory",
     lambda: {"result": right.flow(), "problem": right.linear()},

@@ -17,22 +17,22 @@ import ekitools as ek
 from zoo.wrong import right
 from zoo.wrong.kinds import (
     CHOICE,
-    KEPT,
-    SD,
-    SHARE,
-    SIZE_OR_NAMES,
-    TRANSFORM,
-    elsewhere,
     COUNT,
     COVARIANCE,
     FLAG,
     FUNCTION,
+    KEPT,
     NAMES,
     NUMBER,
     OF_ARGUMENTS,
     POSITIVE,
     RNG,
+    SD,
+    SHARE,
+    SIZE_OR_NAMES,
+    TRANSFORM,
     array,
+    elsewhere,
     integer,
     kind,
     made,
@@ -77,8 +77,13 @@ swept(
 )
 swept(
     "InverseProblem(noise_sd=)",
-    lambda: {"model": ek.FunctionModel(right.model), "prior": right.prior(), "data": right.DATA},
-    noise_sd=SD.also({"a": 1.0}, {"y": [1.0, 1.0, 1.0]}, ek.GaussianNoise(1.0)),
+    lambda: {
+        "model": ek.FunctionModel(right.model),
+        "prior": right.prior(),
+        "data": right.DATA,
+        "noise_sd": 1.0,
+    },
+    noise_sd=SD.also([1.0], {"a": 1.0}, {"y": [1.0, 1.0, 1.0]}, ek.GaussianNoise(1.0)),
 )
 BY_BLOCK = {"a": [1.0, 2.0], "b": [3.0]}
 for each in ("noise", "noise_sd"):
@@ -206,15 +211,28 @@ swept(
     samples=array(50, 2, sized=False)
     .without("five by five")  # too few
     .also({}, {"a": right.REPEATS[:, 0], "b": [1.0]}, {"a": ["x"] * 50}, {"a": None})
-    .also({"a": np.ones(50)}, {"a": np.full(50, math.nan)}, {3: right.REPEATS[:, 0]})
+    .also({"a": np.ones(50)}, {"a": np.full(50, math.nan)})
     .also(right.REPEATS[0], right.REPEATS[:, :0], xr.Dataset({"a": ("x", ["b"] * 50)})),
     weights=optional(array(50)).also(-np.ones(50), np.zeros(50)),
     names=optional(NAMES).but("list of texts", "array of texts"),
     bounds=optional(
         kind(
             "bounds",
-            *({"u0": (9.0, -9.0)}, {"u0": 9.0}, {"x": (-9.0, 9.0)}, [(-9.0, 9.0)], "u0", stats.norm()),
-            *({"u0": (-9.0,)}, {"u0": ("a", "b")}, {"u0": (math.nan, 9.0)}, {"u0": None}, {0: (0, 1)}),
+            *(
+                {"u0": (9.0, -9.0)},
+                {"u0": 9.0},
+                {"x": (-9.0, 9.0)},
+                [(-9.0, 9.0)],
+                "u0",
+                stats.norm(),
+            ),
+            *(
+                {"u0": (-9.0,)},
+                {"u0": ("a", "b")},
+                {"u0": (math.nan, 9.0)},
+                {"u0": None},
+                {0: (0, 1)},
+            ),
             *({"u0": (None, 9.0)}, {"u0": (1j, 9.0)}, ek.GaussianPrior(0.0, np.ones(3)), ek.Prior),
         )
     ).but("Dataset"),  # an empty mapping
@@ -227,8 +245,12 @@ swept(
     lower=BOUND.but("minus infinity", "minus one", "zero").also(1.0, 3.0, 4.0),
     upper=BOUND.but("infinity", "2.5").also(-2.0, -3.0, 0.2),
 )
-swept("BasePrior", {"parameters": 2}, _of=lambda: SimpleNamespace(BasePrior=right.Own),
-      parameters=SIZE_OR_NAMES)
+swept(
+    "BasePrior",
+    {"parameters": 2},
+    _of=lambda: SimpleNamespace(BasePrior=right.Own),
+    parameters=SIZE_OR_NAMES,
+)
 swept(
     "JointPrior",
     lambda: {"parts": {"a": right.prior()}},
@@ -242,9 +264,11 @@ swept(
         lambda: {"a": None},
         lambda: [("a", right.prior())],
         right.prior,
-        lambda: {},
-        lambda: {"a": ek.Prior({"b": stats.norm()}), "a.b": ek.GaussianPrior(0.0, [1.0])}
-        | {"c": ek.Prior({"b": stats.norm()})},
+        dict,
+        lambda: (
+            {"a": ek.Prior({"b": stats.norm()}), "a.b": ek.GaussianPrior(0.0, [1.0])}
+            | {"c": ek.Prior({"b": stats.norm()})}
+        ),
     ),
 )
 swept(
@@ -271,7 +295,7 @@ swept(
     "MaternField",
     {"points": right.POINTS, "length": 1.0},
     points=array(6, 2, sized=False).but("five numbers"),
-    length=kind("length", -0.5, [1.0], [1.0, 1.0, 1.0], [1.0, -1.0], "0.5", [[1.0]], right=("2.5",)),
+    length=kind("length", -0.5, [], [1.0, 1.0, 1.0], [1.0, -1.0], "0.5", [[1.0]], right=("2.5",)),
     nu=POSITIVE,
     sd=POSITIVE,
     mean=NUMBER,
@@ -338,11 +362,15 @@ for each, of in PRIORS.items():
         position = integer(-p, p - 1).but("zero", "minus one")
         swept(f"{each}.support", {"parameter": 0}, _of=of, parameter=position)
 swept(
-    "JointPrior.split", {"u": right.MEMBERS}, _of=right.joint,
+    "JointPrior.split",
+    {"u": right.MEMBERS},
+    _of=right.joint,
     u=array(6, 2, lists=False).but("array with NaN"),
 )
 swept(
-    "Dirichlet.shares", {"u": right.MEMBERS}, _of=PRIORS["Dirichlet"],
+    "Dirichlet.shares",
+    {"u": right.MEMBERS},
+    _of=PRIORS["Dirichlet"],
     u=array(6, 2, lists=False).but("array with NaN"),
 )
 swept("GaussianRandomField.field", {"u": [0.1, 0.2]}, _of=right.field, u=array(2))
@@ -363,11 +391,13 @@ swept(
     cov=COVARIANCE.but("five numbers", "five by five"),
     sd=elsewhere(),
 )
-swept("GaussianNoise(sd=)", {"sd": 1.0}, sd=SD.but("five numbers")._replace(wrong=SD.wrong))
+swept("GaussianNoise(sd=)", {"sd": 1.0}, sd=SD.but("five numbers"))
 swept(
     "GaussianNoise.from_samples",
     {"samples": right.REPEATS, "diagonal": 0.1},
-    samples=array(50, 2, sized=False).also(right.REPEATS[:1], right.REPEATS[:, :0], np.ones((9, 2))),
+    samples=array(50, 2, sized=False).also(
+        right.REPEATS[:1], right.REPEATS[:, :0], np.ones((9, 2))
+    ),
     rank=optional(integer(1, 2)),
     diagonal=optional(array(2)).but("2.5").also([-1.0, 1.0], [0.0, 1.0], 0.0, -0.5),
     shrinkage=optional(CHOICE),
@@ -376,9 +406,13 @@ swept(
     "GaussianNoise.correlated",
     {"sd": 1.0, "coordinates": [0.0, 1.0, 3.0], "length": 1.0},
     sd=SD,
-    coordinates=array(3, sized=False)
-    .but("five by five", "array of dates")
-    .also([0.0, 0.0, 1.0], ["2020-01-01"], np.ones((3, 2, 1)), 2.5, [[]]),
+    coordinates=kind(
+        "coordinates",
+        *([0.0, 0.0, 1.0], ["2020-01-01"], np.ones((3, 2, 1)), 2.5, [[]], [0.0, 1j], [0.0, "a"]),
+        *([None, 1.0], np.array([0.0, {}], dtype=object), [0.0, math.inf], np.ones(3)),
+        *(np.array(["2020-01-01", "NaT"], dtype="M8[D]"), np.ma.masked_array([1.0, 2.0], [0, 1])),
+        right=("five numbers", "five by five", "array of dates"),
+    ),
     length=POSITIVE,
     kernel=CHOICE,
     nugget=SHARE.but("zero"),
@@ -398,13 +432,28 @@ swept(
     {"blocks": [0.1, [1.0, 2.0]], "sizes": [3, 2]},
     blocks=kind(
         "noises",
-        *({}, [0.1], {"a": "x", "b": 1.0}, {"a": None, "b": 1.0}, {"a": -1.0, "b": 1.0}, 0.1),
+        *({}, {"a": "x", "b": 1.0}, {"a": None, "b": 1.0}, {"a": -1.0, "b": 1.0}, 0.1),
         *([0.1, ek.GaussianNoise], [0.1, ek.Huber(1.0)], [0.1, [1.0, -1.0]], ek.GaussianNoise(1.0)),
-        *([0.1, [1.0]], {0.1, 0.2}, ("a", "b"), np.ones((2, 2, 2)), "ab", [[0.1], 0.1]),
+        *({0.1, 0.2}, ("a", "b"), np.ones((2, 2, 2)), "ab", 1j),
+        right=(  # the sizes do not fit
+            *("ragged list", "five numbers", "five by five", "dict"),
+        ),
     ),
     sizes=kind(
         "sizes",
-        *([3], [3, 3], [0, 2], [3.0, 2], ["3", 2], {"x": 3}, {0: -1}, {0: 3, 5: 1}, 3, "32", {3, 2}),
+        *(
+            [3],
+            [3, 3],
+            [0, 2],
+            [3.0, 2],
+            ["3", 2],
+            {"x": 3},
+            {0: -1},
+            {0: 3, 5: 1},
+            3,
+            "32",
+            {3, 2},
+        ),
         *([3, 2, 1], {0: None}, [None, 2], {1: 2}, [True, 2], [[3], 2]),
     ),
 )
@@ -458,7 +507,7 @@ for each in ("GaussianNoise", "BlockNoise"):
         n_data=optional(integer(3, 3)),
     )
 UPDATED = {"u": right.MEMBERS, "g": right.OUTPUTS, "data": right.DATA}
-swept("kalman_update(noise_sd=)", UPDATED, noise_sd=SD)
+swept("kalman_update(noise_sd=)", {**UPDATED, "noise_sd": 1.0}, noise_sd=SD.also([1.0]))
 swept(
     "kalman_update",
     {**UPDATED, "noise": np.eye(3)},

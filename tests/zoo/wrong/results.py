@@ -12,8 +12,8 @@ from zoo.wrong.kinds import (
     AXES,
     CHOICE,
     COUNT,
+    FUNCTION,
     NAMES,
-    OF_ARGUMENTS,
     PATH,
     RNG,
     SHARE,
@@ -63,7 +63,9 @@ swept(
 swept("intervals", given, result=RESULT, prob=SHARE, problem=optional(PROBLEM))
 PREDICTED = {
     "result": RESULT,
-    "model": optional(OF_ARGUMENTS).also(ek.LinearModel(np.eye(3)), ek.LinearModel, right.A),
+    "model": optional(FUNCTION.without("class")).also(
+        ek.LinearModel(np.eye(3)), ek.LinearModel, right.A
+    ),
     "noise": NOISE.but("True", "NumPy's True").also(ek.Huber(1.0)),
     "iteration": ITERATION,
     "rng": RNG,
@@ -78,8 +80,14 @@ swept(
 )
 swept(
     "predict(inputs=)",
-    lambda: {**given(), "model": ek.FunctionModel(right.taking, takes_inputs=True)},
-    inputs=array(3, sized=False).but("array with NaN", "five by five", "array of 5 dimensions"),
+    lambda: {
+        **given(),
+        "model": ek.FunctionModel(right.taking, takes_inputs=True),
+        "inputs": np.ones(3),
+    },
+    inputs=array(3, sized=False).but(
+        *("zero", "minus one", "2.5", "five by five", "array of 5 dimensions")
+    ),
 )
 swept("diagnose", given, **AFTERWARDS)
 swept("best_member", given, result=RESULT)
