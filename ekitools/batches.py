@@ -19,7 +19,7 @@ from ekitools.core.model_info import info_of
 from ekitools.losses.formed import FormedNoise
 from ekitools.typing import Array, Batch, NoiseModel
 
-__all__ = ["AtInputs", "MiniBatches", "OnlineData", "independent_samples"]
+__all__ = ["AtInputs", "MiniBatches", "OnlineData", "checked_inputs", "independent_samples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,7 @@ class _Samples:
     size: int
 
     def __post_init__(self) -> None:
-        inputs = as_array("inputs", self.inputs)
-        if inputs.dtype.kind not in "iub":  # indices stay integers
-            inputs = as_real("inputs", inputs)
+        inputs = checked_inputs(self.inputs)
         targets = as_real("targets", self.targets, ndim=(1, 2))
         if inputs.ndim == 0 or targets.size == 0 or len(inputs) != len(targets):
             raise ValueError(
@@ -313,3 +311,25 @@ def _frozen(array: np.ndarray) -> np.ndarray:
             return array
         base = base.base
     return array
+
+
+def checked_inputs(inputs: Any) -> np.ndarray:
+    """Inputs of a model: integers, which may be indices, stay integers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not finite real numbers, or there are none.
+
+    Examples
+    --------
+    >>> from ekitools.batches import checked_inputs
+    >>> checked_inputs([0, 2])
+    array([0, 2])
+    """
+    found = as_array("inputs", inputs)
+    if found.dtype.kind not in ("iub" if found.ndim else "iu"):  # True is no number
+        found = as_real("inputs", inputs)
+    if found.size == 0:
+        raise ValueError(f"inputs: must not be empty, got shape {found.shape}.")
+    return found

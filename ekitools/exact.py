@@ -68,7 +68,7 @@ def linear_flow(
     times = _times(t)
     mean = ensemble.mean(axis=0)
     anomalies = ensemble - mean
-    vectors, values, b = _modes(mean, anomalies, A, data, as_noise(noise, noise_sd))
+    vectors, values, b = _modes(mean, anomalies, A, data, noise, noise_sd)
     shrink = 1 / np.sqrt(1 + 2 * times[:, None] * values)  # (n, k)
     g = -2 * times[:, None] * shrink**2 / (1 + shrink)  # without cancellation for any tλ
     rotated = vectors.T @ anomalies  # (k, p)
@@ -135,7 +135,7 @@ def posterior(
     >>> mean.round(12), cov.round(12)
     (array([1.]), array([[0.5]]))
     """
-    model, noise = _model(A), as_noise(noise, noise_sd)
+    model = _model(A)
     data = as_vector("data", data)
     if isinstance(prior, type) or not isinstance(prior, GaussianPrior):
         raise TypeError(f"prior: must be an ek.GaussianPrior, got {type(prior).__name__}.")
@@ -144,7 +144,7 @@ def posterior(
             f"A, data, prior: must have the sizes (d, p), d and p, got {model.shape}, "
             f"{len(data)} and {prior.n_parameters}."
         )
-    noise = _noise(noise, len(data))
+    noise = _noise(noise, noise_sd, len(data))
     identity = np.eye(prior.n_parameters)
     root = prior.unwhiten(identity) - prior.unwhiten(np.zeros_like(identity))  # rows of C₀^{T/2}
     matrix = noise.whiten(model(root)).T  # (d, p): Γ^{-1/2} A C₀^{1/2}
@@ -179,17 +179,18 @@ def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) 
     ensemble = _members(ensemble)
     mean = ensemble.mean(axis=0)
     data = np.zeros(_model(A).shape[0])
-    return _modes(mean, ensemble - mean, A, data, as_noise(noise, noise_sd))[1]
+    return _modes(mean, ensemble - mean, A, data, noise, noise_sd)[1]
 
 
 def _model(A: Any) -> LinearModel:
     return A if isinstance(A, LinearModel) else LinearModel(A)
 
 
-def _noise(noise: Any, d: int) -> NoiseModel:
-    found = as_noise(noise)
+def _noise(noise: Any, sd: Any, d: int) -> NoiseModel:
+    found = as_noise(noise, sd)
     if found.n_data not in (None, d):
-        raise ValueError(f"noise: must be for the d = {d} data, got one for {found.n_data}.")
+        name = "noise" if sd is None else "noise_sd"
+        raise ValueError(f"{name}: must be for the d = {d} data, got one for {found.n_data}.")
     return found
 
 
@@ -208,7 +209,7 @@ def _times(t: Any) -> np.ndarray:
 
 
 def _modes(
-    mean: np.ndarray, anomalies: np.ndarray, A: Any, data: Any, noise: NoiseModel
+    mean: np.ndarray, anomalies: np.ndarray, A: Any, data: Any, noise: Any, noise_sd: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """V ``(J, k)``, λ > 0 ``(k,)`` and b ``(k,)`` from the thin SVD of W."""
     model, data = _model(A), as_vector("data", data)
@@ -217,7 +218,7 @@ def _modes(
             f"A, data, ensemble: must have the shapes (d, p), (d,) and (J, p), got {model.shape}, "
             f"{data.shape} and {anomalies.shape}."
         )
-    noise = _noise(noise, len(data))
+    noise = _noise(noise, noise_sd, len(data))
     w = noise.whiten(model(anomalies)) / np.sqrt(len(anomalies))  # (J, d)
     vectors, s, right = np.linalg.svd(w, full_matrices=False)
     kept = s > s[:1] * max(w.shape) * np.finfo(float).eps

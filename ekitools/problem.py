@@ -173,8 +173,9 @@ class InverseProblem:
         elif isinstance(self.layout, Layout):
             noise = noise_of(self.layout, noise, noise_sd)
         elif isinstance(noise_sd if noise is None else noise, Mapping):
+            name = "noise" if noise_sd is None else "noise_sd"
             raise TypeError(
-                "noise: must not be by block where the data are one array, got a mapping. Pass "
+                f"{name}: must not be by block where the data are one array, got a mapping. Pass "
                 "the data by block too: data={name: array}."
             )
         else:
@@ -182,7 +183,8 @@ class InverseProblem:
         expected = noise.n_data if isinstance(noise, NoiseModel) else None
         if expected not in (None, self.n_data):
             raise ValueError(
-                f"noise: must be for the {self.n_data} data, got a covariance for "
+                f"{'noise' if noise_sd is None else 'noise_sd'}: must be for the {self.n_data} "
+                "data, got a covariance for "
                 f"{expected}. Pass one variance, one for each datum, or a d x d matrix."
             )
         if isinstance(noise, ChecksData):

@@ -58,6 +58,13 @@ def test_no_argument_is_left_out():
             assert set(TABLE[name].kinds) == set(arguments(call)), name
 
 
+def test_an_argument_that_another_row_has_is_in_one():
+    for name, row in TABLE.items():
+        for argument, kind in row.kinds.items():
+            if kind.elsewhere:
+                assert not TABLE[f"{name}({argument}=)"].kinds[argument].free, (name, argument)
+
+
 def test_every_kind_has_fifteen_wrong_values():
     for name, row in TABLE.items():
         for argument, kind in row.kinds.items():

@@ -100,6 +100,7 @@ def kalman_update(
            [1. ],
            [1.5]])
     """
+    name = "noise" if noise_sd is None else "noise_sd"
     noise, step = as_noise(noise, noise_sd), number("step", step, above=0)
     check_array("u", u)
     check_array("g", g)
@@ -108,7 +109,10 @@ def kalman_update(
     data = data if hasattr(data, "shape") else as_vector("data", data)
     check_array("data", data)
     data = like(data, g)
-    _check(u, g, data, noise, noise_draw)
+    _check(u, g, data, noise_draw)
+    d = g.shape[1]
+    if noise.n_data not in (None, d):
+        raise ValueError(f"{name}: must be for the d = {d} data of g, got one for {noise.n_data}.")
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
         return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)
 
@@ -227,7 +231,7 @@ def _solved(gram: np.ndarray, ridge: float, rows: np.ndarray) -> tuple[np.ndarra
         return np.asarray(solution), np.zeros(len(values))
 
 
-def _check(u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None) -> None:
+def _check(u: Array, g: Array, data: Array, noise_draw: Array | None) -> None:
     if u.ndim != 2 or u.shape[0] < 2:
         raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
     if g.ndim != 2 or g.shape[0] != u.shape[0] or g.shape[1] == 0:
@@ -240,8 +244,6 @@ def _check(u: Array, g: Array, data: Array, noise: Any, noise_draw: Array | None
             f"g, data: must be (J, d) and (d,), got shapes {tuple(g.shape)} and "
             f"{tuple(data.shape)}."
         )
-    if noise.n_data not in (None, d):
-        raise ValueError(f"noise: must be for the d = {d} data of g, got one for {noise.n_data}.")
     if noise_draw is not None and tuple(noise_draw.shape) != tuple(g.shape):
         raise ValueError(
             f"noise_draw: must have the shape {tuple(g.shape)} of g, got {tuple(noise_draw.shape)}."

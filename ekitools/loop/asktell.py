@@ -28,7 +28,7 @@ from ekitools.loop.stepping import Stepping
 from ekitools.models.extras import Extra, split_extras
 from ekitools.models.outputs import UnfitError, own, shares_memory
 from ekitools.problem import InverseProblem
-from ekitools.results.dataset import to_dataset, traits
+from ekitools.results.dataset import RESERVED, to_dataset, traits
 from ekitools.results.history import History, Summary
 from ekitools.typing import (
     Array,
@@ -402,6 +402,8 @@ def _by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Ext
         return {}
     if not isinstance(extras, Mapping):
         raise TypeError(f"extras: must be a mapping of names to arrays, got {extras!r:.80}.")
+    if known := RESERVED.intersection(extras):
+        raise ValueError(f"extras: must have names that results do not have, got {min(known)!r}.")
     try:
         return dict(enumerate(split_extras(extras, n)))
     except UnfitError as error:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, as_real, digest, host, like, take_columns
-from ekitools.core.checks import integer, put
+from ekitools.core.checks import integer, put, sequence
+from ekitools.core.indices import kept_indices
 from ekitools.losses.formed import FormedNoise, form_of
-from ekitools.losses.forms import Dense, Diagonal, Form, kept_indices, stacked
+from ekitools.losses.forms import Dense, Diagonal, Form, stacked
 from ekitools.losses.gaussian import GaussianNoise, as_noise
 from ekitools.typing import Array, MarginalNoise, NoiseModel
 
@@ -183,7 +184,11 @@ def _checked(blocks: Any, sizes: Any) -> tuple[dict[Any, NoiseModel], tuple[int,
             f"blocks: must be a mapping of names to noises or a sequence of noises, got "
             f"{type(blocks).__name__}. Pass [noise] for one block."
         )
-    named = dict(blocks) if isinstance(blocks, Mapping) else dict(enumerate(blocks))
+    if not isinstance(blocks, Mapping):  # an array (B, k, k) is a sequence too
+        what = "a mapping of names to noises or a sequence of noises"
+        several = getattr(blocks, "ndim", 1) > 1
+        blocks = dict(enumerate(blocks if several else sequence("blocks", blocks, what)))
+    named = dict(blocks)
     if not named:
         raise ValueError(f"blocks: must not be empty, got {blocks!r:.60}.")
     if isinstance(sizes, Mapping):
@@ -191,15 +196,16 @@ def _checked(blocks: Any, sizes: Any) -> tuple[dict[Any, NoiseModel], tuple[int,
             raise ValueError(f"sizes: must be of blocks, got {unknown[0]!r}, which is none.")
         given = [sizes.get(name) for name in named]
     else:
-        given = [None] * len(named) if sizes is None else list(sizes)
-    if len(given) != len(named):
-        raise ValueError(f"sizes: must have {len(named)} entries, got {len(given)}.")
+        what = "a mapping of names to numbers, or a sequence of numbers"
+        given = [None] * len(named) if sizes is None else list(sequence("sizes", sizes, what))
     for name, noise in named.items():
         try:
             named[name] = as_noise(noise)
         except (TypeError, ValueError) as error:
             why = str(error).removeprefix("noise: ")
             raise type(error)(f"blocks[{name!r}]: {why}") from None
+    if len(given) != len(named):
+        raise ValueError(f"sizes: must have {len(named)} entries, got {len(given)}.")
     pairs = zip(named.items(), given, strict=True)
     return named, tuple(_size(name, noise.n_data, size) for (name, noise), size in pairs)
 
@@ -208,7 +214,7 @@ def _size(name: Any, own: int | None, given: Any) -> int:
     if given is None and own is None:
         raise ValueError(
             f"sizes: must have the number of data of block {name!r}, whose noise is one variance "
-            f"for any number. Pass sizes={{{name!r}: ...}}, or one variance for each datum."
+            f"for any number, got None. Pass sizes={{{name!r}: ...}}, or a variance for each datum."
         )
     size = own if given is None else integer(f"sizes[{name!r}]", given)
     if own not in (None, size):

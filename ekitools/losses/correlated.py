@@ -115,7 +115,7 @@ def _dates(coordinates: Any) -> np.ndarray | None:
     """Dates as datetime64 or durations as timedelta64, ``(d,)``; None for other coordinates."""
     try:
         given = host(coordinates) if hasattr(coordinates, "shape") else np.asarray(coordinates)
-    except ValueError:  # a ragged list
+    except (TypeError, ValueError):  # a ragged list, or a Dataset
         return None
     if given.dtype == object and given.size:
         first = given.flat[0]

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 
 from ekitools.core.arrays import as_real, digest
+from ekitools.core.indices import kept_indices
 from ekitools.losses.correlated import correlated_covariance
 from ekitools.losses.formed import FormedNoise
-from ekitools.losses.forms import Form, checked_sd, form_of_covariance, kept_indices
+from ekitools.losses.forms import Form, checked_sd, form_of_covariance
 from ekitools.losses.markov import Markov
 from ekitools.losses.repeats import covariance_of_repeats
 from ekitools.typing import Loss, NoiseModel

@@ -23,6 +23,7 @@ def covariance_of_repeats(
     samples = _checked(samples)
     n, d = samples.shape
     if shrinkage is not None:
+        shrinkage = one_of("shrinkage", shrinkage, _ESTIMATORS)
         if rank is not None or diagonal is not None:
             name = "rank" if rank is not None else "diagonal"
             raise TypeError(
@@ -76,7 +77,7 @@ def _checked(samples: Any) -> np.ndarray:
 
 
 def _shrunk(samples: np.ndarray, shrinkage: str) -> np.ndarray:
-    name = _ESTIMATORS[one_of("shrinkage", shrinkage, _ESTIMATORS)]
+    name = _ESTIMATORS[shrinkage]
     try:
         module = import_module("sklearn.covariance")
     except ImportError:

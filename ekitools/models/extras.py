@@ -98,7 +98,7 @@ def split_extras(extras: Mapping[Any, Any], n: int) -> list[dict[str, Extra]]:
     for name, extra in checked_extras(extras).items():
         if extra.values.shape[:1] != (n,):
             raise UnfitError(
-                f"model: extras[{name!r}] must have the {n} members first, got shape "
+                f"model: extras[{name!r}]: must have the {n} members first, got shape "
                 f"{extra.values.shape}"
             )
         labels = extra.labels.without_first()
@@ -139,21 +139,21 @@ def _check_alike(
     name: str, extra: Extra, array: Any, labels: Labels | None, reserved: Container[str]
 ) -> None:
     if name in reserved:
-        raise UnfitError(f"model: extras must not have the name {name!r}, which results have")
+        raise UnfitError(f"model: extras: must not have the name {name!r}, which results have")
     if array is not None and array.shape[1:] != extra.values.shape:
         raise UnfitError(
-            f"model: extras[{name!r}] must have the same shape for every member, got "
+            f"model: extras[{name!r}]: must have the same shape for every member, got "
             f"{array.shape[1:]} and {extra.values.shape}"
         )
     if labels is not None and labels != extra.labels:
         raise UnfitError(
-            f"model: extras[{name!r}] must have the same dimensions and labels for every member"
+            f"model: extras[{name!r}]: must have the same dimensions and labels for every member"
         )
 
 
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise UnfitError(f"model: names of extras must be texts, got {safe_text(name):.60}")
+        raise UnfitError(f"model: extras: names must be texts, got {safe_text(name):.60}")
     return name
 
 
@@ -171,7 +171,7 @@ def _extra(name: Any, value: Any) -> Extra:
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "fiub":
         raise UnfitError(
-            f"model: extras[{name!r}] must be real numbers, got {type(value).__name__} of dtype "
+            f"model: extras[{name!r}]: must be real numbers, got {type(value).__name__} of dtype "
             f"{array.dtype}"
         )
     return Extra(array.astype(np.float64), labels)

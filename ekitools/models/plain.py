@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from ekitools.core.arrays import as_real, check_array, digest, host, is_numpy, like
 from ekitools.core.checks import flag, function, put
+from ekitools.core.indices import kept_indices
 from ekitools.typing import Array
 
 __all__ = ["FunctionModel", "LinearModel"]
@@ -144,8 +145,8 @@ class LinearModel:
         check_array("r", r, last=self.shape[0])
         return self._product(r, adjoint=True)
 
-    def rows(self, kept: np.ndarray) -> LinearModel:
-        """The model of some of the data: the rows of A with True in ``kept``, ``(d,)``.
+    def rows(self, kept: Any) -> LinearModel:
+        """The model of some of the data: ``kept`` is a mask ``(d,)`` or has indices of rows of A.
 
         Examples
         --------
@@ -154,9 +155,10 @@ class LinearModel:
         >>> ek.LinearModel([[1.0], [2.0]]).rows(np.array([False, True])).matrix
         array([[2.]])
         """
+        index = kept_indices(kept, self.shape[0])
         if not isinstance(self.matrix, LinearOperator):
-            return LinearModel(self.matrix[np.flatnonzero(kept)])
-        selection = sparse.eye_array(len(kept), format="csr")[np.flatnonzero(kept)]
+            return LinearModel(self.matrix[index])
+        selection = sparse.eye_array(self.shape[0], format="csr")[index]
         return LinearModel(aslinearoperator(selection) @ self.matrix)
 
     def fingerprint(self) -> str:

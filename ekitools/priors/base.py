@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_real, as_rng, check_array, digest, host, like
-from ekitools.core.checks import integer
+from ekitools.core.checks import integer, sequence
 from ekitools.typing import Array, Rng
 
-__all__ = ["BasePrior", "check_points", "named"]
+__all__ = ["BasePrior", "check_points", "named", "position"]
 
 
 class BasePrior(ABC):
@@ -108,8 +108,9 @@ class BasePrior(ABC):
         """Number of parameters p."""
         return self._size if self.names is None else len(self.names)
 
-    def support(self, parameter: int) -> tuple[float, float]:  # noqa: ARG002
+    def support(self, parameter: int) -> tuple[float, float]:
         """The bounds of one parameter, given by its position; infinite where there are none."""
+        position(parameter, self.n_parameters)
         return -np.inf, np.inf
 
     def sample(self, n: int, *, rng: Rng = None) -> np.ndarray:
@@ -193,6 +194,18 @@ def check_points(u: Any, p: int) -> np.ndarray:
     return u
 
 
+def position(parameter: Any, p: int) -> int:
+    """The position of one of ``p`` parameters, from 0 to p − 1; −1 stands for the last one.
+
+    Examples
+    --------
+    >>> from ekitools.priors.base import position
+    >>> position(-1, 3)
+    2
+    """
+    return integer("parameter", parameter, least=-p, most=p - 1) % p
+
+
 def named(argument: str, parameters: Any, stem: str = "") -> tuple[tuple[str, ...] | None, int]:
     """Names and their number, from names or a number.
 
@@ -217,7 +230,7 @@ def named(argument: str, parameters: Any, stem: str = "") -> tuple[tuple[str, ..
     if isinstance(parameters, str) or not np.iterable(parameters):
         size = integer(argument, parameters, remedy="Or give a sequence of names.")
         return (tuple(f"{stem}[{i}]" for i in range(size)) if stem else None), size
-    names = tuple(parameters)
+    names = sequence(argument, parameters, "a number or a sequence of names")
     for name in names:
         if not isinstance(name, str) or not name:
             raise TypeError(f"{argument}: names must be texts, got {name!r}.")

@@ -77,8 +77,8 @@ def bounded(mean: float, sd: float, lower: float = -np.inf, upper: float = np.in
     upper = number("upper", upper, infinite=True)
     if not lower < mean < upper:
         raise ValueError(
-            f"mean: must be strictly between lower = {lower:g} and upper = {upper:g}, got "
-            f"{mean:g}. Move the mean or a bound."
+            f"lower, mean, upper: must increase strictly, got {lower:g}, {mean:g} and {upper:g}. "
+            "Move the mean or a bound."
         )
     below, above = mean - lower, upper - mean
     if math.isinf(below) and math.isinf(above):

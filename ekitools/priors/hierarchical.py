@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from ekitools.core.arrays import digest
-from ekitools.priors.base import BasePrior, named
+from ekitools.priors.base import BasePrior, named, position
 from ekitools.priors.families import Family, check_marginal, identity
 from ekitools.priors.transforms import pointwise
 
@@ -83,7 +83,8 @@ class Hierarchical(BasePrior):
             )
         self._transform = pointwise(transform)
         names, _ = named("members", members, "theta")
-        super().__init__(("mean", "sd", *(names or ())))
+        everything, _ = named("members", ("mean", "sd", *(names or ())))
+        super().__init__(everything or ())
         self._distributions = (mean, sd)
         self._families = (Family([mean]), Family([sd]))
 
@@ -107,6 +108,7 @@ class Hierarchical(BasePrior):
 
     def support(self, parameter: int) -> tuple[float, float]:
         """The bounds of one parameter, given by its position."""
+        parameter = position(parameter, self.n_parameters)
         if parameter < 2:
             low, high = self._distributions[parameter].support()
             return float(low), float(high)

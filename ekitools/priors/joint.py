@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, as_rng, digest
+from ekitools.core.arrays import array_namespace, as_rng, check_array, digest
 from ekitools.core.checks import integer
-from ekitools.priors.base import check_points
+from ekitools.priors.base import check_points, position
 from ekitools.typing import Array, HasSupport, Prior, Rng
 
 __all__ = ["JointPrior"]
@@ -73,8 +73,8 @@ class JointPrior:
             )
         if not parts:
             raise ValueError(f"parts: must not be empty, got {parts!r:.60}.")
-        for name, part in parts.items():
-            if not isinstance(name, str):
+        for name, part in dict[Any, Any](parts).items():
+            if not isinstance(name, str) or not name.strip():
                 raise TypeError(f"parts: names must be texts, got {name!r}.")
             if isinstance(part, type) or not isinstance(part, Prior):
                 raise TypeError(
@@ -111,8 +111,8 @@ class JointPrior:
 
         Raises
         ------
-        ValueError
-            If the last axis does not have p entries.
+        TypeError, ValueError
+            If ``u`` is not an array of real numbers whose last axis has p entries.
 
         Examples
         --------
@@ -129,16 +129,12 @@ class JointPrior:
         >>> model(np.array([1.0, 2.0, 10.0]))
         array([10., 20.])
         """
-        shape = tuple(u.shape) if hasattr(u, "shape") else ()
-        if not shape or shape[-1] != self.n_parameters:
-            raise ValueError(
-                f"u: last axis must have p = {self.n_parameters} entries, got "
-                f"{shape or type(u).__name__}."
-            )
+        check_array("u", u, last=self.n_parameters)
         return {name: u[..., cut] for name, cut in self.slices.items()}
 
     def support(self, parameter: int) -> tuple[float, float]:
         """The bounds of one parameter, given by its position; infinite where not known."""
+        parameter = position(parameter, self.n_parameters)
         for name, cut in self.slices.items():
             part = self.parts[name]
             if cut.start <= parameter < cut.stop and isinstance(part, HasSupport):
@@ -162,25 +158,26 @@ class JointPrior:
 
     def to_physical(self, z: Array) -> Array:
         """Map an ensemble ``(J, p)`` to physical coordinates, part by part."""
-        return self._by_part("to_physical", z)
+        return self._by_part("z", "to_physical", z)
 
     def to_unconstrained(self, u: Array) -> Array:
         """Map it back; NaN or infinite outside the support."""
-        return self._by_part("to_unconstrained", u)
+        return self._by_part("u", "to_unconstrained", u)
 
     def whiten(self, z: Array) -> Array:
         """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
-        return self._by_part("whiten", z)
+        return self._by_part("z", "whiten", z)
 
     def unwhiten(self, w: Array) -> Array:
         """Carry them back."""
-        return self._by_part("unwhiten", w)
+        return self._by_part("w", "unwhiten", w)
 
     def fingerprint(self) -> str:
         """A short text that changes whenever a name or the distribution of a part does."""
         return digest(*((name, part.fingerprint()) for name, part in self.parts.items()))
 
-    def _by_part(self, function: str, x: Array) -> Array:
+    def _by_part(self, argument: str, function: str, x: Array) -> Array:
+        check_array(argument, x, last=self.n_parameters)
         mapped = [getattr(self.parts[name], function)(y) for name, y in self.split(x).items()]
         return array_namespace(x).concat(mapped, axis=-1)
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import digest
-from ekitools.core.checks import integer
-from ekitools.priors.base import BasePrior
+from ekitools.priors.base import BasePrior, position
 from ekitools.priors.correlation import checked_correlation
 from ekitools.priors.families import Family as _Family
 from ekitools.priors.families import check_marginal, grouped, identity
@@ -196,9 +195,8 @@ class Prior(BasePrior):
         >>> ek.Prior({"rate": stats.lognorm(1.0), "share": stats.uniform(0, 1)}).support(1)
         (0.0, 1.0)
         """
-        p = self.n_parameters
-        parameter = integer("parameter", parameter, least=-p, most=p - 1)
-        low, high = self._marginals[self.names[parameter]].support()
+        name = self.names[position(parameter, self.n_parameters)]
+        low, high = self._marginals[name].support()
         return float(low), float(high)
 
     def forward(self, z: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import gammaln, log_ndtr, ndtri_exp
 
 from ekitools.core.arrays import digest
-from ekitools.priors.base import BasePrior
+from ekitools.priors.base import BasePrior, position
 from ekitools.priors.families import Family, check_marginal, identity
 
 __all__ = ["Ordered"]
@@ -88,8 +88,9 @@ class Ordered(BasePrior):
         constant = gammaln(self.n_parameters + 1)
         return np.asarray(constant + self.distribution.logpdf(u).sum(axis=1))
 
-    def support(self, parameter: int) -> tuple[float, float]:  # noqa: ARG002
+    def support(self, parameter: int) -> tuple[float, float]:
         """The bounds of the distribution, whatever the position ``parameter`` is."""
+        position(parameter, self.n_parameters)
         low, high = self.distribution.support()
         return float(low), float(high)
 

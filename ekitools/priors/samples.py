@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import ndtr, ndtri
 
 from ekitools.core.arrays import as_real, as_vector
+from ekitools.core.checks import number, sequence
 from ekitools.priors.base import named
 from ekitools.priors.transforms import Interval
 from ekitools.typing import HasSupport, Prior
@@ -170,13 +171,17 @@ def read_samples(samples: Any, weights: Any, names: Sequence[str] | None) -> Sam
     TypeError, ValueError
         If shapes or names disagree, weights are negative, or there are too few samples.
     """
-    if hasattr(samples, "keys"):  # as `dict` takes it: a dict, a DataFrame, a Dataset
+    if hasattr(samples, "keys") and not isinstance(
+        samples, type
+    ):  # as `dict` takes it: a dict, a DataFrame, a Dataset
         if names is not None:
             raise ValueError("names: must not be given for samples that have names.")
         names, samples, own = _columns(samples)
         weights = own if weights is None else weights
     x = as_real("samples", samples, ndim=(2,), remedy="One row is one sample.").astype(np.float64)
     n, p = x.shape
+    if p == 0:
+        raise ValueError(f"samples: must have one or more columns, got shape {x.shape}.")
     if names is None:
         names = [f"u{i}" for i in range(p)]
     known, size = named("names", names)
@@ -235,7 +240,15 @@ def intervals(bounds: Any, names: tuple[str, ...]) -> list[Interval]:
     unknown = [name for name in bounds if name not in names]
     if unknown:
         raise ValueError(f"bounds: names must be among {names}, got {unknown[0]!r}.")
-    for name, pair in bounds.items():
-        if np.shape(pair) != (2,) or not pair[0] < pair[1]:
-            raise ValueError(f"bounds[{name!r}]: must be (lower, upper), increasing, got {pair!r}.")
-    return [Interval(*map(float, bounds.get(name, (-np.inf, np.inf)))) for name in names]
+    return [_interval(name, bounds.get(name, (-np.inf, np.inf))) for name in names]
+
+
+def _interval(name: str, pair: Any) -> Interval:
+    argument, rule = f"bounds[{name!r}]", "must be (lower, upper), increasing"
+    ends = sequence(argument, pair, "(lower, upper)")
+    if len(ends) != 2:
+        raise ValueError(f"{argument}: {rule}, got {pair!r:.60}.")
+    lower, upper = (number(argument, end, infinite=True) for end in ends)
+    if not lower < upper:
+        raise ValueError(f"{argument}: {rule}, got {pair!r:.60}.")
+    return Interval(lower, upper)

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln, xlogy
 
-from ekitools.core.arrays import array_namespace, as_vector, digest
-from ekitools.priors.base import BasePrior, named
+from ekitools.core.arrays import array_namespace, as_vector, check_array, digest
+from ekitools.priors.base import BasePrior, named, position
 from ekitools.priors.families import Family
 from ekitools.typing import Array
 
@@ -108,8 +108,9 @@ class Dirichlet(BasePrior):
         constant = gammaln(self.alpha.sum()) - gammaln(self.alpha).sum()
         return np.asarray(constant + xlogy(self.alpha - 1, self.shares(u)).sum(axis=1))
 
-    def support(self, parameter: int) -> tuple[float, float]:  # noqa: ARG002
+    def support(self, parameter: int) -> tuple[float, float]:
         """The bounds of one share: 0 and 1, whatever its position ``parameter`` is."""
+        position(parameter, self.n_parameters)
         return 0.0, 1.0
 
     def shares(self, u: Array) -> Array:
@@ -132,6 +133,7 @@ class Dirichlet(BasePrior):
         >>> ek.Dirichlet([1.0, 1.0, 1.0]).shares(np.array([0.25, 0.5]))
         array([0.25, 0.5 , 0.25])
         """
+        check_array("u", u, last=self.n_parameters)
         xp = array_namespace(u)
         last = 1 - xp.sum(u, axis=-1, keepdims=True)
         return xp.concat([u, xp.where(last < 0, 0 * last, last)], axis=-1)

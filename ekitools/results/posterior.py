@@ -247,7 +247,7 @@ def _by_name(u: xr.DataArray, model: Any) -> xr.Dataset:
             for name, column, unit in columns
         }
         return xr.Dataset(variables, coords={"draw": draw})
-    if not isinstance(model, LabelledModel):
+    if isinstance(model, type) or not isinstance(model, LabelledModel):
         raise TypeError(
             f"model: must be an ek.XarrayModel, whose arrays have labels, got "
             f"{type(model).__name__}. Leave it out to have one variable for each parameter."

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools.batches import AtInputs
-from ekitools.core.arrays import as_rng, unmasked
+from ekitools.batches import AtInputs, checked_inputs
+from ekitools.core.arrays import as_rng
 from ekitools.core.errors import RunError
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
@@ -145,7 +145,7 @@ def predict(
         model = as_model(model)
         info = _checked(model, inputs, drawn)
         u = np.ascontiguousarray(in_order_of(model, drawn.u).values)
-        seen = model if inputs is None else AtInputs(model, np.array(unmasked("inputs", inputs)))
+        seen = model if inputs is None else AtInputs(model, checked_inputs(inputs).copy())
         streams, layout = Streams(rng), None
         seeds = [streams.member(0, j) for j in range(len(u))] if info.stochastic else None
         where = np.arange(len(u))

@@ -8,6 +8,7 @@ members, without importing ekitools. A further ability is a protocol of its own,
 
 from __future__ import annotations
 
+from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
     SamplingFlow,
@@ -32,25 +33,25 @@ from ekitools.typing.method import (
     Stops,
     is_sampler,
 )
+from ekitools.typing.noise import (
+    ChecksData,
+    CurvedLoss,
+    Loss,
+    MarginalNoise,
+    NoiseModel,
+    ScaledNoise,
+)
 from ekitools.typing.problem import (
-    Array,
     Batch,
     Batches,
-    ChecksData,
     ChecksProblem,
-    CurvedLoss,
     ForwardModel,
     HasSupport,
     LabelledModel,
     LinearOperatorModel,
-    Loss,
-    MarginalNoise,
     MemberFailure,
     ModelInfo,
-    NoiseModel,
     Prior,
-    Rng,
-    ScaledNoise,
     Target,
 )
 from ekitools.typing.rules import (

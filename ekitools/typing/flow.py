@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from ekitools.typing.problem import Array
+from ekitools.typing.arrays import Array
 
 
 @runtime_checkable

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checka
 
 import numpy as np
 
-from ekitools.typing.problem import Array, Target
+from ekitools.typing.arrays import Array
+from ekitools.typing.problem import Target
 from ekitools.typing.rules import Status, StoppingRule
 
 Aim: TypeAlias = Literal["posterior", "fit"]

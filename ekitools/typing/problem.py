@@ -1,18 +1,14 @@
-"""Contracts of what makes an inverse problem: model, prior, loss, noise, batches."""
+"""Contracts of what makes an inverse problem: model, prior, batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-Array: TypeAlias = Any
-"""An array-API array: NumPy, torch, JAX, ... Kernels keep its dtype and its device."""
-
-Rng: TypeAlias = "int | np.random.Generator | None"
-"""Anything that `numpy.random.default_rng` takes."""
+from ekitools.typing.arrays import Array, Rng
 
 
 @runtime_checkable
@@ -207,119 +203,6 @@ class HasSupport(Protocol):
         ...
 
 
-@runtime_checkable
-class Loss(Protocol):
-    """Ψ(z, y) of outputs z and data y, where Φ(u) = Ψ(G(u), y).
-
-    A loss that checks its data is also a `ChecksData`, and one with a known curvature a
-    `CurvedLoss`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> loss = ek.Huber(delta=1.0, scale=1.0)
-    >>> loss.gradient(np.array([0.5, 9.0]), np.zeros(2))  # the outlier's gradient is cut at 1
-    array([0.5, 1. ])
-    """
-
-    def misfit(self, z: Array, y: Array) -> Array:
-        """Ψ along the last axis."""
-        ...
-
-    def gradient(self, z: Array, y: Array) -> Array:
-        """∇_z Ψ, of the shape of ``z``."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A short text that changes whenever the loss does."""
-        ...
-
-
-@runtime_checkable
-class ChecksData(Protocol):
-    """A loss that refuses data which it is not defined for.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> isinstance(ek.CrossEntropy(3), ek.typing.ChecksData)
-    True
-    """
-
-    def check_data(self, data: np.ndarray) -> None:
-        """Raise a ValueError unless the loss is defined for these data ``(d,)``."""
-        ...
-
-
-@runtime_checkable
-class CurvedLoss(Loss, Protocol):
-    """A loss with a known curvature, for `ekitools.CurvatureEKI`.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> isinstance(ek.CrossEntropy(3), ek.typing.CurvedLoss), ek.CrossEntropy(3).outputs_per_sample
-    (True, 3)
-    """
-
-    @property
-    def outputs_per_sample(self) -> int:
-        """k, where the d = m k outputs belong to m samples: losses are averaged over samples."""
-        ...
-
-    def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
-        """∇²_z Ψ at z ``(d,)`` times every row of f ``(J, d)``."""
-        ...
-
-
-@runtime_checkable
-class NoiseModel(Loss, Protocol):
-    """η ~ N(0, Γ), known only through its whitening map: the loss ½ ‖Γ^{-1/2}(z − y)‖².
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> ek.GaussianNoise(0.25).whiten(np.array([1.0, 3.0]))
-    array([2., 6.])
-    """
-
-    @property
-    def n_data(self) -> int | None:
-        """d, or None where one variance serves any d."""
-        ...
-
-    @property
-    def sd(self) -> np.ndarray:
-        """Marginal standard deviations √Γ_ii: ``(d,)``, or 0-d for one that serves any d."""
-        ...
-
-    def whiten(self, r: Array) -> Array:
-        """Γ^{-1/2} r along the last axis: ``whiten(r) · whiten(s) = rᵀ Γ⁻¹ s``."""
-        ...
-
-    def sample(self, n: int, *, rng: Rng = None) -> Array:
-        """``n`` draws of η, ``(n, d)``."""
-        ...
-
-
-@runtime_checkable
-class MarginalNoise(NoiseModel, Protocol):
-    """Noise that knows the noise of some of its data, so that data may be missing.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> isinstance(ek.GaussianNoise(0.25), ek.typing.MarginalNoise)
-    True
-    """
-
-    def marginal(self, kept: Any) -> NoiseModel:
-        """N(0, Γ[kept, kept]), with ``kept`` a mask ``(d,)`` or indices."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Batch:
     """The part of the data that a step sees: some of N observations, or of N samples.
@@ -363,53 +246,6 @@ class Batch:
     def share(self) -> float:
         """Data of this batch, as a share of all data."""
         return float(self.sizes.sum() / self.n_data_all)
-
-
-@runtime_checkable
-class ScaledNoise(Protocol):
-    """Noise N(0, D Γ D) with unknown scales: D has scale s_b at every datum of group b.
-
-    The scales are the last B parameters of the problem. Only a method that `EstimatesNoise` takes
-    such a problem.
-
-    Examples
-    --------
-    >>> from scipy import stats
-    >>> import ekitools as ek
-    >>> noise = ek.UnknownNoise(stats.lognorm(1.0))
-    >>> problem = ek.InverseProblem(
-    ...     ek.LinearModel([[1.0], [2.0]]), ek.GaussianPrior(0.0, [1.0]), noise, [1.0, 2.0])
-    >>> isinstance(problem.noise, ek.typing.ScaledNoise), problem.noise.groups
-    (True, array([0, 0]))
-    """
-
-    @property
-    def shape(self) -> NoiseModel:
-        """N(0, Γ), without covariance between data of different groups."""
-        ...
-
-    @property
-    def groups(self) -> np.ndarray:
-        """The number of the scale of every datum, ``(d,)``; −1 for a scale of 1."""
-        ...
-
-    @property
-    def prior(self) -> Any:
-        """A prior of the scales, with ``log_density(b, log_s)`` and ``log_bounds`` ``(2, B)``."""
-        ...
-
-    @property
-    def n_scales(self) -> int:
-        """B."""
-        ...
-
-    def scales(self, ensemble: Array) -> np.ndarray:
-        """The scales of unconstrained members ``(J, p + B)``, ``(J, B)``."""
-        ...
-
-    def sd_at(self, scales: np.ndarray) -> np.ndarray:
-        """Marginal standard deviations ``(d,)`` at the scales ``(B,)``."""
-        ...
 
 
 @runtime_checkable

@@ -128,8 +128,8 @@ def test_two_dimensions_of_one_name_with_other_labels_are_kept_apart():
     [
         ({"u": 1.0}, "must not have the name 'u', which results have"),
         ({"block": 1.0}, "must not have the name 'block'"),
-        ({"": 1.0}, "names of extras must be texts"),
-        ({3: 1.0}, "names of extras must be texts, got 3"),
+        ({"": 1.0}, "extras: names must be texts"),
+        ({3: 1.0}, "extras: names must be texts, got 3"),
         ({"a": "text"}, r"extras\['a'\] must be real numbers, got str"),
         ({"a": object()}, r"extras\['a'\] must be real numbers"),
         ({"a": [[1.0], [1.0, 2.0]]}, r"extras\['a'\] must be real numbers"),

@@ -79,6 +79,8 @@ class Kind(NamedTuple):
     errors: tuple[type[Exception], ...] = (TypeError, ValueError)
     free: str = ""
     """Why every value is right."""
+    elsewhere: bool = False
+    """Whether the argument has a row of its own."""
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Every wrong value with its name."""
@@ -128,6 +130,11 @@ def anything(reason: str) -> Kind:
     return Kind("anything", free=reason)
 
 
+def elsewhere() -> Kind:
+    """An argument that goes with other right values, and so has a row of its own."""
+    return Kind("anything", free="another row has it", elsewhere=True)
+
+
 def integer(least: int | None = 1, most: int | None = None) -> Kind:
     """An integer within bounds."""
     right = {None: ("zero", "minus one"), -1: ("zero", "minus one"), 0: ("zero",)}.get(least, ())
@@ -172,6 +179,29 @@ COVARIANCE = kind(
     np.zeros((0, 0)),
     right=("2.5",),
 )
+SD = kind(
+    "standard deviations",
+    *(-0.5, [1.0, 1.0, -1.0], [0.0, 1.0, 1.0], "0.5", [[1.0, 1.0, 1.0]], 1e-200, 1e200),
+    *([1.0, math.nan, 1.0], np.ones((3, 3)), (np.ones(3), np.ones((3, 1))), _TOO_LARGE),
+    right=("None", "2.5"),  # None leaves it to the covariance
+)
+KEPT = kind(
+    "mask or indices",
+    *([True], [False, False, False], [3], [-1], [0, 0], [1.0], ["0"], [[True, True, True]]),
+    *(range(4), (True, False), {0, 1}, slice(None)),
+)
+"""Of three data."""
+SIZE_OR_NAMES = kind(
+    "number or names",
+    *("ab", b"ab", ["a", "a"], ["a", ""], ["a", None], ["a", 3], {"a", "b"}, [["a"]], 2.0, "2"),
+    right=("list of texts", "array of texts"),
+)
+TRANSFORM = kind(
+    "transform",
+    *("log", "bounded", ("bounded", 0.0), ("bounded", 1.0, 0.0), ("bounded", 0.0, math.inf)),
+    *(("bounded", "0", "1"), ("exp", 0.0, 1.0), ("bounded", None, 1.0), np.exp, ["exp"]),
+    right=("None",),
+)
 STORE = kind("store", 0, 2.0, "none", "All", b"all", ["all"], (1, 2))
 TIMES = kind(
     "times",
@@ -183,7 +213,7 @@ TIMES = kind(
 )
 
 
-def array(*shape: int, lists: bool = True, sized: bool = True) -> Kind:
+def array(*shape: int, lists: bool = True, sized: bool = True, gaps: bool = False) -> Kind:
     """Real numbers in this shape.
 
     Parameters
@@ -194,10 +224,12 @@ def array(*shape: int, lists: bool = True, sized: bool = True) -> Kind:
         Whether a list is right too, and not only an array.
     sized : bool
         Whether another length of the last axis is wrong.
+    gaps : bool
+        Whether masked entries are right: they are missing.
     """
     rows = np.ones(shape)
     wrong: list[Any] = [rows.astype(dtype) for dtype in (complex, str, object, "M8[s]", "m8[s]")]
-    wrong.append(np.ma.masked_array(rows, rows > 0))
+    wrong += [] if gaps else [np.ma.masked_array(rows, rows > 0)]
     if sized:
         wrong += [rows[..., :-1], np.concatenate([rows, rows, rows], axis=-1)]
     if lists:

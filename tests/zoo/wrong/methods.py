@@ -193,6 +193,7 @@ STARTED = {
     "on_failure": CHOICE,
     "store": STORE,
     "evaluate_final": FLAG,
+    "missing": SHARE.but("zero"),
 }
 RESUMED = {
     "path": PATH,
@@ -230,10 +231,17 @@ swept(
     "AskTell.tell",
     {"g": right.OUTPUTS},
     _of=right.loop,
-    g=array(6, 3),
+    g=array(6, 3, gaps=True),
     failures=kind(
         "failures",
         *(3, "all", {9: "x"}, {-1: "x"}, {"0": "x"}, {None: "x"}, [0], {1.5: "x"}),
+        right=("None", "Dataset"),  # an empty mapping
+    ),
+    extras=kind(
+        "arrays by name",
+        *(3, "all", {3: np.ones(6)}, {"": np.ones(6)}, {"a": "x"}, {"a": None}, {"a": np.ones(5)}),
+        *({"a": np.full(6, "x")}, {"a": np.full(6, 1j)}, [("a", np.ones(6))], {"u": np.ones(6)}),
+        *({"a": [[1.0], [1.0, 2.0]]}, {"a": {}}),
         right=("None", "Dataset"),  # an empty mapping
     ),
 )

@@ -18,11 +18,13 @@ from zoo.wrong.kinds import (
     PATH,
     POSITIVE,
     RNG,
+    SD,
     TEXT,
     TIMES,
     Kind,
     anything,
     array,
+    elsewhere,
     integer,
     kind,
     made,
@@ -34,7 +36,7 @@ from zoo.wrong.table import NOISE, PRIOR, PROBLEM, RESULT, swept
 # Theory
 
 EXACT = {"ensemble": right.MEMBERS, "A": right.A, "noise": np.eye(3)}
-SIZES = {"ensemble": array(6, 2), "A": array(3, 2), "noise": NOISE}
+SIZES = {"ensemble": array(6, 2), "A": array(3, 2), "noise": NOISE, "noise_sd": elsewhere()}
 LATER = TIMES.but("empty list", "empty array")
 swept("theory.spectrum", EXACT, **SIZES)
 swept("theory.covariance_flow", {**EXACT, "t": [0.0, 1.0]}, **SIZES, t=LATER)
@@ -52,7 +54,16 @@ swept(
     data=array(3),
     prior=PRIOR.also(right.marginals()),
     noise=NOISE,
+    noise_sd=elsewhere(),
 )
+NOISELESS = {"ensemble": right.MEMBERS, "A": right.A}
+for each, rest in {
+    "spectrum": NOISELESS,
+    "covariance_flow": {**NOISELESS, "t": [0.0, 1.0]},
+    "linear_flow": {**NOISELESS, "data": right.DATA, "t": [0.0, 1.0]},
+    "posterior": {"A": right.A, "data": right.DATA, "prior": right.prior()},
+}.items():
+    swept(f"theory.{each}(noise_sd=)", {**rest, "noise_sd": 1.0}, noise_sd=SD.also([1.0]))
 swept(
     "theory.check_linear_theory",
     lambda: {"result": right.flow(), "problem": right.linear()},

@@ -11,17 +11,23 @@ from zoo.wrong import right
 from zoo.wrong.kinds import (
     AXES,
     CHOICE,
+    COUNT,
+    FUNCTION,
+    NAMES,
     PATH,
     RNG,
+    SHARE,
     Kind,
     anything,
     array,
+    elsewhere,
     integer,
     kind,
     made,
     optional,
 )
-from zoo.wrong.table import PROBLEM, RESULT, swept
+from zoo.wrong.methods import DRIVEN
+from zoo.wrong.table import LABELLED_MODEL, NOISE, PROBLEM, RESULT, swept
 
 ITERATION = integer(None, 1000).also(-1000)
 AFTERWARDS = {"result": RESULT, "problem": optional(PROBLEM)}
@@ -38,11 +44,63 @@ def given():
     return {"result": right.result()}
 
 
+swept(
+    "posterior",
+    given,
+    result=RESULT,
+    iteration=ITERATION,
+    model=LABELLED_MODEL,
+    rng=RNG,
+)
+swept(
+    "prior_samples",
+    lambda: {"problem": right.problem(), "n": 2},
+    problem=PROBLEM,
+    n=COUNT,
+    model=LABELLED_MODEL,
+    rng=RNG,
+)
+swept("intervals", given, result=RESULT, prob=SHARE, problem=optional(PROBLEM))
+PREDICTED = {
+    "result": RESULT,
+    "model": optional(FUNCTION.without("class")).also(
+        ek.LinearModel(np.eye(3)), ek.LinearModel, right.A
+    ),
+    "noise": NOISE.but("True", "NumPy's True").also(ek.Huber(1.0)),
+    "iteration": ITERATION,
+    "rng": RNG,
+    **{name: DRIVEN[name] for name in ("executor", "timeout")},
+}
+swept(
+    "predict",
+    lambda: {**given(), "model": right.Declared(right.A)},
+    **PREDICTED,
+    inputs=elsewhere(),
+    data_names=optional(NAMES),
+)
+swept(
+    "predict(inputs=)",
+    lambda: {
+        **given(),
+        "model": ek.FunctionModel(right.taking, takes_inputs=True),
+        "inputs": np.ones(3),
+    },
+    inputs=array(3, sized=False).but(
+        *("zero", "minus one", "2.5", "five by five", "array of 5 dimensions")
+    ),
+)
 swept("diagnose", given, **AFTERWARDS)
 swept("best_member", given, result=RESULT)
 swept("summary", given, **AFTERWARDS)
 swept("report", lambda: {**given(), "path": right.scratch() / "a.html"}, **AFTERWARDS, path=PATH)
 swept("Dataset.eki.summary", _of=lambda: right.result().eki, problem=optional(PROBLEM))
+OPTIONS = anything("the options of a function of ekitools, which has a row of its own")
+for each, kinds in {
+    "posterior": {"iteration": ITERATION, "options": OPTIONS},
+    "intervals": {"prob": SHARE, "problem": optional(PROBLEM)},
+    "predict": {"model": PREDICTED["model"], "noise": PREDICTED["noise"], "options": OPTIONS},
+}.items():
+    swept(f"Dataset.eki.{each}", _of=lambda: right.result().eki, **kinds)
 swept(
     "Dataset.eki.report",
     lambda: {"path": right.scratch() / "b.html"},
@@ -80,7 +138,7 @@ swept(
     weights=optional(array(20)).also(-np.ones(20), np.zeros(20)),
     levels=array(3, sized=False).also([0.0], [1.0], [1.5], [0.5, 0.5], [0.9, 0.1]),
 )
-swept("to_arviz", given, result=RESULT, iteration=ITERATION, rng=RNG)
+swept("to_arviz", given, result=RESULT, problem=optional(PROBLEM), iteration=ITERATION, rng=RNG)
 
 # Plots
 
@@ -128,6 +186,7 @@ swept(
     groups=kind(
         "groups", ["a", "b"], [["a"]], ["a", None, "b"], [1.0, math.nan, 2.0], right=("None",)
     ),
+    block=optional(CHOICE),
 )
 swept(
     "plot_comparison",

@@ -22,6 +22,8 @@ MEMBERS = np.random.default_rng(0).normal(size=(6, 2))
 OUTPUTS = MEMBERS @ A.T
 POINTS = np.random.default_rng(1).normal(size=(6, 2))
 PREDICTIONS = np.random.default_rng(2).normal(size=(20, 3))
+REPEATS = np.random.default_rng(3).normal(size=(50, 2))
+DATES = np.array(["2020-01-01", "2020-01-02", "2020-01-04"], dtype="M8[D]")
 LAPLACIAN = np.array([[1.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 1.0]])
 
 RUNS: list[Any] = []
@@ -33,10 +35,23 @@ def model(u: Any) -> Any:
     return A @ u
 
 
+def taking(u: Any, inputs: Any) -> Any:
+    RUNS.append(u)
+    return u[0] + 0 * np.asarray(inputs)
+
+
 @cache
 def problem() -> Any:
     prior = ek.GaussianPrior([0.0, 0.0], 1.0)
     return ek.InverseProblem(ek.FunctionModel(model), prior, 0.1, DATA)
+
+
+class Declared(ek.LinearModel):
+    """A model that says how many outputs it has, and counts its runs too."""
+
+    def __call__(self, u: Any) -> Any:
+        RUNS.append(u)
+        return super().__call__(u)
 
 
 @cache
@@ -105,6 +120,29 @@ def prior() -> Any:
 @cache
 def marginals() -> Any:
     return ek.Prior({"a": stats.norm(), "b": stats.uniform(0, 1)})
+
+
+class Own(ek.BasePrior):
+    """A prior of a user."""
+
+    def forward(self, z: Any) -> Any:
+        return 2 * z
+
+    def inverse(self, u: Any) -> Any:
+        return u / 2
+
+    def log_density(self, u: Any) -> Any:
+        return stats.norm(0, 2).logpdf(u).sum(axis=1)
+
+
+@cache
+def joint() -> Any:
+    return ek.JointPrior({"a": ek.GaussianPrior(0.0, [1.0]), "b": ek.Prior({"b": stats.norm()})})
+
+
+@cache
+def hierarchy() -> Any:
+    return ek.Hierarchical(stats.norm(), stats.halfnorm(), 1)
 
 
 @cache

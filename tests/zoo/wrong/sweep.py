@@ -28,6 +28,7 @@ ADAPTERS = {
 """Public names of the adapters; the module of the last three needs a framework."""
 
 OF_THE_LOOP = "the loop calls it, with what it has checked (see ekitools.typing)"
+OF_A_PRIOR = "the base class calls it, with what it has checked (see ekitools.BasePrior)"
 NOT_SWEPT = {
     r"(RunError|CheckpointError)": "the library raises it",
     r".*\.State": "a method makes it",
@@ -39,6 +40,8 @@ NOT_SWEPT = {
     r"\w+Flow\.(acceleration|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
     r"\w+Flow\.check_problem": OF_THE_LOOP,
     r"(InverseProblem\.seen|(MiniBatches|OnlineData)\.batch|Spread\.(at|due))": OF_THE_LOOP,
+    r"(Base)?Prior\.(forward|inverse|log_density)": OF_A_PRIOR,
+    r"(Dirichlet|Hierarchical|Ordered)\.(forward|inverse|log_density)": OF_A_PRIOR,
 }
 """Public callables that are not swept, as patterns, and why."""
 

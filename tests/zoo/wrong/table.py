@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +86,17 @@ PRIOR = made(
     lambda: ek.GaussianNoise(1.0),
     lambda: np.eye(2),
 )
+DISTRIBUTION = made(
+    "distribution",
+    lambda: stats.norm,
+    lambda: stats.poisson(1.0),
+    lambda: stats.norm([0.0, 1.0]),
+    lambda: stats.norm(nan),
+    lambda: "norm",
+    lambda: [stats.norm()],
+    lambda: {"a": stats.norm()},
+    lambda: ek.GaussianPrior(0.0, [1.0]),
+)
 SCHEDULE = made(
     "step rule",
     lambda: ek.FixedStep,
@@ -118,4 +130,12 @@ LABELLED = made(
     lambda: xr.DataArray(["x", "y"], {"site": ["a", "b"]}),
     lambda: xr.DataArray([1j, 2j], {"site": ["a", "b"]}),
     lambda: xr.DataArray,
+)
+LABELLED_MODEL = made(
+    "labelled model",
+    lambda: ek.XarrayModel,
+    lambda: right.problem().model,
+    lambda: right.model,
+    right.labelled,  # of other parameters
+    right=("None",),
 )
