@@ -210,8 +210,8 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
     """The Axes given, in the shape in which ArviZ takes them for k parameters."""
     if _generation(az) >= 1:
         raise ValueError(
-            f"ax: must be None with ArviZ {az.__version__}, which makes its own figures. Use "
-            "ek.plot_marginals or ek.plot_pairs, which take Axes."
+            f"ax: must be None with ArviZ {az.__version__}, which makes its own figures, got "
+            f"{type(ax).__name__}. Use ek.plot_marginals or ek.plot_pairs, which take Axes."
         )
     shape = {"forest": (1,), "rank": (k,), "trace": (k, 2), "pair": (k - 1, k - 1)}[kind]
     axes = axes_array(ax)

@@ -300,7 +300,7 @@ def as_rng(rng: Rng) -> np.random.Generator:
     given: Any = rng
     several = isinstance(given, list | tuple) or getattr(given, "ndim", 0) > 0
     wrong = several and not (len(given) and all(isinstance(n, Integral) for n in given))
-    if wrong or isinstance(given, bool | np.bool_):
+    if wrong or isinstance(given, bool | np.bool_ | np.timedelta64):
         raise TypeError(f"rng: {rule}, got {rng!r}.")
     try:
         return np.random.default_rng(rng)
