@@ -30,7 +30,9 @@ from zoo.wrong.kinds import (
     SD,
     SHARE,
     SIZE_OR_NAMES,
+    TEXT,
     TRANSFORM,
+    anything,
     array,
     elsewhere,
     integer,
@@ -103,6 +105,52 @@ for each in ("noise", "noise_sd"):
             )
         },
     )
+swept(
+    "Observation",
+    {"data": right.DATA, "noise": np.eye(3)},
+    data=array(3, sized=False, gaps=True)
+    .but("dict", "masked array", "array with NaN")  # a block, and gaps
+    .also({}, {"a": "x"}, {"a": None}, {3: [1.0]}, [math.nan], [1.0, math.inf], pd.Series(["a"])),
+    noise=optional(NOISE),
+    noise_sd=elsewhere(),
+    inputs=optional(array(3, sized=False)),
+    name=optional(TEXT),
+)
+swept(
+    "Observation(noise_sd=)",
+    {"data": right.DATA, "noise_sd": 1.0},
+    noise_sd=SD.also([1.0], {"a": 1.0}, ek.GaussianNoise(1.0)),
+)
+swept(
+    "ObservationSeries",
+    lambda: {"observations": [ek.Observation([1.0], 1.0), ek.Observation([2.0], 1.0)]},
+    observations=made(
+        "observations",
+        lambda: ek.Observation,
+        lambda: ek.Observation([1.0], 1.0),
+        lambda: [ek.Observation([1.0], 1.0), 1.0],
+        lambda: [ek.Observation([1.0], name="a"), ek.Observation([1.0], name="a")],
+        lambda: [ek.Observation([1.0], inputs=[1.0]), ek.Observation([1.0])],
+        lambda: right.DATA,
+    ),
+    size=integer(1, 2),
+    order=CHOICE,
+    remainder=CHOICE,
+    passes=optional(COUNT),
+)
+swept(
+    "UnknownNoise",
+    lambda: {"prior": stats.lognorm(1.0)},
+    prior=DISTRIBUTION.also(stats.norm(), {"a": stats.norm()}, {"a": 1.0}, {}),
+    shape=anything("it is checked with the data, when the problem is made"),
+    blocks=anything("they are checked with the data, when the problem is made"),
+    variance=elsewhere(),
+)
+swept(
+    "UnknownNoise(variance=)",
+    lambda: {"variance": stats.lognorm(1.0)},
+    variance=DISTRIBUTION.also(stats.norm(), {"a": stats.norm()}, {"a": 1.0}, {}),
+)
 for each in ("MiniBatches", "OnlineData"):
     swept(
         each,

@@ -28,6 +28,7 @@ ADAPTERS = {
 """Public names of the adapters; the module of the last three needs a framework."""
 
 OF_THE_LOOP = "the loop calls it, with what it has checked (see ekitools.typing)"
+OF_A_PROBLEM = "the problem calls it when it is made (see ekitools.InverseProblem)"
 OF_A_PRIOR = "the base class calls it, with what it has checked (see ekitools.BasePrior)"
 NOT_SWEPT = {
     r"(RunError|CheckpointError)": "the library raises it",
@@ -39,7 +40,9 @@ NOT_SWEPT = {
     r"(Discrepancy|Collapsed|NoProgress)\.(check|distance|reached|check_problem)": OF_THE_LOOP,
     r"\w+Flow\.(acceleration|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
     r"\w+Flow\.check_problem": OF_THE_LOOP,
-    r"(InverseProblem\.seen|(MiniBatches|OnlineData)\.batch|Spread\.(at|due))": OF_THE_LOOP,
+    r"(InverseProblem\.(seen|n_data_of)|Spread\.(at|due))": OF_THE_LOOP,
+    r"(MiniBatches|OnlineData|ObservationSeries)\.(batch|part|take)": OF_THE_LOOP,
+    r"(ObservationSeries\.noises|Observation\.noise_from|UnknownNoise\.bound)": OF_A_PROBLEM,
     r"(Base)?Prior\.(forward|inverse|log_density)": OF_A_PRIOR,
     r"(Dirichlet|Hierarchical|Ordered)\.(forward|inverse|log_density)": OF_A_PRIOR,
 }
