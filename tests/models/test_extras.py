@@ -121,10 +121,10 @@ def test_two_dimensions_of_one_name_with_other_labels_are_kept_apart():
         ({"block": 1.0}, "must not have the name 'block'"),
         ({"": 1.0}, "extras: names must be texts"),
         ({3: 1.0}, "extras: names must be texts, got 3"),
-        ({"a": "text"}, r"extras\['a'\] must be real numbers, got str"),
-        ({"a": object()}, r"extras\['a'\] must be real numbers"),
-        ({"a": [[1.0], [1.0, 2.0]]}, r"extras\['a'\] must be real numbers"),
-        ({"a": 1j}, r"extras\['a'\] must be real numbers, got complex"),
+        ({"a": "text"}, r"extras\['a'\]: must be real numbers, got str"),
+        ({"a": object()}, r"extras\['a'\]: must be real numbers"),
+        ({"a": [[1.0], [1.0, 2.0]]}, r"extras\['a'\]: must be real numbers"),
+        ({"a": 1j}, r"extras\['a'\]: must be real numbers, got complex"),
     ],
 )
 def test_bad_side_products_are_failures_with_the_reason(extras, message):
@@ -152,6 +152,6 @@ def test_extras_told_to_a_loop_are_checked():
     g = np.random.default_rng(0).normal(size=(4, 3))
     with pytest.raises(TypeError, match="extras: must be a mapping"):
         loop.tell(g, extras=[1])
-    with pytest.raises(ValueError, match=r"extras\['a'\] must have the 4 members first"):
+    with pytest.raises(ValueError, match=r"extras\['a'\]: must have the 4 members first"):
         loop.tell(g, extras={"a": np.ones(3)})
     assert loop.n == 0

@@ -182,7 +182,7 @@ swept(
     result=RESULT,
     ax=AXES,
     iteration=ITERATION,
-    x=optional(array(3)),
+    x=optional(array(3, dates=True)),
     groups=kind(
         "groups", ["a", "b"], [["a"]], ["a", None, "b"], [1.0, math.nan, 2.0], right=("None",)
     ),
