@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_array, as_real, digest, host
+from ekitools.core.arrays import as_real, checked_inputs, digest, host
 from ekitools.core.checks import flag, integer, put
 from ekitools.core.model_info import info_of
 from ekitools.losses.formed import FormedNoise
 from ekitools.typing import Array, Batch, NoiseModel
 
-__all__ = ["AtInputs", "MiniBatches", "OnlineData", "checked_inputs", "independent_samples"]
+__all__ = ["AtInputs", "MiniBatches", "OnlineData", "independent_samples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,25 +311,3 @@ def _frozen(array: np.ndarray) -> np.ndarray:
             return array
         base = base.base
     return array
-
-
-def checked_inputs(inputs: Any) -> np.ndarray:
-    """Inputs of a model: integers, which may be indices, stay integers.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are not finite real numbers, or there are none.
-
-    Examples
-    --------
-    >>> from ekitools.batches import checked_inputs
-    >>> checked_inputs([0, 2])
-    array([0, 2])
-    """
-    found = as_array("inputs", inputs)
-    if found.dtype.kind not in ("iub" if found.ndim else "iu"):  # True is no number
-        found = as_real("inputs", inputs)
-    if found.size == 0:
-        raise ValueError(f"inputs: must not be empty, got shape {found.shape}.")
-    return found

@@ -24,6 +24,7 @@ __all__ = [
     "as_vector",
     "check_array",
     "checked_cholesky",
+    "checked_inputs",
     "digest",
     "host",
     "is_numpy",
@@ -271,6 +272,28 @@ def as_real(
             "Remove or impute them."
         )
     return array
+
+
+def checked_inputs(inputs: Any) -> np.ndarray:
+    """Inputs of a model: integers, which may be indices, stay integers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not finite real numbers, or there are none.
+
+    Examples
+    --------
+    >>> from ekitools.core.arrays import checked_inputs
+    >>> checked_inputs([0, 2])
+    array([0, 2])
+    """
+    found = as_array("inputs", inputs)
+    if found.dtype.kind not in ("iub" if found.ndim else "iu"):  # True is no number
+        found = as_real("inputs", inputs)
+    if found.size == 0:
+        raise ValueError(f"inputs: must not be empty, got shape {found.shape}.")
+    return found
 
 
 def as_vector(name: str, value: Any, *, remedy: str = "") -> np.ndarray:

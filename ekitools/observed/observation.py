@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, digest, host, unmasked
+from ekitools.core.arrays import checked_inputs, digest
 from ekitools.core.checks import put
 from ekitools.observed.blocks import ArrayBlock
 from ekitools.observed.layout import FLATTEN, Layout, layout_of
@@ -127,9 +127,7 @@ def _inputs(given: Any) -> np.ndarray | None:
     """A read-only copy of the inputs; integers stay integers."""
     if given is None:
         return None
-    inputs = unmasked("inputs", given)
-    inputs = host(inputs) if hasattr(inputs, "shape") else np.asarray(inputs)
-    return _frozen(inputs if inputs.dtype.kind in "iub" else as_real("inputs", inputs))
+    return _frozen(checked_inputs(given))
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import digest
-from ekitools.core.checks import integer, one_of, put
+from ekitools.core.checks import integer, one_of, put, sequence
 from ekitools.losses.blocks import joined
 from ekitools.models.plain import LinearModel
 from ekitools.observed.observation import Observation
@@ -246,14 +246,10 @@ class ObservationSeries:
 
 def _checked(given: Any) -> tuple[Observation, ...]:
     """The observations as a tuple."""
-    if isinstance(given, Observation) or not hasattr(given, "__iter__"):
-        raise TypeError(
-            "observations: must be a sequence of ek.Observation, got "
-            f"{type(given).__name__}. Pass [observation] for one."
-        )
-    observations = tuple(given)
+    what = "a sequence of ek.Observation"
+    observations: tuple[Any, ...] = sequence("observations", given, what)
     if not observations:
-        raise ValueError("observations: must not be empty.")
+        raise ValueError(f"observations: must be {what}, got none. Pass at least one.")
     for i, each in enumerate(observations):
         if not isinstance(each, Observation):
             raise TypeError(

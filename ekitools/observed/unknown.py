@@ -93,14 +93,15 @@ class UnknownNoise:
     def __post_init__(self) -> None:
         if (self.prior is None) == (self.variance is None):
             raise TypeError(
-                "prior: must be given as prior, the distribution of the scale, or as variance, "
-                f"that of its square, got {'neither' if self.prior is None else 'both'}."
+                "prior, variance: must be given as prior, the distribution of the scale, or as "
+                "variance, the distribution of its square, got "
+                f"{'None for both' if self.prior is None else 'both'}."
             )
         argument = "variance" if self.prior is None else "prior"
         given = getattr(self, argument)
         several = isinstance(given, Mapping)
         if several and not given:
-            raise ValueError(f"{argument}: must not be empty.")
+            raise ValueError(f"{argument}: must not be empty, got {given!r:.60}.")
         for name, marginal in (given if several else {"": given}).items():
             _check_positive(f"{argument}[{name!r}]" if several else argument, marginal)
         if several:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools.batches import AtInputs, checked_inputs
-from ekitools.core.arrays import as_rng
+from ekitools.batches import AtInputs
+from ekitools.core.arrays import as_rng, checked_inputs
 from ekitools.core.errors import RunError
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of

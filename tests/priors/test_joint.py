@@ -54,9 +54,9 @@ def test_split_takes_a_member_and_gives_views():
     parts = prior.split(member)
     np.testing.assert_array_equal(parts["rates"], [3.0, 4.0])
     assert all(np.shares_memory(x, member) for x in parts.values())
-    with pytest.raises(ValueError, match=r"u: last axis must have p = 7 entries, got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"u: last axis must have 7 entries, got \(2, 3\)"):
         prior.split(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="u: last axis must have p = 7 entries, got list"):
+    with pytest.raises(ValueError, match="u: last axis must have 7 entries, got list"):
         prior.split([1.0] * 7)
 
 

@@ -213,7 +213,9 @@ TIMES = kind(
 )
 
 
-def array(*shape: int, lists: bool = True, sized: bool = True, gaps: bool = False) -> Kind:
+def array(
+    *shape: int, lists: bool = True, sized: bool = True, gaps: bool = False, dates: bool = False
+) -> Kind:
     """Real numbers in this shape.
 
     Parameters
@@ -226,9 +228,12 @@ def array(*shape: int, lists: bool = True, sized: bool = True, gaps: bool = Fals
         Whether another length of the last axis is wrong.
     gaps : bool
         Whether masked entries are right: they are missing.
+    dates : bool
+        Whether dates are right too.
     """
     rows = np.ones(shape)
-    wrong: list[Any] = [rows.astype(dtype) for dtype in (complex, str, object, "M8[s]", "m8[s]")]
+    wrong: list[Any] = [rows.astype(dtype) for dtype in (complex, str, object, "m8[s]")]
+    wrong += [] if dates else [rows.astype("M8[s]")]
     wrong += [] if gaps else [np.ma.masked_array(rows, rows > 0)]
     if sized:
         wrong += [rows[..., :-1], np.concatenate([rows, rows, rows], axis=-1)]

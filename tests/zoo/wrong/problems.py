@@ -113,7 +113,9 @@ swept(
     .also({}, {"a": "x"}, {"a": None}, {3: [1.0]}, [math.nan], [1.0, math.inf], pd.Series(["a"])),
     noise=optional(NOISE),
     noise_sd=elsewhere(),
-    inputs=optional(array(3, sized=False)),
+    inputs=optional(array(3, sized=False))
+    .but("zero", "minus one", "2.5", "five by five")
+    .but("array of 5 dimensions"),
     name=optional(TEXT),
 )
 swept(

@@ -176,18 +176,13 @@ swept(
     truth=array(2),
     ax=AXES,
 )
-WHERE = array(3)
-WHERE = WHERE._replace(
-    wrong=tuple(w for w in WHERE.wrong if getattr(w(), "dtype", None) != np.dtype("M8[s]"))
-)
-"""Numbers or dates."""
 swept(
     "plot_predictive",
     given,
     result=RESULT,
     ax=AXES,
     iteration=ITERATION,
-    x=optional(WHERE),
+    x=optional(array(3, dates=True)),
     groups=kind(
         "groups", ["a", "b"], [["a"]], ["a", None, "b"], [1.0, math.nan, 2.0], right=("None",)
     ),
