@@ -144,7 +144,8 @@ class TemperedSMC:
     ``history_acceptance``, ``history_scale`` and ``history_ess``, and the attribute
     ``log_evidence``: log ∫ exp(−Φ) dμ₀, the density of the data but for the noise's own
     constant (det 2πΓ)^{-1/2}. Unknown scales of the noise (`ekitools.UnknownNoise`) are moved like
-    all parameters; Γ in the constant is then the shape. The work between model runs is done in NumPy, float64.
+    all parameters; Γ in the constant is then the shape. The work between model runs is done in
+    NumPy, float64.
 
     References
     ----------
