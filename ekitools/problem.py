@@ -323,7 +323,7 @@ class InverseProblem:
     def noise_sd(self) -> np.ndarray:
         """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead.
 
-        Of `UnknownNoise`, at the medians of the scales' priors.
+        Of `UnknownNoise` those of its shape.
         """
         sd = self.noise.sd if self.has_noise else np.nan
         return np.broadcast_to(sd, (self.n_data,)).copy()

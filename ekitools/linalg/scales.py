@@ -156,15 +156,18 @@ def solved(fit: LinearFit, scales: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows + ((rows @ right.T) * (kept - 1)) @ right)
     found = np.empty_like(rows)
     for members in _chunks(len(rows), rows.shape[1] ** 2):
-        matrices = _precision(fit, weights[members])
+        matrices = _precision(fit, weights if len(weights) == 1 else weights[members])
         found[members] = np.linalg.solve(matrices, rows[members, :, None])[..., 0]
     return found
 
 
-def pulled(fit: LinearFit, scales: np.ndarray, draws: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def pulled(
+    fit: LinearFit, scales: np.ndarray, draws: np.ndarray | None, groups: np.ndarray
+) -> np.ndarray:
     """Σ_b R_bᵀ(c_bj + s_bj Q_bᵀη_j)/s_bj² for standard normal draws η ``(J, d)``, ``(J, k)``.
 
-    With a draw of the prior added, `solved` makes a draw of the posterior of it.
+    With a draw of the prior added, `solved` makes a draw of the posterior of it; without any draws
+    (None) the posterior mean.
     """
     weights = _weights(fit, scales)
     found: np.ndarray = np.zeros(1)
@@ -173,7 +176,10 @@ def pulled(fit: LinearFit, scales: np.ndarray, draws: np.ndarray, groups: np.nda
     ):
         rows = groups == (b if b < scales.shape[1] else -1)
         weight = weights[:, b : b + 1]
-        found = found + (weight * offset + np.sqrt(weight) * (draws[:, rows] @ basis)) @ slope
+        target = weight * offset
+        if draws is not None:
+            target = target + np.sqrt(weight) * (draws[:, rows] @ basis)
+        found = found + target @ slope
     return found
 
 
@@ -310,8 +316,10 @@ class _Conditional:
         if len(fit.slopes) == 1:
             left, sd, _ = np.linalg.svd(slope, full_matrices=False)
             return cls(sd[None], offset @ left, rest, n_rest, prior)
-        weights = _weights(fit, scales if scales.shape[1] > 1 else scales[:1])
+        weights = _weights(fit, scales)
         weights[:, b] = 0
+        if np.all(weights == weights[:1]):  # one metric for all
+            weights = weights[:1]
         matrices = _precision(fit, weights)
         lower = np.linalg.cholesky(matrices)
         inner = np.swapaxes(np.linalg.solve(lower, slope.T[None]), 1, 2)  # R_b L⁻ᵀ

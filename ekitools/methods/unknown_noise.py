@@ -45,6 +45,11 @@ __all__ = [
 _SETTLED = 0.1
 """Of the logarithm of a scale: t = 1 is not reached before its estimate changes by less."""
 
+_INFORMED = 1e-4
+"""Slope of the outputs, in noise standard deviations, along a direction that the data inform."""
+
+_TINY = 1e-300
+
 ROUNDS = 4
 """Rounds in which several scales are drawn in turn."""
 
@@ -93,7 +98,8 @@ def misfits_of_members(u: Array, g: Array, target: Target) -> tuple[np.ndarray, 
     if not isinstance(noise, ScaledNoise):
         return host(noise.misfit(g, target.data)).astype(np.float64), np.zeros(1)
     s = _with_known(noise.scales(u))[:, noise.groups]
-    return misfits(_unit_residual(g, target) / s), np.sum(np.log(s), axis=1)
+    with np.errstate(over="ignore"):  # a vague prior of the scales has some next to zero
+        return misfits(_unit_residual(g, target) / s), np.sum(np.log(s), axis=1)
 
 
 def tempered_with_scales(
@@ -114,7 +120,7 @@ def tempered_with_scales(
     noise: Any = target.noise
     fit = _Fit.of(state.ensemble, g, target)
     one, prior, before = pooled(fit.models), noise.prior, state.scaling
-    estimate = _smallest(fit.models, noise)
+    estimate = _smallest(fit, noise)
     goal = 1 / _with_known(estimate) ** 2
     used = np.zeros_like(goal) if before is None else host(before.used)
     blocks = np.unique(noise.groups)
@@ -127,7 +133,8 @@ def tempered_with_scales(
     added = share * np.maximum(goal - used, 0)
     u = state.ensemble[:, : -noise.n_scales]
     moved = tempered_analysis(u, like(fit.r * np.sqrt(added)[noise.groups], g), 1.0, rng)
-    scores = rng.standard_normal((len(fit.w), ROUNDS, noise.n_scales))
+    rounds = ROUNDS if end == 1 else 1
+    scores = rng.standard_normal((len(fit.w), rounds, noise.n_scales))
     scales = scale_draws(one, prior.log_density, prior.log_bounds, scores, estimate)
     ensemble = _with_scales(moved, scales, target)
     used = used + added
@@ -147,9 +154,8 @@ def refined_with_scales(
     noise: Any = target.noise
     fit = _Fit.of(state.ensemble, g, target)
     prior, n = noise.prior, noise.n_scales
-    start = _medians(pooled(fit.models), noise)[0]
     scores = host(state.scores).reshape(len(fit.w), ROUNDS, n)
-    scales = scale_draws(fit.models, prior.log_density, prior.log_bounds, scores, start)
+    scales = scale_draws(fit.models, prior.log_density, prior.log_bounds, scores, fit.estimate)
     anchors, draws = host(state.anchors), host(state.draws)
     inside = anchors @ fit.right.T
     pull = pulled(fit.models, scales, draws, noise.groups)
@@ -174,8 +180,10 @@ class _Fit(NamedTuple):
     r: np.ndarray
     """Residuals at scales of 1, ``(J, d)``."""
     right: np.ndarray
-    """Rows that span the ensemble, ``(k, p)``."""
+    """Orthonormal directions that the data inform within the ensemble's span, ``(k, p)``."""
     models: LinearFit
+    estimate: np.ndarray
+    """Medians of the scales under the pooled model, ``(B,)``."""
 
     @classmethod
     def of(cls, ensemble: Array, g: Array, target: Target) -> _Fit:
@@ -183,7 +191,13 @@ class _Fit(NamedTuple):
         w = host(target.prior.whiten(ensemble)).astype(np.float64)[:, : -noise.n_scales]
         r = _unit_residual(g, target)
         right, slope = slope_on_span(w, r)
-        return cls(w, r, right, linear_fit(slope, r, w @ right.T, noise.groups))
+        models = linear_fit(slope, r, w @ right.T, noise.groups)
+        estimate = _medians(pooled(models), noise)[0]
+        white = slope / _with_known(estimate)[noise.groups][:, None]
+        _, sd, turn = np.linalg.svd(white, full_matrices=False)
+        turn = turn[sd > _INFORMED]  # in other directions the posterior is the prior
+        right, slope = turn @ right, slope @ turn.T
+        return cls(w, r, right, linear_fit(slope, r, w @ right.T, noise.groups), estimate)
 
 
 def _unit_residual(g: Array, target: Target) -> np.ndarray:
@@ -199,11 +213,17 @@ def _medians(fit: LinearFit, noise: Any) -> np.ndarray:
     return scale_draws(fit, prior.log_density, prior.log_bounds, zeros, start)
 
 
-def _smallest(fit: LinearFit, noise: Any) -> np.ndarray:
-    """The medians, ``(B,)``, of the member under whose model the noise is smallest."""
-    medians = _medians(fit, noise)
-    sizes = [len(basis) for basis in fit.bases[: noise.n_scales]]
-    return np.asarray(medians[np.argmin(np.log(medians) @ sizes)])
+def _smallest(fit: _Fit, noise: Any) -> np.ndarray:
+    """The medians, ``(B,)``, under the model of the member that can come closest to the data."""
+    models, at = fit.models, fit.estimate[None]
+    x = solved(models, at, pulled(models, at, None, noise.groups))
+    parts = list(zip(models.slopes, models.offsets, models.rest, models.bases, strict=True))
+    left = [
+        len(basis) * np.log(np.sum((x @ slope.T - c) ** 2, axis=1) + e + _TINY)
+        for slope, c, e, basis in parts[: noise.n_scales]
+    ]
+    best = int(np.argmin(np.sum(left, axis=0)))
+    return np.asarray(_medians(models.rows(slice(best, best + 1)), noise)[0])
 
 
 def _settled(estimate: np.ndarray, before: Scaling | None) -> bool:
