@@ -293,7 +293,7 @@ def test_single_precision_is_kept() -> None:
 @pytest.mark.parametrize(
     ("make", "kind", "text"),
     [
-        (lambda: ek.UnknownNoise(), TypeError, "prior: must be given"),
+        (lambda: ek.UnknownNoise(), TypeError, "prior, variance: must be given"),
         (lambda: ek.UnknownNoise(PRIOR, variance=PRIOR), TypeError, "got both"),
         (lambda: ek.UnknownNoise(0.5), TypeError, "prior: must be a frozen"),
         (lambda: ek.UnknownNoise(variance=stats.norm()), ValueError, "variance: must be positive"),

@@ -582,7 +582,7 @@ BAD = [
     (lambda: ek.Observation([1.0], 1.0, noise_sd=1.0), TypeError, "noise: must be given .*both"),
     (lambda: ek.Observation([1.0], ek.Huber(1.0, 1.0)), TypeError, "noise: must be Gaussian"),
     (lambda: ek.Observation([1.0], 1.0, inputs=[np.nan]), ValueError, "inputs: must be finite"),
-    (lambda: ek.ObservationSeries([]), ValueError, "observations: must not be empty"),
+    (lambda: ek.ObservationSeries([]), ValueError, "observations: must be a sequence .* got none"),
     (lambda: ek.ObservationSeries(PAIR[0]), TypeError, "observations: must be a sequence"),
     (lambda: ek.ObservationSeries([[1.0]]), TypeError, r"observations\[0\]: must be an ek.Obs"),
     (lambda: ek.ObservationSeries(PAIR, 3), ValueError, "size: must be from 1 to 2, got 3"),
