@@ -150,10 +150,10 @@ def solved(fit: LinearFit, scales: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(I + Σ_b R_bᵀR_b/s_bj²)⁻¹ v_j for every row v_j, ``(J, k)``."""
     weights = _weights(fit, scales)
     if len(fit.slopes) == 1:
-        _, sd, right = np.linalg.svd(fit.slopes[0], full_matrices=False)
+        _, sd, right = np.linalg.svd(fit.slopes[0])
+        sd = np.concatenate([sd, np.zeros(len(right) - len(sd))])
         with np.errstate(over="ignore"):
-            kept = 1 / (1 + weights * sd**2)
-        return np.asarray(rows + ((rows @ right.T) * (kept - 1)) @ right)
+            return np.asarray((rows @ right.T) / (1 + weights * sd**2) @ right)
     found = np.empty_like(rows)
     for members in _chunks(len(rows), rows.shape[1] ** 2):
         matrices = _precision(fit, weights if len(weights) == 1 else weights[members])

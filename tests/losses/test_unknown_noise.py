@@ -278,6 +278,14 @@ def test_gaps_in_the_data_have_no_scale() -> None:
     assert problem.parameter_names == ("u0", "u1", "sigma_a")
 
 
+@pytest.mark.parametrize("method", METHODS[:2], ids=lambda m: type(m).__name__)
+def test_data_without_noise_are_fitted(method: Any) -> None:
+    problem = regression(ek.UnknownNoise(stats.halfnorm(scale=1.0)), X @ [1.0, -0.5])
+    result = ek.run(problem, method, n_members=30, rng=0, store="last")
+    np.testing.assert_allclose(result.u[-1, :, :2].mean("member"), [1.0, -0.5], rtol=1e-3)
+    assert result.u[-1, :, 2].max() < 1e-3
+
+
 def test_single_precision_is_kept() -> None:
     problem = regression()
     ensemble = problem.prior.sample(50, rng=0).astype(np.float32)
