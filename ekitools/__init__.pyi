@@ -32,6 +32,7 @@ from ekitools.losses.others import FunctionLoss as FunctionLoss
 from ekitools.losses.others import Huber as Huber
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
+from ekitools.methods.etki import ETKI as ETKI
 from ekitools.methods.gnki import GNKI as GNKI
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.nesterov import Nesterov as Nesterov

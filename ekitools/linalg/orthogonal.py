@@ -18,7 +18,7 @@ import numpy as np
 from ekitools.linalg.whitened import Block
 from ekitools.typing import Array
 
-__all__ = ["orthogonal_coefficients"]
+__all__ = ["orthogonal_coefficients", "reduced_rows"]
 
 
 def orthogonal_coefficients(
@@ -35,7 +35,7 @@ def orthogonal_coefficients(
     ridge : float
         c > 0.
     """
-    rows = _reduced(_stacked(blocks, draw))
+    rows = reduced_rows(_stacked(blocks, draw))
     n = rows.shape[1] - 1 if draw is None else rows.shape[1] // 2
     # Fᵀ = V s Pᵀ after rotation; the other columns are those of (η − 1(Ḡ − y))ᵀ
     left, s, right = np.linalg.svd(rows[:, :n], full_matrices=False)
@@ -57,7 +57,7 @@ def _stacked(blocks: Iterable[Block], draw: Array | None) -> Iterator[np.ndarray
         start = stop
 
 
-def _reduced(stacked: Iterable[np.ndarray]) -> np.ndarray:
+def reduced_rows(stacked: Iterable[np.ndarray]) -> np.ndarray:
     """The rows of all blocks, rotated to as few as there are columns."""
     waiting: list[np.ndarray] = []
     for block in stacked:

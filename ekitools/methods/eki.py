@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, like, take_rows
-from ekitools.core.checks import (
-    check_schedule,
-    flag,
-    number,
-    put,
-    stopping_rules,
-)
-from ekitools.linalg import total_variance
-from ekitools.methods.parts import check_independent, nothing_used, part_step
-from ekitools.methods.shared import (
-    misfits,
-    tempered_analysis,
-    whitened_residual,
-)
-from ekitools.methods.steps import MisfitController, choose_step
-from ekitools.methods.unknown_noise import (
-    Scaling,
-    checked_start,
-    misfits_of_members,
-    tempered_with_scales,
-)
-from ekitools.typing import (
-    Aim,
-    Array,
-    Normalisation,
-    ScaledNoise,
-    Schedule,
-    Status,
-    StepInfo,
-    StoppingRule,
-    Target,
-)
+from ekitools.core.checks import flag, put
+from ekitools.methods.shared import tempered_analysis
+from ekitools.methods.steps import MisfitController
+from ekitools.methods.tempering import Tempered, TemperedState
+from ekitools.typing import Aim, Array, Normalisation, Schedule, StoppingRule
 
-__all__ = ["EKI", "EKIState"]
-
-
-class EKIState(NamedTuple):
-    """What the next step needs."""
-
-    ensemble: Array
-    n: int
-    t: float
-    variance: float
-    """Trace of the ensemble covariance."""
-    initial_variance: float
-    used: tuple[float, ...] = ()
-    """Σh of every observation, where steps see a part of the data and there is an end time."""
-    scaling: Scaling | None = None
-    """Where the scales of the noise are not known."""
+__all__ = ["EKI"]
 
 
 @dataclass(frozen=True)
-class EKI:
+class EKI(Tempered):
     r"""Ensemble Kalman inversion, discrete in time.
 
     Every step is one analysis [1]_ with the noise Γ/h_n,
@@ -136,128 +92,19 @@ class EKI:
     tikhonov: bool = False
     stop: tuple[StoppingRule, ...] = ()
 
-    State: ClassVar[type] = EKIState
+    State: ClassVar[type] = TemperedState
     normalisation: ClassVar[Normalisation] = "1/(J-1)"
     estimates_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_schedule(self.step)
-        if self.t_end is not None:
-            put(self, t_end=number("t_end", self.t_end, above=0, remedy="Use None for no end."))
-        put(
-            self,
-            perturbed=flag("perturbed", self.perturbed),
-            tikhonov=flag("tikhonov", self.tikhonov),
-            stop=stopping_rules(self.stop),
-        )
-        if self.tikhonov and self.t_end is not None:
-            raise ValueError(
-                f"t_end: must be None with tikhonov=True, got {self.t_end}: the regularised "
-                "ensemble goes to the maximum a posteriori estimate, and at a finite end the "
-                "prior would count twice. Stop by n_steps or a stopping rule."
-            )
+        super().__post_init__()
+        put(self, perturbed=flag("perturbed", self.perturbed))
 
     @property
     def aim(self) -> Aim:
         """A sample of the posterior with perturbed data and Σh = 1, else a fit."""
         return "posterior" if self.perturbed and self.t_end == 1 else "fit"
 
-    def init(self, ensemble: Array, target: Target) -> EKIState:
-        """The state before the first step.
-
-        Raises
-        ------
-        ValueError
-            If all members are the same: EKI moves only along their differences. Or if the
-            scales of the noise are not known, and the aim is not the posterior.
-        TypeError
-            If the problem has a loss that is not Gaussian noise; or, with an end time, noise that
-            correlates the samples of a batch.
-        """
-        variance = checked_start(ensemble, target, "EKI")
-        if isinstance(target.noise, ScaledNoise) and self.aim != "posterior":
-            raise ValueError(
-                "noise: must have known scales for EKI without t_end=1 and perturbed=True, got "
-                f"{target.noise!r}. Use EKI(step) as it samples the posterior, or ek.GNKI()."
-            )
-        if self.t_end is None:
-            return EKIState(ensemble, 0, 0.0, variance, variance)
-        check_independent(target)
-        return EKIState(ensemble, 0, 0.0, variance, variance, nothing_used(target))
-
-    def ask(self, state: EKIState) -> Array:
-        """The members at which G is wanted, ``(J, p)``."""
-        return state.ensemble
-
-    def finished(self, state: EKIState) -> Status | None:
-        """Set once Σh has come to t_end."""
-        if self.t_end is None or state.t < self.t_end:
-            return None
-        each = " for every observation" if state.used else ""
-        if self.t_end != 1:
-            sentence = f"The steps add up to t_end = {self.t_end:g}{each}."
-            return Status("t_end_reached", sentence, level="good")
-        scales = (
-            ""
-            if state.scaling is None
-            else (
-                " The scales of the noise were drawn under a linear fit of the model; compare them "
-                "with those of GNKI."
-            )
-        )
-        return Status(
-            "posterior_reached",
-            f"The steps add up to 1{each}: the ensemble approximates the posterior (exactly for a "
-            f"linear model, a Gaussian prior and many members).{scales}",
-            level="good",
-            posterior=self.perturbed,
-        )
-
-    def tell(
-        self, state: EKIState, g: Array, target: Target, *, rng: np.random.Generator
-    ) -> tuple[EKIState, StepInfo]:
-        """One analysis, or the end: then the state is returned as it was."""
-        u = state.ensemble
-        unknown = isinstance(target.noise, ScaledNoise)
-        r = g if unknown else whitened_residual(g, target)
-        misfit = misfits_of_members(u, g, target)[0] if unknown else misfits(r)
-        data_misfit = misfit
-        objective = None
-        if self.tikhonov:
-            xp = array_namespace(r)
-            prior = like(target.prior.whiten(u), r)
-            if target.batch is not None:  # an epoch counts the prior once, as it does the data
-                prior = math.sqrt(target.batch.share) * prior
-            r = xp.concat([r, prior], axis=1)
-            misfit = misfits(r)
-            objective = float(np.mean(misfit))
-        spread = math.sqrt(state.variance / state.initial_variance)
-        info = StepInfo(0.0, data_misfit, self.finished(state), spread, objective=objective)
-        if info.status is not None:
-            return state, info
-
-        noise, used, scaling = rng if self.perturbed else None, state.used, None
-        if unknown:
-            ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
-        elif target.batch is None or self.t_end is None:
-            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
-            ensemble = tempered_analysis(u, r, h, noise)
-        else:
-            h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
-            ensemble = tempered_analysis(u, r, scale, noise) if h else u
-        variance = total_variance(ensemble)
-        if not math.isfinite(variance):
-            status = Status(
-                "diverged",
-                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
-                "good ensemble. Use smaller steps or a prior that keeps the model tame.",
-                level="bad",
-            )
-            return state, info._replace(status=status)
-        new = EKIState(ensemble, state.n + 1, t, variance, state.initial_variance, used, scaling)
-        return new, info._replace(step=h)
-
-    def select(self, state: EKIState, index: np.ndarray) -> EKIState:
-        """The state of the members ``index``."""
-        ensemble = take_rows(state.ensemble, index)
-        return state._replace(ensemble=ensemble, variance=total_variance(ensemble))
+    def analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
+        """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
+        return tempered_analysis(u, r, h, rng if self.perturbed else None)

@@ -57,7 +57,7 @@ def part_step(schedule: Schedule, state: Any, t_end: float, batch: Batch, r: Arr
     ----------
     schedule : Schedule
         The rule.
-    state : EKIState
+    state : TemperedState
         With ``t`` and ``used``.
     t_end : float
         Σh at which an observation is used up.

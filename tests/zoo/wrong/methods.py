@@ -40,6 +40,14 @@ swept(
     stop=RULES,
 )
 swept(
+    "ETKI",
+    step=SCHEDULE,
+    t_end=optional(POSITIVE),
+    tikhonov=FLAG,
+    rotate=FLAG,
+    stop=RULES,
+)
+swept(
     "GNKI",
     step=SCHEDULE,
     damping=kind("share, or 1", 1.5, -0.5, [0.5], "half", "0.5", (0.5,)),

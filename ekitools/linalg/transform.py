@@ -1,0 +1,163 @@
+r"""The square-root analysis of the ensemble transform Kalman filter, in the space of the members.
+
+With anomalies E = U − ū ``(J, p)``, anomalies F = r − r̄ ``(J, d)`` of the whitened residuals and
+a = h/(J − 1), the analysis with the noise I/h is [1]_
+
+.. math::
+    u_k \leftarrow \bar u + \sum_j (w_j + T_{jk}) E_j, \qquad
+    w = -a F (I + a F^T F)^{-1} \bar r, \qquad T = (I + a F F^T)^{-1/2}.
+
+Its mean and covariance are those of the Kalman formula with the covariances of the ensemble. T has
+the eigenvector 1, so the mean is moved by w alone.
+
+References
+----------
+.. [1] Bishop, Etherton & Majumdar (2001), Monthly Weather Review 129, 420-436.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ekitools.core.arrays import host, like
+from ekitools.linalg.columns import centred, combine
+from ekitools.linalg.orthogonal import reduced_rows
+from ekitools.linalg.whitened import blocks_of
+from ekitools.losses.gaussian import GaussianNoise
+from ekitools.typing import Array
+
+__all__ = ["mean_preserving_rotation", "transform_update"]
+
+_UNIT = GaussianNoise(1.0)
+_LOSS = 1e-9
+"""Largest relative error of a factor (1 + h s)^{-1/2} that squares may cause."""
+
+
+def transform_update(u: Array, r: Array, h: float, rotation: np.ndarray | None = None) -> Array:
+    """One square-root analysis, pure.
+
+    Parameters
+    ----------
+    u : (J, p)
+        Ensemble; its dtype, device and kind are kept.
+    r : (J, d)
+        Whitened residuals Γ^{-1/2}(G(u) − y), of the same kind.
+    h : float
+        The noise is Γ/h.
+    rotation : (J, J), optional
+        An orthogonal matrix R with R1 = 1; the deviations are those of T R.
+
+    Returns
+    -------
+    (J, p)
+        The updated ensemble.
+
+    Raises
+    ------
+    ValueError
+        If squares of the residuals overflow their dtype.
+
+    Examples
+    --------
+    One parameter seen directly, with the sample variance 1 and the noise variance 1:
+
+    >>> import numpy as np
+    >>> from ekitools.linalg.transform import transform_update
+    >>> u = np.array([[-1.0], [0.0], [1.0]])
+    >>> new = transform_update(u, u - 2.0, 1.0)
+    >>> float(new.mean().round(12)), float(new.var(ddof=1).round(12))
+    (1.0, 0.5)
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
+        return _update(u, r, h / (r.shape[0] - 1), rotation)
+
+
+def mean_preserving_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
+    """A random orthogonal ``(n, n)`` matrix R with R1 = 1, uniform among these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg.transform import mean_preserving_rotation
+    >>> R = mean_preserving_rotation(4, np.random.default_rng(0))
+    >>> bool(np.allclose(R @ R.T, np.eye(4))), R.sum(axis=1).round(12)
+    (True, array([1., 1., 1., 1.]))
+    """
+    ones = np.full((n, 1), 1 / np.sqrt(n))
+    basis = np.linalg.qr(np.concatenate([ones, np.eye(n)[:, : n - 1]], axis=1))[0][:, 1:]
+    orthogonal, upper = np.linalg.qr(rng.standard_normal((n - 1, n - 1)))
+    orthogonal = orthogonal * np.sign(np.diagonal(upper))  # or it is not uniform
+    return np.asarray(ones @ ones.T + basis @ orthogonal @ basis.T)
+
+
+def _update(u: Array, r: Array, a: float, rotation: np.ndarray | None) -> Array:
+    n, d = r.shape
+    if n > d:
+        (block,) = blocks_of(r, like(np.zeros(d), r), _UNIT, None)
+        anomalies, mean = block.anomalies, host(block.mean).astype(np.float64)[0]
+        gram = _finite(host(anomalies.T @ anomalies).astype(np.float64))
+        values, vectors = np.linalg.eigh(gram)
+        values = np.maximum(values, 0)
+        if _keeps_digits(values[-1], a, r):
+            # T − I = F V φ Vᵀ Fᵀ with φ(σ²) = ((1 + a σ²)^{-1/2} − 1)/σ², which is finite at 0
+            shrink = -(vectors.T @ mean) * a / (1 + a * values)
+            root = np.sqrt(1 + a * values)
+            phi = -a / (root * (1 + root))
+            basis = anomalies @ like(vectors, r)
+            left = like(shrink[None, :], r) + basis * like(phi[None, :], r)
+            if rotation is None:
+                return combine(u, like(left, u), like(basis, u))
+            transform = np.eye(n) + (host(basis) * phi) @ host(basis).T
+            return combine(u, like(_rotated(transform, host(basis) @ shrink, rotation), u))
+    else:
+        gram, offset = np.zeros((n, n)), np.zeros(n)
+        for block in blocks_of(r, like(np.zeros(d), r), _UNIT, None):
+            gram += host(block.anomalies @ block.anomalies.T)
+            offset += host(block.anomalies @ block.mean[0, :])
+        values, vectors = np.linalg.eigh(_finite(gram))
+        values = np.maximum(values, 0)
+        if _keeps_digits(values[-1], a, r):
+            weights = -a * vectors @ ((vectors.T @ offset) / (1 + a * values))
+            transform = (vectors / np.sqrt(1 + a * values)) @ vectors.T
+            return combine(u, like(_rotated(transform, weights, rotation), u))
+    return combine(u, like(_rotated(*_orthogonal(r, a), rotation), u))
+
+
+def _orthogonal(r: Array, a: float) -> tuple[np.ndarray, np.ndarray]:
+    """T and w where squares would lose digits: by an SVD of F."""
+    exact = host(r).astype(np.float64, copy=False)
+    blocks = blocks_of(exact, np.zeros(exact.shape[1]), _UNIT, None)
+    n = exact.shape[0]
+    rows = reduced_rows(np.concatenate([b.anomalies, b.mean]).T for b in blocks)
+    left, s, right = np.linalg.svd(rows[:, :n], full_matrices=False)
+    members = right.T
+    weights = -members @ (np.sqrt(a) * _damped(np.sqrt(a) * s) * (left.T @ rows[:, n]))
+    shrink = 1 / np.hypot(1, np.sqrt(a) * s) - 1
+    return np.eye(n) + (members * shrink) @ members.T, weights
+
+
+def _damped(x: np.ndarray) -> np.ndarray:
+    """X / (1 + x²), where x² may overflow."""
+    with np.errstate(divide="ignore"):  # 1 / (0 + 1/0) = 0
+        return np.asarray(1 / (x + 1 / x))
+
+
+def _rotated(transform: np.ndarray, weights: np.ndarray, rotation: np.ndarray | None) -> np.ndarray:
+    """Coefficients K of the update U + K E: K = 1wᵀ + RᵀT − I."""
+    turned = transform if rotation is None else rotation.T @ transform
+    return centred(weights[None, :] + turned - np.eye(len(turned)))
+
+
+def _keeps_digits(largest: float, a: float, r: Array) -> bool:
+    """Whether rounding of FᵀF, ε σ₁², changes 1 + a σ² by less than `_LOSS`."""
+    eps = float(np.finfo(host(r[:1, :1]).dtype).eps)
+    return bool(np.finfo(np.float64).eps * a * largest <= max(_LOSS, eps))
+
+
+def _finite(gram: np.ndarray) -> np.ndarray:
+    if not np.isfinite(gram).all():
+        raise ValueError(
+            "g: must be small enough for the squares of its whitened anomalies to be finite in "
+            "its dtype, got an overflow. Rescale the outputs, or use float64."
+        )
+    return gram

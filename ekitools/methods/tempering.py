@@ -1,0 +1,187 @@
+"""What the tempered Kalman methods share: steps h_n with the noise Γ/h_n, until Σh is t_end."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, like, take_rows
+from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
+from ekitools.linalg import total_variance
+from ekitools.methods.parts import check_independent, nothing_used, part_step
+from ekitools.methods.shared import misfits, whitened_residual
+from ekitools.methods.steps import choose_step
+from ekitools.methods.unknown_noise import (
+    Scaling,
+    checked_start,
+    misfits_of_members,
+    tempered_with_scales,
+)
+from ekitools.typing import (
+    Aim,
+    Array,
+    ScaledNoise,
+    Schedule,
+    Status,
+    StepInfo,
+    StoppingRule,
+    Target,
+)
+
+__all__ = ["Tempered", "TemperedState"]
+
+
+class TemperedState(NamedTuple):
+    """What the next step needs."""
+
+    ensemble: Array
+    n: int
+    t: float
+    variance: float
+    """Trace of the ensemble covariance."""
+    initial_variance: float
+    used: tuple[float, ...] = ()
+    """Σh of every observation, where steps see a part of the data and there is an end time."""
+    scaling: Scaling | None = None
+    """Where the scales of the noise are not known."""
+
+
+class Tempered(ABC):
+    """A method of analyses with the noise Γ/h_n: the base of frozen dataclasses of options."""
+
+    step: Schedule
+    t_end: float | None
+    tikhonov: bool
+    stop: tuple[StoppingRule, ...]
+    estimates_noise: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def aim(self) -> Aim:
+        """Whether the last ensemble is meant as a sample of the posterior."""
+
+    @abstractmethod
+    def analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
+        """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
+
+    def __post_init__(self) -> None:
+        check_schedule(self.step)
+        if self.t_end is not None:
+            put(self, t_end=number("t_end", self.t_end, above=0, remedy="Use None for no end."))
+        put(
+            self,
+            tikhonov=flag("tikhonov", self.tikhonov),
+            stop=stopping_rules(self.stop),
+        )
+        if self.tikhonov and self.t_end is not None:
+            raise ValueError(
+                f"t_end: must be None with tikhonov=True, got {self.t_end}: the regularised "
+                "ensemble goes to the maximum a posteriori estimate, and at a finite end the "
+                "prior would count twice. Stop by n_steps or a stopping rule."
+            )
+
+    def init(self, ensemble: Array, target: Target) -> TemperedState:
+        """The state before the first step.
+
+        Raises
+        ------
+        ValueError
+            If all members are the same: the method moves only along their differences. Or if the
+            scales of the noise are not known, and the aim is not the posterior.
+        TypeError
+            If the problem has a loss that is not Gaussian noise; or, with an end time, noise that
+            correlates the samples of a batch.
+        """
+        variance = checked_start(ensemble, target, type(self).__name__)
+        estimated = self.estimates_noise and self.aim == "posterior"
+        if isinstance(target.noise, ScaledNoise) and not estimated:
+            raise ValueError(
+                f"noise: must have known scales for {self!r}, got {target.noise!r}. Use ek.EKI(), "
+                "with t_end=1 and perturbed data, or ek.GNKI()."
+            )
+        if self.t_end is None:
+            return TemperedState(ensemble, 0, 0.0, variance, variance)
+        check_independent(target)
+        return TemperedState(ensemble, 0, 0.0, variance, variance, nothing_used(target))
+
+    def ask(self, state: TemperedState) -> Array:
+        """The members at which G is wanted, ``(J, p)``."""
+        return state.ensemble
+
+    def finished(self, state: TemperedState) -> Status | None:
+        """Set once Σh has come to t_end."""
+        if self.t_end is None or state.t < self.t_end:
+            return None
+        each = " for every observation" if state.used else ""
+        if self.t_end != 1:
+            sentence = f"The steps add up to t_end = {self.t_end:g}{each}."
+            return Status("t_end_reached", sentence, level="good")
+        scales = (
+            ""
+            if state.scaling is None
+            else (
+                " The scales of the noise were drawn under a linear fit of the model; compare them "
+                "with those of GNKI."
+            )
+        )
+        return Status(
+            "posterior_reached",
+            f"The steps add up to 1{each}: the ensemble approximates the posterior (exactly for a "
+            f"linear model, a Gaussian prior and many members).{scales}",
+            level="good",
+            posterior=self.aim == "posterior",
+        )
+
+    def tell(
+        self, state: TemperedState, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[TemperedState, StepInfo]:
+        """One analysis, or the end: then the state is returned as it was."""
+        u = state.ensemble
+        unknown = isinstance(target.noise, ScaledNoise)
+        r = g if unknown else whitened_residual(g, target)
+        misfit = misfits_of_members(u, g, target)[0] if unknown else misfits(r)
+        data_misfit = misfit
+        objective = None
+        if self.tikhonov:
+            xp = array_namespace(r)
+            prior = like(target.prior.whiten(u), r)
+            if target.batch is not None:  # an epoch counts the prior once, as it does the data
+                prior = math.sqrt(target.batch.share) * prior
+            r = xp.concat([r, prior], axis=1)
+            misfit = misfits(r)
+            objective = float(np.mean(misfit))
+        spread = math.sqrt(state.variance / state.initial_variance)
+        info = StepInfo(0.0, data_misfit, self.finished(state), spread, objective=objective)
+        if info.status is not None:
+            return state, info
+
+        used, scaling = state.used, None
+        if unknown:
+            ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
+        elif target.batch is None or self.t_end is None:
+            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
+            ensemble = self.analysis(u, r, h, rng)
+        else:
+            h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
+            ensemble = self.analysis(u, r, scale, rng) if h else u
+        variance = total_variance(ensemble)
+        if not math.isfinite(variance):
+            status = Status(
+                "diverged",
+                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
+                "good ensemble. Use smaller steps or a prior that keeps the model tame.",
+                level="bad",
+            )
+            return state, info._replace(status=status)
+        new = TemperedState(
+            ensemble, state.n + 1, t, variance, state.initial_variance, used, scaling
+        )
+        return new, info._replace(step=h)
+
+    def select(self, state: TemperedState, index: np.ndarray) -> TemperedState:
+        """The state of the members ``index``."""
+        ensemble = take_rows(state.ensemble, index)
+        return state._replace(ensemble=ensemble, variance=total_variance(ensemble))
