@@ -105,6 +105,6 @@ class EKI(Tempered):
         """A sample of the posterior with perturbed data and Σh = 1, else a fit."""
         return "posterior" if self.perturbed and self.t_end == 1 else "fit"
 
-    def analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
+    def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
         return tempered_analysis(u, r, h, rng if self.perturbed else None)

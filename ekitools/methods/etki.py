@@ -95,7 +95,7 @@ class ETKI(Tempered):
         """A sample of the posterior with Σh = 1, else a fit."""
         return "posterior" if self.t_end == 1 else "fit"
 
-    def analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
+    def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
         rotation = mean_preserving_rotation(int(u.shape[0]), rng) if self.rotate else None
         return transform_update(u, r, h, rotation)

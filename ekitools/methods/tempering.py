@@ -64,7 +64,7 @@ class Tempered(ABC):
         """Whether the last ensemble is meant as a sample of the posterior."""
 
     @abstractmethod
-    def analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
+    def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
 
     def __post_init__(self) -> None:
@@ -163,10 +163,10 @@ class Tempered(ABC):
             ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
         elif target.batch is None or self.t_end is None:
             h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
-            ensemble = self.analysis(u, r, h, rng)
+            ensemble = self._analysis(u, r, h, rng)
         else:
             h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
-            ensemble = self.analysis(u, r, scale, rng) if h else u
+            ensemble = self._analysis(u, r, scale, rng) if h else u
         variance = total_variance(ensemble)
         if not math.isfinite(variance):
             status = Status(
