@@ -75,6 +75,14 @@ def test_models_say_what_they_are():
     assert pickle.loads(pickle.dumps(ek.FunctionModel(double)))(1) == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [[True, False, True, False], [2, 0]], ids=["mask", "indices"])
+def test_rows_of_every_kind_of_matrix(kind, kept):
+    some = ek.LinearModel(KINDS[kind]).rows(kept)
+    u = np.random.default_rng(1).normal(size=(5, 3))
+    np.testing.assert_allclose(some(u), u @ A[kept].T, rtol=1e-13)
+
+
 def test_fingerprints_of_matrices():
     prints = [ek.LinearModel(m).fingerprint() for m in (A, A + 1, sparse.csr_array(A))]
     assert len(set(prints)) == 3

@@ -80,6 +80,7 @@ def test_names_bounds_and_fingerprints():
     bounded = hierarchical(TRANSFORMS["bounded"], ["a", "b"])
     assert bounded.names == ("mean", "sd", "a", "b")
     assert [bounded.support(i) for i in (0, 1, 3)] == [(-np.inf, np.inf), (0, np.inf), (-1, 3)]
+    assert bounded.support(-1) == (-1, 3)  # the last one
     priors = [
         hierarchical(),
         hierarchical("exp"),

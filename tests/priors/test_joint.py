@@ -56,7 +56,7 @@ def test_split_takes_a_member_and_gives_views():
     assert all(np.shares_memory(x, member) for x in parts.values())
     with pytest.raises(ValueError, match=r"u: last axis must have 7 entries, got \(2, 3\)"):
         prior.split(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="u: last axis must have 7 entries, got list"):
+    with pytest.raises(TypeError, match="u: must be an array of real numbers, got list"):
         prior.split([1.0] * 7)
 
 
@@ -90,6 +90,7 @@ def test_joints_can_be_parts_and_parts_of_ones_own_too():
     assert prior.n_parameters == 9
     assert prior.support(3) == (0.0, np.inf)  # decay
     assert prior.support(8) == (-np.inf, np.inf)  # OwnPrior does not say
+    assert prior.support(-6) == prior.support(3)
 
 
 def test_an_error_about_a_member_names_the_bound_of_the_part():
