@@ -19,19 +19,31 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "agg")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from zoo.wrong.sweep import attack
+from zoo.wrong.sweep import attack as swept
 
-__all__ = ["attack", "main"]
+__all__ = ["attack", "by_kind"]
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+def by_kind(report=print):
+    """Rows of (kind of argument, tried, held), swept in a folder of their own."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         os.environ["EKITOOLS_CACHE"] = scratch
-        rows = attack()
+        rows = swept(report)
         os.chdir(before)
+    return rows
+
+
+def attack(*, quick=False, report=print):
+    """One row of (attack, tried, held) for all kinds together."""
+    _, tried, held = zip(*by_kind(report), strict=True)
+    return [("a wrong argument of a public callable", sum(tried), sum(held))]
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    rows = by_kind()
     total = ("all", *(sum(numbers) for numbers in list(zip(*rows, strict=True))[1:]))
     print(f"{'kind of argument':<24}  tried   held")
     for name, tried, held in [*rows, total]:

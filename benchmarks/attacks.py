@@ -34,7 +34,7 @@ def table(names, *, quick=False, report=print):
     rows = []
     for name in names:
         attack = import_module(PARTS[name]).attack
-        rows += attack() if name == "inputs" else attack(quick=quick, report=report)
+        rows += attack(quick=quick, report=report)
     return rows
 
 
