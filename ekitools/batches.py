@@ -15,7 +15,7 @@ import numpy as np
 
 from ekitools.core.arrays import as_real, checked_inputs, digest, host
 from ekitools.core.checks import flag, integer, put
-from ekitools.core.model_info import info_of
+from ekitools.core.model_info import WrappedModel
 from ekitools.losses.formed import FormedNoise
 from ekitools.typing import Array, Batch, NoiseModel
 
@@ -260,22 +260,11 @@ class OnlineData(_Samples):
         return (self.size, self.passes, self.repeats)
 
 
-@dataclass(frozen=True, eq=False)
-class AtInputs:
+@dataclass(frozen=True, eq=False, repr=False)
+class AtInputs(WrappedModel):
     """A model with the inputs of one step: a `ForwardModel` of the parameters alone."""
 
-    model: Any
     inputs: np.ndarray
-
-    @property
-    def vectorized(self) -> bool:
-        """As the model says."""
-        return bool(self.model.vectorized)
-
-    @property
-    def stochastic(self) -> bool:
-        """As the model says."""
-        return info_of(self.model).stochastic
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
         """G(u | x); the model has inputs of its own, which the next member does not see."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ekitools.core.checks import flag
 from ekitools.typing import ModelInfo
 
-__all__ = ["info_of"]
+__all__ = ["WrappedModel", "info_of"]
 
 _FLAGS = ("vectorized", "stochastic", "takes_inputs")
 
@@ -47,3 +48,29 @@ def info_of(model: Callable[..., Any]) -> ModelInfo:
             ) from None
         info = info._replace(shape=(d, p))
     return info
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WrappedModel:
+    """Another model, called with other arguments or with other outputs.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        The model within.
+    """
+
+    model: Any
+
+    @property
+    def vectorized(self) -> bool:
+        """As the model within says."""
+        return bool(self.model.vectorized)
+
+    @property
+    def stochastic(self) -> bool:
+        """As the model within says."""
+        return info_of(self.model).stochastic
+
+    def __repr__(self) -> str:
+        return repr(self.model)

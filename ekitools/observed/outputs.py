@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ekitools.core.model_info import info_of
+from ekitools.core.model_info import WrappedModel
 from ekitools.models.outputs import UnfitError, parted
 from ekitools.models.plain import LinearModel
 from ekitools.observed.layout import Layout
@@ -15,24 +15,10 @@ __all__ = ["Packed", "packed"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Packed:
+class Packed(WrappedModel):
     """A model whose outputs have the form of the data: a `ForwardModel` with d outputs."""
 
-    model: Any
     layout: Layout
-
-    @property
-    def vectorized(self) -> bool:
-        """As the model says."""
-        return bool(self.model.vectorized)
-
-    @property
-    def stochastic(self) -> bool:
-        """As the model says."""
-        return info_of(self.model).stochastic
-
-    def __repr__(self) -> str:
-        return repr(self.model)
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Any:
         """Outputs ``(d,)``, or ``(J, d)`` of a vectorized model, and side products if any."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, as_rng, digest, host, like
 from ekitools.core.checks import integer
-from ekitools.core.model_info import info_of
+from ekitools.core.model_info import WrappedModel
 from ekitools.priors.marginals import Prior
 from ekitools.typing import Array, Rng
 from ekitools.typing import Prior as AnyPrior
@@ -170,32 +170,18 @@ class WithScales:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WithoutScales:
+class WithoutScales(WrappedModel):
     """A model of the first p parameters: a `ForwardModel` of all.
 
     Parameters
     ----------
     model : ForwardModel
         Of p parameters.
-    n_parameters : int
+    n_model : int
         p.
     """
 
-    model: Any
     n_model: int
-
-    @property
-    def vectorized(self) -> bool:
-        """As the model says."""
-        return bool(self.model.vectorized)
-
-    @property
-    def stochastic(self) -> bool:
-        """As the model says."""
-        return info_of(self.model).stochastic
-
-    def __repr__(self) -> str:
-        return repr(self.model)
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Any:
         """Outputs of the model at the first p parameters."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, take_columns
-from ekitools.core.model_info import info_of
+from ekitools.core.model_info import WrappedModel
 from ekitools.models.outputs import UnfitError, parted
 from ekitools.observed.layout import Layout, parts_of
 from ekitools.typing import Array
@@ -142,29 +142,15 @@ class Together:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PerObservation:
+class PerObservation(WrappedModel):
     """A model of some observations: a `ForwardModel` with the outputs that one step needs."""
 
-    model: Any
     every: Together
     """The layout of all observations of the series."""
     index: np.ndarray
     """The observations that are seen."""
     inputs: tuple[np.ndarray, ...] | None
     """Inputs of each of them; None for a model without inputs."""
-
-    @property
-    def vectorized(self) -> bool:
-        """As the model says."""
-        return bool(self.model.vectorized)
-
-    @property
-    def stochastic(self) -> bool:
-        """As the model says."""
-        return info_of(self.model).stochastic
-
-    def __repr__(self) -> str:
-        return repr(self.model)
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Any:
         """Outputs ``(d,)``, or ``(J, d)`` of a vectorized model, and side products if any.
