@@ -89,7 +89,7 @@ class ObservationSeries:
     >>> model = ek.FunctionModel(lambda u, inputs: u[0] + u[1] * inputs, takes_inputs=True)
     >>> problem = ek.InverseProblem(model, ek.GaussianPrior([0.0, 0.0], 10.0), data=series)
     >>> result = ek.run(problem, ek.EKI(), n_members=400, rng=0)
-    >>> result.attrs["status_code"], result.u[-1].mean("member").values.round(1)
+    >>> result.attrs["status_code"], ek.intervals(result)["mean"].values.round(1)
     ('posterior_reached', array([1., 2.]))
     """
 

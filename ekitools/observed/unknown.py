@@ -80,8 +80,8 @@ class UnknownNoise:
     ... )
     >>> problem.parameter_names
     ('u0', 'u1', 'sigma')
-    >>> last = ek.run(problem, ek.GNKI(), n_members=500, rng=0).u[-1]
-    >>> last.sel(parameter="sigma").quantile([0.05, 0.95]).values.round(1)  # 0.3 was true
+    >>> result = ek.run(problem, ek.GNKI(), n_members=500, rng=0)
+    >>> ek.posterior(result).sigma.quantile([0.05, 0.95]).values.round(1)  # 0.3 was true
     array([0.2, 0.3])
     """
 
