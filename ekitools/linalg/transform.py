@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from ekitools.core.arrays import host, like
-from ekitools.linalg.columns import centred, combine
+from ekitools.linalg.columns import centred, combine, shifted_blocks
 from ekitools.linalg.orthogonal import reduced_rows
 from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import GaussianNoise
@@ -110,10 +110,13 @@ def _update(u: Array, r: Array, a: float, rotation: np.ndarray | None) -> Array:
             transform = np.eye(n) + (host(basis) * phi) @ host(basis).T
             return combine(u, like(_rotated(transform, host(basis) @ shrink, rotation), u))
     else:
-        gram, offset = np.zeros((n, n)), np.zeros(n)
-        for block in blocks_of(r, like(np.zeros(d), r), _UNIT, None):
-            gram += host(block.anomalies @ block.anomalies.T)
-            offset += host(block.anomalies @ block.mean[0, :])
+        gram, cross = np.zeros((n, n)), np.zeros(n)
+        for c, shifted in shifted_blocks(r):  # S = r − r_J: less passes over r than its anomalies
+            gram += host(shifted @ shifted.T)
+            cross += host(shifted @ r[-1, c])
+        # F = S − s̄ and r̄ = r_J + s̄, so F Fᵀ and F r̄ are S Sᵀ and S r_J + S Sᵀ1/J, centred
+        offset = cross + gram.mean(axis=1)
+        offset, gram = offset - offset.mean(), centred(centred(gram).T)
         values, vectors = np.linalg.eigh(_finite(gram))
         values = np.maximum(values, 0)
         if _keeps_digits(values[-1], a, r):
