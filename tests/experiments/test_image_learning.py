@@ -86,8 +86,8 @@ def test_an_interrupted_epoch_does_not_pass_for_a_whole_one(tiny_images, tmp_pat
     settings = small_dense(tiny_images)
     take = ek.AskTell._take
 
-    def interrupted(loop, *arguments):
-        take(loop, *arguments)
+    def interrupted(loop, *arguments, **options):
+        take(loop, *arguments, **options)
         if loop.n == 5:
             raise KeyboardInterrupt
 

@@ -71,7 +71,7 @@ def test_missing_files_are_said(saved, tmp_path):
         file.write_bytes(content)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": ', '{"format": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": ', '{"format": 4}'])
 def test_a_damaged_index_is_said(saved, text):
     path, problem = saved
     (path / "checkpoint.json").write_text(text)
