@@ -10,12 +10,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from dask import config as dask_config
-from distributed import LocalCluster, WorkerPlugin
+from distributed import KilledWorker, LocalCluster, WorkerPlugin
 
-from ekitools.models.outputs import failure_of
+from ekitools.models.outputs import Failure, failure_of
 from ekitools.models.remote import keep, run_here
 
-__all__ = ["ModelPlugin", "NoWorkersError", "as_done", "run_settled", "workers_kept"]
+__all__ = ["ModelPlugin", "NoWorkersError", "as_done", "is_blamed", "run_settled", "workers_kept"]
 
 SETTLING = 0.25
 """Seconds that a new worker waits before its first member. A process that dies before its nanny
@@ -62,6 +62,11 @@ def workers_kept(client: Any) -> AbstractContextManager[Any]:
     """
     local = isinstance(client.cluster, LocalCluster)
     return dask_config.set(_LOST) if local else nullcontext()
+
+
+def is_blamed(outcome: Any) -> bool:
+    """Whether dask gave up the member, since workers died while it was with them."""
+    return isinstance(outcome, Failure) and isinstance(outcome.error, KilledWorker)
 
 
 def as_done(client: Any, futures: Sequence[Any], poll: float = 5.0) -> Iterator[tuple[Any, Any]]:

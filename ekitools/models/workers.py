@@ -152,13 +152,10 @@ class Workers:
             with suppress(Exception):  # workers that lack the model say so, and get it
                 client.register_plugin(self._plugin)
         outcomes: list[Any] = [LACKING] * len(arguments)
-        for source in (None if self._plugin else self._source, self._source):
+
+        def gather(rows: Sequence[int], source: Any) -> None:
             head = (dask.run_settled, function, self._digest, source)
-            futures = {
-                client.submit(*head, [arguments[row]], **options): row
-                for row, outcome in enumerate(outcomes)
-                if isinstance(outcome, str)  # LACKING
-            }
+            futures = {client.submit(*head, [arguments[row]], **options): row for row in rows}
             try:
                 with dask.workers_kept(client):
                     for future, outcome in dask.as_done(client, list(futures)):
@@ -173,8 +170,15 @@ class Workers:
                     f"executor: all workers of the cluster have died, with {unfinished} of "
                     f"{len(arguments)} members unfinished. Pass an executor of a fresh cluster."
                 ) from error
-            if not any(isinstance(outcome, str) for outcome in outcomes):
+
+        for source in (None if self._plugin else self._source, self._source):
+            gather([row for row, found in enumerate(outcomes) if isinstance(found, str)], source)
+            if not any(isinstance(found, str) for found in outcomes):  # LACKING
                 break
+        blamed = [row for row, found in enumerate(outcomes) if dask.is_blamed(found)]
+        if len(blamed) > 1:  # dask also blames members that waited where another killed the worker
+            for row in blamed:
+                gather([row], self._source)
         return outcomes
 
     def _gathered(
