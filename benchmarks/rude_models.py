@@ -283,12 +283,12 @@ ACTS = {
     "dates": Act(returning(lambda g: g.astype("M8[s]")), "datetime64"),
     "a ragged list": Act(returning(lambda g: [1.0, [2.0, 3.0], 4.0]), "array of numbers"),
     "a masked array": Act(
-        returning(lambda g: np.ma.array(g, mask=[0, 1, 0])), "nan at data index 1"
+        returning(lambda g: np.ma.array(g, mask=[0, 1, 0])), "output 1 ('y1') is nan"
     ),
     "a masked integer": Act(
-        returning(lambda g: np.ma.array([1, 2, 3], mask=[0, 0, 1])), "nan at data index 2"
+        returning(lambda g: np.ma.array([1, 2, 3], mask=[0, 0, 1])), "output 2 ('y2') is nan"
     ),
-    "NaN": Act(returning(lambda g: g + np.array([0, np.nan, 0])), "nan at data index 1"),
+    "NaN": Act(returning(lambda g: g + np.array([0, np.nan, 0])), "output 1 ('y1') is nan"),
     "infinity": Act(returning(lambda g: g - [0, 0, np.inf]), "-inf at data index 2"),
     "too large a number": Act(returning(lambda g: g + 1e200), "too large to be squared"),
     "an integer that overflows": Act(returning(lambda g: [10**400] * 3), "dtype object"),

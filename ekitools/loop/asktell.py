@@ -86,8 +86,8 @@ class AskTell(Stepping):
     missing : float, default 0.1
         Largest share of the outputs of a member that may be NaN. Such an output is estimated by a
         ridge regression on the parameters over the members that have it, or by their mean where at
-        most p + 2 have it. A datum that every member lacks is left out of the step. With a larger
-        share the member has failed.
+        most p + 2 have it. With a larger share the member has failed. A datum that every member
+        lacks is left out of the step, with a `RuntimeWarning`, and counts against no member.
 
     Attributes
     ----------

@@ -243,12 +243,12 @@ def _drive(
                     executor=workers,
                     timeout=timeout,
                     seeds=seeds,
-                    missing=loop.missing,
+                    gaps=loop.missing > 0,
                 )
                 loop._take(outputs.g, outputs.failures, outputs.extras)  # they are copies already
                 if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
-                info = _info(loop, len(outputs.failures))
+                info = _info(loop)
                 if bar is not None:
                     bar.set_postfix(t=f"{loop.t:.3g}", misfit=f"{info.misfit:.4g}", refresh=False)
                     bar.update()
@@ -273,7 +273,7 @@ def _is_due(loop: AskTell, every: int) -> bool:
     return loop.done or loop.n % every == 0
 
 
-def _info(loop: AskTell, n_failed: int) -> IterationInfo:
+def _info(loop: AskTell) -> IterationInfo:
     last = loop.last
     assert last is not None
     iteration = loop.n if loop.done else loop.n - 1
@@ -283,7 +283,7 @@ def _info(loop: AskTell, n_failed: int) -> IterationInfo:
         last.step,
         last.misfit,
         last.spread,
-        n_failed,
+        loop._n_lost,
         last.model_runs,
         loop.status,
     )

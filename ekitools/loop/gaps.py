@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ class Gaps(NamedTuple):
     """Members for which each datum was missing, ``(d,)``; empty where there were no gaps."""
     left_out: np.ndarray
     """Data that every member lacks; their outputs make them count for nothing."""
+    reasons: dict[int, str]
+    """Rows with more gaps than are tolerated, and how many."""
 
 
 def without_gaps(
@@ -34,7 +37,7 @@ def without_gaps(
     *,
     leave_out: bool,
 ) -> Gaps:
-    """Fill the gaps of members that lack at most the ``share`` of their outputs.
+    """Fill the gaps of members that lack at most the ``share`` of the outputs that any member has.
 
     Parameters
     ----------
@@ -43,25 +46,49 @@ def without_gaps(
     failed : iterable of int
         Rows that failed for a reason of their own.
     share : float
-        Of the outputs of a member that may be missing.
+        Of the outputs that a member may lack. Outputs that all members lack do not count.
     whitened : callable
         Gives the parameters ``(J, p)`` on the host, in coordinates in which the prior is N(0, I).
     problem : InverseProblem
         With the data and the noise that this step sees.
     leave_out : bool
         Whether a datum that every member lacks may be left out of this step.
+
+    Warns
+    -----
+    RuntimeWarning
+        If data are left out.
     """
     nothing = np.zeros(0, dtype=np.int64)
     values = host(g)
     missing = np.isnan(values)
     if share == 0 or not missing.any():
-        return Gaps(g, nothing, nothing)
-    lacking = missing.mean(axis=1)
-    usable = (lacking <= share) & ~np.isin(np.arange(len(values)), list(failed))
+        return Gaps(g, nothing, nothing, {})
+    alive = ~np.isin(np.arange(len(values)), list(failed)) & ~missing.all(axis=1)
+    # what all members lack is a gap of the data, and counts against none of them
+    counted = ~missing[alive].all(axis=0) if leave_out else np.ones(missing.shape[1], dtype=bool)
+    names, all_counted = problem.data_names or (), int(counted.sum())
+    lacking = missing[:, counted].sum(axis=1)
+    usable = alive & (lacking <= share * all_counted)
+    reasons = {}
+    for row in np.flatnonzero(alive & ~usable).tolist():
+        first = int(np.argmax(missing[row] & counted))
+        reasons[row] = (
+            f"output {first} ({names[first]!r}) is nan, and {lacking[row]} of {all_counted} "
+            f"outputs are missing, more than missing={share:g} tolerates"
+        )
     whole = missing & usable[:, None]
     unknown = np.flatnonzero(missing[usable].all(axis=0)) if usable.any() else nothing
     if not whole.any() or (unknown.size and not leave_out):
-        return Gaps(g, nothing, nothing)
+        return Gaps(g, nothing, nothing, reasons)
+    if unknown.size:
+        warnings.warn(
+            f"model: {unknown.size} of {missing.shape[1]} outputs are missing in all members and "
+            f"left out of this step, the first that of the datum {names[unknown[0]]!r}. Leave such "
+            "data out: NaN in the data is a gap.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     rows, exact = np.flatnonzero(usable), np.array(values, dtype=np.float64)[usable]
     seen = np.setdiff1d(np.arange(exact.shape[1]), unknown)
     if missing[np.ix_(rows, seen)].any():
@@ -76,4 +103,4 @@ def without_gaps(
         exact[:, unknown] = data[unknown] + residual
     filled = np.array(values)
     filled[rows] = exact
-    return Gaps(like(filled, g), whole.sum(axis=0), unknown)
+    return Gaps(like(filled, g), whole.sum(axis=0), unknown, reasons)

@@ -62,6 +62,8 @@ class Stepping(ABC):
     _state: Any
     _history: History
     _asked: Array | None
+    _n_lost: int
+    """Members that failed at the latest step."""
 
     @abstractmethod
     def result(self) -> xr.Dataset:
@@ -114,6 +116,7 @@ class Stepping(ABC):
             self.seen,
             leave_out=not is_sampler(self.method) and not self.problem.n_scales,
         )
+        failures = {**gaps.reasons, **failures}
         missing = gaps.counts
         if before is not None:
             missing = before.missing if before.missing.size else missing
@@ -122,7 +125,7 @@ class Stepping(ABC):
         unusable = unusable_outputs(g, self.seen.noise_sd, self.seen.data_names or ())
         lost = np.isin(np.arange(len(self.members)), list(unusable))
         reasons = name_reasons(lost, failures, unusable)
-        survivors = np.flatnonzero(~lost)
+        survivors, self._n_lost = np.flatnonzero(~lost), int(lost.sum())
         if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
             g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g

@@ -33,7 +33,7 @@ def evaluate(
     executor: Any = None,
     timeout: float | None = None,
     seeds: Sequence[np.random.SeedSequence] | None = None,
-    missing: float = 0.0,
+    gaps: bool = False,
 ) -> Evaluation:
     """G at every member.
 
@@ -53,8 +53,8 @@ def evaluate(
         Seconds for one call of the model, enforced where it runs.
     seeds : sequence of SeedSequence, optional
         One for every member, for a stochastic model.
-    missing : float, default 0.0
-        Largest share of the outputs of a member that may be NaN. They stay NaN.
+    gaps : bool, default False
+        Whether some of the outputs of a member may be NaN, but not all. They stay NaN.
 
     Returns
     -------
@@ -85,10 +85,10 @@ def evaluate(
     if not isinstance(executor, Workers):
         with Workers(executor) as workers:
             return evaluate(
-                model, u, n_data, executor=workers, timeout=timeout, seeds=seeds, missing=missing
+                model, u, n_data, executor=workers, timeout=timeout, seeds=seeds, gaps=gaps
             )
     n, dtype = int(u.shape[0]), host(u[:1, :1]).dtype
-    wanted = Wanted(n_data, n, dtype, timeout, missing)
+    wanted = Wanted(n_data, n, dtype, timeout, gaps)
     if model.vectorized:
         (outcome,) = executor.run(run_together, model, [(u, wanted)])
         if isinstance(outcome, Failure):

@@ -121,9 +121,9 @@ def shares_memory(x: Array, given: Any) -> bool:
 
 
 def row_of(
-    value: Any, n_data: int, n_members: int, dtype: np.dtype[Any], missing: float = 0.0
+    value: Any, n_data: int, n_members: int, dtype: np.dtype[Any], *, gaps: bool = False
 ) -> np.ndarray:
-    """One member's output ``(d,)``, copied; up to the share ``missing`` of it may be NaN.
+    """One member's output ``(d,)``, copied; with ``gaps`` some of it may be NaN, but not all.
 
     Raises
     ------
@@ -144,8 +144,8 @@ def row_of(
             f"model: must return d = {n_data} numbers for one member, got shape "
             f"{array.shape}{advice}"
         )
-    if not _tolerable(array, missing):
-        raise _not_finite(array, missing)
+    if not _usable(array, gaps=gaps):
+        raise _not_finite(array)
     with np.errstate(over="ignore"):
         row = array.astype(dtype)
     if np.any(np.isinf(row)):
@@ -154,11 +154,11 @@ def row_of(
 
 
 def rows_of(
-    value: Any, u: Array, n_data: int, missing: float = 0.0
+    value: Any, u: Array, n_data: int, *, gaps: bool = False
 ) -> tuple[Array, dict[int, Failure]]:
     """The outputs ``(J, d)`` of a vectorized model, copied, and the rows that cannot be used.
 
-    Up to the share ``missing`` of a row may be NaN.
+    With ``gaps`` some entries of a row may be NaN, but not all.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def rows_of(
     """
     n = int(u.shape[0])
     if isinstance(value, list | tuple) and len(value) == n:
-        ragged = _row_by_row(value, u, n_data, missing)
+        ragged = _row_by_row(value, u, n_data, gaps=gaps)
         if ragged is not None:
             return ragged
     g = value
@@ -189,9 +189,7 @@ def rows_of(
     suspect = np.flatnonzero(~host(xp.all(xp.isfinite(g), axis=1))).tolist()
     rows = {j: host(g[j, :]) for j in suspect}
     failures = {
-        j: failure_of(_not_finite(row, missing))
-        for j, row in rows.items()
-        if not _tolerable(row, missing)
+        j: failure_of(_not_finite(row)) for j, row in rows.items() if not _usable(row, gaps=gaps)
     }
     return g, failures
 
@@ -202,7 +200,7 @@ def all_failed(u: Array, n_data: int, failures: Mapping[int, Failure]) -> np.nda
 
 
 def _row_by_row(
-    value: list[Any] | tuple[Any, ...], u: Array, n_data: int, missing: float
+    value: list[Any] | tuple[Any, ...], u: Array, n_data: int, *, gaps: bool
 ) -> tuple[Array, dict[int, Failure]] | None:
     """A list with a row of another length or kind; None where all rows are alike."""
     try:
@@ -215,7 +213,7 @@ def _row_by_row(
     failures: dict[int, Failure] = {}
     for j, row in enumerate(value):
         try:
-            g[j] = row_of(row, n_data, 0, g.dtype, missing)
+            g[j] = row_of(row, n_data, 0, g.dtype, gaps=gaps)
         except UnfitError as error:
             failures[j] = failure_of(error)
     if len(failures) == n:
@@ -239,21 +237,17 @@ def _numbers(value: Any) -> np.ndarray:
     return array
 
 
-def _tolerable(row: np.ndarray, missing: float) -> bool:
-    """Whether all is finite but for a tolerated share of NaN."""
+def _usable(row: np.ndarray, *, gaps: bool) -> bool:
+    """Whether all is finite, or with ``gaps`` some is and the rest is NaN."""
     finite = np.isfinite(row)
-    if finite.all():
-        return True
-    return bool(np.mean(~finite) <= missing and not np.isinf(row).any())
+    return bool(finite.all() or (gaps and finite.any() and not np.isinf(row).any()))
 
 
-def _not_finite(row: np.ndarray, missing: float) -> UnfitError:
+def _not_finite(row: np.ndarray) -> UnfitError:
     first = int(np.flatnonzero(~np.isfinite(row))[0])
-    reason = f"model: must return finite numbers, got {row[first]} at data index {first}"
-    lacking = int(np.count_nonzero(np.isnan(row)))
-    if missing > 0 and lacking > 1:
-        reason += f" ({lacking} of {row.size} outputs are missing, more than missing={missing:g})"
-    return UnfitError(reason, first)
+    return UnfitError(
+        f"model: must return finite numbers, got {row[first]} at data index {first}", first
+    )
 
 
 def _where(error: BaseException) -> str:

@@ -32,8 +32,8 @@ class Wanted(NamedTuple):
     n_members: int
     dtype: np.dtype[Any]
     timeout: float | None
-    missing: float = 0.0
-    """Largest share of the outputs of a member that may be NaN."""
+    gaps: bool = False
+    """Whether some of the outputs of a member may be NaN."""
 
 
 def run_member(
@@ -51,7 +51,7 @@ def run_member(
     try:
         with np.errstate():
             value, extras = parted(within(wanted.timeout, call))
-        row = row_of(value, wanted.n_data, wanted.n_members, wanted.dtype, wanted.missing)
+        row = row_of(value, wanted.n_data, wanted.n_members, wanted.dtype, gaps=wanted.gaps)
         return Output(row, checked_extras(extras))
     except KeyboardInterrupt:
         raise
@@ -116,7 +116,7 @@ def _part(model: Any, u: Array, wanted: Wanted) -> Evaluation | Failure:
     try:
         with np.errstate():
             value, extras = parted(within(wanted.timeout, lambda: model(u)))
-        g, failures = rows_of(value, u, wanted.n_data, wanted.missing)
+        g, failures = rows_of(value, u, wanted.n_data, gaps=wanted.gaps)
         rows = split_extras(extras, int(u.shape[0])) if extras else []
         good = {j: row for j, row in enumerate(rows) if j not in failures}
         return Evaluation(g, failures, good)

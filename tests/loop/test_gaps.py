@@ -44,7 +44,9 @@ def test_a_linear_model_with_gaps_is_the_linear_model(seed):
 
 
 def test_more_gaps_than_allowed_are_failures():
-    with pytest.raises(ek.RunError, match=r"5 of 40 outputs are missing, more than missing=0.1"):
+    with pytest.raises(
+        ek.RunError, match=r"5 of 40 outputs are missing, more than missing=0.1 tol"
+    ):
         ek.run(problem(gappy(5)), ek.EKI(), n_members=10, rng=0)
     with pytest.raises(ek.RunError, match="must return finite numbers, got nan"):
         ek.run(problem(gappy(1)), ek.EKI(), n_members=10, rng=0, missing=0.0)
@@ -79,8 +81,9 @@ def test_a_datum_that_every_member_lacks_counts_for_nothing(form, method):
     gap = ek.InverseProblem(
         lambda u: u[0] + u[1] * slope, PRIOR, cov, np.where(slope == 2, np.nan, 1 + slope)
     )
-    options = {"n_members": 4000, "rng": 0, "missing": 0.2, "evaluate_final": False}
-    ours = ek.run(lacking, method, **options)
+    options = {"n_members": 4000, "rng": 0, "evaluate_final": False}
+    with pytest.warns(RuntimeWarning, match="1 of 6 outputs are missing in all members .*'y2'"):
+        ours = ek.run(lacking, method, **options)
     theirs = ek.run(gap, method, **options)
     assert np.isnan(ours.g.values[:-1, :, 2]).all()  # it is never filled by y
     np.testing.assert_allclose(ours.misfit[0], theirs.misfit[0], rtol=1e-10)
@@ -165,3 +168,27 @@ def test_the_summary_counts_gaps_of_data_and_of_outputs():
     assert "Data        37 (3 missing)" in text
     assert "[note] Missing outputs" in text
     assert "Missing outputs" not in str(ek.summary(ek.run(problem(line), ek.EKI(), rng=0)))
+
+
+def test_what_all_members_lack_counts_against_none_of_them():
+    """A third of the outputs is missing in all members: the other two are fitted as they are."""
+
+    def model(u):
+        return np.array([u[0], u[0] + u[1], np.nan])
+
+    gap = ek.InverseProblem(model, PRIOR, 0.1, [1.0, 2.0, 3.0])
+    with pytest.warns(RuntimeWarning, match="1 of 3 outputs are missing in all members"):
+        result = ek.run(gap, ek.EKI(), n_members=30, rng=0)
+    assert not result.failed.any()
+    known = ek.InverseProblem(lambda u: model(u)[:2], PRIOR, 0.1, [1.0, 2.0])
+    exact = ek.run(known, ek.EKI(), n_members=4000, rng=1).u[-1]
+    assert np.all(np.isfinite(result.u))
+    off = abs(result.u[-1].mean("member") - exact.mean("member")) / exact.std("member")
+    assert off.max() < 5 / np.sqrt(30)
+    assert "[care] Missing outputs" in str(ek.summary(result))
+
+
+def test_members_that_lack_everything_have_failed():
+    problem_ = ek.InverseProblem(lambda u: np.full(3, np.nan), PRIOR, 0.1, [1.0, 2.0, 3.0])
+    with pytest.raises(ek.RunError, match="must return finite numbers, got nan at data index 0"):
+        ek.run(problem_, ek.EKI(), n_members=5, rng=0)
