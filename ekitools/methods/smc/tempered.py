@@ -10,7 +10,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.core.checks import integer, number, one_of, put, sequence, share
-from ekitools.methods.smc.gaussian import GaussianStart
+from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.smc.moves import MOVES, largest_scale, propose
 from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
 from ekitools.methods.unknown_noise import misfits_of_members

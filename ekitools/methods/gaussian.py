@@ -36,7 +36,7 @@ class Gaussian:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.methods.smc.gaussian import Gaussian
+    >>> from ekitools.methods.gaussian import Gaussian
     >>> gaussian = Gaussian(np.zeros(2), np.eye(2)[:1], np.array([3.0]))
     >>> gaussian.unwhiten(np.ones((1, 2)))
     array([[3., 1.]])
@@ -75,7 +75,7 @@ def fit_gaussian(
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.methods.smc.gaussian import fit_gaussian
+    >>> from ekitools.methods.gaussian import fit_gaussian
     >>> x = np.random.default_rng(0).normal(size=(10_000, 3)) * [0.1, 1.0, 1.0]
     >>> fit_gaussian(x).sd.round(3)
     array([0.1])
