@@ -59,7 +59,8 @@ def main() -> None:
         print(f"{name:<22}{off:19.3f}{ratio:18.3f}", flush=True)
     if options.no_times:
         return
-    print(f"\n{'(p, d, J)':>20}{'analysis ms':>13}{'products ms':>13}{'ratio':>7}{'ns a datum':>12}")
+    heads = "".join(f"{head:>13}" for head in ("analysis ms", "products ms", "ratio", "ns a datum"))
+    print(f"\n{'(p, d, J)':>20}{heads}")
     for p, d, n in (*SIZES, MANY_DATA):
         rng = np.random.default_rng(0)
         u, r = rng.normal(size=(n, p)), rng.normal(size=(n, d))
@@ -67,8 +68,8 @@ def main() -> None:
             [lambda u=u, r=r: transform_update(u, r, 1.0), lambda u=u, r=r: products(u, r)], 5
         )
         print(
-            f"{(p, d, n)!s:>20}{1e3 * ours:13.2f}{1e3 * least:13.2f}{ours / least:7.2f}"
-            f"{1e9 * ours / d:12.1f}",
+            f"{(p, d, n)!s:>20}{1e3 * ours:13.2f}{1e3 * least:13.2f}{ours / least:13.2f}"
+            f"{1e9 * ours / d:13.1f}",
             flush=True,
         )
 
