@@ -19,7 +19,7 @@ from ekitools.methods.shared import (
     tempered_analysis,
     whitened_residual,
 )
-from ekitools.methods.steps import MisfitController, choose_step
+from ekitools.methods.steps import MisfitController, choose_step, given_up
 from ekitools.methods.unknown_noise import (
     ROUNDS,
     Scaling,
@@ -200,6 +200,8 @@ class GNKI:
             misfit = misfits_of_members(state.ensemble, g, target)[0] if unknown else misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
+        if status is None and state.t < 1:
+            status = given_up(self.step, state.n, state.t, 1.0, misfit, target.n_data)
         if status is not None:
             return state, StepInfo(0.0, misfit, status, spread)
         with np.errstate(over="ignore", invalid="ignore"):
