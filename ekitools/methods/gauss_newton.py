@@ -20,10 +20,26 @@ from ekitools.linalg import frobenius
 from ekitools.methods.shared import slope_on_span
 from ekitools.typing import Array
 
-__all__ = ["Newton", "Span", "newton_step", "objectives", "regularised", "relative_size"]
+__all__ = [
+    "LEAST",
+    "Newton",
+    "Span",
+    "adapted",
+    "newton_step",
+    "objectives",
+    "regularised",
+    "relative_size",
+]
 
 _LOSS = 1e-9
 """Largest error of a refinement, relative to its length, that squares may cause."""
+
+_AS_PROMISED, _TOO_LITTLE = 0.75, 0.25
+"""Shares of the fall that the linear model promised: above the first the damping grows, below the
+second it shrinks."""
+
+LEAST = 1 / 32
+"""Smallest damping."""
 
 
 class Newton(NamedTuple):
@@ -94,6 +110,18 @@ def newton_step(x: Array, r: Array, anchors: Array, draws: Array) -> Newton:
     shift = (step @ along) @ across
     gain = host(xp.sum(step * step, axis=1) + xp.sum(shift * shift, axis=1))
     return Newton(step, gain.astype(np.float64))
+
+
+def adapted(damping: float, fall: float, gain: float) -> float:
+    """The damping after a step α that lowered the mean of F_j by ``fall``.
+
+    Under the linear model it falls by (α − α²/2) of ``gain``. Three quarters of that, or more,
+    double the damping, up to 1; less than a quarter halves it.
+    """
+    promised = damping * (1 - damping / 2) * gain
+    if fall >= _AS_PROMISED * promised:
+        return min(1.0, 2 * damping)
+    return damping if fall >= _TOO_LITTLE * promised else max(damping / 2, LEAST)
 
 
 def objectives(x: Array, r: Array, anchors: Array, draws: Array) -> np.ndarray:

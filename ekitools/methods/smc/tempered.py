@@ -222,11 +222,7 @@ class TemperedSMC:
                 "strictly inside the bounds of the prior, or draw them with prior.sample(n)."
             )
         if self.start is not None:
-            if len(self.start.mean) != x.shape[1]:
-                raise ValueError(
-                    f"start: must have p = {x.shape[1]} parameters, got {len(self.start.mean)}."
-                )
-            ensemble = like(target.prior.unwhiten(self.start.gaussian.unwhiten(x)), ensemble)
+            ensemble = self.start.moved(ensemble, target.prior)
         n, zeros = len(x), np.zeros(len(x))
         weight = np.full(n, 1 / n)
         variance = _variance(host(ensemble), weight)
