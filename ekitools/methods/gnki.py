@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -191,15 +191,17 @@ class GNKI:
             rtol=number("rtol", self.rtol, above=0),
             draws=one_of("draws", self.draws, ("kept", "fresh")),
         )
-        if not (isinstance(self.damping, str) and self.damping == "adaptive"):
-            damping = number("damping", self.damping, above=0, most=1, remedy=remedy)
-            put(self, damping=damping)
-        if not isinstance(self.start, GaussianStart):
-            if not (isinstance(self.start, str) and self.start in ("eki", "prior")):
-                raise ValueError(
-                    f'start: must be "eki", "prior" or an ek.GaussianStart, got {self.start!r:.60}.'
-                )
-            put(self, start=str(self.start))
+        damping: Any = self.damping
+        if not (isinstance(damping, str) and damping == "adaptive"):
+            put(self, damping=number("damping", damping, above=0, most=1, remedy=remedy))
+        start: Any = self.start
+        if isinstance(start, GaussianStart):
+            return
+        if not (isinstance(start, str) and start in ("eki", "prior")):
+            raise ValueError(
+                f'start: must be "eki", "prior" or an ek.GaussianStart, got {start!r:.60}.'
+            )
+        put(self, start=str(start))
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:
         """The state before the first step.
