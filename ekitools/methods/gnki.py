@@ -52,8 +52,8 @@ from ekitools.typing import (
 __all__ = ["GNKI", "GNKIState"]
 
 _HALF = 0.5
-"""First damping from the prior, where a full step may be far too long; every one where the scales of
-the noise are not known."""
+"""First damping from the prior, where a full step may be far too long; and the damping throughout
+where the scales of the noise are not known."""
 
 
 class GNKIState(NamedTuple):
@@ -68,8 +68,8 @@ class GNKIState(NamedTuple):
     """Refinements made."""
     refining: Refining
     anchors: Array | None
-    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble until the
-    refinements begin, and throughout where J ≤ p."""
+    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble. After EKI
+    others are drawn in their place where J > p."""
     draws: Array | None
     """Whitened perturbations of the data, ``(J, d)``."""
     move: Array | None = None
@@ -366,11 +366,13 @@ class GNKI:
         # the members are in the span already, but for those of a start elsewhere and for rounding
         inside = w if span is None else span.members(x)
         change = relative_size(full, w) * max(damping, 1 - damping)
+        gain = float(np.mean(newton.gain))
+        new = Refining(damping, change, objective, newton.rest, gain, level)
         state = state._replace(
             ensemble=target.prior.unwhiten(inside + damping * full),
             t=1.0,
             refined=state.refined + 1,
-            refining=progress(old, damping, change, objective, float(np.mean(newton.gain)), level),
+            refining=progress(old, new),
             move=damping * full if self.damping == "adaptive" else None,
         )
         return state, damping
@@ -391,8 +393,11 @@ class GNKI:
         damping = state.refining.damping
         ensemble, change = refined_with_scales(state, g, target, damping)
         misfit = float(np.mean(np.sum(misfits_of_members(state.ensemble, g, target), axis=0)))
-        refining = progress(state.refining, damping, change, misfit, 0.0, misfit)
+        latest = Refining(damping, change, misfit, level=misfit)
         state = state._replace(
-            ensemble=ensemble, t=1.0, refined=state.refined + 1, refining=refining
+            ensemble=ensemble,
+            t=1.0,
+            refined=state.refined + 1,
+            refining=progress(state.refining, latest),
         )
         return state, damping

@@ -1,6 +1,7 @@
 """Gauss–Newton Kalman inversion, against exact posteriors."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -190,11 +191,11 @@ def test_a_step_that_raises_the_objective_is_taken_back_by_halves():
     loop, states = driven(problem, ek.GNKI(start="prior"), 100)
     taken = [state.refining for state in states if state.refined]
     kept = list(dict.fromkeys(each.objective for each in taken))
-    back = [b.damping == a.damping / 2 for a, b in zip(taken, taken[1:], strict=False)
+    back = [b.damping == a.damping / 2 for a, b in pairwise(taken)
             if b.objective == a.objective]  # fmt: skip
     assert back
     assert all(back)
-    assert all(b <= (1 + 1e-6) * a + 0.1 for a, b in zip(kept, kept[1:], strict=False))
+    assert all(b <= (1 + 1e-6) * a + 0.1 for a, b in pairwise(kept))
     assert kept[-1] < 1e-3 * kept[0]
     assert loop.status.code == "posterior_reached"
 
@@ -205,9 +206,20 @@ def test_a_refinement_that_does_nothing_more_ends():
     problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [1.0]), 0.3**2, [1.0])
     method = ek.GNKI(start="prior", damping=0.5)
     result = ek.run(problem, method, n_members=400, rng=0)
-    assert result.attrs["status_code"] == "refinement_stalled"
+    assert result.attrs["status_code"] == "linear_fit_poor"
     assert result.attrs["model_runs"] < 15 * 400
     assert "TemperedSMC" in result.attrs["status"]
+
+
+def test_a_limit_that_no_linear_model_explains_is_not_called_the_posterior():
+    """Two modes: m_j + 0 is a fixed point where the regression has no slope."""
+    model = ek.FunctionModel(lambda u: u**2, vectorized=True)
+    problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [1.0]), 0.5**2, [1.5])
+    for method in (ek.GNKI(), ek.GNKI(start="prior")):
+        result = ek.run(problem, method, n_members=2000, rng=0, store="last")
+        assert result.attrs["status_code"] == "linear_fit_poor"
+        assert result.attrs["status_level"] == "care"
+        assert not result.attrs["posterior"]
 
 
 def test_no_more_members_than_parameters_sample_under_the_covariance_of_the_first_ones():
