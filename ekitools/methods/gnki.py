@@ -370,7 +370,7 @@ class GNKI:
         new = Refining(damping, change, objective, newton.rest, gain, level)
         state = state._replace(
             ensemble=target.prior.unwhiten(inside + damping * full),
-            t=1.0,
+            t=min(1.0, state.t + damping),  # from the prior α is what a step takes of the way
             refined=state.refined + 1,
             refining=progress(old, new),
             move=damping * full if self.damping == "adaptive" else None,
@@ -396,7 +396,7 @@ class GNKI:
         latest = Refining(damping, change, misfit, level=misfit)
         state = state._replace(
             ensemble=ensemble,
-            t=1.0,
+            t=min(1.0, state.t + damping),
             refined=state.refined + 1,
             refining=progress(state.refining, latest),
         )
