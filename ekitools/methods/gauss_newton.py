@@ -34,7 +34,7 @@ __all__ = [
 _LOSS = 1e-9
 """Largest error of a refinement, relative to its length, that squares may cause."""
 
-_AS_PROMISED, _TOO_LITTLE = 0.75, 0.25
+_AS_PROMISED, _TOO_LITTLE = 0.75, 0.5
 """Shares of the fall that the linear model promised: above the first the damping grows, below the
 second it shrinks."""
 
@@ -136,7 +136,7 @@ def adapted(damping: float, fall: float, gain: float) -> float:
     """The damping after a step α that lowered the mean of F_j by ``fall``.
 
     Under the linear model it falls by (α − α²/2) of ``gain``. Three quarters of that, or more,
-    double the damping, up to 1; less than a quarter halves it.
+    double the damping, up to 1; less than half of it halves it.
     """
     promised = damping * (1 - damping / 2) * gain
     if fall >= _AS_PROMISED * promised:

@@ -124,7 +124,7 @@ class GNKI:
         α in (0, 1], or a choice by the misfit. That begins with α = 1, and with 0.5 from the
         prior. The fall of the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members
         is compared with the fall under the linear model. α is doubled, up to 1, where the fall is
-        three quarters of that or more, and halved where it is less than a quarter. Where the mean
+        three quarters of that or more, and halved where it is less than half. Where the mean
         rose, the members go back by half of their last move. With unknown scales of the noise
         "adaptive" is 0.5 throughout.
     refinements : int, default 20
