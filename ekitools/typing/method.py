@@ -89,6 +89,36 @@ class StepInfo(NamedTuple):
     """The mean of what the method minimises, where that is not the mean misfit."""
 
 
+class Drawn(NamedTuple):
+    """Draws of the Gaussian that a `Quadrature` method holds, and the Gaussian itself.
+
+    In coordinates in which the prior is N(0, I) the Gaussian is N(mean, root rootᵀ). A draw is
+    mean + root ξ with a row ξ of ``scores``, and a member is mean + root z with a row z of
+    ``nodes``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem, method = ek.problems.linear(p=2, d=3).problem, ek.UKI(n_draws=10)
+    >>> state = method.init(method.nodes(problem), problem)
+    >>> drawn = method.drawn(state, problem, rng=np.random.default_rng(0))
+    >>> drawn.ensemble.shape, drawn.mean.tolist()  # before the first step: the prior
+    ((10, 2), [0.0, 0.0])
+    """
+
+    ensemble: Array
+    """Draws, unconstrained, ``(n, p)``."""
+    scores: np.ndarray
+    """ξ, standard normal, ``(n, p)``."""
+    nodes: np.ndarray
+    """z, ``(J, p)``, the centre first."""
+    mean: np.ndarray
+    """``(p,)``."""
+    root: np.ndarray
+    """``(p, p)``."""
+
+
 class State(Protocol):
     """The state of a method: a NamedTuple with at least these three fields.
 
@@ -127,8 +157,9 @@ class Method(Protocol):
 
     Nothing is stored on the method and nothing is mutated, so a step can be repeated,
     saved, resumed and tested alone. All randomness comes from ``rng``. A method declares
-    further abilities by the members of `Sampler`, `InPlace`, `Redraws`, `MapsMembers`,
-    `Stops`, `Starts` and `Relinearizes`. `ekitools.testing.check_method` tries all of them.
+    further abilities by the members of `Sampler`, `Quadrature`, `InPlace`, `Redraws`,
+    `MapsMembers`, `Stops`, `Starts` and `Relinearizes`. `ekitools.testing.check_method` tries all
+    of them.
 
     Examples
     --------
@@ -170,8 +201,8 @@ class Method(Protocol):
     ) -> tuple[Any, StepInfo]:
         """The next state from the outputs ``(J, d)``, all finite.
 
-        Where the run ends at this ensemble the state comes back as it was, and the info has the
-        status.
+        A `Sampler` and a `Quadrature` are told rows of NaN for members that failed. Where the run
+        ends at this ensemble the state comes back as it was, and the info has the status.
         """
         ...
 
@@ -201,6 +232,35 @@ class Sampler(Method, Protocol):
     @property
     def keeps_members(self) -> bool:
         """True."""
+        ...
+
+
+@runtime_checkable
+class Quadrature(Method, Protocol):
+    """A method whose members are the nodes of a quadrature rule, and no draws.
+
+    The method chooses the number and the places of its members. The loop gives the nodes to
+    ``init`` in place of draws from the prior, and refuses another ``n_members`` or an ``ensemble``.
+    Failed nodes are told as rows of NaN, and `StepInfo.misfit` is NaN there. No node is dropped or
+    replaced, because the rule needs all of them: the method decides what it makes of the rest. So
+    ``select`` returns the state for all members in their order, and refuses anything else.
+
+    A result records draws of the method's own Gaussian beside the nodes. Readers of draws, such as
+    `ekitools.posterior`, use them; the nodes are never taken for a sample.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.UKI(), ek.typing.Quadrature), isinstance(ek.EKI(), ek.typing.Quadrature)
+    (True, False)
+    """
+
+    def nodes(self, target: Target) -> np.ndarray:
+        """The members of the first step, unconstrained, ``(J, p)``."""
+        ...
+
+    def drawn(self, state: Any, target: Target, *, rng: np.random.Generator) -> Drawn:
+        """Draws of the Gaussian that the state holds."""
         ...
 
 
