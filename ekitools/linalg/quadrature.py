@@ -24,7 +24,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["LinearFit", "gaussian_update", "linear_fit", "simplex_points", "symmetric_points"]
+__all__ = [
+    "LinearFit",
+    "exact_draws",
+    "gaussian_update",
+    "linear_fit",
+    "simplex_points",
+    "symmetric_points",
+]
 
 _RANK = 1e-8
 """Singular values of the nodes below this, relative to the largest, are zero."""
@@ -70,6 +77,30 @@ def simplex_points(p: int) -> np.ndarray:
         side = 1 / np.sqrt(p / (4 * (p + 1)) * i * (i + 1))
         corners[:i, i - 1], corners[i, i - 1] = side, -i * side
     return np.concatenate([np.zeros((1, p)), corners])
+
+
+def exact_draws(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws of N(0, I), ``(n, p)``, with the sample mean 0 and the sample covariance I.
+
+    Their moments are set by an affine map [1]_; draws that are no more than p stay as they are.
+
+    References
+    ----------
+    .. [1] Pham (2001), Monthly Weather Review 129, 1194-1207.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg.quadrature import exact_draws
+    >>> x = exact_draws(100, 2, np.random.default_rng(0))
+    >>> bool(np.allclose(x.mean(axis=0), 0)), bool(np.allclose(np.cov(x.T), np.eye(2)))
+    (True, True)
+    """
+    x = rng.standard_normal((n, p))
+    if n <= p:
+        return x
+    left, _, right = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    return np.asarray(np.sqrt(n - 1) * left @ right)
 
 
 def linear_fit(z: np.ndarray, r: np.ndarray, *, through_centre: bool) -> LinearFit:

@@ -13,6 +13,7 @@ from ekitools.core.arrays import host, like
 from ekitools.core.checks import check_gaussian, integer, number, one_of, put
 from ekitools.linalg import total_variance
 from ekitools.linalg.quadrature import (
+    exact_draws,
     gaussian_update,
     linear_fit,
     simplex_points,
@@ -324,13 +325,14 @@ class UKI:
             )
         return state
 
-    def drawn(self, state: UKIState, target: Target, *, rng: np.random.Generator) -> Drawn:
-        """Draws of the Gaussian that the state holds."""
+    def drawn(self, state: UKIState, *, rng: np.random.Generator) -> Drawn:
+        """The Gaussian that the state holds, with draws.
+
+        More draws than parameters have its mean and its covariance exactly.
+        """
         p = len(state.mean)
-        scores = rng.standard_normal((self.n_draws, p))
-        white = state.mean + scores @ state.root.T
-        nodes = _POINTS[self.points](p)
-        return Drawn(_unwhitened(white, target), scores, nodes, state.mean, state.root)
+        scores = exact_draws(self.n_draws, p, rng)
+        return Drawn(scores, _POINTS[self.points](p), state.mean, state.root)
 
 
 def _unwhitened(white: np.ndarray, target: Target) -> Array:

@@ -34,6 +34,7 @@ from ekitools.typing.method import (
     StepInfo,
     Stops,
     is_sampler,
+    takes_failures,
 )
 from ekitools.typing.noise import (
     ChecksData,
@@ -115,4 +116,5 @@ __all__ = [
     "Stops",
     "Target",
     "is_sampler",
+    "takes_failures",
 ]

@@ -90,7 +90,7 @@ class StepInfo(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Draws of the Gaussian that a `Quadrature` method holds, and the Gaussian itself.
+    """The Gaussian that a `Quadrature` method holds, and standard normal draws for it.
 
     In coordinates in which the prior is N(0, I) the Gaussian is N(mean, root rootᵀ). A draw is
     mean + root ξ with a row ξ of ``scores``, and a member is mean + root z with a row z of
@@ -102,17 +102,15 @@ class Drawn(NamedTuple):
     >>> import ekitools as ek
     >>> problem, method = ek.problems.linear(p=2, d=3).problem, ek.UKI(n_draws=10)
     >>> state = method.init(method.nodes(problem), problem)
-    >>> drawn = method.drawn(state, problem, rng=np.random.default_rng(0))
-    >>> drawn.ensemble.shape, drawn.mean.tolist()  # before the first step: the prior
+    >>> drawn = method.drawn(state, rng=np.random.default_rng(0))
+    >>> drawn.scores.shape, drawn.mean.tolist()  # before the first step: the prior
     ((10, 2), [0.0, 0.0])
     """
 
-    ensemble: Array
-    """Draws, unconstrained, ``(n, p)``."""
     scores: np.ndarray
-    """ξ, standard normal, ``(n, p)``."""
+    """ξ, ``(n, p)``."""
     nodes: np.ndarray
-    """z, ``(J, p)``, the centre first."""
+    """z, ``(J, p)``."""
     mean: np.ndarray
     """``(p,)``."""
     root: np.ndarray
@@ -245,8 +243,9 @@ class Quadrature(Method, Protocol):
     replaced, because the rule needs all of them: the method decides what it makes of the rest. So
     ``select`` returns the state for all members in their order, and refuses anything else.
 
-    A result records draws of the method's own Gaussian beside the nodes. Readers of draws, such as
-    `ekitools.posterior`, use them; the nodes are never taken for a sample.
+    A result holds draws of the Gaussian of every stored iteration beside the nodes. Readers, such
+    as `ekitools.posterior`, use these draws and never take the nodes for a sample. The outputs of a
+    draw are those of the linear map through the outputs of the nodes.
 
     Examples
     --------
@@ -259,8 +258,8 @@ class Quadrature(Method, Protocol):
         """The members of the first step, unconstrained, ``(J, p)``."""
         ...
 
-    def drawn(self, state: Any, target: Target, *, rng: np.random.Generator) -> Drawn:
-        """Draws of the Gaussian that the state holds."""
+    def drawn(self, state: Any, *, rng: np.random.Generator) -> Drawn:
+        """The Gaussian that the state holds, with draws."""
         ...
 
 
@@ -413,3 +412,25 @@ def is_sampler(method: Any) -> bool:
     True
     """
     return isinstance(method, Sampler) and method.keeps_members
+
+
+def takes_failures(method: Any) -> bool:
+    """Whether a method is told failed members as rows of NaN, and none is dropped or replaced.
+
+    Parameters
+    ----------
+    method : Method
+        Any method.
+
+    Returns
+    -------
+    bool
+        True for a `Sampler` and for a `Quadrature`.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.typing.takes_failures(ek.UKI()), ek.typing.takes_failures(ek.EKI())
+    (True, False)
+    """
+    return is_sampler(method) or isinstance(method, Quadrature)
