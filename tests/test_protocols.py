@@ -40,6 +40,7 @@ EXAMPLES = {
         ek.EKI(ek.NormStep(), t_end=None, tikhonov=True),
     ],
     "GNKI": [ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)],
+    "UKI": [ek.UKI(), ek.UKI("simplex", h=1.0, centre="output", rtol=1e-6, n_draws=20)],
     "LossEKI": [
         ek.LossEKI(ek.NormStep(0.5)),
         ek.LossEKI(ek.NormStep(5.0, 1.0), spread=ek.Spread(0.1)),

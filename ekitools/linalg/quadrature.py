@@ -2,8 +2,9 @@ r"""Sigma points of a Gaussian, the linear map through their outputs, and its Ga
 
 The nodes of N(m, LLᵀ) are m + L z_i, with the centre z_0 = 0 and off-centre points that satisfy
 w Σ_i z_i z_iᵀ = I and Σ_i z_i = 0 [1]_. Outputs at the nodes give a linear map r ≈ b + zF and the
-covariance R of what it leaves over (statistical linear regression [2]_). With Ĉ = (1 + h)C, the noise
-(1 + h)/h (I + R) and the prior N(0, I) as data with the noise (1 + h)/h I, one Kalman update is
+covariance R of what it leaves over (statistical linear regression [2]_). With Ĉ = (1 + h)C, the
+noise (1 + h)/h (I + R) and the prior N(0, I) as data with the noise (1 + h)/h I, one Kalman update
+is
 
 .. math::
     m \leftarrow m - h L \Omega \{F (I + R)^{-1} b + L^T m\}, \quad
@@ -15,7 +16,8 @@ For a linear map, with R = 0, its only fixed point is the posterior, for every h
 References
 ----------
 .. [1] Julier & Uhlmann (2004), Proceedings of the IEEE 92, 401-422.
-.. [2] García-Fernández, Svensson, Morelande & Särkkä (2015), IEEE Trans. Signal Process. 63, 5561-5573.
+.. [2] García-Fernández, Svensson, Morelande & Särkkä (2015), IEEE Trans. Signal Process. 63,
+   5561-5573.
 """
 
 from __future__ import annotations
@@ -106,8 +108,8 @@ def exact_draws(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
 def linear_fit(z: np.ndarray, r: np.ndarray, *, through_centre: bool) -> LinearFit:
     """The linear map through outputs ``(J, d)`` at nodes ``(J, p)``, by least squares.
 
-    Rows of NaN are left out. The map is exact for a linear model as long as the other nodes span all
-    directions. In a direction that they do not span the slope is zero.
+    Rows of NaN are left out. The map is exact for a linear model as long as the other nodes span
+    all directions. In a direction that they do not span the slope is zero.
 
     Parameters
     ----------
@@ -116,8 +118,9 @@ def linear_fit(z: np.ndarray, r: np.ndarray, *, through_centre: bool) -> LinearF
     r : (J, d)
         Outputs.
     through_centre : bool
-        Whether the map takes the output of the centre at 0, where that is known. Otherwise it is the
-        least-squares map of all nodes; over a full set of nodes its value at 0 is their mean output.
+        Whether the map takes the output of the centre at 0, where that is known. Otherwise it is
+        the least-squares map of all nodes; over a full set of nodes its value at 0 is their mean
+        output.
 
     Examples
     --------
@@ -186,7 +189,8 @@ def gaussian_update(
     """
     p = len(mean)
     stacked = np.concatenate([fit.slopes, fit.centre[None], fit.rest])
-    columns = np.linalg.qr(stacked.T, mode="r")  # the same inner products, in few coordinates
+    # the same inner products, in few coordinates
+    columns = np.asarray(np.linalg.qr(stacked.T, mode="r"))
     slopes, centre, rest = columns[:, :p], columns[:, p], columns[:, p + 1 :]
     # (I + R)^{-1/2} by the SVD of the rest, which squares nothing
     basis, size, _ = np.linalg.svd(rest, full_matrices=False)

@@ -108,9 +108,9 @@ class Nesterov:
             )
         if isinstance(self.method, Quadrature):
             raise TypeError(
-                f"method: must move its members one by one, got {type(self.method).__name__}, whose "
-                "members are the nodes of a quadrature rule: with momentum they are no nodes. Use it "
-                "without momentum."
+                f"method: must move its members one by one, got {type(self.method).__name__}, "
+                "whose members are the nodes of a quadrature rule: with momentum they are no "
+                "nodes. Use it without momentum."
             )
 
     @property

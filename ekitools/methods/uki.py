@@ -128,9 +128,10 @@ class UKI:
     variational inference with the step size h/(1 + h).
 
     A failed node leaves the fit. The map goes through the other nodes, and for a linear G it stays
-    exact as long as they span all directions, such as when one node of a pair failed. In a direction
-    that they do not span (both nodes of a pair failed) the data say nothing in that step, and the
-    variance relaxes to that of the prior. A run that ends so has the status "directions_lost".
+    exact as long as they span all directions, such as when one node of a pair failed. In a
+    direction that they do not span (both nodes of a pair failed) the data say nothing in that step,
+    and the variance relaxes to that of the prior. A run that ends so has the status
+    "directions_lost".
 
     A step costs O(d p² + p³) besides the model runs. The nodes are NumPy arrays in float64.
 
@@ -238,9 +239,9 @@ class UKI:
         if gap <= self.rtol:
             return Status(
                 "directions_lost",
-                f"The Gaussian has settled, but the model failed at so many nodes that {state.lost} "
-                f"of {len(state.mean)} directions have no slope. Repair the model there, or exclude "
-                "the region by the prior.",
+                f"The Gaussian has settled, but the model failed at so many nodes that "
+                f"{state.lost} of {len(state.mean)} directions have no slope. Repair the model "
+                "there, or exclude the region by the prior.",
             )
         if state.n < self.max_steps:
             return None
@@ -261,7 +262,7 @@ class UKI:
         rng: np.random.Generator,  # noqa: ARG002 - the contract's argument
     ) -> tuple[UKIState, StepInfo]:
         """One step, or the end: then the state is returned as it was."""
-        outputs = host(g).astype(np.float64)
+        outputs = np.array(host(g), dtype=np.float64, order="C")
         known = np.isfinite(outputs).all(axis=1)
         r = np.full_like(outputs, np.nan)
         r[known] = target.noise.whiten(outputs[known] - np.asarray(target.data))
@@ -341,8 +342,8 @@ def _unwhitened(white: np.ndarray, target: Target) -> Array:
     except (AttributeError, NotImplementedError) as error:
         raise TypeError(
             "prior: must have coordinates in which it is N(0, I) (whiten and unwhiten) for the "
-            f"nodes of UKI, got {type(target.prior).__name__}. Use a prior of ekitools, or a method "
-            "without nodes, such as ek.EKI()."
+            f"nodes of UKI, got {type(target.prior).__name__}. Use a prior of ekitools, or a "
+            "method without nodes, such as ek.EKI()."
         ) from error
 
 
