@@ -104,10 +104,10 @@ def run(
         iteration did not see; of a method whose members are nodes, such as `UKI`,
         ``draws(iteration, draw, parameter)`` and ``draws_misfit`` of its Gaussian, and this
         Gaussian in ``gaussian_mean`` and ``gaussian_root``; ``u_average`` where the method keeps an
-        average; ``history_*`` of all iterations; and the attributes ``status`` (a sentence), ``status_code``,
-        ``status_level``, ``posterior`` (1 where the last ensemble is meant as a sample of the
-        posterior), ``model_runs``, ``seconds`` (wall time, the model's included), ``failures``,
-        ``method``, ``seed``, ``versions``.
+        average; ``history_*`` of all iterations; and the attributes ``status`` (a sentence),
+        ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
+        sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
+        ``failures``, ``method``, ``seed``, ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.
