@@ -1,0 +1,488 @@
+"""Sparse inversion: variances of the prior learned in an outer loop around any posterior method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from ekitools.core.arrays import host, like, take_rows
+from ekitools.core.checks import check_method, flag, integer, number, put, sequence
+from ekitools.linalg import total_variance
+from ekitools.methods.shared import check_all_data, initial_variance, mapped
+from ekitools.priors.rescaled import RescaledPrior
+from ekitools.typing import (
+    Aim,
+    Array,
+    Batch,
+    LearnsPrior,
+    LinearOver,
+    Method,
+    Normalisation,
+    PerParameter,
+    Relinearizes,
+    Starts,
+    Status,
+    StepInfo,
+    StoppingRule,
+    Stops,
+    Target,
+    is_sampler,
+)
+
+__all__ = ["Sparse", "SparseState"]
+
+
+Inner = TypeVar("Inner")
+
+Parameter: TypeAlias = str | int
+
+_MOST_NAMED = 10
+
+
+class SparseState(NamedTuple, Generic[Inner]):
+    """What the next step needs."""
+
+    ensemble: Array
+    n: int
+    t: float
+    """Σh over all rounds."""
+    initial_variance: float
+    rounds: int
+    """Rounds that came to their end."""
+    since: float
+    """t at the start of the present round."""
+    change: float
+    """Largest change of the logarithm of a kept variance at the end of the last round."""
+    variances: Array
+    """λ, of the prior that the present round has, relative to the first one, ``(p,)``."""
+    sizes: Array
+    """|ū|/sd of the first prior at the end of the last round, by group; infinite before, and
+    without a variance to learn, ``(p,)``."""
+    white: Array | None
+    """Whitened first members, from which every round starts; None where it starts warm."""
+    names: tuple[str, ...]
+    """Of the parameters, where the prior has them."""
+    inner: Inner
+    """The state of the method within, without its ensemble, which is the one above."""
+
+
+class _Learned(NamedTuple):
+    """What the method within sees: the problem with another prior."""
+
+    data: Array
+    noise: Any
+    prior: RescaledPrior
+    batch: Batch | None
+
+
+@dataclass(frozen=True)
+class Sparse:
+    r"""Sparse inversion: coefficients that the data do not need go to the mean of their prior.
+
+    In coordinates w whitened by the prior, where a coefficient is zero at the mean of its prior,
+    every parameter has a variance λ_i of its own. A round is a whole run of the method with the
+    prior w ~ N(0, diag λ). At its end, with the mean and the variance of the ensemble,
+
+    .. math::
+        \lambda_i \leftarrow \max(\bar w_i^2 + \mathrm{var}\, w_i,\ \text{floor}),
+
+    which is a step of expectation maximisation for the evidence of λ: sparse Bayesian learning
+    [1]_, by ensembles [2]_. Parameters of a group share one λ, the mean over the group. The rounds
+    start at λ = 1 and end where λ has settled for all parameters that are kept: those with
+    \|w̄_i\| > keep, by the root mean square of a group.
+
+    The last ensemble approximates the posterior under the learned prior. That is not the posterior
+    under the prior of the problem: the data were used for the variances as well, and the
+    uncertainty about which parameters are zero is not in it. A parameter that is not kept has a
+    spread near zero, so its intervals mean nothing.
+
+    Parameters
+    ----------
+    method : Method
+        What every round is run by: `GNKI`, `ETKI`, `EKI`, or a method of yours whose aim is the
+        posterior.
+    parameters : sequence of str or int, optional
+        Names, or positions from 0, of the parameters whose variances are learned; by default all.
+        The others keep their prior.
+    groups : sequence of sequences of str or int, default ()
+        Groups of these parameters with one variance each.
+    outer : int, default 15
+        Most rounds.
+    rtol : float, default 0.01
+        The rounds end where the logarithm of λ changes by at most rtol for all kept parameters.
+    floor : float, default 1e-10
+        Smallest λ.
+    keep : float, default 0.1
+        Least \|w̄\| of a kept parameter, in standard deviations of its prior.
+    warm : bool, default True
+        Whether a round starts from the last ensemble, rescaled to the new variances, where the
+        method corrects its start (``linear_over`` is "last", as for `GNKI`). Else, and for `EKI`
+        and `ETKI`, every round starts from the first members, rescaled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the method is a sampler, aims at a fit (`Nesterov`, `Inflated`, ``EKI(t_end=None)``) or
+        has a start of its own. If an option is of the wrong kind or out of range. At the start of a
+        run, if a parameter is not one of the problem, if the prior correlates parameters
+        whose variances are learned, or if a step sees a part of the data.
+
+    See Also
+    --------
+    Hierarchical : A prior with one unknown scale for several parameters.
+
+    Notes
+    -----
+    The result has ``parameter_prior_variance`` (λ of the round) and ``parameter_kept`` (from the
+    last round that came to its end) by iteration and parameter. The pseudo-time adds up over all
+    rounds, so it rises by 1 in each.
+
+    References
+    ----------
+    .. [1] Tipping (2001), J. Mach. Learn. Res. 1, 211-244.
+    .. [2] Kim, Sanz-Alonso & Yang (2023), SIAM/ASA J. Uncertain. Quantif. 11, 1283-1311.
+
+    Examples
+    --------
+    Twelve coefficients of which two are not zero, from eight data:
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> A = np.random.default_rng(0).normal(size=(8, 12))
+    >>> truth = np.zeros(12)
+    >>> truth[[2, 7]] = 1.0, -2.0
+    >>> problem = ek.InverseProblem(
+    ...     ek.LinearModel(A), ek.GaussianPrior(np.zeros(12), 1.0), 0.05**2, A @ truth)
+    >>> result = ek.run(problem, ek.Sparse(ek.GNKI()), n_members=100, rng=0)
+    >>> np.flatnonzero(result.parameter_kept[-1])
+    array([2, 7])
+    >>> result.u[-1].mean("member").values[[2, 7]].round(1)
+    array([ 1., -2.])
+    """
+
+    method: Method
+    parameters: tuple[Parameter, ...] | None = None
+    groups: tuple[tuple[Parameter, ...], ...] = ()
+    outer: int = 15
+    rtol: float = 0.01
+    floor: float = 1e-10
+    keep: float = 0.1
+    warm: bool = True
+
+    aim: ClassVar[Aim] = "posterior"
+    learns_prior: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        name = type(self.method).__name__
+        if is_sampler(self.method):
+            raise TypeError(
+                f"method: must move its members, got the sampler {name}. Use ek.GNKI(), ek.ETKI() "
+                "or ek.EKI()."
+            )
+        if self.method.aim != "posterior":
+            raise ValueError(
+                f"method: must aim at the posterior, whose variances the prior learns from, got "
+                f"{name}, which aims at a fit. Use ek.GNKI(), ek.ETKI() or ek.EKI()."
+            )
+        if isinstance(self.method, LearnsPrior):
+            raise TypeError(
+                f"method: must take the prior as it is, got {name}, which learns one. Use "
+                "ek.GNKI(), ek.ETKI() or ek.EKI()."
+            )
+        if isinstance(self.method, Starts) and self.method.start is not None:
+            raise ValueError(
+                f"method: must start every round from its prior, got {name} with a start of its "
+                "own. Use start=None."
+            )
+        if self.parameters is not None:
+            put(self, parameters=_references("parameters", self.parameters))
+        many = sequence("groups", self.groups, "a sequence of groups of parameters")
+        groups = tuple(_references("groups", group) for group in many)
+        _check_different("groups", [each for group in groups for each in group])
+        put(
+            self,
+            groups=groups,
+            outer=integer("outer", self.outer),
+            rtol=number("rtol", self.rtol, above=0),
+            floor=number("floor", self.floor, above=0, below=1),
+            keep=number("keep", self.keep, above=0),
+            warm=flag("warm", self.warm),
+        )
+
+    @property
+    def State(self) -> Any:  # noqa: N802 - it is a class
+        """`SparseState` with the state of the method within."""
+        return SparseState[self.method.State]  # type: ignore[name-defined]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """That of the method within."""
+        return self.method.normalisation
+
+    @property
+    def stop(self) -> tuple[StoppingRule, ...]:
+        """The stopping rules of the method within, which end the whole run."""
+        return self.method.stop if isinstance(self.method, Stops) else ()
+
+    @property
+    def linear_over(self) -> LinearOver:
+        """That of the method within."""
+        method = self.method
+        return method.linear_over if isinstance(method, Relinearizes) else "ensembles"
+
+    def init(self, ensemble: Array, target: Target) -> SparseState:
+        """The state before the first step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is not one of the problem, the prior correlates parameters whose
+            variances are learned, a step sees a part of the data, or the method within refuses.
+        """
+        check_all_data(target, "Sparse, which runs its method several times")
+        shared = self._shared(target.prior)
+        _check_independent(target.prior, shared >= 0)
+        ones = like(np.ones(len(shared)), ensemble)
+        inner = self.method.init(ensemble, _learned(target, ones))
+        return SparseState(
+            ensemble,
+            inner.n,
+            inner.t,
+            initial_variance(ensemble),
+            0,
+            0.0,
+            math.inf,
+            ones,
+            math.inf * ones,
+            None if self._warm else target.prior.whiten(ensemble),
+            target.prior.names or (),
+            inner._replace(ensemble=None),
+        )
+
+    def ask(self, state: SparseState) -> Array:
+        """The members at which G is wanted, ``(J, p)``."""
+        return self.method.ask(_inner(state))
+
+    def finished(self, state: SparseState) -> Status | None:
+        """Set once the last round has come to its end."""
+        status = self.method.finished(_inner(state))
+        if status is None:
+            return None
+        settled = state.change <= self.rtol
+        rounds = f"{state.rounds} round{'s' * (state.rounds != 1)}"
+        start = (
+            f"The variances of the prior have settled after {rounds}"
+            if settled
+            else f"{rounds} were made, the last of which still changed the logarithm of a kept "
+            f"variance of the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more by "
+            "outer="
+        )
+        good = settled and status.level == "good"
+        within = "" if status.level == "good" else f" Of the last round: {status.sentence}"
+        return Status(
+            "prior_settled" if settled else "rounds_spent",
+            f"{start}. {self._kept(state)} The ensemble approximates the posterior under the "
+            "learned prior, not under that of the problem: the uncertainty about which parameters "
+            f"are zero is not in it.{within}",
+            level="good" if good else "care",
+            posterior=status.posterior,
+        )
+
+    def tell(
+        self, state: SparseState, g: Array, target: Target, *, rng: np.random.Generator
+    ) -> tuple[SparseState, StepInfo]:
+        """One step of the method within, or the end: then the state is returned as it was.
+
+        Where the step ends a round that is not the last one, the new members are those from which
+        the next one starts.
+        """
+        problem = _learned(target, state.variances)
+        inner, info = self.method.tell(_inner(state), g, problem, rng=rng)
+        info = info._replace(
+            spread=math.sqrt(total_variance(state.ensemble) / state.initial_variance),
+            by_parameter=self._reported(state),
+        )
+        if info.status is not None:
+            return state, info._replace(status=self.finished(state) or info.status)
+        following = state._replace(
+            ensemble=inner.ensemble,
+            n=state.n + 1,
+            t=state.since + inner.t,
+            inner=inner._replace(ensemble=None),
+        )
+        if self.method.finished(inner) is not None:
+            following = self._next_round(following, target)
+        return following, info
+
+    def select(self, state: SparseState, index: np.ndarray) -> SparseState:
+        """The state of the members ``index``."""
+        inner = self.method.select(_inner(state), index)
+        return _with(state, inner, lambda kept: take_rows(kept, index))
+
+    def map_members(
+        self, state: SparseState, rows: Callable[[Array], Array], index: np.ndarray
+    ) -> SparseState:
+        """The state with ``rows`` of all that it and the method within hold of their members."""
+        return _with(state, mapped(self.method, _inner(state), rows, index), rows)
+
+    @property
+    def _warm(self) -> bool:
+        return self.warm and self.linear_over == "last"
+
+    def _next_round(self, state: SparseState, target: Target) -> SparseState:
+        """The state at the end of a round: the last one, or with new variances and members."""
+        w = host(target.prior.whiten(state.ensemble)).astype(np.float64)
+        shared = self._shared(target.prior)
+        old = host(state.variances).astype(np.float64)
+        square = _by_group(w.mean(axis=0) ** 2, shared)
+        new = np.maximum(square + _by_group(w.var(axis=0, ddof=1), shared), self.floor)
+        new[shared < 0], square[shared < 0] = 1.0, math.inf
+        changes = np.abs(np.log(new / old))[np.sqrt(square) > self.keep]
+        state = state._replace(
+            rounds=state.rounds + 1,
+            change=float(np.max(changes, initial=0.0)),
+            sizes=like(np.sqrt(square), state.variances),
+        )
+        if state.rounds == self.outer or state.change <= self.rtol:
+            return state
+        variances = like(new, state.variances)
+        white = state.white
+        if white is None:
+            white = _learned(target, state.variances).prior.whiten(state.ensemble)
+        problem = _learned(target, variances)
+        ensemble = problem.prior.unwhiten(white)
+        inner = self.method.init(ensemble, problem)._replace(ensemble=None)
+        return state._replace(
+            ensemble=ensemble, since=state.t, variances=variances, inner=inner
+        )
+
+    def _shared(self, prior: Any) -> np.ndarray:
+        """A number for every parameter, the same within a group; -1 where nothing is learned."""
+        p, names = prior.n_parameters, prior.names
+        shared = np.arange(p)
+        if self.parameters is not None:
+            shared = np.full(p, -1)
+            index = _positions("parameters", self.parameters, p, names)
+            shared[index] = index
+        for group in self.groups:
+            index = _positions("groups", group, p, names)
+            if np.any(shared[index] < 0):
+                raise ValueError(
+                    f"groups: must be of parameters whose variances are learned, got {group}. Add "
+                    "all of them to parameters."
+                )
+            if np.any(shared[index] != index):
+                raise ValueError(f"groups: must not overlap, got {group} and another one.")
+            shared[index] = index.min()
+        return shared
+
+    def _reported(self, state: SparseState) -> dict[str, PerParameter]:
+        variances = host(state.variances).astype(np.float64)
+        return {
+            "prior_variance": PerParameter(
+                variances, "learned variance of the prior, relative to that of the problem"
+            ),
+            "kept": PerParameter(
+                host(state.sizes) > self.keep, "whether the last complete round kept the parameter"
+            ),
+        }
+
+    def _kept(self, state: SparseState) -> str:
+        """How many parameters are kept, and which."""
+        sizes = host(state.sizes)
+        kept = np.flatnonzero((sizes > self.keep) & np.isfinite(sizes))
+        of = f"{len(kept)} of {int(np.isfinite(sizes).sum())} parameters "
+        if not kept.size:
+            return f"{of}are kept."
+        listed = [repr(state.names[i]) if state.names else str(i) for i in kept[:_MOST_NAMED]]
+        more = len(kept) - len(listed)
+        which = ", ".join(listed) + (f" and {more} more" if more else "")
+        return f"{of}{'is' if len(kept) == 1 else 'are'} kept: {which}."
+
+
+def _learned(target: Target, variances: Array) -> _Learned:
+    prior = RescaledPrior(target.prior, np.sqrt(host(variances)))
+    return _Learned(target.data, target.noise, prior, target.batch)
+
+
+def _inner(state: SparseState) -> Any:
+    return state.inner._replace(ensemble=state.ensemble)
+
+
+def _with(state: SparseState, inner: Any, rows: Callable[[Array], Array]) -> SparseState:
+    return state._replace(
+        ensemble=inner.ensemble,
+        inner=inner._replace(ensemble=None),
+        white=None if state.white is None else rows(state.white),
+    )
+
+
+def _by_group(values: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Means of values ``(p,)`` over the parameters with the same number."""
+    total, count = np.bincount(shared + 1, values), np.bincount(shared + 1)
+    return total[shared + 1] / count[shared + 1]
+
+
+def _references(argument: str, given: Any) -> tuple[Parameter, ...]:
+    """Names and positions of parameters, all different."""
+    many = sequence(argument, given, "names or positions of parameters")
+    found = tuple(
+        str(each) if isinstance(each, str) else integer(argument, each, least=0) for each in many
+    )
+    if not found:
+        raise ValueError(f"{argument}: must not be empty, got {given!r:.60}.")
+    _check_different(argument, found)
+    return found
+
+
+def _check_different(argument: str, references: Any) -> None:
+    for each in references:
+        if references.count(each) > 1:
+            raise ValueError(f"{argument}: must be different, got {each!r} more than once.")
+
+
+def _positions(
+    argument: str, references: tuple[Parameter, ...], p: int, names: tuple[str, ...] | None
+) -> np.ndarray:
+    """Positions of the parameters of a prior."""
+    found = []
+    for each in references:
+        if isinstance(each, str):
+            if names is None:
+                raise ValueError(
+                    f"{argument}: must be positions from 0 to {p - 1} where the prior has no "
+                    f"names, got {each!r}."
+                )
+            if each not in names:
+                raise ValueError(
+                    f"{argument}: must be parameters of the prior, got {each!r}. It has "
+                    f"{', '.join(map(repr, names[:_MOST_NAMED]))}{', ...' * (p > _MOST_NAMED)}."
+                )
+        found.append(
+            names.index(each)
+            if isinstance(each, str) and names is not None
+            else integer(argument, each, least=0, most=p - 1)
+        )
+    _check_different(argument, found)
+    return np.array(found)
+
+
+def _check_independent(prior: Any, learned: np.ndarray) -> None:
+    """Check, without a p x p matrix, that a whitened coordinate is one parameter."""
+    draws = np.random.default_rng(0).uniform(1, 2, size=(2, len(learned)))
+    rows = np.concatenate([np.zeros((1, len(learned))), draws, draws[:1] * learned])
+    origin, first, second, alone = host(prior.unwhiten(rows)).astype(np.float64)
+    slopes = (first - origin) / draws[0], (second - origin) / draws[1]
+    mixed = learned & ~np.isclose(*slopes, rtol=1e-6, atol=0)
+    mixed |= ~learned & ~np.isclose(alone, origin, rtol=1e-6, atol=1e-6 * np.abs(first - origin))
+    if mixed.any():
+        raise ValueError(
+            "prior: must be independent for parameters whose variances are learned, got one that "
+            f"correlates parameter {int(np.argmax(mixed))} with others: its whitened coordinates "
+            "are not parameters. Use independent parameters, and their combinations in the model."
+        )
