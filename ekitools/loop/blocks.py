@@ -115,10 +115,8 @@ def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
     fit &= arrays["observations"].ndim == 1 and arrays["observations"].dtype.kind == "i"
     for name in arrays.keys() - set(FIXED):
         by_parameter = name.startswith(BY_PARAMETER)
-        shape, expected = (arrays[name].shape, rows.shape[1:]) if by_parameter else (
-            arrays[name].shape[:1], rows.shape[:1]
-        )
-        fit &= shape == expected
+        shape = arrays[name].shape
+        fit &= shape == rows.shape[1:] if by_parameter else shape[:1] == rows.shape[:1]
     _check(fit, "its arrays have shapes that do not fit each other")
     fit = arrays["iteration"].dtype.kind in "iu" and arrays["failed"].dtype.kind == "b"
     fit &= all(array.dtype.kind in "biuf" for array in arrays.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,14 @@ from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.checks import check_method, flag, integer, number, put, sequence
 from ekitools.linalg import total_variance
 from ekitools.methods.shared import check_all_data, initial_variance, mapped
+from ekitools.methods.variances import (
+    Parameter,
+    check_different,
+    check_independent,
+    check_parameters,
+    group_means,
+    sharing,
+)
 from ekitools.priors.rescaled import RescaledPrior
 from ekitools.typing import (
     Aim,
@@ -37,8 +45,6 @@ __all__ = ["Sparse", "SparseState"]
 
 
 Inner = TypeVar("Inner")
-
-Parameter: TypeAlias = str | int
 
 _MOST_NAMED = 10
 
@@ -200,10 +206,10 @@ class Sparse:
                 "own. Use start=None."
             )
         if self.parameters is not None:
-            put(self, parameters=_references("parameters", self.parameters))
+            put(self, parameters=check_parameters("parameters", self.parameters))
         many = sequence("groups", self.groups, "a sequence of groups of parameters")
-        groups = tuple(_references("groups", group) for group in many)
-        _check_different("groups", [each for group in groups for each in group])
+        groups = tuple(check_parameters("groups", group) for group in many)
+        check_different("groups", [each for group in groups for each in group])
         put(
             self,
             groups=groups,
@@ -245,8 +251,8 @@ class Sparse:
             variances are learned, a step sees a part of the data, or the method within refuses.
         """
         check_all_data(target, "Sparse, which runs its method several times")
-        shared = self._shared(target.prior)
-        _check_independent(target.prior, shared >= 0)
+        shared = sharing(self.parameters, self.groups, target.prior)
+        check_independent(target.prior, shared >= 0)
         ones = like(np.ones(len(shared)), ensemble)
         inner = self.method.init(ensemble, _learned(target, ones))
         return SparseState(
@@ -337,10 +343,10 @@ class Sparse:
     def _next_round(self, state: SparseState, target: Target) -> SparseState:
         """The state at the end of a round: the last one, or with new variances and members."""
         w = host(target.prior.whiten(state.ensemble)).astype(np.float64)
-        shared = self._shared(target.prior)
+        shared = sharing(self.parameters, self.groups, target.prior)
         old = host(state.variances).astype(np.float64)
-        square = _by_group(w.mean(axis=0) ** 2, shared)
-        new = np.maximum(square + _by_group(w.var(axis=0, ddof=1), shared), self.floor)
+        square = group_means(w.mean(axis=0) ** 2, shared)
+        new = np.maximum(square + group_means(w.var(axis=0, ddof=1), shared), self.floor)
         new[shared < 0], square[shared < 0] = 1.0, math.inf
         changes = np.abs(np.log(new / old))[np.sqrt(square) > self.keep]
         state = state._replace(
@@ -357,29 +363,7 @@ class Sparse:
         problem = _learned(target, variances)
         ensemble = problem.prior.unwhiten(white)
         inner = self.method.init(ensemble, problem)._replace(ensemble=None)
-        return state._replace(
-            ensemble=ensemble, since=state.t, variances=variances, inner=inner
-        )
-
-    def _shared(self, prior: Any) -> np.ndarray:
-        """A number for every parameter, the same within a group; -1 where nothing is learned."""
-        p, names = prior.n_parameters, prior.names
-        shared = np.arange(p)
-        if self.parameters is not None:
-            shared = np.full(p, -1)
-            index = _positions("parameters", self.parameters, p, names)
-            shared[index] = index
-        for group in self.groups:
-            index = _positions("groups", group, p, names)
-            if np.any(shared[index] < 0):
-                raise ValueError(
-                    f"groups: must be of parameters whose variances are learned, got {group}. Add "
-                    "all of them to parameters."
-                )
-            if np.any(shared[index] != index):
-                raise ValueError(f"groups: must not overlap, got {group} and another one.")
-            shared[index] = index.min()
-        return shared
+        return state._replace(ensemble=ensemble, since=state.t, variances=variances, inner=inner)
 
     def _reported(self, state: SparseState) -> dict[str, PerParameter]:
         variances = host(state.variances).astype(np.float64)
@@ -420,69 +404,3 @@ def _with(state: SparseState, inner: Any, rows: Callable[[Array], Array]) -> Spa
         inner=inner._replace(ensemble=None),
         white=None if state.white is None else rows(state.white),
     )
-
-
-def _by_group(values: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Means of values ``(p,)`` over the parameters with the same number."""
-    total, count = np.bincount(shared + 1, values), np.bincount(shared + 1)
-    return total[shared + 1] / count[shared + 1]
-
-
-def _references(argument: str, given: Any) -> tuple[Parameter, ...]:
-    """Names and positions of parameters, all different."""
-    many = sequence(argument, given, "names or positions of parameters")
-    found = tuple(
-        str(each) if isinstance(each, str) else integer(argument, each, least=0) for each in many
-    )
-    if not found:
-        raise ValueError(f"{argument}: must not be empty, got {given!r:.60}.")
-    _check_different(argument, found)
-    return found
-
-
-def _check_different(argument: str, references: Any) -> None:
-    for each in references:
-        if references.count(each) > 1:
-            raise ValueError(f"{argument}: must be different, got {each!r} more than once.")
-
-
-def _positions(
-    argument: str, references: tuple[Parameter, ...], p: int, names: tuple[str, ...] | None
-) -> np.ndarray:
-    """Positions of the parameters of a prior."""
-    found = []
-    for each in references:
-        if isinstance(each, str):
-            if names is None:
-                raise ValueError(
-                    f"{argument}: must be positions from 0 to {p - 1} where the prior has no "
-                    f"names, got {each!r}."
-                )
-            if each not in names:
-                raise ValueError(
-                    f"{argument}: must be parameters of the prior, got {each!r}. It has "
-                    f"{', '.join(map(repr, names[:_MOST_NAMED]))}{', ...' * (p > _MOST_NAMED)}."
-                )
-        found.append(
-            names.index(each)
-            if isinstance(each, str) and names is not None
-            else integer(argument, each, least=0, most=p - 1)
-        )
-    _check_different(argument, found)
-    return np.array(found)
-
-
-def _check_independent(prior: Any, learned: np.ndarray) -> None:
-    """Check, without a p x p matrix, that a whitened coordinate is one parameter."""
-    draws = np.random.default_rng(0).uniform(1, 2, size=(2, len(learned)))
-    rows = np.concatenate([np.zeros((1, len(learned))), draws, draws[:1] * learned])
-    origin, first, second, alone = host(prior.unwhiten(rows)).astype(np.float64)
-    slopes = (first - origin) / draws[0], (second - origin) / draws[1]
-    mixed = learned & ~np.isclose(*slopes, rtol=1e-6, atol=0)
-    mixed |= ~learned & ~np.isclose(alone, origin, rtol=1e-6, atol=1e-6 * np.abs(first - origin))
-    if mixed.any():
-        raise ValueError(
-            "prior: must be independent for parameters whose variances are learned, got one that "
-            f"correlates parameter {int(np.argmax(mixed))} with others: its whitened coordinates "
-            "are not parameters. Use independent parameters, and their combinations in the model."
-        )

@@ -17,19 +17,19 @@ __all__ = ["RescaledPrior"]
 
 
 class RescaledPrior:
-    r"""The prior whose whitened coordinates are N(0, diag(s²)) under another prior in place of N(0, I).
+    r"""Another prior with w ~ N(0, diag s²) in place of w ~ N(0, I), in its whitened coordinates w.
 
     Parameters
     ----------
     prior : Prior
-        The other one. Mean (in unconstrained coordinates), bounds and names stay.
+        The other prior. Its mean (in unconstrained coordinates), bounds and names stay.
     scale : (p,)
         s > 0.
 
     Raises
     ------
     TypeError, ValueError
-        If the first is no prior, or the scales are not p positive numbers.
+        If ``prior`` is no prior, or ``scale`` is not p positive numbers.
 
     Examples
     --------

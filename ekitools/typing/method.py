@@ -146,7 +146,8 @@ class Method(Protocol):
     Nothing is stored on the method and nothing is mutated, so a step can be repeated,
     saved, resumed and tested alone. All randomness comes from ``rng``. A method declares
     further abilities by the members of `Sampler`, `InPlace`, `Redraws`, `MapsMembers`,
-    `Stops`, `Starts`, `Relinearizes` and `LearnsPrior`. `ekitools.testing.check_method` tries all of them.
+    `Stops`, `Starts`, `Relinearizes` and `LearnsPrior`. `ekitools.testing.check_method` tries all
+    of them.
 
     Examples
     --------
