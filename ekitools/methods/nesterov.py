@@ -12,17 +12,15 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, take_rows
 from ekitools.core.checks import check_method, flag, number, one_of, put
 from ekitools.linalg import total_variance
-from ekitools.methods.shared import check_all_data, mapped, with_ensemble, without_posterior
+from ekitools.methods.around import Around, without_posterior
+from ekitools.methods.shared import check_all_data, mapped, with_ensemble
 from ekitools.typing import (
     Aim,
     Array,
     Method,
-    Normalisation,
     Redraws,
     Status,
     StepInfo,
-    StoppingRule,
-    Stops,
     Target,
     is_sampler,
 )
@@ -64,7 +62,7 @@ class NesterovState(NamedTuple, Generic[Inner]):
 
 
 @dataclass(frozen=True)
-class Nesterov:
+class Nesterov(Around):
     r"""Nesterov momentum for a method such as `EKI`.
 
     The method's own step leads from v_n to u_{n+1}; G is evaluated at
@@ -153,16 +151,6 @@ class Nesterov:
     def State(self) -> Any:  # noqa: N802 - it is a class
         """`NesterovState` with the state of the method within."""
         return NesterovState[self.method.State]  # type: ignore[name-defined]
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """That of the method within."""
-        return self.method.normalisation
-
-    @property
-    def stop(self) -> tuple[StoppingRule, ...]:
-        """The stopping rules of the method within."""
-        return self.method.stop if isinstance(self.method, Stops) else ()
 
     def init(self, ensemble: Array, target: Target) -> NesterovState:
         """The state before the first step, at rest."""

@@ -14,7 +14,7 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import frobenius, kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
-from ekitools.typing import Array, MapsMembers, Method, Status, Target
+from ekitools.typing import Array, MapsMembers, Method, Target
 
 __all__ = [
     "averaged",
@@ -26,7 +26,6 @@ __all__ = [
     "tempered_analysis",
     "whitened_residual",
     "with_ensemble",
-    "without_posterior",
 ]
 
 _UNIT = GaussianNoise(1.0)
@@ -69,16 +68,6 @@ def mapped(method: Method, state: Any, rows: Callable[[Array], Array], index: np
     if isinstance(method, MapsMembers):
         return method.map_members(state, rows, index)
     return with_ensemble(method, method.select(state, index), rows(state.ensemble))
-
-
-def without_posterior(status: Status | None, why: str) -> Status | None:
-    """The status of a method within another, less a claim that the outer method makes untrue.
-
-    ``why`` is the sentence that takes the place of the claim.
-    """
-    if status is None or not status.posterior:
-        return status
-    return Status("method_finished", f"The method came to its end, but {why}", level="good")
 
 
 def whitened_residual(g: Array, target: Any) -> Array:

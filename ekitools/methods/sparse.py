@@ -10,33 +10,31 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from ekitools.core.arrays import host, like, take_rows
-from ekitools.core.checks import check_method, flag, integer, number, put, sequence
+from ekitools.core.checks import check_method, flag, integer, number, put
 from ekitools.linalg import total_variance
+from ekitools.methods.around import Around
 from ekitools.methods.shared import check_all_data, initial_variance, mapped
 from ekitools.methods.variances import (
     Parameter,
-    check_different,
+    check_groups,
     check_independent,
     check_parameters,
-    group_means,
+    kept_sentence,
+    learned_variances,
     sharing,
+    with_variances,
 )
-from ekitools.priors.rescaled import RescaledPrior
 from ekitools.typing import (
     Aim,
     Array,
-    Batch,
     LearnsPrior,
     LinearOver,
     Method,
-    Normalisation,
     PerParameter,
     Relinearizes,
     Starts,
     Status,
     StepInfo,
-    StoppingRule,
-    Stops,
     Target,
     is_sampler,
 )
@@ -45,8 +43,6 @@ __all__ = ["Sparse", "SparseState"]
 
 
 Inner = TypeVar("Inner")
-
-_MOST_NAMED = 10
 
 
 class SparseState(NamedTuple, Generic[Inner]):
@@ -76,17 +72,8 @@ class SparseState(NamedTuple, Generic[Inner]):
     """The state of the method within, without its ensemble, which is the one above."""
 
 
-class _Learned(NamedTuple):
-    """What the method within sees: the problem with another prior."""
-
-    data: Array
-    noise: Any
-    prior: RescaledPrior
-    batch: Batch | None
-
-
 @dataclass(frozen=True)
-class Sparse:
+class Sparse(Around):
     r"""Sparse inversion: coefficients that the data do not need go to the mean of their prior.
 
     In coordinates w whitened by the prior, where a coefficient is zero at the mean of its prior,
@@ -123,7 +110,8 @@ class Sparse:
     floor : float, default 1e-10
         Smallest λ.
     keep : float, default 0.1
-        Least \|w̄\| of a kept parameter, in standard deviations of its prior.
+        Least \|w̄\| of a kept parameter, in standard deviations of its prior. So the standard
+        deviations should have the size of the coefficients that are not zero.
     warm : bool, default True
         Whether a round starts from the last ensemble, rescaled to the new variances, where the
         method corrects its start (``linear_over`` is "last", as for `GNKI`). Else, and for `EKI`
@@ -132,10 +120,10 @@ class Sparse:
     Raises
     ------
     TypeError, ValueError
-        If the method is a sampler, aims at a fit (`Nesterov`, `Inflated`, ``EKI(t_end=None)``) or
-        has a start of its own. If an option is of the wrong kind or out of range. At the start of a
-        run, if a parameter is not one of the problem, if the prior correlates parameters
-        whose variances are learned, or if a step sees a part of the data.
+        If the method is a sampler, aims at a fit (`Nesterov`, `Inflated`, ``EKI(t_end=None)``),
+        learns a prior itself or has a start of its own. If an option is of the wrong kind or out
+        of range. At the start of a run, if a parameter is not one of the problem, if the prior
+        correlates parameters whose variances are learned, or if a step sees a part of the data.
 
     See Also
     --------
@@ -184,35 +172,16 @@ class Sparse:
 
     def __post_init__(self) -> None:
         check_method(self.method)
-        name = type(self.method).__name__
-        if is_sampler(self.method):
+        if why := _unfit(self.method):
             raise TypeError(
-                f"method: must move its members, got the sampler {name}. Use ek.GNKI(), ek.ETKI() "
-                "or ek.EKI()."
-            )
-        if self.method.aim != "posterior":
-            raise ValueError(
-                f"method: must aim at the posterior, whose variances the prior learns from, got "
-                f"{name}, which aims at a fit. Use ek.GNKI(), ek.ETKI() or ek.EKI()."
-            )
-        if isinstance(self.method, LearnsPrior):
-            raise TypeError(
-                f"method: must take the prior as it is, got {name}, which learns one. Use "
-                "ek.GNKI(), ek.ETKI() or ek.EKI()."
-            )
-        if isinstance(self.method, Starts) and self.method.start is not None:
-            raise ValueError(
-                f"method: must start every round from its prior, got {name} with a start of its "
-                "own. Use start=None."
+                "method: must move its members from its prior to the posterior, got "
+                f"{type(self.method).__name__}, which {why}. Use ek.GNKI(), ek.ETKI() or ek.EKI()."
             )
         if self.parameters is not None:
             put(self, parameters=check_parameters("parameters", self.parameters))
-        many = sequence("groups", self.groups, "a sequence of groups of parameters")
-        groups = tuple(check_parameters("groups", group) for group in many)
-        check_different("groups", [each for group in groups for each in group])
         put(
             self,
-            groups=groups,
+            groups=check_groups(self.groups),
             outer=integer("outer", self.outer),
             rtol=number("rtol", self.rtol, above=0),
             floor=number("floor", self.floor, above=0, below=1),
@@ -224,16 +193,6 @@ class Sparse:
     def State(self) -> Any:  # noqa: N802 - it is a class
         """`SparseState` with the state of the method within."""
         return SparseState[self.method.State]  # type: ignore[name-defined]
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """That of the method within."""
-        return self.method.normalisation
-
-    @property
-    def stop(self) -> tuple[StoppingRule, ...]:
-        """The stopping rules of the method within, which end the whole run."""
-        return self.method.stop if isinstance(self.method, Stops) else ()
 
     @property
     def linear_over(self) -> LinearOver:
@@ -254,7 +213,7 @@ class Sparse:
         shared = sharing(self.parameters, self.groups, target.prior)
         check_independent(target.prior, shared >= 0)
         ones = like(np.ones(len(shared)), ensemble)
-        inner = self.method.init(ensemble, _learned(target, ones))
+        inner = self.method.init(ensemble, with_variances(target, ones))
         return SparseState(
             ensemble,
             inner.n,
@@ -280,22 +239,19 @@ class Sparse:
         if status is None:
             return None
         settled = state.change <= self.rtol
-        rounds = f"{state.rounds} round{'s' * (state.rounds != 1)}"
         start = (
-            f"The variances of the prior have settled after {rounds}"
+            f"The variances of the prior have settled (rounds: {state.rounds})."
             if settled
-            else f"{rounds} were made, the last of which still changed the logarithm of a kept "
-            f"variance of the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more by "
-            "outer="
+            else f"The last of {state.rounds} rounds changed the logarithm of a kept variance of "
+            f"the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more with outer=."
         )
-        good = settled and status.level == "good"
         within = "" if status.level == "good" else f" Of the last round: {status.sentence}"
         return Status(
             "prior_settled" if settled else "rounds_spent",
-            f"{start}. {self._kept(state)} The ensemble approximates the posterior under the "
-            "learned prior, not under that of the problem: the uncertainty about which parameters "
-            f"are zero is not in it.{within}",
-            level="good" if good else "care",
+            f"{start} {kept_sentence(host(state.sizes), self.keep, state.names)} The ensemble "
+            "approximates the posterior under the learned prior, without the uncertainty about "
+            f"which parameters are zero.{within}",
+            level="good" if settled and status.level == "good" else "care",
             posterior=status.posterior,
         )
 
@@ -307,7 +263,7 @@ class Sparse:
         Where the step ends a round that is not the last one, the new members are those from which
         the next one starts.
         """
-        problem = _learned(target, state.variances)
+        problem = with_variances(target, state.variances)
         inner, info = self.method.tell(_inner(state), g, problem, rng=rng)
         info = info._replace(
             spread=math.sqrt(total_variance(state.ensemble) / state.initial_variance),
@@ -344,23 +300,20 @@ class Sparse:
         """The state at the end of a round: the last one, or with new variances and members."""
         w = host(target.prior.whiten(state.ensemble)).astype(np.float64)
         shared = sharing(self.parameters, self.groups, target.prior)
-        old = host(state.variances).astype(np.float64)
-        square = group_means(w.mean(axis=0) ** 2, shared)
-        new = np.maximum(square + group_means(w.var(axis=0, ddof=1), shared), self.floor)
-        new[shared < 0], square[shared < 0] = 1.0, math.inf
-        changes = np.abs(np.log(new / old))[np.sqrt(square) > self.keep]
+        new, sizes = learned_variances(w, shared, self.floor)
+        change = np.abs(np.log(new / host(state.variances).astype(np.float64)))
         state = state._replace(
             rounds=state.rounds + 1,
-            change=float(np.max(changes, initial=0.0)),
-            sizes=like(np.sqrt(square), state.variances),
+            change=float(np.max(change[sizes > self.keep], initial=0.0)),
+            sizes=like(sizes, state.variances),
         )
         if state.rounds == self.outer or state.change <= self.rtol:
             return state
         variances = like(new, state.variances)
         white = state.white
         if white is None:
-            white = _learned(target, state.variances).prior.whiten(state.ensemble)
-        problem = _learned(target, variances)
+            white = with_variances(target, state.variances).prior.whiten(state.ensemble)
+        problem = with_variances(target, variances)
         ensemble = problem.prior.unwhiten(white)
         inner = self.method.init(ensemble, problem)._replace(ensemble=None)
         return state._replace(ensemble=ensemble, since=state.t, variances=variances, inner=inner)
@@ -376,22 +329,18 @@ class Sparse:
             ),
         }
 
-    def _kept(self, state: SparseState) -> str:
-        """How many parameters are kept, and which."""
-        sizes = host(state.sizes)
-        kept = np.flatnonzero((sizes > self.keep) & np.isfinite(sizes))
-        of = f"{len(kept)} of {int(np.isfinite(sizes).sum())} parameters "
-        if not kept.size:
-            return f"{of}are kept."
-        listed = [repr(state.names[i]) if state.names else str(i) for i in kept[:_MOST_NAMED]]
-        more = len(kept) - len(listed)
-        which = ", ".join(listed) + (f" and {more} more" if more else "")
-        return f"{of}{'is' if len(kept) == 1 else 'are'} kept: {which}."
 
-
-def _learned(target: Target, variances: Array) -> _Learned:
-    prior = RescaledPrior(target.prior, np.sqrt(host(variances)))
-    return _Learned(target.data, target.noise, prior, target.batch)
+def _unfit(method: Method) -> str | None:
+    """Why no round can be run by a method."""
+    if is_sampler(method):
+        return "is a sampler"
+    if method.aim != "posterior":
+        return "aims at a fit"
+    if isinstance(method, LearnsPrior):
+        return "learns a prior itself"
+    if isinstance(method, Starts) and method.start is not None:
+        return "has a start of its own"
+    return None
 
 
 def _inner(state: SparseState) -> Any:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ekitools.core.arrays import host
 from ekitools.core.checks import integer, sequence
+from ekitools.priors.rescaled import RescaledPrior
+from ekitools.typing import Array, Batch, Target
 
 __all__ = [
     "Parameter",
-    "check_different",
+    "check_groups",
     "check_independent",
     "check_parameters",
-    "group_means",
+    "kept_sentence",
+    "learned_variances",
     "sharing",
+    "with_variances",
 ]
 
 Parameter: TypeAlias = str | int
@@ -33,19 +37,16 @@ def check_parameters(argument: str, given: Any) -> tuple[Parameter, ...]:
     )
     if not found:
         raise ValueError(f"{argument}: must have at least one parameter, got {given!r:.60}.")
-    check_different(argument, found)
+    _check_different(argument, found)
     return found
 
 
-def check_different(argument: str, parameters: Iterable[Parameter]) -> None:
-    """Check that no parameter comes twice."""
-    seen = set[Parameter]()
-    for each in parameters:
-        if each in seen:
-            raise ValueError(
-                f"{argument}: must have every parameter once, got {each!r} twice. Leave one out."
-            )
-        seen.add(each)
+def check_groups(given: Any) -> tuple[tuple[Parameter, ...], ...]:
+    """Groups of parameters, of which no parameter is in two."""
+    many = sequence("groups", given, "a sequence of groups of parameters")
+    groups = tuple(check_parameters("groups", group) for group in many)
+    _check_different("groups", [each for group in groups for each in group])
+    return groups
 
 
 def sharing(
@@ -94,10 +95,21 @@ def sharing(
     return shared
 
 
-def group_means(values: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Means of values ``(p,)`` over the parameters with the same number, ``(p,)``."""
-    total, count = np.bincount(shared + 1, values), np.bincount(shared + 1)
-    return total[shared + 1] / count[shared + 1]
+def learned_variances(
+    w: np.ndarray, shared: np.ndarray, floor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Variances λ = max(w̄² + var w, floor) by group, and the root mean square of w̄, both ``(p,)``.
+
+    Without a variance to learn they are 1 and infinite.
+    """
+    number, count = shared + 1, np.bincount(shared + 1)
+    square, variance = (
+        (np.bincount(number, each)[number] / count[number])
+        for each in (w.mean(axis=0) ** 2, w.var(axis=0, ddof=1))
+    )
+    fixed = shared < 0
+    variances = np.where(fixed, 1.0, np.maximum(square + variance, floor))
+    return variances, np.where(fixed, np.inf, np.sqrt(square))
 
 
 def check_independent(prior: Any, learned: np.ndarray) -> None:
@@ -125,6 +137,33 @@ def check_independent(prior: Any, learned: np.ndarray) -> None:
         )
 
 
+def with_variances(target: Target, variances: Array) -> Any:
+    """The problem with w ~ N(0, diag λ) in place of w ~ N(0, I), whitened by its prior."""
+    prior = RescaledPrior(target.prior, np.sqrt(host(variances)))
+    return _Learned(target.data, target.noise, prior, target.batch)
+
+
+def kept_sentence(sizes: np.ndarray, keep: float, names: Sequence[str]) -> str:
+    """How many parameters are kept, and which; sizes are infinite where nothing is learned."""
+    learned = np.isfinite(sizes)
+    kept = np.flatnonzero(learned & (sizes > keep))
+    of = f"{len(kept)} of {int(learned.sum())} parameters {'is' if len(kept) == 1 else 'are'} kept"
+    if not kept.size:
+        return f"{of}."
+    listed = ", ".join(repr(names[i]) if names else str(i) for i in kept[:_MOST_NAMED])
+    more = len(kept) - _MOST_NAMED
+    return f"{of}: {listed}{f' and {more} more' if more > 0 else ''}."
+
+
+class _Learned(NamedTuple):
+    """What a method sees of a problem with other variances of the prior."""
+
+    data: Array
+    noise: Any
+    prior: RescaledPrior
+    batch: Batch | None
+
+
 def _positions(argument: str, parameters: Sequence[Parameter], prior: Any) -> np.ndarray:
     """Positions of the parameters in a prior, all different."""
     p, names = prior.n_parameters, prior.names or ()
@@ -138,5 +177,16 @@ def _positions(argument: str, parameters: Sequence[Parameter], prior: Any) -> np
             known = ", ".join(map(repr, names[:_MOST_NAMED])) + ", ..." * (p > _MOST_NAMED)
             has = f"It has {known}" if names else f"It has no names: use positions 0 to {p - 1}"
             raise ValueError(f"{argument}: must be parameters of the prior, got {each!r}. {has}.")
-    check_different(argument, found)
+    _check_different(argument, found)
     return np.array(found)
+
+
+def _check_different(argument: str, parameters: Iterable[Parameter]) -> None:
+    """Check that no parameter comes twice."""
+    seen = set[Parameter]()
+    for each in parameters:
+        if each in seen:
+            raise ValueError(
+                f"{argument}: must have every parameter once, got {each!r} twice. Leave one out."
+            )
+        seen.add(each)

@@ -34,8 +34,8 @@ def check_purity(trial: Trial) -> None:
         kept, kept_g = copy.deepcopy((state, g))
         with unchanged("tell", "Make a new array in place of changing it.", state=state, g=g):
             following, info = trial.tell(state, g)
-        mappings = {"extra": dict(info.extra), "by_parameter": dict(info.by_parameter)}
-        first = copy.deepcopy((following, info._replace(**mappings)))
+        info = info._replace(extra=dict(info.extra), by_parameter=dict(info.by_parameter))
+        first = copy.deepcopy((following, info))
         again = trial.tell(copy.deepcopy(kept), kept_g)
         for found, expected, what in zip(again, first, ("state", "info"), strict=True):
             exactly(found, expected, "tell", rule, PURE, what)
