@@ -84,9 +84,10 @@ class Sparse(Around):
         \lambda_i \leftarrow \max(\bar w_i^2 + \mathrm{var}\, w_i,\ \text{floor}),
 
     which is a step of expectation maximisation for the evidence of λ: sparse Bayesian learning
-    [1]_, by ensembles [2]_. Parameters of a group share one λ, the mean over the group. The rounds
-    start at λ = 1 and end where λ has settled for all parameters that are kept: those with
-    \|w̄_i\| > keep, by the root mean square of a group.
+    [1]_. Hierarchical ensemble Kalman methods [2]_ alternate in the same way, for other priors of
+    λ. Parameters of a group share one λ, the mean over the group. The rounds start at λ = 1 and end
+    where λ has settled for all parameters that are kept: those with \|w̄_i\| > keep, by the root
+    mean square of a group.
 
     The last ensemble approximates the posterior under the learned prior. That is not the posterior
     under the prior of the problem: the data were used for the variances as well, and the
@@ -107,6 +108,8 @@ class Sparse(Around):
         Most rounds.
     rtol : float, default 0.01
         The rounds end where the logarithm of λ changes by at most rtol for all kept parameters.
+        Those of the others fall on, slowly: a smaller rtol makes more rounds and leaves less of
+        them.
     floor : float, default 1e-10
         Smallest λ.
     keep : float, default 0.1
@@ -138,7 +141,7 @@ class Sparse(Around):
     References
     ----------
     .. [1] Tipping (2001), J. Mach. Learn. Res. 1, 211-244.
-    .. [2] Kim, Sanz-Alonso & Yang (2023), SIAM/ASA J. Uncertain. Quantif. 11, 1283-1311.
+    .. [2] Kim, Sanz-Alonso & Strang (2022), arXiv:2205.09322.
 
     Examples
     --------
