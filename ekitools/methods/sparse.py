@@ -41,7 +41,6 @@ from ekitools.typing import (
 
 __all__ = ["Sparse", "SparseState"]
 
-
 Inner = TypeVar("Inner")
 
 
@@ -108,8 +107,7 @@ class Sparse(Around):
         Most rounds.
     rtol : float, default 0.01
         The rounds end where the logarithm of λ changes by at most rtol for all kept parameters.
-        Those of the others fall on, slowly: a smaller rtol makes more rounds and leaves less of
-        them.
+        The others still fall: a smaller rtol makes more rounds and leaves less of them.
     floor : float, default 1e-10
         Smallest λ.
     keep : float, default 0.1
@@ -217,6 +215,7 @@ class Sparse(Around):
         check_independent(target.prior, shared >= 0)
         ones = like(np.ones(len(shared)), ensemble)
         inner = self.method.init(ensemble, with_variances(target, ones))
+        warm = self.warm and self.linear_over == "last"
         return SparseState(
             ensemble,
             inner.n,
@@ -227,7 +226,7 @@ class Sparse(Around):
             math.inf,
             ones,
             math.inf * ones,
-            None if self._warm else target.prior.whiten(ensemble),
+            None if warm else target.prior.whiten(ensemble),
             target.prior.names or (),
             inner._replace(ensemble=None),
         )
@@ -295,10 +294,6 @@ class Sparse(Around):
         """The state with ``rows`` of all that it and the method within hold of their members."""
         return _with(state, mapped(self.method, _inner(state), rows, index), rows)
 
-    @property
-    def _warm(self) -> bool:
-        return self.warm and self.linear_over == "last"
-
     def _next_round(self, state: SparseState, target: Target) -> SparseState:
         """The state at the end of a round: the last one, or with new variances and members."""
         w = host(target.prior.whiten(state.ensemble)).astype(np.float64)
@@ -323,13 +318,10 @@ class Sparse(Around):
 
     def _reported(self, state: SparseState) -> dict[str, PerParameter]:
         variances = host(state.variances).astype(np.float64)
+        kept = host(state.sizes) > self.keep
         return {
-            "prior_variance": PerParameter(
-                variances, "learned variance of the prior, relative to that of the problem"
-            ),
-            "kept": PerParameter(
-                host(state.sizes) > self.keep, "whether the last complete round kept the parameter"
-            ),
+            "prior_variance": PerParameter(variances, "variance of the prior, first one = 1"),
+            "kept": PerParameter(kept, "kept by the last complete round"),
         }
 
 
