@@ -107,7 +107,7 @@ def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> 
 
 
 def _digest(row: np.ndarray) -> bytes:
-    return blake2b(np.ascontiguousarray(row), digest_size=16).digest()
+    return blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def _has_come_together(g: np.ndarray) -> bool:

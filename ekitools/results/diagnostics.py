@@ -104,9 +104,9 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``t``, ``step``                   as in the result
     ================================  =====================================================
 
-    In ``crps``, X and X' are independent draws of a member's output g_ji, with the members' weights.
-    It agrees with ``properscoring.crps_ensemble(y / sd, g.T / sd)``. A small ``crps`` asks for
-    outputs close to the data; `calibration` scores outputs with noise.
+    In ``crps``, X and X' are independent draws from the weighted outputs g_ji of the members. It
+    agrees with ``properscoring.crps_ensemble(y / sd, g.T / sd).mean()``. `calibration` has the
+    score of outputs with noise.
 
     ``bayes_loss`` is −2 log of the posterior density at ū and ḡ, up to a constant and divided by
     p d. m and C₀ are the prior's moments in unconstrained coordinates, in which ū is taken here.
