@@ -32,6 +32,11 @@ EKI was about 0.7 on the lynx and hare, where its means are off by standard devi
 
 _NATURE = "What the ensemble is"
 _MOST_DATA = 2000
+_FEWEST, _EACH, _MANY = 10, 10, 1000
+"""Members that an ensemble has at least, and for each direction that the data can tell of: rules of
+thumb that EnsembleKalmanProcesses.jl states too. More than the last number is not advised, since
+few models can be run as often."""
+
 _SPARE = 20
 """Members beyond p + 1 that a linear fit needs to say something."""
 
@@ -289,6 +294,7 @@ def _loss(result: xr.Dataset) -> list[Check]:
 
 def _members(result: xr.Dataset, n_effective: float) -> Check:
     p = result.sizes["parameter"]
+    n_effective = round(n_effective, 6)  # equal weights add up to 1 with rounding
     if not n_effective > 0:
         return Check("bad", "Members", "No member is left at the last stored iteration.")
     told = f"{n_effective:.4g} effective members for {p} parameters"
@@ -301,21 +307,24 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
                          "members.")  # fmt: skip
         return Check("good", "Members", f"{told}: {error}.")
     directions = min(p, result.sizes["data"])
+    remedy = _remedy(max(_EACH * directions, p + 2))
     if n_effective <= p + 1:
-        return Check(
-            "care",
-            "Members",
-            f"{told}: they span fewer directions than there are parameters, and "
-            "spreads come out too small. Use more members, or fewer parameters.",
-        )
-    if n_effective < 10 * directions:
-        return Check(
-            "note",
-            "Members",
-            f"{told}, and {directions} directions that the data can tell of: spreads come out "
-            "somewhat too small with fewer than about ten members for each.",
-        )
+        return Check("care", "Members", f"{told}. The members span fewer directions than there are "
+                     f"parameters, and spreads are too small. {remedy}")  # fmt: skip
+    if n_effective < _FEWEST:
+        return Check("care", "Members", f"{told}. Means and spreads of fewer than {_FEWEST} "
+                     f"members are mostly chance. {remedy}")  # fmt: skip
+    if n_effective < _EACH * directions:
+        return Check("note", "Members", f"{told}, and {directions} directions that the data can "
+                     f"tell of. Spreads are too small with fewer than about {_EACH} members for "
+                     f"each direction. {remedy}")  # fmt: skip
     return Check("good", "Members", f"{told}: {error}, if they are independent.")
+
+
+def _remedy(n_members: int) -> str:
+    if n_members > _MANY:
+        return "Use more members, or fewer parameters."
+    return f"Use n_members={n_members} or more, or fewer parameters."
 
 
 def _missing(result: xr.Dataset) -> list[Check]:
