@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ekitools.typing import Method, Normalisation, Status, StoppingRule, Stops
+from typing import Any
+
+from ekitools.typing import Method, Normalisation, Starts, Status, StoppingRule, Stops
 
 __all__ = ["Around", "without_posterior"]
 
@@ -21,6 +23,11 @@ class Around:
     def stop(self) -> tuple[StoppingRule, ...]:
         """The stopping rules of the method within."""
         return self.method.stop if isinstance(self.method, Stops) else ()
+
+    @property
+    def start(self) -> Any:
+        """Where the method within starts from; None for the prior."""
+        return self.method.start if isinstance(self.method, Starts) else None
 
 
 def without_posterior(status: Status | None, why: str) -> Status | None:

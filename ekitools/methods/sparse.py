@@ -115,8 +115,8 @@ class Sparse(Around):
         deviations should have the size of the coefficients that are not zero.
     warm : bool, default True
         Whether a round starts from the last ensemble, rescaled to the new variances, where the
-        method corrects its start (``linear_over`` is "last", as for `GNKI`). Else, and for `EKI`
-        and `ETKI`, every round starts from the first members, rescaled.
+        method corrects its start (``linear_over`` is "last", as for `GNKI`, and J > p). Else, and
+        for `EKI` and `ETKI`, every round starts from the first members, rescaled.
 
     Raises
     ------
@@ -215,7 +215,7 @@ class Sparse(Around):
         check_independent(target.prior, shared >= 0)
         ones = like(np.ones(len(shared)), ensemble)
         inner = self.method.init(ensemble, with_variances(target, ones))
-        warm = self.warm and self.linear_over == "last"
+        warm = self.warm and self.linear_over == "last" and ensemble.shape[0] > len(shared)
         return SparseState(
             ensemble,
             inner.n,
@@ -245,7 +245,8 @@ class Sparse(Around):
             f"The variances of the prior have settled (rounds: {state.rounds})."
             if settled
             else f"The last of {state.rounds} rounds changed the logarithm of a kept variance of "
-            f"the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more with outer=."
+            f"the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more with outer=, or "
+            "use more members: with few members the variances change by chance."
         )
         within = "" if status.level == "good" else f" Of the last round: {status.sentence}"
         return Status(
@@ -333,7 +334,7 @@ def _unfit(method: Method) -> str | None:
         return "aims at a fit"
     if isinstance(method, LearnsPrior):
         return "learns a prior itself"
-    if isinstance(method, Starts) and method.start is not None:
+    if isinstance(method, Starts) and not isinstance(method.start, str | None):
         return "has a start of its own"
     return None
 

@@ -1,5 +1,7 @@
 """Sparse inversion beside Kalman algebra, and what a run of several rounds reports and keeps."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -223,6 +225,20 @@ def test_members_that_fail_are_dropped_or_replaced_in_any_round(on_failure, warm
     np.testing.assert_array_equal(result.parameter_kept[-1], TRUTH != 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Started(ek.GNKI):
+    start: str | float | None = None
+
+
+def test_a_method_with_a_start_of_its_own_is_refused():
+    for start in (None, "prior"):
+        assert ek.Sparse(Started(start=start)).start == start
+    with pytest.raises(TypeError, match="got Started, which has a start of its own"):
+        ek.Sparse(Started(start=1.0))
+    assert ek.Inflated(Started(start=1.0), multiplicative=0.1).start == 1.0
+    assert ek.Nesterov(ek.EKI()).start is None
+
+
 def test_a_float32_ensemble_stays_one():
     members = exact_members()
     result = ek.run(
@@ -231,6 +247,14 @@ def test_a_float32_ensemble_stays_one():
     assert result.u.dtype == np.float32
     exact = ek.run(problem(), ek.Sparse(ek.ETKI(), outer=4), ensemble=members, rng=0)
     np.testing.assert_allclose(result.u[-1], exact.u[-1], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(("n", "warm"), [(P, False), (P + 1, True)])
+def test_a_round_starts_warm_with_more_members_than_parameters(n, warm):
+    target = problem()
+    state = ek.Sparse(ek.GNKI()).init(target.prior.sample(n, rng=0), target)
+    assert (state.white is None) == warm
+    assert ek.Sparse(ek.EKI()).init(target.prior.sample(n, rng=0), target).white is not None
 
 
 def test_variances_below_the_floor_are_the_floor():
