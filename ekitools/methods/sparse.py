@@ -318,8 +318,7 @@ class Sparse(Around):
         return state._replace(ensemble=ensemble, since=state.t, variances=variances, inner=inner)
 
     def _reported(self, state: SparseState) -> dict[str, PerParameter]:
-        variances = host(state.variances).astype(np.float64)
-        kept = host(state.sizes) > self.keep
+        variances, kept = host(state.variances).astype(np.float64), host(state.sizes) > self.keep
         return {
             "prior_variance": PerParameter(variances, "variance of the prior, first one = 1"),
             "kept": PerParameter(kept, "kept by the last complete round"),
