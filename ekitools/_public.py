@@ -53,6 +53,8 @@ PUBLIC = {
     "Spread": "methods.spread",
     "TemperedSMC": "methods.smc.tempered",
     "Nesterov": "methods.nesterov",
+    "Inflated": "methods.inflated",
+    "Sparse": "methods.sparse",
     "GaussianStart": "methods.smc.gaussian",
     "FixedStep": "methods.steps",
     "NormStep": "methods.steps",
