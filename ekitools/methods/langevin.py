@@ -1,0 +1,206 @@
+r"""One step of the affine invariant Langevin equation of an ensemble, for methods and flows.
+
+In coordinates w whitened by the prior, with the covariance C = EᵀE/J of the ensemble, its regression
+B of G on w, and the gradients g_j = B^T ∇Ψ_j + w_j, the equation is [1]_ [2]_
+
+.. math::
+    \mathrm d w_j = -P g_j\, \mathrm d t + \nabla_{w_j} \cdot P\, \mathrm d t
+    + \sqrt{2 P}\, \mathrm d W_j .
+
+Garbuno-Inigo et al. use P = C, whose divergence is (p + 1)/J e_j. A step of length h here uses
+
+.. math::
+    P = (C^{-1} + h H)^{-1}, \qquad H = I + B^T B, \qquad
+    \nabla_{w_j} \cdot P = (M^2 + \operatorname{tr}(M) M)\, e_j / J, \qquad M = P C^{-1},
+
+which goes to C as h → 0 and makes the drift linearly implicit in prior and data: h P H < I, so no
+step is too long for a linear model. The posterior of a linear model is invariant for every P.
+The noise is that of Leimkuhler & Matthews [3]_ in its postprocessed form: G is evaluated where half
+of the next noise z_n ~ N(0, P) has been added,
+
+.. math::
+    x_{n+1} = x_n + h F(w_n) + \sqrt{2h}\, z_n, \qquad
+    w_n = x_n + \tfrac12 \sqrt{2h}\, z_n ,
+
+which samples a Gaussian exactly for any h where P is constant. Noise and drift of a step have the
+same P and h, so both are chosen when z_n is drawn, at the ensemble before.
+
+References
+----------
+.. [1] Garbuno-Inigo, Nüsken & Reich (2020), SIAM J. Appl. Dyn. Syst. 19, 1633-1658.
+.. [2] Nüsken & Reich (2019), arXiv:1908.10890.
+.. [3] Leimkuhler & Matthews (2013), Applied Mathematics Research eXpress 2013, 34-56.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, host, like
+from ekitools.methods.shared import slope_on_span
+from ekitools.typing import Array
+
+__all__ = ["Kick", "LocalFit", "langevin_step", "local_fit"]
+
+
+class Kick(NamedTuple):
+    """Noise of a step that is drawn before the step is made."""
+
+    noise: Array
+    """z ~ N(0, P), a row for each member, ``(J, p)``, in whitened coordinates."""
+    h: float
+    """The h of P. Half of the noise, √(2h) z / 2, is in the members already."""
+
+
+@dataclass(frozen=True)
+class LocalFit:
+    """The linear fit of G over an ensemble, in coordinates of the span of the ensemble.
+
+    With C = S² and the eigenvalues of K = S H S, nothing is larger than k × k, where k is at most
+    J − 1 and at most p.
+    """
+
+    directions: Array
+    """Orthonormal directions of the span, ``(k, p)``."""
+    members: np.ndarray
+    """Orthonormal coefficients Q of the members, ``(J, k)``: E = √J Q S ``directions``."""
+    scale: np.ndarray
+    """S, ``(k,)``: standard deviations with 1/J."""
+    gradient: np.ndarray
+    """g_j, ``(J, k)``."""
+    values: np.ndarray
+    """Eigenvalues of K, at least 0, ``(k,)``; of a posterior ensemble they are about 1."""
+    vectors: np.ndarray
+    """Eigenvectors of K, ``(k, k)``."""
+    trace: float
+    """tr K."""
+
+    @property
+    def covariance_ratio(self) -> float:
+        """tr(C H)/k with C normalised by 1/(J − 1): 1 on average where C is stationary."""
+        n, k = self.members.shape
+        return self.trace * n / ((n - 1) * k)
+
+    @property
+    def mean_offset(self) -> float:
+        """Distance of the mean from where its drift is zero, in posterior standard deviations.
+
+        Root mean square over the k directions; 1/√J on average where the mean is stationary.
+        """
+        pull = (self.gradient.mean(axis=0) * self.scale) @ self.vectors
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return float(np.sqrt(np.mean(pull**2 / self.values)))
+
+    def drift(self, h: float, correction: bool) -> Array:
+        """−P g_j and, with the correction, the divergence of P, ``(J, p)``."""
+        n, k = self.members.shape
+        damping = 1 / (1 + h * self.values)  # eigenvalues of N = (I + hK)⁻¹, and M = S N S⁻¹
+        rows = -(self.gradient * self.scale) @ self.vectors * damping
+        if correction:
+            outside = int(self.directions.shape[1]) - k  # directions in which M is the identity
+            total = outside + float(np.sum(damping))
+            factors = (total * damping + damping**2) / math.sqrt(n)
+            rows = rows + self.members @ self.vectors * factors
+        return self._carried(rows)
+
+    def noise(self, h: float, white: np.ndarray) -> Array:
+        """Draws of N(0, P) by its root in the space of the members, from normal ``(J, J)``."""
+        return self._carried(white @ self.members @ self.vectors / np.sqrt(1 + h * self.values))
+
+    def _carried(self, rows: np.ndarray) -> Array:
+        """Rows in eigenvectors of K as rows in whitened coordinates."""
+        return like(rows @ self.vectors.T * self.scale, self.directions) @ self.directions
+
+
+def local_fit(w: Array, gradient: Array, g: Array) -> LocalFit:
+    """The linear fit of G over an ensemble.
+
+    Parameters
+    ----------
+    w : (J, p)
+        Ensemble, whitened by the prior.
+    gradient, g : (J, d)
+        ∇Ψ and G.
+
+    Examples
+    --------
+    A quarter of the prior's variance, and data as good as the prior:
+
+    >>> import numpy as np
+    >>> from ekitools.methods.langevin import local_fit
+    >>> w = np.array([[0.0], [1.0]])
+    >>> local_fit(w, w - 2.0, w).values
+    array([0.5])
+    """
+    xp = array_namespace(w)
+    d = int(g.shape[1])
+    directions, slopes = slope_on_span(w, xp.concat([g, gradient], axis=1))
+    slope, curvature = (host(each).astype(np.float64) for each in (slopes[:d, :], slopes[d:, :]))
+    x = host(w @ xp.matrix_transpose(directions)).astype(np.float64)
+    e = x - x.mean(axis=0)
+    norm = np.linalg.norm(e, axis=0)
+    scale = norm / math.sqrt(len(x))
+    cross = slope.T @ curvature  # BᵀB where the gradient is that of a square
+    hessian = np.eye(len(scale)) + (cross + cross.T) / 2
+    matrix = scale[:, None] * hessian * scale
+    if np.isfinite(matrix).all():
+        values, vectors = np.linalg.eigh(matrix)
+    else:  # what overflows ends the run
+        values, vectors = np.full(len(scale), np.nan), np.eye(len(scale))
+    pull = host(gradient @ slopes[:d, :]).astype(np.float64) + x
+    trace = float(np.trace(matrix))
+    return LocalFit(directions, e / norm, scale, pull, np.maximum(values, 0), vectors, trace)
+
+
+def langevin_step(
+    w: Array,
+    fit: LocalFit,
+    kick: Kick | None,
+    h: float,
+    rng: np.random.Generator,
+    *,
+    correction: bool = True,
+    length: float | None = None,
+) -> tuple[Array, Kick]:
+    """One step, pure: the next ensemble with half of its noise, and that noise.
+
+    Parameters
+    ----------
+    w : (J, p)
+        Ensemble, whitened by the prior; its dtype, device and kind are kept.
+    fit : LocalFit
+        The linear fit there.
+    kick : Kick or None
+        The noise of this step, as returned by the step before; None at the first step.
+    h : float
+        The h of the next step, and at the first step of this one too.
+    rng : numpy.random.Generator
+        Asked for ``(J, J)`` normal numbers; at the first step twice.
+    correction : bool, default True
+        Whether the divergence of P is part of the drift.
+    length : float, optional
+        Length of the step where it is cut, less than the h of its noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.methods.langevin import langevin_step, local_fit
+    >>> w = np.array([[-1.0], [0.0], [1.0]])
+    >>> new, kick = langevin_step(w, local_fit(w, w, w), None, 0.5, np.random.default_rng(0))
+    >>> new.shape, kick.noise.shape, kick.h
+    ((3, 1), (3, 1), 0.5)
+    """
+    shape = (int(w.shape[0]),) * 2
+    if kick is None:
+        kick, half = Kick(fit.noise(h, rng.standard_normal(shape)), h), 0.0
+    else:
+        half = math.sqrt(kick.h / 2)
+    length = kick.h if length is None else length
+    rest = math.sqrt(2 * length) - half
+    x = w + length * fit.drift(kick.h, correction) + rest * kick.noise
+    following = Kick(fit.noise(h, rng.standard_normal(shape)), h)
+    return x + math.sqrt(h / 2) * following.noise, following
