@@ -13,12 +13,18 @@ from ekitools.core.arrays import host, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put
 from ekitools.linalg import d_norm, total_variance
 from ekitools.methods.langevin import Kick, LocalFit, langevin_step, local_fit
-from ekitools.methods.shared import check_all_data, initial_variance
-from ekitools.methods.steps import MisfitController, rule_step
+from ekitools.methods.shared import (
+    check_all_data,
+    initial_variance,
+    tempered_analysis,
+    whitened_residual,
+)
+from ekitools.methods.steps import MisfitController, choose_step, rule_step
 from ekitools.typing import (
     Aim,
     Array,
     LinearOver,
+    NoiseModel,
     Normalisation,
     Reported,
     Schedule,
@@ -132,6 +138,7 @@ class ALDI:
     step: Schedule = MisfitController()
     t_end: float = 10.0
     h_max: float = 1.0
+    tempered: bool = True
     correction: bool = True
 
     State: ClassVar[type] = ALDIState
@@ -145,6 +152,7 @@ class ALDI:
             self,
             t_end=number("t_end", self.t_end, above=0),
             h_max=number("h_max", self.h_max, above=0),
+            tempered=flag("tempered", self.tempered),
             correction=flag("correction", self.correction),
         )
 
@@ -196,6 +204,11 @@ class ALDI:
         if info.status is not None:
             return state, info
 
+        if state.t < 1 and self.tempered and isinstance(loss, NoiseModel):
+            r = whitened_residual(g, target)
+            h, t = choose_step(self.step, state.n, state.t, 1.0, r, misfit)
+            new = state._replace(ensemble=tempered_analysis(u, r, h, rng), t=t)
+            return self._moved(state, new, info, h)
         seen = Seen(
             state.n,
             state.t,
@@ -209,19 +222,8 @@ class ALDI:
             h = following if state.kick is None else state.kick.h
             w, kick = langevin_step(w, fit, state.kick, following, rng, correction=self.correction)
             ensemble = target.prior.unwhiten(w)
-            variance = total_variance(ensemble)
-        if not math.isfinite(variance):
-            status = Status(
-                "diverged",
-                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
-                "good ensemble. Use a smaller h_max or a prior that keeps the model tame.",
-                level="bad",
-            )
-            return state, info._replace(status=status)
-        new = self._counted(state, fit)._replace(
-            ensemble=ensemble, n=state.n + 1, t=state.t + h, variance=variance, kick=kick
-        )
-        return new, info._replace(step=h)
+        new = self._counted(state, fit)._replace(ensemble=ensemble, t=state.t + h, kick=kick)
+        return self._moved(state, new, info, h)
 
     def select(self, state: ALDIState, index: np.ndarray) -> ALDIState:
         """The state of the members ``index``, each with its noise."""
@@ -242,6 +244,22 @@ class ALDI:
         if kick is not None:
             kick = kick._replace(noise=rows(kick.noise))
         return state._replace(ensemble=ensemble, variance=total_variance(ensemble), kick=kick)
+
+    def _moved(
+        self, state: ALDIState, new: ALDIState, info: StepInfo, h: float
+    ) -> tuple[ALDIState, StepInfo]:
+        """The state after a step, or the status where it overflowed."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = total_variance(new.ensemble)
+        if not math.isfinite(variance):
+            status = Status(
+                "diverged",
+                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
+                "good ensemble. Use a smaller h_max or a prior that keeps the model tame.",
+                level="bad",
+            )
+            return state, info._replace(status=status)
+        return new._replace(n=state.n + 1, variance=variance), info._replace(step=h)
 
     def _too_few(self, u: Array) -> bool:
         return self.correction and int(u.shape[0]) <= int(u.shape[1]) + 1
