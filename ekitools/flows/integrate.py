@@ -156,7 +156,9 @@ def integrate(
     watch = Watch(rules, outputs, variance)
     try:
         if isinstance(flow, StochasticFlow) and step is not None:
-            attributes["solver"] = {"method": "Euler-Maruyama", "step": json.loads(to_json(step))}
+            own = isinstance(flow, OwnSteps) and flow.makes_steps
+            name = flow.scheme if isinstance(flow, OwnSteps) and own else "euler-maruyama"
+            attributes["solver"] = {"method": name, "step": json.loads(to_json(step))}
             status, info = march(flow, initial, outputs, span, times, watch, entries, step, streams)
         else:
             size = initial.size * flow.order

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from ekitools.typing.arrays import Array
 
 
@@ -54,6 +56,51 @@ class StochasticFlow(Flow, Protocol):
 
     def diffusion(self, u: Array, out: Any, increment: Array, problem: Any) -> Array:
         """S(u) dW, ``(J, p)``."""
+        ...
+
+
+@runtime_checkable
+class OwnSteps(StochasticFlow, Protocol):
+    """A flow with noise that makes its steps itself, in place of Euler and Maruyama's.
+
+    The noise of a step may be drawn one step ahead, so the step rule is asked one step ahead too.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.EKSFlow(), ek.typing.OwnSteps), ek.EKSFlow().makes_steps
+    (True, True)
+    >>> ek.EKSFlow(scheme="euler-maruyama").makes_steps
+    False
+    """
+
+    @property
+    def makes_steps(self) -> bool:
+        """Whether `advance` is used."""
+        ...
+
+    @property
+    def scheme(self) -> str:
+        """The name of the scheme, which results record."""
+        ...
+
+    def advance(
+        self,
+        u: Array,
+        out: Any,
+        carried: Any,
+        h: float,
+        length: float,
+        problem: Any,
+        *,
+        rng: np.random.Generator,
+    ) -> tuple[Array, Any]:
+        """The ensemble ``(J, p)`` after a step of ``length``, and what is carried to the next one.
+
+        ``carried`` is what the step before returned, None at the first step. ``h`` is the step
+        that the rule gives at u. It is the step to prepare for: the next one, and at the first
+        step this one too. ``length`` is the step that was prepared for, cut where it has to land.
+        """
         ...
 
 
