@@ -1,4 +1,4 @@
-"""Flows with noise through time, by Euler and Maruyama's scheme or by steps of their own."""
+"""Flows with noise through time, by the Euler–Maruyama scheme or by steps of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from ekitools.linalg import d_norm
 from ekitools.methods.steps import landing, rule_step
 from ekitools.typing import OwnSteps, Schedule, Seen, Status, StochasticFlow
 
-__all__ = ["euler_maruyama_step", "march"]
+__all__ = ["euler_maruyama_step", "march", "own_steps"]
+
+
+def own_steps(flow: StochasticFlow) -> OwnSteps | None:
+    """The flow where it makes its steps itself, else None."""
+    return flow if isinstance(flow, OwnSteps) and flow.scheme != "euler-maruyama" else None
 
 
 def euler_maruyama_step(
@@ -95,9 +100,9 @@ def march(
     shape = flow.increment_shape(n_members, n_data)
     (t, end), u, n = span, initial, 0
     last: Entry | None = None
-    own = flow if isinstance(flow, OwnSteps) and flow.makes_steps else None
+    own = own_steps(flow)
     carried: Any = None
-    prepared = math.nan  # the step that ``carried`` is for
+    prepared = math.nan  # h of the noise in ``carried``
 
     def keep(entry: Entry | None) -> None:
         if entry is not None and (not entries or entries[-1].t < entry.t):

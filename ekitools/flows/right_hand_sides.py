@@ -272,10 +272,9 @@ class EKSFlow:
         Whether the term with (p + 1)/J is there. It is meant for J > p + 1: in the subspace
         that fewer members span it is too large.
     scheme : {"leimkuhler-matthews", "euler-maruyama"}, default "leimkuhler-matthews"
-        How `integrate` makes the steps. The first are the linearly implicit steps of `ALDI`,
-        whose covariance is right within a few percent for any step rule. The others are explicit
-        in prior and data, and the covariance is too large by about half of the largest step
-        relative to the time scale of the posterior.
+        Steps of `integrate`. The default is the linearly implicit scheme of `ALDI`, which has no
+        longest stable step for a linear model. The explicit scheme needs small steps: its
+        covariance is too large by a share of about h/2, and it may overflow.
 
     See Also
     --------
@@ -309,11 +308,6 @@ class EKSFlow:
             correction=flag("correction", self.correction),
             scheme=one_of("scheme", self.scheme, schemes),
         )
-
-    @property
-    def makes_steps(self) -> bool:
-        """Whether the steps are not Euler and Maruyama's."""
-        return self.scheme == "leimkuhler-matthews"
 
     def samples_posterior(self, t: float) -> bool:  # noqa: ARG002 - the contract's argument
         """True: the posterior of a linear model is invariant."""

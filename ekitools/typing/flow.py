@@ -63,25 +63,24 @@ class StochasticFlow(Flow, Protocol):
 class OwnSteps(StochasticFlow, Protocol):
     """A flow with noise that makes its steps itself, in place of Euler and Maruyama's.
 
-    The noise of a step may be drawn one step ahead, so the step rule is asked one step ahead too.
+    The flow may draw the noise of a step one step ahead. Therefore `integrate` asks the step rule
+    one step ahead too.
 
     Examples
     --------
     >>> import ekitools as ek
-    >>> isinstance(ek.EKSFlow(), ek.typing.OwnSteps), ek.EKSFlow().makes_steps
-    (True, True)
-    >>> ek.EKSFlow(scheme="euler-maruyama").makes_steps
+    >>> isinstance(ek.EKSFlow(), ek.typing.OwnSteps), ek.EKSFlow().scheme
+    (True, 'leimkuhler-matthews')
+    >>> isinstance(ek.StochasticEKIFlow(), ek.typing.OwnSteps)
     False
     """
 
     @property
-    def makes_steps(self) -> bool:
-        """Whether `advance` is used."""
-        ...
-
-    @property
     def scheme(self) -> str:
-        """The name of the scheme, which results record."""
+        """Name of the scheme, which results record.
+
+        With "euler-maruyama" the flow is carried like any other, and `advance` is not used.
+        """
         ...
 
     def advance(
@@ -95,11 +94,11 @@ class OwnSteps(StochasticFlow, Protocol):
         *,
         rng: np.random.Generator,
     ) -> tuple[Array, Any]:
-        """The ensemble ``(J, p)`` after a step of ``length``, and what is carried to the next one.
+        """The ensemble ``(J, p)`` after a step of ``length``, and what the next step needs.
 
-        ``carried`` is what the step before returned, None at the first step. ``h`` is the step
-        that the rule gives at u. It is the step to prepare for: the next one, and at the first
-        step this one too. ``length`` is the step that was prepared for, cut where it has to land.
+        ``carried`` is what the step before returned; it is None at the first step. ``h`` is what
+        the step rule gives at ``u``, and the next step is to have this h. ``length`` is the h of
+        the step before, and at the first step ``h`` itself. It is less where the step is cut.
         """
         ...
 
