@@ -40,6 +40,8 @@ _NAMES = {
     "covariance_ratio": "ensemble covariance relative to the posterior of the linear fit",
     "mean_offset": "distance of the mean from its fixed point in posterior standard deviations",
 }
+_LEAST = 3
+"""Ensembles that tell whether a run is stationary."""
 
 
 class ALDIState(NamedTuple):
@@ -63,36 +65,42 @@ class ALDIState(NamedTuple):
 
 @dataclass(frozen=True)
 class ALDI:
-    r"""Affine invariant Langevin dynamics: the ensemble goes on to sample the posterior.
+    r"""Affine invariant Langevin dynamics, the ensemble Kalman sampler as a method.
 
-    The ensemble Kalman sampler [1]_ with the correction for few members [2]_ [3]_,
+    The ensemble samples the posterior for as long as the run goes on [1]_. With the correction for
+    few members [2]_ [3]_ the equation is
 
     .. math::
         \mathrm d u_j = -C^{uw}(u)\, \nabla_z \Psi(G(u_j), y)\, \mathrm d t
         - C(u)\, C_0^{-1} (u_j - m)\, \mathrm d t
         + \tfrac{p + 1}{J} (u_j - \bar u)\, \mathrm d t + \sqrt{2 C(u)}\, \mathrm d W_j .
 
-    A step of length h replaces C by P = (C⁻¹ + hH)⁻¹ in drift, correction and noise, where H is the
-    Hessian of the linear fit of G over the ensemble, in the span of the ensemble. The posterior of a
-    linear model is invariant for every P, and no step is too long. The noise is averaged over two
-    steps [4]_, which removes most of the error that a finite step makes in the covariance. A step
-    moves the ensemble by the share h/(1 + h) of the way to the posterior.
+    A step of length h replaces C by P = (C⁻¹ + hH)⁻¹ in drift, correction and noise. H is the Hessian
+    of the linear fit of G over the ensemble, in the span of the ensemble. The posterior of a linear
+    model is invariant for every P, and no step is too long for such a model. The noise is averaged
+    over two steps [4]_, which removes most of the step error in the covariance. One step takes the
+    ensemble the share h/(1 + h) of the way to the posterior.
 
     Ψ is any loss, and exp(−Ψ) its likelihood. For a linear model and a Gaussian prior the method is
-    exact for any J > p + 1 but for the error of the steps. For a nonlinear model the slope of the
-    linear fit stands in place of the derivative, so that the ensemble is an approximation.
+    exact for any J > p + 1, except for the step error. For a nonlinear model the slope of the linear
+    fit replaces the derivative, and the ensemble is an approximation.
 
     Parameters
     ----------
     step : Schedule, default MisfitController()
-        Step rule. It is asked one step ahead, because the noise of a step is drawn before.
+        Step rule. It is asked one step ahead, because the noise of a step is drawn before the step.
     t_end : float, default 10
         The run ends at the first ensemble with Σh >= t_end. Steps are not cut.
     h_max : float, default 1
-        Largest step. With the default rule it is the step once the data are fitted.
+        Largest step of the sampler. The default rule takes this step once the data are fitted.
+    tempered : bool, default True
+        Whether the run begins with the analyses of `EKI`, up to Σh = 1. They bring the ensemble near
+        the posterior, where a sampler that starts at the prior may stay far from it for a nonlinear
+        model. Losses other than Gaussian noise have no such analyses. Use False for an initial
+        ensemble that has seen the data.
     correction : bool, default True
-        Whether the drift has the term for few members. It needs J > p + 1. Without it the
-        covariance is too small by the factor (J − p − 2)/(J − 1).
+        Whether the drift has the term for few members. It needs J > p + 1. Without it, and with
+        small steps, the covariance is too small by the factor (J − p − 2)/(J − 1).
 
     Raises
     ------
@@ -107,15 +115,19 @@ class ALDI:
 
     Notes
     -----
+    The default run makes nine steps of the sampler after the analyses, for a model that is not far
+    from linear. A distance from the posterior shrinks by the factor exp(−t) with small steps.
+
     Two numbers are reported at every step. ``history_covariance_ratio`` is tr(C H)/p, with the
     covariance normalised by 1/(J − 1). In the stationary law of the equation its mean is 1, for
     nonlinear models too. ``history_mean_offset`` is the distance of the mean from the point where
-    its drift is zero, in posterior standard deviations; its stationary mean is about J^{-1/2}. The
-    status at the end has both as averages over the second half of the run, and its level is "care"
-    where they are further from these values than chance allows. They say whether the run is long
-    enough. They do not measure the error that a linear fit of a nonlinear model makes.
+    its drift is zero, in posterior standard deviations. Its stationary mean is about J^{-1/2}. The
+    status at the end states the averages of both over the second half of the run. Its level is
+    "care" if they are further from the stationary values than chance allows: then the run is too
+    short, or the steps are too long for a nonlinear model. Neither number measures the error of the
+    linear fit of a nonlinear model.
 
-    One step costs O(J p k + J d k) and J × J normal numbers, where k is at most J − 1 and at most p.
+    One step costs O(J k (p + d)) and J × J normal numbers, where k is the smaller of J − 1 and p.
 
     References
     ----------
@@ -255,7 +267,7 @@ class ALDI:
             status = Status(
                 "diverged",
                 f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
-                "good ensemble. Use a smaller h_max or a prior that keeps the model tame.",
+                "good ensemble. Use a smaller h_max or a narrower prior.",
                 level="bad",
             )
             return state, info._replace(status=status)
@@ -277,21 +289,23 @@ class ALDI:
     def _ended(self, state: ALDIState) -> Status:
         """The status at t_end: whether the second half of the run was stationary."""
         (n, p), m = state.ensemble.shape, state.counted
-        if not m:
+        if m < _LEAST:
             return Status(
                 "not_stationary",
-                f"The run ended at t = {state.t:.4g} before its second half had a step, so it is "
-                "not known whether the ensemble is stationary. Use a larger t_end.",
+                f"The run is too short to tell whether the ensemble is stationary: its second half "
+                f"had {m} steps of the sampler, and at least {_LEAST} are needed. Use a larger "
+                "t_end.",
             )
         ratio, offset = state.ratios / m, state.offsets / m
         found = (
             f"over the second half of the run ({m} ensembles) the covariance was {ratio:.3g} times "
-            f"that of the posterior of the linear fit, and the mean {offset:.2g} posterior "
-            "standard deviations from where its drift is zero"
+            f"that of the posterior of the linear fit, and the mean was {offset:.2g} posterior "
+            "standard deviations from the point where its drift is zero"
         )
-        # tr(C H)/k of independent Gaussian members has the variance 2/(k (n − 1)), and about half
-        # as many ensembles as there are steps are independent
-        error = 2 / math.sqrt(min(p, n - 1) * (n - 1) * m)
+        # tr(C H)/k of independent Gaussian members has the variance 2/(k (n − 1)); ensembles are
+        # about independent two units of t, or two steps, apart
+        independent = max(min(m, state.t - self.t_end / 2) / 2, 1)
+        error = math.sqrt(2 / (min(p, n - 1) * (n - 1) * independent))
         if abs(ratio - 1) <= 0.1 + 2 * error and offset <= 0.1 + 2 / math.sqrt(n):
             return Status(
                 "posterior_reached",
@@ -299,7 +313,7 @@ class ALDI:
                 level="good",
                 posterior=True,
             )
-        remedy = "Use a larger t_end" + (
+        remedy = "Use a larger t_end, or a smaller h_max if the model is strongly nonlinear" + (
             "." if self.correction else ", or correction=True with more than p + 1 members."
         )
         return Status("not_stationary", f"The ensemble is not stationary: {found}. {remedy}")

@@ -83,7 +83,7 @@ class LocalFit:
     def covariance_ratio(self) -> float:
         """tr(C H)/k with C normalised by 1/(J − 1): 1 on average where C is stationary."""
         n, k = self.members.shape
-        return self.trace * n / ((n - 1) * k)
+        return self.trace * n / ((n - 1) * max(k, 1))
 
     @property
     def mean_offset(self) -> float:
@@ -93,7 +93,7 @@ class LocalFit:
         """
         pull = (self.gradient.mean(axis=0) * self.scale) @ self.vectors
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return float(np.sqrt(np.mean(pull**2 / self.values)))
+            return math.sqrt(float(np.sum(pull**2 / self.values)) / max(len(pull), 1))
 
     def drift(self, h: float, correction: bool) -> Array:
         """−P g_j and, with the correction, the divergence of P, ``(J, p)``."""
