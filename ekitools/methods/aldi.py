@@ -54,7 +54,7 @@ class ALDIState(NamedTuple):
     """Trace of the ensemble covariance."""
     initial_variance: float
     kick: Kick | None
-    """Noise of the next step; None before the first one."""
+    """What fixes the next step; None before the first one."""
     counted: int
     """Ensembles of the second half of the run."""
     ratios: float
@@ -247,14 +247,14 @@ class ALDI:
         rows: Callable[[Array], Array],
         index: np.ndarray,  # noqa: ARG002 - the contract's argument
     ) -> ALDIState:
-        """The state with ``rows`` of the ensemble and of the noise of its next step.
+        """The state with ``rows`` of the ensemble, and of the noise and divergence of its next step.
 
-        Half of that noise is in the members, so a combination of members has the same combination
-        of it.
+        Half of that noise is in the members. A combination of members therefore has the same
+        combination of the noise.
         """
         ensemble, kick = rows(state.ensemble), state.kick
         if kick is not None:
-            kick = kick._replace(noise=rows(kick.noise))
+            kick = kick._replace(noise=rows(kick.noise), divergence=rows(kick.divergence))
         return state._replace(ensemble=ensemble, variance=total_variance(ensemble), kick=kick)
 
     def _moved(
