@@ -3,12 +3,15 @@
     OMP_NUM_THREADS=1 python benchmarks/aldi.py [--seeds 40] [--tuning]
 
 Each row averages over seeds (a new problem and a new run for every seed) with a standard error.
-``ratio`` is tr(C_post^-1 C)/p with C normalised by 1/(J - 1), averaged over the ensembles from t = 5
-to t = 30 by pseudo-time. ``largest mean`` is the component of the mean error, averaged over the
-same ensembles and over seeds, that is furthest from 0 in its standard errors; it is given in
-posterior standard deviations. ``steps`` is the number of model runs a member up to t = 10, which is
-the default end, ``last ratio`` the ratio of the ensemble there, and ``stationary`` the share of runs
-to t = 10 whose status is "posterior_reached". ``failed`` counts runs that overflowed.
+
+ratio         tr(C_post^-1 C)/p with C normalised by 1/(J - 1), averaged by pseudo-time over the
+              ensembles from t = 5 to t = 30
+largest mean  error of the mean, averaged over the same ensembles, in posterior standard deviations:
+              of the p components the one that is furthest from 0 in its standard errors
+last ratio    ratio of the ensemble at t = 10, the default end
+steps         model runs of a member to t = 10
+stationary    share of the runs to t = 10 with the status "posterior_reached"
+failed        runs that overflowed
 
 The defaults were chosen with ``--tuning``, which takes other problems (12 data in place of 2 p).
 """

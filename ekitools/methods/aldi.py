@@ -75,15 +75,15 @@ class ALDI:
         - C(u)\, C_0^{-1} (u_j - m)\, \mathrm d t
         + \tfrac{p + 1}{J} (u_j - \bar u)\, \mathrm d t + \sqrt{2 C(u)}\, \mathrm d W_j .
 
-    A step of length h replaces C by P = (C⁻¹ + hH)⁻¹ in drift, correction and noise. H is the Hessian
-    of the linear fit of G over the ensemble, in the span of the ensemble. The posterior of a linear
-    model is invariant for every P, and no step is too long for such a model. The noise is averaged
-    over two steps [4]_, which removes most of the step error in the covariance. One step takes the
-    ensemble the share h/(1 + h) of the way to the posterior.
+    A step of length h replaces C by P = (C⁻¹ + hH)⁻¹ in drift, correction and noise. H is the
+    Hessian of the linear fit of G over the ensemble, in the span of the ensemble. The posterior of
+    a linear model is invariant for every P, and no step is too long for such a model. The noise is
+    averaged over two steps [4]_, which removes most of the step error in the covariance. One step
+    takes the ensemble the share h/(1 + h) of the way to the posterior.
 
     Ψ is any loss, and exp(−Ψ) its likelihood. For a linear model and a Gaussian prior the method is
-    exact for any J > p + 1, except for the step error. For a nonlinear model the slope of the linear
-    fit replaces the derivative, and the ensemble is an approximation.
+    exact for any J > p + 1, except for the step error. For a nonlinear model the slope of the
+    linear fit replaces the derivative, and the ensemble is an approximation.
 
     Parameters
     ----------
@@ -94,10 +94,10 @@ class ALDI:
     h_max : float, default 1
         Largest step of the sampler. The default rule takes this step once the data are fitted.
     tempered : bool, default True
-        Whether the run begins with the analyses of `EKI`, up to Σh = 1. They bring the ensemble near
-        the posterior, where a sampler that starts at the prior may stay far from it for a nonlinear
-        model. Losses other than Gaussian noise have no such analyses. Use False for an initial
-        ensemble that has seen the data.
+        Whether the run begins with the analyses of `EKI`, up to Σh = 1. They bring the ensemble
+        near the posterior. For a nonlinear model, a sampler that starts at the prior may stay far
+        from the posterior. Losses other than Gaussian noise have no such analyses. Use False for an
+        initial ensemble that has seen the data.
     correction : bool, default True
         Whether the drift has the term for few members. It needs J > p + 1. Without it, and with
         small steps, the covariance is too small by the factor (J − p − 2)/(J − 1).
@@ -247,7 +247,7 @@ class ALDI:
         rows: Callable[[Array], Array],
         index: np.ndarray,  # noqa: ARG002 - the contract's argument
     ) -> ALDIState:
-        """The state with ``rows`` of the ensemble, and of the noise and divergence of its next step.
+        """The state with ``rows`` of the ensemble and of the next step's noise and divergence.
 
         Half of that noise is in the members. A combination of members therefore has the same
         combination of the noise.

@@ -1,7 +1,7 @@
 r"""One step of the affine invariant Langevin equation of an ensemble, for methods and flows.
 
-In coordinates w whitened by the prior, with the covariance C = EᵀE/J of the ensemble, its regression
-B of G on w, and the gradients g_j = B^T ∇Ψ_j + w_j, the equation is [1]_ [2]_
+In coordinates w whitened by the prior, with the covariance C = EᵀE/J of the ensemble, the
+regression B of G on w, and the gradients g_j = B^T ∇Ψ_j + w_j, the equation is [1]_ [2]_
 
 .. math::
     \mathrm d w_j = -P g_j\, \mathrm d t + \nabla_{w_j} \cdot P\, \mathrm d t
@@ -24,9 +24,9 @@ of the next noise z_n ~ N(0, P) has been added,
 
 which samples a Gaussian exactly for any h where P is constant. A step has one P and one h, and z_n
 is drawn at the ensemble before the step. P, its divergence and h are therefore those of that
-ensemble, and the gradients are those of w_n. P and a divergence that are taken at w_n make the
-covariance too large, by 5 % for J = 20 and p = 10. They are used only where H has grown so much that
-hPH < I fails, which needs a nonlinear model.
+ensemble, and the gradients are those of w_n. If P and its divergence
+are taken at w_n, the covariance is too large, by 5 % for J = 20 and p = 10. This is done only where
+H has grown so much that hPH < I fails. The model is then nonlinear.
 
 References
 ----------
