@@ -10,7 +10,7 @@ largest mean  error of the mean, averaged over the same ensembles, in posterior 
               of the p components the one that is furthest from 0 in its standard errors
 last ratio    ratio of the ensemble at t = 10, the default end
 steps         model runs of a member to t = 10
-stationary    share of the runs to t = 10 with the status "posterior_reached"
+stationary    share of the runs to t = 10 with the status "posterior_reached"; nan for flows
 failed        runs that overflowed
 
 The defaults were chosen with ``--tuning``, which takes other problems (12 data in place of 2 p).
@@ -80,7 +80,8 @@ def measure(run, p, n, seed, tuning):
     weights = np.gradient(t[late])
     weights /= weights.sum()
     short = run(known.problem, n, 10.0, seed)
-    stationary = short.attrs["status_code"] == "posterior_reached"
+    code = short.attrs["status_code"]
+    stationary = math.nan if code == "t_end_reached" else code == "posterior_reached"
     steps, last = short.sizes["iteration"], white_members(short, known)[-1]
     return (
         weights @ ratios[late],

@@ -273,7 +273,8 @@ class EKSFlow:
         that fewer members span it is too large.
     scheme : {"leimkuhler-matthews", "euler-maruyama"}, default "leimkuhler-matthews"
         Steps of `integrate`. The default is the linearly implicit scheme of `ALDI`, which has no
-        longest stable step for a linear model. The explicit scheme needs small steps: its
+        longest stable step for a linear model: ``step=NormStep()`` is enough, and `FixedStep` with
+        h <= 1 too. The explicit scheme needs small steps, such as ``NormStep(0.1)``: its
         covariance is too large by a share of about h/2, and it may overflow.
 
     See Also

@@ -79,6 +79,19 @@ def test_the_correction_is_the_divergence_by_finite_differences(n, p, d, h):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
+def test_a_step_has_the_mobility_of_the_ensemble_at_which_its_noise_was_drawn():
+    """x' = x + h (−P g + ∇·P) + √(2h) z with the P, ∇·P and z of the ensemble before."""
+    w, matrix, r = ensemble(9, 3, 5)
+    shift, h, rng = (w @ matrix.T - r)[0], 0.7, np.random.default_rng(0)
+    following, kick = langevin_step(w, local_fit(w, r, r), None, h, rng)
+    r = following @ matrix.T - shift
+    found, new = langevin_step(following, local_fit(following, r, r), kick, h, rng)
+    drift = -(r @ matrix + following) @ dense(w, matrix, h) + kick.divergence
+    x = following - np.sqrt(h / 2) * kick.noise
+    expected = x + h * drift + np.sqrt(2 * h) * kick.noise + np.sqrt(h / 2) * new.noise
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_small_steps_are_those_of_the_equation():
     """Beside the drift and the noise of `EKSFlow`, up to O(h)."""
     target = ek.problems.linear(p=3, d=5).problem
@@ -251,7 +264,8 @@ def test_failed_members_are_replaced_or_dropped():
     result = ek.run(problem, ek.ALDI(), n_members=40, rng=0, on_failure="resample")
     assert result.attrs["status_code"] == "posterior_reached"
     alive = np.isfinite(result.u).all("parameter").sum("member")
-    assert np.all(alive == 36)  # four fail at every step, and are replaced
+    assert np.all(alive[:-1] == 40)  # four fail at every step, and are replaced
+    assert alive[-1] == 36
     result = ek.run(failing(0.2), ek.ALDI(), n_members=20, rng=0, on_failure="drop")
     assert result.attrs["status_code"] == "too_few_members"
     assert "at least p + 2 = 4" in result.attrs["status"]
@@ -270,6 +284,10 @@ def test_the_status_says_whether_the_run_is_long_enough():
     assert attrs["status_code"] == "not_stationary"
     assert attrs["status_level"] == "care"
     assert "Use a larger t_end" in attrs["status"]
+    few = ek.ALDI(correction=False, h_max=0.2, t_end=20)  # 0.3 of the covariance
+    attrs = ek.run(example.problem, few, n_members=8, rng=0).attrs
+    assert attrs["status_code"] == "not_stationary"
+    assert "or correction=True with more than p + 1 members" in attrs["status"]
     attrs = ended(t_end=2)
     assert "too short to tell" in attrs["status"]
 
