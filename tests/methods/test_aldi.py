@@ -266,9 +266,22 @@ def test_failed_members_are_replaced_or_dropped():
     alive = np.isfinite(result.u).all("parameter").sum("member")
     assert np.all(alive[:-1] == 40)  # four fail at every step, and are replaced
     assert alive[-1] == 36
-    result = ek.run(failing(0.2), ek.ALDI(), n_members=20, rng=0, on_failure="drop")
-    assert result.attrs["status_code"] == "too_few_members"
-    assert "at least p + 2 = 4" in result.attrs["status"]
+    result = ek.run(failing(0.06), ek.ALDI(), n_members=20, rng=0, on_failure="drop")
+    alive = np.isfinite(result.u).all("parameter").sum("member")
+    assert alive[0] == 20
+    assert alive[-1] < 20
+    assert np.all(np.isfinite(result.history_covariance_ratio))
+
+
+def test_too_few_members_that_are_left_end_the_run():
+    problem, method = ek.problems.linear(p=2, d=4).problem, ek.ALDI(tempered=False)
+    state = method.init(problem.prior.sample_unconstrained(6, rng=0), problem)
+    left = method.select(state, np.arange(3))
+    g = problem.model(problem.prior.to_physical(left.ensemble))
+    same, info = method.tell(left, g, problem, rng=np.random.default_rng(0))
+    assert same is left
+    assert info.status.code == "too_few_members"
+    assert "at least p + 2 = 4" in info.status.sentence
 
 
 def test_the_status_says_whether_the_run_is_long_enough():
