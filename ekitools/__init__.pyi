@@ -30,6 +30,7 @@ from ekitools.losses.cross_entropy import CrossEntropy as CrossEntropy
 from ekitools.losses.gaussian import GaussianNoise as GaussianNoise
 from ekitools.losses.others import FunctionLoss as FunctionLoss
 from ekitools.losses.others import Huber as Huber
+from ekitools.methods.aldi import ALDI as ALDI
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.etki import ETKI as ETKI

@@ -46,6 +46,7 @@ PUBLIC = {
     "Huber": "losses.others",
     "kalman_update": "linalg.kalman",
     "EKI": "methods.eki",
+    "ALDI": "methods.aldi",
     "ETKI": "methods.etki",
     "GNKI": "methods.gnki",
     "LossEKI": "methods.loss_eki",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
+    OwnSteps,
     SamplingFlow,
     StochasticFlow,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "ModelInfo",
     "NoiseModel",
     "Normalisation",
+    "OwnSteps",
     "PerParameter",
     "Prior",
     "Progress",

@@ -48,6 +48,14 @@ swept(
     stop=RULES,
 )
 swept(
+    "ALDI",
+    step=SCHEDULE,
+    t_end=POSITIVE,
+    h_max=POSITIVE,
+    tempered=FLAG,
+    correction=FLAG,
+)
+swept(
     "GNKI",
     step=SCHEDULE,
     damping=kind("share, or 1", 1.5, -0.5, [0.5], "half", "0.5", (0.5,)),
@@ -177,7 +185,7 @@ for each in ("EKIFlow", "NesterovFlow"):
     swept(each, tikhonov=FLAG)
 for each in ("GradientFlow", "NaturalGradientFlow"):
     swept(each, jacobian=optional(OF_ARGUMENTS).also(nothing))
-swept("EKSFlow", correction=FLAG)
+swept("EKSFlow", correction=FLAG, scheme=CHOICE)
 DRAWN = {
     "problem": PROBLEM,
     "n_members": integer(2),
