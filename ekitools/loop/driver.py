@@ -104,7 +104,9 @@ def run(
         iteration did not see; of a method whose members are nodes, such as `UKI`,
         ``draws(iteration, draw, parameter)`` and ``draws_misfit`` of its Gaussian, and this
         Gaussian in ``gaussian_mean`` and ``gaussian_root``; ``u_average`` where the method keeps an
-        average; ``history_*`` of all iterations; and the attributes ``status`` (a sentence),
+        average; ``parameter_*(iteration, parameter)`` where the method reports numbers by
+        parameter, as `Sparse` does; ``history_*`` of all iterations; and the attributes ``status``
+        (a sentence),
         ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
         sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
         ``failures``, ``method``, ``seed``, ``versions``.

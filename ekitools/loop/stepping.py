@@ -22,6 +22,7 @@ from ekitools.loop.failures import (
     unusable_outputs,
 )
 from ekitools.loop.gaps import without_gaps
+from ekitools.loop.identical import warned_of_identical
 from ekitools.loop.progress import stopped
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
@@ -74,6 +75,8 @@ class Stepping(ABC):
     _asked: Array | None
     _n_lost: int
     """Members that failed at the latest step."""
+    _has_warned: bool = False
+    """Whether identical outputs were reported, which happens once."""
 
     @abstractmethod
     def result(self) -> xr.Dataset:
@@ -149,6 +152,9 @@ class Stepping(ABC):
                 misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
+            # nodes on an axis share their outputs where these do not depend on its parameter
+            if not self._has_warned and not isinstance(self.method, Quadrature):
+                self._has_warned = warned_of_identical(self._given(), g, survivors, n)
             if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
@@ -197,6 +203,11 @@ class Stepping(ABC):
                 asked.flags.writeable = False
             self._asked = asked
         return self._asked
+
+    def _given(self) -> Array:
+        """The members asked for without the scales of the noise, which the model is not given."""
+        asked = self._physical()
+        return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
 
     def _whitened(self) -> np.ndarray:
         """The members asked for, in coordinates in which the prior is N(0, I), on the host."""

@@ -19,6 +19,7 @@ from ekitools.results.history import History, Record, Summary
 from ekitools.typing import (
     Drawn,
     Flow,
+    LearnsPrior,
     Method,
     Quadrature,
     Redraws,
@@ -127,6 +128,7 @@ def to_dataset(
         unknown = np.full(records[0].u.shape[1], np.nan)
         averages = [record.average if record.average.size else unknown for record in records]
         variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
+    variables |= _by_parameter(records)
     labels: dict[str, Any] = {}
     sizes: dict[str, int] = {"iteration": -1, "member": -1, "parameter": -1, "data": -1}
     for name in dict.fromkeys(name for record in records for name in record.extras):
@@ -239,6 +241,7 @@ def traits(algorithm: Method | Flow) -> dict[str, str]:
         aim: str = algorithm.aim
     else:
         aim = "posterior" if isinstance(algorithm, SamplingFlow) else "fit"
+    learned = isinstance(algorithm, LearnsPrior) and algorithm.learns_prior
     over = algorithm.linear_over if isinstance(algorithm, Relinearizes) else "ensembles"
     members = "moved"
     if is_sampler(algorithm):
@@ -247,7 +250,12 @@ def traits(algorithm: Method | Flow) -> dict[str, str]:
         members = "nodes"
     elif isinstance(algorithm, Redraws):
         members = "redrawn"
-    return {"aim": aim, "linear_over": over, "members": members}
+    return {
+        "aim": aim,
+        "linear_over": over,
+        "members": members,
+        **({"prior": "learned"} if learned else {}),
+    }
 
 
 def _labelled(
@@ -281,6 +289,18 @@ def _stacked_extras(name: str, records: Sequence[Record], n_members: int) -> np.
     nothing = np.full((n_members, *known[0].shape[1:]), np.nan)
     rows = [_padded(record.extras.get(name, nothing), n_members) for record in records]
     return np.stack(rows)
+
+
+def _by_parameter(records: Sequence[Record]) -> dict[str, Any]:
+    """What the method reports of every parameter, NaN where it reported nothing."""
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record.by_parameter):
+        known = [record.by_parameter[name] for record in records if name in record.by_parameter]
+        nothing = np.full(known[0].values.shape, np.nan)
+        each = [r.by_parameter[name].values if name in r.by_parameter else nothing for r in records]
+        long_name = {"long_name": known[0].long_name}
+        found[f"parameter_{name}"] = (("iteration", "parameter"), np.stack(each), long_name)
+    return found
 
 
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:

@@ -33,6 +33,11 @@ EKI was about 0.7 on the lynx and hare, where its means are off by standard devi
 
 _NATURE = "What the ensemble is"
 _MOST_DATA = 2000
+_FEWEST, _EACH, _MANY = 10, 10, 1000
+"""Members that an ensemble has at least, and for each direction that the data can tell of: rules of
+thumb that EnsembleKalmanProcesses.jl states too. More than the last number is not advised, since
+few models can be run as often."""
+
 _SPARE = 20
 """Members beyond p + 1 that a linear fit needs to say something."""
 
@@ -162,6 +167,10 @@ def _ending(result: xr.Dataset) -> Check:
 def nature(result: xr.Dataset) -> Check:
     """What the last ensemble is: a sample of the posterior, an approximation of one, or a fit."""
     aim = result.attrs.get("aim")
+    if is_posterior(result) and result.attrs.get("prior") == "learned":
+        return Check("note", _NATURE, "An approximation of the posterior under variances of the "
+                     "prior that were learned from the same data. Intervals of kept parameters "
+                     "hold given that the right ones are kept.")  # fmt: skip
     if is_posterior(result):
         if _is_sample(result) and result.attrs.get("start") == "method":
             return Check("note", _NATURE, "A weighted sample of the posterior within reach of the "
@@ -310,6 +319,7 @@ def _loss(result: xr.Dataset) -> list[Check]:
 
 def _members(result: xr.Dataset, n_effective: float) -> Check:
     p = result.sizes["parameter"]
+    n_effective = round(n_effective, 6)  # equal weights add up to 1 with rounding
     if not n_effective > 0:
         return Check("bad", "Members", "No member is left at the last stored iteration.")
     if _has_nodes(result):
@@ -330,21 +340,24 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
                          "members.")  # fmt: skip
         return Check("good", "Members", f"{told}: {error}.")
     directions = min(p, result.sizes["data"])
+    remedy = _remedy(max(_EACH * directions, p + 2))
     if n_effective <= p + 1:
-        return Check(
-            "care",
-            "Members",
-            f"{told}: they span fewer directions than there are parameters, and "
-            "spreads come out too small. Use more members, or fewer parameters.",
-        )
-    if n_effective < 10 * directions:
-        return Check(
-            "note",
-            "Members",
-            f"{told}, and {directions} directions that the data can tell of: spreads come out "
-            "somewhat too small with fewer than about ten members for each.",
-        )
+        return Check("care", "Members", f"{told}. The members span fewer directions than there are "
+                     f"parameters, and spreads are too small. {remedy}")  # fmt: skip
+    if n_effective < _FEWEST:
+        return Check("care", "Members", f"{told}. Means and spreads of fewer than {_FEWEST} "
+                     f"members are mostly chance. {remedy}")  # fmt: skip
+    if n_effective < _EACH * directions:
+        return Check("note", "Members", f"{told}, and {directions} directions that the data can "
+                     f"tell of. Spreads are too small with fewer than about {_EACH} members for "
+                     f"each direction. {remedy}")  # fmt: skip
     return Check("good", "Members", f"{told}: {error}, if they are independent.")
+
+
+def _remedy(n_members: int) -> str:
+    if n_members > _MANY:
+        return "Use more members, or fewer parameters."
+    return f"Use n_members={n_members} or more, or fewer parameters."
 
 
 def _missing(result: xr.Dataset) -> list[Check]:

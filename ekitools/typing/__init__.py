@@ -11,6 +11,7 @@ from __future__ import annotations
 from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
+    OwnSteps,
     SamplingFlow,
     StochasticFlow,
 )
@@ -19,10 +20,12 @@ from ekitools.typing.method import (
     Drawn,
     EstimatesNoise,
     InPlace,
+    LearnsPrior,
     LinearOver,
     MapsMembers,
     Method,
     Normalisation,
+    PerParameter,
     Quadrature,
     Redraws,
     Relinearizes,
@@ -82,6 +85,7 @@ __all__ = [
     "HasSupport",
     "InPlace",
     "LabelledModel",
+    "LearnsPrior",
     "Level",
     "LinearOperatorModel",
     "LinearOver",
@@ -94,6 +98,8 @@ __all__ = [
     "ModelInfo",
     "NoiseModel",
     "Normalisation",
+    "OwnSteps",
+    "PerParameter",
     "Prior",
     "Progress",
     "Quadrature",

@@ -155,8 +155,11 @@ def test_the_method_chooses_the_members():
 
 
 def test_what_uki_refuses():
-    with pytest.raises(TypeError, match="nodes of a quadrature rule"):
-        ek.Nesterov(ek.UKI())
+    for around in (ek.Nesterov, lambda method: ek.Inflated(method, multiplicative=0.1)):
+        with pytest.raises(TypeError, match="nodes of a quadrature rule"):
+            around(ek.UKI())
+    with pytest.raises((TypeError, ValueError), match="places its own members"):
+        ek.Sparse(ek.UKI())
     series = ek.ObservationSeries(
         [ek.Observation([1.0, 2.0], 0.1), ek.Observation([1.0, 3.0], 0.1)], size=1
     )
