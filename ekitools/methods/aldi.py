@@ -131,7 +131,8 @@ class ALDI:
     short, or the steps are too long for a nonlinear model. Neither number measures the error of the
     linear fit of a nonlinear model.
 
-    One step costs O(J k (p + d)) and J × J normal numbers, or J × k with "parameters", where k is the smaller of J − 1 and p.
+    One step costs O(J k (p + d)) and J × J normal numbers, or J × k with "parameters", where k is
+    the smaller of J − 1 and p.
 
     References
     ----------
