@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ekitools.core.arrays import host, take_rows
-from ekitools.core.checks import check_schedule, flag, number, put
+from ekitools.core.checks import check_schedule, flag, number, one_of, put
 from ekitools.linalg import d_norm, total_variance
 from ekitools.methods.langevin import Kick, LocalFit, langevin_step, local_fit
 from ekitools.methods.shared import (
@@ -101,6 +101,10 @@ class ALDI:
     correction : bool, default True
         Whether the drift has the term for few members. It needs J > p + 1. Without it, and with
         small steps, the covariance is too small by the factor (J − p − 2)/(J − 1).
+    noise : {"members", "parameters"}, default "members"
+        Root of C in the noise. "members" combines the J deviations Eᵀ/√J, which makes the method
+        affine invariant path by path [3]_. "parameters" is the root of the ensemble Kalman sampler
+        [1]_, which draws one normal number for every direction of the span. Both have the same law.
 
     Raises
     ------
@@ -127,7 +131,8 @@ class ALDI:
     short, or the steps are too long for a nonlinear model. Neither number measures the error of the
     linear fit of a nonlinear model.
 
-    One step costs O(J k (p + d)) and J × J normal numbers, where k is the smaller of J − 1 and p.
+    One step costs O(J k (p + d)) and J × J normal numbers, or J × k with "parameters", where k is
+    the smaller of J − 1 and p.
 
     References
     ----------
@@ -152,6 +157,7 @@ class ALDI:
     h_max: float = 1.0
     tempered: bool = True
     correction: bool = True
+    noise: str = "members"
 
     State: ClassVar[type] = ALDIState
     aim: ClassVar[Aim] = "posterior"
@@ -166,6 +172,7 @@ class ALDI:
             h_max=number("h_max", self.h_max, above=0),
             tempered=flag("tempered", self.tempered),
             correction=flag("correction", self.correction),
+            noise=one_of("noise", self.noise, ("members", "parameters")),
         )
 
     def init(self, ensemble: Array, target: Target) -> ALDIState:
@@ -232,7 +239,15 @@ class ALDI:
         with np.errstate(over="ignore", invalid="ignore"):
             following = min(rule_step(self.step, seen), self.h_max)
             h = following if state.kick is None else state.kick.h
-            w, kick = langevin_step(w, fit, state.kick, following, rng, correction=self.correction)
+            w, kick = langevin_step(
+                w,
+                fit,
+                state.kick,
+                following,
+                rng,
+                correction=self.correction,
+                by_members=self.noise == "members",
+            )
             ensemble = target.prior.unwhiten(w)
         new = self._counted(state, fit)._replace(ensemble=ensemble, t=state.t + h, kick=kick)
         return self._moved(state, new, info, h)

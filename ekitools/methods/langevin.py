@@ -116,9 +116,10 @@ class LocalFit:
         return like(-self.gradient @ inner.T, root) @ root + divergence
 
     def kick(self, h: float, white: np.ndarray, correction: bool) -> Kick:
-        """P, its divergence, and draws of N(0, P) from normal numbers ``(J, J)``."""
+        """P, its divergence, and draws of N(0, P) from normal numbers ``(J, J)`` or ``(J, k)``."""
         root, members = self._roots(h)
-        noise = like(white @ members, root) @ root
+        rows = white @ members if white.shape[1] == len(members) else white  # k < J
+        noise = like(rows, root) @ root
         return Kick(noise, self._divergence(h, correction), root, h)
 
     def _inner(self, root: Array) -> np.ndarray:
@@ -193,6 +194,7 @@ def langevin_step(
     *,
     correction: bool = True,
     length: float | None = None,
+    by_members: bool = True,
 ) -> tuple[Array, Kick]:
     """One step, pure: the next ensemble with half of its noise, and what fixes the next step.
 
@@ -207,11 +209,14 @@ def langevin_step(
     h : float
         The h of the next step, and at the first step of this one too.
     rng : numpy.random.Generator
-        Asked for ``(J, J)`` normal numbers; at the first step twice.
+        Asked for ``(J, J)`` normal numbers, or ``(J, k)``; at the first step twice.
     correction : bool, default True
         Whether the divergence of P is part of the drift.
     length : float, optional
         Length of the step where it is cut, less than the h of its noise.
+    by_members : bool, default True
+        Whether the noise of a member combines J anomalies; else k directions of the span, which has
+        the same law.
 
     Examples
     --------
@@ -222,7 +227,8 @@ def langevin_step(
     >>> new.shape, kick.noise.shape, kick.h
     ((3, 1), (3, 1), 0.5)
     """
-    shape, half = (int(w.shape[0]),) * 2, 0.0
+    n, k = fit.members.shape
+    shape, half = (n, n if by_members else k), 0.0
     if kick is None:
         kick = fit.kick(h, rng.standard_normal(shape), correction)
     else:

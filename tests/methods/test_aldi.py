@@ -109,9 +109,18 @@ def test_small_steps_are_those_of_the_equation():
     np.testing.assert_allclose(2 * noise.T @ noise, root.T @ root, rtol=1e-4)
 
 
-def test_the_covariance_of_one_run_is_right():
+def test_both_roots_of_the_noise_have_the_same_covariance():
+    w, _, r = ensemble(7, 3, 4)
+    fit = local_fit(w, r, r)
+    by_members, by_parameters = (fit.kick(0.5, np.eye(n), correction=False) for n in (7, 3))
+    expected = by_members.noise.T @ by_members.noise
+    np.testing.assert_allclose(by_parameters.noise.T @ by_parameters.noise, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("noise", ["members", "parameters"])
+def test_the_covariance_of_one_run_is_right(noise):
     """One run of 200 members; 4 standard errors, of 0.02 each (benchmarks/aldi.py)."""
-    ratios, means = averages(3, 200, [0])
+    ratios, means = averages(3, 200, [0], noise=noise)
     assert abs(ratios[0] - 1) < 0.08
     assert np.all(np.abs(means[0]) < 0.11)
 
@@ -216,7 +225,11 @@ def test_a_curved_model_does_not_make_the_steps_unstable():
 
 @pytest.mark.parametrize(
     "method",
-    [ek.ALDI(tempered=False), ek.ALDI(ek.FixedStep(0.3), correction=False), ek.ALDI(h_max=0.5)],
+    [
+        ek.ALDI(tempered=False),
+        ek.ALDI(ek.FixedStep(0.3), correction=False),
+        ek.ALDI(h_max=0.5, noise="parameters"),
+    ],
 )
 def test_every_promise_of_a_method_is_kept(method):
     ek.testing.check_method(method)

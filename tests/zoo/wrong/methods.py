@@ -54,6 +54,7 @@ swept(
     h_max=POSITIVE,
     tempered=FLAG,
     correction=FLAG,
+    noise=CHOICE,
 )
 swept(
     "GNKI",
