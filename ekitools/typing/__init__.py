@@ -11,17 +11,22 @@ from __future__ import annotations
 from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
+    OwnSteps,
     SamplingFlow,
     StochasticFlow,
 )
 from ekitools.typing.method import (
     Aim,
+    Drawn,
     EstimatesNoise,
     InPlace,
+    LearnsPrior,
     LinearOver,
     MapsMembers,
     Method,
     Normalisation,
+    PerParameter,
+    Quadrature,
     Redraws,
     Relinearizes,
     Reported,
@@ -32,6 +37,7 @@ from ekitools.typing.method import (
     StepInfo,
     Stops,
     is_sampler,
+    takes_failures,
 )
 from ekitools.typing.noise import (
     ChecksData,
@@ -74,12 +80,14 @@ __all__ = [
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",
+    "Drawn",
     "EstimatesNoise",
     "Flow",
     "ForwardModel",
     "HasSupport",
     "InPlace",
     "LabelledModel",
+    "LearnsPrior",
     "Level",
     "LinearOperatorModel",
     "LinearOver",
@@ -92,8 +100,11 @@ __all__ = [
     "ModelInfo",
     "NoiseModel",
     "Normalisation",
+    "OwnSteps",
+    "PerParameter",
     "Prior",
     "Progress",
+    "Quadrature",
     "Redraws",
     "Relinearizes",
     "Reported",
@@ -113,4 +124,5 @@ __all__ = [
     "Stops",
     "Target",
     "is_sampler",
+    "takes_failures",
 ]

@@ -177,7 +177,7 @@ def test_thousands_of_parameters_are_not_copied_into_the_list_of_failures():
         ek.GaussianPrior(np.zeros(p), 1.0), 1.0, [0.0],
     )  # fmt: skip
     loop = ek.AskTell(problem, ek.EKI(), n_members=10, rng=0)
-    loop.tell(np.where(np.arange(10)[:, None] == 3, np.nan, np.zeros((10, 1))))
+    loop.tell(np.where(np.arange(10)[:, None] == 3, np.nan, np.arange(10.0)[:, None]))
     assert "u" not in json.loads(loop.result().attrs["failures"])[0]
 
 
