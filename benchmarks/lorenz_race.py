@@ -1,0 +1,131 @@
+"""Model runs that every method needs until it fits a chaotic model: the race of Gjini et al. (2025).
+
+    OMP_NUM_THREADS=1 python benchmarks/lorenz_race.py [--problem site] [--members 20 50 100]
+        [--seeds 10] [--data 9] [--methods ETKI ...] [--quick]
+
+The problem is `ek.problems.lorenz96`, with the settings of arXiv:2511.15853 and of its published
+code (examples/EKIRace of EnsembleKalmanProcesses.jl): 40 sites, 80 data, a forcing that is constant
+(p = 1) or by site (p = 40), and a random start of every model run. At most 20 steps are made.
+
+RMSE is the norm of the whitened residual of one run, over the root of d. Before every step one run
+is made at the mean of the members, from a random start, and the columns have the runs that the
+steps before it took (the run at the mean does not count, as in the source):
+
+* *noise level*: its RMSE is below the median RMSE of 400 runs at the truth, with the same data.
+* *RMSE < 1*: its RMSE is below 1, the criterion of the source. The truth itself is below 1 in the
+  share of runs that the heading names: how hard this is depends on the data.
+* *mean output*: the RMSE of the mean of the members' outputs is below 1, the second criterion of
+  the source. The runs of these members count. Averages hide the noise of single runs, so that this
+  is easier.
+
+A column has the mean over the seeds that arrived, and how many of them did. Every seed has its own
+data, ensemble and starts; with ``--data`` all seeds have the data of one seed, as in the source.
+``--quick`` has 8 sites, three seeds and 20 members.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+import ekitools as ek
+
+N_STEPS = 20
+CRITERIA = ("noise level", "RMSE < 1", "mean output")
+_FIT: dict[str, Any] = {"t_end": None}
+METHODS: dict[str, Any] = {
+    "EKI": ek.EKI(),
+    "EKI, h = 1": ek.EKI(ek.FixedStep(1.0), **_FIT),
+    "EKI, NormStep": ek.EKI(ek.NormStep(), **_FIT),
+    "ETKI": ek.ETKI(),
+    "ETKI, h = 1": ek.ETKI(ek.FixedStep(1.0), **_FIT),
+    "ETKI, NormStep": ek.ETKI(ek.NormStep(), **_FIT),
+    "Nesterov, h = 1": ek.Nesterov(ek.EKI(ek.FixedStep(1.0), perturbed=False, **_FIT)),
+    "GNKI": ek.GNKI(),
+}
+
+
+def rmse(problem: Any, g: np.ndarray) -> np.ndarray:
+    """Norms of the whitened residuals ``(J, d)``, over the root of d."""
+    return np.sqrt(np.mean(problem.noise.whiten(g - problem.data) ** 2, axis=1))
+
+
+def truth_rmse(example: Any, n_runs: int = 400) -> np.ndarray:
+    """RMSE of runs at the truth."""
+    truth = np.tile(example.truth, (n_runs, 1))
+    rngs = [np.random.default_rng([j, 2]) for j in range(n_runs)]
+    return rmse(example.problem, example.problem.model.ensemble(truth, rngs))
+
+
+def arrivals(
+    example: Any, method: Any, n_members: int, seed: int, level: float
+) -> np.ndarray:
+    """Model runs until each of the three criteria holds, ``(3,)``; infinite where none does.
+
+    Parameters
+    ----------
+    example : Example
+        From `ek.problems.lorenz96`.
+    method, n_members, seed
+        As for `ek.run`.
+    level : float
+        RMSE of the noise level.
+    """
+    problem, checks = example.problem, np.random.default_rng([seed, 1])
+    loop = ek.AskTell(problem, method, n_members=n_members, n_steps=N_STEPS, rng=seed)
+    found, runs = np.full(3, np.inf), 0
+    while not loop.done and np.any(np.isinf(found)):
+        u = loop.ask()
+        rngs = [np.random.default_rng(seed) for seed in loop.seeds()]
+        g = problem.model.ensemble(np.vstack([u, u.mean(axis=0)]), [*rngs, checks])
+        at_mean = rmse(problem, g[-1:])[0]
+        mean_output = rmse(problem, np.nanmean(g[:-1], axis=0, keepdims=True))[0]
+        before, runs = runs, runs + len(u)
+        now = np.array([at_mean < level, at_mean < 1, mean_output < 1])
+        found = np.where(now & np.isinf(found), [before, before, runs], found)
+        loop.tell(g[:-1])
+    return found
+
+
+def cell(runs: np.ndarray) -> str:
+    """Mean over the seeds that arrived, and their number."""
+    came = runs[np.isfinite(runs)]
+    return f"{np.mean(came):.0f} ({len(came)}/{len(runs)})" if len(came) else f"– (0/{len(runs)})"
+
+
+def main() -> None:
+    """Print one table for every problem and ensemble size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problem", choices=["constant", "site"], nargs="+")
+    parser.add_argument("--members", type=int, nargs="+")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--data", type=int, help="seed of the data of all runs")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--quick", action="store_true", help="8 sites, 3 seeds, 20 members")
+    options = parser.parse_args()
+    size: dict[str, Any] = {"n_sites": 8, "window": 10.0} if options.quick else {}
+    seeds = range(options.first, options.first + (3 if options.quick else options.seeds))
+    for name in options.problem or ("constant", "site"):
+        of = [options.data] * len(seeds) if options.data is not None else seeds
+        known = {s: ek.problems.lorenz96(name, rng=s, **size) for s in set(of)}
+        truths = {s: truth_rmse(example) for s, example in known.items()}
+        share = np.mean([np.mean(truths[s] < 1) for s in of])
+        few = [3, 5, 10, 20] if name == "constant" else [20, 50, 100]
+        for n_members in options.members or ([20] if options.quick else few):
+            print(f"\n{name}, J = {n_members}; the truth is below 1 in {100 * share:.0f} % of runs\n")
+            print("| method |" + "".join(f" {c} |" for c in CRITERIA))
+            print("|---|" + "---|" * len(CRITERIA))
+            for method in options.methods:
+                runs = np.array([
+                    arrivals(known[s], METHODS[method], n_members, seed, np.median(truths[s]))
+                    for s, seed in zip(of, seeds, strict=True)
+                ])
+                cells = "".join(f" {cell(runs[:, i])} |" for i in range(len(CRITERIA)))
+                print(f"| {method} |{cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
