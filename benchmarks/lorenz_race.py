@@ -26,24 +26,34 @@ data, ensemble and starts; with ``--data`` all seeds have the data of one seed, 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import ekitools as ek
 
-N_STEPS = 20
+N_STEPS = 10
 CRITERIA = ("noise level", "RMSE < 1", "mean output")
-_FIT: dict[str, Any] = {"t_end": None}
-METHODS: dict[str, Any] = {
-    "EKI": ek.EKI(),
-    "EKI, h = 1": ek.EKI(ek.FixedStep(1.0), **_FIT),
-    "EKI, NormStep": ek.EKI(ek.NormStep(), **_FIT),
-    "ETKI": ek.ETKI(),
-    "ETKI, h = 1": ek.ETKI(ek.FixedStep(1.0), **_FIT),
-    "ETKI, NormStep": ek.ETKI(ek.NormStep(), **_FIT),
-    "Nesterov, h = 1": ek.Nesterov(ek.EKI(ek.FixedStep(1.0), perturbed=False, **_FIT)),
-    "GNKI": ek.GNKI(),
+
+
+class Entry(NamedTuple):
+    """One row of the table."""
+
+    method: Any
+    balanced: bool = False
+    """Whether the first members have exactly the mean and the covariance of the prior."""
+
+
+_FIT: dict[str, Any] = {"step": ek.FixedStep(1.0), "t_end": None}
+METHODS = {
+    "EKI": Entry(ek.EKI()),
+    "EKI, h = 1": Entry(ek.EKI(**_FIT)),
+    "Nesterov(EKI), h = 1": Entry(ek.Nesterov(ek.EKI(**_FIT, perturbed=False))),
+    "ETKI": Entry(ek.ETKI()),
+    "ETKI, h = 1": Entry(ek.ETKI(**_FIT)),
+    "ETKI, NormStep": Entry(ek.ETKI(ek.NormStep(), t_end=None)),
+    "ETKI, h = 1, balanced": Entry(ek.ETKI(**_FIT), balanced=True),
+    "GNKI": Entry(ek.GNKI()),
 }
 
 
@@ -59,22 +69,33 @@ def truth_rmse(example: Any, n_runs: int = 400) -> np.ndarray:
     return rmse(example.problem, example.problem.model.ensemble(truth, rngs))
 
 
-def arrivals(
-    example: Any, method: Any, n_members: int, seed: int, level: float
-) -> np.ndarray:
+def balanced(prior: Any, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Members ``(n, p)`` with the mean and, for n > p, the covariance of the prior.
+
+    They are physical, and exact where the prior is Gaussian.
+    """
+    z = rng.standard_normal((n, prior.n_parameters))
+    left, _, right = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)
+    return prior.to_physical(prior.unwhiten(np.sqrt(n - 1) * left @ right))
+
+
+def arrivals(example: Any, entry: Entry, n_members: int, seed: int, level: float) -> np.ndarray:
     """Model runs until each of the three criteria holds, ``(3,)``; infinite where none does.
 
     Parameters
     ----------
     example : Example
         From `ek.problems.lorenz96`.
-    method, n_members, seed
-        As for `ek.run`.
+    entry, n_members, seed
+        The method, the ensemble size and the seed of all draws.
     level : float
         RMSE of the noise level.
     """
     problem, checks = example.problem, np.random.default_rng([seed, 1])
-    loop = ek.AskTell(problem, method, n_members=n_members, n_steps=N_STEPS, rng=seed)
+    start = balanced(problem.prior, n_members, checks) if entry.balanced else None
+    loop = ek.AskTell(
+        problem, entry.method, n_members=n_members, ensemble=start, n_steps=N_STEPS, rng=seed
+    )
     found, runs = np.full(3, np.inf), 0
     while not loop.done and np.any(np.isinf(found)):
         u = loop.ask()
@@ -115,14 +136,18 @@ def main() -> None:
         share = np.mean([np.mean(truths[s] < 1) for s in of])
         few = [3, 5, 10, 20] if name == "constant" else [20, 50, 100]
         for n_members in options.members or ([20] if options.quick else few):
-            print(f"\n{name}, J = {n_members}; the truth is below 1 in {100 * share:.0f} % of runs\n")
+            print(
+                f"\n{name}, J = {n_members}; the truth is below 1 in {100 * share:.0f} % of runs\n"
+            )
             print("| method |" + "".join(f" {c} |" for c in CRITERIA))
             print("|---|" + "---|" * len(CRITERIA))
             for method in options.methods:
-                runs = np.array([
-                    arrivals(known[s], METHODS[method], n_members, seed, np.median(truths[s]))
-                    for s, seed in zip(of, seeds, strict=True)
-                ])
+                runs = np.array(
+                    [
+                        arrivals(known[s], METHODS[method], n_members, seed, np.median(truths[s]))
+                        for s, seed in zip(of, seeds, strict=True)
+                    ]
+                )
                 cells = "".join(f" {cell(runs[:, i])} |" for i in range(len(CRITERIA)))
                 print(f"| {method} |{cells}", flush=True)
 

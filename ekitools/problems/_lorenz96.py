@@ -200,9 +200,7 @@ def lorenz96(
         prior = GaussianPrior(np.full(n, 8.0), 9 * np.exp(-np.abs(sites[:, None] - sites) / 2))
 
     runs = np.repeat(np.broadcast_to(truth, n)[:, None], 20 * n, axis=1)
-    attractor, _, _ = advance(
-        rng.standard_normal(runs.shape), runs, dt, round(_TRANSIENT / dt)
-    )
+    attractor, _, _ = advance(rng.standard_normal(runs.shape), runs, dt, round(_TRANSIENT / dt))
     root = np.linalg.cholesky(0.1 * np.cov(attractor))
     model = Lorenz96(attractor[:, 0], root, window=window, dt=dt)
     noise = 2 * np.cov(model.statistics(truth, attractor[:, 1:].T), rowvar=False)
