@@ -36,7 +36,7 @@ from ekitools.methods.etki import ETKI as ETKI
 from ekitools.methods.gnki import GNKI as GNKI
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.nesterov import Nesterov as Nesterov
-from ekitools.methods.smc.gaussian import GaussianStart as GaussianStart
+from ekitools.methods.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.smc.tempered import TemperedSMC as TemperedSMC
 from ekitools.methods.spread import Spread as Spread
 from ekitools.methods.steps import ESMDA as ESMDA

@@ -53,7 +53,7 @@ PUBLIC = {
     "Spread": "methods.spread",
     "TemperedSMC": "methods.smc.tempered",
     "Nesterov": "methods.nesterov",
-    "GaussianStart": "methods.smc.gaussian",
+    "GaussianStart": "methods.gaussian",
     "FixedStep": "methods.steps",
     "NormStep": "methods.steps",
     "MisfitController": "methods.steps",
@@ -159,7 +159,7 @@ _PICKLED = {
     "_Dense": "losses.forms",
     "_LowRank": "losses.forms",
     "_Layout": "models.labelled",
-    "Gaussian": "methods.smc.gaussian",
+    "Gaussian": "methods.gaussian",
     "verify": "theory.checks",
 }
 """Further names that pickles and pages of version 0.1.0 have."""

@@ -19,6 +19,7 @@ from ekitools.typing import (
     Method,
     Normalisation,
     Redraws,
+    Starts,
     Status,
     StepInfo,
     StoppingRule,
@@ -119,6 +120,11 @@ class Nesterov:
     def stop(self) -> tuple[StoppingRule, ...]:
         """The stopping rules of the method within."""
         return self.method.stop if isinstance(self.method, Stops) else ()
+
+    @property
+    def start(self) -> Any:
+        """Where the method within starts from."""
+        return self.method.start if isinstance(self.method, Starts) else None
 
     def init(self, ensemble: Array, target: Target) -> NesterovState:
         """The state before the first step, at rest."""

@@ -55,6 +55,7 @@ from ekitools.typing.problem import (
     Target,
 )
 from ekitools.typing.rules import (
+    BoundedSchedule,
     Level,
     LocatedRule,
     Progress,
@@ -69,6 +70,7 @@ __all__ = [
     "Array",
     "Batch",
     "Batches",
+    "BoundedSchedule",
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",

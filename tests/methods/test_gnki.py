@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import ekitools as ek
-from ekitools.methods.gnki import _regularised
+from ekitools.methods.gauss_newton import regularised
 
 
 def gauss_linear():
@@ -181,10 +181,10 @@ def test_both_ways_to_solve_agree_where_both_are_exact():
     for size in (1e-3, 1.0, 1e3, 1e5):
         b = size * slope
         expected = rows @ b @ np.linalg.inv(np.eye(3) + b.T @ b)
-        np.testing.assert_allclose(_regularised(rows, b), expected, rtol=1e-7)
+        np.testing.assert_allclose(regularised(rows, b), expected, rtol=1e-7)
     for size in (1e7, 1e155):  # the limit is the pseudo-inverse
         expected = rows @ np.linalg.pinv(slope).T / size
-        np.testing.assert_allclose(_regularised(rows, size * slope), expected, rtol=1e-7)
+        np.testing.assert_allclose(regularised(rows, size * slope), expected, rtol=1e-7)
 
 
 def test_an_overflow_ends_the_run_with_the_last_good_ensemble():

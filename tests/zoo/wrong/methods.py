@@ -124,6 +124,7 @@ swept(
 
 swept("FixedStep", {"h": 0.5}, h=POSITIVE)
 swept("NormStep", h=POSITIVE, eps=POSITIVE)
+swept("MisfitController", max_runs=optional(COUNT))
 swept(
     "ESMDA",
     inflation=kind(
