@@ -48,6 +48,7 @@ PUBLIC = {
     "EKI": "methods.eki",
     "ETKI": "methods.etki",
     "GNKI": "methods.gnki",
+    "UKI": "methods.uki",
     "LossEKI": "methods.loss_eki",
     "CurvatureEKI": "methods.curvature_eki",
     "Spread": "methods.spread",

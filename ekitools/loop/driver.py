@@ -45,7 +45,7 @@ def run(
     problem: InverseProblem,
     method: Method,
     *,
-    n_members: int = 100,
+    n_members: int | None = None,
     n_steps: int | None = None,
     ensemble: Array | None = None,
     rng: Rng = None,

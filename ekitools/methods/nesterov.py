@@ -18,6 +18,7 @@ from ekitools.typing import (
     Array,
     Method,
     Normalisation,
+    Quadrature,
     Redraws,
     Starts,
     Status,
@@ -71,7 +72,8 @@ class Nesterov:
     Raises
     ------
     TypeError
-        If it is not a method, or a sampler such as `TemperedSMC`.
+        If it is not a method, a sampler such as `TemperedSMC`, or a method with nodes such as
+        `UKI`.
 
     References
     ----------
@@ -104,6 +106,12 @@ class Nesterov:
                 f"method: must move its members, got the sampler {type(self.method).__name__}, "
                 "which keeps or replaces them and has no step to be carried on. Use it without "
                 "momentum."
+            )
+        if isinstance(self.method, Quadrature):
+            raise TypeError(
+                f"method: must move its members one by one, got {type(self.method).__name__}, "
+                "whose members are the nodes of a quadrature rule: with momentum they are no "
+                "nodes. Use it without momentum."
             )
 
     @property

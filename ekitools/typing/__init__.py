@@ -16,12 +16,14 @@ from ekitools.typing.flow import (
 )
 from ekitools.typing.method import (
     Aim,
+    Drawn,
     EstimatesNoise,
     InPlace,
     LinearOver,
     MapsMembers,
     Method,
     Normalisation,
+    Quadrature,
     Redraws,
     Relinearizes,
     Reported,
@@ -32,6 +34,7 @@ from ekitools.typing.method import (
     StepInfo,
     Stops,
     is_sampler,
+    takes_failures,
 )
 from ekitools.typing.noise import (
     ChecksData,
@@ -74,6 +77,7 @@ __all__ = [
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",
+    "Drawn",
     "EstimatesNoise",
     "Flow",
     "ForwardModel",
@@ -94,6 +98,7 @@ __all__ = [
     "Normalisation",
     "Prior",
     "Progress",
+    "Quadrature",
     "Redraws",
     "Relinearizes",
     "Reported",
@@ -113,4 +118,5 @@ __all__ = [
     "Stops",
     "Target",
     "is_sampler",
+    "takes_failures",
 ]

@@ -55,6 +55,15 @@ swept(
     rtol=POSITIVE.but("zero"),
 )
 swept(
+    "UKI",
+    points=kind("one of two", "triangle", 2, None),
+    h=POSITIVE.but("zero"),
+    centre=kind("one of two", "median", 2, None),
+    rtol=POSITIVE.but("zero"),
+    max_steps=integer(0).also(1.5),
+    n_draws=integer(1).also(1.5),
+)
+swept(
     "LossEKI",
     lambda: {"spread": ek.Spread()},
     step=SCHEDULE,
