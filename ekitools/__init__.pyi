@@ -33,10 +33,10 @@ from ekitools.losses.others import Huber as Huber
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.etki import ETKI as ETKI
+from ekitools.methods.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.gnki import GNKI as GNKI
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.nesterov import Nesterov as Nesterov
-from ekitools.methods.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.smc.tempered import TemperedSMC as TemperedSMC
 from ekitools.methods.spread import Spread as Spread
 from ekitools.methods.steps import ESMDA as ESMDA

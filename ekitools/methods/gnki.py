@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ekitools.methods.gauss_newton import (
     relative_size,
 )
 from ekitools.methods.gaussian import GaussianStart
+from ekitools.methods.refining import Refining, progress, rose, settled, spent
 from ekitools.methods.shared import (
     check_all_data,
     misfits,
@@ -52,39 +53,6 @@ __all__ = ["GNKI", "GNKIState"]
 
 _FIXED = 0.5
 """Damping where the scales of the noise are not known."""
-
-_LESS = 0.9
-"""A move below this share of the smallest one so far counts as progress."""
-
-_FALL, _ROUNDING = 0.1, 1e-6
-"""So does a fall of the mean objective by the first, and by the second of itself."""
-
-_NEAR = 0.1
-"""With fresh draws the objective is stationary within this share of its lowest value."""
-
-_IDLE = 5
-"""Refinements without progress after which nothing more is expected."""
-
-
-class Refining(NamedTuple):
-    """What the refinements have come to."""
-
-    damping: float
-    """α of the last one."""
-    change: float = math.inf
-    """Root mean square distance that it left, in ensemble standard deviations."""
-    objective: float = math.nan
-    """Mean objective before it."""
-    gain: float = 0.0
-    """What its full step promised: the part α lowers it by (α − α²/2) of that."""
-    level: float = math.inf
-    """The same without the draws, where they are fresh."""
-    smallest: float = math.inf
-    """Smallest change so far."""
-    lowest: float = math.inf
-    """Lowest level so far."""
-    idle: int = 0
-    """Refinements since the last progress."""
 
 
 class GNKIState(NamedTuple):
@@ -223,11 +191,17 @@ class GNKI:
             rtol=number("rtol", self.rtol, above=0),
             draws=one_of("draws", self.draws, ("kept", "fresh")),
         )
-        if self.damping != "adaptive":
-            damping = number("damping", self.damping, above=0, most=1, remedy=remedy)
-            put(self, damping=damping)
-        if not isinstance(self.start, GaussianStart):
-            put(self, start=one_of("start", self.start, ("eki", "prior")))
+        damping: Any = self.damping
+        if not (isinstance(damping, str) and damping == "adaptive"):
+            put(self, damping=number("damping", damping, above=0, most=1, remedy=remedy))
+        start: Any = self.start
+        if isinstance(start, GaussianStart):
+            return
+        if not (isinstance(start, str) and start in ("eki", "prior")):
+            raise ValueError(
+                f'start: must be "eki", "prior" or an ek.GaussianStart, got {start!r:.60}.'
+            )
+        put(self, start=str(start))
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:
         """The state before the first step.
@@ -244,7 +218,7 @@ class GNKI:
         check_all_data(target, "GNKI, which fits every member to the same perturbed data")
         variance = checked_start(ensemble, target, "GNKI")
         unknown = isinstance(target.noise, ScaledNoise)
-        self._check_members(*(int(n) for n in ensemble.shape), target)
+        self._check_members(ensemble, target)
         anchors = None if unknown else target.prior.whiten(ensemble)
         if isinstance(self.start, GaussianStart):
             ensemble = self.start.moved(ensemble, target.prior)
@@ -253,7 +227,8 @@ class GNKI:
         refining = Refining(damping if isinstance(self.damping, str) else self.damping)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, refining, anchors, None)
 
-    def _check_members(self, n: int, p: int, target: Target) -> None:
+    def _check_members(self, ensemble: Array, target: Target) -> None:
+        n, p = (int(size) for size in ensemble.shape)
         unknown = isinstance(target.noise, ScaledNoise)
         if self.draws == "fresh" and unknown:
             raise ValueError(
@@ -276,42 +251,10 @@ class GNKI:
 
     def finished(self, state: GNKIState) -> Status | None:
         """Set once the refinements have converged, bring nothing more, or are spent."""
-        change, idle = state.refining.change, state.refining.idle >= _IDLE
-        if change <= self.rtol:
-            return Status(
-                "posterior_reached",
-                "The refinement converged: its last step left the members about "
-                f"{change:.3g} standard deviations from their limit. The ensemble approximates the "
-                "posterior.",
-                level="good",
-                posterior=True,
-            )
-        near = state.refining.level <= (1 + _NEAR) * state.refining.lowest
-        if idle and near and self.draws == "fresh":
-            return Status(
-                "posterior_reached",
-                f"The ensemble is stationary: {_IDLE} refinements with fresh draws did not lower "
-                "the mean objective. The ensemble approximates the posterior if the data are "
-                'fitted. Compare it with draws="kept", whose convergence can be measured.',
-                level="note",
-                posterior=True,
-            )
-        if idle:
-            return Status(
-                "refinement_stalled",
-                f"The refinement no longer makes progress: the last {_IDLE} steps lowered neither "
-                f"the misfit nor their own length. The last one moved the members by {change:.3g} "
-                f"standard deviations (rtol = {self.rtol:g}). The linear fit of the model does not "
-                "hold over this ensemble. Use ek.TemperedSMC(), or more members.",
-            )
-        if state.refined < self.refinements:
-            return None
-        return Status(
-            "refinements_spent",
-            f"All {self.refinements} refinements were made; the last one still moved the members "
-            f"by {change:.3g} standard deviations (rtol = {self.rtol:g}). Look at the "
-            "misfit; allow more refinements, or a smaller damping if it does not settle.",
-        )
+        status = settled(state.refining, self.rtol, fresh=self.draws == "fresh")
+        if status is not None or state.refined < self.refinements:
+            return status
+        return spent(state.refining, self.refinements, self.rtol)
 
     def tell(
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
@@ -324,7 +267,7 @@ class GNKI:
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
         if status is None and self._tempers(state):
-            status = given_up(self.step, state.n, state.t, 1.0, misfit, target.n_data)
+            status = given_up(self.step, state.n, state.t, 1.0, misfit, int(g.shape[1]))
         if status is not None:
             return state, StepInfo(0.0, misfit, status, spread)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -400,14 +343,14 @@ class GNKI:
         x, m = ((w if span is None else span.coordinates(w)), state.anchors)
         m = m if span is None else span.coordinates(m)
         objective = float(np.mean(objectives(x, r, m, state.draws)))
-        old, damping, adaptive = state.refining, state.refining.damping, state.move is not None
-        if adaptive and not objective <= _about(old.objective) and damping > LEAST:
-            half = 0.5 * state.move
+        old, damping = state.refining, state.refining.damping
+        if state.move is not None and damping > LEAST and rose(old.objective, objective):
+            half = 0.5 * state.move  # back by half of the last move
             back = target.prior.unwhiten(w - half)
             refining = old._replace(damping=damping / 2)
             state = state._replace(ensemble=back, move=half, refining=refining)
             return state._replace(refined=state.refined + 1), damping / 2
-        if adaptive:
+        if state.move is not None:
             damping = adapted(damping, old.objective - objective, old.gain)
         level = objective
         if self.draws == "fresh" and span is None:
@@ -425,7 +368,7 @@ class GNKI:
             ensemble=target.prior.unwhiten(inside + damping * full),
             t=1.0,
             refined=state.refined + 1,
-            refining=_progress(old, damping, change, objective, float(np.mean(newton.gain)), level),
+            refining=progress(old, damping, change, objective, float(np.mean(newton.gain)), level),
             move=damping * full if self.damping == "adaptive" else None,
         )
         return state, damping
@@ -446,30 +389,8 @@ class GNKI:
         damping = state.refining.damping
         ensemble, change = refined_with_scales(state, g, target, damping)
         misfit = float(np.mean(np.sum(misfits_of_members(state.ensemble, g, target), axis=0)))
-        refining = _progress(state.refining, damping, change, misfit, 0.0, misfit)
+        refining = progress(state.refining, damping, change, misfit, 0.0, misfit)
         state = state._replace(
             ensemble=ensemble, t=1.0, refined=state.refined + 1, refining=refining
         )
         return state, damping
-
-
-def _about(objective: float) -> float:
-    """What counts as no more than ``objective``."""
-    return (1 + _ROUNDING) * objective + _FALL
-
-
-def _progress(
-    old: Refining, damping: float, change: float, objective: float, gain: float, level: float
-) -> Refining:
-    """What is known after one more refinement."""
-    further = change < _LESS * old.smallest or _about(level) < old.lowest
-    return Refining(
-        damping,
-        change,
-        objective,
-        gain,
-        level,
-        min(old.smallest, change),
-        min(old.lowest, level),
-        0 if further else old.idle + 1,
-    )

@@ -105,8 +105,8 @@ class MisfitController:
 
     Where the linear updates do not lower the misfits, the steps stay as small as the first one and
     the run crawls towards its end time. The controller then ends it after ``max_runs`` model runs
-    of every member, with the status "steps_too_small". Steps that grow fast enough to reach the end
-    in as many runs again go on.
+    of every member, with the status "steps_too_small". Steps that grow go on, as they do
+    where the noise is tiny beside the misfits.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class MisfitController:
         )
 
     def _speeds_up(self, seen: Seen, h: float) -> bool:
-        """Whether steps grow, and reach the end in ``max_runs`` if t grows at their present rate.
+        """Whether steps grow, and reach the end in 3 ``max_runs`` if t grows at their present rate.
 
         Steps that crawl are equal: then h is t/n. With noise that is tiny beside the misfits t
         grows in proportion to itself.
@@ -176,7 +176,7 @@ class MisfitController:
         if not h * seen.n > _FASTER * seen.t > 0:
             return False
         growth = math.log1p(seen.remaining / seen.t) / math.log1p(h / seen.t)
-        return self.max_runs is not None and growth <= self.max_runs
+        return self.max_runs is not None and growth <= 3 * self.max_runs
 
 
 @dataclass(frozen=True)

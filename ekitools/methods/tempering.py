@@ -156,7 +156,7 @@ class Tempered(ABC):
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
         if status is None and target.batch is None:
-            status = given_up(self.step, state.n, state.t, self.t_end, misfit, target.n_data)
+            status = given_up(self.step, state.n, state.t, self.t_end, misfit, int(g.shape[1]))
         info = StepInfo(0.0, data_misfit, status, spread, objective=objective)
         if info.status is not None:
             return state, info

@@ -53,6 +53,8 @@ swept(
     damping=kind("share, or 1", 1.5, -0.5, [0.5], "half", "0.5", (0.5,)),
     refinements=integer(0).also(1.5),
     rtol=POSITIVE.but("zero"),
+    start=CHOICE.also(None, 1.0),
+    draws=CHOICE,
 )
 swept(
     "UKI",
