@@ -1,17 +1,16 @@
 r"""Sigma points of a Gaussian, the linear map through their outputs, and its Gaussian update.
 
 The nodes of N(m, LLᵀ) are m + L z_i, with the centre z_0 = 0 and off-centre points that satisfy
-w Σ_i z_i z_iᵀ = I and Σ_i z_i = 0 [1]_. Outputs at the nodes give a linear map r ≈ b + zF and the
-covariance R of what it leaves over (statistical linear regression [2]_). With Ĉ = (1 + h)C, the
-noise (1 + h)/h (I + R) and the prior N(0, I) as data with the noise (1 + h)/h I, one Kalman update
-is
+w Σ_i z_i z_iᵀ = I and Σ_i z_i = 0 [1]_. Outputs at the nodes give a linear map r ≈ b + zF
+(statistical linear regression [2]_). With Ĉ = (1 + h)C, the noise (1 + h)/h I and the prior N(0, I)
+as data with the noise (1 + h)/h I, one Kalman update is
 
 .. math::
-    m \leftarrow m - h L \Omega \{F (I + R)^{-1} b + L^T m\}, \quad
+    m \leftarrow m - h L \Omega (F b + L^T m), \quad
     L \leftarrow \sqrt{1 + h}\, L \Omega^{1/2}, \quad
-    \Omega = (I + h \{F (I + R)^{-1} F^T + L^T L\})^{-1}.
+    \Omega = (I + h \{F F^T + L^T L\})^{-1}.
 
-For a linear map, with R = 0, its only fixed point is the posterior, for every h > 0.
+For a linear map its only fixed point is the posterior, for every h > 0.
 
 References
 ----------
@@ -46,22 +45,20 @@ class LinearFit(NamedTuple):
     """b, ``(d,)``."""
     slopes: np.ndarray
     """F, ``(p, d)``."""
-    rest: np.ndarray
-    """What the map leaves over at off-centre nodes, times √w, ``(·, d)``: R = restᵀ rest."""
     rank: int
     """Directions that the nodes with outputs span; F is zero in the others."""
 
 
 def symmetric_points(p: int) -> np.ndarray:
-    """The centre and a pair on each axis, ``(2p + 1, p)``, at the distance min(√p, 2).
+    """The centre and a pair on each axis, ``(2p + 1, p)``, at the distance 2.
 
     Examples
     --------
     >>> from ekitools.linalg.quadrature import symmetric_points
     >>> symmetric_points(1).tolist()
-    [[0.0], [1.0], [-1.0]]
+    [[0.0], [2.0], [-2.0]]
     """
-    axes = min(np.sqrt(p), 2.0) * np.eye(p)
+    axes = 2.0 * np.eye(p)
     return np.concatenate([np.zeros((1, p)), axes, -axes])
 
 
@@ -72,7 +69,7 @@ def simplex_points(p: int) -> np.ndarray:
     --------
     >>> from ekitools.linalg.quadrature import simplex_points
     >>> (simplex_points(1) ** 2).round(12).tolist()
-    [[0.0], [2.0], [2.0]]
+    [[0.0], [4.0], [4.0]]
     """
     corners = np.zeros((p + 1, p))
     for i in range(1, p + 1):
@@ -141,11 +138,7 @@ def linear_fit(z: np.ndarray, r: np.ndarray, *, through_centre: bool) -> LinearF
     else:
         centre, origin, rows = r[known].mean(axis=0), z[known].mean(axis=0), known
     slopes, _, rank, _ = np.linalg.lstsq(z[rows] - origin, r[rows] - centre, rcond=_RANK)
-    centre = centre - origin @ slopes
-    middle = r[0] if known[0] else centre
-    weight = 1 / np.sum(z[:, 0] ** 2)
-    rest = np.sqrt(weight) * (r[off] - middle - z[off] @ slopes)
-    return LinearFit(centre, slopes, rest, int(rank))
+    return LinearFit(centre - origin @ slopes, slopes, int(rank))
 
 
 def gaussian_update(
@@ -184,20 +177,13 @@ def gaussian_update(
     >>> for _ in range(60):
     ...     r = mean + z @ root.T - 2.0
     ...     mean, root, _ = gaussian_update(mean, root, linear_fit(z, r, through_centre=True), 1.0)
-    >>> float(mean[0].round(12)), float(root[0, 0].round(12) ** 2)
-    (1.0, 0.5000000000000002)
+    >>> float(mean[0].round(12)), float((root[0, 0] ** 2).round(12))
+    (1.0, 0.5)
     """
     p = len(mean)
-    stacked = np.concatenate([fit.slopes, fit.centre[None], fit.rest])
-    # the same inner products, in few coordinates
-    columns = np.asarray(np.linalg.qr(stacked.T, mode="r"))
-    slopes, centre, rest = columns[:, :p], columns[:, p], columns[:, p + 1 :]
-    # (I + R)^{-1/2} by the SVD of the rest, which squares nothing
-    basis, size, _ = np.linalg.svd(rest, full_matrices=False)
-    shrink = (1 / np.hypot(1, size) - 1)[:, None]
-    both = np.column_stack([slopes, centre])
-    both = both + basis @ (shrink * (basis.T @ both))
-    # A = [(I + R)^{-1/2} Fᵀ; L] has AᵀA = F(I + R)⁻¹Fᵀ + LᵀL
+    # the same inner products of F and b, in at most p + 1 coordinates
+    both = np.asarray(np.linalg.qr(np.column_stack([fit.slopes.T, fit.centre]), mode="r"))
+    # A = [Fᵀ; L] has AᵀA = FFᵀ + LᵀL
     map_of_all = np.concatenate([both[:, :p], root])
     residual = np.concatenate([both[:, p], mean])
     left, s, right = np.linalg.svd(map_of_all, full_matrices=False)

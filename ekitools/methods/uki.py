@@ -19,7 +19,7 @@ from ekitools.linalg.quadrature import (
     simplex_points,
     symmetric_points,
 )
-from ekitools.methods.shared import check_all_data
+from ekitools.methods.shared import check_all_data, misfits
 from ekitools.typing import (
     Aim,
     Array,
@@ -69,27 +69,28 @@ class UKI:
 
     The state is a Gaussian N(m, C). Every step evaluates G at the sigma points of N(m, C), fits a
     linear map to the outputs, and makes one Kalman update of N(m, (1 + h)C), in which the data have
-    the noise (1 + h)/h (Γ + R) and the prior counts as further data with (1 + h)/h C₀ [1]_:
+    the noise (1 + h)/h Γ and the prior counts as further data with (1 + h)/h C₀ [1]_:
 
     .. math::
         C_{n+1}^{-1} = \frac{1}{1 + h} C_n^{-1}
-        + \frac{h}{1 + h} \{H^T (\Gamma + R)^{-1} H + C_0^{-1}\},
+        + \frac{h}{1 + h} \{H^T \Gamma^{-1} H + C_0^{-1}\},
         \qquad
         m_{n+1} = m_n + \frac{h}{1 + h} C_{n+1}
-        \{H^T (\Gamma + R)^{-1} (y - \bar G) - C_0^{-1} (m_n - m_0)\}.
+        \{H^T \Gamma^{-1} (y - \bar G) - C_0^{-1} (m_n - m_0)\}.
 
-    H is the slope of the linear map, and R the covariance of what it leaves over [2]_. For a linear
-    G the fixed point is the posterior, for every h > 0: the distance to it shrinks by the factor
-    1/(1 + h) in every step. For a nonlinear G it is the Gaussian whose own linear map of G
-    reproduces it. The run ends at the fixed point, and the result holds draws of the Gaussian.
+    H is the slope of the linear map [2]_. For a linear G the fixed point is the posterior, for
+    every h > 0: the distance to it shrinks by the factor 1/(1 + h) in every step. For a nonlinear G
+    it is the Gaussian whose own linear map of G reproduces it. The run ends at the fixed point, and
+    the result holds draws of the Gaussian.
 
     Parameters
     ----------
     points : {"symmetric", "simplex"}, default "symmetric"
         Sigma points: a centre and a pair on each axis of C, 2p + 1 model runs a step; or a centre
-        and a simplex, p + 2 runs. The simplex sees less of a nonlinear G.
-    h : float, default 3
-        Step, h > 0. Small steps average the noise of a stochastic G over many steps.
+        and a simplex, p + 2 runs. The simplex sees less of a nonlinear G, and is less robust.
+    h : float, default 2
+        Step, h > 0. Use a smaller one if the mean goes back and forth. Small steps also average the
+        noise of a stochastic G over many steps.
     centre : {"mean", "output"}, default "mean"
         What is compared with the data: the mean output of the nodes, or the output of the centre.
         "output" finds a point near the maximum a posteriori.
@@ -123,9 +124,10 @@ class UKI:
     `intervals`, `summary` and the plots use them. Outputs of the draws, as in `predict` without a
     model, are those of the linear map.
 
-    Nodes are placed at the scale of C, so that a large h does not widen them. R makes steps short
-    where G is strongly curved over the nodes. With R = 0 the update is that of natural-gradient
-    variational inference with the step size h/(1 + h).
+    Nodes are two standard deviations of C from the centre. A large h does not widen them. The
+    covariance of what the linear map leaves over is not added to Γ: with it, the run may settle on
+    a wide Gaussian over which the map explains little, far from the posterior. The update is that
+    of natural-gradient variational inference with the step size h/(1 + h).
 
     A failed node leaves the fit. The map goes through the other nodes, and for a linear G it stays
     exact as long as they span all directions, such as when one node of a pair failed. In a
@@ -155,7 +157,7 @@ class UKI:
     """
 
     points: str = "symmetric"
-    h: float = 3.0
+    h: float = 2.0
     centre: str = "mean"
     rtol: float = 0.01
     max_steps: int = 50
@@ -265,37 +267,32 @@ class UKI:
         outputs = np.array(host(g), dtype=np.float64, order="C")
         known = np.isfinite(outputs).all(axis=1)
         r = np.full_like(outputs, np.nan)
-        r[known] = target.noise.whiten(outputs[known] - np.asarray(target.data))
-        info = StepInfo(
-            0.0,
-            0.5 * np.sum(r * r, axis=1),
-            self.finished(state),
-            math.sqrt(state.variance / state.initial_variance),
-            extra={"change": Reported(
-                max(state.moved, state.reshaped) if state.n else math.nan,
-                "largest change by the step before, of the mean or of a standard deviation",
-            )},
-        )  # fmt: skip
+        with np.errstate(over="ignore"):
+            r[known] = target.noise.whiten(outputs[known] - np.asarray(target.data))
+            misfit = misfits(r)
+        change = Reported(
+            max(state.moved, state.reshaped) if state.n else math.nan,
+            "largest change by the step before, of the mean or of a standard deviation",
+        )
+        spread = math.sqrt(state.variance / state.initial_variance)
+        info = StepInfo(0.0, misfit, self.finished(state), spread, extra={"change": change})
         if info.status is not None:
             return state, info
-        z = _POINTS[self.points](len(state.mean))
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            fit = linear_fit(z, r, through_centre=self.centre == "output")
-            mean, root, moves = gaussian_update(state.mean, state.root, fit, self.h)
-            finite = bool(np.isfinite(mean).all() and np.isfinite(root).all())
-            if finite:
-                root = _not_singular(root)
-                white = mean + z @ root.T
-                ensemble = like(_unwhitened(white, target), state.ensemble)
-                finite = math.isfinite(variance := total_variance(ensemble))
-        if not finite:
+        usable = np.isfinite(misfit)
+        if usable.sum() < 2:
             status = Status(
                 "diverged",
-                f"The update of step {state.n} with h = {self.h:.4g} overflowed: this is the last "
-                "good Gaussian. Use a smaller h or a prior that keeps the model tame.",
+                f"The misfit of step {state.n} overflowed: this is the last good Gaussian. Check "
+                "the scale of the data and of the noise, or use a smaller h.",
                 level="bad",
             )
             return state, info._replace(status=status)
+        r[~usable] = np.nan
+        z = _POINTS[self.points](len(state.mean))
+        fit = linear_fit(z, r, through_centre=self.centre == "output")
+        mean, root, moves = gaussian_update(state.mean, state.root, fit, self.h)
+        root = _not_singular(root)
+        ensemble = like(_unwhitened(mean + z @ root.T, target), state.ensemble)
         changes = np.linalg.svd(np.linalg.solve(state.root, root), compute_uv=False)
         following = UKIState(
             ensemble,
@@ -303,7 +300,7 @@ class UKI:
             state.t + self.h,
             mean,
             root,
-            variance,
+            total_variance(ensemble),
             state.initial_variance,
             float(np.sqrt(np.mean(moves**2))),
             float(np.max(np.abs(np.log(changes)))),

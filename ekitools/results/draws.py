@@ -68,7 +68,8 @@ def variables_of_draws(
         known = np.isfinite(g).all(axis=1)
         misfit = np.full(len(scores), np.nan)
         if known.any():
-            misfit[known] = host(problem.noise.misfit(g[known], problem.data))
+            with np.errstate(over="ignore"):
+                misfit[known] = host(problem.noise.misfit(g[known], problem.data))
         misfits.append(misfit)
     return {
         "draws": (("iteration", "draw", "parameter"), np.stack(draws)),

@@ -284,9 +284,11 @@ def _nonlinear_share_of_nodes(at: xr.Dataset) -> float:
     g = at.g.transpose("member", "data").values / at.noise_sd.values
     g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
     nodes = at.node.transpose("member", "score").values
+    nodes, g = (rows[np.isfinite(g).all(axis=1)] for rows in (nodes, g))
     fit = linear_fit(nodes, g, through_centre=False)
-    linear, rest = np.sum(fit.slopes**2), np.sum(fit.rest**2)
-    return float(rest / (linear + rest)) if linear + rest > 0 else np.nan
+    total = np.sum((g - g.mean(axis=0)) ** 2)
+    rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
+    return float(rest / total) if total > 0 else np.nan
 
 
 def _loss(result: xr.Dataset) -> list[Check]:

@@ -156,7 +156,7 @@ for each in ("GradientFlow", "NaturalGradientFlow"):
 swept("EKSFlow", correction=FLAG)
 DRAWN = {
     "problem": PROBLEM,
-    "n_members": integer(2),
+    "n_members": optional(integer(2)),
     "ensemble": optional(array(6, 2)),
     "rng": RNG,
     "stop": RULES,
