@@ -38,6 +38,9 @@ _AS_PROMISED, _TOO_LITTLE = 0.75, 0.25
 """Shares of the fall that the linear model promised: above the first the damping grows, below the
 second it shrinks."""
 
+_SPARE = 20
+"""Members beyond what a linear fit takes that it needs to say something."""
+
 LEAST = 1 / 32
 """Smallest damping."""
 
@@ -50,6 +53,9 @@ class Newton(NamedTuple):
     gain: np.ndarray
     """Its squared length in the metric of F_j, ``(J,)``: under the linear model the part α of the
     step lowers F_j by (α − α²/2) of it."""
+    rest: float
+    """Mean square of what the linear model leaves of r, in posterior standard deviations, over the
+    directions that the data inform; NaN where J is too small to tell."""
 
 
 class Span(NamedTuple):
@@ -109,7 +115,21 @@ def newton_step(x: Array, r: Array, anchors: Array, draws: Array) -> Newton:
     step = gap + regularised(innovation, slope) @ right
     shift = (step @ along) @ across
     gain = host(xp.sum(step * step, axis=1) + xp.sum(shift * shift, axis=1))
-    return Newton(step, gain.astype(np.float64))
+    return Newton(step, gain.astype(np.float64), _rest(x, r, right, slope))
+
+
+def _rest(x: Array, r: Array, right: Array, slope: Array) -> float:
+    """With the residuals e of the regression, e B(I + BᵀB)⁻¹Bᵀ eᵀ over tr B(I + BᵀB)⁻¹Bᵀ."""
+    xp = array_namespace(x)
+    free = int(x.shape[0]) - 1 - int(right.shape[0])
+    if free < _SPARE:
+        return math.nan
+    along, across = xp.matrix_transpose(right), xp.matrix_transpose(slope)
+    deviations = x - xp.mean(x, axis=0, keepdims=True)
+    e = r - xp.mean(r, axis=0, keepdims=True) - (deviations @ along) @ across
+    informed = float(xp.linalg.trace(regularised(across, slope)))
+    left = float(xp.sum((e @ slope) * regularised(e, slope))) / free
+    return left / informed if informed > 0 else math.nan
 
 
 def adapted(damping: float, fall: float, gain: float) -> float:

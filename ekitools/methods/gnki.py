@@ -51,8 +51,9 @@ from ekitools.typing import (
 
 __all__ = ["GNKI", "GNKIState"]
 
-_FIXED = 0.5
-"""Damping where the scales of the noise are not known."""
+_HALF = 0.5
+"""First damping from the prior, where a full step may be far too long; and the damping throughout
+where the scales of the noise are not known."""
 
 
 class GNKIState(NamedTuple):
@@ -67,8 +68,8 @@ class GNKIState(NamedTuple):
     """Refinements made."""
     refining: Refining
     anchors: Array | None
-    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble until the
-    refinements begin, and throughout where J ≤ p."""
+    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble. After EKI
+    others are drawn in their place where J > p."""
     draws: Array | None
     """Whitened perturbations of the data, ``(J, d)``."""
     move: Array | None = None
@@ -120,11 +121,12 @@ class GNKI:
     step : Schedule, default MisfitController()
         Step rule of the EKI phase.
     damping : float or "adaptive", default "adaptive"
-        α in (0, 1], or a choice by the misfit. That begins with α = 1. The mean of
-        ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members is compared with what the
-        linear model promised: α is halved where it fell by less than a quarter of that or rose,
-        and doubled, up to 1, where it fell by three quarters or more. With unknown scales of the
-        noise "adaptive" is 0.5 throughout.
+        α in (0, 1], or a choice by the misfit. That begins with α = 1, and with 0.5 from the
+        prior. The fall of the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members
+        is compared with the fall under the linear model. α is doubled, up to 1, where the fall is
+        three quarters of that or more, and halved where it is less than a quarter. Where the mean
+        rose, the members go back by half of their last move. With unknown scales of the noise
+        "adaptive" is 0.5 throughout.
     refinements : int, default 20
         Most Gauss–Newton steps made.
     rtol : float, default 0.02
@@ -132,10 +134,10 @@ class GNKI:
         last move, or of what damping left of it if that is more, in units of the ensemble's
         standard deviations. They also end where five of them in turn brought no progress.
     start : {"eki", "prior"} or GaussianStart, default "eki"
-        Where the refinements begin: at EKI's ensemble; at the first ensemble itself, which takes
-        half the model runs where G is nearly linear over the prior or the members can be told
-        apart by their misfits, and fails where runs far from the answer dominate the regression;
-        or at draws of a Gaussian, from an earlier run.
+        Where the refinements begin: at EKI's ensemble, at the first ensemble itself, or at
+        draws of a Gaussian from an earlier run. "prior" takes the first members for the m_j. It
+        saves the model runs of EKI where G bends little over the prior, and does not converge
+        where G bends much.
     draws : {"kept", "fresh"}, default "kept"
         Whether m_j and η_j are drawn once, or anew at every refinement, with the variances
         C₀(2 − α)/α and Γ(2 − α)/α. Then the ensemble does not converge but becomes stationary, and
@@ -223,7 +225,7 @@ class GNKI:
         if isinstance(self.start, GaussianStart):
             ensemble = self.start.moved(ensemble, target.prior)
             variance = total_variance(ensemble)
-        damping = _FIXED if unknown else 1.0
+        damping = _HALF if unknown or self.start == "prior" else 1.0
         refining = Refining(damping if isinstance(self.damping, str) else self.damping)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, refining, anchors, None)
 
@@ -364,11 +366,13 @@ class GNKI:
         # the members are in the span already, but for those of a start elsewhere and for rounding
         inside = w if span is None else span.members(x)
         change = relative_size(full, w) * max(damping, 1 - damping)
+        gain = float(np.mean(newton.gain))
+        new = Refining(damping, change, objective, newton.rest, gain, level)
         state = state._replace(
             ensemble=target.prior.unwhiten(inside + damping * full),
             t=1.0,
             refined=state.refined + 1,
-            refining=progress(old, damping, change, objective, float(np.mean(newton.gain)), level),
+            refining=progress(old, new),
             move=damping * full if self.damping == "adaptive" else None,
         )
         return state, damping
@@ -389,8 +393,11 @@ class GNKI:
         damping = state.refining.damping
         ensemble, change = refined_with_scales(state, g, target, damping)
         misfit = float(np.mean(np.sum(misfits_of_members(state.ensemble, g, target), axis=0)))
-        refining = progress(state.refining, damping, change, misfit, 0.0, misfit)
+        latest = Refining(damping, change, misfit, level=misfit)
         state = state._replace(
-            ensemble=ensemble, t=1.0, refined=state.refined + 1, refining=refining
+            ensemble=ensemble,
+            t=1.0,
+            refined=state.refined + 1,
+            refining=progress(state.refining, latest),
         )
         return state, damping

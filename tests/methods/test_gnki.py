@@ -1,6 +1,7 @@
 """Gauss–Newton Kalman inversion, against exact posteriors."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,14 +90,14 @@ def driven(problem, method, n_members=20, **options):
 START = ek.GaussianStart((0.5, -0.5, 0.0), ((0.6, 0.8, 0.0),), (0.4,))
 
 
-@pytest.mark.parametrize("start", ["prior", START], ids=["prior", "Gaussian"])
-def test_a_linear_problem_from_another_start_takes_one_refinement(start):
-    """The first ensemble, one full step, and the look that finds nothing more to move."""
+@pytest.mark.parametrize(("start", "full"), [("prior", 2), (START, 1)], ids=["prior", "Gaussian"])
+def test_a_linear_problem_from_another_start_takes_one_full_refinement(start, full):
+    """That one, one of half the length before it from the prior, and one that moves nothing."""
     problem, solution = gauss_linear()
     loop, states = driven(problem, ek.GNKI(start=start))
     assert loop.status.code == "posterior_reached"
-    assert loop.n == 2
-    assert [state.t for state in states] == [0.0, 1.0, 1.0]
+    assert loop.n == full + 1
+    assert [state.t for state in states] == [0.0] + [1.0] * (full + 1)
     state = loop._state
     np.testing.assert_allclose(state.ensemble, solution(state.anchors, state.draws), atol=1e-9)
     # the m_j are the draws of the prior that the first members were made of
@@ -190,13 +191,13 @@ def test_a_step_that_raises_the_objective_is_taken_back_by_halves():
     loop, states = driven(problem, ek.GNKI(start="prior"), 100)
     taken = [state.refining for state in states if state.refined]
     kept = list(dict.fromkeys(each.objective for each in taken))
-    back = [b.damping == a.damping / 2 for a, b in zip(taken, taken[1:], strict=False)
+    back = [b.damping == a.damping / 2 for a, b in pairwise(taken)
             if b.objective == a.objective]  # fmt: skip
     assert back
     assert all(back)
-    assert all(b <= (1 + 1e-6) * a + 0.1 for a, b in zip(kept, kept[1:], strict=False))
+    assert all(b <= (1 + 1e-6) * a + 0.1 for a, b in pairwise(kept))
     assert kept[-1] < 1e-3 * kept[0]
-    assert loop.status.code != "posterior_reached"
+    assert loop.status.code == "posterior_reached"
 
 
 def test_a_refinement_that_does_nothing_more_ends():
@@ -205,9 +206,20 @@ def test_a_refinement_that_does_nothing_more_ends():
     problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [1.0]), 0.3**2, [1.0])
     method = ek.GNKI(start="prior", damping=0.5)
     result = ek.run(problem, method, n_members=400, rng=0)
-    assert result.attrs["status_code"] == "refinement_stalled"
+    assert result.attrs["status_code"] == "linear_fit_poor"
     assert result.attrs["model_runs"] < 15 * 400
     assert "TemperedSMC" in result.attrs["status"]
+
+
+def test_a_limit_that_no_linear_model_explains_is_not_called_the_posterior():
+    """Two modes: m_j + 0 is a fixed point where the regression has no slope."""
+    model = ek.FunctionModel(lambda u: u**2, vectorized=True)
+    problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [1.0]), 0.5**2, [1.5])
+    for method in (ek.GNKI(), ek.GNKI(start="prior")):
+        result = ek.run(problem, method, n_members=2000, rng=0, store="last")
+        assert result.attrs["status_code"] == "linear_fit_poor"
+        assert result.attrs["status_level"] == "care"
+        assert not result.attrs["posterior"]
 
 
 def test_no_more_members_than_parameters_sample_under_the_covariance_of_the_first_ones():
