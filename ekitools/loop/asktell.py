@@ -75,7 +75,8 @@ class AskTell(Stepping):
         Source of all randomness.
     on_failure : {"drop", "resample", "raise"}, default "drop"
         What becomes of members whose model run failed: dropped for good; replaced after the
-        update by draws from the Gaussian of those that did not fail; or an error.
+        update by draws from the Gaussian of those that did not fail; or an error. `TemperedSMC` and
+        `UKI` keep all members.
     store : {"all", "last", "final"} or int k, default "all"
         Which iterations keep their members in the result: all, the last one, or every k-th
         and the last one. "final" is for ensembles that fill the memory: only the one at which

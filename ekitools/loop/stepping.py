@@ -125,6 +125,7 @@ class Stepping(ABC):
             self._whitened,
             self.seen,
             leave_out=not takes_failures(self.method) and not self.problem.n_scales,
+            nodes=isinstance(self.method, Quadrature),
         )
         failures = {**gaps.reasons, **failures}
         missing = gaps.counts

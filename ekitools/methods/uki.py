@@ -129,6 +129,11 @@ class UKI:
     a wide Gaussian over which the map explains little, far from the posterior. The update is that
     of natural-gradient variational inference with the step size h/(1 + h).
 
+    The Gaussian covers one mode. It is a poor approximation of a posterior with several modes, or
+    of one that is curved at the scale of its own width: compare with `TemperedSMC`. If data lie far
+    outside of what the prior expects and G grows like an exponential, a step may reach parameters
+    at which the model fails. Use a prior that covers the data.
+
     A failed node leaves the fit. The map goes through the other nodes, and for a linear G it stays
     exact as long as they span all directions, such as when one node of a pair failed. In a
     direction that they do not span (both nodes of a pair failed) the data say nothing in that step,

@@ -88,6 +88,9 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``t``, ``step``                   as in the result
     ================================  =====================================================
 
+    Of a method whose members are nodes, such as `UKI`, the members are its draws, and their outputs
+    are those of the linear map through the outputs of the nodes.
+
     For a `LinearModel` and a result that holds iteration 0, the residual
     r_j = A u_j − y, where y stands for A u†, is split Γ-orthogonally into its part in
     span{A(u_j(0) − ū(0))} and the rest. In the noise-free flow the first decays as

@@ -238,16 +238,19 @@ def test_too_few_nodes_end_the_run():
         strict.tell(np.where(np.arange(5)[:, None] == 1, np.nan, g[0]))
 
 
-def test_single_missing_outputs_are_filled():
-    problem, mean, _ = linear_problem(3, 12)
-    loop = ek.AskTell(problem, ek.UKI(rtol=1e-6, max_steps=100), rng=0)
+@pytest.mark.parametrize("points", POINTS)
+def test_missing_outputs_leave_the_posterior_of_a_linear_model_exact(points):
+    problem, mean, cov = linear_problem(3, 12)
+    loop = ek.AskTell(problem, ek.UKI(points, rtol=1e-11, max_steps=100), rng=0)
     while not loop.done:
         g = problem.model(loop.ask())
-        g[1, 4] = np.nan
+        g[1, 4] = g[3, 7] = np.nan
         loop.tell(g)
     result = loop.result()
-    np.testing.assert_allclose(moments(result)[0], mean, atol=1e-3)
-    assert int(result.missing[-1, 4]) == 1
+    found_mean, found_cov = moments(result)
+    np.testing.assert_allclose(found_mean, mean, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(found_cov, cov, rtol=0, atol=1e-8)
+    assert result.missing[-1].values.tolist() == [int(i in (4, 7)) for i in range(12)]
 
 
 # ------------------------------------------------------------------------------ extremes
