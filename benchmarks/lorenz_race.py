@@ -64,6 +64,7 @@ METHODS = {
     "GNKI": Entry(ek.GNKI()),
     "GNKI, prior": Entry(ek.GNKI(start="prior")),
     "GNKI, prior, balanced": Entry(ek.GNKI(start="prior"), balanced=True),
+    "GNKI, prior, α = 1, balanced": Entry(ek.GNKI(start="prior", damping=1.0), balanced=True),
     "UKI, symmetric": Entry(ek.UKI(), places=True),
     "UKI, simplex": Entry(ek.UKI(points="simplex"), places=True),
 }
@@ -147,7 +148,7 @@ def main() -> None:
         known = {s: ek.problems.lorenz96(name, rng=s, dt=options.dt, **size) for s in set(of)}
         truths = {s: truth_rmse(example) for s, example in known.items()}
         share = np.mean([np.mean(truths[s] < 1) for s in of])
-        few = [3, 5, 20] if name == "constant" else [100, 50, 20]
+        few = [2, 3, 20] if name == "constant" else [100, 50, 20]
         sizes = options.members or ([20] if options.quick else few)
         for n_members in sizes:
             print(
