@@ -97,7 +97,7 @@ def test_a_window_shorter_than_two_steps_is_refused():
 
 
 def test_the_race_in_small(constant):
-    """The truth as an ensemble without spread arrives at once; ETKI within five steps."""
+    """Balanced ETKI arrives within a few steps; at an infinite level at once, at zero never."""
     level = np.median(lorenz_race.truth_rmse(constant))
     entry = lorenz_race.METHODS["ETKI, h = 1, balanced"]
     found = lorenz_race.arrivals(constant, entry, 10, 0, level)
