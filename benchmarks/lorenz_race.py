@@ -82,16 +82,6 @@ def truth_rmse(example: Any, n_runs: int = 400) -> np.ndarray:
     return rmse(example.problem, example.problem.model.ensemble(truth, rngs))
 
 
-def balanced(prior: Any, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Members ``(n, p)`` with the mean and, for n > p, the covariance of the prior.
-
-    They are physical, and exact where the prior is Gaussian.
-    """
-    z = rng.standard_normal((n, prior.n_parameters))
-    left, _, right = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)
-    return prior.to_physical(prior.unwhiten(np.sqrt(n - 1) * left @ right))
-
-
 def arrivals(example: Any, entry: Entry, n_members: int, seed: int, level: float) -> np.ndarray:
     """Model runs until each of the three criteria holds, ``(3,)``; infinite where none does.
 
@@ -105,7 +95,7 @@ def arrivals(example: Any, entry: Entry, n_members: int, seed: int, level: float
         RMSE of the noise level.
     """
     problem, checks = example.problem, np.random.default_rng([seed, 1])
-    start = balanced(problem.prior, n_members, checks) if entry.balanced else None
+    start = ek.balanced_ensemble(problem.prior, n_members, rng=checks) if entry.balanced else None
     size = {} if entry.places else {"n_members": n_members, "ensemble": start}
     loop = ek.AskTell(problem, entry.method, **size, n_steps=N_STEPS, rng=seed)
     found, runs = np.full(3, np.inf), 0

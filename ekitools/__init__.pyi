@@ -31,6 +31,7 @@ from ekitools.losses.gaussian import GaussianNoise as GaussianNoise
 from ekitools.losses.others import FunctionLoss as FunctionLoss
 from ekitools.losses.others import Huber as Huber
 from ekitools.methods.aldi import ALDI as ALDI
+from ekitools.methods.balanced import balanced_ensemble as balanced_ensemble
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.etki import ETKI as ETKI

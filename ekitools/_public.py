@@ -33,6 +33,7 @@ PUBLIC = {
     "BasePrior": "priors.base",
     "JointPrior": "priors.joint",
     "bounded": "priors.bounded",
+    "balanced_ensemble": "methods.balanced",
     "Dirichlet": "priors.simplex",
     "Ordered": "priors.ordered",
     "Hierarchical": "priors.hierarchical",

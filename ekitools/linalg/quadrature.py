@@ -79,9 +79,9 @@ def simplex_points(p: int) -> np.ndarray:
 
 
 def exact_draws(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws of N(0, I), ``(n, p)``, with the sample mean 0 and the sample covariance I.
+    """Draws of N(0, I), ``(n, p)``, with the sample mean 0 and, for n > p, the sample covariance I.
 
-    Their moments are set by an affine map [1]_; draws that are no more than p stay as they are.
+    Their moments are set by an affine map [1]_.
 
     References
     ----------
@@ -96,9 +96,10 @@ def exact_draws(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
     (True, True)
     """
     x = rng.standard_normal((n, p))
+    x -= x.mean(axis=0)
     if n <= p:
         return x
-    left, _, right = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    left, _, right = np.linalg.svd(x, full_matrices=False)
     return np.asarray(np.sqrt(n - 1) * left @ right)
 
 
