@@ -193,6 +193,6 @@ def test_members_that_the_method_draws_anew_are_inflated_too():
     "options", [{"multiplicative": 0.1}, {"additive": 0.1}, {"relaxation": 0.5},
                 {"additive": 0.1, "covariance": "ensemble", "longest": 0.2}]
 )  # fmt: skip
-@pytest.mark.parametrize("method", [ek.EKI(), ek.ETKI(), ek.GNKI()])
+@pytest.mark.parametrize("method", [ek.EKI(), ek.ETKI(), ek.GNKI(damping=0.5)])
 def test_it_keeps_the_contract(method, options):
     check_method(ek.Inflated(method, **options))
