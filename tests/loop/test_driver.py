@@ -317,7 +317,8 @@ def test_the_error_says_which_datum_and_which_file(pool):
     names = tuple(f"height {i}" for i in range(6))
     with pool(1) if pool else nullcontext() as executor:
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* got nan .*datum 'height 2'"):
-            ek.run(problem(gap, data_names=names), ek.EKI(), n_members=4, rng=0, executor=executor)
+            named = problem(gap, data_names=names)
+            ek.run(named, ek.EKI(), n_members=4, rng=0, executor=executor, missing=0)
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: OSError.*test_driver.py, line"):
             ek.run(problem(lost), ek.EKI(), n_members=4, rng=0, executor=executor)
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* d = 6 numbers .* \(5,\)"):
