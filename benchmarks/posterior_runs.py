@@ -95,14 +95,14 @@ def smc_from_uki(case: Case, seed: int, *, J: int) -> np.ndarray:
 
 
 METHODS = {
-    "UKI()": Row(by(lambda **keywords: ek.UKI(**keywords)), _STEPS),
+    "UKI()": Row(by(lambda **keywords: ek.UKI(**keywords)), _STEPS),  # noqa: PLW0108
     'UKI(points="simplex")': Row(
         by(lambda **keywords: ek.UKI(points="simplex", **keywords)), _STEPS
     ),
     "EKI()": Row(by(ek.EKI), _MEMBERS),
     "ETKI()": Row(by(ek.ETKI), _MEMBERS),
     "GNKI()": Row(by(ek.GNKI), _MEMBERS),
-    "ALDI()": Row(by(lambda: ek.ALDI()), _MEMBERS),
+    "ALDI()": Row(by(lambda: ek.ALDI()), _MEMBERS),  # noqa: PLW0108
     "TemperedSMC()": Row(by(ek.TemperedSMC), _PARTICLES),
     f"TemperedSMC, from GNKI with {FIRST} members": Row(smc_from_gnki, _PARTICLES),
     "TemperedSMC, from UKI": Row(smc_from_uki, _PARTICLES),
