@@ -181,7 +181,7 @@ def _kalman_sampler(name: str) -> Any:
     return estimate
 
 
-_STEPS = tuple(100 * 2**k for k in range(9))
+_STEPS = (100, 200, 400, 800, 1600, 3200, 6400)
 _PARTICLES = (125, 250, 500, 1000, 2000, 4000)
 _MEMBERS = (50, 100, 200, 400, 800)
 
