@@ -29,7 +29,7 @@ import ekitools as ek
 
 __all__ = ["PEERS"]
 
-WALKERS, NEAR = 32, 100
+WALKERS, NEAR, DRAWS = 32, 100, 10_000
 UNITS_OF_TIME = 10
 
 
@@ -154,9 +154,7 @@ def kalman_uki(case: Case, seed: int, *, units: int) -> np.ndarray:
     )
     _inversion(case, method, units)
     gaussian = method.get_posterior_mean(), method.get_posterior_covariance()
-    return moments(
-        case.physical(np.random.default_rng(seed).multivariate_normal(*gaussian, 10_000))
-    )
+    return moments(case.physical(np.random.default_rng(seed).multivariate_normal(*gaussian, DRAWS)))
 
 
 def _kalman_sampler(name: str) -> Any:

@@ -30,6 +30,8 @@ import ekitools as ek
 GOAL = 0.1
 FIRST = 100
 """Members of the run of GNKI that finds the start of a sampler."""
+DRAWS = 10_000
+"""Draws of a method that has a Gaussian, which cost no model runs."""
 
 _COMING = ("UKI", "ALDI")
 """Methods that a version may not have yet."""
@@ -62,9 +64,9 @@ class Found(NamedTuple):
 
 def of_result(result: Any) -> np.ndarray:
     """Moments of the last ensemble, or of the draws of a method that makes its own."""
-    if "draws" in result:
-        return moments(result.draws.values)
     last = result.isel(iteration=-1)
+    if "draws" in result:
+        return moments(last.draws.values)
     kept = np.isfinite(last.u.values).all(axis=1)
     return moments(last.u.values[kept], last.weight.values[kept] if "weight" in last else None)
 
@@ -95,9 +97,9 @@ def smc_from_uki(case: Case, seed: int, *, J: int) -> np.ndarray:
 
 
 METHODS = {
-    "UKI()": Row(by(lambda **keywords: ek.UKI(**keywords)), _STEPS),  # noqa: PLW0108
+    "UKI()": Row(by(lambda **keywords: ek.UKI(n_draws=DRAWS, **keywords)), _STEPS),  # noqa: PLW0108
     'UKI(points="simplex")': Row(
-        by(lambda **keywords: ek.UKI(points="simplex", **keywords)), _STEPS
+        by(lambda **keywords: ek.UKI(points="simplex", n_draws=DRAWS, **keywords)), _STEPS
     ),
     "EKI()": Row(by(ek.EKI), _MEMBERS),
     "ETKI()": Row(by(ek.ETKI), _MEMBERS),
