@@ -97,7 +97,7 @@ def smc_from_uki(case: Case, seed: int, *, J: int) -> np.ndarray:
 
 
 METHODS = {
-    "UKI()": Row(by(lambda **keywords: ek.UKI(n_draws=DRAWS, **keywords)), _STEPS),  # noqa: PLW0108
+    "UKI()": Row(by(lambda **keywords: ek.UKI(n_draws=DRAWS, **keywords)), _STEPS),
     'UKI(points="simplex")': Row(
         by(lambda **keywords: ek.UKI(points="simplex", n_draws=DRAWS, **keywords)), _STEPS
     ),
