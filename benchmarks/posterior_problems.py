@@ -8,8 +8,10 @@ concentrations with a noise of 0.5 mg/L. ``lynx_hare`` is `ek.problems.lynx_hare
     python benchmarks/posterior_problems.py
 
 prints the stored references beside two other samplers, importance sampling and `TemperedSMC` with
-20,000 particles. Importance sampling with two million draws gave the stored moments of ``pk``.
-Takes about five minutes, and several times as long without numba (which pymc installs).
+20,000 particles. Importance sampling with two million draws gave the stored moments of ``pk``. The
+last line has the error that as many independent draws of the posterior would have in the table of
+`posterior_runs.py`. Takes about two minutes, and ten times as long without numba (which pymc
+installs).
 """
 
 from __future__ import annotations
@@ -190,6 +192,13 @@ def importance(case: Case, n: int, seed: int = 0) -> tuple[np.ndarray, float]:
     return moments(case.physical(draws), weight), float(1 / (weight @ weight) / n)
 
 
+def error_of_draws(case: Case, u: np.ndarray, weight: np.ndarray, n: int) -> float:
+    """Median of the largest error of a mean of n independent draws, in standard deviations."""
+    drawn = np.random.default_rng(0).choice(len(u), (1000, n), p=weight)
+    off = (u[drawn].mean(axis=1) - case.reference[:, 0]) / case.reference[:, 1]
+    return float(np.median(np.max(np.abs(off), axis=1)))
+
+
 def main() -> None:
     for make, n_draws in ((pk, 2_000_000), (lynx_hare, 500_000)):
         case = make()
@@ -204,7 +213,12 @@ def main() -> None:
                 f"{(found[i, 0] - mean) / sd:+10.3f}{found[i, 1] / sd:8.3f}"
                 for found in (by_importance, by_smc)
             )
-            print(f"{name:>8}{mean:13.5g}{sd:10.5g} |{others}", flush=True)
+            print(f"{name:>8}{mean:13.5g}{sd:10.5g} |{others}")
+        errors = (
+            f"{n}: {error_of_draws(case, smc.u[-1].values, smc.weight[-1].values, n):.3f}"
+            for n in (100, 200, 400)
+        )
+        print(f"median error of independent draws: {', '.join(errors)}", flush=True)
 
 
 if __name__ == "__main__":
