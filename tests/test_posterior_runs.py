@@ -38,18 +38,37 @@ def test_the_compiled_model_is_that_of_the_package():
     assert case.counted.model is not ek.problems.lynx_hare().problem.model
 
 
-def test_the_ladder_ends_at_the_first_good_setting():
+def off_by(case, seed, *, share):
+    """The exact moments, with one mean that is off by a share of its standard deviation."""
+    found = case.reference.copy()
+    found[1, 0] -= share * found[1, 1]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shares", "chosen"),
+    [((0.5, 0.11, 0.09, 0.01), 0.09), ((0.3, 0.2, 0.4), 0.2)],
+    ids=["the first good one", "the best one"],
+)
+def test_the_setting_that_a_row_has(shares, chosen):
+    row = Row(off_by, tuple({"share": share} for share in shares))
+    found = climbed(pk(), row, range(2))
+    assert found.rung == {"share": chosen}
+    assert found.error == pytest.approx(chosen)
+
+
+def test_gnki_is_right_with_enough_members():
     case = pk()
-    row = METHODS["GNKI()"]._replace(rungs=({"J": 20}, {"J": 400}, {"J": 500}))
-    found = climbed(case, row, range(3))
-    assert found.rung == {"J": 400}
-    assert found.error <= posterior_runs.GOAL < measured(case, row, {"J": 20}, range(3)).error
-    runs = [
+    few, many = ({"J": n} for n in (20, 400))
+    assert measured(case, METHODS["GNKI()"], few, range(3)).error > posterior_runs.GOAL
+    found = measured(case, METHODS["GNKI()"], many, range(3))
+    assert found.error <= posterior_runs.GOAL
+    result = [
         ek.run(case.problem, ek.GNKI(), n_members=400, rng=seed, evaluate_final=False)
         for seed in range(3)
     ]
-    assert found.runs == np.median([result.attrs["model_runs"] for result in runs])
-    assert "| GNKI() | J = 400 | 4,400 |" in written("GNKI()", found, 3)
+    assert found.runs == np.median([each.attrs["model_runs"] for each in result])
+    assert f"| GNKI() | J = 400 | {found.runs:,.0f} |" in written("GNKI()", found, 3)
 
 
 def test_a_method_with_a_bias_does_not_reach_the_goal():
