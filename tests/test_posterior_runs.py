@@ -72,7 +72,7 @@ def test_gnki_is_right_with_enough_members():
 
 
 def test_a_method_with_a_bias_does_not_reach_the_goal():
-    """EKI takes its slopes from the prior's ensemble: the bias is 0.2 with any number of members."""
+    """EKI takes its slopes from the prior's ensemble, which biases it by 0.2."""
     case = pk()
     row = METHODS["EKI()"]._replace(rungs=({"J": 50}, {"J": 800}))
     found = climbed(case, row, range(3))
