@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -90,9 +91,9 @@ def smc_from_gnki(case: Case, seed: int, *, J: int) -> np.ndarray:
     return by(ek.TemperedSMC)(case, 1000 + seed, J=J, start=start)
 
 
-def smc_from_uki(case: Case, seed: int, *, J: int) -> np.ndarray:
+def smc_from_uki(case: Case, seed: int, *, J: int, points: str = "symmetric") -> np.ndarray:
     """`TemperedSMC` from the Gaussian of `UKI`."""
-    first = ek.run(case.problem, ek.UKI(), rng=seed, evaluate_final=False)
+    first = ek.run(case.problem, ek.UKI(points=points), rng=seed, evaluate_final=False)
     return by(ek.TemperedSMC)(case, seed, J=J, start=ek.GaussianStart.from_result(first))
 
 
@@ -108,6 +109,9 @@ METHODS = {
     "TemperedSMC()": Row(by(ek.TemperedSMC), _PARTICLES),
     f"TemperedSMC, from GNKI with {FIRST} members": Row(smc_from_gnki, _PARTICLES),
     "TemperedSMC, from UKI": Row(smc_from_uki, _PARTICLES),
+    'TemperedSMC, from UKI(points="simplex")': Row(
+        partial(smc_from_uki, points="simplex"), _PARTICLES
+    ),
 }
 
 
