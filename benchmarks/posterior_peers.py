@@ -203,7 +203,7 @@ PEERS: dict[str, tuple[str, Any, tuple[dict[str, Any], ...]]] = {
     "kalman-inversion-lib, UKI": (
         "kalman_inversion_lib",
         kalman_uki,
-        tuple({"units": n} for n in (1, 2, 3, 5, 8, 12, 20)),
+        tuple({"units": n} for n in (1, 2, 3, 5, 8, 12, 20, 35, 60)),
     ),
     "kalman-inversion-lib, EKS": (
         "kalman_inversion_lib",
