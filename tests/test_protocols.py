@@ -53,6 +53,18 @@ EXAMPLES = {
         ek.Nesterov(ek.EKI(ek.FixedStep(0.3), t_end=None, perturbed=False)),
         ek.Nesterov(ek.EKI()),
         ek.Nesterov(ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)),
+        ek.Nesterov(ek.EKI(ek.FixedStep(0.3), t_end=None), "theta", restart=True),
+        ek.Nesterov(ek.EKI(ek.FixedStep(0.3), t_end=None), 0.5),
+    ],
+    "Inflated": [
+        ek.Inflated(ek.EKI(), multiplicative=0.1, relaxation=0.2),
+        ek.Inflated(ek.ETKI(), additive=0.1, covariance="ensemble", longest=1.0),
+        ek.Inflated(ek.GNKI(), additive=0.1),
+    ],
+    "Sparse": [
+        ek.Sparse(ek.GNKI(), outer=3),
+        ek.Sparse(ek.EKI(), (0, 2), outer=2),
+        ek.Sparse(ek.ETKI(), groups=((0, 2),), outer=2, warm=False),
     ],
     "TemperedSMC": [
         ek.TemperedSMC(),

@@ -101,11 +101,12 @@ def run(
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
         iterations, ``y`` (with mini-batches the last one's) and ``noise_sd``;
         ``seen(iteration, observation)`` of an `ObservationSeries`, where ``g`` is NaN for what an
-        iteration did not see; ``u_average`` where the method keeps an average; ``history_*`` of
-        all iterations; and the attributes ``status`` (a sentence), ``status_code``,
-        ``status_level``, ``posterior`` (1 where the last ensemble is meant as a sample of the
-        posterior), ``model_runs``, ``seconds`` (wall time, the model's included), ``failures``,
-        ``method``, ``seed``, ``versions``.
+        iteration did not see; ``u_average`` where the method keeps an average;
+        ``parameter_*(iteration, parameter)`` where the method reports numbers by parameter, as
+        `Sparse` does; ``history_*`` of all iterations; and the attributes ``status`` (a sentence),
+        ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
+        sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
+        ``failures``, ``method``, ``seed``, ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.

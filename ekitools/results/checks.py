@@ -34,6 +34,7 @@ _CHOICES = {
     "linear_over": ("ensembles", "last", "none"),
     "members": ("kept", "redrawn", "moved"),
     "start": ("prior", "ensemble", "method"),
+    "prior": ("learned",),
 }
 _JSON = ("method", "problem", "versions", "failures", "solver", "seed")
 _DEEPEST = 40

@@ -17,6 +17,7 @@ from ekitools.problem import InverseProblem
 from ekitools.results.history import History, Record, Summary
 from ekitools.typing import (
     Flow,
+    LearnsPrior,
     Method,
     Redraws,
     Relinearizes,
@@ -110,6 +111,7 @@ def to_dataset(
         unknown = np.full(records[0].u.shape[1], np.nan)
         averages = [record.average if record.average.size else unknown for record in records]
         variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
+    variables |= _by_parameter(records)
     labels: dict[str, Any] = {}
     sizes: dict[str, int] = {"iteration": -1, "member": -1, "parameter": -1, "data": -1}
     for name in dict.fromkeys(name for record in records for name in record.extras):
@@ -220,12 +222,14 @@ def traits(algorithm: Method | Flow) -> dict[str, str]:
         aim: str = algorithm.aim
     else:
         aim = "posterior" if isinstance(algorithm, SamplingFlow) else "fit"
+    learned = isinstance(algorithm, LearnsPrior) and algorithm.learns_prior
     over = algorithm.linear_over if isinstance(algorithm, Relinearizes) else "ensembles"
     members = "redrawn" if isinstance(algorithm, Redraws) else "moved"
     return {
         "aim": aim,
         "linear_over": over,
         "members": "kept" if is_sampler(algorithm) else members,
+        **({"prior": "learned"} if learned else {}),
     }
 
 
@@ -260,6 +264,18 @@ def _stacked_extras(name: str, records: Sequence[Record], n_members: int) -> np.
     nothing = np.full((n_members, *known[0].shape[1:]), np.nan)
     rows = [_padded(record.extras.get(name, nothing), n_members) for record in records]
     return np.stack(rows)
+
+
+def _by_parameter(records: Sequence[Record]) -> dict[str, Any]:
+    """What the method reports of every parameter, NaN where it reported nothing."""
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record.by_parameter):
+        known = [record.by_parameter[name] for record in records if name in record.by_parameter]
+        nothing = np.full(known[0].values.shape, np.nan)
+        each = [r.by_parameter[name].values if name in r.by_parameter else nothing for r in records]
+        long_name = {"long_name": known[0].long_name}
+        found[f"parameter_{name}"] = (("iteration", "parameter"), np.stack(each), long_name)
+    return found
 
 
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:

@@ -161,6 +161,10 @@ def _ending(result: xr.Dataset) -> Check:
 def nature(result: xr.Dataset) -> Check:
     """What the last ensemble is: a sample of the posterior, an approximation of one, or a fit."""
     aim = result.attrs.get("aim")
+    if is_posterior(result) and result.attrs.get("prior") == "learned":
+        return Check("note", _NATURE, "An approximation of the posterior under variances of the "
+                     "prior that were learned from the same data. Intervals of kept parameters "
+                     "hold given that the right ones are kept.")  # fmt: skip
     if is_posterior(result):
         if _is_sample(result) and result.attrs.get("start") == "method":
             return Check("note", _NATURE, "A weighted sample of the posterior within reach of the "

@@ -154,10 +154,12 @@ class Trial:
                 type(info).__name__,
                 "Return StepInfo(step, misfit, status, spread).",
             )
-        extra: Any = info.extra
-        if not isinstance(extra, Mapping):
-            got, remedy = type(extra).__name__, "Return a dict, or leave extra out."
-            raise broken("StepInfo.extra", "must be a mapping of names to numbers", got, remedy)
+        reported: dict[str, Any] = {"extra": info.extra, "by_parameter": info.by_parameter}
+        for name, each in reported.items():
+            if not isinstance(each, Mapping):
+                got, remedy = type(each).__name__, f"Return a dict, or leave {name} out."
+                rule = "must be a mapping of names to numbers"
+                raise broken(f"StepInfo.{name}", rule, got, remedy)
         _check_status("tell: StepInfo.status", info.status)
         return following, info
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
+    OwnSteps,
     SamplingFlow,
     StochasticFlow,
 )
@@ -18,10 +19,12 @@ from ekitools.typing.method import (
     Aim,
     EstimatesNoise,
     InPlace,
+    LearnsPrior,
     LinearOver,
     MapsMembers,
     Method,
     Normalisation,
+    PerParameter,
     Redraws,
     Relinearizes,
     Reported,
@@ -78,6 +81,7 @@ __all__ = [
     "HasSupport",
     "InPlace",
     "LabelledModel",
+    "LearnsPrior",
     "Level",
     "LinearOperatorModel",
     "LinearOver",
@@ -90,6 +94,8 @@ __all__ = [
     "ModelInfo",
     "NoiseModel",
     "Normalisation",
+    "OwnSteps",
+    "PerParameter",
     "Prior",
     "Progress",
     "Redraws",

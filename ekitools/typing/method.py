@@ -36,6 +36,22 @@ class Reported(NamedTuple):
     long_name: str
 
 
+class PerParameter(NamedTuple):
+    """One number for every parameter, with the long name that results show.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> ek.typing.PerParameter(np.ones(3), "variance of the prior").values.sum()
+    np.float64(3.0)
+    """
+
+    values: np.ndarray
+    """``(p,)``, numbers or truth values."""
+    long_name: str
+
+
 class Shown(NamedTuple):
     """What a sampler holds once its proposals are judged: this is recorded, not they.
 
@@ -87,6 +103,8 @@ class StepInfo(NamedTuple):
     """Unconstrained, ``(1, p)``: an average of the mean over the steps, which is recorded."""
     objective: float | None = None
     """The mean of what the method minimises, where that is not the mean misfit."""
+    by_parameter: Mapping[str, PerParameter] = MappingProxyType({})
+    """Numbers for every parameter by name; they become ``parameter_<name>``."""
 
 
 class State(Protocol):
@@ -128,7 +146,8 @@ class Method(Protocol):
     Nothing is stored on the method and nothing is mutated, so a step can be repeated,
     saved, resumed and tested alone. All randomness comes from ``rng``. A method declares
     further abilities by the members of `Sampler`, `InPlace`, `Redraws`, `MapsMembers`,
-    `Stops`, `Starts` and `Relinearizes`. `ekitools.testing.check_method` tries all of them.
+    `Stops`, `Starts`, `Relinearizes` and `LearnsPrior`. `ekitools.testing.check_method` tries all
+    of them.
 
     Examples
     --------
@@ -330,6 +349,25 @@ class Relinearizes(Protocol):
     @property
     def linear_over(self) -> LinearOver:
         """One of "ensembles" for all of the run, "last" for the last one alone, or "none"."""
+        ...
+
+
+@runtime_checkable
+class LearnsPrior(Protocol):
+    """A method that estimates variances of the prior from the data.
+
+    Its last ensemble belongs to the learned prior, and not to the prior of the problem.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.Sparse(ek.GNKI()), ek.typing.LearnsPrior)
+    True
+    """
+
+    @property
+    def learns_prior(self) -> bool:
+        """True."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 import ekitools as ek
-from ekitools.typing import Reported, Status
+from ekitools.typing import PerParameter, Reported, Status
 from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
 # ------------------------------------------------------------------------ methods: members
@@ -398,6 +398,21 @@ class NameOfAVariable(Reports):
 class ListForExtra(Reports):
     def changes(self, state, info):
         return {"extra": [1.0]}
+
+
+class ListByParameter(Reports):
+    def changes(self, state, info):
+        return {"by_parameter": [1.0]}
+
+
+class ParameterWithoutItsName(Reports):
+    def changes(self, state, info):
+        return {"by_parameter": {"size": np.ones(3)}}
+
+
+class OneNumberByParameter(Reports):
+    def changes(self, state, info):
+        return {"by_parameter": {"size": PerParameter(np.ones(1), "size of the parameter")}}
 
 
 class InfiniteStep(Reports):
