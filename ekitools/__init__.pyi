@@ -49,6 +49,7 @@ from ekitools.methods.steps import NormStep as NormStep
 from ekitools.methods.stopping import Collapsed as Collapsed
 from ekitools.methods.stopping import Discrepancy as Discrepancy
 from ekitools.methods.stopping import NoProgress as NoProgress
+from ekitools.methods.uki import UKI as UKI
 from ekitools.models.labelled import XarrayModel as XarrayModel
 from ekitools.models.plain import FunctionModel as FunctionModel
 from ekitools.models.plain import LinearModel as LinearModel

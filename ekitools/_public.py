@@ -49,6 +49,7 @@ PUBLIC = {
     "ALDI": "methods.aldi",
     "ETKI": "methods.etki",
     "GNKI": "methods.gnki",
+    "UKI": "methods.uki",
     "LossEKI": "methods.loss_eki",
     "CurvatureEKI": "methods.curvature_eki",
     "Spread": "methods.spread",

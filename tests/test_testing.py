@@ -179,6 +179,15 @@ METHODS = [
     ),
     Case(b.Maps(), "select", "^map_members: must return what select does", ("failures",)),
     Case(b.MapRefuses(), "select", "^map_members: .*members cannot be combined", ("failures",)),
+    Case(b.NodesThatCanBeDropped(), "select", "^select: must refuse some of the nodes"),
+    Case(
+        b.NodesOfAnotherGaussian(),
+        "nodes",
+        "^drawn: must hold the Gaussian of the members, got mean",
+    ),
+    Case(
+        b.NodesWithScoresOfOne(), "nodes", r"^drawn: must have scores of the shape \(n, p\)", None
+    ),
     Case(b.FirstIsSpecial(), "permutation", "^tell: must move members alike in any order"),
     Case(b.NeedsNine(), "failures", "^select: must let a run go on .*nine", ("select",)),
     Case(b.NanAfterAFailure(), "failures", "^select: .* not finite", ("select",)),

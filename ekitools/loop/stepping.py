@@ -30,7 +30,17 @@ from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
 from ekitools.results.history import History, Record
-from ekitools.typing import Array, InPlace, Method, Status, StepInfo, StoppingRule, is_sampler
+from ekitools.typing import (
+    Array,
+    InPlace,
+    Method,
+    Quadrature,
+    Status,
+    StepInfo,
+    StoppingRule,
+    is_sampler,
+    takes_failures,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -117,7 +127,8 @@ class Stepping(ABC):
             self.missing,
             self._whitened,
             self.seen,
-            leave_out=not is_sampler(self.method) and not self.problem.n_scales,
+            leave_out=not takes_failures(self.method) and not self.problem.n_scales,
+            nodes=isinstance(self.method, Quadrature),
         )
         failures = {**gaps.reasons, **failures}
         missing = gaps.counts
@@ -141,11 +152,15 @@ class Stepping(ABC):
                 misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
-            if not self._has_warned:
+            # nodes on an axis share their outputs where these do not depend on its parameter
+            if not self._has_warned and not isinstance(self.method, Quadrature):
                 self._has_warned = warned_of_identical(self._given(), g, survivors, n)
-            if lost.any() and not is_sampler(self.method):
+            if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
+            if lost.any() and isinstance(self.method, Quadrature):
+                info = info._replace(misfit=info.misfit[survivors])
+                told = take_rows(g, survivors)
             if self._rules:
                 info = stopped(self._rules, info, told, self.seen, self._history.summaries)
             if info.average is not None:
@@ -237,6 +252,8 @@ class Stepping(ABC):
                 spent = self._budget_spent(self.t)
                 self.status = self._concluded(spent, state.ensemble, everyone)
             return
+        if takes_failures(self.method):
+            survivors = np.arange(len(self.members))
         grown = int(state.ensemble.shape[0]) - len(survivors)
         if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
             added = self._history.added(grown)
@@ -264,7 +281,7 @@ class Stepping(ABC):
     def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
         """The status with what is to be doubted of the members at which the run ends."""
         problem, n_members = self.problem, self._history.n_members
-        failed_here = 0 if is_sampler(self.method) else len(self.members) - len(survivors)
+        failed_here = 0 if takes_failures(self.method) else len(self.members) - len(survivors)
         losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 

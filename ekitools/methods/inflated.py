@@ -19,6 +19,7 @@ from ekitools.typing import (
     Aim,
     Array,
     Method,
+    Quadrature,
     Redraws,
     Status,
     StepInfo,
@@ -121,6 +122,12 @@ class Inflated(Around):
             raise TypeError(
                 f"method: must move its members, got the sampler {type(self.method).__name__}, "
                 "whose members keep the spread of the posterior. Use it without inflation."
+            )
+        if isinstance(self.method, Quadrature):
+            raise TypeError(
+                f"method: must move its members one by one, got {type(self.method).__name__}, "
+                "whose members are the nodes of a quadrature rule and have no sampling error. Use "
+                "it without inflation."
             )
         put(
             self,

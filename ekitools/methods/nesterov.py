@@ -18,6 +18,7 @@ from ekitools.typing import (
     Aim,
     Array,
     Method,
+    Quadrature,
     Redraws,
     Status,
     StepInfo,
@@ -91,8 +92,9 @@ class Nesterov(Around):
     Raises
     ------
     TypeError, ValueError
-        If the method is a sampler such as `TemperedSMC`, or an option is of the wrong kind or out
-        of range. If the problem shows a part of its data at a step and ``restart`` is True.
+        If the method is a sampler such as `TemperedSMC` or has nodes, such as `UKI`; or an option
+        is of the wrong kind or out of range. If the problem shows a part of its data at a step and
+        ``restart`` is True.
 
     See Also
     --------
@@ -139,6 +141,12 @@ class Nesterov(Around):
                 f"method: must move its members, got the sampler {type(self.method).__name__}, "
                 "which keeps or replaces them and has no step to be carried on. Use it without "
                 "momentum."
+            )
+        if isinstance(self.method, Quadrature):
+            raise TypeError(
+                f"method: must move its members one by one, got {type(self.method).__name__}, "
+                "whose members are the nodes of a quadrature rule: with momentum they are no "
+                "nodes. Use it without momentum."
             )
         momentum: str | float
         if isinstance(self.momentum, str):

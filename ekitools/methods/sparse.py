@@ -31,6 +31,7 @@ from ekitools.typing import (
     LinearOver,
     Method,
     PerParameter,
+    Quadrature,
     Relinearizes,
     Starts,
     Status,
@@ -329,6 +330,8 @@ def _unfit(method: Method) -> str | None:
     """Why no round can be run by a method."""
     if is_sampler(method):
         return "is a sampler"
+    if isinstance(method, Quadrature):
+        return "places its own members"
     if method.aim != "posterior":
         return "aims at a fit"
     if isinstance(method, LearnsPrior):

@@ -14,11 +14,14 @@ from ekitools.losses.formed import FormedNoise
 from ekitools.models.extras import Labels
 from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
+from ekitools.results.draws import variables_of_draws
 from ekitools.results.history import History, Record, Summary
 from ekitools.typing import (
+    Drawn,
     Flow,
     LearnsPrior,
     Method,
+    Quadrature,
     Redraws,
     Relinearizes,
     SamplingFlow,
@@ -52,20 +55,34 @@ _LONG_NAMES = {
     "weight": "weight of the member, normalised",
     "missing": "members whose output was missing and was filled",
     "seen": "whether the model was run for this observation at this iteration",
+    "draws": "draws of the Gaussian that the nodes hold, in physical coordinates",
+    "draws_misfit": "misfit of the draws, by the linear map through the outputs of the nodes",
+    "draws_score": "the draws in coordinates in which the Gaussian is N(0, I)",
+    "node": "the nodes in the same coordinates",
+    "gaussian_mean": "mean of the last Gaussian, in coordinates in which the prior is N(0, I)",
+    "gaussian_root": "root L of its covariance, with L L^T the covariance",
 }
 
 RESERVED = frozenset(_LONG_NAMES).union(
     ("iteration", "member", "parameter", "data", "history", "chain", "draw"),
     ("data_units", "parameter_units", "block", "position"),
     ("observation", "data_observation"),
+    ("direction", "score"),
 )
 """Names that a side product cannot have."""
 
 
 def to_dataset(
-    history: History, problem: InverseProblem, status: Status, attributes: Mapping[str, Any]
+    history: History,
+    problem: InverseProblem,
+    status: Status,
+    attributes: Mapping[str, Any],
+    drawn: Drawn | None = None,
 ) -> xr.Dataset:
-    """Label a history; see `ekitools.run` for the variables."""
+    """Label a history; see `ekitools.run` for the variables.
+
+    ``drawn`` is the Gaussian of the last record, where the members are nodes.
+    """
     import xarray as xr
 
     records, summaries = history.records, history.summaries
@@ -128,6 +145,8 @@ def to_dataset(
         seen = [np.isin(np.arange(len(series.sizes)), r.observations) for r in records]
         variables["seen"] = (("iteration", "observation"), np.stack(seen))
         labels["observation"] = ("observation", _names(series.observations))
+    if drawn is not None:
+        variables |= variables_of_draws(drawn, records, problem)
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
@@ -224,11 +243,17 @@ def traits(algorithm: Method | Flow) -> dict[str, str]:
         aim = "posterior" if isinstance(algorithm, SamplingFlow) else "fit"
     learned = isinstance(algorithm, LearnsPrior) and algorithm.learns_prior
     over = algorithm.linear_over if isinstance(algorithm, Relinearizes) else "ensembles"
-    members = "redrawn" if isinstance(algorithm, Redraws) else "moved"
+    members = "moved"
+    if is_sampler(algorithm):
+        members = "kept"
+    elif isinstance(algorithm, Quadrature):
+        members = "nodes"
+    elif isinstance(algorithm, Redraws):
+        members = "redrawn"
     return {
         "aim": aim,
         "linear_over": over,
-        "members": "kept" if is_sampler(algorithm) else members,
+        "members": members,
         **({"prior": "learned"} if learned else {}),
     }
 

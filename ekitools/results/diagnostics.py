@@ -104,6 +104,9 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``t``, ``step``                   as in the result
     ================================  =====================================================
 
+    Of a method whose members are nodes, such as `UKI`, the members are its draws, and their outputs
+    are those of the linear map through the outputs of the nodes.
+
     In ``crps``, X and X' are independent draws from the weighted outputs g_ji of the members. It
     agrees with ``properscoring.crps_ensemble(y / sd, g.T / sd).mean()``. `calibration` has the
     score of outputs with noise.

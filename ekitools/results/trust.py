@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtri
 
+from ekitools.linalg.quadrature import linear_fit
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.reading import (
     attribute,
@@ -152,6 +153,11 @@ def _is_sample(result: xr.Dataset) -> bool:
     return bool(result.attrs.get("members") == "kept")
 
 
+def _has_nodes(result: xr.Dataset) -> bool:
+    """Whether the members are nodes of a quadrature rule, and the draws those of a Gaussian."""
+    return "draws" in result
+
+
 def _ending(result: xr.Dataset) -> Check:
     level = result.attrs.get("status_level", "care")
     sentence = result.attrs.get("status", "How the run ended is not recorded.")
@@ -173,6 +179,10 @@ def nature(result: xr.Dataset) -> Check:
         if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip
+        if _has_nodes(result):
+            return Check("note", _NATURE, "Draws of a Gaussian that approximates the posterior, in "
+                         "coordinates in which the prior is Gaussian. Whether the posterior is a "
+                         "Gaussian there, ek.compare with a TemperedSMC result tells.")  # fmt: skip
         return Check(
             "note",
             _NATURE,
@@ -247,6 +257,9 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     stored = at + 1 if over == "ensembles" else 1
     shares = []
     for index in np.unique(np.linspace(at + 1 - stored, at, min(stored, 9)).astype(int)):
+        if _has_nodes(result):
+            shares.append(_nonlinear_share_of_nodes(part.isel(iteration=index)))
+            continue
         members = members_at(part, index)
         kept = members.kept & np.isfinite(members.misfit)
         if kept.sum() < result.sizes["parameter"] + 1 + _SPARE:
@@ -275,6 +288,18 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     ]  # fmt: skip
 
 
+def _nonlinear_share_of_nodes(at: xr.Dataset) -> float:
+    """Share of the variance of the outputs that the linear map through the nodes leaves over."""
+    g = at.g.transpose("member", "data").values / at.noise_sd.values
+    g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
+    nodes = at.node.transpose("member", "score").values
+    nodes, g = (rows[np.isfinite(g).all(axis=1)] for rows in (nodes, g))
+    fit = linear_fit(nodes, g, through_centre=False)
+    total = np.sum((g - g.mean(axis=0)) ** 2)
+    rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
+    return float(rest / total) if total > 0 else np.nan
+
+
 def _loss(result: xr.Dataset) -> list[Check]:
     loss = result.history_misfit.values
     loss = loss[np.isfinite(loss)]
@@ -297,6 +322,14 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
     n_effective = round(n_effective, 6)  # equal weights add up to 1 with rounding
     if not n_effective > 0:
         return Check("bad", "Members", "No member is left at the last stored iteration.")
+    if _has_nodes(result):
+        n_nodes, n_draws = result.sizes["member"], result.sizes["draw"]
+        return Check(
+            "good",
+            "Members",
+            f"{n_nodes} nodes hold a Gaussian of {p} parameters, without sampling error. The "
+            f"{n_draws} draws are of this Gaussian.",
+        )
     told = f"{n_effective:.4g} effective members for {p} parameters"
     error = f"a mean is known to {1 / np.sqrt(n_effective):.2g} of its standard deviation"
     if result.attrs.get("members") == "redrawn":

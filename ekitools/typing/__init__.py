@@ -17,6 +17,7 @@ from ekitools.typing.flow import (
 )
 from ekitools.typing.method import (
     Aim,
+    Drawn,
     EstimatesNoise,
     InPlace,
     LearnsPrior,
@@ -25,6 +26,7 @@ from ekitools.typing.method import (
     Method,
     Normalisation,
     PerParameter,
+    Quadrature,
     Redraws,
     Relinearizes,
     Reported,
@@ -35,6 +37,7 @@ from ekitools.typing.method import (
     StepInfo,
     Stops,
     is_sampler,
+    takes_failures,
 )
 from ekitools.typing.noise import (
     ChecksData,
@@ -75,6 +78,7 @@ __all__ = [
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",
+    "Drawn",
     "EstimatesNoise",
     "Flow",
     "ForwardModel",
@@ -98,6 +102,7 @@ __all__ = [
     "PerParameter",
     "Prior",
     "Progress",
+    "Quadrature",
     "Redraws",
     "Relinearizes",
     "Reported",
@@ -117,4 +122,5 @@ __all__ = [
     "Stops",
     "Target",
     "is_sampler",
+    "takes_failures",
 ]

@@ -617,6 +617,23 @@ class WalkThatWeighsFailures(Walk):
         return new, info._replace(shown=info.shown._replace(weight=weight))
 
 
+class NodesOfAnotherGaussian(ek.UKI):
+    def drawn(self, state, *, rng):
+        drawn = super().drawn(state, rng=rng)
+        return drawn._replace(root=2 * drawn.root)
+
+
+class NodesWithScoresOfOne(ek.UKI):
+    def drawn(self, state, *, rng):
+        drawn = super().drawn(state, rng=rng)
+        return drawn._replace(scores=drawn.scores[0])
+
+
+class NodesThatCanBeDropped(ek.UKI):
+    def select(self, state, index):
+        return state._replace(ensemble=state.ensemble[index])
+
+
 # --------------------------------------------------------------------------- methods: runs
 
 

@@ -103,7 +103,7 @@ class GaussianStart:
     """A Gaussian for `TemperedSMC` to start from, in coordinates whitened by the prior.
 
     The standard normal there is the prior; this one differs from it in a few directions.
-    Make it from an ensemble by `from_ensemble`.
+    Make it from an ensemble by `from_ensemble`, or from a result of `UKI` by `from_result`.
 
     Parameters
     ----------
@@ -193,10 +193,52 @@ class GaussianStart:
         white = np.asarray(prior.whiten(prior.to_unconstrained(u[kept].astype(np.float64))))
         shares = None if weights is None else _checked_weights(weights, kept)
         fit = fit_gaussian(white, shares, inflation=inflation)
+        return cls._of(fit)
+
+    @classmethod
+    def from_result(cls, result: Any, *, inflation: float = 1.2) -> GaussianStart:
+        """The Gaussian of a method that holds one, such as `UKI`.
+
+        Parameters
+        ----------
+        result : xarray.Dataset
+            What `run` returned, or what was read back from its file.
+        inflation : float, default 1.2
+            Factor of the standard deviations, as in `from_ensemble`; 1 is the Gaussian itself.
+
+        Raises
+        ------
+        TypeError
+            If ``result`` has no Gaussian.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> problem = ek.InverseProblem(
+        ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+        >>> result = ek.run(problem, ek.UKI(rtol=1e-6), rng=0)
+        >>> start = ek.GaussianStart.from_result(result, inflation=1.0)
+        >>> round(start.mean[0], 4), round(start.sd[0] ** 2, 4)  # exact: 1, 0.5
+        (1.0, 0.5)
+        """
+        inflation = number("inflation", inflation, above=0)
+        try:
+            mean, root = (np.asarray(result[f"gaussian_{part}"]) for part in ("mean", "root"))
+        except (TypeError, KeyError, IndexError) as error:
+            raise TypeError(
+                "result: must be that of a method that holds a Gaussian, such as ek.UKI(), got "
+                f"{type(result).__name__} without one. Use GaussianStart.from_ensemble of the "
+                "members."
+            ) from error
+        basis, sd, _ = np.linalg.svd(root)
+        return cls._of(Gaussian(mean, basis.T, inflation * sd))
+
+    @classmethod
+    def _of(cls, gaussian: Gaussian) -> GaussianStart:
         return cls(
-            tuple(fit.mean.tolist()),
-            tuple(tuple(row) for row in fit.basis.tolist()),
-            tuple(fit.sd.tolist()),
+            tuple(gaussian.mean.tolist()),
+            tuple(tuple(row) for row in gaussian.basis.tolist()),
+            tuple(gaussian.sd.tolist()),
         )
 
 

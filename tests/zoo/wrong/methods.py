@@ -64,6 +64,15 @@ swept(
     rtol=POSITIVE.but("zero"),
 )
 swept(
+    "UKI",
+    points=kind("one of two", "triangle", 2, None),
+    h=POSITIVE.but("zero"),
+    centre=kind("one of two", "median", 2, None),
+    rtol=POSITIVE.but("zero"),
+    max_steps=integer(0).also(1.5),
+    n_draws=integer(1).also(1.5),
+)
+swept(
     "LossEKI",
     lambda: {"spread": ek.Spread()},
     step=SCHEDULE,
@@ -189,7 +198,7 @@ for each in ("GradientFlow", "NaturalGradientFlow"):
 swept("EKSFlow", correction=FLAG, scheme=CHOICE)
 DRAWN = {
     "problem": PROBLEM,
-    "n_members": integer(2),
+    "n_members": optional(integer(2)),
     "ensemble": optional(array(6, 2)),
     "rng": RNG,
     "stop": RULES,
