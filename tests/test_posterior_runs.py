@@ -71,6 +71,12 @@ def test_gnki_is_right_with_enough_members():
     assert f"| GNKI() | J = 400 | {found.runs:,.0f} |" in written("GNKI()", found, 3)
 
 
+def test_uki_is_right_in_less_than_150_runs():
+    found = measured(pk(), METHODS["UKI()"], {}, range(2))
+    assert found.error <= posterior_runs.GOAL
+    assert found.runs < 150
+
+
 def test_a_method_with_a_bias_does_not_reach_the_goal():
     """EKI takes its slopes from the prior's ensemble, which biases it by 0.2."""
     case = pk()
