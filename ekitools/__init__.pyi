@@ -34,11 +34,11 @@ from ekitools.methods.aldi import ALDI as ALDI
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.etki import ETKI as ETKI
+from ekitools.methods.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.gnki import GNKI as GNKI
 from ekitools.methods.inflated import Inflated as Inflated
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.nesterov import Nesterov as Nesterov
-from ekitools.methods.smc.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.smc.tempered import TemperedSMC as TemperedSMC
 from ekitools.methods.sparse import Sparse as Sparse
 from ekitools.methods.spread import Spread as Spread

@@ -57,7 +57,7 @@ PUBLIC = {
     "Nesterov": "methods.nesterov",
     "Inflated": "methods.inflated",
     "Sparse": "methods.sparse",
-    "GaussianStart": "methods.smc.gaussian",
+    "GaussianStart": "methods.gaussian",
     "FixedStep": "methods.steps",
     "NormStep": "methods.steps",
     "MisfitController": "methods.steps",
@@ -163,7 +163,7 @@ _PICKLED = {
     "_Dense": "losses.forms",
     "_LowRank": "losses.forms",
     "_Layout": "models.labelled",
-    "Gaussian": "methods.smc.gaussian",
+    "Gaussian": "methods.gaussian",
     "verify": "theory.checks",
 }
 """Further names that pickles and pages of version 0.1.0 have."""

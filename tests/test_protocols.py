@@ -39,7 +39,15 @@ EXAMPLES = {
         ek.EKI(ek.FixedStep(0.3), perturbed=False, stop=(ek.Discrepancy(), ek.NoProgress())),
         ek.EKI(ek.NormStep(), t_end=None, tikhonov=True),
     ],
-    "GNKI": [ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6)],
+    "GNKI": [
+        ek.GNKI(ek.FixedStep(0.5), refinements=6, rtol=1e-6),
+        ek.GNKI(start="prior", damping=0.5, rtol=1e-6),
+        ek.GNKI(
+            start=ek.GaussianStart((0.5, 0.5, 0.5), ((0.6, 0.8, 0.0),), (0.5,)),
+            draws="fresh",
+            refinements=6,
+        ),
+    ],
     "UKI": [ek.UKI(), ek.UKI("simplex", h=1.0, centre="output", rtol=1e-6, n_draws=20)],
     "LossEKI": [
         ek.LossEKI(ek.NormStep(0.5)),

@@ -164,7 +164,7 @@ class AskTell(Stepping):
         self._spent = False
         self._streams = Streams(rng)
         self._start = "prior" if ensemble is None else "ensemble"
-        if isinstance(method, Starts) and method.start is not None:
+        if isinstance(method, Starts) and not isinstance(method.start, str | None):
             self._start = "method"
         self.seen = self._seen_at(0)
         if isinstance(method, Quadrature):

@@ -55,14 +55,18 @@ class Lorenz96:
         self.start, self.root, self.dt = start, root, dt
         self.n_window, self.n_spin_up = round(window / dt), round(spin_up / dt)
 
+    def __repr__(self) -> str:
+        return f"Lorenz96({len(self.start)} sites)"
+
     def __call__(self, u: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
         """One run: ``(1,)`` for a constant forcing or ``(n,)``, to ``(2 n,)``."""
         return self.ensemble(np.asarray(u)[None, :], [rng])[0]
 
     def ensemble(self, u: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """The same for all members at once, one Generator each: ``(J, p)`` to ``(J, 2 n)``."""
-        noise = np.stack([rng.standard_normal(len(self.start)) for rng in rngs])
-        return self.statistics(u, self.start + noise @ self.root.T)
+        # one product a member: chaos would enlarge another rounding to another trajectory
+        draws = [self.root @ rng.standard_normal(len(self.start)) for rng in rngs]
+        return self.statistics(u, self.start + np.stack(draws))
 
     def statistics(self, u: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Means, then standard deviations, ``(J, 2 n)``, from the states ``starts`` ``(J, n)``."""

@@ -93,7 +93,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
                                       the data; NaN where the data have different units
     ``crps``                          CRPS of the members' outputs, without noise, as an ensemble
                                       forecast of the data [2]_, in standard deviations of the
-                                      noise: mean over the data of (E|X − y_i| − ½E|X − X'|)/σ_i
+                                      noise: mean over the data of (E\|X − y_i\| − ½E\|X − X'\|)/σ_i
     ``bayes_loss``                    (‖Γ^{-1/2}(ḡ − y)‖² + ‖C₀^{-1/2}(ū − m)‖²)/(p d)
     ``coverage``                      share of the data within the central 90 % interval of
                                       outputs plus noise

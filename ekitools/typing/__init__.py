@@ -61,6 +61,7 @@ from ekitools.typing.problem import (
     Target,
 )
 from ekitools.typing.rules import (
+    BoundedSchedule,
     Level,
     LocatedRule,
     Progress,
@@ -75,6 +76,7 @@ __all__ = [
     "Array",
     "Batch",
     "Batches",
+    "BoundedSchedule",
     "ChecksData",
     "ChecksProblem",
     "CurvedLoss",

@@ -387,7 +387,7 @@ class Starts(Method, Protocol):
 
     @property
     def start(self) -> Any:
-        """Where it starts from; None for the prior."""
+        """Where it starts from; None, or a text that names a first phase, for the prior."""
         ...
 
 

@@ -62,6 +62,8 @@ swept(
     damping=kind("share, or 1", 1.5, -0.5, [0.5], "half", "0.5", (0.5,)),
     refinements=integer(0).also(1.5),
     rtol=POSITIVE.but("zero"),
+    start=CHOICE.also(None, 1.0),
+    draws=CHOICE,
 )
 swept(
     "UKI",
@@ -178,6 +180,7 @@ swept(
 
 swept("FixedStep", {"h": 0.5}, h=POSITIVE)
 swept("NormStep", h=POSITIVE, eps=POSITIVE)
+swept("MisfitController", max_runs=optional(COUNT))
 swept(
     "ESMDA",
     inflation=kind(

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_array, as_real, as_vector, check_array
+from ekitools.core.arrays import as_array, as_real, as_vector, check_array, host, like
 from ekitools.core.checks import check_prior, number, put
+from ekitools.typing import Array
 
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
 
@@ -36,7 +37,7 @@ class Gaussian:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.methods.smc.gaussian import Gaussian
+    >>> from ekitools.methods.gaussian import Gaussian
     >>> gaussian = Gaussian(np.zeros(2), np.eye(2)[:1], np.array([3.0]))
     >>> gaussian.unwhiten(np.ones((1, 2)))
     array([[3., 1.]])
@@ -75,7 +76,7 @@ def fit_gaussian(
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.methods.smc.gaussian import fit_gaussian
+    >>> from ekitools.methods.gaussian import fit_gaussian
     >>> x = np.random.default_rng(0).normal(size=(10_000, 3)) * [0.1, 1.0, 1.0]
     >>> fit_gaussian(x).sd.round(3)
     array([0.1])
@@ -100,7 +101,7 @@ def fit_gaussian(
 
 @dataclass(frozen=True)
 class GaussianStart:
-    """A Gaussian for `TemperedSMC` to start from, in coordinates whitened by the prior.
+    """A Gaussian for `TemperedSMC` or `GNKI` to start from, in coordinates whitened by the prior.
 
     The standard normal there is the prior; this one differs from it in a few directions.
     Make it from an ensemble by `from_ensemble`, or from a result of `UKI` by `from_result`.
@@ -156,6 +157,29 @@ class GaussianStart:
         mean, sd = np.array(self.mean, dtype=np.float64), np.array(self.sd, dtype=np.float64)
         basis = np.array(self.basis, dtype=np.float64)
         return Gaussian(mean, basis if len(basis) else np.zeros((0, len(mean))), sd)
+
+    def moved(self, ensemble: Array, prior: Any) -> Array:
+        """Draws of this Gaussian in place of draws of the prior, both unconstrained, ``(J, p)``.
+
+        Raises
+        ------
+        ValueError
+            If the prior has another number of parameters.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> start = ek.GaussianStart((1.0, 2.0), ((0.0, 1.0),), (0.5,))
+        >>> start.moved(np.array([[0.0, 0.0], [1.0, -1.0]]), ek.GaussianPrior([0.0, 0.0], 1.0))
+        array([[1. , 2. ],
+               [2. , 1.5]])
+        """
+        p = int(ensemble.shape[1])
+        if len(self.mean) != p:
+            raise ValueError(f"start: must have p = {p} parameters, got {len(self.mean)}.")
+        x = host(prior.whiten(ensemble)).astype(np.float64)
+        return prior.unwhiten(like(self.gaussian.unwhiten(x), ensemble))
 
     @classmethod
     def from_ensemble(
