@@ -426,6 +426,17 @@ def test_the_gaussian_is_a_start_of_a_sampler():
     assert result.attrs["model_runs"] + quick.attrs["model_runs"] < 12000
 
 
+def test_the_gaussian_is_a_start_of_refinements():
+    """They are exact for a linear model: 400 members, 4 standard errors."""
+    problem, mean, cov = linear_problem(3, 8)
+    start = ek.GaussianStart.from_result(ek.run(problem, ek.UKI(), rng=0))
+    result = ek.run(problem, ek.GNKI(start=start), n_members=400, rng=0)
+    assert result.attrs["status_code"] == "posterior_reached"
+    assert result.attrs["model_runs"] <= 3 * 400
+    off = (result.u[-1].values.mean(axis=0) - mean) / np.sqrt(np.diag(cov))
+    assert np.all(np.abs(off) < 4 / np.sqrt(400))
+
+
 def test_a_result_without_a_gaussian_is_no_start():
     problem = linear_problem(2, 3)[0]
     with pytest.raises(TypeError, match=r"result: must .* GaussianStart.from_ensemble"):
