@@ -161,6 +161,9 @@ class GaussianStart:
     def moved(self, ensemble: Array, prior: Any) -> Array:
         """Draws of this Gaussian in place of draws of the prior, both unconstrained, ``(J, p)``.
 
+        In coordinates in which ``prior`` is N(0, I), a row of ``ensemble`` has the standard scores
+        of a draw.
+
         Raises
         ------
         ValueError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,15 @@ from ekitools.methods.gauss_newton import (
     relative_size,
 )
 from ekitools.methods.gaussian import GaussianStart
-from ekitools.methods.refining import Refining, progress, rose, settled, spent
+from ekitools.methods.refining import (
+    GNKIState,
+    Refining,
+    check_members,
+    progress,
+    rose,
+    settled,
+    spent,
+)
 from ekitools.methods.shared import (
     check_all_data,
     misfits,
@@ -31,7 +39,6 @@ from ekitools.methods.shared import (
 from ekitools.methods.steps import MisfitController, choose_step, given_up
 from ekitools.methods.unknown_noise import (
     ROUNDS,
-    Scaling,
     checked_start,
     misfits_of_members,
     refined_with_scales,
@@ -49,35 +56,11 @@ from ekitools.typing import (
     Target,
 )
 
-__all__ = ["GNKI", "GNKIState"]
+__all__ = ["GNKI"]
 
 _HALF = 0.5
 """First damping from the prior, where a full step may be far too long; and the damping throughout
 where the scales of the noise are not known."""
-
-
-class GNKIState(NamedTuple):
-    """What the next step needs."""
-
-    ensemble: Array
-    n: int
-    t: float
-    variance: float
-    initial_variance: float
-    refined: int
-    """Refinements made."""
-    refining: Refining
-    anchors: Array | None
-    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble. After EKI
-    others are drawn in their place where J > p."""
-    draws: Array | None
-    """Whitened perturbations of the data, ``(J, d)``."""
-    move: Array | None = None
-    """The last one in whitened coordinates, ``(J, p)``; with adaptive damping."""
-    scaling: Scaling | None = None
-    """Where the scales of the noise are not known."""
-    scores: Array | None = None
-    """Normal scores of the scales, ``(J, rounds B)``, likewise; drawn at t = 1."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +203,7 @@ class GNKI:
         check_all_data(target, "GNKI, which fits every member to the same perturbed data")
         variance = checked_start(ensemble, target, "GNKI")
         unknown = isinstance(target.noise, ScaledNoise)
-        self._check_members(ensemble, target)
+        check_members(ensemble, target, self.draws)
         anchors = None if unknown else target.prior.whiten(ensemble)
         if isinstance(self.start, GaussianStart):
             ensemble = self.start.moved(ensemble, target.prior)
@@ -228,24 +211,6 @@ class GNKI:
         damping = _HALF if unknown or self.start == "prior" else 1.0
         refining = Refining(damping if isinstance(self.damping, str) else self.damping)
         return GNKIState(ensemble, 0, 0.0, variance, variance, 0, refining, anchors, None)
-
-    def _check_members(self, ensemble: Array, target: Target) -> None:
-        n, p = (int(size) for size in ensemble.shape)
-        unknown = isinstance(target.noise, ScaledNoise)
-        if self.draws == "fresh" and unknown:
-            raise ValueError(
-                'draws: must be "kept" where the scales of the noise are not known, got "fresh": '
-                "the variances of fresh draws hold for one known noise. Leave draws out."
-            )
-        n_parameters = p - (target.noise.n_scales if unknown else 0)
-        if n > n_parameters or not (unknown or self.draws == "fresh"):
-            return
-        why = "unknown scales of the noise" if unknown else 'draws="fresh"'
-        remedy = "ek.EKI()" if unknown else 'draws="kept"'
-        raise ValueError(
-            f"ensemble: must have more members than the {n_parameters} parameters for GNKI with "
-            f"{why}, got {n}. Use more members, or {remedy}."
-        )
 
     def ask(self, state: GNKIState) -> Array:
         """The members at which G is wanted, ``(J, p)``."""

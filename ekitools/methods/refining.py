@@ -1,13 +1,14 @@
-"""Progress and end of iterated refinements."""
+"""State of iterated refinements: what they need, how far they are, and when they end."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ekitools.typing import Status
+from ekitools.methods.unknown_noise import Scaling
+from ekitools.typing import Array, ScaledNoise, Status
 
-__all__ = ["Refining", "progress", "rose", "settled", "spent"]
+__all__ = ["GNKIState", "Refining", "check_members", "progress", "rose", "settled", "spent"]
 
 _LESS = 0.9
 """A move below this share of the smallest one so far counts as progress."""
@@ -47,6 +48,50 @@ class Refining(NamedTuple):
     """Lowest level so far."""
     idle: int = 0
     """Refinements since the last progress."""
+
+
+class GNKIState(NamedTuple):
+    """What the next step needs."""
+
+    ensemble: Array
+    n: int
+    t: float
+    variance: float
+    initial_variance: float
+    refined: int
+    """Refinements made."""
+    refining: Refining
+    anchors: Array | None
+    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble. After EKI
+    others are drawn in their place where J > p."""
+    draws: Array | None
+    """Whitened perturbations of the data, ``(J, d)``."""
+    move: Array | None = None
+    """The last one in whitened coordinates, ``(J, p)``; with adaptive damping."""
+    scaling: Scaling | None = None
+    """Where the scales of the noise are not known."""
+    scores: Array | None = None
+    """Normal scores of the scales, ``(J, rounds B)``, likewise; drawn at t = 1."""
+
+
+def check_members(ensemble: Array, target: Any, draws: str) -> None:
+    """Check that there are enough members for fresh draws, or for unknown scales of the noise."""
+    n, p = (int(size) for size in ensemble.shape)
+    unknown = isinstance(target.noise, ScaledNoise)
+    if draws == "fresh" and unknown:
+        raise ValueError(
+            'draws: must be "kept" where the scales of the noise are not known, got "fresh": '
+            "the variances of fresh draws hold for one known noise. Leave draws out."
+        )
+    n_parameters = p - (target.noise.n_scales if unknown else 0)
+    if n > n_parameters or not (unknown or draws == "fresh"):
+        return
+    why = "unknown scales of the noise" if unknown else 'draws="fresh"'
+    remedy = "ek.EKI()" if unknown else 'draws="kept"'
+    raise ValueError(
+        f"ensemble: must have more members than the {n_parameters} parameters for GNKI with "
+        f"{why}, got {n}. Use more members, or {remedy}."
+    )
 
 
 def progress(old: Refining, new: Refining) -> Refining:
