@@ -21,7 +21,7 @@ _COLUMNS = 8
 """Outputs that are compared first. Members that differ in them need no further look."""
 
 
-def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int) -> bool:
+def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int, *, fit: bool = False) -> bool:
     """Warn where many members repeat the outputs of another one; whether that was the case.
 
     Identical outputs of an ensemble that has come together are rounding, and not reported. An
@@ -38,14 +38,18 @@ def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int) -> bool:
         Members that did not fail.
     n : int
         The iteration.
+    fit : bool, default False
+        Whether the method aims at a fit. For that it is enough that some outputs differ: counts of
+        errors and rewards have few values.
 
     Warns
     -----
     RuntimeWarning
-        If all outputs are identical, or more than a fifth of the members, and at least two,
-        repeat the outputs of another member.
+        If all outputs are identical; or, unless the aim is a fit, if more than a fifth of the
+        members, and at least two, repeat the outputs of another member.
     """
-    repeated = repeated_outputs(u, g, rows, at_least=max(2, int(_SHARE * len(rows)) + 1))
+    few = len(rows) - 1 if fit else max(2, int(_SHARE * len(rows)) + 1)
+    repeated = repeated_outputs(u, g, rows, at_least=few)
     if not repeated or (n > 0 and _has_come_together(host(g)[rows])):
         return False
     everyone = repeated == len(rows) - 1

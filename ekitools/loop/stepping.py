@@ -154,7 +154,8 @@ class Stepping(ABC):
         else:
             # nodes on an axis share their outputs where these do not depend on its parameter
             if not self._has_warned and not isinstance(self.method, Quadrature):
-                self._has_warned = warned_of_identical(self._given(), g, survivors, n)
+                fit = self.method.aim == "fit"
+                self._has_warned = warned_of_identical(self._given(), g, survivors, n, fit=fit)
             if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)

@@ -66,6 +66,16 @@ def test_a_fifth_of_the_members_is_not_reported_and_more_is():
     assert told(u, g)
 
 
+def test_a_fit_may_have_outputs_of_few_values():
+    """Counts of errors, say; but not of one value alone."""
+    u, method = PRIOR.sample(20, rng=0), ek.EKI(t_end=None)
+    loop = ek.AskTell(problem(line), method, ensemble=u, rng=0)
+    loop.tell(np.sign(u[:, :1]) + np.zeros(40))
+    loop = ek.AskTell(problem(line), method, ensemble=u, rng=0)
+    with pytest.warns(RuntimeWarning, match="all 20 members"):
+        loop.tell(np.ones((20, 40)))
+
+
 def test_one_coincidence_is_not_reported():
     u = np.arange(4.0)[:, None]
     assert not told(u, np.array([[0.0], [0.0], [1.0], [2.0]]))
