@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -232,9 +233,13 @@ def believed(
         ek.LinearModel(graph.slope * A), prior, ek.BinaryCrossEntropy(), (y + 1) / 2
     )
     options: dict[str, Any] = {"n_members": n_members, "rng": seed}
+    with warnings.catch_warnings():
+        # a few signs are the same for many members, as they should be
+        warnings.filterwarnings("ignore", "model: .* members", RuntimeWarning)
+        by_sign = ek.run(level_set, ek.EKI(), **options)
     found = {
         EKI: ek.run(problem, ek.EKI(), **options).u[-1].values,
-        SIGN: ek.run(level_set, ek.EKI(), **options).u[-1].values,
+        SIGN: by_sign.u[-1].values,
         LOSS: _by_loss(logistic, graph.n_steps, few, seed),
         SAMPLER: _sampled(logistic, few, seed),
     }

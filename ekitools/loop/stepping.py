@@ -152,8 +152,10 @@ class Stepping(ABC):
                 misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
-            # nodes on an axis share their outputs where these do not depend on its parameter
-            if not self._has_warned and not isinstance(self.method, Quadrature):
+            # nodes on an axis share their outputs where these do not depend on its parameter, and
+            # all members may where a step sees a part of the data
+            judged = self.seen.batch is None and not isinstance(self.method, Quadrature)
+            if judged and not self._has_warned:
                 fit = self.method.aim == "fit"
                 self._has_warned = warned_of_identical(self._given(), g, survivors, n, fit=fit)
             if lost.any() and not takes_failures(self.method):

@@ -104,9 +104,9 @@ class Sparse(Around):
         The others keep their prior.
     groups : sequence of sequences of str or int, default ()
         Groups of these parameters with one variance each.
-    outer : int, default 15
+    outer : int, default 40
         Most rounds.
-    rtol : float, default 0.01
+    rtol : float, default 0.002
         The rounds end where the logarithm of λ changes by at most rtol for all kept parameters.
         The others still fall: a smaller rtol makes more rounds and leaves less of them.
     floor : float, default 1e-10
@@ -115,9 +115,9 @@ class Sparse(Around):
         Least \|w̄\| of a kept parameter, in standard deviations of its prior. So the standard
         deviations should have the size of the coefficients that are not zero.
     warm : bool, default True
-        Whether a round starts from the last ensemble, rescaled to the new variances, where the
-        method corrects its start (``linear_over`` is "last", as for `GNKI`, and J > p). Else, and
-        for `EKI` and `ETKI`, every round starts from the first members, rescaled.
+        Whether a round starts from the last ensemble as it is, where the method corrects its start
+        (``linear_over`` is "last", as for `GNKI`, and J > p). Else, and for `EKI` and `ETKI`, every
+        round starts from the first members, rescaled to the new variances.
 
     Raises
     ------
@@ -163,8 +163,8 @@ class Sparse(Around):
     method: Method
     parameters: tuple[Parameter, ...] | None = None
     groups: tuple[tuple[Parameter, ...], ...] = ()
-    outer: int = 15
-    rtol: float = 0.01
+    outer: int = 40
+    rtol: float = 0.002
     floor: float = 1e-10
     keep: float = 0.1
     warm: bool = True
@@ -310,11 +310,9 @@ class Sparse(Around):
         if state.rounds == self.outer or state.change <= self.rtol:
             return state
         variances = like(new, state.variances)
-        white = state.white
-        if white is None:
-            white = with_variances(target, state.variances).prior.whiten(state.ensemble)
         problem = with_variances(target, variances)
-        ensemble = problem.prior.unwhiten(white)
+        white = state.white
+        ensemble = state.ensemble if white is None else problem.prior.unwhiten(white)
         inner = self.method.init(ensemble, problem)._replace(ensemble=None)
         return state._replace(ensemble=ensemble, since=state.t, variances=variances, inner=inner)
 

@@ -105,8 +105,9 @@ class MisfitController:
 
     Where the linear updates do not lower the misfits, the steps stay as small as the first one and
     the run crawls towards its end time. The controller then ends it after ``max_runs`` model runs
-    of every member, with the status "steps_too_small". Steps that grow go on, as they do
-    where the noise is tiny beside the misfits.
+    of every member, with the status "steps_too_small". A run goes on that needs no more than as
+    many again at its present steps, or whose steps grow, as they do where the noise is tiny beside
+    the misfits.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ class MisfitController:
         if self.max_runs is None or seen.n + 1 < self.max_runs:
             return None
         h = self.step(seen)
-        if h >= seen.remaining or self._speeds_up(seen, h):
+        if h * self.max_runs >= seen.remaining or self._speeds_up(seen, h):
             return None
         end = seen.t + seen.remaining
         with np.errstate(over="ignore"):

@@ -83,6 +83,8 @@ def test_what_is_not_known_or_does_not_move_is_drawn_as_such(problem):
     assert len(ax.get_lines()) == 1  # no level of a noise that is not there
     still = ek.FunctionModel(lambda u: np.zeros(12))
     flat = ek.InverseProblem(still, problem.prior, problem.noise, np.zeros(12))
-    ax = ek.plot_collapse(ek.run(flat, ek.EKI(), n_members=20, rng=0))
+    with pytest.warns(RuntimeWarning, match="all 20 members have identical outputs"):
+        result = ek.run(flat, ek.EKI(), n_members=20, rng=0)
+    ax = ek.plot_collapse(result)
     outputs = next(each for each in ax.get_lines() if "outputs" in each.get_label())
     assert np.isnan(outputs.get_ydata()).all()
