@@ -107,10 +107,3 @@ def test_the_race_in_small(constant):
     assert easy[0] == 0
     never = lorenz_race.arrivals(constant, entry, 10, 0, 0.0)
     assert np.isinf(never[0])
-
-
-def test_balanced_members_have_the_moments_of_the_prior():
-    prior = ek.GaussianPrior([1.0, 2.0], [[2.0, 1.0], [1.0, 3.0]])
-    u = lorenz_race.balanced(prior, 7, np.random.default_rng(0))
-    np.testing.assert_allclose(u.mean(axis=0), [1.0, 2.0])
-    np.testing.assert_allclose(np.cov(u.T), [[2.0, 1.0], [1.0, 3.0]])
