@@ -63,6 +63,7 @@ from ekitools.typing.rules import (
     Status,
     StoppingRule,
 )
+from ekitools.typing.stored import ChunkedArray, StoredArray, WritableArray
 
 __all__ = [
     "Aim",
@@ -71,6 +72,7 @@ __all__ = [
     "Batches",
     "ChecksData",
     "ChecksProblem",
+    "ChunkedArray",
     "CurvedLoss",
     "EstimatesNoise",
     "Flow",
@@ -109,6 +111,8 @@ __all__ = [
     "StochasticFlow",
     "StoppingRule",
     "Stops",
+    "StoredArray",
     "Target",
+    "WritableArray",
     "is_sampler",
 ]
