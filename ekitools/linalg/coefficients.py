@@ -118,13 +118,19 @@ def kalman_coefficients(
         )
     g, data, noise, h = checked_analysis(g, data, noise, step, noise_draw, noise_sd)
     if analysis == "transform":
-        factors = transform_factors(noise.whiten(g - data), h)
+        left, right = transform_factors(noise.whiten(g - data), h)
     elif analysis == "perturbed" and noise_draw is None:
         # the draws of EKI: of the whitened data, the same for any noise, dtype and device
         draw = rng.standard_normal(tuple(g.shape)) / math.sqrt(h)
         zero = like(np.zeros(int(g.shape[1])), g)
-        factors = gain_factors(noise.whiten(g - data), zero, _UNIT, h, like(draw, g))
+        left, right = gain_factors(noise.whiten(g - data), zero, _UNIT, h, like(draw, g))
     else:
-        factors = gain_factors(g, data, noise, h, noise_draw)
-    left, right = (None if each is None else host(each).astype(np.float64) for each in factors)
-    return left if right is None else centred(left @ right.T)
+        left, right = gain_factors(g, data, noise, h, noise_draw)
+    if right is None:
+        return _exact(left)
+    return np.asarray(centred(_exact(left) @ _exact(right).T))
+
+
+def _exact(a: Array) -> np.ndarray:
+    """The array on the host in float64."""
+    return host(a).astype(np.float64)

@@ -85,11 +85,11 @@ def apply_update(
     second array where this must not happen.
 
     Pages of a memory map are given back to the system after each block, so that they do not count
-    as memory of the process. Call ``flush`` of a memory map or file to write it to the disk at once.
+    as memory of the process. ``target.flush()`` writes a memory map to the disk at once.
 
     A dask array gives a lazy result, which is computed on the cluster when it is stored
-    (``to_zarr``). It must not be stored to the array that it reads. With a ``target`` the blocks are
-    computed one after the other and written here.
+    (``to_zarr``). It must not be stored to the array that it reads. With a ``target`` the blocks
+    are computed one after the other and written here.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def _streamed(
                 f"{columns.stop} on are as they were. Those between may be either."
             )
             raise
-    return target  # type: ignore[no-any-return]
+    return target
 
 
 def _lazy(weights: np.ndarray, source: Any, block: int | None) -> Any:
@@ -188,7 +188,7 @@ def _columns_at_a_time(source: Any, target: Any, block: int | None) -> int:
     if block is not None:
         return min(p, block * math.ceil(least / block))
     unit = least
-    for each in (source, target):
+    for each in (source, target):  # partly written chunks cost most: those of target count
         if isinstance(each, ChunkedArray) and each.chunks is not None:
             width = each.chunks[1]
             unit = width if isinstance(width, int) else width[0]  # dask lists those of all chunks
