@@ -138,7 +138,8 @@ def cases() -> Iterator[tuple[str, str]]:
         "GradientFlow": ek.GradientFlow(),
         "NaturalGradientFlow": ek.NaturalGradientFlow(),
         "StochasticEKIFlow": ek.StochasticEKIFlow(),
-        "EKSFlow": ek.EKSFlow(),
+        "EKSFlow": ek.EKSFlow(scheme="euler-maruyama"),
+        "EKSFlow leimkuhler-matthews": ek.EKSFlow(),
     }
     for label, flow in flows.items():
         step = ek.FixedStep(0.1) if "Stochastic" in label or "EKS" in label else None

@@ -61,7 +61,9 @@ def linear(options):
                 problem, ek.EKIFlow(), t_span=(0, 1), n_members=n, rng=seed, rtol=1e-4, atol=1e-6
             ),
             "EKI flow with noise to t = 1": noisy(ek.StochasticEKIFlow(), 1.0, seed),
-            "ensemble Kalman sampler to t = 5": noisy(ek.EKSFlow(), 5.0, seed),
+            "ensemble Kalman sampler to t = 5": noisy(
+                ek.EKSFlow(scheme="euler-maruyama"), 5.0, seed
+            ),
             "GNKI": run(problem, ek.GNKI(), n_members=n, rng=seed),
             "SMC": run(problem, ek.TemperedSMC(), n_members=n, rng=seed),
         }

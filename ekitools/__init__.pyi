@@ -32,14 +32,18 @@ from ekitools.losses.cross_entropy import CrossEntropy as CrossEntropy
 from ekitools.losses.gaussian import GaussianNoise as GaussianNoise
 from ekitools.losses.others import FunctionLoss as FunctionLoss
 from ekitools.losses.others import Huber as Huber
+from ekitools.methods.aldi import ALDI as ALDI
+from ekitools.methods.balanced import balanced_ensemble as balanced_ensemble
 from ekitools.methods.curvature_eki import CurvatureEKI as CurvatureEKI
 from ekitools.methods.eki import EKI as EKI
 from ekitools.methods.etki import ETKI as ETKI
+from ekitools.methods.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.gnki import GNKI as GNKI
+from ekitools.methods.inflated import Inflated as Inflated
 from ekitools.methods.loss_eki import LossEKI as LossEKI
 from ekitools.methods.nesterov import Nesterov as Nesterov
-from ekitools.methods.smc.gaussian import GaussianStart as GaussianStart
 from ekitools.methods.smc.tempered import TemperedSMC as TemperedSMC
+from ekitools.methods.sparse import Sparse as Sparse
 from ekitools.methods.spread import Spread as Spread
 from ekitools.methods.steps import ESMDA as ESMDA
 from ekitools.methods.steps import FixedStep as FixedStep
@@ -48,6 +52,7 @@ from ekitools.methods.steps import NormStep as NormStep
 from ekitools.methods.stopping import Collapsed as Collapsed
 from ekitools.methods.stopping import Discrepancy as Discrepancy
 from ekitools.methods.stopping import NoProgress as NoProgress
+from ekitools.methods.uki import UKI as UKI
 from ekitools.models.labelled import XarrayModel as XarrayModel
 from ekitools.models.plain import FunctionModel as FunctionModel
 from ekitools.models.plain import LinearModel as LinearModel

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
     run.add_argument("file", type=Path)
-    run.add_argument("--members", type=int, default=100, help="ensemble size (default 100)")
+    run.add_argument("--members", type=int, help="ensemble size (default 100)")
     run.add_argument("--steps", type=int, help="step budget")
     run.add_argument("--seed", type=int, help="of all randomness (default: a new one)")
     run.add_argument("--workers", type=int, default=1, help="processes for the members (default 1)")
@@ -238,7 +238,8 @@ def _run(options: argparse.Namespace) -> int:
                 **border,
             )
     _write(result, options.out)
-    ends = [result.u.isel(iteration=i) for i in (0, -1)]
+    u = result.draws if "draws" in result else result.u  # nodes are no draws
+    ends = [u.isel(iteration=i) for i in (0, -1)]
     rows = []
     for name in result.parameter.values:
         columns = [u.sel(parameter=name) for u in ends]

@@ -108,6 +108,14 @@ METHODS = [
     Case(b.ArrayInExtra(), "info", "^StepInfo.extra: must have numbers", None),
     Case(b.NameOfAVariable(), "info", "^StepInfo.extra: .* no variables of a result"),
     Case(b.ListForExtra(), "info", "^StepInfo.extra: must be a mapping", None),
+    Case(b.ListByParameter(), "info", "^StepInfo.by_parameter: must be a mapping", None),
+    Case(
+        b.ParameterWithoutItsName(),
+        "info",
+        r"^StepInfo.by_parameter: must have ekitools.typing.PerParameter\(values, long name\)",
+        None,
+    ),
+    Case(b.OneNumberByParameter(), "info", "^StepInfo.by_parameter: .* with 3 numbers", None),
     Case(b.InfiniteStep(), "info", "^StepInfo.step: must be a finite number", ("state",)),
     Case(b.SpreadOfFloat32(), "info", "^StepInfo.spread: must be a number", ("resume", "spread")),
     Case(b.VectorForAverage(), "info", "^StepInfo.average: .* shape \\(1, p\\) = \\(1, 3\\)", None),
@@ -171,6 +179,15 @@ METHODS = [
     ),
     Case(b.Maps(), "select", "^map_members: must return what select does", ("failures",)),
     Case(b.MapRefuses(), "select", "^map_members: .*members cannot be combined", ("failures",)),
+    Case(b.NodesThatCanBeDropped(), "select", "^select: must refuse some of the nodes"),
+    Case(
+        b.NodesOfAnotherGaussian(),
+        "nodes",
+        "^drawn: must hold the Gaussian of the members, got mean",
+    ),
+    Case(
+        b.NodesWithScoresOfOne(), "nodes", r"^drawn: must have scores of the shape \(n, p\)", None
+    ),
     Case(b.FirstIsSpecial(), "permutation", "^tell: must move members alike in any order"),
     Case(b.NeedsNine(), "failures", "^select: must let a run go on .*nine", ("select",)),
     Case(b.NanAfterAFailure(), "failures", "^select: .* not finite", ("select",)),

@@ -47,3 +47,7 @@ class Streams:
     def epoch(self, k: int) -> np.random.Generator:
         """For the order of the data in epoch ``k``."""
         return np.random.default_rng(self._seed(4, k))
+
+    def draws(self) -> np.random.Generator:
+        """For draws of a Gaussian that the result holds."""
+        return np.random.default_rng(self._seed(5))

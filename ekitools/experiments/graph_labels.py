@@ -261,7 +261,7 @@ def _sampled(problem: ek.InverseProblem, n_members: int, seed: int) -> np.ndarra
     """Members of the sampler at eight late times, all in one array."""
     result = ek.integrate(
         problem,
-        ek.EKSFlow(),
+        ek.EKSFlow(scheme="euler-maruyama"),
         t_span=(0, 10),
         t_eval=np.linspace(3, 10, 8),
         step=ek.NormStep(0.3),

@@ -245,7 +245,7 @@ def solved(settings: Settings, task: Task, method: str, seed: int) -> tuple[np.n
     if method == "EKSFlow":
         result = ek.integrate(
             problem,
-            ek.EKSFlow(),
+            ek.EKSFlow(scheme="euler-maruyama"),
             t_span=(0, 4),
             t_eval=np.linspace(2, 4, 5),
             step=ek.NormStep(settings.step),

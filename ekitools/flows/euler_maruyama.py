@@ -1,4 +1,4 @@
-"""Flows with noise through time, by Euler and Maruyama's scheme."""
+"""Flows with noise through time, by the Euler–Maruyama scheme or by steps of their own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from ekitools.flows.right_hand_sides import Output
 from ekitools.flows.stopping import Watch
 from ekitools.linalg import d_norm
 from ekitools.methods.steps import landing, rule_step
-from ekitools.typing import Schedule, Seen, Status, StochasticFlow
+from ekitools.typing import OwnSteps, Schedule, Seen, Status, StochasticFlow
 
-__all__ = ["euler_maruyama_step", "march"]
+__all__ = ["euler_maruyama_step", "march", "own_steps"]
+
+
+def own_steps(flow: StochasticFlow) -> OwnSteps | None:
+    """The flow where it makes its steps itself, else None."""
+    return flow if isinstance(flow, OwnSteps) and flow.scheme != "euler-maruyama" else None
 
 
 def euler_maruyama_step(
@@ -82,7 +87,9 @@ def march(
     step: Schedule,
     streams: Streams,
 ) -> tuple[Status, dict[str, Any]]:
-    """Carry a flow with noise through time by Euler–Maruyama, filling ``entries``.
+    """Carry a flow with noise through time, filling ``entries``.
+
+    By Euler–Maruyama, or by the steps of a flow that makes them itself.
 
     Returns the status and what there is to say of the steps.
     """
@@ -93,6 +100,9 @@ def march(
     shape = flow.increment_shape(n_members, n_data)
     (t, end), u, n = span, initial, 0
     last: Entry | None = None
+    own = own_steps(flow)
+    carried: Any = None
+    prepared = math.nan  # h of the noise in ``carried``
 
     def keep(entry: Entry | None) -> None:
         if entry is not None and (not entries or entries[-1].t < entry.t):
@@ -128,12 +138,20 @@ def march(
             except ValueError as error:  # from here on even a mistake keeps what there is
                 keep(last)
                 raise RunError(str(error)) from error
+            asked = h
+            if carried is not None:
+                h = prepared
             h, new_t = landing(t, h, float(targets[np.searchsorted(targets, t, side="right")]))
             if not new_t > t:
                 keep(last)
                 return gave_up(t, f"A step of {h:.3g} is too small to move on."), info
-            increment = math.sqrt(h) * streams.step(n).standard_normal(shape)
-            following = euler_maruyama_step(flow, t, u, out, h, increment, problem)
+            if own is None:
+                increment = math.sqrt(h) * streams.step(n).standard_normal(shape)
+                following = euler_maruyama_step(flow, t, u, out, h, increment, problem)
+            else:
+                prepared, rng = asked, streams.step(n)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    following, carried = own.advance(u, out, carried, asked, h, problem, rng=rng)
         if not np.all(np.isfinite(following)):
             keep(last)
             sentence = (

@@ -16,7 +16,7 @@ from ekitools.core.errors import RunError
 from ekitools.core.options import to_json
 from ekitools.core.statuses import failed
 from ekitools.core.streams import Streams
-from ekitools.flows.euler_maruyama import march
+from ekitools.flows.euler_maruyama import march, own_steps
 from ekitools.flows.outputs import Entry, Outputs
 from ekitools.flows.solve_ivp import checked_options, solve
 from ekitools.flows.stopping import Watch
@@ -62,8 +62,8 @@ def integrate(
 ) -> xr.Dataset:
     """Carry an ensemble through continuous time.
 
-    A flow without noise is solved by `scipy.integrate.solve_ivp`, one with noise by
-    Euler–Maruyama, u ← u + h F(t, u) + S(u) ΔW with ΔW ~ N(0, h I).
+    `scipy.integrate.solve_ivp` solves a flow without noise. A flow with noise takes Euler–Maruyama
+    steps, u ← u + h F(t, u) + S(u) ΔW with ΔW ~ N(0, h I), or its own steps, as `EKSFlow` does.
 
     Parameters
     ----------
@@ -156,7 +156,9 @@ def integrate(
     watch = Watch(rules, outputs, variance)
     try:
         if isinstance(flow, StochasticFlow) and step is not None:
-            attributes["solver"] = {"method": "Euler-Maruyama", "step": json.loads(to_json(step))}
+            own = own_steps(flow)
+            name = "Euler-Maruyama" if own is None else own.scheme
+            attributes["solver"] = {"method": name, "step": json.loads(to_json(step))}
             status, info = march(flow, initial, outputs, span, times, watch, entries, step, streams)
         else:
             size = initial.size * flow.order

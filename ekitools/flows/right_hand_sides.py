@@ -13,9 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools.core.checks import check_gaussian, flag, function, put
+from ekitools.core.checks import check_gaussian, flag, function, one_of, put
 from ekitools.core.signatures import check_accepts
 from ekitools.linalg import combine_anomalies, covariance_product
+from ekitools.methods.langevin import Kick, langevin_step, local_fit
 from ekitools.typing import LinearOperatorModel, LinearOver, Prior
 
 __all__ = [
@@ -270,6 +271,15 @@ class EKSFlow:
     correction : bool, default True
         Whether the term with (p + 1)/J is there. It is meant for J > p + 1: in the subspace
         that fewer members span it is too large.
+    scheme : {"leimkuhler-matthews", "euler-maruyama"}, default "leimkuhler-matthews"
+        Steps of `integrate`. The default is the linearly implicit scheme of `ALDI`, which has no
+        longest stable step for a linear model: ``step=NormStep()`` is enough, and `FixedStep` with
+        h <= 1 too. The explicit scheme needs small steps, such as ``NormStep(0.1)``: its
+        covariance is too large by a share of about h/2, and it may overflow.
+
+    See Also
+    --------
+    ALDI : The same sampler for `run`, which drops failed members and resumes.
 
     References
     ----------
@@ -282,17 +292,23 @@ class EKSFlow:
     >>> problem = ek.InverseProblem(
     ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, 1.0), 1.0, [2.0])
     >>> result = ek.integrate(problem, ek.EKSFlow(), t_span=(0, 6), n_members=500, rng=0,
-    ...                       step=ek.FixedStep(0.02), t_eval=[4.0, 5.0, 6.0])
+    ...                       step=ek.FixedStep(0.5), t_eval=[4.0, 5.0, 6.0])
     >>> round(float(result.u.mean()), 1), round(float(result.u.var()), 1)  # exact: 1, 0.5
     (1.0, 0.5)
     """
 
     correction: bool = True
+    scheme: str = "leimkuhler-matthews"
     order = 1
     linear_over: ClassVar[LinearOver] = "last"
 
     def __post_init__(self) -> None:
-        put(self, correction=flag("correction", self.correction))
+        schemes = ("leimkuhler-matthews", "euler-maruyama")
+        put(
+            self,
+            correction=flag("correction", self.correction),
+            scheme=one_of("scheme", self.scheme, schemes),
+        )
 
     def samples_posterior(self, t: float) -> bool:  # noqa: ARG002 - the contract's argument
         """True: the posterior of a linear model is invariant."""
@@ -318,6 +334,25 @@ class EKSFlow:
     ) -> np.ndarray:
         """What an increment dW of the Brownian motions adds, ``(J, p)``."""
         return np.asarray(combine_anomalies(math.sqrt(2 / len(u)) * increment, u))
+
+    def advance(
+        self,
+        u: np.ndarray,
+        out: Output,
+        carried: Kick | None,
+        h: float,
+        length: float,
+        problem: Any,
+        *,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, Kick]:
+        """The ensemble after a step of `ALDI`, and the noise of the next one."""
+        w = problem.prior.whiten(u)
+        fit = local_fit(w, out.gradient, out.g)
+        following, kick = langevin_step(
+            w, fit, carried, h, rng, correction=self.correction, length=length
+        )
+        return np.asarray(problem.prior.unwhiten(following)), kick
 
     def check_problem(self, problem: Any) -> None:
         """Check that there is what the flow needs, before any model run."""

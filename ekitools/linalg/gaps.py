@@ -27,7 +27,7 @@ _RIDGES = np.geomspace(1e-12, 1e2, 29)
 """Ridges tried, relative to the largest squared singular value."""
 
 
-def filled_by_regression(g: np.ndarray, features: np.ndarray) -> np.ndarray:
+def filled_by_regression(g: np.ndarray, features: np.ndarray, *, ridge: bool = True) -> np.ndarray:
     """``g`` with every NaN replaced by a ridge regression on the features.
 
     Each output is regressed over the members that have it; the ridge minimises the generalised
@@ -39,6 +39,9 @@ def filled_by_regression(g: np.ndarray, features: np.ndarray) -> np.ndarray:
         Outputs; every column has a number.
     features : (J, p)
         Parameters, best in coordinates in which the prior is N(0, I).
+    ridge : bool, default True
+        False for nodes of a quadrature rule, which are few and have no sampling error: the
+        regression is then by least squares, over any number of members.
 
     Examples
     --------
@@ -58,7 +61,11 @@ def filled_by_regression(g: np.ndarray, features: np.ndarray) -> np.ndarray:
         alike = columns[which.reshape(-1) == k]
         has = ~lacking
         values = g[np.ix_(has, alike)]
-        if np.count_nonzero(has) > features.shape[1] + 2:
+        if not ridge:
+            x, centre, mean = features[has], features[has].mean(axis=0), values.mean(axis=0)
+            slopes = np.linalg.lstsq(x - centre, values - mean, rcond=1e-8)[0]
+            estimate = mean + (features[lacking] - centre) @ slopes
+        elif np.count_nonzero(has) > features.shape[1] + 2:
             estimate = _ridge(features[has], values, features[lacking])
         else:
             estimate = np.broadcast_to(values.mean(axis=0), (int(lacking.sum()), len(alike)))

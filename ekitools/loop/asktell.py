@@ -18,6 +18,7 @@ from ekitools.loop.checks import (
     all_rules,
     check_parts,
     checked_ensemble,
+    checked_nodes,
     checked_outputs,
     checked_status,
     checked_store,
@@ -34,6 +35,7 @@ from ekitools.typing import (
     Array,
     Batch,
     Method,
+    Quadrature,
     Rng,
     Starts,
     Status,
@@ -59,8 +61,10 @@ class AskTell(Stepping):
         What is to be solved; its model is never called here.
     method : Method
         `EKI` or another method.
-    n_members : int, default 100
-        Ensemble size J, at least 2; ignored where ``ensemble`` is given.
+    n_members : int, optional
+        Ensemble size J, at least 2; 100 by default. It is ignored where ``ensemble`` is given. A
+        method that places its own members, such as `UKI`, also chooses their number: leave both
+        out.
     n_steps : int, optional
         Step budget; without it the method's own end decides, or that of `OnlineData` (within
         1000 steps where there is no such end).
@@ -71,7 +75,8 @@ class AskTell(Stepping):
         Source of all randomness.
     on_failure : {"drop", "resample", "raise"}, default "drop"
         What becomes of members whose model run failed: dropped for good; replaced after the
-        update by draws from the Gaussian of those that did not fail; or an error.
+        update by draws from the Gaussian of those that did not fail; or an error. `TemperedSMC` and
+        `UKI` keep all members.
     store : {"all", "last", "final"} or int k, default "all"
         Which iterations keep their members in the result: all, the last one, or every k-th
         and the last one. "final" is for ensembles that fill the memory: only the one at which
@@ -128,7 +133,7 @@ class AskTell(Stepping):
         problem: InverseProblem,
         method: Method,
         *,
-        n_members: int = 100,
+        n_members: int | None = None,
         n_steps: int | None = None,
         ensemble: Array | None = None,
         rng: Rng = None,
@@ -140,7 +145,8 @@ class AskTell(Stepping):
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
         check_parts(problem, method)
-        n_members = integer("n_members", n_members, least=2)
+        if n_members is not None:
+            n_members = integer("n_members", n_members, least=2)
         self.problem = problem
         self.method = method
         self.on_failure = one_of("on_failure", on_failure, ("drop", "resample", "raise"))
@@ -158,15 +164,18 @@ class AskTell(Stepping):
         self._spent = False
         self._streams = Streams(rng)
         self._start = "prior" if ensemble is None else "ensemble"
-        if isinstance(method, Starts) and method.start is not None:
+        if isinstance(method, Starts) and not isinstance(method.start, str | None):
             self._start = "method"
-        if ensemble is None:
+        self.seen = self._seen_at(0)
+        if isinstance(method, Quadrature):
+            initial = checked_nodes(method, self.seen, n_members, ensemble)
+        elif ensemble is None:
+            n_members = 100 if n_members is None else n_members
             initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
         else:
             ensemble, initial = checked_ensemble(ensemble, problem)
             if shares_memory(initial, ensemble):
                 initial = own(initial)
-        self.seen = self._seen_at(0)
         self._state = method.init(initial, self.seen)
         self._history = History(int(initial.shape[0]), self.store)
         self.members = np.arange(self._history.n_members)
@@ -281,8 +290,13 @@ class AskTell(Stepping):
             history = history.with_unevaluated(*self._present(status))
         if self.problem.series:
             return to_dataset(history, self.problem.whole(), status, attributes)
+        drawn = None
+        if isinstance(self.method, Quadrature):
+            if history.records[-1].iteration < self.n:  # the draws are of the present state
+                history = history.with_unevaluated(*self._present(status))
+            drawn = self.method.drawn(self._state, rng=self._streams.draws())
         seen = self._seen_at(history.records[-1].iteration)
-        return to_dataset(history, seen, status, attributes)
+        return to_dataset(history, seen, status, attributes, drawn)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.

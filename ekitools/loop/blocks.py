@@ -18,7 +18,7 @@ import numpy as np
 
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.disk import File, Sink, damaged, reading
-from ekitools.results.history import Record
+from ekitools.results.history import BY_PARAMETER, FIXED, Record
 
 __all__ = ["read_bundle", "read_records", "record_of", "write_bundle", "write_records"]
 
@@ -51,14 +51,14 @@ def write_bundle(sink: Sink, arrays: Mapping[str, np.ndarray]) -> None:
 def write_records(sink: Sink, records: Iterable[Record]) -> None:
     """Write iterations, each as one block per field of `Record`.
 
-    The number of side products stands before, and the name of each before its block.
+    The number of further arrays stands before, and the name of each before its block: side
+    products, and what the method reports by parameter.
     """
     for record in records:
         arrays = record.arrays()
-        fixed = Record._fields[:-1]
-        write_bundle(sink, {"": np.array(len(arrays) - len(fixed))})
-        write_bundle(sink, {name: arrays[name] for name in fixed})
-        for name in list(arrays)[len(fixed) :]:
+        write_bundle(sink, {"": np.array(len(arrays) - len(FIXED))})
+        write_bundle(sink, {name: arrays[name] for name in FIXED})
+        for name in list(arrays)[len(FIXED) :]:
             text = np.frombuffer(name.encode(), dtype=np.uint8)
             write_bundle(sink, {"name": text, name: arrays[name]})
 
@@ -88,10 +88,10 @@ def _read_record(stream: IO[bytes], end: int) -> dict[str, np.ndarray]:
     _check(
         count.shape == () and count.dtype.kind == "i", "an iteration does not start with a count"
     )
-    arrays = {name: _read_block(stream, end) for name in Record._fields[:-1]}
+    arrays = {name: _read_block(stream, end) for name in FIXED}
     for _ in range(int(count)):
         text = _read_block(stream, end)
-        _check(text.dtype == np.uint8, "a side product has no name")
+        _check(text.dtype == np.uint8, "a further array has no name")
         arrays[text.tobytes().decode(errors="replace")] = _read_block(stream, end)
     return arrays
 
@@ -113,8 +113,10 @@ def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
     fit &= arrays["missing"].shape in ((0,), outputs.shape[1:])
     fit &= arrays["source"].shape in ((0,), rows.shape[:1])
     fit &= arrays["observations"].ndim == 1 and arrays["observations"].dtype.kind == "i"
-    further = [array for name, array in arrays.items() if name not in Record._fields]
-    fit &= all(array.shape[:1] == rows.shape[:1] for array in further)
+    for name in arrays.keys() - set(FIXED):
+        by_parameter = name.startswith(BY_PARAMETER)
+        shape = arrays[name].shape
+        fit &= shape == rows.shape[1:] if by_parameter else shape[:1] == rows.shape[:1]
     _check(fit, "its arrays have shapes that do not fit each other")
     fit = arrays["iteration"].dtype.kind in "iu" and arrays["failed"].dtype.kind == "b"
     fit &= all(array.dtype.kind in "biuf" for array in arrays.values())

@@ -16,6 +16,7 @@ from ekitools.typing import (
     EstimatesNoise,
     HasSupport,
     Method,
+    Quadrature,
     ScaledNoise,
     Status,
     StoppingRule,
@@ -28,6 +29,7 @@ __all__ = [
     "check_parts",
     "check_rules",
     "checked_ensemble",
+    "checked_nodes",
     "checked_outputs",
     "checked_status",
     "checked_store",
@@ -108,6 +110,28 @@ def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Arr
     if outside.any():
         raise ValueError(_outside(host(ensemble), outside, problem))
     return ensemble, unconstrained
+
+
+def checked_nodes(method: Quadrature, target: Any, n_members: int | None, ensemble: Any) -> Any:
+    """The nodes at which a method starts, where the user gave no other members.
+
+    Raises
+    ------
+    ValueError
+        If the user gave members, or another number of them.
+    """
+    nodes, who = method.nodes(target), type(method).__name__
+    if ensemble is not None:
+        raise ValueError(
+            f"ensemble: must be left out for {who}, which places its own {len(nodes)} members, got "
+            f"members in the shape {np.shape(ensemble)}. Express what is known by the prior."
+        )
+    if n_members not in (None, len(nodes)):
+        raise ValueError(
+            f"n_members: must be {len(nodes)} for {who} with p = {nodes.shape[1]}, which "
+            f"places its own members, got {n_members}. Leave it out."
+        )
+    return nodes
 
 
 def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem) -> str:

@@ -45,7 +45,7 @@ def run(
     problem: InverseProblem,
     method: Method,
     *,
-    n_members: int = 100,
+    n_members: int | None = None,
     n_steps: int | None = None,
     ensemble: Array | None = None,
     rng: Rng = None,
@@ -101,11 +101,15 @@ def run(
         ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
         iterations, ``y`` (with mini-batches the last one's) and ``noise_sd``;
         ``seen(iteration, observation)`` of an `ObservationSeries`, where ``g`` is NaN for what an
-        iteration did not see; ``u_average`` where the method keeps an average; ``history_*`` of
-        all iterations; and the attributes ``status`` (a sentence), ``status_code``,
-        ``status_level``, ``posterior`` (1 where the last ensemble is meant as a sample of the
-        posterior), ``model_runs``, ``seconds`` (wall time, the model's included), ``failures``,
-        ``method``, ``seed``, ``versions``.
+        iteration did not see; of a method whose members are nodes, such as `UKI`,
+        ``draws(iteration, draw, parameter)`` and ``draws_misfit`` of its Gaussian, and this
+        Gaussian in ``gaussian_mean`` and ``gaussian_root``; ``u_average`` where the method keeps an
+        average; ``parameter_*(iteration, parameter)`` where the method reports numbers by
+        parameter, as `Sparse` does; ``history_*`` of all iterations; and the attributes ``status``
+        (a sentence),
+        ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
+        sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
+        ``failures``, ``method``, ``seed``, ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.

@@ -36,6 +36,7 @@ def without_gaps(
     problem: Any,
     *,
     leave_out: bool,
+    nodes: bool = False,
 ) -> Gaps:
     """Fill the gaps of members that lack at most the ``share`` of the outputs that any member has.
 
@@ -53,6 +54,8 @@ def without_gaps(
         With the data and the noise that this step sees.
     leave_out : bool
         Whether a datum that every member lacks may be left out of this step.
+    nodes : bool, default False
+        Whether the members are nodes of a quadrature rule.
 
     Warns
     -----
@@ -92,9 +95,10 @@ def without_gaps(
     rows, exact = np.flatnonzero(usable), np.array(values, dtype=np.float64)[usable]
     seen = np.setdiff1d(np.arange(exact.shape[1]), unknown)
     if missing[np.ix_(rows, seen)].any():
-        few = len(rows) <= problem.n_parameters + 2  # no regression: the mean needs no features
+        # no regression over few members: their mean needs no features
+        few = not nodes and len(rows) <= problem.n_parameters + 2
         features = np.empty((len(values), len(values))) if few else whitened()
-        exact[:, seen] = filled_by_regression(exact[:, seen], features[rows])
+        exact[:, seen] = filled_by_regression(exact[:, seen], features[rows], ridge=not nodes)
     if unknown.size:
         data = host(problem.data)
         residual = np.zeros((1, len(unknown)))

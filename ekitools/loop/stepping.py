@@ -22,6 +22,7 @@ from ekitools.loop.failures import (
     unusable_outputs,
 )
 from ekitools.loop.gaps import without_gaps
+from ekitools.loop.identical import warned_of_identical
 from ekitools.loop.progress import stopped
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
@@ -29,7 +30,17 @@ from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
 from ekitools.results.history import History, Record
-from ekitools.typing import Array, InPlace, Method, Status, StepInfo, StoppingRule, is_sampler
+from ekitools.typing import (
+    Array,
+    InPlace,
+    Method,
+    Quadrature,
+    Status,
+    StepInfo,
+    StoppingRule,
+    is_sampler,
+    takes_failures,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,6 +75,8 @@ class Stepping(ABC):
     _asked: Array | None
     _n_lost: int
     """Members that failed at the latest step."""
+    _has_warned: bool = False
+    """Whether identical outputs were reported, which happens once."""
 
     @abstractmethod
     def result(self) -> xr.Dataset:
@@ -114,7 +127,8 @@ class Stepping(ABC):
             self.missing,
             self._whitened,
             self.seen,
-            leave_out=not is_sampler(self.method) and not self.problem.n_scales,
+            leave_out=not takes_failures(self.method) and not self.problem.n_scales,
+            nodes=isinstance(self.method, Quadrature),
         )
         failures = {**gaps.reasons, **failures}
         missing = gaps.counts
@@ -138,9 +152,16 @@ class Stepping(ABC):
                 misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
-            if lost.any() and not is_sampler(self.method):
+            # nodes on an axis share their outputs where these do not depend on its parameter
+            if not self._has_warned and not isinstance(self.method, Quadrature):
+                fit = self.method.aim == "fit"
+                self._has_warned = warned_of_identical(self._given(), g, survivors, n, fit=fit)
+            if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             following, info = self._step(state, told)
+            if lost.any() and isinstance(self.method, Quadrature):
+                info = info._replace(misfit=info.misfit[survivors])
+                told = take_rows(g, survivors)
             if self._rules:
                 info = stopped(self._rules, info, told, self.seen, self._history.summaries)
             if info.average is not None:
@@ -183,6 +204,11 @@ class Stepping(ABC):
                 asked.flags.writeable = False
             self._asked = asked
         return self._asked
+
+    def _given(self) -> Array:
+        """The members asked for without the scales of the noise, which the model is not given."""
+        asked = self._physical()
+        return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
 
     def _whitened(self) -> np.ndarray:
         """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
@@ -227,6 +253,8 @@ class Stepping(ABC):
                 spent = self._budget_spent(self.t)
                 self.status = self._concluded(spent, state.ensemble, everyone)
             return
+        if takes_failures(self.method):
+            survivors = np.arange(len(self.members))
         grown = int(state.ensemble.shape[0]) - len(survivors)
         if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
             added = self._history.added(grown)
@@ -254,7 +282,7 @@ class Stepping(ABC):
     def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
         """The status with what is to be doubted of the members at which the run ends."""
         problem, n_members = self.problem, self._history.n_members
-        failed_here = 0 if is_sampler(self.method) else len(self.members) - len(survivors)
+        failed_here = 0 if takes_failures(self.method) else len(self.members) - len(survivors)
         losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 

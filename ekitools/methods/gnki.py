@@ -1,28 +1,44 @@
-"""Gauss–Newton Kalman inversion: EKI first, then refinement where the posterior is."""
+"""Gauss–Newton Kalman inversion: refinement with the slope of the model where the posterior is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, like, take_rows
-from ekitools.core.checks import check_schedule, integer, number, put
-from ekitools.linalg import frobenius, total_variance
+from ekitools.core.arrays import like, take_rows
+from ekitools.core.checks import check_schedule, integer, number, one_of, put
+from ekitools.linalg import total_variance
+from ekitools.methods.gauss_newton import (
+    LEAST,
+    Span,
+    adapted,
+    newton_step,
+    objectives,
+    relative_size,
+)
+from ekitools.methods.gaussian import GaussianStart
+from ekitools.methods.refining import (
+    GNKIState,
+    Refining,
+    check_members,
+    progress,
+    rose,
+    settled,
+    spent,
+)
 from ekitools.methods.shared import (
     check_all_data,
     misfits,
-    slope_on_span,
     tempered_analysis,
     whitened_residual,
 )
-from ekitools.methods.steps import MisfitController, choose_step
+from ekitools.methods.steps import MisfitController, choose_step, given_up
 from ekitools.methods.unknown_noise import (
     ROUNDS,
-    Scaling,
     checked_start,
     misfits_of_members,
     refined_with_scales,
@@ -40,32 +56,11 @@ from ekitools.typing import (
     Target,
 )
 
-__all__ = ["GNKI", "GNKIState"]
+__all__ = ["GNKI"]
 
-_LOSS = 1e-9
-"""Largest error of a refinement, relative to its length, that squares may cause."""
-
-
-class GNKIState(NamedTuple):
-    """What the next step needs."""
-
-    ensemble: Array
-    n: int
-    t: float
-    variance: float
-    initial_variance: float
-    refined: int
-    """Refinements made."""
-    change: float
-    """Root mean square move of the last refinement, in ensemble standard deviations."""
-    anchors: Array | None
-    """Whitened draws of the prior, one for every member, ``(J, p)``; drawn at t = 1."""
-    draws: Array | None
-    """Whitened perturbations of the data, ``(J, d)``."""
-    scaling: Scaling | None = None
-    """Where the scales of the noise are not known."""
-    scores: Array | None = None
-    """Normal scores of the scales, ``(J, rounds B)``, likewise; drawn at t = 1."""
+_HALF = 0.5
+"""First damping from the prior, where a full step may be far too long; and the damping throughout
+where the scales of the noise are not known."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +81,12 @@ class GNKI:
     linearisation [1]_, [2]_), in the subspace the ensemble spans. The m_j and η_j are drawn
     once, so the iteration converges. For a linear G one step with α = 1 gives exact posterior
     samples, for any J > p; in general it samples approximately, without the bias of a
-    broad prior. With J ≤ p the refinement moves along the ensemble's span only and follows
-    the prior elsewhere.
+    broad prior.
+
+    With J ≤ p members a regression cannot tell the directions apart that the members do not span.
+    The refinements then stay in the affine span of the first ensemble, as EKI does, with the sample
+    covariance C of that ensemble in place of C₀ and its members in place of the m_j. For a linear G
+    the members are exact samples of the posterior under this prior, which is the one that EKI uses.
 
     Where the scales s of the noise are not known (`UnknownNoise`), every member also has its own
     s_j. It is drawn from p(s | y) with the parameters integrated out, under the linear model that
@@ -104,18 +103,40 @@ class GNKI:
     ----------
     step : Schedule, default MisfitController()
         Step rule of the EKI phase.
-    damping : float, default 0.5
-        α in (0, 1].
+    damping : float or "adaptive", default "adaptive"
+        α in (0, 1], or a choice by the misfit. That begins with α = 1, and with 0.5 from the
+        prior. The fall of the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members
+        is compared with the fall under the linear model. α is doubled, up to 1, where the fall is
+        three quarters of that or more, and halved where it is less than half. Where the mean
+        rose, the members go back by half of their last move. With unknown scales of the noise
+        "adaptive" is 0.5 throughout.
     refinements : int, default 20
         Most Gauss–Newton steps made.
     rtol : float, default 0.02
-        They end where the root mean square move of the members, in units of the ensemble's
-        standard deviations, has come below rtol.
+        They end where the members are within rtol of their limit: the root mean square of the
+        last move, or of what damping left of it if that is more, in units of the ensemble's
+        standard deviations. They also end where five of them in turn brought no progress.
+    start : {"eki", "prior"} or GaussianStart, default "eki"
+        Where the refinements begin: at EKI's ensemble, at the first ensemble itself, or at
+        draws of a Gaussian from an earlier run. "prior" takes the first members for the m_j. It
+        saves the model runs of EKI where G bends little over the prior, and does not converge
+        where G bends much.
+    draws : {"kept", "fresh"}, default "kept"
+        Whether m_j and η_j are drawn once, or anew at every refinement, with the variances
+        C₀(2 − α)/α and Γ(2 − α)/α. Then the ensemble does not converge but becomes stationary, and
+        for a linear G its covariance is exact for every α. No problem is known on which this is
+        better. It needs J > p and known scales of the noise.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of the wrong kind or out of range.
+
+    See Also
+    --------
+    EKI : The first phase alone.
+    GaussianStart : A start from an earlier ensemble.
+    TemperedSMC : The posterior without the linear model, for more model runs.
 
     References
     ----------
@@ -134,9 +155,11 @@ class GNKI:
     """
 
     step: Schedule = MisfitController()
-    damping: float = 0.5
+    damping: float | str = "adaptive"
     refinements: int = 20
     rtol: float = 0.02
+    start: str | GaussianStart = "eki"
+    draws: str = "kept"
 
     State: ClassVar[type] = GNKIState
     aim: ClassVar[Aim] = "posterior"
@@ -146,12 +169,24 @@ class GNKI:
 
     def __post_init__(self) -> None:
         check_schedule(self.step)
+        remedy = 'Use "adaptive" to have it chosen by the misfit.'
         put(
             self,
-            damping=number("damping", self.damping, above=0, most=1),
             refinements=integer("refinements", self.refinements),
             rtol=number("rtol", self.rtol, above=0),
+            draws=one_of("draws", self.draws, ("kept", "fresh")),
         )
+        damping: Any = self.damping
+        if not (isinstance(damping, str) and damping == "adaptive"):
+            put(self, damping=number("damping", damping, above=0, most=1, remedy=remedy))
+        start: Any = self.start
+        if isinstance(start, GaussianStart):
+            return
+        if not (isinstance(start, str) and start in ("eki", "prior")):
+            raise ValueError(
+                f'start: must be "eki", "prior" or an ek.GaussianStart, got {start!r:.60}.'
+            )
+        put(self, start=str(start))
 
     def init(self, ensemble: Array, target: Target) -> GNKIState:
         """The state before the first step.
@@ -161,34 +196,32 @@ class GNKI:
         TypeError
             If the problem has another loss than Gaussian noise, or a step sees a part of the data.
         ValueError
-            If all members are the same.
+            If all members are the same. If there are no more members than parameters, and the
+            draws are fresh or the scales of the noise not known. If the start has another number of
+            parameters.
         """
         check_all_data(target, "GNKI, which fits every member to the same perturbed data")
         variance = checked_start(ensemble, target, "GNKI")
-        return GNKIState(ensemble, 0, 0.0, variance, variance, 0, math.inf, None, None)
+        unknown = isinstance(target.noise, ScaledNoise)
+        check_members(ensemble, target, self.draws)
+        anchors = None if unknown else target.prior.whiten(ensemble)
+        if isinstance(self.start, GaussianStart):
+            ensemble = self.start.moved(ensemble, target.prior)
+            variance = total_variance(ensemble)
+        damping = _HALF if unknown or self.start == "prior" else 1.0
+        refining = Refining(damping if isinstance(self.damping, str) else self.damping)
+        return GNKIState(ensemble, 0, 0.0, variance, variance, 0, refining, anchors, None)
 
     def ask(self, state: GNKIState) -> Array:
         """The members at which G is wanted, ``(J, p)``."""
         return state.ensemble
 
     def finished(self, state: GNKIState) -> Status | None:
-        """Set once the refinement has converged or used up its steps."""
-        if state.change <= self.rtol:
-            return Status(
-                "posterior_reached",
-                f"The refinement converged: its last step moved the members by {state.change:.3g} "
-                "standard deviations. The ensemble approximates the posterior.",
-                level="good",
-                posterior=True,
-            )
-        if state.refined < self.refinements:
-            return None
-        return Status(
-            "refinements_spent",
-            f"All {self.refinements} refinements were made; the last one still moved the members "
-            f"by {state.change:.3g} standard deviations (rtol = {self.rtol:g}). Look at the "
-            "misfit; allow more refinements, or a smaller damping if it does not settle.",
-        )
+        """Set once the refinements have converged, bring nothing more, or are spent."""
+        status = settled(state.refining, self.rtol, fresh=self.draws == "fresh")
+        if status is not None or state.refined < self.refinements:
+            return status
+        return spent(state.refining, self.refinements, self.rtol)
 
     def tell(
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
@@ -200,6 +233,8 @@ class GNKI:
             misfit = misfits_of_members(state.ensemble, g, target)[0] if unknown else misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
         status = self.finished(state)
+        if status is None and self._tempers(state):
+            status = given_up(self.step, state.n, state.t, 1.0, misfit, int(g.shape[1]))
         if status is not None:
             return state, StepInfo(0.0, misfit, status, spread)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -236,11 +271,15 @@ class GNKI:
         of their anchors and draws for its own.
         """
         ensemble = rows(state.ensemble)
-        kept = ("anchors", "draws", "scores")
+        kept = ("anchors", "draws", "move", "scores")
         held = {name: getattr(state, name) for name in kept}
         held = {name: rows(each) for name, each in held.items() if each is not None}
         variance = total_variance(ensemble)
         return state._replace(ensemble=ensemble, variance=variance, **held)
+
+    def _tempers(self, state: GNKIState) -> bool:
+        """Whether the next step is one of EKI."""
+        return self.start == "eki" and state.t < 1
 
     def _followed(
         self,
@@ -251,22 +290,63 @@ class GNKI:
         rng: np.random.Generator,
     ) -> tuple[GNKIState, float]:
         """The state after one step of either phase, and the step."""
-        if state.t < 1:
+        if self._tempers(state):
             h, t = choose_step(self.step, state.n, state.t, 1.0, r, misfit)
             return state._replace(ensemble=tempered_analysis(state.ensemble, r, h, rng), t=t), h
-        if state.anchors is None:
-            shapes = tuple(state.ensemble.shape), tuple(r.shape)
-            anchors, draws = (like(rng.standard_normal(shape), r) for shape in shapes)
+        w = target.prior.whiten(state.ensemble)
+        if state.draws is None:
+            anew = self.start == "eki" and int(w.shape[0]) > int(w.shape[1])
+            anchors = like(rng.standard_normal(tuple(w.shape)), w) if anew else state.anchors
+            draws = like(rng.standard_normal(tuple(r.shape)), r)
             state = state._replace(anchors=anchors, draws=draws)
-        ensemble, change = self._refined(state, r, target)
-        state = state._replace(ensemble=ensemble, refined=state.refined + 1, change=change)
-        return state, self.damping
+        return self._refined(state, w, r, target, rng)
+
+    def _refined(
+        self, state: GNKIState, w: Array, r: Array, target: Target, rng: np.random.Generator
+    ) -> tuple[GNKIState, float]:
+        """One Gauss–Newton step in coordinates in which the prior is N(0, I), and its damping."""
+        n, p = (int(size) for size in w.shape)
+        span = Span.of(state.anchors) if n <= p else None
+        x, m = ((w if span is None else span.coordinates(w)), state.anchors)
+        m = m if span is None else span.coordinates(m)
+        objective = float(np.mean(objectives(x, r, m, state.draws)))
+        old, damping = state.refining, state.refining.damping
+        if state.move is not None and damping > LEAST and rose(old.objective, objective):
+            half = 0.5 * state.move  # back by half of the last move
+            back = target.prior.unwhiten(w - half)
+            refining = old._replace(damping=damping / 2)
+            state = state._replace(ensemble=back, move=half, refining=refining)
+            return state._replace(refined=state.refined + 1), damping / 2
+        if state.move is not None:
+            damping = adapted(damping, old.objective - objective, old.gain)
+        level = objective
+        if self.draws == "fresh" and span is None:
+            sd = math.sqrt(2 / damping - 1)
+            m, draws = (like(sd * rng.standard_normal(tuple(a.shape)), a) for a in (w, r))
+            state = state._replace(anchors=m, draws=draws)
+            objective = float(np.mean(objectives(x, r, m, draws)))
+            level = float(np.mean(objectives(x, r, 0 * m, 0 * draws)))
+        newton = newton_step(x, r, m, state.draws)
+        full = newton.step if span is None else newton.step @ span.rows
+        # the members are in the span already, but for those of a start elsewhere and for rounding
+        inside = w if span is None else span.members(x)
+        change = relative_size(full, w) * max(damping, 1 - damping)
+        gain = float(np.mean(newton.gain))
+        new = Refining(damping, change, objective, newton.rest, gain, level)
+        state = state._replace(
+            ensemble=target.prior.unwhiten(inside + damping * full),
+            t=min(1.0, state.t + damping),  # from the prior α is what a step takes of the way
+            refined=state.refined + 1,
+            refining=progress(old, new),
+            move=damping * full if self.damping == "adaptive" else None,
+        )
+        return state, damping
 
     def _followed_with_scales(
         self, state: GNKIState, g: Array, target: Target, rng: np.random.Generator
     ) -> tuple[GNKIState, float]:
         """As `_followed`, where the scales of the noise are not known."""
-        if state.t < 1:
+        if self._tempers(state):
             new = tempered_with_scales(state, g, target, self.step, rng)
             return state._replace(ensemble=new.ensemble, t=new.t, scaling=new.scaling), new.h
         if state.anchors is None:
@@ -275,48 +355,14 @@ class GNKI:
             draws = rng.standard_normal(tuple(g.shape))
             scores = rng.standard_normal((n, ROUNDS * n_scales))
             state = state._replace(anchors=anchors, draws=draws, scores=scores)
-        ensemble, change = refined_with_scales(state, g, target, self.damping)
-        state = state._replace(ensemble=ensemble, refined=state.refined + 1, change=change)
-        return state, self.damping
-
-    def _refined(self, state: GNKIState, r: Array, target: Target) -> tuple[Array, float]:
-        """One damped Gauss–Newton step in coordinates whitened by the prior.
-
-        The regression is H = B Vᵀ (`slope_on_span`), and (I + HᵀH)⁻¹Hᵀ = V (I + BᵀB)⁻¹ Bᵀ:
-        nothing is p × p.
-        """
-        w = target.prior.whiten(state.ensemble)
-        xp = array_namespace(w)
-        right, slope = slope_on_span(w, r)
-        gap = state.anchors - w  # m_j − u_j
-        innovation = (  # y + η_j − G(u_j) − H (m_j − u_j), whitened
-            state.draws - r - (gap @ xp.matrix_transpose(right)) @ xp.matrix_transpose(slope)
+        damping = state.refining.damping
+        ensemble, change = refined_with_scales(state, g, target, damping)
+        misfit = float(np.mean(np.sum(misfits_of_members(state.ensemble, g, target), axis=0)))
+        latest = Refining(damping, change, misfit, level=misfit)
+        state = state._replace(
+            ensemble=ensemble,
+            t=min(1.0, state.t + damping),
+            refined=state.refined + 1,
+            refining=progress(state.refining, latest),
         )
-        # K = V (I + BᵀB)⁻¹ Bᵀ, and the step α {m_j − u_j + K (...)}
-        move = gap + _regularised(innovation, slope) @ right
-        move = self.damping * move
-        sd = host(xp.std(w, axis=0, correction=1))
-        spread = sd > 0
-        relative = host(move)[:, spread] / sd[spread]
-        change = float(np.sqrt(np.mean(relative**2)))
-        return target.prior.unwhiten(w + move), change
-
-
-def _regularised(rows: Array, slope: Array) -> Array:
-    """``rows`` B(I + BᵀB)⁻¹, ``(J, rank)``; by the SVD of B where BᵀB has too few digits.
-
-    Rounding in BᵀB changes the result by at most ε‖B‖² of itself. With the thin SVD B = Q σ Zᵀ,
-    which squares nothing, B(I + BᵀB)⁻¹ = Q diag(σ / (1 + σ²)) Zᵀ.
-    """
-    xp = array_namespace(slope)
-    size, eps = frobenius(slope), float(xp.finfo(slope.dtype).eps)
-    if not math.isfinite(size):
-        return xp.full_like(rows[:, :1] * slope[:1, :], math.inf)
-    if size <= math.sqrt(max(_LOSS / eps, 100)):
-        system = xp.matrix_transpose(slope) @ slope + like(np.eye(int(slope.shape[1])), slope)
-        solved = xp.linalg.solve(system, xp.matrix_transpose(rows @ slope))
-        return xp.matrix_transpose(solved)
-    left, s, right = xp.linalg.svd(slope, full_matrices=False)
-    s = xp.where(s > 1e-30, s, xp.full_like(s, 1e-30))
-    weights = 1 / (s + 1 / s)  # σ / (1 + σ²), where σ² may overflow
-    return ((rows @ left) * weights) @ right
+        return state, damping

@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.core.checks import integer, number, put, sequence
 from ekitools.linalg import d_norm
-from ekitools.typing import Array, Schedule, Seen
+from ekitools.typing import Array, BoundedSchedule, Schedule, Seen, Status
 
 __all__ = [
     "ESMDA",
@@ -19,9 +19,15 @@ __all__ = [
     "MisfitController",
     "NormStep",
     "choose_step",
+    "given_up",
     "landing",
     "rule_step",
 ]
+
+
+_FASTER = 2.0
+"""A step that is larger than the mean of those before by this factor counts as growing. It was 1.0
+for models that crawl, and 20 and more for linear models with noise of 1e-9."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,21 @@ class MisfitController:
     which keeps the symmetrised Kullback–Leibler distance between successive tempered
     posteriors bounded [1]_.
 
+    Where the linear updates do not lower the misfits, the steps stay as small as the first one and
+    the run crawls towards its end time. The controller then ends it after ``max_runs`` model runs
+    of every member, with the status "steps_too_small". Steps that grow go on, as they do
+    where the noise is tiny beside the misfits.
+
+    Parameters
+    ----------
+    max_runs : int or None, default 30
+        Model runs of every member after which a run that crawls is ended; None for no bound.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``max_runs`` is not a positive integer.
+
     References
     ----------
     .. [1] Iglesias & Yang (2021), Inverse Problems 37, 025008.
@@ -105,8 +126,15 @@ class MisfitController:
     --------
     >>> import ekitools as ek
     >>> ek.EKI().step
-    MisfitController()
+    MisfitController(max_runs=30)
     """
+
+    max_runs: int | None = 30
+
+    def __post_init__(self) -> None:
+        if self.max_runs is not None:
+            bound = integer("max_runs", self.max_runs, remedy="Use None for no bound.")
+            put(self, max_runs=bound)
 
     def step(self, seen: Seen) -> float:
         """Return the controller's h, not yet cut at 1 − Σh."""
@@ -116,6 +144,39 @@ class MisfitController:
         by_variance = math.sqrt(seen.n_data / (2 * variance)) if variance > 0 else math.inf
         h = max(by_mean, by_variance)
         return h if math.isfinite(h) else min(seen.remaining, 1.0)
+
+    def given_up(self, seen: Seen) -> Status | None:
+        """The status "steps_too_small" where ``max_runs`` is spent and the steps crawl."""
+        if self.max_runs is None or seen.n + 1 < self.max_runs:
+            return None
+        h = self.step(seen)
+        if h >= seen.remaining or self._speeds_up(seen, h):
+            return None
+        end = seen.t + seen.remaining
+        with np.errstate(over="ignore"):
+            mean, sd = float(np.mean(seen.misfit)), float(np.std(seen.misfit, ddof=1))
+        return Status(
+            "steps_too_small",
+            f"The steps are too small: after {seen.n + 1} model runs of every member t is "
+            f"{seen.t:.3g}, and t = {end:g} needs about {math.ceil(seen.remaining / h)} more steps "
+            f"of {h:.3g}. The misfits (mean {mean:.4g}, standard deviation {sd:.4g}, for "
+            f"{seen.n_data} data) do not fall, because the linear update of the ensemble does not "
+            "improve the fit. The ensemble is not a sample of the posterior. Use "
+            "ek.TemperedSMC(), an ensemble near one mode, or a larger noise if the model "
+            "cannot fit the data. step=ek.MisfitController(max_runs=None) goes on.",
+            level="bad",
+        )
+
+    def _speeds_up(self, seen: Seen, h: float) -> bool:
+        """Whether steps grow, and reach the end in 3 ``max_runs`` if t grows at their present rate.
+
+        Steps that crawl are equal: then h is t/n. With noise that is tiny beside the misfits t
+        grows in proportion to itself.
+        """
+        if not h * seen.n > _FASTER * seen.t > 0:
+            return False
+        growth = math.log1p(seen.remaining / seen.t) / math.log1p(h / seen.t)
+        return self.max_runs is not None and growth <= 3 * self.max_runs
 
 
 @dataclass(frozen=True)
@@ -181,6 +242,15 @@ def choose_step(
     end = math.inf if t_end is None else t_end
     seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: d_norm(r, r))
     return landing(t, rule_step(schedule, seen), end)
+
+
+def given_up(
+    schedule: Schedule, n: int, t: float, t_end: float | None, misfit: np.ndarray, n_data: int
+) -> Status | None:
+    """The status with which ``schedule`` ends a run that crawls; None where it does not."""
+    if t_end is None or not isinstance(schedule, BoundedSchedule):
+        return None
+    return schedule.given_up(Seen(n, t, t_end - t, misfit, n_data, lambda: math.nan))
 
 
 def rule_step(schedule: Schedule, seen: Seen) -> float:

@@ -13,7 +13,7 @@ from ekitools.core.checks import check_schedule, flag, number, put, stopping_rul
 from ekitools.linalg import total_variance
 from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.shared import misfits, whitened_residual
-from ekitools.methods.steps import choose_step
+from ekitools.methods.steps import choose_step, given_up
 from ekitools.methods.unknown_noise import (
     Scaling,
     checked_start,
@@ -154,7 +154,10 @@ class Tempered(ABC):
             misfit = misfits(r)
             objective = float(np.mean(misfit))
         spread = math.sqrt(state.variance / state.initial_variance)
-        info = StepInfo(0.0, data_misfit, self.finished(state), spread, objective=objective)
+        status = self.finished(state)
+        if status is None and target.batch is None:
+            status = given_up(self.step, state.n, state.t, self.t_end, misfit, int(g.shape[1]))
+        info = StepInfo(0.0, data_misfit, status, spread, objective=objective)
         if info.status is not None:
             return state, info
 

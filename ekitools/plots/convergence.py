@@ -132,7 +132,10 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
         band(ax, result.iteration.values[known], low, high, color=BLUE, alpha=0.25, label=text)
     mean = result.history_misfit.values.astype(np.float64)
     mean = np.where(np.isfinite(mean), mean, np.nan)
-    ax.plot(result.history.values, mean, "o-", ms=4, color=BLUE, label="mean")
+    x = result.history.values
+    if "draws_misfit" in result:  # the history has the mean over nodes, which are no draws
+        x, mean = result.iteration.values, result.draws_misfit.mean("draw").values
+    ax.plot(x, mean, "o-", ms=4, color=BLUE, label="mean")
     name = "misfit" if has_noise(result) else "loss"
     if name == "misfit":
         expected = result.sizes["data"] / 2

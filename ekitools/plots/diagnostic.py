@@ -35,6 +35,7 @@ _ALONG = ("iteration", "history", "level", "datum", *_NAMED)
 
 _MOST_ROWS = 30
 _TITLES = {
+    "bayes_loss": "Bayes loss",
     "cov_error": "Covariance error",
     "crps": "CRPS",
     "ess": "Effective number of members",

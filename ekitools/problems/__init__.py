@@ -13,7 +13,7 @@ import numpy as np
 
 from ekitools.problem import InverseProblem
 
-__all__ = ["Example", "darcy", "deconvolution", "linear", "lynx_hare"]
+__all__ = ["Example", "darcy", "deconvolution", "linear", "lorenz96", "lynx_hare"]
 
 
 class Example(NamedTuple):
@@ -44,6 +44,7 @@ _WHERE = {
     "darcy": "darcy",
     "deconvolution": "deconvolution",
     "linear": "linear",
+    "lorenz96": "lorenz96",
     "lynx_hare": "lynx_hare",
 }
 

@@ -25,6 +25,12 @@ _DIMS = {
     "history_model_runs": ("history",),
 }
 _NEEDED = tuple(name for name in _DIMS if name != "weight")
+_OF_DRAWS = {
+    "draws": ("iteration", "draw", "parameter"),
+    "draws_misfit": ("iteration", "draw"),
+    "draws_score": ("draw", "score"),
+    "node": ("member", "score"),
+}
 
 _NUMBERS = ("model_runs", "seconds", "log_evidence", "posterior")
 _TEXTS = ("status", "status_code", "covariance_normalisation", "loss")
@@ -32,8 +38,9 @@ _CHOICES = {
     "status_level": ("good", "note", "care", "bad"),
     "aim": ("posterior", "fit"),
     "linear_over": ("ensembles", "last", "none"),
-    "members": ("kept", "redrawn", "moved"),
+    "members": ("kept", "redrawn", "moved", "nodes"),
     "start": ("prior", "ensemble", "method"),
+    "prior": ("learned",),
 }
 _JSON = ("method", "problem", "versions", "failures", "solver", "seed")
 _DEEPEST = 40
@@ -73,7 +80,14 @@ def check_result(result: Any, name: str = "result") -> None:
             f"{', '.join(map(str, result.u.dims))}. Select with lists to keep them, such as "
             "result.isel(iteration=[-1])."
         )
-    for variable, dims in _DIMS.items():
+    if any(variable in result for variable in _OF_DRAWS):
+        missing = [variable for variable in _OF_DRAWS if variable not in result]
+        if missing:
+            raise ValueError(
+                f"{name}: must have {', '.join(_OF_DRAWS)} together, got one without "
+                f"{', '.join(missing)}. {_REMEDY}"
+            )
+    for variable, dims in (_DIMS | _OF_DRAWS).items():
         if variable in result:
             _check_variable(name, variable, result[variable], dims)
     for each in result.data_vars:

@@ -14,10 +14,14 @@ from ekitools.losses.formed import FormedNoise
 from ekitools.models.extras import Labels
 from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
+from ekitools.results.draws import variables_of_draws
 from ekitools.results.history import History, Record, Summary
 from ekitools.typing import (
+    Drawn,
     Flow,
+    LearnsPrior,
     Method,
+    Quadrature,
     Redraws,
     Relinearizes,
     SamplingFlow,
@@ -51,20 +55,34 @@ _LONG_NAMES = {
     "weight": "weight of the member, normalised",
     "missing": "members whose output was missing and was filled",
     "seen": "whether the model was run for this observation at this iteration",
+    "draws": "draws of the Gaussian that the nodes hold, in physical coordinates",
+    "draws_misfit": "misfit of the draws, by the linear map through the outputs of the nodes",
+    "draws_score": "the draws in coordinates in which the Gaussian is N(0, I)",
+    "node": "the nodes in the same coordinates",
+    "gaussian_mean": "mean of the last Gaussian, in coordinates in which the prior is N(0, I)",
+    "gaussian_root": "root L of its covariance, with L L^T the covariance",
 }
 
 RESERVED = frozenset(_LONG_NAMES).union(
     ("iteration", "member", "parameter", "data", "history", "chain", "draw"),
     ("data_units", "parameter_units", "block", "position"),
     ("observation", "data_observation"),
+    ("direction", "score"),
 )
 """Names that a side product cannot have."""
 
 
 def to_dataset(
-    history: History, problem: InverseProblem, status: Status, attributes: Mapping[str, Any]
+    history: History,
+    problem: InverseProblem,
+    status: Status,
+    attributes: Mapping[str, Any],
+    drawn: Drawn | None = None,
 ) -> xr.Dataset:
-    """Label a history; see `ekitools.run` for the variables."""
+    """Label a history; see `ekitools.run` for the variables.
+
+    ``drawn`` is the Gaussian of the last record, where the members are nodes.
+    """
     import xarray as xr
 
     records, summaries = history.records, history.summaries
@@ -110,6 +128,7 @@ def to_dataset(
         unknown = np.full(records[0].u.shape[1], np.nan)
         averages = [record.average if record.average.size else unknown for record in records]
         variables["u_average"] = (("iteration", "parameter"), np.stack(averages))
+    variables |= _by_parameter(records)
     labels: dict[str, Any] = {}
     sizes: dict[str, int] = {"iteration": -1, "member": -1, "parameter": -1, "data": -1}
     for name in dict.fromkeys(name for record in records for name in record.extras):
@@ -126,6 +145,8 @@ def to_dataset(
         seen = [np.isin(np.arange(len(series.sizes)), r.observations) for r in records]
         variables["seen"] = (("iteration", "observation"), np.stack(seen))
         labels["observation"] = ("observation", _names(series.observations))
+    if drawn is not None:
+        variables |= variables_of_draws(drawn, records, problem)
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)
@@ -220,12 +241,20 @@ def traits(algorithm: Method | Flow) -> dict[str, str]:
         aim: str = algorithm.aim
     else:
         aim = "posterior" if isinstance(algorithm, SamplingFlow) else "fit"
+    learned = isinstance(algorithm, LearnsPrior) and algorithm.learns_prior
     over = algorithm.linear_over if isinstance(algorithm, Relinearizes) else "ensembles"
-    members = "redrawn" if isinstance(algorithm, Redraws) else "moved"
+    members = "moved"
+    if is_sampler(algorithm):
+        members = "kept"
+    elif isinstance(algorithm, Quadrature):
+        members = "nodes"
+    elif isinstance(algorithm, Redraws):
+        members = "redrawn"
     return {
         "aim": aim,
         "linear_over": over,
-        "members": "kept" if is_sampler(algorithm) else members,
+        "members": members,
+        **({"prior": "learned"} if learned else {}),
     }
 
 
@@ -260,6 +289,18 @@ def _stacked_extras(name: str, records: Sequence[Record], n_members: int) -> np.
     nothing = np.full((n_members, *known[0].shape[1:]), np.nan)
     rows = [_padded(record.extras.get(name, nothing), n_members) for record in records]
     return np.stack(rows)
+
+
+def _by_parameter(records: Sequence[Record]) -> dict[str, Any]:
+    """What the method reports of every parameter, NaN where it reported nothing."""
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record.by_parameter):
+        known = [record.by_parameter[name] for record in records if name in record.by_parameter]
+        nothing = np.full(known[0].values.shape, np.nan)
+        each = [r.by_parameter[name].values if name in r.by_parameter else nothing for r in records]
+        long_name = {"long_name": known[0].long_name}
+        found[f"parameter_{name}"] = (("iteration", "parameter"), np.stack(each), long_name)
+    return found
 
 
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:

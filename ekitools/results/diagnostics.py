@@ -12,8 +12,9 @@ from ekitools.core.arrays import host
 from ekitools.models.plain import LinearModel
 from ekitools.problem import check_problem, check_whole
 from ekitools.results.alignment import columns_of
-from ekitools.results.predictive import predictive_cdf
+from ekitools.results.predictive import crps_of_members, predictive_cdf
 from ekitools.results.reading import Members, check_result, has_noise, members_at, moments
+from ekitools.results.span import Span
 from ekitools.typing import MarginalNoise, NoiseModel
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ _LABELS = {  # long name and units
     "misfit_min": ("smallest misfit of a member", "1"),
     "misfit_of_mean": ("misfit of the mean output, |Gamma^-1/2 (mean g - y)|^2 / 2", "1"),
     "residual_mean": ("residual of the mean output, |Gamma^-1/2 (mean g - y)|", "1"),
+    "rmse": ("root mean square of mean g - y over the data", "as the data"),
+    "crps": (
+        "continuous ranked probability score of the outputs, in noise standard deviations",
+        "1",
+    ),
+    "bayes_loss": (
+        "(|Gamma^-1/2 (mean g - y)|^2 + |whitened mean u|^2) / (p d), as bayes_loss in EKP.jl",
+        "1",
+    ),
     "coverage": ("share of the data within the central 90 % predictive interval", "1"),
     "n_data": ("data with outputs at this iteration", "1"),
     "n_effective": ("effective number of members, (sum w)^2 / sum w^2", "1"),
@@ -79,6 +89,12 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``misfit_mean``, ``misfit_min``   of the members' Φ_j = ½‖Γ^{-1/2}(g_j − y)‖²
     ``misfit_of_mean``                ½‖Γ^{-1/2}(ḡ − y)‖²
     ``residual_mean``                 ‖Γ^{-1/2}(ḡ − y)‖, about √d at the noise level
+    ``rmse``                          √(mean over the data of (ḡ_i − y_i)²), in the units of
+                                      the data; NaN where the data have different units
+    ``crps``                          CRPS of the members' outputs, without noise, as an ensemble
+                                      forecast of the data [2]_, in standard deviations of the
+                                      noise: mean over the data of (E\|X − y_i\| − ½E\|X − X'\|)/σ_i
+    ``bayes_loss``                    (‖Γ^{-1/2}(ḡ − y)‖² + ‖C₀^{-1/2}(ū − m)‖²)/(p d)
     ``coverage``                      share of the data within the central 90 % interval of
                                       outputs plus noise
     ``n_data``                        data with outputs: where steps see some of the
@@ -87,6 +103,18 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``n_failed``, ``model_runs``      failures at this iteration; runs so far
     ``t``, ``step``                   as in the result
     ================================  =====================================================
+
+    Of a method whose members are nodes, such as `UKI`, the members are its draws, and their outputs
+    are those of the linear map through the outputs of the nodes.
+
+    In ``crps``, X and X' are independent draws from the weighted outputs g_ji of the members. It
+    agrees with ``properscoring.crps_ensemble(y / sd, g.T / sd).mean()``. `calibration` has the
+    score of outputs with noise.
+
+    ``bayes_loss`` is −2 log of the posterior density at ū and ḡ, up to a constant and divided by
+    p d. m and C₀ are the prior's moments in unconstrained coordinates, in which ū is taken here.
+    EnsembleKalmanProcesses.jl has the same definition [3]_, but combines ḡ with the ū of the
+    following iteration. Here both belong to the same iteration. d counts the data with outputs.
 
     For a `LinearModel` and a result that holds iteration 0, the residual
     r_j = A u_j − y, where y stands for A u†, is split Γ-orthogonally into its part in
@@ -102,7 +130,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
         What `run` returned, or what was read back from its file.
     problem : InverseProblem, optional
         What was solved. Without it Γ is taken to be diagonal, with the variances
-        ``noise_sd**2``, and nothing is said about A r.
+        ``noise_sd**2``, and ``bayes_loss`` and the parts of A r are left out.
 
     Returns
     -------
@@ -120,6 +148,8 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     References
     ----------
     .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
+    .. [2] Gneiting & Raftery (2007), J. Am. Stat. Assoc. 102, 359-378, eq. 21.
+    .. [3] Dunbar et al. (2022), J. Open Source Softw. 7, 4869 (version 2.7 of the package).
 
     Examples
     --------
@@ -141,11 +171,13 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
         if isinstance(problem.noise, NoiseModel):
             whiten = _by_noise(problem.noise)
             if isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
-                span = _Span(problem, members_at(result, 0))
+                span = Span(problem, members_at(result, 0))
     rows = []
     for i in range(result.sizes["iteration"]):
         members = members_at(result, i)
         row = _parameters(members) | _outputs(members, y, sd, whiten)
+        if problem is not None:
+            row["bayes_loss"] = _bayes_loss(members, problem, row)
         if span is not None:
             row |= span.residuals(members)
         rows.append(row)
@@ -156,7 +188,10 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     runs = result.history_model_runs.sel(history=result.iteration.values)
     values |= {"n_failed": result.failed.sum("member").values, "model_runs": runs.values}
     values |= {"t": result.t.values, "step": result.step.values}
-    return xr.Dataset(
+    units = _units(result)
+    if len(units) > 1:
+        values["rmse"] = np.full_like(values["rmse"], np.nan)
+    diagnosis = xr.Dataset(
         {
             name: (
                 ("iteration", "parameter")[: values[name].ndim],
@@ -175,6 +210,9 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
             "covariance_normalisation": "spread: 1/(J-1); collapse and output_collapse: 1/J",
         },
     )
+    if len(units) == 1 and units[0]:
+        diagnosis.rmse.attrs["units"] = units[0]
+    return diagnosis
 
 
 def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
@@ -275,8 +313,8 @@ def _outputs(
     g, misfit, w = members.evaluated()
     known = ~np.isnan(g).all(axis=0)
     if not w.size or not known.any():
-        names = ("output_collapse", "misfit_mean", "misfit_min", "misfit_of_mean")
-        return dict.fromkeys((*names, "residual_mean", "coverage"), np.nan) | {"n_data": 0}
+        names = ("output_collapse", "misfit_mean", "misfit_min", "misfit_of_mean", "residual_mean")
+        return dict.fromkeys((*names, "rmse", "crps", "coverage"), np.nan) | {"n_data": 0}
     g, y, sd = g[:, known], y[known], sd[known]
     white_mean, white_variance = moments(whiten(g - y, known), w)
     off = np.abs(predictive_cdf(y, g, sd, w) - 0.5)  # NaN under a loss
@@ -286,44 +324,29 @@ def _outputs(
         "misfit_min": float(np.min(misfit)),
         "misfit_of_mean": 0.5 * float(white_mean @ white_mean),
         "residual_mean": float(np.linalg.norm(white_mean)),
+        "rmse": float(np.sqrt(np.mean((w @ g - y) ** 2))),
+        "crps": float(np.mean(crps_of_members(y, g, w) / sd)),
         "coverage": float(np.mean(np.where(np.isnan(off), np.nan, off <= 0.45))),
         "n_data": int(known.sum()),
     }
 
 
-class _Span:
-    """Residuals A u − y, whitened, within and orthogonal to the initial ensemble's span."""
+def _bayes_loss(members: Members, problem: InverseProblem, row: dict[str, Any]) -> float:
+    """Squared distances of ḡ from the data and of ū from the prior's mean, divided by p d."""
+    u, w = members.present()
+    if not w.size or not row["n_data"]:
+        return np.nan
+    prior = problem.prior
+    with np.errstate(invalid="ignore"):  # members that rounding has put on a bound are infinite
+        mean = w @ host(prior.whiten(prior.to_unconstrained(u.astype(np.float64, copy=False))))
+    squares = 2 * row["misfit_of_mean"] + float(mean @ mean)
+    return float(squares / (mean.size * row["n_data"]))
 
-    def __init__(self, problem: InverseProblem, initial: Members) -> None:
-        self.problem = problem
-        residuals, w = self._whitened(initial)
-        mean = w @ residuals
-        _, s, rows = np.linalg.svd(residuals - mean, full_matrices=False)
-        rank = int(np.sum(s > max(residuals.shape) * np.finfo(s.dtype).eps * s[0]))
-        self.basis = rows[:rank].T
-        # the anomalies lie in the span, so this is every member's
-        self.perpendicular = self._split(mean)[1]
 
-    def residuals(self, members: Members) -> dict[str, float]:
-        residuals, w = self._whitened(members)
-        parallel, perpendicular = self._split(residuals)
-        parts = {
-            "residual_parallel": parallel,
-            "residual_perpendicular": perpendicular,
-            "residual_perpendicular_drift": perpendicular - self.perpendicular,
-        }
-        return {n: float(np.sqrt(w @ np.sum(part**2, axis=1))) for n, part in parts.items()}
-
-    def _whitened(self, members: Members) -> tuple[np.ndarray, np.ndarray]:
-        u, w = members.present()
-        outputs = self.problem.model(u.astype(np.float64, copy=False))
-        return host(self.problem.noise.whiten(outputs - self.problem.data)), w
-
-    def _split(self, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self.basis.shape[1] == self.basis.shape[0]:  # the span is everything
-            return residuals, np.zeros_like(residuals)
-        parallel = residuals @ self.basis @ self.basis.T
-        return parallel, residuals - parallel
+def _units(result: xr.Dataset) -> list[str]:
+    """The units of the data, each once; empty where they are not known."""
+    known = result.data_units.values if "data_units" in result.coords else ()
+    return list(dict.fromkeys(str(unit) for unit in known))
 
 
 def _check_same(result: xr.Dataset, problem: Any) -> None:

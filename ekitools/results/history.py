@@ -11,9 +11,18 @@ import numpy as np
 
 from ekitools.core.arrays import host
 from ekitools.models.extras import Labels
-from ekitools.typing import Reported, Status, StepInfo
+from ekitools.typing import PerParameter, Reported, Status, StepInfo
 
-__all__ = ["History", "Record", "Summary", "lost_members", "mean_misfit", "objective"]
+__all__ = [
+    "BY_PARAMETER",
+    "FIXED",
+    "History",
+    "Record",
+    "Summary",
+    "lost_members",
+    "mean_misfit",
+    "objective",
+]
 
 _MOST_NUMBERS = 1000
 """Parameters of a failed member that the list of failures holds."""
@@ -21,6 +30,9 @@ _MOST_NUMBERS = 1000
 
 _EXTRA = "extras."
 """Prefix of the names of side products in files."""
+
+BY_PARAMETER = "parameter."
+"""Prefix of the names of numbers by parameter in files; the long name follows the name."""
 
 
 class Record(NamedTuple):
@@ -45,27 +57,41 @@ class Record(NamedTuple):
     """Which observations of a series the outputs ``g`` belong to; empty for other data."""
     extras: Mapping[str, np.ndarray] = MappingProxyType({})
     """Side products, ``(J, ...)`` each."""
+    by_parameter: Mapping[str, PerParameter] = MappingProxyType({})
+    """What the method reports of every parameter."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
         """The record that was saved as ``arrays``."""
-        fixed = {name: arrays[name] for name in cls._fields[:-1]}
+        fixed = {name: arrays[name] for name in FIXED}
         extras = {
             name.removeprefix(_EXTRA): array
             for name, array in arrays.items()
             if name.startswith(_EXTRA)
         }
-        record = cls(**fixed, extras=extras)  # type: ignore[arg-type]  # these are its fields
+        reported = {}
+        for key, array in arrays.items():
+            if key.startswith(BY_PARAMETER):
+                name, _, long_name = key.removeprefix(BY_PARAMETER).partition(".")
+                reported[name] = PerParameter(array, long_name)
+        record = cls(**fixed, extras=extras, by_parameter=reported)  # type: ignore[arg-type]  # these are its fields
         return record._replace(
             iteration=int(record.iteration), t=float(record.t), step=float(record.step)
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything as arrays by name, for a file."""
-        fixed = zip(self._fields[:-1], self[:-1], strict=True)
-        return {name: np.asarray(value) for name, value in fixed} | {
-            _EXTRA + name: array for name, array in self.extras.items()
+        fixed = {name: np.asarray(getattr(self, name)) for name in FIXED}
+        extras = {_EXTRA + name: array for name, array in self.extras.items()}
+        reported = {
+            f"{BY_PARAMETER}{name}.{each.long_name}": np.asarray(each.values)
+            for name, each in self.by_parameter.items()
         }
+        return fixed | extras | reported
+
+
+FIXED = Record._fields[:-2]
+"""Fields of a record that are one array each."""
 
 
 class Summary(NamedTuple):
@@ -159,7 +185,7 @@ class History:
         nothing = np.zeros(0, dtype=np.int64)
         gaps = nothing if missing is None else missing
         seen = nothing if observations is None else observations
-        parts = (weight, average, gaps, source, seen, extras)
+        parts = (weight, average, gaps, source, seen, extras, info.by_parameter)
         self.records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
 
     def add_unevaluated(

@@ -110,6 +110,9 @@ def predict(
 
     Notes
     -----
+    Without a model the outputs of `UKI` are those of its linear map at the draws of its Gaussian.
+    Give the model for outputs that are not linear in the parameters.
+
     True is possible at new data where all data of the result have the same standard deviation, or
     where the outputs are labelled as the data of the result. A model that declares neither
     ``shape`` nor ``data_names`` is run once more, to count its outputs.

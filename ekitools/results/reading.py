@@ -11,6 +11,7 @@ from ekitools.core.checks import integer
 from ekitools.core.statuses import Losses
 from ekitools.methods.smc.resampling import resample
 from ekitools.results.checks import attribute, check_result
+from ekitools.results.draws import outputs_of_draws
 from ekitools.results.history import lost_members
 
 __all__ = [
@@ -180,8 +181,13 @@ def stored_index(result: xr.Dataset, iteration: int) -> int:
 
 
 def members_at(result: xr.Dataset, index: int) -> Members:
-    """The members at the stored iteration ``index``, loaded into memory."""
+    """The members at the stored iteration ``index``, loaded into memory.
+
+    Of a method whose members are nodes they are its draws; none of these counts as failed.
+    """
     at = result.isel(iteration=index)
+    if "draws" in at:
+        return _draws_at(at)
     weight = np.ones(at.sizes["member"])
     if "weight" in at:
         weight = np.where(np.isfinite(at.weight.values), at.weight.values, 0.0)
@@ -192,6 +198,16 @@ def members_at(result: xr.Dataset, index: int) -> Members:
         weight,
         at.failed.values.astype(bool),
     )
+
+
+def _draws_at(at: xr.Dataset) -> Members:
+    """Draws of the Gaussian that the nodes of an iteration hold, with equal weights."""
+    u = at.draws.transpose("draw", "parameter").values
+    scores = at.draws_score.transpose("draw", "score").values
+    nodes = at.node.transpose("member", "score").values
+    g = outputs_of_draws(scores, nodes, at.g.transpose("member", "data").values)
+    misfit = at.draws_misfit.values
+    return Members(u, g, misfit, np.ones(len(u)), np.zeros(len(u), dtype=bool))
 
 
 def losses(result: xr.Dataset) -> Losses:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtri
 
+from ekitools.linalg.quadrature import linear_fit
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.reading import (
     attribute,
@@ -32,6 +33,11 @@ EKI was about 0.7 on the lynx and hare, where its means are off by standard devi
 
 _NATURE = "What the ensemble is"
 _MOST_DATA = 2000
+_FEWEST, _EACH, _MANY = 10, 10, 1000
+"""Members that an ensemble has at least, and for each direction that the data can tell of: rules of
+thumb that EnsembleKalmanProcesses.jl states too. More than the last number is not advised, since
+few models can be run as often."""
+
 _SPARE = 20
 """Members beyond p + 1 that a linear fit needs to say something."""
 
@@ -147,6 +153,11 @@ def _is_sample(result: xr.Dataset) -> bool:
     return bool(result.attrs.get("members") == "kept")
 
 
+def _has_nodes(result: xr.Dataset) -> bool:
+    """Whether the members are nodes of a quadrature rule, and the draws those of a Gaussian."""
+    return "draws" in result
+
+
 def _ending(result: xr.Dataset) -> Check:
     level = result.attrs.get("status_level", "care")
     sentence = result.attrs.get("status", "How the run ended is not recorded.")
@@ -156,6 +167,10 @@ def _ending(result: xr.Dataset) -> Check:
 def nature(result: xr.Dataset) -> Check:
     """What the last ensemble is: a sample of the posterior, an approximation of one, or a fit."""
     aim = result.attrs.get("aim")
+    if is_posterior(result) and result.attrs.get("prior") == "learned":
+        return Check("note", _NATURE, "An approximation of the posterior under variances of the "
+                     "prior that were learned from the same data. Intervals of kept parameters "
+                     "hold given that the right ones are kept.")  # fmt: skip
     if is_posterior(result):
         if _is_sample(result) and result.attrs.get("start") == "method":
             return Check("note", _NATURE, "A weighted sample of the posterior within reach of the "
@@ -164,6 +179,10 @@ def nature(result: xr.Dataset) -> Check:
         if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip
+        if _has_nodes(result):
+            return Check("note", _NATURE, "Draws of a Gaussian that approximates the posterior, in "
+                         "coordinates in which the prior is Gaussian. Whether the posterior is a "
+                         "Gaussian there, ek.compare with a TemperedSMC result tells.")  # fmt: skip
         return Check(
             "note",
             _NATURE,
@@ -238,6 +257,9 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     stored = at + 1 if over == "ensembles" else 1
     shares = []
     for index in np.unique(np.linspace(at + 1 - stored, at, min(stored, 9)).astype(int)):
+        if _has_nodes(result):
+            shares.append(_nonlinear_share_of_nodes(part.isel(iteration=index)))
+            continue
         members = members_at(part, index)
         kept = members.kept & np.isfinite(members.misfit)
         if kept.sum() < result.sizes["parameter"] + 1 + _SPARE:
@@ -266,6 +288,18 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     ]  # fmt: skip
 
 
+def _nonlinear_share_of_nodes(at: xr.Dataset) -> float:
+    """Share of the variance of the outputs that the linear map through the nodes leaves over."""
+    g = at.g.transpose("member", "data").values / at.noise_sd.values
+    g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
+    nodes = at.node.transpose("member", "score").values
+    nodes, g = (rows[np.isfinite(g).all(axis=1)] for rows in (nodes, g))
+    fit = linear_fit(nodes, g, through_centre=False)
+    total = np.sum((g - g.mean(axis=0)) ** 2)
+    rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
+    return float(rest / total) if total > 0 else np.nan
+
+
 def _loss(result: xr.Dataset) -> list[Check]:
     loss = result.history_misfit.values
     loss = loss[np.isfinite(loss)]
@@ -285,8 +319,17 @@ def _loss(result: xr.Dataset) -> list[Check]:
 
 def _members(result: xr.Dataset, n_effective: float) -> Check:
     p = result.sizes["parameter"]
+    n_effective = round(n_effective, 6)  # equal weights add up to 1 with rounding
     if not n_effective > 0:
         return Check("bad", "Members", "No member is left at the last stored iteration.")
+    if _has_nodes(result):
+        n_nodes, n_draws = result.sizes["member"], result.sizes["draw"]
+        return Check(
+            "good",
+            "Members",
+            f"{n_nodes} nodes hold a Gaussian of {p} parameters, without sampling error. The "
+            f"{n_draws} draws are of this Gaussian.",
+        )
     told = f"{n_effective:.4g} effective members for {p} parameters"
     error = f"a mean is known to {1 / np.sqrt(n_effective):.2g} of its standard deviation"
     if result.attrs.get("members") == "redrawn":
@@ -297,21 +340,24 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
                          "members.")  # fmt: skip
         return Check("good", "Members", f"{told}: {error}.")
     directions = min(p, result.sizes["data"])
+    remedy = _remedy(max(_EACH * directions, p + 2))
     if n_effective <= p + 1:
-        return Check(
-            "care",
-            "Members",
-            f"{told}: they span fewer directions than there are parameters, and "
-            "spreads come out too small. Use more members, or fewer parameters.",
-        )
-    if n_effective < 10 * directions:
-        return Check(
-            "note",
-            "Members",
-            f"{told}, and {directions} directions that the data can tell of: spreads come out "
-            "somewhat too small with fewer than about ten members for each.",
-        )
+        return Check("care", "Members", f"{told}. The members span fewer directions than there are "
+                     f"parameters, and spreads are too small. {remedy}")  # fmt: skip
+    if n_effective < _FEWEST:
+        return Check("care", "Members", f"{told}. Means and spreads of fewer than {_FEWEST} "
+                     f"members are mostly chance. {remedy}")  # fmt: skip
+    if n_effective < _EACH * directions:
+        return Check("note", "Members", f"{told}, and {directions} directions that the data can "
+                     f"tell of. Spreads are too small with fewer than about {_EACH} members for "
+                     f"each direction. {remedy}")  # fmt: skip
     return Check("good", "Members", f"{told}: {error}, if they are independent.")
+
+
+def _remedy(n_members: int) -> str:
+    if n_members > _MANY:
+        return "Use more members, or fewer parameters."
+    return f"Use n_members={n_members} or more, or fewer parameters."
 
 
 def _missing(result: xr.Dataset) -> list[Check]:

@@ -36,6 +36,8 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "select": ("state", "index"),
     "redraws": ("n",),
     "map_members": ("state", "rows", "index"),
+    "nodes": ("target",),
+    "drawn": ("state",),
 }
 _FLAGS = ("keeps_members", "updates_in_place")
 
@@ -47,7 +49,8 @@ def check_members(trial: Trial) -> None:
     for name, arguments in _ARGUMENTS.items():
         if not hasattr(method, name):
             continue
-        keywords = {"tell": ("rng", "in_place") if isinstance(method, InPlace) else ("rng",)}
+        tell = ("rng", "in_place") if isinstance(method, InPlace) else ("rng",)
+        keywords = {"tell": tell, "drawn": ("rng",)}
         listed = ", ".join(arguments)
         with calling(name, f"must be a function of ({listed})", "Write it with these arguments."):
             function = getattr(method, name)

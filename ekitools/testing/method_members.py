@@ -14,9 +14,9 @@ from ekitools.models.evaluate import evaluate
 from ekitools.testing.method_steps import wrong_spread
 from ekitools.testing.promises import broken, calling, difference, leaves, named, unchanged
 from ekitools.testing.trial import Quiet, Step, Trial
-from ekitools.typing import MapsMembers, Redraws
+from ekitools.typing import MapsMembers, Redraws, takes_failures
 
-__all__ = ["check_failures", "check_permutation", "check_select"]
+__all__ = ["check_failures", "check_nodes", "check_permutation", "check_select"]
 
 _RULE = "the state of the members must be the state that the selected members would have"
 _REFRESH = (
@@ -27,6 +27,9 @@ _REFRESH = (
 
 def check_select(trial: Trial) -> None:
     """Check the state of some of the members, and what replaces members where that is declared."""
+    if trial.nodes:
+        _check_refusal(trial)
+        return
     for step in _few(trial):
         state = step.state
         J = int(state.ensemble.shape[0])
@@ -47,9 +50,28 @@ def check_select(trial: Trial) -> None:
             _check_refreshed(trial, step, dropped)
 
 
+def check_nodes(trial: Trial) -> None:
+    """Check that the members of a quadrature rule are nodes of the Gaussian that it draws from."""
+    if not trial.nodes:
+        return
+    for step in trial.walk:
+        rule = "must return a Drawn of the Gaussian that the state holds"
+        with calling("drawn", rule), unchanged("drawn", "Make new arrays.", state=step.state):
+            drawn = trial.method.drawn(step.state, rng=trial.stream(0))
+            white = drawn.mean + drawn.nodes @ drawn.root.T
+            scores = np.asarray(drawn.scores)
+        asked = host(trial.problem.prior.whiten(trial.ask(step.state)))
+        if phrase := difference(white, asked, "mean + nodes root^T", rtol=1e-6):
+            remedy = "Place the members at the nodes of this Gaussian."
+            raise broken("drawn", "must hold the Gaussian of the members", phrase, remedy)
+        if scores.ndim != 2 or scores.shape[1] != drawn.nodes.shape[1]:
+            got, remedy = str(scores.shape), "Draw standard normal rows of p numbers."
+            raise broken("drawn", "must have scores of the shape (n, p)", got, remedy)
+
+
 def check_permutation(trial: Trial) -> None:
     """Check that a step does not depend on the order of the members, but for its noise."""
-    if not trial.moves:
+    if not trial.moves or trial.nodes:
         return
     for step in trial.walk[:10]:
         n = int(step.state.n)
@@ -81,6 +103,20 @@ def check_failures(trial: Trial) -> None:
         _check_nan_rows(trial)
     for policy in ("drop", "resample"):
         _run_with_failures(trial, policy)
+
+
+def _check_refusal(trial: Trial) -> None:
+    """Check that nodes are selected together or not at all."""
+    state = trial.walk[0].state
+    everyone = np.arange(int(state.ensemble.shape[0]))
+    if phrase := difference(_selected(trial, state, everyone), state, "state"):
+        raise broken("select", "must return the state for all members", phrase, "Return it.")
+    try:
+        trial.method.select(state, everyone[1:])
+    except ValueError:
+        return
+    rule = "must refuse some of the nodes by a ValueError"
+    raise broken("select", rule, "a state", "The rule needs all nodes: raise the error.")
 
 
 def _few(trial: Trial) -> Iterator[Step]:
@@ -201,7 +237,8 @@ def _run_with_failures(trial: Trial, policy: str) -> None:
             loop.tell(g)
             if loop.done:
                 break
-            rows = len(g) - (lost and policy == "drop" and trial.moves)
+            dropped = policy == "drop" and not takes_failures(trial.method)
+            rows = len(g) - (lost and dropped)
             alive = len(loop.ask())
             redrawn = isinstance(trial.method, Redraws) and trial.method.redraws(n)
             if alive != rows and not (redrawn and alive > rows):

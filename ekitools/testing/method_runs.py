@@ -80,7 +80,7 @@ def check_resume(trial: Trial) -> None:
 
 def check_momentum(trial: Trial) -> None:
     """Check that `Nesterov` can carry the steps of the method on."""
-    if not trial.moves:
+    if not trial.moves or trial.nodes:
         return
     remedy = "Let select refresh what the state holds of its members: Nesterov replaces them."
     rule = "must let Nesterov(method) run"

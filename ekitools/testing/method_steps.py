@@ -14,7 +14,7 @@ from ekitools.results.history import Summary
 from ekitools.testing.method_contract import PURE
 from ekitools.testing.promises import broken, difference, exactly, unchanged
 from ekitools.testing.trial import Step, Trial
-from ekitools.typing import Reported, Shown
+from ekitools.typing import PerParameter, Reported, Shown
 
 __all__ = [
     "check_end",
@@ -34,7 +34,8 @@ def check_purity(trial: Trial) -> None:
         kept, kept_g = copy.deepcopy((state, g))
         with unchanged("tell", "Make a new array in place of changing it.", state=state, g=g):
             following, info = trial.tell(state, g)
-        first = copy.deepcopy((following, info._replace(extra=dict(info.extra))))
+        info = info._replace(extra=dict(info.extra), by_parameter=dict(info.by_parameter))
+        first = copy.deepcopy((following, info))
         again = trial.tell(copy.deepcopy(kept), kept_g)
         for found, expected, what in zip(again, first, ("state", "info"), strict=True):
             exactly(found, expected, "tell", rule, PURE, what)
@@ -69,6 +70,7 @@ def check_info(trial: Trial) -> None:
             got = str(getattr(info.average, "shape", type(info.average).__name__))
             raise broken("StepInfo.average", rule, got, "Keep the axis of the members.")
         _check_extra(info.extra)
+        _check_by_parameter(trial, info.by_parameter)
         names = set(info.extra) if names is None else names
         if set(info.extra) != names:
             raise broken(
@@ -208,6 +210,22 @@ def _check_extra(extra: Any) -> None:
         if not _is_number(number):
             rule = "must have numbers, or ekitools.typing.Reported(number, long name), as values"
             raise broken("StepInfo.extra", rule, f"{name} = {value!r:.60}", "Use float().")
+
+
+def _check_by_parameter(trial: Trial, reported: Any) -> None:
+    p = trial.problem.n_parameters
+    for name, each in reported.items():
+        if not str(name).isidentifier():
+            remedy = "Choose another name."
+            raise broken("StepInfo.by_parameter", "must have Python names", repr(name), remedy)
+        values = np.asarray(each.values) if isinstance(each, PerParameter) else np.zeros(0)
+        if values.shape != (p,) or values.dtype.kind not in "bif":
+            raise broken(
+                "StepInfo.by_parameter",
+                f"must have ekitools.typing.PerParameter(values, long name) with {p} numbers",
+                f"{name} = {each!r:.60}",
+                "Report one number for each parameter.",
+            )
 
 
 def _is_number(value: Any) -> bool:

@@ -13,7 +13,12 @@ from ekitools.testing.method_contract import (
     check_method_options,
     check_state,
 )
-from ekitools.testing.method_members import check_failures, check_permutation, check_select
+from ekitools.testing.method_members import (
+    check_failures,
+    check_nodes,
+    check_permutation,
+    check_select,
+)
 from ekitools.testing.method_runs import (
     check_float32,
     check_in_place,
@@ -23,7 +28,7 @@ from ekitools.testing.method_runs import (
 from ekitools.testing.method_steps import check_end, check_info, check_purity, check_spread
 from ekitools.testing.promises import run_checks, seed_of
 from ekitools.testing.trial import Trial, linear_problem
-from ekitools.typing import Rng
+from ekitools.typing import Quadrature, Rng
 
 __all__ = ["CHECKS", "check_method"]
 
@@ -37,6 +42,7 @@ CHECKS: Mapping[str, Callable[[Trial], None]] = MappingProxyType(
         "spread": check_spread,
         "end": check_end,
         "select": check_select,
+        "nodes": check_nodes,
         "permutation": check_permutation,
         "float32": check_float32,
         "in_place": check_in_place,
@@ -58,7 +64,8 @@ def check_method(
     """Check that a method keeps every promise of `ekitools.typing.Method`.
 
     The method makes some short runs of a small problem. What is checked depends on the abilities
-    that it declares: a `ekitools.typing.Sampler`, for example, may order its members as it likes.
+    that it declares: a `ekitools.typing.Sampler`, for example, may order its members as it likes,
+    and a `ekitools.typing.Quadrature` places its own.
 
     Parameters
     ----------
@@ -69,7 +76,8 @@ def check_method(
         default. Its model must not fail at draws of the prior.
     n_members : int, default 9
         Ensemble size J, at least 5. It should be neither the number of parameters nor the number
-        of data, because arrays with J rows are taken to have a row for each member.
+        of data, because arrays with J rows are taken to have a row for each member. A
+        `ekitools.typing.Quadrature` chooses the number itself.
     rng : None, int or numpy.random.Generator, default 0
         Source of all randomness.
     exclude : str or sequence of str, default ()
@@ -113,7 +121,9 @@ def check_method(
         ``finished`` and ``tell`` agree on the end, at which the state stays as it was.
     ``select``
         The state of some of the members is the one that they would have. ``map_members``, where
-        it is declared, agrees.
+        it is declared, agrees. A `ekitools.typing.Quadrature` refuses any but all members.
+    ``nodes``
+        The nodes of a `ekitools.typing.Quadrature` hold the Gaussian that it draws from.
     ``permutation``
         Without noise, a step does not depend on the order of the members.
     ``float32``
@@ -121,12 +131,13 @@ def check_method(
     ``in_place``
         An update in place, where it is declared, is the same step.
     ``failures``
-        A run goes on when members fail and are dropped or replaced. A sampler is given rows of
-        NaN.
+        A run goes on when members fail and are dropped or replaced. A sampler and a
+        `ekitools.typing.Quadrature` are given rows of NaN.
     ``resume``
         A run that is resumed after any of its steps is bitwise the run without interruption.
     ``momentum``
-        ``Nesterov(method)`` runs, unless the method is a sampler.
+        ``Nesterov(method)`` runs, unless the method is a sampler or a
+        `ekitools.typing.Quadrature`.
 
     Examples
     --------
@@ -152,5 +163,7 @@ def check_method(
         problem = linear_problem()
     check_problem(problem)
     n_members = integer("n_members", n_members, least=5)
+    if isinstance(method, Quadrature):
+        n_members = len(method.nodes(problem))
     trial = Trial(method, problem, n_members, seed_of(rng))
     run_checks(CHECKS, exclude, trial)

@@ -17,7 +17,7 @@ from ekitools.models.plain import LinearModel
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.problem import InverseProblem
 from ekitools.testing.promises import broken, calling
-from ekitools.typing import Array, Level, Status, StepInfo, is_sampler
+from ekitools.typing import Array, Level, Quadrature, Status, StepInfo, is_sampler
 
 __all__ = ["Quiet", "Step", "Trial", "linear_problem"]
 
@@ -65,6 +65,11 @@ class Trial:
         return not is_sampler(self.method)
 
     @property
+    def nodes(self) -> bool:
+        """Whether the members are the nodes of a quadrature rule."""
+        return isinstance(self.method, Quadrature)
+
+    @property
     def state_class(self) -> type:
         """The NamedTuple class of the state, without type parameters."""
         return get_origin(self.method.State) or self.method.State
@@ -72,6 +77,9 @@ class Trial:
     @cached_property
     def ensemble(self) -> np.ndarray:
         """The initial ensemble, unconstrained."""
+        if self.nodes:
+            with calling("nodes", "must return the members (J, p) of the first step"):
+                return np.asarray(self.method.nodes(self.seen(0)))
         return host(self.problem.prior.sample_unconstrained(self.n_members, rng=self.seed))
 
     @cached_property
@@ -154,10 +162,12 @@ class Trial:
                 type(info).__name__,
                 "Return StepInfo(step, misfit, status, spread).",
             )
-        extra: Any = info.extra
-        if not isinstance(extra, Mapping):
-            got, remedy = type(extra).__name__, "Return a dict, or leave extra out."
-            raise broken("StepInfo.extra", "must be a mapping of names to numbers", got, remedy)
+        reported: dict[str, Any] = {"extra": info.extra, "by_parameter": info.by_parameter}
+        for name, each in reported.items():
+            if not isinstance(each, Mapping):
+                got, remedy = type(each).__name__, f"Return a dict, or leave {name} out."
+                rule = "must be a mapping of names to numbers"
+                raise broken(f"StepInfo.{name}", rule, got, remedy)
         _check_status("tell: StepInfo.status", info.status)
         return following, info
 

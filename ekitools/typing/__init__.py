@@ -11,17 +11,22 @@ from __future__ import annotations
 from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
+    OwnSteps,
     SamplingFlow,
     StochasticFlow,
 )
 from ekitools.typing.method import (
     Aim,
+    Drawn,
     EstimatesNoise,
     InPlace,
+    LearnsPrior,
     LinearOver,
     MapsMembers,
     Method,
     Normalisation,
+    PerParameter,
+    Quadrature,
     Redraws,
     Relinearizes,
     Reported,
@@ -32,6 +37,7 @@ from ekitools.typing.method import (
     StepInfo,
     Stops,
     is_sampler,
+    takes_failures,
 )
 from ekitools.typing.noise import (
     ChecksData,
@@ -55,6 +61,7 @@ from ekitools.typing.problem import (
     Target,
 )
 from ekitools.typing.rules import (
+    BoundedSchedule,
     Level,
     LocatedRule,
     Progress,
@@ -70,16 +77,19 @@ __all__ = [
     "Array",
     "Batch",
     "Batches",
+    "BoundedSchedule",
     "ChecksData",
     "ChecksProblem",
     "ChunkedArray",
     "CurvedLoss",
+    "Drawn",
     "EstimatesNoise",
     "Flow",
     "ForwardModel",
     "HasSupport",
     "InPlace",
     "LabelledModel",
+    "LearnsPrior",
     "Level",
     "LinearOperatorModel",
     "LinearOver",
@@ -92,8 +102,11 @@ __all__ = [
     "ModelInfo",
     "NoiseModel",
     "Normalisation",
+    "OwnSteps",
+    "PerParameter",
     "Prior",
     "Progress",
+    "Quadrature",
     "Redraws",
     "Relinearizes",
     "Reported",
@@ -115,4 +128,5 @@ __all__ = [
     "Target",
     "WritableArray",
     "is_sampler",
+    "takes_failures",
 ]

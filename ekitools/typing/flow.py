@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from ekitools.typing.arrays import Array
 
 
@@ -54,6 +56,50 @@ class StochasticFlow(Flow, Protocol):
 
     def diffusion(self, u: Array, out: Any, increment: Array, problem: Any) -> Array:
         """S(u) dW, ``(J, p)``."""
+        ...
+
+
+@runtime_checkable
+class OwnSteps(StochasticFlow, Protocol):
+    """A flow with noise that makes its steps itself, in place of Euler and Maruyama's.
+
+    The flow may draw the noise of a step one step ahead. Therefore `integrate` asks the step rule
+    one step ahead too.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.EKSFlow(), ek.typing.OwnSteps), ek.EKSFlow().scheme
+    (True, 'leimkuhler-matthews')
+    >>> isinstance(ek.StochasticEKIFlow(), ek.typing.OwnSteps)
+    False
+    """
+
+    @property
+    def scheme(self) -> str:
+        """Name of the scheme, which results record.
+
+        With "euler-maruyama" the flow is carried like any other, and `advance` is not used.
+        """
+        ...
+
+    def advance(
+        self,
+        u: Array,
+        out: Any,
+        carried: Any,
+        h: float,
+        length: float,
+        problem: Any,
+        *,
+        rng: np.random.Generator,
+    ) -> tuple[Array, Any]:
+        """The ensemble ``(J, p)`` after a step of ``length``, and what the next step needs.
+
+        ``carried`` is what the step before returned; it is None at the first step. ``h`` is what
+        the step rule gives at ``u``, and the next step is to have this h. ``length`` is the h of
+        the step before, and at the first step ``h`` itself. It is less where the step is cut.
+        """
         ...
 
 

@@ -36,6 +36,22 @@ class Reported(NamedTuple):
     long_name: str
 
 
+class PerParameter(NamedTuple):
+    """One number for every parameter, with the long name that results show.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> ek.typing.PerParameter(np.ones(3), "variance of the prior").values.sum()
+    np.float64(3.0)
+    """
+
+    values: np.ndarray
+    """``(p,)``, numbers or truth values."""
+    long_name: str
+
+
 class Shown(NamedTuple):
     """What a sampler holds once its proposals are judged: this is recorded, not they.
 
@@ -87,6 +103,36 @@ class StepInfo(NamedTuple):
     """Unconstrained, ``(1, p)``: an average of the mean over the steps, which is recorded."""
     objective: float | None = None
     """The mean of what the method minimises, where that is not the mean misfit."""
+    by_parameter: Mapping[str, PerParameter] = MappingProxyType({})
+    """Numbers for every parameter by name; they become ``parameter_<name>``."""
+
+
+class Drawn(NamedTuple):
+    """The Gaussian that a `Quadrature` method holds, and standard normal draws for it.
+
+    In coordinates in which the prior is N(0, I) the Gaussian is N(mean, root rootᵀ). A draw is
+    mean + root ξ with a row ξ of ``scores``, and a member is mean + root z with a row z of
+    ``nodes``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem, method = ek.problems.linear(p=2, d=3).problem, ek.UKI(n_draws=10)
+    >>> state = method.init(method.nodes(problem), problem)
+    >>> drawn = method.drawn(state, rng=np.random.default_rng(0))
+    >>> drawn.scores.shape, drawn.mean.tolist()  # before the first step: the prior
+    ((10, 2), [0.0, 0.0])
+    """
+
+    scores: np.ndarray
+    """ξ, ``(n, p)``."""
+    nodes: np.ndarray
+    """z, ``(J, p)``."""
+    mean: np.ndarray
+    """``(p,)``."""
+    root: np.ndarray
+    """``(p, p)``."""
 
 
 class State(Protocol):
@@ -127,8 +173,9 @@ class Method(Protocol):
 
     Nothing is stored on the method and nothing is mutated, so a step can be repeated,
     saved, resumed and tested alone. All randomness comes from ``rng``. A method declares
-    further abilities by the members of `Sampler`, `InPlace`, `Redraws`, `MapsMembers`,
-    `Stops`, `Starts` and `Relinearizes`. `ekitools.testing.check_method` tries all of them.
+    further abilities by the members of `Sampler`, `Quadrature`, `InPlace`, `Redraws`,
+    `MapsMembers`, `Stops`, `Starts`, `Relinearizes` and `LearnsPrior`.
+    `ekitools.testing.check_method` tries all of them.
 
     Examples
     --------
@@ -170,8 +217,8 @@ class Method(Protocol):
     ) -> tuple[Any, StepInfo]:
         """The next state from the outputs ``(J, d)``, all finite.
 
-        Where the run ends at this ensemble the state comes back as it was, and the info has the
-        status.
+        A `Sampler` and a `Quadrature` are told rows of NaN for members that failed. Where the run
+        ends at this ensemble the state comes back as it was, and the info has the status.
         """
         ...
 
@@ -201,6 +248,36 @@ class Sampler(Method, Protocol):
     @property
     def keeps_members(self) -> bool:
         """True."""
+        ...
+
+
+@runtime_checkable
+class Quadrature(Method, Protocol):
+    """A method whose members are the nodes of a quadrature rule, and no draws.
+
+    The method chooses the number and the places of its members. The loop gives the nodes to
+    ``init`` in place of draws from the prior, and refuses another ``n_members`` or an ``ensemble``.
+    Failed nodes are told as rows of NaN, and `StepInfo.misfit` is NaN there. No node is dropped or
+    replaced, because the rule needs all of them: the method decides what it makes of the rest. So
+    ``select`` returns the state for all members in their order, and refuses anything else.
+
+    A result holds draws of the Gaussian of every stored iteration beside the nodes. Readers, such
+    as `ekitools.posterior`, use these draws and never take the nodes for a sample. The outputs of a
+    draw are those of the linear map through the outputs of the nodes.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.UKI(), ek.typing.Quadrature), isinstance(ek.EKI(), ek.typing.Quadrature)
+    (True, False)
+    """
+
+    def nodes(self, target: Target) -> np.ndarray:
+        """The members of the first step, unconstrained, ``(J, p)``."""
+        ...
+
+    def drawn(self, state: Any, *, rng: np.random.Generator) -> Drawn:
+        """The Gaussian that the state holds, with draws."""
         ...
 
 
@@ -310,7 +387,7 @@ class Starts(Method, Protocol):
 
     @property
     def start(self) -> Any:
-        """Where it starts from; None for the prior."""
+        """Where it starts from; None, or a text that names a first phase, for the prior."""
         ...
 
 
@@ -330,6 +407,25 @@ class Relinearizes(Protocol):
     @property
     def linear_over(self) -> LinearOver:
         """One of "ensembles" for all of the run, "last" for the last one alone, or "none"."""
+        ...
+
+
+@runtime_checkable
+class LearnsPrior(Protocol):
+    """A method that estimates variances of the prior from the data.
+
+    Its last ensemble belongs to the learned prior, and not to the prior of the problem.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.Sparse(ek.GNKI()), ek.typing.LearnsPrior)
+    True
+    """
+
+    @property
+    def learns_prior(self) -> bool:
+        """True."""
         ...
 
 
@@ -353,3 +449,25 @@ def is_sampler(method: Any) -> bool:
     True
     """
     return isinstance(method, Sampler) and method.keeps_members
+
+
+def takes_failures(method: Any) -> bool:
+    """Whether a method is told failed members as rows of NaN, and none is dropped or replaced.
+
+    Parameters
+    ----------
+    method : Method
+        Any method.
+
+    Returns
+    -------
+    bool
+        True for a `Sampler` and for a `Quadrature`.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.typing.takes_failures(ek.UKI()), ek.typing.takes_failures(ek.EKI())
+    (True, False)
+    """
+    return is_sampler(method) or isinstance(method, Quadrature)

@@ -74,6 +74,27 @@ class Schedule(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedSchedule(Schedule, Protocol):
+    """A step rule that bounds the cost of a run that it cannot bring to its end.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.MisfitController(), ek.typing.BoundedSchedule)
+    True
+    >>> isinstance(ek.FixedStep(0.01), ek.typing.BoundedSchedule)
+    False
+    """
+
+    def given_up(self, seen: Seen) -> Status | None:
+        """The status with which the run ends at this ensemble, or None to go on.
+
+        It is asked before the step, and not where the run has no end time.
+        """
+        ...
+
+
 class Progress(NamedTuple):
     """What a stopping rule may look at.
 

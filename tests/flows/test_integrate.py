@@ -63,7 +63,8 @@ def test_every_flow_counts_its_runs_and_says_what_it_was(flow, options, t_eval):
     assert from_json(result.attrs["method"]) == flow
     solver = json.loads(result.attrs["solver"])
     assert solver["method"] == options.get(
-        "method", "Euler-Maruyama" if "step" in options else "RK45"
+        "method",
+        getattr(flow, "scheme", "Euler-Maruyama") if "step" in options else "RK45",
     )
     np.testing.assert_array_equal(
         result.g, target.model.linear(result.u.values.reshape(-1, 3)).reshape(result.g.shape)

@@ -12,7 +12,13 @@ from ekitools.flows.euler_maruyama import euler_maruyama_step
 from ekitools.flows.right_hand_sides import Output
 
 A = np.array([[1.0, 0.5], [0.0, 1.5], [1.0, -1.0]])
-FLOWS = [ek.StochasticEKIFlow(), ek.EKSFlow(), ek.EKSFlow(correction=False)]
+EXPLICIT = "euler-maruyama"
+FLOWS = [
+    ek.StochasticEKIFlow(),
+    ek.EKSFlow(),
+    ek.EKSFlow(correction=False),
+    ek.EKSFlow(scheme=EXPLICIT),
+]
 
 
 def problem(variance=0.5):
@@ -138,26 +144,31 @@ def test_the_eki_flow_with_noise_is_the_posterior_at_time_one():
         assert np.all(error < 0.02)  # so that the above says something
 
 
-def sampled(correction, t_end):
-    """Whitened by the exact posterior, where the ensembles are from t = 10 on: (n, J, p)."""
+def sampled(flow, t_end, h=0.04, every=0.48):
+    """Whitened by the exact posterior, where the ensembles are from t = 10 on: (n, p, J)."""
     target = problem()
     mean, cov = ek.theory.posterior(A, target.data, target.prior, target.noise)
     result = ek.integrate(
         target,
-        ek.EKSFlow(correction),
+        flow,
         t_span=(0, t_end),
         n_members=6,
         rng=0,
-        step=ek.FixedStep(0.04),
-        t_eval=np.arange(10, t_end, 0.48),
+        step=ek.FixedStep(h),
+        t_eval=np.arange(10, t_end, every),
     )
     return np.linalg.solve(np.linalg.cholesky(cov), (result.u.values - mean).swapaxes(1, 2))
 
 
-def test_the_sampler_with_its_correction_is_exact_for_six_members():
+@pytest.mark.parametrize(
+    ("flow", "h", "every"),
+    [(ek.EKSFlow(scheme=EXPLICIT), 0.04, 0.48), (ek.EKSFlow(), 0.3, 0.6)],
+)
+def test_the_sampler_with_its_correction_is_exact_for_six_members(flow, h, every):
     """The time average within 4 standard errors, which are those of 20 stretches of time;
-    steps of 0.04 are off by no more than 0.04 (half a step for each of two unit rates)."""
-    white = sampled(True, 600)  # (n, p, J)
+    steps of 0.04 are off by no more than 0.04 (half a step for each of two unit rates). The
+    implicit scheme may be off by no more with steps of 0.3, for which explicit steps overflow."""
+    white = sampled(flow, 600, h, every)
     mean, error = batch_means(white.mean(axis=2))
     assert np.all(np.abs(mean) < 4 * error)
     moment, error = batch_means(white @ white.swapaxes(1, 2) / 6)
@@ -171,7 +182,7 @@ def test_the_sampler_with_its_correction_is_exact_for_six_members():
 def test_the_sampler_without_its_correction_is_too_narrow_as_predicted():
     """Its time-averaged covariance has the trace p (J − p − 2)/J, here 2/3 and not 5/3: what
     keeps the logarithm of det C from drifting. Within 4 standard errors and the steps' 0.04."""
-    white = sampled(False, 400)
+    white = sampled(ek.EKSFlow(correction=False, scheme=EXPLICIT), 400)
     anomalies = white - white.mean(axis=2, keepdims=True)
     trace, error = batch_means((anomalies**2).sum(axis=(1, 2)) / 6)
     assert abs(trace - 2 / 3) < 4 * error + 0.04
@@ -330,11 +341,13 @@ class Rule:
         return self.steps[min(seen.n, len(self.steps) - 1)]
 
 
-def test_a_rule_that_gives_no_step_leaves_what_was_computed():
+@pytest.mark.parametrize(("flow", "made"), [(FLOWS[0], 2), (FLOWS[1], 3)])
+def test_a_rule_that_gives_no_step_leaves_what_was_computed(flow, made):
+    """The sampler asks for its steps one step ahead."""
     options = {"t_span": (0, 1), "n_members": 5, "rng": 0}
     with pytest.raises(ek.RunError, match="step: must give a positive finite step, got -1") as info:
-        ek.integrate(problem(), ek.EKSFlow(), step=Rule(0.1, 0.1, -1), **options)
+        ek.integrate(problem(), flow, step=Rule(0.1, 0.1, -1), **options)
     assert info.value.result.sizes["iteration"] == 3
-    result = ek.integrate(problem(), ek.EKSFlow(), step=Rule(0.1, 1e-30), **options)
+    result = ek.integrate(problem(), flow, step=Rule(0.1, 1e-30), **options)
     assert result.attrs["status_code"] == "solver_failed"
-    assert result.sizes["iteration"] == 2
+    assert result.sizes["iteration"] == made

@@ -9,7 +9,7 @@ from zoo.results import same
 
 import ekitools as ek
 from ekitools.loop import checkpoint as files
-from ekitools.results.history import Record
+from ekitools.results.history import FIXED
 
 MATRIX = np.random.default_rng(0).normal(size=(6, 3))
 
@@ -94,7 +94,7 @@ def test_only_what_is_stored_is_on_disk(tmp_path, store):
         blocks = []
         while file.tell() < log.stat().st_size:
             blocks.append(np.load(file, allow_pickle=False))
-    logged = [int(n) for n in blocks[1 :: len(Record._fields)]]  # a count stands before
+    logged = [int(n) for n in blocks[1 :: 1 + len(FIXED)]]  # a count stands before
     last = result.iteration.values.tolist()[-1:]  # is in the state file until it is to be kept
     assert [*logged, *(last if logged[-1:] != last else [])] == result.iteration.values.tolist()
     assert same(ek.resume(path, problem()), result)  # nothing left to do

@@ -221,8 +221,9 @@ def test_a_vectorized_model_may_fail_for_some_members():
 
 def test_a_model_cannot_change_the_ensemble():
     def greedy(u):
+        g = model(u)
         u[:] = 0
-        return model(u + 1)
+        return g
 
     result = ek.run(problem(greedy), ek.EKI(), n_members=5, n_steps=1, rng=0)
     assert np.all(result.u[0] != 0)
@@ -314,10 +315,10 @@ def test_the_error_of_a_run_has_the_most_frequent_reason_and_where_it_arose():
 
 @pytest.mark.parametrize("pool", [None, spawn])
 def test_the_error_says_which_datum_and_which_file(pool):
-    names = tuple(f"height {i}" for i in range(6))
+    named = problem(gap, data_names=tuple(f"height {i}" for i in range(6)))
     with pool(1) if pool else nullcontext() as executor:
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* got nan .*datum 'height 2'"):
-            ek.run(problem(gap, data_names=names), ek.EKI(), n_members=4, rng=0, executor=executor)
+            ek.run(named, ek.EKI(), n_members=4, rng=0, executor=executor, missing=0)
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: OSError.*test_driver.py, line"):
             ek.run(problem(lost), ek.EKI(), n_members=4, rng=0, executor=executor)
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* d = 6 numbers .* \(5,\)"):

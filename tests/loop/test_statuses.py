@@ -177,7 +177,7 @@ def test_thousands_of_parameters_are_not_copied_into_the_list_of_failures():
         ek.GaussianPrior(np.zeros(p), 1.0), 1.0, [0.0],
     )  # fmt: skip
     loop = ek.AskTell(problem, ek.EKI(), n_members=10, rng=0)
-    loop.tell(np.where(np.arange(10)[:, None] == 3, np.nan, np.zeros((10, 1))))
+    loop.tell(np.where(np.arange(10)[:, None] == 3, np.nan, np.arange(10.0)[:, None]))
     assert "u" not in json.loads(loop.result().attrs["failures"])[0]
 
 
@@ -193,9 +193,13 @@ def bounded(y, method):
     return ek.run(problem, method, n_members=60, rng=0)
 
 
-@pytest.mark.parametrize(("y", "bound"), [(7.0, "5"), (9.0, "5")])
-def test_members_at_a_bound_are_named(y, bound):
-    result = bounded(y, ek.GNKI())
+@pytest.mark.parametrize(
+    ("y", "method"),  # both overshoot
+    [(7.0, ek.EKI(ek.ESMDA(4))), (9.0, ek.GNKI(damping=0.5))],
+    ids=["EKI", "GNKI"],
+)
+def test_members_at_a_bound_are_named(y, method):
+    bound, result = 5, bounded(y, method)
     assert f'have parameter "share" at the bound {bound} of its prior' in result.attrs["status"]
     assert '"level"' not in result.attrs["status"]
     assert "at the bound" in str(ek.summary(result))

@@ -106,6 +106,72 @@ def test_a_users_own_method_gets_it_and_resumes(tmp_path):
     assert same(ek.resume(path, target, method, n_steps=30), result)
 
 
+def factors(momentum, n):
+    """The factors of the momentum of the first n steps, by the formulas."""
+    if momentum == "su":
+        return [k / (k + 3) for k in range(n)]
+    if momentum != "theta":
+        return [momentum] * n
+    theta, found = 1.0, []
+    for _ in range(n):
+        following = (-(theta**2) + math.sqrt(theta**4 + 4 * theta**2)) / 2
+        found.append(following * (1 / theta - 1))
+        theta = following
+    return found
+
+
+def test_the_first_factors_of_the_recurrence_are_those_that_are_known():
+    np.testing.assert_allclose(factors("theta", 4), [0, 0.282, 0.434, 0.531], atol=5e-4)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("momentum", ["su", "theta", 0.9, 0.0])
+def test_every_momentum_is_the_recursion_written_by_hand(momentum, restart):
+    """Gradient descent; a restart is at the first step after which the misfit has risen."""
+    scale = np.array([1.0, 0.2])
+    target = ek.InverseProblem(
+        ek.LinearModel(np.diag(scale)), ek.GaussianPrior(np.zeros(2), 1.0), 1.0, [1.0, 0.1]
+    )
+    method = ek.Nesterov(GradientDescent(0.5, tuple(scale)), momentum, restart)
+    result = ek.run(target, method, n_members=3, n_steps=60, rng=0)
+    v = u = result.u[0].values
+    since, before, restarts = 0, np.inf, 0
+    for n in range(60):
+        np.testing.assert_allclose(result.u[n], v, rtol=1e-9, atol=1e-12)
+        misfit = 0.5 * np.sum((v * scale - target.data) ** 2, axis=1).mean()
+        if restart and misfit > before:
+            since, restarts = 0, restarts + 1
+        known = factors(momentum, since + 1)
+        factor = 0.0 if restart and since == 0 and n else known[since]
+        new = v - 0.5 * (v * scale - target.data) * scale
+        u, v = new, new + factor * (new - u)
+        since, before = since + 1, misfit
+    assert (restarts > 0) == (restart and momentum != 0.0)
+
+
+def test_without_a_factor_it_is_the_method():
+    plain, other = (
+        ek.run(problem(), method, n_members=9, n_steps=5, rng=0)
+        for method in (PLAIN, ek.Nesterov(PLAIN, 0.0))
+    )
+    np.testing.assert_array_equal(other.u, plain.u)
+
+
+def test_a_restart_needs_the_misfit_of_all_data():
+    data = ek.MiniBatches(np.eye(4), np.ones(4), 2)
+    model = ek.FunctionModel(lambda u, inputs: inputs @ u, takes_inputs=True)
+    target = ek.InverseProblem(model, ek.GaussianPrior(np.zeros(4), 1.0), 0.1, data)
+    ek.run(target, ek.Nesterov(PLAIN, "theta"), n_members=9, n_steps=2, rng=0)
+    with pytest.raises(TypeError, match=r"all its data at once for Nesterov\(restart=True\)"):
+        ek.run(target, ek.Nesterov(PLAIN, restart=True), n_members=9, n_steps=2, rng=0)
+
+
+@pytest.mark.parametrize("momentum", ["fast", 1.0, -0.1, None, True])
+def test_another_momentum_is_refused(momentum):
+    with pytest.raises((TypeError, ValueError), match="^momentum: must be"):
+        ek.Nesterov(PLAIN, momentum)
+
+
 @pytest.mark.parametrize("kind", ["float32", "torch", "strict"])
 def test_the_kind_of_the_ensemble_is_kept_through_a_checkpoint(kind, tmp_path):
     target, method = problem(), ek.Nesterov(PLAIN)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ekitools.methods.smc.gaussian import fit_gaussian
+from ekitools.methods.gaussian import fit_gaussian
 from ekitools.methods.smc.moves import MOVES, propose
 
 N, P = 60, 3

@@ -19,6 +19,7 @@ ALL = {
     "darcy": {"n": 16, "n_modes": 8, "n_wells": 9},
     "deconvolution": {},
     "linear": {},
+    "lorenz96": {"n_sites": 8, "window": 2.0, "dt": 0.05},
 }
 
 
@@ -30,7 +31,8 @@ def test_every_example_is_complete_and_repeatable(name):
     assert problem.fingerprint() == again.problem.fingerprint()
     u = problem.prior.sample(2, rng=0)
     model = pickle.loads(pickle.dumps(problem.model))
-    g = model(u) if model.vectorized else np.array([model(row) for row in u])
+    rng = {"rng": np.random.default_rng(0)} if getattr(model, "stochastic", False) else {}
+    g = model(u) if model.vectorized else np.array([model(row, **rng) for row in u])
     assert g.shape == (2, problem.n_data)
     assert np.all(np.isfinite(g))
     assert first.x is None or first.x.shape == (problem.n_data,)

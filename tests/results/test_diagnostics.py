@@ -35,6 +35,8 @@ def test_every_number_of_an_iteration_is_what_its_formula_says():
         "misfit_min": np.min([0.5 * (x - y) @ precision @ (x - y) for x in g]),
         "misfit_of_mean": 0.5 * r @ precision @ r,
         "residual_mean": np.sqrt(r @ precision @ r),
+        "rmse": np.sqrt(np.mean(r**2)),
+        "bayes_loss": (r @ precision @ r + np.sum(u.mean(axis=0) ** 2)) / (3 * 5),
         "n_effective": 20,
         "n_failed": 0,
         "model_runs": 60,
@@ -66,7 +68,7 @@ def test_every_variable_says_what_it_is_and_in_which_units():
     for name, variable in diagnosis.data_vars.items():
         assert variable.dims[0] == "iteration", name
         assert variable.attrs["long_name"], name
-        dimensional = name in ("mean", "spread", "collapse")
+        dimensional = name in ("mean", "spread", "collapse", "rmse")
         assert (variable.attrs["units"] == "1") is not dimensional, name
     assert diagnosis.attrs["noise_level"] == np.sqrt(5)
     assert diagnosis.attrs["expected_misfit"] == 2.5

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 import ekitools as ek
-from ekitools.typing import Reported, Status
+from ekitools.typing import PerParameter, Reported, Status
 from zoo.own import Own, OwnMember, OwnModel, OwnNoise, OwnPrior, OwnRule, OwnState, Walk
 
 # ------------------------------------------------------------------------ methods: members
@@ -400,6 +400,21 @@ class ListForExtra(Reports):
         return {"extra": [1.0]}
 
 
+class ListByParameter(Reports):
+    def changes(self, state, info):
+        return {"by_parameter": [1.0]}
+
+
+class ParameterWithoutItsName(Reports):
+    def changes(self, state, info):
+        return {"by_parameter": {"size": np.ones(3)}}
+
+
+class OneNumberByParameter(Reports):
+    def changes(self, state, info):
+        return {"by_parameter": {"size": PerParameter(np.ones(1), "size of the parameter")}}
+
+
 class InfiniteStep(Reports):
     def changes(self, state, info):
         return {"step": np.inf} if state.n == 1 else {}
@@ -600,6 +615,23 @@ class WalkThatWeighsFailures(Walk):
         new, info = super().tell(state, g, target, rng=rng)
         weight = np.full(len(g), 1 / len(g))
         return new, info._replace(shown=info.shown._replace(weight=weight))
+
+
+class NodesOfAnotherGaussian(ek.UKI):
+    def drawn(self, state, *, rng):
+        drawn = super().drawn(state, rng=rng)
+        return drawn._replace(root=2 * drawn.root)
+
+
+class NodesWithScoresOfOne(ek.UKI):
+    def drawn(self, state, *, rng):
+        drawn = super().drawn(state, rng=rng)
+        return drawn._replace(scores=drawn.scores[0])
+
+
+class NodesThatCanBeDropped(ek.UKI):
+    def select(self, state, index):
+        return state._replace(ensemble=state.ensemble[index])
 
 
 # --------------------------------------------------------------------------- methods: runs

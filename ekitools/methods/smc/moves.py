@@ -19,7 +19,7 @@ import math
 import numpy as np
 from scipy.special import logsumexp
 
-from ekitools.methods.smc.gaussian import Gaussian, fit_gaussian
+from ekitools.methods.gaussian import Gaussian, fit_gaussian
 
 __all__ = ["MOVES", "largest_scale", "propose"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.core.checks import integer, number, one_of, put, sequence, share
-from ekitools.methods.smc.gaussian import GaussianStart
+from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.smc.moves import MOVES, largest_scale, propose
 from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
 from ekitools.methods.unknown_noise import misfits_of_members
@@ -222,11 +222,7 @@ class TemperedSMC:
                 "strictly inside the bounds of the prior, or draw them with prior.sample(n)."
             )
         if self.start is not None:
-            if len(self.start.mean) != x.shape[1]:
-                raise ValueError(
-                    f"start: must have p = {x.shape[1]} parameters, got {len(self.start.mean)}."
-                )
-            ensemble = like(target.prior.unwhiten(self.start.gaussian.unwhiten(x)), ensemble)
+            ensemble = self.start.moved(ensemble, target.prior)
         n, zeros = len(x), np.zeros(len(x))
         weight = np.full(n, 1 / n)
         variance = _variance(host(ensemble), weight)

@@ -48,11 +48,31 @@ swept(
     stop=RULES,
 )
 swept(
+    "ALDI",
+    step=SCHEDULE,
+    t_end=POSITIVE,
+    h_max=POSITIVE,
+    tempered=FLAG,
+    correction=FLAG,
+    noise=CHOICE,
+)
+swept(
     "GNKI",
     step=SCHEDULE,
     damping=kind("share, or 1", 1.5, -0.5, [0.5], "half", "0.5", (0.5,)),
     refinements=integer(0).also(1.5),
     rtol=POSITIVE.but("zero"),
+    start=CHOICE.also(None, 1.0),
+    draws=CHOICE,
+)
+swept(
+    "UKI",
+    points=kind("one of two", "triangle", 2, None),
+    h=POSITIVE.but("zero"),
+    centre=kind("one of two", "median", 2, None),
+    rtol=POSITIVE.but("zero"),
+    max_steps=integer(0).also(1.5),
+    n_draws=integer(1).also(1.5),
 )
 swept(
     "LossEKI",
@@ -103,7 +123,43 @@ swept(
         right=("None",),
     ),
 )
-swept("Nesterov", lambda: {"method": ek.EKI()}, method=METHOD.also(ek.TemperedSMC()))
+swept(
+    "Nesterov",
+    lambda: {"method": ek.EKI()},
+    method=METHOD.also(ek.TemperedSMC()),
+    momentum=SHARE.but("zero").also("Su", "nesterov"),
+    restart=FLAG,
+)
+swept(
+    "Inflated",
+    lambda: {"method": ek.EKI(), "multiplicative": 0.1, "additive": 0.1},
+    method=METHOD.also(ek.TemperedSMC()),
+    multiplicative=POSITIVE.but("zero"),
+    additive=POSITIVE.but("zero"),
+    covariance=CHOICE,
+    relaxation=kind("share, or 1", 1.5, -0.5, [0.5], "half", "0.5", (0.5,), right=("zero",)),
+    longest=optional(POSITIVE),
+)
+swept(
+    "Sparse",
+    lambda: {"method": ek.GNKI()},
+    method=METHOD.also(ek.TemperedSMC(), ek.Nesterov(ek.EKI()), ek.EKI(t_end=None)),
+    parameters=kind(
+        "parameters",
+        *("ab", ("a", "a"), (0, 0), (-1,), (0.5,), (True,)),
+        right=("None", "list of texts", "array of texts"),
+    ),
+    groups=kind(
+        "groups",
+        *("ab", (0, 1), ((0, 1), (1, 2)), ((),), ((-1,),)),
+        right=("empty list", "iterator", "empty array"),
+    ),
+    outer=COUNT,
+    rtol=POSITIVE,
+    floor=SHARE,
+    keep=POSITIVE,
+    warm=FLAG,
+)
 swept(
     "GaussianStart",
     {"mean": (0.0, 0.0), "basis": ((1.0, 0.0), (0.0, 1.0)), "sd": (1.0, 1.0)},
@@ -124,6 +180,7 @@ swept(
 
 swept("FixedStep", {"h": 0.5}, h=POSITIVE)
 swept("NormStep", h=POSITIVE, eps=POSITIVE)
+swept("MisfitController", max_runs=optional(COUNT))
 swept(
     "ESMDA",
     inflation=kind(
@@ -141,10 +198,10 @@ for each in ("EKIFlow", "NesterovFlow"):
     swept(each, tikhonov=FLAG)
 for each in ("GradientFlow", "NaturalGradientFlow"):
     swept(each, jacobian=optional(OF_ARGUMENTS).also(nothing))
-swept("EKSFlow", correction=FLAG)
+swept("EKSFlow", correction=FLAG, scheme=CHOICE)
 DRAWN = {
     "problem": PROBLEM,
-    "n_members": integer(2),
+    "n_members": optional(integer(2)),
     "ensemble": optional(array(6, 2)),
     "rng": RNG,
     "stop": RULES,

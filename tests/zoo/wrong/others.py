@@ -86,6 +86,15 @@ swept(
     rng=RNG,
 )
 swept("problems.lynx_hare", sigma=optional(POSITIVE))
+swept(
+    "problems.lorenz96",
+    {"n_sites": 4, "window": 1.0, "dt": 0.05},
+    forcing=CHOICE,
+    n_sites=integer(4),
+    window=optional(POSITIVE),
+    dt=POSITIVE,
+    rng=RNG,
+)
 for name in filter(str.islower, ek.datasets.__all__):
     swept(f"datasets.{name}", _runs=False, download=FLAG)
 

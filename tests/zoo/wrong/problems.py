@@ -296,6 +296,13 @@ swept(
     upper=BOUND.but("infinity", "2.5").also(-2.0, -3.0, 0.2),
 )
 swept(
+    "balanced_ensemble",
+    lambda: {"prior": right.prior(), "n_members": 5},
+    prior=PRIOR,
+    n_members=integer(5),
+    rng=RNG,
+)
+swept(
     "BasePrior",
     {"parameters": 2},
     _of=lambda: SimpleNamespace(BasePrior=right.Own),

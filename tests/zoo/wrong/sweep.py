@@ -34,11 +34,11 @@ NOT_SWEPT = {
     r"(RunError|CheckpointError)": "the library raises it",
     r".*\.State": "a method makes it",
     r"(problems\.Example|datasets\.(Images|Series))": "a record that the library returns",
-    r"(EKI|ETKI|GNKI|LossEKI|CurvatureEKI|TemperedSMC|Nesterov)"
-    r"\.(init|ask|tell|finished|select|map_members|redraws)": OF_THE_LOOP,
+    r"(EKI|ETKI|ALDI|GNKI|UKI|LossEKI|CurvatureEKI|TemperedSMC|Nesterov|Inflated|Sparse)"
+    r"\.(init|ask|tell|finished|select|map_members|redraws|nodes|drawn)": OF_THE_LOOP,
     r"(FixedStep|NormStep|MisfitController|ESMDA)\.step": OF_THE_LOOP,
     r"(Discrepancy|Collapsed|NoProgress)\.(check|distance|reached|check_problem)": OF_THE_LOOP,
-    r"\w+Flow\.(acceleration|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
+    r"\w+Flow\.(acceleration|advance|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
     r"\w+Flow\.check_problem": OF_THE_LOOP,
     r"(InverseProblem\.(seen|n_data_of)|Spread\.(at|due))": OF_THE_LOOP,
     r"(MiniBatches|OnlineData|ObservationSeries)\.(batch|part|take)": OF_THE_LOOP,

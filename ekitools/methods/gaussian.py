@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_array, as_real, as_vector, check_array
+from ekitools.core.arrays import as_array, as_real, as_vector, check_array, host, like
 from ekitools.core.checks import check_prior, number, put
+from ekitools.typing import Array
 
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
 
@@ -36,7 +37,7 @@ class Gaussian:
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.methods.smc.gaussian import Gaussian
+    >>> from ekitools.methods.gaussian import Gaussian
     >>> gaussian = Gaussian(np.zeros(2), np.eye(2)[:1], np.array([3.0]))
     >>> gaussian.unwhiten(np.ones((1, 2)))
     array([[3., 1.]])
@@ -75,7 +76,7 @@ def fit_gaussian(
     Examples
     --------
     >>> import numpy as np
-    >>> from ekitools.methods.smc.gaussian import fit_gaussian
+    >>> from ekitools.methods.gaussian import fit_gaussian
     >>> x = np.random.default_rng(0).normal(size=(10_000, 3)) * [0.1, 1.0, 1.0]
     >>> fit_gaussian(x).sd.round(3)
     array([0.1])
@@ -100,10 +101,10 @@ def fit_gaussian(
 
 @dataclass(frozen=True)
 class GaussianStart:
-    """A Gaussian for `TemperedSMC` to start from, in coordinates whitened by the prior.
+    """A Gaussian for `TemperedSMC` or `GNKI` to start from, in coordinates whitened by the prior.
 
     The standard normal there is the prior; this one differs from it in a few directions.
-    Make it from an ensemble by `from_ensemble`.
+    Make it from an ensemble by `from_ensemble`, or from a result of `UKI` by `from_result`.
 
     Parameters
     ----------
@@ -157,6 +158,32 @@ class GaussianStart:
         basis = np.array(self.basis, dtype=np.float64)
         return Gaussian(mean, basis if len(basis) else np.zeros((0, len(mean))), sd)
 
+    def moved(self, ensemble: Array, prior: Any) -> Array:
+        """Draws of this Gaussian in place of draws of the prior, both unconstrained, ``(J, p)``.
+
+        In coordinates in which ``prior`` is N(0, I), a row of ``ensemble`` has the standard scores
+        of a draw.
+
+        Raises
+        ------
+        ValueError
+            If the prior has another number of parameters.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> start = ek.GaussianStart((1.0, 2.0), ((0.0, 1.0),), (0.5,))
+        >>> start.moved(np.array([[0.0, 0.0], [1.0, -1.0]]), ek.GaussianPrior([0.0, 0.0], 1.0))
+        array([[1. , 2. ],
+               [2. , 1.5]])
+        """
+        p = int(ensemble.shape[1])
+        if len(self.mean) != p:
+            raise ValueError(f"start: must have p = {p} parameters, got {len(self.mean)}.")
+        x = host(prior.whiten(ensemble)).astype(np.float64)
+        return prior.unwhiten(like(self.gaussian.unwhiten(x), ensemble))
+
     @classmethod
     def from_ensemble(
         cls, ensemble: Any, prior: Any, *, weights: Any = None, inflation: float = 1.2
@@ -193,10 +220,52 @@ class GaussianStart:
         white = np.asarray(prior.whiten(prior.to_unconstrained(u[kept].astype(np.float64))))
         shares = None if weights is None else _checked_weights(weights, kept)
         fit = fit_gaussian(white, shares, inflation=inflation)
+        return cls._of(fit)
+
+    @classmethod
+    def from_result(cls, result: Any, *, inflation: float = 1.2) -> GaussianStart:
+        """The Gaussian of a method that holds one, such as `UKI`.
+
+        Parameters
+        ----------
+        result : xarray.Dataset
+            What `run` returned, or what was read back from its file.
+        inflation : float, default 1.2
+            Factor of the standard deviations, as in `from_ensemble`; 1 is the Gaussian itself.
+
+        Raises
+        ------
+        TypeError
+            If ``result`` has no Gaussian.
+
+        Examples
+        --------
+        >>> import ekitools as ek
+        >>> problem = ek.InverseProblem(
+        ...     ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
+        >>> result = ek.run(problem, ek.UKI(rtol=1e-6), rng=0)
+        >>> start = ek.GaussianStart.from_result(result, inflation=1.0)
+        >>> round(start.mean[0], 4), round(start.sd[0] ** 2, 4)  # exact: 1, 0.5
+        (1.0, 0.5)
+        """
+        inflation = number("inflation", inflation, above=0)
+        try:
+            mean, root = (np.asarray(result[f"gaussian_{part}"]) for part in ("mean", "root"))
+        except (TypeError, KeyError, IndexError) as error:
+            raise TypeError(
+                "result: must be that of a method that holds a Gaussian, such as ek.UKI(), got "
+                f"{type(result).__name__} without one. Use GaussianStart.from_ensemble of the "
+                "members."
+            ) from error
+        basis, sd, _ = np.linalg.svd(root)
+        return cls._of(Gaussian(mean, basis.T, inflation * sd))
+
+    @classmethod
+    def _of(cls, gaussian: Gaussian) -> GaussianStart:
         return cls(
-            tuple(fit.mean.tolist()),
-            tuple(tuple(row) for row in fit.basis.tolist()),
-            tuple(fit.sd.tolist()),
+            tuple(gaussian.mean.tolist()),
+            tuple(tuple(row) for row in gaussian.basis.tolist()),
+            tuple(gaussian.sd.tolist()),
         )
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import ekitools as ek
-from ekitools.methods.smc.gaussian import Gaussian, fit_gaussian
+from ekitools.methods.gaussian import Gaussian, fit_gaussian
 
 
 def some_gaussian():

@@ -1,0 +1,119 @@
+"""A warning for members with different parameters and identical outputs."""
+
+from __future__ import annotations
+
+import warnings
+from hashlib import blake2b
+
+import numpy as np
+
+from ekitools.core.arrays import host, take_columns, take_rows
+from ekitools.typing import Array
+
+__all__ = ["repeated_outputs", "warned_of_identical"]
+
+_SHARE = 0.2
+"""Share of the members above which repeated outputs are reported. The outputs of a repeated member
+add nothing about the dependence on the parameters, so that it is as good as lost; a result counts
+as doubtful where more than a fifth of the members was lost (`ekitools.core.statuses.Losses`)."""
+
+_COLUMNS = 8
+"""Outputs that are compared first. Members that differ in them need no further look."""
+
+
+def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int, *, fit: bool = False) -> bool:
+    """Warn where many members repeat the outputs of another one; whether that was the case.
+
+    Identical outputs of an ensemble that has come together are rounding, and not reported. An
+    ensemble has come together where, at a later iteration than 0, no output varies by more than √ε
+    of its size.
+
+    Parameters
+    ----------
+    u : (J, p)
+        Parameters that the model was given.
+    g : (J, d)
+        Outputs.
+    rows : (k,) of int
+        Members that did not fail.
+    n : int
+        The iteration.
+    fit : bool, default False
+        Whether the method aims at a fit. For that it is enough that some outputs differ: counts of
+        errors and rewards have few values.
+
+    Warns
+    -----
+    RuntimeWarning
+        If all outputs are identical; or, unless the aim is a fit, if more than a fifth of the
+        members, and at least two, repeat the outputs of another member.
+    """
+    few = len(rows) - 1 if fit else max(2, int(_SHARE * len(rows)) + 1)
+    repeated = repeated_outputs(u, g, rows, at_least=few)
+    if not repeated or (n > 0 and _has_come_together(host(g)[rows])):
+        return False
+    everyone = repeated == len(rows) - 1
+    who = f"all {len(rows)} members" if everyone else f"{repeated} of {len(rows)} members"
+    what = "have identical outputs" if everyone else "repeat the outputs of another member exactly"
+    warnings.warn(
+        f"model: {who} {what} at iteration {n}, although their parameters differ. Such members say "
+        "nothing about how the outputs depend on the parameters. Usual causes are outputs that are "
+        "clipped or rounded, a constant that is returned for a failed run, and a cache whose key "
+        "leaves parameters out. Call the model at two different members and compare the outputs. "
+        "Return NaN for a failed run.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> int:
+    """Number of members whose outputs an earlier member with other parameters has too.
+
+    Members with the same parameters count once. The cost is O(J) where outputs differ and O(J d)
+    where they may not; nothing is compared in pairs.
+
+    Parameters
+    ----------
+    u, g, rows
+        As in `warned_of_identical`.
+    at_least : int
+        Smaller numbers come back as 0, unless the members are fewer and all identical.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.loop.identical import repeated_outputs
+    >>> u, rows = np.arange(4.0)[:, None], np.arange(4)
+    >>> repeated_outputs(u, np.floor(u / 2), rows, at_least=1)
+    2
+    >>> repeated_outputs(u, u, rows, at_least=1)
+    0
+    """
+    least, d = min(at_least, len(rows) - 1), int(g.shape[1])
+    columns = np.unique(np.linspace(0, d - 1, min(d, _COLUMNS)).astype(int))
+    first = host(take_columns(g, columns))[rows]
+    alike, counts = np.unique(first, axis=0, return_inverse=True, return_counts=True)[1:]
+    if least < 1 or len(rows) - len(counts) < least:
+        return 0
+    suspects = rows[counts[alike.reshape(-1)] > 1]
+    sharing: dict[bytes, set[bytes]] = {}
+    for members, outputs in zip(
+        host(take_rows(u, suspects)), host(take_rows(g, suspects)), strict=True
+    ):
+        sharing.setdefault(_digest(outputs), set()).add(_digest(members))
+    repeated = sum(len(members) - 1 for members in sharing.values())
+    return repeated if repeated >= least else 0
+
+
+def _digest(row: np.ndarray) -> bytes:
+    return blake2b(row.tobytes(), digest_size=16).digest()
+
+
+def _has_come_together(g: np.ndarray) -> bool:
+    tolerance = np.sqrt(np.finfo(g.dtype).eps)
+    return bool(np.all(np.ptp(g, axis=0) <= tolerance * np.max(np.abs(g), axis=0)))
