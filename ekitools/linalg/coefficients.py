@@ -38,14 +38,15 @@ def kalman_coefficients(
     .. math::
         u_i \leftarrow u_i + \sum_j K_{ij} (u_j - \bar u).
 
-    K depends on the outputs and the data only. So it is computed once, and `apply_update` applies
-    it to an ensemble that does not fit into memory. With whitened output anomalies
+    K depends on the outputs and the data only. `apply_update` applies K to an ensemble of any size,
+    in memory or in files. With whitened output anomalies
     :math:`F = (G - \bar G)\Gamma^{-1/2}`, whitened innovations
-    :math:`\Delta = (y + \eta - G)\Gamma^{-1/2}` and a = h/(J − 1), K is [1]_ [2]_
+    :math:`\Delta = (y + \eta - G)\Gamma^{-1/2}` and a = h/(J − 1), the analysis of `EKI` [1]_ and
+    that of `ETKI` [2]_ have
 
     .. math::
-        \Delta F^T (F F^T + I / a)^{-1} \quad \text{or} \quad
-        \mathbf 1 w^T + (I + a F F^T)^{-1/2} - I, \qquad
+        K = \Delta F^T (F F^T + I / a)^{-1} \quad \text{and} \quad
+        K = \mathbf 1 w^T + (I + a F F^T)^{-1/2} - I, \qquad
         w = a (I + a F F^T)^{-1} F \, \Gamma^{-1/2} (y - \bar G).
 
     Parameters
@@ -61,9 +62,9 @@ def kalman_coefficients(
         h > 0: the noise is Γ/h.
     analysis : {"transform", "perturbed", "unperturbed"}, default "transform"
         "transform" is the square root of `ETKI`, without random numbers. "perturbed" is the
-        analysis of `EKI`, with perturbed data. "unperturbed" is the same with η = 0: it fits the
-        mean as well, but its spread is smaller than the posterior's.
-    rng : None, int or numpy.random.Generator, keyword-only
+        analysis of `EKI`, with perturbed data. "unperturbed" is the analysis of
+        ``EKI(perturbed=False)``, with η = 0: the ensemble becomes narrower than the posterior.
+    rng : None, int or numpy.random.Generator
         Source of η, for "perturbed" data without ``noise_draw``.
     noise_draw : (J, d), optional
         η, drawn from N(0, Γ/h), for "perturbed" data.
@@ -89,8 +90,8 @@ def kalman_coefficients(
 
     Notes
     -----
-    One call costs O(J² d + J³), or O(J d² + J² d) where d < J. The memory beside g is that of
-    one copy of g.
+    One call costs O(J² d + J³), or O(J d² + J² d) where d < J. It needs the memory of a few copies
+    of g, and none of the size of the ensemble.
 
     References
     ----------
@@ -117,15 +118,17 @@ def kalman_coefficients(
             'Use analysis="perturbed".'
         )
     g, data, noise, h = checked_analysis(g, data, noise, step, noise_draw, noise_sd)
-    if analysis == "transform":
-        left, right = transform_factors(noise.whiten(g - data), h)
-    elif analysis == "perturbed" and noise_draw is None:
-        # the draws of EKI: of the whitened data, the same for any noise, dtype and device
-        draw = rng.standard_normal(tuple(g.shape)) / math.sqrt(h)
-        zero = like(np.zeros(int(g.shape[1])), g)
-        left, right = gain_factors(noise.whiten(g - data), zero, _UNIT, h, like(draw, g))
-    else:
+    if analysis == "unperturbed" or noise_draw is not None:
         left, right = gain_factors(g, data, noise, h, noise_draw)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
+            white = noise.whiten(g - data)
+        if analysis == "transform":
+            left, right = transform_factors(white, h)
+        else:  # the draws of EKI: of the whitened data, the same for any noise, dtype and device
+            draw = like(rng.standard_normal(tuple(g.shape)) / math.sqrt(h), white)
+            zero = like(np.zeros(int(g.shape[1])), white)
+            left, right = gain_factors(white, zero, _UNIT, h, draw)
     if right is None:
         return _exact(left)
     return np.asarray(centred(_exact(left) @ _exact(right).T))

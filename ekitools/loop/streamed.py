@@ -37,7 +37,7 @@ def apply_update(
     .. math::
         u_i \leftarrow u_i + \sum_j K_{ij} (u_j - \bar u).
 
-    The ensemble is read once and written once. The memory holds three blocks, so the ensemble may
+    The ensemble is read once and written once. The memory holds a few blocks, so the ensemble may
     be a file of any size.
 
     Parameters
@@ -53,9 +53,10 @@ def apply_update(
         the ensemble is then updated in place. By default the result is a new NumPy array in memory,
         a new array of the kind of an array-API ``source``, or a lazy dask array.
     block : int, optional
-        Columns that are read at a time; by default about 64 MB, in whole chunks of ``target`` or
-        else of ``source``. For a sharded zarr array give the columns of a shard. Blocks of less
-        than 8 MB are read together. The result is bitwise the same with any number.
+        Columns that are read at a time; by default about 64 MB, and at least one whole chunk of
+        ``target``, or of ``source`` where ``target`` has no chunks. For a sharded zarr array give
+        the columns of a shard. Blocks of less than 8 MB are read together. The result is bitwise
+        the same with any number.
     progress : bool, default False
         Whether to show a tqdm bar of the bytes that are done on standard error.
 
@@ -78,18 +79,21 @@ def apply_update(
     Notes
     -----
     One call costs 2J²p operations. The result is that of `kalman_update` with the same analysis:
-    bitwise where J ≤ d, and to rounding where d < J.
+    bitwise where J ≤ d and the array has C order, and otherwise to rounding.
 
-    An interrupted update leaves ``source`` as it was, unless it is updated in place. Then some
-    columns are new and the others are not. The exception has a note that says which. Update into a
-    second array where this must not happen.
+    An interrupted update leaves ``source`` as it was, unless ``source`` is updated in place. Then
+    some columns are new and the others are not. The exception has a note that names them. Give a
+    second array as ``target`` to keep the ensemble.
+
+    Chunks should have all members and few columns: a chunk of one member and all columns forces the
+    whole ensemble into memory.
 
     Pages of a memory map are given back to the system after each block, so that they do not count
-    as memory of the process. ``target.flush()`` writes a memory map to the disk at once.
+    as memory of the process. Call ``target.flush()`` to have a memory map on the disk.
 
-    A dask array gives a lazy result, which is computed on the cluster when it is stored
-    (``to_zarr``). It must not be stored to the array that it reads. With a ``target`` the blocks
-    are computed one after the other and written here.
+    A dask array gives a lazy result, which the cluster computes when it is stored (``to_zarr``). Do
+    not store it in the array that it is read from. With a ``target`` the blocks are computed one
+    after the other and written by this process.
 
     Examples
     --------
@@ -103,7 +107,7 @@ def apply_update(
            [1.5]])
     """
     weights = _checked_coefficients(coefficients)
-    _check_source(source, len(weights))
+    source = _checked_source(source, len(weights))
     if block is not None:
         block = integer("block", block)
     flag("progress", progress)
@@ -131,14 +135,19 @@ def _streamed(
     n, p = source.shape
     native = np.dtype(source.dtype).newbyteorder("=")
     weights = weights.astype(native)
-    direct = isinstance(target, np.ndarray) and target.dtype == native
+    # matrix products go straight to rows of numbers side by side
+    direct = (
+        isinstance(target, np.ndarray)
+        and target.dtype == native
+        and target.strides[1] == native.itemsize
+    )
     buffer = None if direct else np.empty((n, min(block, p)), dtype=native)
     with _bar(n * p * native.itemsize) if progress else nullcontext() as bar:
         columns = slice(0, 0)
         try:
             for start in range(0, p, block):
                 columns = slice(start, min(start + block, p))
-                read = host(source[:, columns])
+                read = host(unmasked("source", source[:, columns]))  # netCDF4 gives masked arrays
                 out = target[:, columns] if buffer is None else buffer[:, : read.shape[1]]
                 combine_part(read, weights, out, start, p)
                 if buffer is not None:
@@ -159,7 +168,8 @@ def _streamed(
 
 def _lazy(weights: np.ndarray, source: Any, block: int | None) -> Any:
     """A dask array of the result; its chunks have all members."""
-    whole = source.rechunk({0: -1, 1: block or "auto"})
+    columns = "auto" if block is None else _columns_at_a_time(source, source, block)
+    whole = source.rechunk({0: -1, 1: columns})
     return whole.map_blocks(
         _chunk,
         weights=weights,
@@ -232,7 +242,7 @@ def _checked_coefficients(coefficients: Any) -> np.ndarray:
     return weights
 
 
-def _check_source(source: Any, n: int) -> None:
+def _checked_source(source: Any, n: int) -> Any:
     source = unmasked("source", source)
     if not isinstance(source, StoredArray):
         raise TypeError(
@@ -246,6 +256,7 @@ def _check_source(source: Any, n: int) -> None:
         )
     if not _is_floating(source.dtype):
         raise TypeError(f"source: must have a floating dtype, got {source.dtype}. Convert it.")
+    return source
 
 
 def _check_target(target: Any, source: Any) -> None:
