@@ -260,6 +260,7 @@ def _checked_source(source: Any, n: int) -> Any:
 
 
 def _check_target(target: Any, source: Any) -> None:
+    unmasked("target", target)
     if not isinstance(target, WritableArray) or (
         _is_in_memory(target) and not isinstance(target, np.ndarray)
     ):

@@ -34,6 +34,11 @@ def moved(coefficients, u):
     return u + coefficients @ (u - u.mean(axis=0))
 
 
+def perturbing(draw):
+    """Options for these perturbations of the data, or none."""
+    return {"analysis": "unperturbed" if draw is None else "perturbed", "noise_draw": draw}
+
+
 def gain(u, g, gamma):
     e, f = u - u.mean(axis=0), g - g.mean(axis=0)
     n = len(u) - 1
@@ -46,7 +51,9 @@ def gain(u, g, gamma):
 def test_the_members_are_those_of_the_textbook_formula(n, d, kind, drawn):
     u, g, y, draw = case(n, d)
     noise, gamma = noises(d)[kind]
-    options = {"analysis": "perturbed", "noise_draw": draw} if drawn else {"analysis": "unperturbed"}
+    options = (
+        {"analysis": "perturbed", "noise_draw": draw} if drawn else {"analysis": "unperturbed"}
+    )
     K = ek.kalman_coefficients(g, y, noise, step=0.3, **options)
     expected = u + (y + drawn * draw - g) @ gain(u, g, gamma / 0.3)
     np.testing.assert_allclose(moved(K, u), expected, rtol=1e-10, atol=1e-10)
@@ -71,11 +78,11 @@ def test_the_square_root_has_the_mean_and_covariance_of_the_textbook_formula(n, 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_they_are_those_of_kalman_update(n, d, drawn):
     u, g, y, draw = case(n, d)
-    options = {"analysis": "perturbed", "noise_draw": draw} if drawn else {"analysis": "unperturbed"}
-    K = ek.kalman_coefficients(g, y, noise_sd=0.8, step=0.3, **options)
-    expected = ek.kalman_update(
-        u, g, y, noise_sd=0.8, step=0.3, noise_draw=options.get("noise_draw")
+    options = (
+        {"analysis": "perturbed", "noise_draw": draw} if drawn else {"analysis": "unperturbed"}
     )
+    K = ek.kalman_coefficients(g, y, noise_sd=0.8, step=0.3, **options)
+    expected = ek.kalman_update(u, g, y, noise_sd=0.8, step=0.3, noise_draw=options["noise_draw"])
     new = ek.apply_update(K, u)
     np.testing.assert_allclose(new, expected, rtol=1e-12, atol=1e-12)
     if n <= d:
@@ -122,7 +129,7 @@ def test_small_noise(n, d, analysis, sd):
 @pytest.mark.parametrize("analysis", ["transform", "perturbed", "unperturbed"])
 @pytest.mark.parametrize(("n", "d"), [(9, 4), (9, 40)])
 def test_float32_and_other_kinds_of_arrays(n, d, analysis):
-    u, g, y, _ = case(n, d)
+    _, g, y, _ = case(n, d)
     options = {"noise_sd": 0.5, "analysis": analysis, "rng": 3}
     K = ek.kalman_coefficients(g, y, **options)
     single = ek.kalman_coefficients(g.astype(np.float32), y, **options)
@@ -158,10 +165,11 @@ def test_outputs_without_spread_move_nothing():
 
 @pytest.mark.parametrize("analysis", ["transform", "perturbed", "unperturbed"])
 @pytest.mark.parametrize(("n", "d"), [(9, 4), (4, 9)])
-def test_an_overflow_is_an_error(n, d, analysis):
+@pytest.mark.parametrize("sd", [1.0, 1e-120])  # squares overflow, or the whitened outputs do
+def test_an_overflow_is_an_error(n, d, analysis, sd):
     g = 1e200 * np.random.default_rng(0).normal(size=(n, d))
     with pytest.raises(ValueError, match="g: must be small enough"):
-        ek.kalman_coefficients(g, np.zeros(d), 1.0, analysis=analysis, rng=0)
+        ek.kalman_coefficients(g, np.zeros(d), noise_sd=sd, analysis=analysis, rng=0)
 
 
 @pytest.mark.parametrize(
