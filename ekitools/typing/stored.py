@@ -12,6 +12,13 @@ class StoredArray(Protocol):
     """An array of two dimensions that can be read in blocks of columns.
 
     Arrays of zarr, h5py, netCDF4, dask and xarray fit, and NumPy arrays and memory maps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.typing import StoredArray
+    >>> isinstance(np.eye(2), StoredArray), isinstance([[1.0]], StoredArray)
+    (True, False)
     """
 
     @property
@@ -31,7 +38,15 @@ class StoredArray(Protocol):
 
 @runtime_checkable
 class WritableArray(StoredArray, Protocol):
-    """A stored array that can be written in blocks of columns."""
+    """A stored array that can be written in blocks of columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.typing import WritableArray
+    >>> isinstance(np.eye(2), WritableArray)
+    True
+    """
 
     def __setitem__(self, key: Any, value: Any, /) -> None:
         """Write a NumPy array ``(J, b − a)`` to the columns ``[:, a:b]``."""
@@ -40,7 +55,15 @@ class WritableArray(StoredArray, Protocol):
 
 @runtime_checkable
 class ChunkedArray(Protocol):
-    """A stored array that is read and written fastest in whole chunks."""
+    """A stored array that is read and written fastest in whole chunks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.typing import ChunkedArray
+    >>> isinstance(np.eye(2), ChunkedArray)  # arrays of zarr, h5py and dask are
+    False
+    """
 
     @property
     def chunks(self) -> Any:

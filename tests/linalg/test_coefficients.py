@@ -51,9 +51,7 @@ def gain(u, g, gamma):
 def test_the_members_are_those_of_the_textbook_formula(n, d, kind, drawn):
     u, g, y, draw = case(n, d)
     noise, gamma = noises(d)[kind]
-    options = (
-        {"analysis": "perturbed", "noise_draw": draw} if drawn else {"analysis": "unperturbed"}
-    )
+    options = perturbing(draw if drawn else None)
     K = ek.kalman_coefficients(g, y, noise, step=0.3, **options)
     expected = u + (y + drawn * draw - g) @ gain(u, g, gamma / 0.3)
     np.testing.assert_allclose(moved(K, u), expected, rtol=1e-10, atol=1e-10)
@@ -78,9 +76,7 @@ def test_the_square_root_has_the_mean_and_covariance_of_the_textbook_formula(n, 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_they_are_those_of_kalman_update(n, d, drawn):
     u, g, y, draw = case(n, d)
-    options = (
-        {"analysis": "perturbed", "noise_draw": draw} if drawn else {"analysis": "unperturbed"}
-    )
+    options = perturbing(draw if drawn else None)
     K = ek.kalman_coefficients(g, y, noise_sd=0.8, step=0.3, **options)
     expected = ek.kalman_update(u, g, y, noise_sd=0.8, step=0.3, noise_draw=options["noise_draw"])
     new = ek.apply_update(K, u)
