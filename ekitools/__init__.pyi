@@ -20,10 +20,12 @@ from ekitools.flows.right_hand_sides import GradientFlow as GradientFlow
 from ekitools.flows.right_hand_sides import NaturalGradientFlow as NaturalGradientFlow
 from ekitools.flows.right_hand_sides import NesterovFlow as NesterovFlow
 from ekitools.flows.right_hand_sides import StochasticEKIFlow as StochasticEKIFlow
+from ekitools.linalg.coefficients import kalman_coefficients as kalman_coefficients
 from ekitools.linalg.kalman import kalman_update as kalman_update
 from ekitools.loop.asktell import AskTell as AskTell
 from ekitools.loop.driver import resume as resume
 from ekitools.loop.driver import run as run
+from ekitools.loop.streamed import apply_update as apply_update
 from ekitools.losses.blocks import BlockNoise as BlockNoise
 from ekitools.losses.cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
 from ekitools.losses.cross_entropy import CrossEntropy as CrossEntropy

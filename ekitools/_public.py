@@ -46,6 +46,8 @@ PUBLIC = {
     "FunctionLoss": "losses.others",
     "Huber": "losses.others",
     "kalman_update": "linalg.kalman",
+    "kalman_coefficients": "linalg.coefficients",
+    "apply_update": "loop.streamed",
     "EKI": "methods.eki",
     "ALDI": "methods.aldi",
     "ETKI": "methods.etki",

@@ -9,7 +9,16 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, is_numpy
 from ekitools.typing import Array
 
-__all__ = ["Scratch", "centred", "columns_of", "combine", "shifted_blocks", "times_anomalies"]
+__all__ = [
+    "Scratch",
+    "centred",
+    "columns_of",
+    "combine",
+    "combine_part",
+    "part_width",
+    "shifted_blocks",
+    "times_anomalies",
+]
 
 _BLOCK_BYTES = 1 << 22
 """Bytes of one column block: small beside the ensemble, large for a matrix product."""
@@ -49,16 +58,64 @@ def combine(
     if not is_numpy(u):
         return u + times_anomalies(u, left, right)
     out = np.empty_like(u) if out is None else out
-    if right is None:  # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
-        left = left + np.eye(left.shape[0], dtype=left.dtype)
-        left[:, -1] = 1
+    if right is None:
+        return combine_part(u, left, out)
     for c, shifted in shifted_blocks(u):
-        if right is None:
-            shifted[-1] = u[-1, c]
-            np.matmul(left, shifted, out=out[:, c])
-            continue
         np.matmul(left, right.T @ shifted, out=out[:, c])
         out[:, c] += u[:, c]
+    return out
+
+
+def combine_part(
+    u: np.ndarray,
+    left: np.ndarray,
+    out: np.ndarray,
+    start: int = 0,
+    n_columns: int | None = None,
+) -> np.ndarray:
+    """Columns of U + left E from ``start`` on, of an ensemble with ``n_columns`` columns.
+
+    The matrix products have the shapes that `combine` takes for the whole ensemble, wherever the
+    part begins and ends: a column of ``u`` stands at its place in a block, with zeros in the
+    columns of the block that are not in ``u``. So the result has the same bits.
+
+    Parameters
+    ----------
+    u : (J, m) ndarray
+        The columns ``start`` to ``start + m``.
+    left : (J, J) ndarray
+        Rows sum to 0; of the dtype of ``out``.
+    out : (J, m) ndarray
+        Where they are written; ``u`` itself is allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg.columns import combine_part
+    >>> u, left = np.array([[1.0], [3.0]]), np.array([[0.5, -0.5], [0.0, 0.0]])
+    >>> combine_part(u, left, np.empty_like(u)).ravel()
+    array([0., 3.])
+    """
+    (n, m), p = out.shape, out.shape[1] if n_columns is None else n_columns
+    # U + left E = u_J + (I + left) E, whose last row is zero: u_J goes there
+    left = left + np.eye(n, dtype=left.dtype)
+    left[:, -1] = 1
+    width = part_width(n, out.itemsize)
+    buffer = np.empty((n, min(width, p)), dtype=left.dtype)
+    for first in range(start - start % width, start + m, width):
+        end = min(first + width, p)
+        low, high = max(first, start), min(end, start + m)
+        c = slice(low - start, high - start)
+        shifted = buffer[:, : end - first]
+        if high - low < end - first:
+            shifted[...] = 0
+        part = shifted[:, low - first : high - first]
+        np.subtract(u[:, c], u[-1:, c], out=part)
+        part[-1] = u[-1, c]
+        if high - low < end - first:
+            out[:, c] = np.matmul(left, shifted)[:, low - first : high - first]
+        else:
+            np.matmul(left, shifted, out=out[:, c])
     return out
 
 
@@ -85,5 +142,14 @@ def columns_of(a: Array, block_bytes: int | None = None) -> list[slice]:
     """Blocks of columns that fit the cache; all of them at once where it is no NumPy array."""
     width = a.shape[1]
     if is_numpy(a):
-        width = max(64, (block_bytes or _BLOCK_BYTES) // (a.shape[0] * a.dtype.itemsize))
+        width = _width(a.shape[0], a.dtype.itemsize, block_bytes or _BLOCK_BYTES)
     return [slice(i, i + width) for i in range(0, a.shape[1], width)]
+
+
+def part_width(n: int, itemsize: int) -> int:
+    """The columns of a block of `combine_part`, which has one buffer."""
+    return _width(n, itemsize, 2 * _BLOCK_BYTES)
+
+
+def _width(n: int, itemsize: int, block_bytes: int) -> int:
+    return max(64, block_bytes // (n * itemsize))

@@ -27,7 +27,7 @@ from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import as_noise
 from ekitools.typing import Array
 
-__all__ = ["kalman_update", "solve_spd"]
+__all__ = ["checked_analysis", "gain_factors", "kalman_update", "solve_spd"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LOSS = 1e-9
@@ -100,26 +100,38 @@ def kalman_update(
            [1. ],
            [1.5]])
     """
-    name = "noise" if noise_sd is None else "noise_sd"
-    noise, step = as_noise(noise, noise_sd), number("step", step, above=0)
     check_array("u", u)
-    check_array("g", g)
-    if noise_draw is not None:
-        check_array("noise_draw", noise_draw)
-    data = data if hasattr(data, "shape") else as_vector("data", data)
-    check_array("data", data)
-    data = like(data, g)
-    _check(u, g, data, noise_draw)
-    d = g.shape[1]
-    if noise.n_data not in (None, d):
-        raise ValueError(f"{name}: must be for the d = {d} data of g, got one for {noise.n_data}.")
+    if u.ndim != 2 or u.shape[0] < 2:
+        raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
+    g, data, noise, step = checked_analysis(g, data, noise, step, noise_draw, noise_sd)
+    if g.shape[0] != u.shape[0]:
+        raise ValueError(
+            f"g: must be (J, d) with the J = {u.shape[0]} rows of u, got shape {tuple(g.shape)}."
+        )
+    left, right = gain_factors(g, data, noise, step, noise_draw)
+    left = like(left, u)
+    if right is None:
+        return combine(u, left)
+    right = like(right, u)
+    if 2 * right.shape[1] < u.shape[0]:  # two thin products are cheaper than one (J, J) product
+        return combine(u, left, right)
+    return combine(u, centred(left @ right.T))
+
+
+def gain_factors(
+    g: Array, data: Array, noise: Any, step: float, noise_draw: Array | None
+) -> tuple[Array, Array | None]:
+    """Coefficients of the update U + K E: K ``(J, J)`` and None, or L and R with K = L Rᵀ.
+
+    The arguments are those of `kalman_update`, checked. L and R have d or fewer columns.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
-        return _analysis(u, g, data, noise, (u.shape[0] - 1) / step, noise_draw)
+        return _factors(g, data, noise, (g.shape[0] - 1) / step, noise_draw)
 
 
-def _analysis(
-    u: Array, g: Array, data: Array, noise: Any, ridge: float, noise_draw: Array | None
-) -> Array:
+def _factors(
+    g: Array, data: Array, noise: Any, ridge: float, noise_draw: Array | None
+) -> tuple[Array, Array | None]:
     n, d = g.shape
     if n <= d:
         coefficients = _member_space(g, data, noise, ridge, noise_draw)
@@ -128,20 +140,17 @@ def _analysis(
             noise_draw = None if noise_draw is None else _exact(noise_draw)
             coefficients = _member_space(g, data, noise, ridge, noise_draw)
         if coefficients is not None:
-            return combine(u, like(coefficients, u))
+            return coefficients, None
     else:
         pair = _data_space(g, data, noise, ridge, noise_draw)
         if pair is not None:
-            weights, anomalies = (like(each, u) for each in pair)
-            if 2 * d < n:  # two thin products are cheaper than one (J, J) product
-                return combine(u, weights, anomalies)
-            return combine(u, centred(weights @ anomalies.T))
+            return pair
     draw = None if noise_draw is None else noise.whiten(_exact(noise_draw))
     blocks = blocks_of(_exact(g), _exact(data), noise, None)
     left, members = orthogonal_coefficients(blocks, draw, ridge)
     if 2 * members.shape[1] < n:
-        return combine(u, like(left, u), like(members, u))
-    return combine(u, like(centred(left @ members.T), u))
+        return left, members
+    return centred(left @ members.T), None
 
 
 def _eps(a: Array) -> float:
@@ -231,13 +240,20 @@ def _solved(gram: np.ndarray, ridge: float, rows: np.ndarray) -> tuple[np.ndarra
         return np.asarray(solution), np.zeros(len(values))
 
 
-def _check(u: Array, g: Array, data: Array, noise_draw: Array | None) -> None:
-    if u.ndim != 2 or u.shape[0] < 2:
-        raise ValueError(f"u: must be (J, p) with J >= 2 members, got shape {tuple(u.shape)}.")
-    if g.ndim != 2 or g.shape[0] != u.shape[0] or g.shape[1] == 0:
-        raise ValueError(
-            f"g: must be (J, d) with the J = {u.shape[0]} rows of u, got shape {tuple(g.shape)}."
-        )
+def checked_analysis(
+    g: Any, data: Any, noise: Any, step: Any, noise_draw: Any, noise_sd: Any
+) -> tuple[Array, Array, Any, float]:
+    """The outputs, the datum in their kind, the noise and the step of an analysis."""
+    name = "noise" if noise_sd is None else "noise_sd"
+    noise, step = as_noise(noise, noise_sd), number("step", step, above=0)
+    check_array("g", g)
+    if noise_draw is not None:
+        check_array("noise_draw", noise_draw)
+    data = data if hasattr(data, "shape") else as_vector("data", data)
+    check_array("data", data)
+    data = like(data, g)
+    if g.ndim != 2 or g.shape[0] < 2 or g.shape[1] == 0:
+        raise ValueError(f"g: must be (J, d) with J >= 2 members, got shape {tuple(g.shape)}.")
     d = g.shape[1]
     if tuple(data.shape) != (d,):
         raise ValueError(
@@ -248,3 +264,6 @@ def _check(u: Array, g: Array, data: Array, noise_draw: Array | None) -> None:
         raise ValueError(
             f"noise_draw: must have the shape {tuple(g.shape)} of g, got {tuple(noise_draw.shape)}."
         )
+    if noise.n_data not in (None, d):
+        raise ValueError(f"{name}: must be for the d = {d} data of g, got one for {noise.n_data}.")
+    return g, data, noise, step

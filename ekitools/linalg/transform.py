@@ -26,7 +26,7 @@ from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array
 
-__all__ = ["mean_preserving_rotation", "transform_update"]
+__all__ = ["mean_preserving_rotation", "transform_factors", "transform_update"]
 
 _UNIT = GaussianNoise(1.0)
 _LOSS = 1e-9
@@ -68,8 +68,19 @@ def transform_update(u: Array, r: Array, h: float, rotation: np.ndarray | None =
     >>> float(new.mean().round(12)), float(new.var(ddof=1).round(12))
     (1.0, 0.5)
     """
+    left, right = transform_factors(r, h, rotation)
+    return combine(u, like(left, u), None if right is None else like(right, u))
+
+
+def transform_factors(
+    r: Array, h: float, rotation: np.ndarray | None = None
+) -> tuple[Array, Array | None]:
+    """Coefficients of the update U + K E: K ``(J, J)`` and None, or L and R with K = L Rᵀ.
+
+    The arguments are those of `transform_update`. L and R have d columns.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
-        return _update(u, r, h / (r.shape[0] - 1), rotation)
+        return _factors(r, h / (r.shape[0] - 1), rotation)
 
 
 def mean_preserving_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -90,7 +101,7 @@ def mean_preserving_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(ones @ ones.T + basis @ orthogonal @ basis.T)
 
 
-def _update(u: Array, r: Array, a: float, rotation: np.ndarray | None) -> Array:
+def _factors(r: Array, a: float, rotation: np.ndarray | None) -> tuple[Array, Array | None]:
     n, d = r.shape
     if n > d:
         (block,) = blocks_of(r, like(np.zeros(d), r), _UNIT, None)
@@ -106,9 +117,9 @@ def _update(u: Array, r: Array, a: float, rotation: np.ndarray | None) -> Array:
             basis = anomalies @ like(vectors, r)
             left = like(shrink[None, :], r) + basis * like(phi[None, :], r)
             if rotation is None:
-                return combine(u, like(left, u), like(basis, u))
+                return left, basis
             transform = np.eye(n) + (host(basis) * phi) @ host(basis).T
-            return combine(u, like(_rotated(transform, host(basis) @ shrink, rotation), u))
+            return _rotated(transform, host(basis) @ shrink, rotation), None
     else:
         gram, cross = np.zeros((n, n)), np.zeros(n)
         for c, shifted in shifted_blocks(r):  # S = r − r_J: less passes over r than its anomalies
@@ -122,8 +133,8 @@ def _update(u: Array, r: Array, a: float, rotation: np.ndarray | None) -> Array:
         if _keeps_digits(values[-1], a, r):
             weights = -a * vectors @ ((vectors.T @ offset) / (1 + a * values))
             transform = (vectors / np.sqrt(1 + a * values)) @ vectors.T
-            return combine(u, like(_rotated(transform, weights, rotation), u))
-    return combine(u, like(_rotated(*_orthogonal(r, a), rotation), u))
+            return _rotated(transform, weights, rotation), None
+    return _rotated(*_orthogonal(r, a), rotation), None
 
 
 def _orthogonal(r: Array, a: float) -> tuple[np.ndarray, np.ndarray]:

@@ -70,6 +70,7 @@ from ekitools.typing.rules import (
     Status,
     StoppingRule,
 )
+from ekitools.typing.stored import ChunkedArray, StoredArray, WritableArray
 
 __all__ = [
     "Aim",
@@ -79,6 +80,7 @@ __all__ = [
     "BoundedSchedule",
     "ChecksData",
     "ChecksProblem",
+    "ChunkedArray",
     "CurvedLoss",
     "Drawn",
     "EstimatesNoise",
@@ -122,7 +124,9 @@ __all__ = [
     "StochasticFlow",
     "StoppingRule",
     "Stops",
+    "StoredArray",
     "Target",
+    "WritableArray",
     "is_sampler",
     "takes_failures",
 ]

@@ -576,3 +576,26 @@ swept(
     noise_draw=optional(array(6, 3, lists=False)),
     noise_sd=elsewhere(),
 )
+ANALYSED = {"g": right.OUTPUTS, "data": right.DATA, "analysis": "perturbed"}
+swept("kalman_coefficients(noise_sd=)", {**ANALYSED, "noise_sd": 1.0}, noise_sd=SD.also([1.0]))
+swept(
+    "kalman_coefficients",
+    {**ANALYSED, "noise": np.eye(3)},
+    g=array(6, 3, lists=False),
+    data=array(3),
+    noise=NOISE.also(ek.Huber(1.0)),
+    step=POSITIVE,
+    analysis=CHOICE,
+    rng=RNG,
+    noise_draw=optional(array(6, 3, lists=False)),
+    noise_sd=elsewhere(),
+)
+swept(
+    "apply_update",
+    {"coefficients": np.zeros((6, 6)), "source": right.MEMBERS},
+    coefficients=array(6, 6).also(np.eye(6)),
+    source=array(6, 2, lists=False, sized=False),
+    target=optional(array(6, 2, lists=False)).also(right.MEMBERS.astype(np.float32)),
+    block=optional(COUNT),
+    progress=FLAG,
+)

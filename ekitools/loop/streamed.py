@@ -1,0 +1,297 @@
+"""The update of an ensemble in blocks of columns, from and to arrays that memory cannot hold."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from ekitools.core.arrays import as_real, host, like, of_library, unmasked
+from ekitools.core.checks import flag, integer
+from ekitools.linalg.columns import combine, combine_part, part_width
+from ekitools.typing import Array, ChunkedArray, StoredArray, WritableArray
+
+__all__ = ["apply_update"]
+
+_BLOCK_BYTES = 1 << 26
+"""Bytes of a block of columns: large beside the seek of a disk, small beside the memory."""
+
+_ROUNDING = 1e-5
+"""Sum of a row of coefficients, relative to its entries, that may be rounding of float32."""
+
+
+def apply_update(
+    coefficients: Array,
+    source: StoredArray,
+    target: WritableArray | None = None,
+    *,
+    block: int | None = None,
+    progress: bool = False,
+) -> Any:
+    r"""Apply the coefficients of a Kalman analysis to an ensemble, in blocks of columns.
+
+    .. math::
+        u_i \leftarrow u_i + \sum_j K_{ij} (u_j - \bar u).
+
+    The ensemble is read once and written once. The memory holds a few blocks, so the ensemble may
+    be a file of any size.
+
+    Parameters
+    ----------
+    coefficients : (J, J)
+        K, from `kalman_coefficients`; rows sum to 0.
+    source : (J, p)
+        The ensemble, of a floating dtype: a NumPy array or memory map, an array of zarr, h5py,
+        netCDF4 or dask, or anything else that gives its columns as ``source[:, a:b]``. A torch,
+        JAX or other array-API array is updated in memory.
+    target : (J, p), optional
+        Where the result is written to, of the same shape and dtype. ``source`` itself is allowed:
+        the ensemble is then updated in place. By default the result is a new NumPy array in memory,
+        a new array of the kind of an array-API ``source``, or a lazy dask array.
+    block : int, optional
+        Columns that are read at a time; by default about 64 MB, and at least one whole chunk of
+        ``target``, or of ``source`` where ``target`` has no chunks. For a sharded zarr array give
+        the columns of a shard. Blocks of less than 8 MB are read together. The result is bitwise
+        the same with any number.
+    progress : bool, default False
+        Whether to show a tqdm bar of the bytes that are done on standard error.
+
+    Returns
+    -------
+    array (J, p)
+        ``target``, or the new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes or dtypes disagree, rows of K do not sum to 0, ``target`` cannot be written to, or
+        ``target`` shares memory with ``source`` but is another part of it.
+
+    See Also
+    --------
+    kalman_coefficients : K from the outputs of the ensemble.
+    kalman_update : Both at once, for an ensemble in memory.
+
+    Notes
+    -----
+    One call costs 2J²p operations. The result is that of `kalman_update` with the same analysis:
+    bitwise where J ≤ d and the array has C order, and otherwise to rounding.
+
+    An interrupted update leaves ``source`` as it was, unless ``source`` is updated in place. Then
+    some columns are new and the others are not. The exception has a note that names them. Give a
+    second array as ``target`` to keep the ensemble.
+
+    Chunks should have all members and few columns: a chunk of one member and all columns forces the
+    whole ensemble into memory.
+
+    Pages of a memory map are given back to the system after each block, so that they do not count
+    as memory of the process. Call ``target.flush()`` to have a memory map on the disk.
+
+    A dask array gives a lazy result, which the cluster computes when it is stored (``to_zarr``). Do
+    not store it in the array that it is read from. With a ``target`` the blocks are computed one
+    after the other and written by this process.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> u = np.array([[-1.0], [0.0], [1.0]])
+    >>> K = ek.kalman_coefficients(u, np.array([2.0]), 1.0, analysis="unperturbed")
+    >>> ek.apply_update(K, u)
+    array([[0.5],
+           [1. ],
+           [1.5]])
+    """
+    weights = _checked_coefficients(coefficients)
+    source = _checked_source(source, len(weights))
+    if block is not None:
+        block = integer("block", block)
+    flag("progress", progress)
+    lazy = of_library(source, "dask.array", "Array")
+    if _is_in_memory(source) and not lazy:
+        if target is not None:
+            raise TypeError(
+                f"target: must be left out for a {type(source).__name__}, which is updated in "
+                "memory and gives a new array."
+            )
+        return combine(source, like(weights, source))
+    if target is None and lazy:
+        return _lazy(weights, source, block)
+    if target is None:
+        target = np.empty(source.shape, dtype=source.dtype)
+    else:
+        _check_target(target, source)
+    return _streamed(weights, source, target, _columns_at_a_time(source, target, block), progress)
+
+
+def _streamed(
+    weights: np.ndarray, source: Any, target: Any, block: int, progress: bool
+) -> WritableArray:
+    """``target``, filled block by block."""
+    n, p = source.shape
+    native = np.dtype(source.dtype).newbyteorder("=")
+    weights = weights.astype(native)
+    # matrix products go straight to rows of numbers side by side
+    direct = (
+        isinstance(target, np.ndarray)
+        and target.dtype == native
+        and target.strides[1] == native.itemsize
+    )
+    buffer = None if direct else np.empty((n, min(block, p)), dtype=native)
+    with _bar(n * p * native.itemsize) if progress else nullcontext() as bar:
+        columns = slice(0, 0)
+        try:
+            for start in range(0, p, block):
+                columns = slice(start, min(start + block, p))
+                read = host(unmasked("source", source[:, columns]))  # netCDF4 gives masked arrays
+                out = target[:, columns] if buffer is None else buffer[:, : read.shape[1]]
+                combine_part(read, weights, out, start, p)
+                if buffer is not None:
+                    target[:, columns] = out
+                del read, out
+                for each in (source, target):
+                    _give_back_pages(each)
+                if bar is not None:
+                    bar.update(n * (columns.stop - start) * native.itemsize)
+        except BaseException as error:
+            error.add_note(
+                f"apply_update: columns 0 to {columns.start} of target are new, and those from "
+                f"{columns.stop} on are as they were. Those between may be either."
+            )
+            raise
+    return target
+
+
+def _lazy(weights: np.ndarray, source: Any, block: int | None) -> Any:
+    """A dask array of the result; its chunks have all members."""
+    columns = "auto" if block is None else _columns_at_a_time(source, source, block)
+    whole = source.rechunk({0: -1, 1: columns})
+    return whole.map_blocks(
+        _chunk,
+        weights=weights,
+        n_columns=source.shape[1],
+        dtype=source.dtype,
+        meta=np.empty((0, 0), dtype=source.dtype),
+    )
+
+
+def _chunk(
+    columns: np.ndarray, weights: np.ndarray, n_columns: int, block_info: Any = None
+) -> np.ndarray:
+    """One chunk of the result, where dask computes it."""
+    start = block_info[0]["array-location"][1][0]
+    native = columns.dtype.newbyteorder("=")
+    out = np.empty(columns.shape, dtype=native)
+    combine_part(columns, weights.astype(native), out, start, n_columns)
+    return out.astype(columns.dtype, copy=False)
+
+
+def _columns_at_a_time(source: Any, target: Any, block: int | None) -> int:
+    """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some."""
+    n, p = source.shape
+    itemsize = np.dtype(source.dtype).itemsize
+    least = part_width(n, itemsize)  # less is as much work
+    if block is not None:
+        return min(p, block * math.ceil(least / block))
+    unit = least
+    for each in (source, target):  # partly written chunks cost most: those of target count
+        if isinstance(each, ChunkedArray) and each.chunks is not None:
+            width = each.chunks[1]
+            unit = width if isinstance(width, int) else width[0]  # dask lists those of all chunks
+    return min(p, unit * max(1, _BLOCK_BYTES // (n * itemsize * unit)))
+
+
+def _give_back_pages(array: Any) -> None:
+    """Let the system take pages of a file that is mapped; what was written stays in the file.
+
+    Without this the memory of the process grows by all that was read and written.
+    """
+    base, shared = array, False
+    while isinstance(base, np.ndarray):
+        # the pages of a copy-on-write map (mode "c") hold changes that are in no file
+        shared = shared or (isinstance(base, np.memmap) and base.mode != "c")
+        base = base.base
+    if shared and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _bar(n_bytes: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="apply_update")
+
+
+def _checked_coefficients(coefficients: Any) -> np.ndarray:
+    weights = as_real("coefficients", coefficients, ndim=(2,)).astype(np.float64)
+    n = len(weights)
+    if weights.shape != (n, n) or n < 2:
+        raise ValueError(
+            f"coefficients: must be (J, J) with J >= 2 members, got shape {weights.shape}. Use "
+            "ek.kalman_coefficients."
+        )
+    sums = np.abs(weights.sum(axis=1))
+    if np.any(sums > _ROUNDING * (1 + np.abs(weights).sum(axis=1))):
+        raise ValueError(
+            f"coefficients: rows must sum to 0, got a sum of {sums.max():.3g}. Subtract the mean "
+            "of each row."
+        )
+    return weights
+
+
+def _checked_source(source: Any, n: int) -> Any:
+    source = unmasked("source", source)
+    if not isinstance(source, StoredArray):
+        raise TypeError(
+            f"source: must be an array with a shape, a dtype and slices, got "
+            f"{type(source).__name__}. Use numpy.asarray."
+        )
+    shape = tuple(source.shape)
+    if len(shape) != 2 or shape[0] != n or not shape[1] > 0:
+        raise ValueError(
+            f"source: must be (J, p) with the J = {n} members of coefficients, got shape {shape}."
+        )
+    if not _is_floating(source.dtype):
+        raise TypeError(f"source: must have a floating dtype, got {source.dtype}. Convert it.")
+    return source
+
+
+def _check_target(target: Any, source: Any) -> None:
+    unmasked("target", target)
+    if not isinstance(target, WritableArray) or (
+        _is_in_memory(target) and not isinstance(target, np.ndarray)
+    ):
+        raise TypeError(
+            "target: must be a NumPy array, a memory map or an array of zarr or h5py, got "
+            f"{type(target).__name__}. Leave it out for a new array."
+        )
+    if tuple(target.shape) != tuple(source.shape) or target.dtype != source.dtype:
+        raise ValueError(
+            f"target: must have the shape {tuple(source.shape)} and the dtype {source.dtype} of "
+            f"source, got {tuple(target.shape)} and {target.dtype}."
+        )
+    if not isinstance(target, np.ndarray):
+        return
+    if not target.flags.writeable:
+        raise ValueError("target: must be writeable, got a read-only array. Open it for writing.")
+    if isinstance(source, np.ndarray) and np.may_share_memory(source, target):
+        ours, theirs = (
+            (each.__array_interface__["data"][0], each.strides) for each in (source, target)
+        )
+        if ours != theirs:
+            raise ValueError(
+                "target: must be source itself or share no memory with it, got an overlapping "
+                "part. Give it a memory of its own."
+            )
+
+
+def _is_in_memory(array: Any) -> bool:
+    """Whether it is an array of torch, JAX or another library (and not of a file or NumPy)."""
+    return not isinstance(array, np.ndarray) and bool(is_array_api_obj(array))
+
+
+def _is_floating(dtype: Any) -> bool:
+    return dtype.kind == "f" if isinstance(dtype, np.dtype) else "float" in str(dtype)
