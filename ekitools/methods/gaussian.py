@@ -8,6 +8,7 @@ O(J p min(J, p)) and never forms a p × p matrix.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -249,14 +250,14 @@ class GaussianStart:
         (1.0, 0.5)
         """
         inflation = number("inflation", inflation, above=0)
-        try:
-            mean, root = (np.asarray(result[f"gaussian_{part}"]) for part in ("mean", "root"))
-        except (TypeError, KeyError, IndexError) as error:
+        names = ("gaussian_mean", "gaussian_root")
+        if not isinstance(result, Mapping) or any(name not in result for name in names):
             raise TypeError(
                 "result: must be that of a method that holds a Gaussian, such as ek.UKI(), got "
                 f"{type(result).__name__} without one. Use GaussianStart.from_ensemble of the "
                 "members."
-            ) from error
+            )
+        mean, root = (np.asarray(result[name]) for name in names)
         basis, sd, _ = np.linalg.svd(root)
         return cls._of(Gaussian(mean, basis.T, inflation * sd))
 

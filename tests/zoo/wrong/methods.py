@@ -175,6 +175,20 @@ swept(
     weights=optional(array(6)).also(-np.ones(6), np.zeros(6)),
     inflation=POSITIVE,
 )
+swept(
+    "GaussianStart.from_result",
+    lambda: {"result": right.gaussian_result()},
+    result=made(
+        "result of a method that holds a Gaussian",
+        right.result,
+        lambda: right.gaussian_result().drop_vars("gaussian_root"),
+        lambda: right.gaussian_result().u,
+        lambda: right.MEMBERS,
+        lambda: "result",
+        lambda: 3,
+    ),
+    inflation=POSITIVE,
+)
 
 # Step rules and stopping rules
 

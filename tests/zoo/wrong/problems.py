@@ -299,7 +299,7 @@ swept(
     "balanced_ensemble",
     lambda: {"prior": right.prior(), "n_members": 5},
     prior=PRIOR,
-    n_members=integer(5),
+    n_members=integer(2),
     rng=RNG,
 )
 swept(

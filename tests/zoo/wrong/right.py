@@ -66,6 +66,11 @@ def result() -> Any:
 
 
 @cache
+def gaussian_result() -> Any:
+    return ek.run(problem(), ek.UKI(), rng=0)
+
+
+@cache
 def flow() -> Any:
     times = [0.0, *np.geomspace(1, 1e5, 11)]
     options = {"t_eval": times, "method": "LSODA", "rtol": 1e-10, "atol": 1e-12}

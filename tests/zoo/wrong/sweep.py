@@ -36,7 +36,8 @@ NOT_SWEPT = {
     r"(problems\.Example|datasets\.(Images|Series))": "a record that the library returns",
     r"(EKI|ETKI|ALDI|GNKI|UKI|LossEKI|CurvatureEKI|TemperedSMC|Nesterov|Inflated|Sparse)"
     r"\.(init|ask|tell|finished|select|map_members|redraws|nodes|drawn)": OF_THE_LOOP,
-    r"(FixedStep|NormStep|MisfitController|ESMDA)\.step": OF_THE_LOOP,
+    r"(FixedStep|NormStep|MisfitController|ESMDA)\.(step|given_up)": OF_THE_LOOP,
+    r"GaussianStart\.moved": OF_THE_LOOP,
     r"(Discrepancy|Collapsed|NoProgress)\.(check|distance|reached|check_problem)": OF_THE_LOOP,
     r"\w+Flow\.(acceleration|advance|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
     r"\w+Flow\.check_problem": OF_THE_LOOP,
