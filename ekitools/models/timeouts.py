@@ -61,12 +61,14 @@ def _by_thread(timeout: float, call: Callable[[], Any]) -> Any:
 
 def _by_signal(timeout: float, call: Callable[[], Any]) -> Any:
     def expire(signum: int, frame: Any) -> None:  # noqa: ARG001 - a handler's signature
+        if over:  # a signal that came before the timer was stopped: it must not start it again
+            return
         signal.setitimer(signal.ITIMER_REAL, GRACE if first else AGAIN, AGAIN)
         first.clear()
         if frame is None or frame.f_code.co_filename != __file__:  # not once the call is over
             raise TimedOutError(timeout)
 
-    first = [True]
+    first, over = [True], list[bool]()
     previous = signal.signal(signal.SIGALRM, expire)
     start = time.perf_counter()
     remaining, interval = signal.setitimer(signal.ITIMER_REAL, timeout)
@@ -79,6 +81,7 @@ def _by_signal(timeout: float, call: Callable[[], Any]) -> Any:
             raise
         raise TimedOutError(timeout) from None  # another exception in the place of this one
     finally:
+        over.append(True)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL if previous is None else previous)
         if remaining > 0:  # the caller's own alarm; at once where it was due meanwhile

@@ -354,6 +354,28 @@ def test_an_alarm_of_the_caller_goes_on():
         signal.signal(signal.SIGALRM, previous)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_a_signal_that_comes_late_does_not_start_the_timer_again(monkeypatch):
+    """Else the next one would end the process, once the handler of before is put back."""
+    timer = signal.setitimer
+
+    def late(which, seconds, interval=0.0):
+        before = timer(which, seconds, interval)
+        if seconds == 0:
+            signal.raise_signal(signal.SIGALRM)
+        return before
+
+    monkeypatch.setattr(signal, "setitimer", late)
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        g, failures, _ = evaluate(ek.FunctionModel(sine), U, 3, timeout=5)
+        assert not failures
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        timer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 # --- a vectorized model that fails for some members ----------------------------------------------
 
 
