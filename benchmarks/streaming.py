@@ -1,6 +1,6 @@
 """One analysis of an ensemble on disk: time beside reading and writing the file, and memory.
 
-    OMP_NUM_THREADS=2 python benchmarks/streaming.py [--parameters 10000000] [--folder /tmp]
+    OMP_NUM_THREADS=1 python benchmarks/streaming.py [--parameters 10000000] [--folder /tmp]
 
 100 members in float32 and 10,000 data. The default size needs 8 GB in the folder: the ensemble and
 the result. *Copy* reads the file in blocks of 64 MB and writes each block to a second file.
