@@ -97,8 +97,11 @@ def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> 
     least, d = min(at_least, len(rows) - 1), int(g.shape[1])
     columns = np.unique(np.linspace(0, d - 1, min(d, _COLUMNS)).astype(int))
     first = host(take_columns(g, columns))[rows]
+    # equal rows are equal in every column: mostly the first one shows that there are too few
+    if least < 1 or any(len(rows) - len(np.unique(column)) < least for column in first.T):
+        return 0
     alike, counts = np.unique(first, axis=0, return_inverse=True, return_counts=True)[1:]
-    if least < 1 or len(rows) - len(counts) < least:
+    if len(rows) - len(counts) < least:
         return 0
     suspects = rows[counts[alike.reshape(-1)] > 1]
     sharing: dict[bytes, set[bytes]] = {}

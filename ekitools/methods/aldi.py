@@ -15,6 +15,7 @@ from ekitools.linalg import d_norm, total_variance
 from ekitools.methods.langevin import Kick, LocalFit, langevin_step, local_fit
 from ekitools.methods.shared import (
     check_all_data,
+    diverged,
     initial_variance,
     tempered_analysis,
     whitened_residual,
@@ -279,11 +280,9 @@ class ALDI:
         with np.errstate(over="ignore", invalid="ignore"):
             variance = total_variance(new.ensemble)
         if not math.isfinite(variance):
-            status = Status(
-                "diverged",
-                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
-                "good ensemble. Use a smaller h_max or a narrower prior.",
-                level="bad",
+            status = diverged(
+                f"The update of step {state.n} with h = {h:.4g}",
+                "Use a smaller h_max or a narrower prior.",
             )
             return state, info._replace(status=status)
         return new._replace(n=state.n + 1, variance=variance), info._replace(step=h)

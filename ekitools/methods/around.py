@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ekitools.typing import Method, Normalisation, Starts, Status, StoppingRule, Stops
+from ekitools.core.checks import check_method
+from ekitools.typing import (
+    Method,
+    Normalisation,
+    Quadrature,
+    Starts,
+    Status,
+    StoppingRule,
+    Stops,
+    is_sampler,
+)
 
-__all__ = ["Around", "without_posterior"]
+__all__ = ["Around", "check_moves", "without_posterior"]
 
 
 class Around:
@@ -28,6 +38,24 @@ class Around:
     def start(self) -> Any:
         """Where the method within starts from; None for the prior."""
         return self.method.start if isinstance(self.method, Starts) else None
+
+
+def check_moves(method: Method, sampler: str, nodes: str, remedy: str) -> None:
+    """Check that a method moves its members one by one.
+
+    ``sampler`` and ``nodes`` say why such members do not do, and ``remedy`` what to do instead.
+    """
+    check_method(method)
+    name = type(method).__name__
+    if is_sampler(method):
+        raise TypeError(
+            f"method: must move its members, got the sampler {name}, {sampler}. {remedy}"
+        )
+    if isinstance(method, Quadrature):
+        raise TypeError(
+            f"method: must move its members one by one, got {name}, whose members are the nodes of "
+            f"a quadrature rule{nodes}. {remedy}"
+        )
 
 
 def without_posterior(status: Status | None, why: str) -> Status | None:

@@ -32,6 +32,7 @@ from ekitools.methods.refining import (
 )
 from ekitools.methods.shared import (
     check_all_data,
+    diverged,
     misfits,
     tempered_analysis,
     whitened_residual,
@@ -244,11 +245,9 @@ class GNKI:
                 following, h = self._followed(state, r, misfit, target, rng)
             variance = total_variance(following.ensemble)
         if not math.isfinite(variance):
-            status = Status(
-                "diverged",
-                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
-                "good ensemble. Use smaller steps or a prior that keeps the model tame.",
-                level="bad",
+            status = diverged(
+                f"The update of step {state.n} with h = {h:.4g}",
+                "Use smaller steps or a prior that keeps the model tame.",
             )
             return state, StepInfo(0.0, misfit, status, spread)
         return following._replace(n=state.n + 1, variance=variance), StepInfo(

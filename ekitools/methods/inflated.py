@@ -10,21 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ekitools.core.arrays import array_namespace
-from ekitools.core.checks import check_method, number, one_of, put
+from ekitools.core.checks import number, one_of, put
 from ekitools.linalg import gaussian_draws, total_variance
-from ekitools.methods.around import Around, without_posterior
-from ekitools.methods.shared import mapped, with_ensemble
+from ekitools.methods.around import Around, check_moves, without_posterior
+from ekitools.methods.shared import diverged, mapped, with_ensemble
 from ekitools.methods.spread import drawn_around
 from ekitools.typing import (
     Aim,
     Array,
     Method,
-    Quadrature,
     Redraws,
     Status,
     StepInfo,
     Target,
-    is_sampler,
 )
 
 __all__ = ["Inflated"]
@@ -117,18 +115,12 @@ class Inflated(Around):
     aim: ClassVar[Aim] = "fit"
 
     def __post_init__(self) -> None:
-        check_method(self.method)
-        if is_sampler(self.method):
-            raise TypeError(
-                f"method: must move its members, got the sampler {type(self.method).__name__}, "
-                "whose members keep the spread of the posterior. Use it without inflation."
-            )
-        if isinstance(self.method, Quadrature):
-            raise TypeError(
-                f"method: must move its members one by one, got {type(self.method).__name__}, "
-                "whose members are the nodes of a quadrature rule and have no sampling error. Use "
-                "it without inflation."
-            )
+        check_moves(
+            self.method,
+            sampler="whose members keep the spread of the posterior",
+            nodes=" and have no sampling error",
+            remedy="Use it without inflation.",
+        )
         put(
             self,
             multiplicative=number("multiplicative", self.multiplicative, least=0),
@@ -180,11 +172,8 @@ class Inflated(Around):
             return state, info._replace(status=without_posterior(info.status, _WHY))
         ensemble = self._inflated(new.ensemble, state.ensemble, info.step, target, rng)
         if not math.isfinite(total_variance(ensemble)):
-            status = Status(
-                "diverged",
-                f"The inflation of step {state.n} overflowed: this is the last good ensemble. Use "
-                "less inflation, or smaller steps.",
-                level="bad",
+            status = diverged(
+                f"The inflation of step {state.n}", "Use less inflation, or smaller steps."
             )
             return state, info._replace(step=0.0, status=status)
         return with_ensemble(self.method, new, ensemble), info

@@ -111,7 +111,8 @@ class LocalFit:
         step = kick.h * inner @ self.hessian @ inner.T
         # h P H < I for a linear model; for others H may have grown since P was made
         if not np.isfinite(step).all() or np.max(np.linalg.eigvalsh(step), initial=0) > 1:
-            root, divergence = self._roots(kick.h)[0], self._divergence(kick.h, correction)
+            root, members = self._roots(kick.h)
+            divergence = self._divergence(kick.h, correction, root, members)
             inner = self._inner(root)
         return like(-self.gradient @ inner.T, root) @ root + divergence
 
@@ -120,7 +121,7 @@ class LocalFit:
         root, members = self._roots(h)
         rows = white @ members if white.shape[1] == len(members) else white  # k < J
         noise = like(rows, root) @ root
-        return Kick(noise, self._divergence(h, correction), root, h)
+        return Kick(noise, self._divergence(h, correction, root, members), root, h)
 
     def _inner(self, root: Array) -> np.ndarray:
         """Rows of ``root`` in ``directions``, ``(k, k)``."""
@@ -132,14 +133,13 @@ class LocalFit:
         rows = (self.vectors / np.sqrt(1 + h * self.values)).T * self.scale
         return like(rows, self.directions) @ self.directions, self.members @ self.vectors
 
-    def _divergence(self, h: float, correction: bool) -> Array:
-        """∇·P, ``(J, p)``."""
+    def _divergence(self, h: float, correction: bool, root: Array, members: np.ndarray) -> Array:
+        """∇·P, ``(J, p)``, with what `_roots` returns for h."""
         n, k = self.members.shape
         damping = 1 / (1 + h * self.values)  # eigenvalues of N = (I + hK)⁻¹, and M = S N S⁻¹
         outside = int(self.directions.shape[1]) - k  # directions in which M is the identity
         total = outside + float(np.sum(damping))
         factors = (total + damping) * np.sqrt(damping) / math.sqrt(n) * correction
-        root, members = self._roots(h)
         return like(members * factors, root) @ root
 
 

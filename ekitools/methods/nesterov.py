@@ -10,20 +10,18 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, take_rows
-from ekitools.core.checks import check_method, flag, number, one_of, put
+from ekitools.core.checks import flag, number, one_of, put
 from ekitools.linalg import total_variance
-from ekitools.methods.around import Around, without_posterior
-from ekitools.methods.shared import check_all_data, mapped, with_ensemble
+from ekitools.methods.around import Around, check_moves, without_posterior
+from ekitools.methods.shared import check_all_data, diverged, mapped, with_ensemble
 from ekitools.typing import (
     Aim,
     Array,
     Method,
-    Quadrature,
     Redraws,
     Status,
     StepInfo,
     Target,
-    is_sampler,
 )
 
 __all__ = ["Nesterov", "NesterovState"]
@@ -135,19 +133,12 @@ class Nesterov(Around):
     aim: ClassVar[Aim] = "fit"
 
     def __post_init__(self) -> None:
-        check_method(self.method)
-        if is_sampler(self.method):
-            raise TypeError(
-                f"method: must move its members, got the sampler {type(self.method).__name__}, "
-                "which keeps or replaces them and has no step to be carried on. Use it without "
-                "momentum."
-            )
-        if isinstance(self.method, Quadrature):
-            raise TypeError(
-                f"method: must move its members one by one, got {type(self.method).__name__}, "
-                "whose members are the nodes of a quadrature rule: with momentum they are no "
-                "nodes. Use it without momentum."
-            )
+        check_moves(
+            self.method,
+            sampler="which keeps or replaces them and has no step to be carried on",
+            nodes=": with momentum they are no nodes",
+            remedy="Use it without momentum.",
+        )
         momentum: str | float
         if isinstance(self.momentum, str):
             momentum = one_of("momentum", self.momentum, ("su", "theta"))
@@ -196,11 +187,9 @@ class Nesterov(Around):
             momentum = factor * (new - old + carried)
         ensemble = new + momentum
         if not math.isfinite(total_variance(ensemble)):
-            status = Status(
-                "diverged",
-                f"The momentum of step {state.n} overflowed: this is the last good ensemble. Use "
-                "smaller steps, or the method without momentum.",
-                level="bad",
+            status = diverged(
+                f"The momentum of step {state.n}",
+                "Use smaller steps, or the method without momentum.",
             )
             return state, info._replace(step=0.0, status=status)
         return self._state(with_ensemble(self.method, inner, ensemble), momentum, pace), info

@@ -14,11 +14,12 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, host, like
 from ekitools.linalg import frobenius, kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
-from ekitools.typing import Array, MapsMembers, Method, Target
+from ekitools.typing import Array, MapsMembers, Method, Status, Target
 
 __all__ = [
     "averaged",
     "check_all_data",
+    "diverged",
     "initial_variance",
     "mapped",
     "misfits",
@@ -29,6 +30,12 @@ __all__ = [
 ]
 
 _UNIT = GaussianNoise(1.0)
+
+
+def diverged(what: str, remedy: str) -> Status:
+    """The status of a run that ends at the last ensemble before ``what`` overflowed."""
+    sentence = f"{what} overflowed: this is the last good ensemble. {remedy}"
+    return Status("diverged", sentence, level="bad")
 
 
 def initial_variance(ensemble: Array) -> float:

@@ -12,7 +12,7 @@ from ekitools.core.arrays import array_namespace, like, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
 from ekitools.linalg import total_variance
 from ekitools.methods.parts import check_independent, nothing_used, part_step
-from ekitools.methods.shared import misfits, whitened_residual
+from ekitools.methods.shared import diverged, misfits, whitened_residual
 from ekitools.methods.steps import choose_step, given_up
 from ekitools.methods.unknown_noise import (
     Scaling,
@@ -172,11 +172,9 @@ class Tempered(ABC):
             ensemble = self._analysis(u, r, scale, rng) if h else u
         variance = total_variance(ensemble)
         if not math.isfinite(variance):
-            status = Status(
-                "diverged",
-                f"The update of step {state.n} with h = {h:.4g} overflowed: this is the last "
-                "good ensemble. Use smaller steps or a prior that keeps the model tame.",
-                level="bad",
+            status = diverged(
+                f"The update of step {state.n} with h = {h:.4g}",
+                "Use smaller steps or a prior that keeps the model tame.",
             )
             return state, info._replace(status=status)
         new = TemperedState(
