@@ -159,6 +159,8 @@ def test_one_member_at_a_time_is_the_same_draw(make, monkeypatch):
     rng = np.random.default_rng(3)
     one = np.concatenate([make().sample_unconstrained(1, rng=rng) for _ in range(7)])
     np.testing.assert_allclose(one, expected, rtol=1e-13, atol=1e-14)
+    if make is grid:  # the rounding of a matrix product depends on its number of rows
+        np.testing.assert_array_equal(one, expected)
     monkeypatch.setattr(module, "_BLOCK_BYTES", 3 * 8 * make().n_parameters)
     z = make().unwhiten(make().whiten(expected))  # in blocks of three rows
     np.testing.assert_allclose(z, expected, rtol=1e-11, atol=1e-12)
