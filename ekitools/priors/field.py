@@ -47,7 +47,7 @@ class FieldPrior(GaussianPrior):
 
     @property
     def constrained(self) -> bool:
-        """Whether physical coordinates are transformed: those of values under a T are."""
+        """Whether physical coordinates differ from unconstrained ones: for transformed values."""
         return self._bijection != Interval()
 
     def support(self, parameter: int) -> tuple[float, float]:

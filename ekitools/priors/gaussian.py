@@ -101,7 +101,7 @@ class GaussianPrior:
 
     @property
     def constrained(self) -> bool:
-        """Whether physical coordinates differ from unconstrained ones: they do not."""
+        """Whether physical coordinates differ from unconstrained ones: not for this prior."""
         return False
 
     def sample(self, n: int, *, rng: Rng = None) -> np.ndarray:

@@ -109,6 +109,9 @@ def test_the_average_variance_on_the_grid_is_that_asked_for_with_the_constant_mo
     assert prior.modes[0].tolist() == [0, 0]
     constant = np.ones(20) / 20  # the variance of the mean over the cells is that of the mode
     assert constant @ C @ constant == pytest.approx(prior.scales[0] ** 2)
+    for tau, share in ((3.0, 0.57), (10.0, 0.09)):  # as documented
+        square = ek.GaussianRandomField((64, 64), tau=tau, parameters="values")
+        assert square.scales[0] ** 2 == pytest.approx(share, abs=0.005)
 
 
 def test_inside_a_large_domain_it_is_the_matern_covariance():
@@ -166,7 +169,7 @@ def test_one_member_at_a_time_is_the_same_draw(make, monkeypatch):
     np.testing.assert_allclose(z, expected, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS[1:])
+@pytest.mark.parametrize("transform", [*TRANSFORMS[1:], ("bounded", -5.0, 0.7)])
 @pytest.mark.parametrize("make", [grid, wells])
 def test_single_precision_stays_strictly_within_the_bounds(make, transform):
     prior = make(transform=transform)
