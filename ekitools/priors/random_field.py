@@ -103,9 +103,9 @@ class GaussianRandomField(FieldPrior):
     Notes
     -----
     Away from the boundary this is a Matérn covariance of smoothness ν = α − dim/2 [1]_, for
-    coefficients without its constant part. A correlation length ℓ is τ = √(2ν)/ℓ. Near the boundary,
-    within a correlation length, the variance is larger: about twice that inside at an edge, and
-    four times in the corner of a square.
+    coefficients without its constant part. A correlation length ℓ is τ = √(2ν)/ℓ. Within
+    a correlation length of the boundary the variance is larger: about twice that inside at an
+    edge, and four times in the corner of a square.
 
     The covariance of the values has the eigenvalues p s² λ_k. Rounding errors of the whitened
     coordinates are about 1e-16 κ, κ = (p λ_min)^{−1/2}, and 6e-8 κ in a float32 ensemble. On a
