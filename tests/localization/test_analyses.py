@@ -62,7 +62,7 @@ def test_every_parameter_has_the_analysis_of_its_weighted_data(n, p, d, radius, 
 
 @pytest.mark.parametrize("perturbed", [False, True])
 @pytest.mark.parametrize(("n", "p", "d", "radius"), SIZES)
-def test_a_group_has_one_analysis_for_all_of_its_parameters(n, p, d, radius, perturbed):  # noqa: ARG001
+def test_a_group_has_one_analysis_for_all_of_its_parameters(n, p, d, radius, perturbed):
     u, r, _, _ = case(n, p, d)
     draw = np.random.default_rng(1).normal(size=r.shape) if perturbed else None
     half, few = p // 2, tuple(range(d // 2))
@@ -91,7 +91,7 @@ def test_analyses_between_grid_points_are_mixtures_of_those_there(n, perturbed):
 
 @pytest.mark.parametrize("kind", ["transform", "perturbed", "unperturbed"])
 @pytest.mark.parametrize(("n", "p", "d", "radius"), SIZES)
-def test_an_infinite_radius_is_no_localization(n, p, d, radius, kind):  # noqa: ARG001
+def test_an_infinite_radius_is_no_localization(n, p, d, radius, kind):
     u, r, x, at = case(n, p, d)
     everything = (Distance(x, at, np.inf), Groups({tuple(range(p)): tuple(range(d))}))
     plain = ek.kalman_coefficients(r, np.zeros(d), 1.0, step=0.7, analysis=kind, rng=3)
@@ -166,7 +166,10 @@ def test_an_output_that_is_the_parameter_itself():
 @pytest.mark.parametrize("rule", [Correlation(1.5), Unbiased(), Correlation(1.0) * Unbiased()])
 def test_the_order_of_parameters_and_data_does_not_matter(rule):
     u, r, _, _ = case(20, 30, 12)
-    order, of_data = np.random.default_rng(0).permutation(30), np.random.default_rng(1).permutation(12)
+    order, of_data = (
+        np.random.default_rng(0).permutation(30),
+        np.random.default_rng(1).permutation(12),
+    )
     new = analysis_of(rule, r).located(30).update(u)
     again = analysis_of(rule, r[:, of_data]).located(30).update(u[:, order])
     np.testing.assert_allclose(again, new[:, order], rtol=0, atol=1e-11)
@@ -175,8 +178,8 @@ def test_the_order_of_parameters_and_data_does_not_matter(rule):
 @pytest.mark.parametrize("make", [
     lambda x, at: Distance(x, at, 30.0),
     lambda x, at: Distance(x, at, 3.0, resolution=0),
-    lambda x, at: Groups({tuple(range(500)): (0, 1), tuple(range(500, 2000)): (2, 3, 4)}),  # noqa: ARG005
-    lambda x, at: Correlation(2.0),  # noqa: ARG005
+    lambda x, at: Groups({tuple(range(500)): (0, 1), tuple(range(500, 2000)): (2, 3, 4)}),
+    lambda x, at: Correlation(2.0),
 ])  # fmt: skip
 def test_neither_threads_nor_blocks_change_a_bit(make, monkeypatch, tmp_path):
     monkeypatch.setattr("ekitools.linalg.local._TILE_BYTES", 20 * 8 * 300)

@@ -30,7 +30,7 @@ def test_the_score_is_the_mean_over_noise_of_what_is_left_out(n):
     r, h = u[:, at] / noise, 0.8
     rule = Distance(x, at.astype(float), 6.0, resolution=0)
     localizer, fold = rule.located(40, 10), np.arange(n) % 4
-    score = expected_score(localizer, np.arange(40), u, r, h, fold)
+    score = expected_score(localizer, np.arange(40), u, r, h, fold).mean()
     rng, found = np.random.default_rng(1), []
     for _ in range(300):
         total = 0.0
@@ -39,10 +39,14 @@ def test_the_score_is_the_mean_over_noise_of_what_is_left_out(n):
             j = int(rng.choice(out))
             data = r[j] + rng.normal(size=10) / np.sqrt(h)
             kept = fold != k
-            analysis = local_coefficients(rule, r[kept] - data, ek.GaussianNoise(1.0), h, "transform")
+            analysis = local_coefficients(
+                rule, r[kept] - data, ek.GaussianNoise(1.0), h, "transform"
+            )
             new = analysis.located(40).update(u[kept])
             v = new.var(axis=0, ddof=1)
-            total += np.mean(np.log(v) / 2 + (u[j] - new.mean(axis=0)) ** 2 / (2 * v)) * len(out) / n
+            total += (
+                np.mean(np.log(v) / 2 + (u[j] - new.mean(axis=0)) ** 2 / (2 * v)) * len(out) / n
+            )
         found.append(total)
     assert abs(np.mean(found) - score) < 4 * np.std(found, ddof=1) / np.sqrt(300)
 
@@ -57,10 +61,8 @@ def test_the_chosen_radius_is_near_the_best_one(length, kernel):
     excess = []
     for seed in range(4):
         x, at, u, y, noise, mean, sd = field(60, length=length, seed=seed, kernel=kernel)
-        rule, curve = choose_strength(
-            Distance(x, at.astype(float)), u, u[:, at], y, noise**2
-        )
-        assert curve.chosen == rule.radius == curve.values[np.argmin(curve.score)]
+        rule, curve = choose_strength(Distance(x, at.astype(float)), u, u[:, at], y, noise**2)
+        assert curve.chosen == rule.radius >= curve.values[np.argmin(curve.score)]
         error = {}
         for radius in curve.values:
             new = ek.kalman_update(
@@ -73,7 +75,7 @@ def test_the_chosen_radius_is_near_the_best_one(length, kernel):
 
 def test_a_threshold_is_chosen_too_and_parts_of_a_product():
     x, at, u, y, noise, _, _ = field(60)
-    rule, curve = choose_strength(Correlation("adaptive"), u, u[:, at], y, noise**2)
+    rule, curve = choose_strength(Correlation(), u, u[:, at], y, noise**2)
     assert curve.name == "threshold"
     assert 2.5 < rule.threshold < 7
     product, curve = choose_strength(
