@@ -74,6 +74,7 @@ class ETKI(Tempered):
     -----
     One step costs O(J² (p + d) + J³), or O(J d (p + d)) where d < J/2. With J ≤ p the ensemble
     stays in the span of the first one, and its covariance is that of the posterior within the span.
+    With localization it leaves the span.
 
     References
     ----------
