@@ -64,9 +64,10 @@ def _encode(value: Any) -> Any:
 
 
 def _name(cls: type) -> str:
-    """The bare name only where that public name is this very class."""
-    public = lookup(cls.__name__) is cls
-    return cls.__name__ if public else f"{cls.__module__}.{cls.__qualname__}"
+    """The public name only where it is the name of this very class."""
+    inner = ".".join((*cls.__module__.split(".")[1:2], cls.__name__))  # of a public module
+    public = (name for name in (cls.__name__, inner) if lookup(name) is cls)
+    return next(public, f"{cls.__module__}.{cls.__qualname__}")
 
 
 def _decode(value: Any) -> Any:
