@@ -266,7 +266,11 @@ def test_layers(rule: Rule) -> None:
     ("reason", "module", "source"),
     [
         ("no labels", "ekitools.linalg.kalman", "import xarray as xr"),
-        ("no executors", "ekitools.methods.eki", "def f():\n    from concurrent.futures import wait"),
+        (
+            "no executors",
+            "ekitools.methods.eki",
+            "def f():\n    from concurrent.futures import wait",
+        ),
         ("no executors", "ekitools.losses.gaussian", "from concurrent import futures"),
         ("no labels", "ekitools.localization.places", "import xarray"),
         ("no labels", "ekitools.methods.steps", "if True:\n    import matplotlib.pyplot as plt"),
