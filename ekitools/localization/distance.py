@@ -265,7 +265,7 @@ def _check_dimensions(points: np.ndarray, data: np.ndarray) -> None:
     if points.shape[1] != data.shape[1]:
         raise ValueError(
             f"data: must have the {points.shape[1]} coordinates of the parameters, got "
-            f"{data.shape[1]}."
+            f"{data.shape[1]}. Of labelled data, name those that count: coordinates=(...)."
         )
 
 

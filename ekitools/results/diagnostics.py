@@ -122,7 +122,8 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     t^{-1/2} in norm (so its square, like ``output_collapse``, as t^{-1}) and the second
     neither changes nor differs between members [1]_: ``residual_parallel`` and
     ``residual_perpendicular`` are the root mean squares of their Γ-norms over members,
-    ``residual_perpendicular_drift`` that of the second one's change since iteration 0.
+    ``residual_perpendicular_drift`` that of the second one's change since iteration 0. With
+    localization members leave the span, and the second part changes too.
 
     Parameters
     ----------
