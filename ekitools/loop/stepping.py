@@ -160,6 +160,8 @@ class Stepping(ABC):
                 self._has_warned = warned_of_identical(self._given(), g, survivors, n, fit=fit)
             if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
+            if not takes_failures(self.method):
+                history.forget_replaced()
             following, info = self._step(state, told)
             if lost.any() and isinstance(self.method, Quadrature):
                 info = info._replace(misfit=info.misfit[survivors])

@@ -98,7 +98,7 @@ def evaluate(
         found: Evaluation = outcome
         return found
     rows = np.ascontiguousarray(host(u))
-    tasks = [(rows[j].copy(), None if seeds is None else seeds[j], wanted) for j in range(n)]
+    tasks = [(rows[j], None if seeds is None else seeds[j], wanted) for j in range(n)]
     g = np.full((n, n_data), np.nan, dtype=dtype)
     failures: dict[int, Failure] = {}
     extras = {}

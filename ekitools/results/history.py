@@ -188,6 +188,14 @@ class History:
         parts = (weight, average, gaps, source, seen, extras, info.by_parameter)
         self.records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
 
+    def forget_replaced(self) -> None:
+        """Drop the latest record where the next one replaces it and no other is kept.
+
+        During an update the memory then has room for the ensembles before and after it alone.
+        """
+        if self.store == "last":
+            self.records.clear()
+
     def add_unevaluated(
         self,
         iteration: int,
