@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import mmap
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ekitools.core.checks import flag, integer
 from ekitools.linalg.columns import combine, combine_part, part_width
 from ekitools.typing import Array, ChunkedArray, StoredArray, WritableArray
 
-__all__ = ["apply_update"]
+__all__ = ["apply_update", "bar_of_bytes", "columns_at_a_time", "give_back_pages"]
 
 _BLOCK_BYTES = 1 << 26
 """Bytes of a block of columns: large beside the seek of a disk, small beside the memory."""
@@ -125,7 +126,7 @@ def apply_update(
         target = np.empty(source.shape, dtype=source.dtype)
     else:
         _check_target(target, source)
-    return _streamed(weights, source, target, _columns_at_a_time(source, target, block), progress)
+    return _streamed(weights, source, target, columns_at_a_time(source, target, block), progress)
 
 
 def _streamed(
@@ -142,7 +143,7 @@ def _streamed(
         and target.strides[1] == native.itemsize
     )
     buffer = None if direct else np.empty((n, min(block, p)), dtype=native)
-    with _bar(n * p * native.itemsize) if progress else nullcontext() as bar:
+    with bar_of_bytes(progress, n * p * native.itemsize, "apply_update") as bar:
         columns = slice(0, 0)
         try:
             for start in range(0, p, block):
@@ -154,9 +155,8 @@ def _streamed(
                     target[:, columns] = out
                 del read, out
                 for each in (source, target):
-                    _give_back_pages(each)
-                if bar is not None:
-                    bar.update(n * (columns.stop - start) * native.itemsize)
+                    give_back_pages(each)
+                bar.update(n * (columns.stop - start) * native.itemsize)
         except BaseException as error:
             error.add_note(
                 f"apply_update: columns 0 to {columns.start} of target are new, and those from "
@@ -168,7 +168,7 @@ def _streamed(
 
 def _lazy(weights: np.ndarray, source: Any, block: int | None) -> Any:
     """A dask array of the result; its chunks have all members."""
-    columns = "auto" if block is None else _columns_at_a_time(source, source, block)
+    columns = "auto" if block is None else columns_at_a_time(source, source, block)
     whole = source.rechunk({0: -1, 1: columns})
     return whole.map_blocks(
         _chunk,
@@ -190,7 +190,7 @@ def _chunk(
     return out.astype(columns.dtype, copy=False)
 
 
-def _columns_at_a_time(source: Any, target: Any, block: int | None) -> int:
+def columns_at_a_time(source: Any, target: Any, block: int | None) -> int:
     """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some."""
     n, p = source.shape
     itemsize = np.dtype(source.dtype).itemsize
@@ -205,7 +205,7 @@ def _columns_at_a_time(source: Any, target: Any, block: int | None) -> int:
     return min(p, unit * max(1, _BLOCK_BYTES // (n * itemsize * unit)))
 
 
-def _give_back_pages(array: Any) -> None:
+def give_back_pages(array: Any) -> None:
     """Let the system take pages of a file that is mapped; what was written stays in the file.
 
     Without this the memory of the process grows by all that was read and written.
@@ -219,10 +219,23 @@ def _give_back_pages(array: Any) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _bar(n_bytes: int) -> Any:
+@contextmanager
+def bar_of_bytes(shown: bool, n_bytes: int, title: str, *, stays: bool = True) -> Iterator[Any]:
+    """A tqdm bar of bytes on standard error; where it is not ``shown``, one that does nothing."""
+    if not shown:
+        yield _NoBar()
+        return
     from tqdm.auto import tqdm
 
-    return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="apply_update")
+    with tqdm(total=n_bytes, unit="B", unit_scale=True, desc=title, leave=stays) as bar:
+        yield bar
+
+
+class _NoBar:
+    """A bar that is not shown."""
+
+    def update(self, n: int) -> None:
+        """Do nothing."""
 
 
 def _checked_coefficients(coefficients: Any) -> np.ndarray:

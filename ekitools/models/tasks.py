@@ -42,10 +42,9 @@ def run_member(
     """The output ``(d,)`` of one member and its side products, copied, or the `Failure`.
 
     The model gets a copy of the member, which is made here: copies of all members at once would
-    take the memory of a second ensemble. Whatever the model raises is a failure, but for KeyboardInterrupt. What it sets by
-    `numpy.seterr` ends with it.
+    take the memory of a second ensemble. Whatever the model raises is a failure, but for
+    KeyboardInterrupt. What it sets by `numpy.seterr` ends with it.
     """
-
     member = np.array(u)
 
     def call() -> Any:

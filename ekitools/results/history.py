@@ -236,7 +236,7 @@ class History:
             return self
         last = self.records[-1]
         lost = lost_members(last.failed, last.misfit)
-        if not lost.any():
+        if not lost.any() or np.isnan(last.u[lost]).all():  # a file was written so
             return self
         u = last.u.copy()
         u[lost] = np.nan
@@ -290,7 +290,7 @@ class History:
         return shown.source, found
 
     def _whole(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
-        if len(members) == self.n_members:
+        if len(rows) == self.n_members:
             return rows
         whole = np.full((self.n_members, *rows.shape[1:]), np.nan, dtype=rows.dtype)
         whole[members] = rows

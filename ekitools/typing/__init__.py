@@ -17,6 +17,7 @@ from ekitools.typing.flow import (
 )
 from ekitools.typing.method import (
     Aim,
+    ByCoefficients,
     Drawn,
     EstimatesNoise,
     InPlace,
@@ -70,7 +71,13 @@ from ekitools.typing.rules import (
     Status,
     StoppingRule,
 )
-from ekitools.typing.stored import ChunkedArray, StoredArray, WritableArray
+from ekitools.typing.stored import (
+    ChunkedArray,
+    LargeEnsemble,
+    StoredArray,
+    UpdatableEnsemble,
+    WritableArray,
+)
 
 __all__ = [
     "Aim",
@@ -78,6 +85,7 @@ __all__ = [
     "Batch",
     "Batches",
     "BoundedSchedule",
+    "ByCoefficients",
     "ChecksData",
     "ChecksProblem",
     "ChunkedArray",
@@ -89,6 +97,7 @@ __all__ = [
     "HasSupport",
     "InPlace",
     "LabelledModel",
+    "LargeEnsemble",
     "LearnsPrior",
     "Level",
     "LinearOperatorModel",
@@ -126,6 +135,7 @@ __all__ = [
     "Stops",
     "StoredArray",
     "Target",
+    "UpdatableEnsemble",
     "WritableArray",
     "is_sampler",
     "takes_failures",
