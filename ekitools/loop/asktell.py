@@ -166,7 +166,8 @@ class AskTell(Stepping):
         self.missing = number("missing", missing, least=0, below=1)
         self._stop = stopping_rules(stop)
         self._rules = all_rules(self._stop, method, problem)
-        if scratch is not None:
+        self._scratch = None if scratch is None else Scratch.of(scratch)
+        if self._scratch is not None:
             check_streamed(problem, method, self.store, self.on_failure)
         if n_steps is not None:
             n_steps = integer("n_steps", n_steps)
@@ -180,7 +181,6 @@ class AskTell(Stepping):
         if isinstance(method, Starts) and not isinstance(method.start, str | None):
             self._start = "method"
         self.seen = self._seen_at(0)
-        self._scratch = None if scratch is None else Scratch.of(scratch)
         initial: Any
         if self._scratch is not None:
             initial = self._stored(self._scratch, n_members, ensemble)

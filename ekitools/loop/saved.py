@@ -110,7 +110,7 @@ def write_parts(
         arrays = record.arrays()
         if run.scratch is not None:
             (meta["members_file"],) = names_of_files([record])
-            arrays["u"] = np.empty((0, record.u.shape[1]), dtype=record.u.dtype)
+            arrays["u"] = np.empty((len(record.u), 0), dtype=record.u.dtype)
         bundle |= {_NEWEST + name: array for name, array in arrays.items()}
     if run.scratch is not None:
         run.scratch.bring_to_disk({run.state.ensemble.name, *meta.values()})

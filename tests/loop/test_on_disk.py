@@ -31,7 +31,7 @@ def model(u):
 
 def fragile(u):
     """It fails for some members."""
-    if u[1] > 1.6:
+    if int(1e6 * u[1]) % 7 == 0:
         raise ValueError(f"no convergence at {u[1]:.1f}")
     return model(u)
 
@@ -47,8 +47,12 @@ def options(**more):
 def same(found, expected, names=NAMES):
     for name in names:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-    for name in ("status", "model_runs", "failures", "seed"):
+    for name in ("status", "model_runs", "seed"):
         assert found.attrs[name] == expected.attrs[name]
+    failures = [json.loads(each.attrs["failures"]) for each in (found, expected)]
+    for failure in failures[1]:
+        failure.pop("u", None)  # a run in memory has the parameters for up to 1000 of them
+    assert failures[0] == failures[1]
 
 
 @pytest.mark.parametrize("prior", [GAUSSIAN, SINGLE, BOUNDED], ids=["Gaussian", "f4", "bounded"])
@@ -91,15 +95,10 @@ def test_any_end_of_a_run(tmp_path, prior, more):
 def test_failed_members(tmp_path, prior, method):
     expected = ek.run(problem(prior, fragile), method, **options(n_members=30))
     found = ek.run(problem(prior, fragile), method, **options(n_members=30, scratch=tmp_path))
-    assert expected.attrs["failures"] != "[]"
-    failures = [json.loads(each.attrs["failures"]) for each in (found, expected)]
-    last = [failure.pop("u", None) for failure in failures[1]]  # of members of the last iteration
-    assert any(last)
-    assert not all(last)
-    assert failures[0] == failures[1]
-    assert np.isnan(expected.u[-1]).any()
-    for name in NAMES:
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    lost, failed = np.isnan(expected.u[-1, :, 0]), expected.failed[-1]
+    assert failed.any()
+    assert (lost & ~failed).any()  # dropped at an earlier iteration
+    same(found, expected)
 
 
 def test_the_result_of_an_error_has_the_members_that_failed(tmp_path):
@@ -220,7 +219,7 @@ def test_a_vectorized_model_gets_some_members_at_a_time(tmp_path, monkeypatch):
 
     def together(u):
         calls.append(len(u))
-        return np.stack([fragile(row) if row[1] < 1.6 else np.full(D, np.nan) for row in u])
+        return np.stack([model(row) if int(1e6 * row[1]) % 7 else np.full(D, np.nan) for row in u])
 
     def vectorized():
         return ek.InverseProblem(ek.FunctionModel(together, vectorized=True), GAUSSIAN, 0.05, Y)
@@ -236,7 +235,7 @@ def test_a_vectorized_model_gets_some_members_at_a_time(tmp_path, monkeypatch):
 def test_gaps_and_side_products(tmp_path):
     def gappy(u):
         out = model(u)
-        if u[1] > 1.5:
+        if int(1e6 * u[1]) % 3 == 0:
             out[3] = np.nan
         return out, {"largest": np.max(u)}
 
@@ -307,10 +306,10 @@ class Interrupts:
         return model(u)
 
 
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("prior", [GAUSSIAN, BOUNDED], ids=["Gaussian", "bounded"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("prior", "every"), [(GAUSSIAN, 2), (BOUNDED, 1)], ids=["f", "bounded"])
 def test_a_run_can_be_resumed_after_an_interrupt_at_any_moment(tmp_path, every, prior):
-    method, few = ek.EKI(ek.ESMDA(3)), {"n_members": 4, "rng": 0, "store": "final"}
+    method, few = ek.EKI(ek.ESMDA(2)), {"n_members": 3, "rng": 0, "store": "final"}
     expected = ek.run(problem(prior), method, **few)
 
     def begun(at):
@@ -332,7 +331,7 @@ def test_a_run_can_be_resumed_after_an_interrupt_at_any_moment(tmp_path, every, 
         return folder, moments.n
 
     last = begun(None)[1]
-    assert last > 40
+    assert last > 50
     resumed = 0
     for at in range(1, last + 1):
         folder = begun(at)[0]
@@ -423,9 +422,9 @@ def test_a_full_disk_ends_the_run_and_it_can_be_resumed(tmp_path, monkeypatch):
     expected = ek.run(problem(), ek.ETKI(ek.ESMDA(4)), **options())
     with monkeypatch.context() as patch:
         patch.setattr(scratch, "_reserve", reserve)
-        with pytest.raises(ek.RunError, match=r"scratch: cannot write .* No space left") as caught:
+        with pytest.raises(ek.RunError, match=r"scratch: cannot write .*No space left") as caught:
             ek.run(problem(), ek.ETKI(ek.ESMDA(4)), **more)
-    assert caught.value.result.sizes["history"] == 3
+    assert caught.value.result.sizes["history"] == 2
     same(ek.resume(tmp_path / "c", problem()), expected)
 
 
