@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/run_memory.py [--parameters 1000000] [--members 200]
         [--steps 10] [--store last final disk] [--folder /tmp]
 
-Ensembles in single precision, 100 outputs, a model of one member and `ESMDA`. Every run is a process
-of its own. The memory is its largest resident memory less that before the run, when Python, ekitools
-and the problem with its names are there, in ensembles and in MiB. *disk* is
-``run(..., store="final", scratch=folder)``; it needs room for two ensembles in the folder.
+Ensembles in single precision, 100 outputs, a model of one member and `ESMDA`. Every run has its own
+process. *Ensembles* and *MiB* are the largest resident memory of the process, less the memory
+before the run: Python, ekitools and the problem with its names. *Process* is the largest resident
+memory itself. *disk* is ``run(..., store="final", scratch=folder)``, which needs room for two
+ensembles in the folder.
 """
 
 from __future__ import annotations

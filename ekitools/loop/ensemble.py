@@ -15,7 +15,7 @@ from ekitools.linalg.columns import columns_of, combine, part_width
 from ekitools.linalg.products import squared_deviations
 from ekitools.loop.checks import outside_sentence
 from ekitools.loop.scratch import Scratch
-from ekitools.loop.streamed import bar_of_bytes, columns_at_a_time, give_back_pages
+from ekitools.loop.streamed import columns_at_a_time, give_back_pages
 from ekitools.problem import InverseProblem
 from ekitools.results.history import Record
 from ekitools.typing import Array, StoredArray
@@ -66,11 +66,11 @@ class StoredEnsemble:
 
     def combined(self, left: Array, right: Array | None = None) -> StoredEnsemble:
         """U + left (U − u_J), or U + left rightᵀ (U − u_J), in a new file."""
-        n, p = self.shape
+        width = part_width(self.shape[0], self.dtype.itemsize)
 
         def fill(out: np.ndarray) -> None:
-            with bar_of_bytes(self._scratch.progress, n * p * self.dtype.itemsize, "update") as bar:
-                for columns, block in self._blocks(part_width(n, self.dtype.itemsize)):
+            with self._scratch.bar(out.nbytes, "update") as bar:
+                for columns, block in self._blocks(width):
                     combine(block, left, right, out=out[:, columns])
                     give_back_pages(out)
                     bar.update(block.nbytes)
@@ -80,21 +80,24 @@ class StoredEnsemble:
 
     def total_variance(self) -> float:
         """Trace of the ensemble covariance."""
-        return self._variance
+        return self._sums[0]
 
     @cached_property
-    def _variance(self) -> float:
+    def _sums(self) -> tuple[float, int]:
+        """The total variance, and the sum of all words, in which a changed bit shows."""
+        total, words = 0.0, 0
+        word = np.uint32 if self.dtype.itemsize % 4 == 0 else np.uint8
         # the blocks in which `total_variance` takes an ensemble in memory
-        total = 0.0
         width = columns_of(np.empty((self.shape[0], 1), dtype=self.dtype))[0].stop
         for _, block in self._blocks(width):
             total = squared_deviations(block, total)
-        return total / (self.shape[0] - 1)
+            words += int(block.view(word).sum(dtype=np.uint64))
+        return total / (self.shape[0] - 1), words
 
     def described(self) -> dict[str, Any]:
         """What a checkpoint says of it, for `reopened`."""
         index = None if self._index is None else self._index.tolist()
-        return {"file": self.name, "index": index, "variance": self._variance}
+        return {"file": self.name, "index": index, "sum": self._sums[1]}
 
     def is_whole(self) -> bool:
         """Whether it has all members of its file, in their order."""
@@ -198,7 +201,7 @@ def drawn(scratch: Scratch, prior: Any, n: int, rng: np.random.Generator) -> Sto
     first = host(prior.sample_unconstrained(1, rng=rng))
 
     def fill(out: np.ndarray) -> None:
-        with bar_of_bytes(scratch.progress, out.nbytes, "draw") as bar:
+        with scratch.bar(out.nbytes, "draw") as bar:
             for j in range(n):
                 out[j] = first[0] if j == 0 else host(prior.sample_unconstrained(1, rng=rng))[0]
                 give_back_pages(out)
@@ -231,7 +234,7 @@ def copied(scratch: Scratch, ensemble: Any, problem: InverseProblem) -> StoredEn
 
     def fill(out: np.ndarray) -> None:
         step = columns_at_a_time(ensemble, ensemble, None)
-        with bar_of_bytes(scratch.progress, out.nbytes, "copy") as bar:
+        with scratch.bar(out.nbytes, "copy") as bar:
             for start in range(0, p, step):
                 columns = slice(start, min(start + step, p))
                 block = host(unmasked("ensemble", ensemble[:, columns]))
@@ -268,10 +271,10 @@ def reopened(scratch: Scratch, said: Mapping[str, Any]) -> StoredEnsemble:
     index = said["index"]
     chosen = None if index is None else np.asarray(index, dtype=np.int64)
     found = StoredEnsemble(scratch, said["file"], chosen)
-    if found.total_variance() != said["variance"]:
+    if found.described() != said:
         raise RunError(
-            f"scratch: {scratch.folder / found.name} is damaged (the variance of its members is "
-            "not that of the checkpoint). Restore it from a copy, or start the run anew."
+            f"scratch: {scratch.folder / found.name} is damaged (the sum of its members is not "
+            "that of the checkpoint). Restore it from a copy, or start the run anew."
         )
     return found
 

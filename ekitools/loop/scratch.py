@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ekitools.core.checks import as_path
 from ekitools.core.errors import RunError
+from ekitools.loop.streamed import bar_of_bytes
 
 __all__ = ["Scratch"]
 
@@ -134,6 +135,10 @@ class Scratch:
             ) from error
         assert isinstance(found, np.memmap)
         return found
+
+    def bar(self, n_bytes: int, title: str) -> AbstractContextManager[Any]:
+        """A bar of the bytes of one pass over an ensemble, where such bars are to be shown."""
+        return bar_of_bytes(self.progress, n_bytes, title, stays=False)
 
     def commit(self, checkpoint: Path, names: Iterable[str]) -> None:
         """Keep the files that a checkpoint names until it names others."""

@@ -143,7 +143,7 @@ def _streamed(
         and target.strides[1] == native.itemsize
     )
     buffer = None if direct else np.empty((n, min(block, p)), dtype=native)
-    with bar_of_bytes(progress, n * p * native.itemsize, "apply_update") as bar:
+    with bar_of_bytes(progress, n * p * native.itemsize, "apply_update", stays=True) as bar:
         columns = slice(0, 0)
         try:
             for start in range(0, p, block):
@@ -220,7 +220,7 @@ def give_back_pages(array: Any) -> None:
 
 
 @contextmanager
-def bar_of_bytes(shown: bool, n_bytes: int, title: str, *, stays: bool = True) -> Iterator[Any]:
+def bar_of_bytes(shown: bool, n_bytes: int, title: str, *, stays: bool) -> Iterator[Any]:
     """A tqdm bar of bytes on standard error; where it is not ``shown``, one that does nothing."""
     if not shown:
         yield _NoBar()
