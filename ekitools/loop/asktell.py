@@ -363,6 +363,8 @@ class AskTell(Stepping):
             seconds=self.seconds,
             scratch=self._scratch,
         )
+        if self._scratch is not None:
+            self._scratch.commit(folder.absolute(), self._files(), begun=True)
         self._folder.save(folder, self.problem, run)
         if self._scratch is not None:
             self._scratch.commit(folder.absolute(), self._files())

@@ -171,14 +171,14 @@ def run(
         missing=missing,
         scratch=on_disk,
     )
-    with nullcontext() if folder is None else loop._folder.holding(folder):
-        if folder is not None:
-            loop.save(folder)  # an unwritable folder is found out before any model run
-        try:
+    try:
+        with nullcontext() if folder is None else loop._folder.holding(folder):
+            if folder is not None:
+                loop.save(folder)  # an unwritable folder is found out before any model run
             return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
-        finally:
-            if on_disk is not None and folder is None:
-                on_disk.release(())  # all but the file of the result
+    finally:
+        if on_disk is not None:
+            on_disk.release(())  # all but the files of the result and of the checkpoint
 
 
 def resume(

@@ -140,9 +140,13 @@ class Scratch:
         """A bar of the bytes of one pass over an ensemble, where such bars are to be shown."""
         return bar_of_bytes(self.progress, n_bytes, title, stays=False)
 
-    def commit(self, checkpoint: Path, names: Iterable[str]) -> None:
-        """Keep the files that a checkpoint names until it names others."""
-        self._committed[checkpoint] = frozenset(names)
+    def commit(self, checkpoint: Path, names: Iterable[str], *, begun: bool = False) -> None:
+        """Keep the files that a checkpoint names until it names others.
+
+        While a commit has only ``begun``, the checkpoint may name these files or those before.
+        """
+        before = self._committed.get(checkpoint, frozenset()) if begun else frozenset()
+        self._committed[checkpoint] = before.union(names)
 
     def hand_out(self, names: Iterable[str]) -> None:
         """Keep the files that a result holds for good: they belong to the user."""

@@ -181,6 +181,8 @@ class Stepping(ABC):
             if info.status is not None:
                 last = state.ensemble if info.shown is None else info.shown.ensemble
                 info = info._replace(status=self._concluded(info.status, last, survivors))
+        hidden = lost & (info.status is not None and info.status.code != statuses.FAILED)
+        u, g = self._recorded(shown[0], info.status, hidden), host(shown[1])
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
         history.model_runs += len(self.members)
@@ -188,8 +190,6 @@ class Stepping(ABC):
             {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
             for row, failure in reasons.items()
         ]
-        hidden = lost & (info.status is not None and info.status.code != statuses.FAILED)
-        u, g = self._recorded(shown[0], info.status, hidden), host(shown[1])
         if gaps.left_out.size:
             g = np.array(g)
             g[:, gaps.left_out] = np.nan
