@@ -13,6 +13,7 @@ import ekitools as ek
 from ekitools.loop import ensemble as on_disk
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
+from ekitools.results import diagnostics
 
 P, D = 300, 15
 A = np.random.default_rng(0).normal(size=(D, P)) / np.sqrt(P)
@@ -202,6 +203,29 @@ def test_memory_is_that_of_a_few_blocks(tmp_path, monkeypatch):
     assert result.u.nbytes == 4 * n * p
     labels = 120 * p  # of the parameters
     assert peak < 0.3 * result.u.nbytes + labels
+
+
+@pytest.mark.slow
+def test_readers_of_a_result_hold_no_copy_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnostics, "_BLOCK_BYTES", 1 << 20)
+    n, p = 100, 50_000
+    prior = ek.GaussianPrior(np.zeros(p, dtype=np.float32), 1.0)
+    wide = ek.InverseProblem(lambda u: u[:D], prior, 0.05, Y)
+    result = ek.run(wide, ek.ETKI(ek.ESMDA(2)), n_members=n, rng=0, store="final", scratch=tmp_path)
+    readers = {
+        "summary": lambda: str(ek.summary(result)),
+        "intervals": lambda: ek.intervals(result),
+        "diagnose": lambda: ek.diagnose(result, wide),
+        "netCDF": lambda: result.to_netcdf(tmp_path / "result.nc"),
+    }
+    for name, read in readers.items():
+        tracemalloc.start()
+        try:
+            read()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 0.5 * result.u.nbytes + 300 * p, name
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
