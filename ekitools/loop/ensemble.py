@@ -266,8 +266,6 @@ def reopened(scratch: Scratch, said: Mapping[str, Any]) -> StoredEnsemble:
     RunError
         If its file is missing, or has other members.
     """
-    if not Scratch.is_name(said["file"]):
-        raise ValueError(f"{said['file']!r:.80} is not the name of a file of an ensemble")
     index = said["index"]
     chosen = None if index is None else np.asarray(index, dtype=np.int64)
     found = StoredEnsemble(scratch, said["file"], chosen)

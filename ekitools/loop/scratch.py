@@ -123,8 +123,10 @@ class Scratch:
         Raises
         ------
         RunError
-            If it is missing or damaged.
+            If it is missing or damaged, or `write` gives no such name.
         """
+        if not _NAME.fullmatch(name):
+            raise RunError(f"scratch: must have files named by ekitools, got {name!r:.80}.")
         path = self.folder / name
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -174,11 +176,6 @@ class Scratch:
                 if match and match[1] in self._tokens and path.name not in kept:
                     with suppress(OSError):  # one that is open on Windows waits for the next time
                         path.unlink()
-
-    @staticmethod
-    def is_name(name: Any) -> bool:
-        """Whether it is the name of a file that `write` makes."""
-        return isinstance(name, str) and bool(_NAME.fullmatch(name))
 
 
 def _reserve(path: Path) -> None:

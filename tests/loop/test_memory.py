@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
+from ekitools.models.evaluate import evaluate
 
 N, P = 100, 100_000
 WHERE = np.arange(20) * 4_900
@@ -48,6 +49,19 @@ def test_a_run_needs_the_memory_of_two_ensembles(store, method, evaluated):
             tracemalloc.stop()
     labels = 60 * P
     assert peak < 2.5 * result.u.nbytes + labels
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_evaluation_copies_one_member_at_a_time(threads):
+    u = np.zeros((200, 50_000))
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        tracemalloc.start()
+        try:
+            evaluate(ek.FunctionModel(lambda v: v[:3]), u, 3, executor=pool if threads else None)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 0.1 * u.nbytes
 
 
 def test_a_model_may_change_its_member():

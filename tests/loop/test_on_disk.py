@@ -431,6 +431,12 @@ def test_a_damaged_file_of_the_ensemble_is_named(tmp_path, damage):
         ek.resume(tmp_path / "c", problem(), n_steps=9)
 
 
+def test_a_forged_name_of_a_file_is_refused(tmp_path):
+    np.save(tmp_path / "secret.npy", np.ones((2, P)))
+    with pytest.raises(ek.RunError, match=r"scratch: must have files named by ekitools"):
+        Scratch(tmp_path / "s").opened("../secret.npy")
+
+
 def test_a_full_disk_ends_the_run_and_it_can_be_resumed(tmp_path, monkeypatch):
     from ekitools.loop import scratch
 
