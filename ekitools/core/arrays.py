@@ -14,7 +14,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_namespace
 from scipy.linalg import cholesky, eigvalsh
 
-from ekitools.typing import Array, Rng
+from ekitools.typing import Array, LargeEnsemble, Rng, UpdatableEnsemble
 
 __all__ = [
     "array_namespace",
@@ -58,8 +58,11 @@ def host(x: Array) -> np.ndarray:
 
 
 def like(x: Any, reference: Array) -> Array:
-    """``x`` in the namespace, the dtype and on the device of ``reference``."""
-    if isinstance(reference, np.ndarray):
+    """``x`` in the namespace, the dtype and on the device of ``reference``.
+
+    For an ensemble that is not in memory it becomes a NumPy array.
+    """
+    if isinstance(reference, np.ndarray | LargeEnsemble | UpdatableEnsemble):
         return np.asarray(x, dtype=reference.dtype)
     xp = array_namespace(reference)
     array = host(x)
@@ -69,13 +72,26 @@ def like(x: Any, reference: Array) -> Array:
 
 
 def take_rows(x: Array, index: np.ndarray) -> Array:
-    """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``."""
+    """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``.
+
+    Of an ensemble that is not in memory, the members ``index``.
+    """
+    if not isinstance(x, np.ndarray):  # such checks of a protocol take microseconds
+        if isinstance(x, UpdatableEnsemble):
+            return x.rows(index)
+        if isinstance(x, LargeEnsemble):
+            return x[index]
     xp = array_namespace(x)
     return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
 
 
 def take_columns(x: Array, index: np.ndarray) -> Array:
-    """The entries ``index`` of the last axis of ``x``, as `take_rows` does for the first."""
+    """The entries ``index`` of the last axis of ``x``, as `take_rows` does for the first.
+
+    Of an ensemble that is not in memory, an array.
+    """
+    if not isinstance(x, np.ndarray) and isinstance(x, UpdatableEnsemble):
+        return x.columns(index)
     xp = array_namespace(x)
     return xp.take(x, xp.asarray(index, device=device(x)), axis=-1)
 

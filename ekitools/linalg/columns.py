@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, is_numpy
-from ekitools.typing import Array
+from ekitools.typing import Array, UpdatableEnsemble
 
 __all__ = [
     "Scratch",
@@ -55,6 +55,8 @@ def combine(
     u: Array, left: Array, right: Array | None = None, out: np.ndarray | None = None
 ) -> Array:
     """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
+    if not isinstance(u, np.ndarray) and isinstance(u, UpdatableEnsemble):
+        return u.combined(left, right)
     if not is_numpy(u):
         return u + times_anomalies(u, left, right)
     out = np.empty_like(u) if out is None else out

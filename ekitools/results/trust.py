@@ -76,8 +76,10 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     tuple of Check
     """
     at = last_evaluated(result)
-    ends = sorted({result.sizes["iteration"] - 1, at % result.sizes["iteration"]})
-    diagnosis = diagnose(result.isel(iteration=ends))
+    last = result.sizes["iteration"] - 1
+    first = at % (last + 1)
+    both = slice(first, last + 1, max(1, last - first))  # no list: members may fill the memory
+    diagnosis = diagnose(result.isel(iteration=both))
     checks = [_ending(result), nature(result)]
     if has_noise(result):
         checks += [*_fit(result, diagnosis), *_linearity(result, at)]
