@@ -122,7 +122,7 @@ def _score(
     if k <= n:
         z = f @ e[:, :, None]
         solved = np.linalg.solve(f @ f.swapaxes(1, 2) + c * np.eye(k), z)
-        rest = c * np.sum(e * e, axis=1) - np.sum(z * solved, axis=(1, 2))
+        rest = np.sum(e * e, axis=1) - np.sum(z * solved, axis=(1, 2))
     else:
         inner = np.linalg.solve(f.swapaxes(1, 2) @ f + c * np.eye(n), e[:, :, None])
         solved = f @ inner
