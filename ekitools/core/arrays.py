@@ -8,10 +8,10 @@ import sys
 import warnings
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_namespace
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_namespace
 from scipy.linalg import cholesky, eigvalsh
 
 from ekitools.typing import Array, LargeEnsemble, Rng, UpdatableEnsemble
@@ -27,7 +27,9 @@ __all__ = [
     "checked_inputs",
     "digest",
     "host",
+    "is_large",
     "is_numpy",
+    "is_updatable",
     "like",
     "masked_as_nan",
     "of_library",
@@ -40,6 +42,16 @@ __all__ = [
 def is_numpy(x: Array) -> bool:
     """Whether ``x`` is a NumPy array (so that in-place work and SciPy are allowed)."""
     return bool(is_numpy_namespace(array_namespace(x)))
+
+
+def is_large(x: Any) -> TypeGuard[LargeEnsemble]:
+    """Whether members of ``x`` have to be read; arrays are told apart without a look at them."""
+    return not is_array_api_obj(x) and isinstance(x, LargeEnsemble)
+
+
+def is_updatable(x: Any) -> TypeGuard[UpdatableEnsemble]:
+    """Whether ``x`` is an ensemble that is not in memory and can be updated."""
+    return not is_array_api_obj(x) and isinstance(x, UpdatableEnsemble)
 
 
 def host(x: Array) -> np.ndarray:
@@ -62,7 +74,7 @@ def like(x: Any, reference: Array) -> Array:
 
     For an ensemble that is not in memory it becomes a NumPy array.
     """
-    if isinstance(reference, np.ndarray | LargeEnsemble | UpdatableEnsemble):
+    if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
         return np.asarray(x, dtype=reference.dtype)
     xp = array_namespace(reference)
     array = host(x)
@@ -76,11 +88,10 @@ def take_rows(x: Array, index: np.ndarray) -> Array:
 
     Of an ensemble that is not in memory, the members ``index``.
     """
-    if not isinstance(x, np.ndarray):  # such checks of a protocol take microseconds
-        if isinstance(x, UpdatableEnsemble):
-            return x.rows(index)
-        if isinstance(x, LargeEnsemble):
-            return x[index]
+    if is_updatable(x):
+        return x.rows(index)
+    if is_large(x):
+        return x[index]
     xp = array_namespace(x)
     return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
 

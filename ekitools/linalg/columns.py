@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, is_numpy
-from ekitools.typing import Array, UpdatableEnsemble
+from ekitools.core.arrays import array_namespace, is_numpy, is_updatable
+from ekitools.typing import Array
 
 __all__ = [
     "Scratch",
@@ -55,7 +55,7 @@ def combine(
     u: Array, left: Array, right: Array | None = None, out: np.ndarray | None = None
 ) -> Array:
     """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
-    if not isinstance(u, np.ndarray) and isinstance(u, UpdatableEnsemble):
+    if is_updatable(u):
         return u.combined(left, right)
     if not is_numpy(u):
         return u + times_anomalies(u, left, right)

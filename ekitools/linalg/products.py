@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, like
+from ekitools.core.arrays import array_namespace, is_updatable, like
 from ekitools.linalg.columns import centred, columns_of, combine, shifted_blocks, times_anomalies
-from ekitools.typing import Array, UpdatableEnsemble
+from ekitools.typing import Array
 
 __all__ = [
     "anomaly_products",
@@ -33,7 +33,7 @@ def total_variance(u: Array) -> float:
     >>> total_variance(np.array([[0.0, 1.0], [2.0, 1.0]]))
     2.0
     """
-    if not isinstance(u, np.ndarray) and isinstance(u, UpdatableEnsemble):
+    if is_updatable(u):
         return u.total_variance()
     return squared_deviations(u) / (u.shape[0] - 1)
 

@@ -100,9 +100,10 @@ class AskTell(Stepping):
     scratch : str or Path, optional
         Folder in which the ensemble is kept, for an ensemble that does not fit into memory: `EKI`
         and `ETKI` with ``store="final"``. ``ensemble`` may then be an array of zarr, h5py or dask
-        or a memory map; it is only read. The folder needs room for two ensembles. `ask` returns an
-        `ekitools.typing.LargeEnsemble` ``members``: ``members[j]`` reads one of them from the disk.
-        The members of a result are a read-only memory map of a file in this folder.
+        or a memory map; it is only read. The folder needs room for two ensembles, and for three
+        where checkpoints are saved. `ask` returns an `ekitools.typing.LargeEnsemble` ``members``:
+        ``members[j]`` reads one of them from the disk. The members of a result are a read-only
+        memory map of a file in this folder, which stays there.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import host, is_large, like
 from ekitools.core.checks import number
 from ekitools.models.extras import Evaluation
 from ekitools.models.outputs import Failure, all_failed
@@ -88,7 +88,7 @@ def evaluate(
             return evaluate(
                 model, u, n_data, executor=workers, timeout=timeout, seeds=seeds, gaps=gaps
             )
-    large = not isinstance(u, np.ndarray) and isinstance(u, LargeEnsemble)
+    large = is_large(u)
     if large and model.vectorized:
         return _in_parts(model, u, n_data, executor, timeout, gaps=gaps)
     n, dtype = int(u.shape[0]), u.dtype if large else host(u[:1, :1]).dtype
