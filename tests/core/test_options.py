@@ -9,7 +9,7 @@ import ekitools as ek
 from ekitools.core.options import from_json, to_json
 
 RULES = [
-    ek.localization.Correlation("adaptive"),
+    ek.localization.Correlation(3.0),
     ek.localization.Distance(coordinates=("x", "y")),
     ek.localization.Distance(radius=3.0) * ek.localization.Unbiased(),
     ek.localization.Groups({("a", "b"): "flow", "c": [2, 3]}),
