@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, host
-from ekitools.core.checks import integer, number
+from ekitools.core.arrays import check_array, host
+from ekitools.core.checks import integer
+from ekitools.linalg.kalman import checked_analysis
 from ekitools.linalg.local_score import PARAMETERS, strength_curve
 from ekitools.linalg.whitened import check_independent
-from ekitools.losses.gaussian import as_noise
 from ekitools.typing import StrengthCurve, Tunable
 
 __all__ = ["choose_strength"]
@@ -87,24 +87,21 @@ def choose_strength(
     >>> 5 < rule.radius < 30, rule.radius == curve.chosen
     (True, True)
     """
-    if not isinstance(localization, Tunable):
+    if isinstance(localization, type) or not isinstance(localization, Tunable):
         raise TypeError(
-            f"localization: must have a strength, got {localization!r}. Use a Distance or a "
+            f"localization: must have a strength, got {localization!r:.60}. Use a Distance or a "
             "Correlation."
         )
-    u, g = as_real("u", host(u), ndim=(2,)), as_real("g", host(g), ndim=(2,))
-    data = as_real("data", data, ndim=(1,))
-    h = number("step", step, above=0)
+    g, data, noise, h = checked_analysis(g, data, noise, step, None, noise_sd)
+    check_array("u", u)
     n_parameters = integer("n_parameters", n_parameters)
-    if len(u) != len(g) or g.shape[1] != len(data):
+    if u.ndim != 2 or u.shape[0] != g.shape[0]:
         raise ValueError(
-            f"u, g, data: must be (J, p), (J, d) and (d,), got shapes {u.shape}, {g.shape} and "
-            f"{data.shape}."
+            f"u: must be (J, p) with the J = {g.shape[0]} rows of g, got shape {tuple(u.shape)}."
         )
     if len(u) < 4:
         raise ValueError(f"u: must have 4 members or more to leave some out, got {len(u)}.")
-    noise = as_noise(noise, noise_sd)
     check_independent(noise, "a strength that is chosen by leaving members out")
-    r = noise.whiten(g.astype(np.float64) - data)
-    curve = strength_curve(localization, u, r, h, target, n_parameters)
+    r = noise.whiten(host(g).astype(np.float64) - host(data))
+    curve = strength_curve(localization, host(u), r, h, target, n_parameters)
     return localization.with_strength(curve.chosen), curve

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from ekitools.core.arrays import as_real
-from ekitools.core.checks import number, one_of, put
+from ekitools.core.checks import number, one_of, put, sequence
 from ekitools.localization.places import of_data, of_parameters
 from ekitools.localization.rule import Rule, Weighing, own_analyses
 from ekitools.typing import Localizer, Neighbourhoods
@@ -145,6 +145,8 @@ class Distance(Rule):
             radius = number("radius", radius, least=0, infinite=True)
         one_of("taper", self.taper, tuple(_TAPERS))
         one_of("metric", self.metric, ("euclidean", "great-circle"))
+        if self.coordinates is not None:
+            put(self, coordinates=_checked_names(self.coordinates))
         resolution = number("resolution", self.resolution, least=0, most=1)
         given = (("parameters", self.parameters), ("data", self.data))
         points, data = (None if x is None else self._checked(name, x) for name, x in given)
@@ -264,11 +266,23 @@ _MOST_NEAR = 500
 """Data in the support of the largest radius that is tried."""
 
 
+def _checked_names(names: Any) -> tuple[str, ...]:
+    """Different names of coordinates."""
+    texts = isinstance(names, np.ndarray) and names.dtype.kind == "U" and names.ndim == 1
+    known = tuple(map(str, names)) if texts else names
+    given = sequence("coordinates", known, "names of coordinates")
+    if not given or any(not isinstance(name, str) or not name for name in given):
+        raise TypeError(f"coordinates: must be names of coordinates, got {names!r:.60}.")
+    if len(set(given)) < len(given):
+        raise ValueError(f"coordinates: must be different names, got {given}.")
+    return given
+
+
 def _check_dimensions(points: np.ndarray, data: np.ndarray) -> None:
     if points.shape[1] != data.shape[1]:
         raise ValueError(
-            f"data: must have the {points.shape[1]} coordinates of the parameters, got "
-            f"{data.shape[1]}. Of labelled data, name those that count: coordinates=(...)."
+            "parameters, data: must have the same number of coordinates, got "
+            f"{points.shape[1]} and {data.shape[1]}. Of labelled data, name those that count: coordinates=(...)."
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,10 @@ class Groups(Rule):
                 "groups: must be a mapping of parameters to data, got "
                 f"{type(self.groups).__name__}. Use {{('k', 'c'): 'flow'}}."
             )
+        if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
+            raise TypeError(
+                f"groups: must be a mapping of parameters to data, got {self.groups!r:.60}."
+            )
         if not pairs:
             raise ValueError("groups: must not be empty, got no group. Leave localization out.")
         put(self, groups=pairs, _pairs=tuple((_several(a), _several(b)) for a, b in pairs))
@@ -130,8 +135,17 @@ class _Located:
 
 def _several(value: Any) -> tuple[Any, ...]:
     """The entries of a tuple, list or array; a name or number alone."""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        if not isinstance(value, Hashable):
-            raise TypeError(f"groups: must have names or numbers, got {value!r}.")
-        return (value,)
-    return tuple(each.item() if isinstance(each, np.generic) else each for each in value)
+    entries = value if isinstance(value, tuple | list | np.ndarray | range) else (value,)
+    return tuple(_entry(each) for each in entries)
+
+
+def _entry(value: Any) -> Any:
+    """A name that is not empty, or a whole number."""
+    if isinstance(value, str) and value:
+        return str(value)
+    try:
+        if not isinstance(value, bool | np.bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"groups: must have names or whole numbers, got {value!r:.60}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,13 +43,9 @@ def _number(entry: Any, known: dict[Any, int], n: int, what: str) -> int:
             return known[entry]
         some = ", ".join(map(repr, list(known)[:20])) or f"the numbers 0 to {n - 1}"
         raise ValueError(f"groups: must have a known {what}, got {entry!r}. Known are {some}.")
-    try:
-        index = operator.index(entry)
-    except TypeError:
-        raise TypeError(f"groups: must have names or whole numbers, got {entry!r}.") from None
-    if not 0 <= index < n:
-        raise ValueError(f"groups: must have numbers of {what} from 0 to {n - 1}, got {index}.")
-    return index
+    if not 0 <= entry < n:
+        raise ValueError(f"groups: must have numbers of {what} from 0 to {n - 1}, got {entry}.")
+    return int(entry)
 
 
 def of_parameters(target: Any) -> np.ndarray:

@@ -100,7 +100,7 @@ def test_parameters_without_spread_do_not_count():
     ({"localization": Unbiased()}, TypeError, "must have a strength"),
     ({"localization": Groups({tuple(range(240)): 0})}, TypeError, "must have a strength"),
     ({"u": np.zeros((3, 240)), "g": np.zeros((3, 30))}, ValueError, "4 members or more"),
-    ({"u": np.zeros((5, 240))}, ValueError, "u, g, data: must be"),
+    ({"u": np.zeros((5, 240))}, ValueError, r"u: must be \(J, p\) with the J = 20"),
     ({"noise": np.eye(30) + 0.1}, TypeError, "independent between data"),
     ({"step": 0.0}, ValueError, "step: must be"),
     ({"n_parameters": 0}, ValueError, "n_parameters: must be"),

@@ -175,7 +175,7 @@ LINE = np.arange(5.0)
     (lambda: Distance(LINE, [0.0], -1.0), ValueError, "radius: must be"),
     (lambda: Distance(LINE, [0.0], "far"), ValueError, 'radius: must be a number or "adaptive"'),
     (lambda: Distance(LINE, [0.0], None), TypeError, "radius: must be a number"),
-    (lambda: Distance(LINE, [[0.0, 1.0]], 1.0), ValueError, "data: must have the 1 coordinates"),
+    (lambda: Distance(LINE, [[0.0, 1.0]], 1.0), ValueError, "number of coordinates, got 1 and 2"),
     (lambda: Distance([0.0, np.nan], [0.0], 1.0), ValueError, "parameters: must be finite"),
     (lambda: Distance(LINE, [], 1.0), ValueError, "data: must be finite"),
     (lambda: Distance("here", [0.0], 1.0), TypeError, "parameters: must be"),
@@ -215,11 +215,6 @@ def test_wrong_options_are_refused(make, error, words):
 def test_what_does_not_fit_an_ensemble_is_refused(rule, words):
     with pytest.raises(ValueError, match=words):
         rule.located(3, 2)
-
-
-def test_numbers_that_are_none_are_refused():
-    with pytest.raises(TypeError, match="names or whole numbers, got 0.5"):
-        Groups({(0, 1, 2): 0.5}).located(3, 2)
 
 
 def test_fisher_needs_four_members():

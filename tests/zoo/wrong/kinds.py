@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+import ekitools as ek
+
 
 def nothing() -> None:
     """A function without arguments."""
@@ -203,6 +205,9 @@ TRANSFORM = kind(
     right=("None",),
 )
 STORE = kind("store", 0, 2.0, "none", "All", b"all", ["all"], (1, 2))
+LOCALIZATION = kind(
+    "rule of localization", 3.0, "distance", {0: 0}, ("Correlation",), ek.localization.Correlation
+)
 TIMES = kind(
     "times",
     [-1.0, 1.0],

@@ -12,6 +12,7 @@ from zoo.wrong.kinds import (
     CHOICE,
     COUNT,
     FLAG,
+    LOCALIZATION,
     OF_ARGUMENTS,
     PATH,
     POSITIVE,
@@ -38,6 +39,7 @@ swept(
     perturbed=FLAG,
     tikhonov=FLAG,
     stop=RULES,
+    localization=optional(LOCALIZATION),
 )
 swept(
     "ETKI",
@@ -46,6 +48,7 @@ swept(
     tikhonov=FLAG,
     rotate=FLAG,
     stop=RULES,
+    localization=optional(LOCALIZATION),
 )
 swept(
     "ALDI",

@@ -22,6 +22,7 @@ from zoo.wrong.kinds import (
     FLAG,
     FUNCTION,
     KEPT,
+    LOCALIZATION,
     NAMES,
     NUMBER,
     OF_ARGUMENTS,
@@ -601,6 +602,7 @@ swept(
     step=POSITIVE,
     noise_draw=optional(array(6, 3, lists=False)),
     noise_sd=elsewhere(),
+    localization=optional(LOCALIZATION),
 )
 ANALYSED = {"g": right.OUTPUTS, "data": right.DATA, "analysis": "perturbed"}
 swept("kalman_coefficients(noise_sd=)", {**ANALYSED, "noise_sd": 1.0}, noise_sd=SD.also([1.0]))
@@ -615,6 +617,7 @@ swept(
     rng=RNG,
     noise_draw=optional(array(6, 3, lists=False)),
     noise_sd=elsewhere(),
+    localization=optional(LOCALIZATION),
 )
 swept(
     "apply_update",

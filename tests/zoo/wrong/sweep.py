@@ -15,7 +15,7 @@ from typing import Any
 import ekitools as ek
 from ekitools._public import PUBLIC
 from ekitools.results.accessor import ResultAccessor
-from zoo.wrong import methods, others, problems, results  # noqa: F401 - they fill the table
+from zoo.wrong import localized, methods, others, problems, results  # noqa: F401 - they fill the table
 from zoo.wrong.right import RUNS
 from zoo.wrong.table import TABLE, Row
 
@@ -38,6 +38,7 @@ NOT_SWEPT = {
     r"\.(init|ask|tell|finished|select|map_members|redraws|nodes|drawn)": OF_THE_LOOP,
     r"(FixedStep|NormStep|MisfitController|ESMDA)\.(step|given_up)": OF_THE_LOOP,
     r"GaussianStart\.moved": OF_THE_LOOP,
+    r"localization\.\w+\.(located|strengths|with_strength)": OF_THE_LOOP,
     r"(Discrepancy|Collapsed|NoProgress)\.(check|distance|reached|check_problem)": OF_THE_LOOP,
     r"\w+Flow\.(acceleration|advance|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
     r"\w+Flow\.check_problem": OF_THE_LOOP,
@@ -53,7 +54,7 @@ NOT_SWEPT = {
 def public() -> dict[str, Callable[..., Any]]:
     """Every public function, class and method with arguments, by its name below ``ekitools``."""
     tops = {name: getattr(ek, name) for name in PUBLIC}
-    for module in ("theory", "problems", "datasets", "testing"):
+    for module in ("theory", "problems", "datasets", "testing", "localization"):
         namespace = getattr(ek, module)
         tops |= {f"{module}.{name}": getattr(namespace, name) for name in namespace.__all__}
     for module, names in ADAPTERS.items():
