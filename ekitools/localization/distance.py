@@ -282,7 +282,8 @@ def _check_dimensions(points: np.ndarray, data: np.ndarray) -> None:
     if points.shape[1] != data.shape[1]:
         raise ValueError(
             "parameters, data: must have the same number of coordinates, got "
-            f"{points.shape[1]} and {data.shape[1]}. Of labelled data, name those that count: coordinates=(...)."
+            f"{points.shape[1]} and {data.shape[1]}. Of labelled data, name those that count: "
+            "coordinates=(...)."
         )
 
 
