@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import like, masked_as_nan
+from ekitools.core.arrays import like, masked_as_nan, take_rows
 from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -23,6 +23,7 @@ from ekitools.loop.checks import (
     checked_status,
     checked_store,
 )
+from ekitools.loop.failures import POLICIES
 from ekitools.loop.folder import Folder
 from ekitools.loop.saved import Saved
 from ekitools.loop.stepping import Stepping
@@ -137,7 +138,7 @@ class AskTell(Stepping):
         n_steps: int | None = None,
         ensemble: Array | None = None,
         rng: Rng = None,
-        on_failure: str = "drop",
+        on_failure: str = "retry",
         store: str | int = "all",
         evaluate_final: bool = True,
         stop: StoppingRule | Sequence[StoppingRule] = (),
@@ -149,7 +150,7 @@ class AskTell(Stepping):
             n_members = integer("n_members", n_members, least=2)
         self.problem = problem
         self.method = method
-        self.on_failure = one_of("on_failure", on_failure, ("drop", "resample", "raise"))
+        self.on_failure = one_of("on_failure", on_failure, POLICIES)
         self.store = checked_store(store)
         self.evaluate_final = flag("evaluate_final", evaluate_final)
         self.missing = number("missing", missing, least=0, below=1)
@@ -171,14 +172,14 @@ class AskTell(Stepping):
             initial = checked_nodes(method, self.seen, n_members, ensemble)
         elif ensemble is None:
             n_members = 100 if n_members is None else n_members
-            initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
+            initial = self._first(n_members)
         else:
             ensemble, initial = checked_ensemble(ensemble, problem)
             if shares_memory(initial, ensemble):
                 initial = own(initial)
         self._state = method.init(initial, self.seen)
         self._history = History(int(initial.shape[0]), self.store)
-        self.members = np.arange(self._history.n_members)
+        self._alive = np.arange(self._history.n_members)
         self._asked: Array | None = None
         self._folder = Folder()
 
@@ -209,7 +210,8 @@ class AskTell(Stepping):
 
     def seeds(self) -> list[np.random.SeedSequence]:
         """For a stochastic model: one seed for every member that `ask` returns."""
-        return [self._streams.member(self.n, int(j)) for j in self.members]
+        tries = 0 if self._waiting is None else self._waiting.tries
+        return [self._streams.member(self.n, int(j), tries) for j in self.members]
 
     def ask(self) -> Array:
         """Members at which G is wanted.
@@ -228,6 +230,11 @@ class AskTell(Stepping):
     def _handed(self) -> Array:
         """The members asked for, with all their parameters."""
         asked = self._physical()
+        if self._waiting is not None:
+            asked = take_rows(asked, self._waiting.rows)
+            if isinstance(asked, np.ndarray):
+                asked.flags.writeable = False
+            return asked
         return asked if isinstance(asked, np.ndarray) or self._in_place else own(asked)
 
     def tell(
@@ -261,7 +268,7 @@ class AskTell(Stepping):
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = masked_as_nan(g)
-        told = checked_outputs(g, self._physical(), self.seen)
+        told = checked_outputs(g, self._handed(), self.seen)
         rows = _by_row(extras, len(self.members))
         self._take(own(told) if shares_memory(told, g) else told, failures, rows)
 
@@ -323,8 +330,8 @@ class AskTell(Stepping):
             },
             root=self._streams.root,
             start=self._start,
-            state=self._state,
-            members=self.members,
+            state=self._state if self._waiting is None else self._waiting.before,
+            members=self._alive,
             history=self._history,
             status=self.status,
             spent=self._spent,
@@ -380,7 +387,7 @@ class AskTell(Stepping):
         loop._streams, loop._start = Streams(root=saved.root), saved.start
         loop._state, loop._asked = saved.state, None
         loop.seen = loop._following() or loop._seen_at(loop.n)
-        loop.members, loop._history = saved.members, saved.history
+        loop._alive, loop._history = saved.members, saved.history
         loop.status, loop._spent = saved.status, saved.spent
         loop.seconds = saved.seconds
         loop._since = time.perf_counter() - loop.seconds
@@ -404,9 +411,9 @@ class AskTell(Stepping):
         record, reasons = history.taken_back()
         self._folder.rewind(history)
         if self.evaluate_final:
-            history.model_runs -= len(self.members)
-            rows = {i: reasons[j] for i, j in enumerate(self.members.tolist()) if j in reasons}
-            told = like(record.g[self.members], self._physical())
+            history.model_runs -= len(self._alive)
+            rows = {i: reasons[j] for i, j in enumerate(self._alive.tolist()) if j in reasons}
+            told = like(record.g[self._alive], self._physical())
             self._take(own(told), rows, before=record)
 
 

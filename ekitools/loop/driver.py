@@ -51,7 +51,7 @@ def run(
     rng: Rng = None,
     executor: Executor | None = None,
     timeout: float | None = None,
-    on_failure: str = "drop",
+    on_failure: str = "retry",
     store: str | int = "all",
     evaluate_final: bool = True,
     checkpoint: str | Path | None = None,
@@ -250,6 +250,8 @@ def _drive(
                     gaps=loop.missing > 0,
                 )
                 loop._take(outputs.g, outputs.failures, outputs.extras)  # they are copies already
+                if loop._waiting is not None:
+                    continue  # members that failed run again before the step is made
                 if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
                 info = _info(loop)

@@ -24,12 +24,14 @@ from ekitools.loop.failures import (
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.identical import warned_of_identical
 from ekitools.loop.progress import stopped
+from ekitools.loop.retrying import Waiting, placed_again, why_hopeless
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
+from ekitools.models.outputs import Failure
 from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
-from ekitools.results.history import History, Record
+from ekitools.results.history import History, Record, numbers_of
 from ekitools.typing import (
     Array,
     InPlace,
@@ -61,7 +63,6 @@ class Stepping(ABC):
     store: str | int
     evaluate_final: bool
     missing: float
-    members: np.ndarray
     status: Status | None
     seconds: float
     seen: InverseProblem
@@ -73,14 +74,25 @@ class Stepping(ABC):
     _state: Any
     _history: History
     _asked: Array | None
+    _alive: np.ndarray
+    """The numbers of the members of the state."""
+    _start: str
+    """"prior", "ensemble" (one of the user's own) or "method"."""
+    _waiting: Waiting | None = None
+    """Of an iteration some of whose members run again."""
     _n_lost: int
-    """Members that failed at the latest step."""
+    """Model runs that failed at the latest step."""
     _has_warned: bool = False
     """Whether identical outputs were reported, which happens once."""
 
     @abstractmethod
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+
+    @property
+    def members(self) -> np.ndarray:
+        """Which members are asked for: all that are left, or those of them that run again."""
+        return self._alive if self._waiting is None else self._alive[self._waiting.rows]
 
     @property
     def n(self) -> int:
@@ -109,16 +121,19 @@ class Stepping(ABC):
     ) -> None:
         """Go on with outputs that were checked and that nobody else holds.
 
+        Where members failed and run again, the step is not made yet: `members` are then these.
         ``extras`` are side products by row. ``before`` is the record of these outputs, where they
         were told before: it has what was missing, and the side products.
         """
         history, failures = self._history, {} if failures is None else failures
         check_failures(failures, len(self.members))
-        products, labels, unfit = gathered(
-            extras or {}, len(self.members), history.labels, RESERVED
-        )
+        extras = extras or {}
+        if self._waiting is not None:
+            g, failures, extras = self._waiting.completed(g, failures, extras)
+        everyone = np.arange(len(self._alive))
+        products, labels, unfit = gathered(extras, len(everyone), history.labels, RESERVED)
         if unfit:
-            rows = np.isin(np.arange(len(self.members)), list(unfit))
+            rows = np.isin(everyone, list(unfit))
             g = like(np.where(rows[:, None], np.nan, host(g)), g)
             failures = {**failures, **unfit}
         gaps = without_gaps(
@@ -134,17 +149,23 @@ class Stepping(ABC):
         missing = gaps.counts
         if before is not None:
             missing = before.missing if before.missing.size else missing
-            products = {name: rows[self.members] for name, rows in before.extras.items()}
-        g = gaps.g
+            products = {name: rows[self._alive] for name, rows in before.extras.items()}
+        raw, g = g, gaps.g
         unusable = unusable_outputs(g, self.seen.noise_sd, self.seen.data_names or ())
-        lost = np.isin(np.arange(len(self.members)), list(unusable))
+        lost = np.isin(everyone, list(unusable))
         reasons = name_reasons(lost, failures, unusable)
-        survivors, self._n_lost = np.flatnonzero(~lost), int(lost.sum())
+        hopeless = None
+        if lost.any() and self._runs_again:
+            hopeless = self._wait(lost, reasons, raw, extras)
+            if hopeless is None:
+                return
+        waited, survivors = self._waiting, np.flatnonzero(~lost)
         if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
             g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.seen.data_names or ())
+        names = self.seen.data_names or ()
+        fatal = fatal_sentence(lost, n, self.on_failure, reasons, names, hopeless)
         shown = (self._physical(), g)
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
@@ -177,18 +198,17 @@ class Stepping(ABC):
                 info = info._replace(status=self._concluded(info.status, last, survivors))
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
-        history.model_runs += len(self.members)
-        history.failures += [
-            {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
-            for row, failure in reasons.items()
-        ]
+        history.model_runs += len(self.members) + (0 if waited is None else waited.runs)
+        failed = ([] if waited is None else waited.failures) + self._entries(reasons)
+        history.failures += failed
+        self._waiting, self._n_lost = None, len(failed)
         u, g = (host(each) for each in shown)
         if gaps.left_out.size:
             g = np.array(g)
             g[:, gaps.left_out] = np.nan
         history.labels = labels
         seen = self._observations()
-        history.add(n, t, self.members, survivors, (u, g), info, missing, products, seen)
+        history.add(n, t, self._alive, survivors, (u, g), info, missing, products, seen)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -196,6 +216,83 @@ class Stepping(ABC):
             raise error from next((r.error for r in reasons.values() if r.error is not None), None)
         if info.status is None:
             self._advance(following, survivors)
+
+    @property
+    def _runs_again(self) -> bool:
+        """Whether members that fail at this iteration are placed anew and run again.
+
+        A sampler refuses a proposal that fails, and has none to go back from at its first step.
+        """
+        if self.on_failure != "retry":
+            return False
+        first = is_sampler(self.method) and self.n == 0 and self._start != "ensemble"
+        return first or not takes_failures(self.method)
+
+    def _wait(
+        self,
+        lost: np.ndarray,
+        reasons: Mapping[int, Failure],
+        g: Array,
+        extras: Mapping[int, Mapping[str, Extra]],
+    ) -> str | None:
+        """Place the members that failed anew, and wait for them; or why that is hopeless."""
+        n, n_lost = self.n, int(lost.sum())
+        waiting = self._waiting
+        if waiting is None:
+            drawn = None
+            if n == 0 and self._start != "ensemble":
+                drawn = np.array(self._first(len(lost)))
+            waiting = Waiting(self._state, np.flatnonzero(lost), 0, g, extras, [], 0, drawn)
+        runs = waiting.runs + len(self.members)
+        if why := why_hopeless(n, runs, len(lost) - n_lost, n_lost):
+            failed = len(waiting.failures) + n_lost
+            return f"{why}, and {failed} of {runs} runs failed ({100 * failed / runs:.3g} %)"
+        kept = like(np.where(lost[:, None], np.nan, host(g)), g)
+        failures = waiting.failures + self._entries(reasons, where=True)
+        waiting = waiting._replace(
+            rows=np.flatnonzero(lost),
+            tries=waiting.tries + 1,
+            g=kept,
+            extras={row: each for row, each in extras.items() if not lost[row]},
+            failures=failures,
+            runs=runs,
+        )
+        stream = self._streams.policy(n, waiting.tries)
+        state = placed_again(
+            self.method, self._state, self.seen, lost, waiting, self._ran_before(), stream
+        )
+        if state is None:
+            return "fewer than 2 are left"
+        self._state, self._asked, self._waiting = state, None, waiting
+        return None
+
+    def _first(self, n: int) -> np.ndarray:
+        """The draws of the prior that the run started from."""
+        return self.problem.prior.sample_unconstrained(n, rng=self._streams.prior())
+
+    def _ran_before(self) -> Array | None:
+        """Where the members ran at the iteration before; None where that is not known of all."""
+        records = self._history.records
+        if not records or records[-1].iteration != self.n - 1:
+            return None
+        u = records[-1].u
+        if len(u) <= self._alive.max() or not np.isfinite(u := u[self._alive]).all():
+            return None
+        return self.problem.prior.to_unconstrained(like(u, self._physical()))
+
+    def _entries(
+        self, reasons: Mapping[int, Failure], *, where: bool = False
+    ) -> list[dict[str, Any]]:
+        """The entries of failed rows in the list of failures; ``where`` of those replaced."""
+        entries = [
+            {"iteration": self.n, "member": int(self._alive[row]), "reason": failure.reason}
+            for row, failure in reasons.items()
+        ]
+        if where:
+            u = host(self._physical())
+            for row, entry in zip(reasons, entries, strict=True):
+                entry |= {"replaced": True, **numbers_of(u[row])}
+        return entries
 
     def _physical(self) -> Array:
         """The members asked for, in physical coordinates: the state's own where it can be."""
@@ -251,22 +348,22 @@ class Stepping(ABC):
         if is_sampler(self.method):
             self._state, self._asked = state, None
             if self.n > self.n_steps:
-                everyone = np.arange(len(self.members))
+                everyone = np.arange(len(self._alive))
                 spent = self._budget_spent(self.t)
                 self.status = self._concluded(spent, state.ensemble, everyone)
             return
         if takes_failures(self.method):
-            survivors = np.arange(len(self.members))
+            survivors = np.arange(len(self._alive))
         grown = int(state.ensemble.shape[0]) - len(survivors)
         if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
             added = self._history.added(grown)
-            self.members = np.concatenate([self.members[survivors], added])
-        elif len(survivors) < len(self.members):
+            self._alive = np.concatenate([self._alive[survivors], added])
+        elif len(survivors) < len(self._alive):
             if self.on_failure == "resample":
                 stream = self._streams.policy(self.n)
-                state = replaced(self.method, state, survivors, len(self.members), stream)
+                state = replaced(self.method, state, survivors, len(self._alive), stream)
             else:
-                self.members = self.members[survivors]
+                self._alive = self._alive[survivors]
         self._state, self._asked = state, None
         following = self._following()
         status = None if following else statuses.STREAM_ENDED
@@ -277,20 +374,20 @@ class Stepping(ABC):
         if status is None and self.n >= self.n_steps:
             status = self._budget_spent(self.t)
         if status is not None:
-            status = self._concluded(status, state.ensemble, np.arange(len(self.members)))
+            status = self._concluded(status, state.ensemble, np.arange(len(self._alive)))
             self._history.add_unevaluated(*self._present(status))
             self.status = status
 
     def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
         """The status with what is to be doubted of the members at which the run ends."""
         problem, n_members = self.problem, self._history.n_members
-        failed_here = 0 if takes_failures(self.method) else len(self.members) - len(survivors)
-        losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
+        failed_here = 0 if takes_failures(self.method) else len(self._alive) - len(survivors)
+        losses = statuses.Losses(n_members, n_members - len(self._alive), failed_here)
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
         d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
-        return self.n, self.t, self.members, host(self._physical()), d, status
+        return self.n, self.t, self._alive, host(self._physical()), d, status
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True

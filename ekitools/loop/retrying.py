@@ -1,0 +1,145 @@
+"""Members that run again: other places for those that failed, and what waits until all have run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, host, like, take_rows
+from ekitools.linalg import gaussian_draws
+from ekitools.methods.shared import mapped, with_ensemble
+from ekitools.models.extras import Extra
+from ekitools.problem import InverseProblem
+from ekitools.typing import Array, Method
+
+__all__ = ["MOST_RUNS", "Waiting", "placed_again", "why_hopeless"]
+
+MOST_RUNS = 20
+"""Model runs for each member that one iteration may take, those that fail included."""
+
+_FEWEST_RUNS = 20
+"""Model runs at the first iteration that all have to fail before the model counts as broken."""
+
+_FEW = 4
+"""Where at most one in so many members ran, the step was too long: members go back."""
+
+_BACK = 5
+"""Rounds in which members go back: by a half, a quarter, ... and at last to where they ran."""
+
+
+class Waiting(NamedTuple):
+    """An iteration some of whose members run again."""
+
+    before: Any
+    """The state as the iteration began: a checkpoint that is saved now goes on from there."""
+    rows: np.ndarray
+    """Which members are asked for."""
+    tries: int
+    """Rounds of model runs behind."""
+    g: Array
+    """Outputs as they were told, ``(J, d)``, NaN for ``rows``."""
+    extras: Mapping[int, Mapping[str, Extra]]
+    """Side products by row."""
+    failures: list[dict[str, Any]]
+    """What failed in the rounds behind."""
+    runs: int
+    """Model runs in the rounds behind."""
+    drawn: np.ndarray | None = None
+    """At the first iteration: the draws of the prior that the method starts from, ``(J, p)``."""
+
+    def completed(
+        self,
+        g: Array,
+        failures: Mapping[int, Any],
+        extras: Mapping[int, Mapping[str, Extra]],
+    ) -> tuple[Array, dict[int, Any], dict[int, Mapping[str, Extra]]]:
+        """The outputs, failures and side products of all members, with those told now."""
+        outputs = np.array(host(self.g))
+        outputs[self.rows] = host(g)
+        rows = self.rows.tolist()
+        whole = {row: each for row, each in self.extras.items() if row not in rows}
+        whole |= {rows[i]: each for i, each in extras.items()}
+        return like(outputs, g), {rows[i]: why for i, why in failures.items()}, whole
+
+
+def why_hopeless(n: int, runs: int, n_ran: int, n_lost: int) -> str | None:
+    """Why the members that failed do not run again at iteration ``n``; None where they do."""
+    if n == 0 and not n_ran and runs >= _FEWEST_RUNS:
+        return "none has run yet"
+    if runs + n_lost > MOST_RUNS * (n_ran + n_lost):
+        return f"the budget of {MOST_RUNS} model runs for each member is spent"
+    return None
+
+
+def placed_again(
+    method: Method,
+    state: Any,
+    problem: InverseProblem,
+    lost: np.ndarray,
+    waiting: Waiting,
+    before: Array | None,
+    rng: np.random.Generator,
+) -> Any:
+    """The state with other places for the members that failed; None where there is no such place.
+
+    At the first iteration they are new draws of the prior. Later they are draws from the Gaussian
+    of the members that ran, or, where at most a quarter of the members ran, they go back towards
+    where they last ran.
+
+    Parameters
+    ----------
+    method, state, problem
+        Of the loop; the problem is the one that this step sees.
+    lost : (J,)
+        Which members failed.
+    waiting : Waiting
+        The rounds behind; ``waiting.drawn`` gets the new draws of the prior.
+    before : (J, p) or None
+        Where the members ran at the iteration before, unconstrained.
+    rng : numpy.random.Generator
+        For this round alone.
+    """
+    n, n_lost = len(lost), int(lost.sum())
+    if waiting.drawn is not None:
+        waiting.drawn[lost] = problem.prior.sample_unconstrained(n_lost, rng=rng)
+        return method.init(waiting.drawn, problem)
+    tries, few = waiting.tries, _FEW * (n - n_lost) <= n
+    if few and before is not None and tries <= _BACK:
+        asked = waiting.before.ensemble
+        share = 0.0 if tries == _BACK else 0.5**tries
+        back, kept = host(before + share * (asked - before)), host(state.ensemble)
+        return with_ensemble(method, state, like(np.where(lost[:, None], back, kept), asked))
+    if n - n_lost < 2:
+        return None
+    return _drawn_again(method, state, lost, 0.5**tries, rng)
+
+
+def _drawn_again(
+    method: Method, state: Any, lost: np.ndarray, share: float, rng: np.random.Generator
+) -> Any:
+    """The state with draws from the Gaussian of the members that ran in the rows ``lost``.
+
+    Where the members that ran span all directions the draws owe nothing to what failed. Where
+    they do not, a draw keeps the ``share`` of what set the failed member apart from the mean, for
+    otherwise the span of the ensemble would shrink with every failure.
+    """
+    ran, gone = np.flatnonzero(~lost), np.flatnonzero(lost)
+    if len(ran) > int(state.ensemble.shape[1]) + 1:
+        share = 0.0
+    white = rng.standard_normal((len(gone), len(ran)))
+    order = np.argsort(np.concatenate([ran, gone]))
+
+    def rows(held: Array) -> Array:
+        xp, kept = array_namespace(held), take_rows(held, ran)
+        mean = xp.mean(kept, axis=0, keepdims=True)
+        apart = math.sqrt(1 - share * share) * (gaussian_draws(kept, white) - mean)
+        if share:
+            apart = apart + share * (take_rows(held, gone) - mean)
+        return take_rows(xp.concat([kept, mean + apart], axis=0), order)
+
+    index = np.arange(len(lost))
+    index[gone] = ran[0]
+    return mapped(method, state, rows, index)
