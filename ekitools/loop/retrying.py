@@ -12,7 +12,6 @@ from ekitools.core.arrays import array_namespace, host, like, take_rows
 from ekitools.linalg import gaussian_draws
 from ekitools.methods.shared import mapped, with_ensemble
 from ekitools.models.extras import Extra
-from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method
 
 __all__ = ["MOST_RUNS", "Waiting", "placed_again", "why_hopeless"]
@@ -27,7 +26,8 @@ _FEW = 4
 """Where at most one in so many members ran, the step was too long: members go back."""
 
 _BACK = 5
-"""Rounds in which members go back: by a half, a quarter, ... and at last to where they ran."""
+"""Rounds in which members go back: to a half of the step, a quarter, ..., and at last to where they
+ran."""
 
 
 class Waiting(NamedTuple):
@@ -77,68 +77,63 @@ def why_hopeless(n: int, runs: int, n_ran: int, n_lost: int) -> str | None:
 def placed_again(
     method: Method,
     state: Any,
-    problem: InverseProblem,
     lost: np.ndarray,
-    waiting: Waiting,
+    asked: Array,
     before: Array | None,
+    tries: int,
     rng: np.random.Generator,
 ) -> Any:
     """The state with other places for the members that failed; None where there is no such place.
 
-    At the first iteration they are new draws of the prior. Later they are draws from the Gaussian
-    of the members that ran, or, where at most a quarter of the members ran, they go back towards
+    They are draws near where the members failed from the Gaussian of the members that ran. Where
+    at most a quarter of the members ran, the last step was too long, and the others go back towards
     where they last ran.
 
     Parameters
     ----------
-    method, state, problem
-        Of the loop; the problem is the one that this step sees.
+    method, state
+        Of the loop.
     lost : (J,)
         Which members failed.
-    waiting : Waiting
-        The rounds behind; ``waiting.drawn`` gets the new draws of the prior.
+    asked : (J, p)
+        The members as the iteration began, unconstrained.
     before : (J, p) or None
         Where the members ran at the iteration before, unconstrained.
+    tries : int
+        Rounds of model runs behind.
     rng : numpy.random.Generator
         For this round alone.
     """
-    n, n_lost = len(lost), int(lost.sum())
-    if waiting.drawn is not None:
-        waiting.drawn[lost] = problem.prior.sample_unconstrained(n_lost, rng=rng)
-        return method.init(waiting.drawn, problem)
-    tries, few = waiting.tries, _FEW * (n - n_lost) <= n
-    if few and before is not None and tries <= _BACK:
-        asked = waiting.before.ensemble
+    n_ran = int(np.sum(~lost))
+    if _FEW * n_ran <= len(lost) and before is not None and tries <= _BACK:
         share = 0.0 if tries == _BACK else 0.5**tries
         back, kept = host(before + share * (asked - before)), host(state.ensemble)
         return with_ensemble(method, state, like(np.where(lost[:, None], back, kept), asked))
-    if n - n_lost < 2:
-        return None
-    return _drawn_again(method, state, lost, 0.5**tries, rng)
+    return None if n_ran < 2 else _drawn_again(method, state, lost, 0.5**tries, rng)
 
 
 def _drawn_again(
     method: Method, state: Any, lost: np.ndarray, share: float, rng: np.random.Generator
 ) -> Any:
-    """The state with draws from the Gaussian of the members that ran in the rows ``lost``.
+    """The state with other draws from the Gaussian of the members that ran in the rows ``lost``.
 
-    Where the members that ran span all directions the draws owe nothing to what failed. Where
-    they do not, a draw keeps the ``share`` of what set the failed member apart from the mean, for
-    otherwise the span of the ensemble would shrink with every failure.
+    A draw is m + √s (u − m) + √(1 − s) ξ, with the mean m of the members that ran, the member u
+    that failed, ξ ~ N(0, C) with their covariance C, and the ``share`` s. It leaves N(m, C) as it
+    is for every s (preconditioned Crank–Nicolson, Cotter et al. 2013, Statist. Sci. 28, 424–446),
+    so that a failure by chance biases nothing. The part of u keeps the span of the ensemble where
+    there are few members.
     """
     ran, gone = np.flatnonzero(~lost), np.flatnonzero(lost)
-    if len(ran) > int(state.ensemble.shape[1]) + 1:
-        share = 0.0
     white = rng.standard_normal((len(gone), len(ran)))
     order = np.argsort(np.concatenate([ran, gone]))
 
     def rows(held: Array) -> Array:
         xp, kept = array_namespace(held), take_rows(held, ran)
         mean = xp.mean(kept, axis=0, keepdims=True)
-        apart = math.sqrt(1 - share * share) * (gaussian_draws(kept, white) - mean)
-        if share:
-            apart = apart + share * (take_rows(held, gone) - mean)
-        return take_rows(xp.concat([kept, mean + apart], axis=0), order)
+        fresh = gaussian_draws(kept, white) - mean
+        old = take_rows(held, gone) - mean
+        drawn = mean + math.sqrt(share) * old + math.sqrt(1 - share) * fresh
+        return take_rows(xp.concat([kept, drawn], axis=0), order)
 
     index = np.arange(len(lost))
     index[gone] = ran[0]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ekitools.core import statuses
 from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.errors import RunError
-from ekitools.core.streams import Streams
 from ekitools.loop.ending import concluded
 from ekitools.loop.failures import (
     check_failures,
@@ -23,93 +21,28 @@ from ekitools.loop.failures import (
 )
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.identical import warned_of_identical
+from ekitools.loop.present import Present
 from ekitools.loop.progress import stopped
 from ekitools.loop.retrying import Waiting, placed_again, why_hopeless
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
 from ekitools.models.outputs import Failure
-from ekitools.observed.together import Together
-from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED
-from ekitools.results.history import History, Record, numbers_of
+from ekitools.results.history import Record, numbers_of
 from ekitools.typing import (
     Array,
-    InPlace,
-    Method,
     Quadrature,
     Status,
     StepInfo,
-    StoppingRule,
     is_sampler,
     takes_failures,
 )
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 __all__ = ["Stepping"]
 
 
-class Stepping(ABC):
-    """What a run is at one moment, and how it goes on when outputs are taken.
-
-    `ekitools.AskTell` is the public face of it.
-    """
-
-    problem: InverseProblem
-    method: Method
-    n_steps: int
-    on_failure: str
-    store: str | int
-    evaluate_final: bool
-    missing: float
-    status: Status | None
-    seconds: float
-    seen: InverseProblem
-    """The problem that the present step sees."""
-    _rules: tuple[StoppingRule, ...]
-    _spent: bool
-    _since: float
-    _streams: Streams
-    _state: Any
-    _history: History
-    _asked: Array | None
-    _alive: np.ndarray
-    """The numbers of the members of the state."""
-    _start: str
-    """"prior", "ensemble" (one of the user's own) or "method"."""
-    _waiting: Waiting | None = None
-    """Of an iteration some of whose members run again."""
-    _n_lost: int
-    """Model runs that failed at the latest step."""
-    _has_warned: bool = False
-    """Whether identical outputs were reported, which happens once."""
-
-    @abstractmethod
-    def result(self) -> xr.Dataset:
-        """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
-
-    @property
-    def members(self) -> np.ndarray:
-        """Which members are asked for: all that are left, or those of them that run again."""
-        return self._alive if self._waiting is None else self._alive[self._waiting.rows]
-
-    @property
-    def n(self) -> int:
-        """Updates made so far."""
-        return int(self._state.n)
-
-    @property
-    def t(self) -> float:
-        """Pseudo-time Σh reached."""
-        return float(self._state.t)
-
-    @property
-    def _in_place(self) -> bool:
-        """Whether the ensemble is updated in place, for nobody asks for the one before."""
-        method = self.method
-        able = isinstance(method, InPlace) and method.updates_in_place
-        return able and self.store == "final" and not self._rules
+class Stepping(Present):
+    """How a run goes on when outputs are taken; `ekitools.AskTell` is the public face of it."""
 
     @np.errstate(under="ignore")  # weights and misfits may underflow, whatever the caller has set
     def _take(
@@ -217,17 +150,6 @@ class Stepping(ABC):
         if info.status is None:
             self._advance(following, survivors)
 
-    @property
-    def _runs_again(self) -> bool:
-        """Whether members that fail at this iteration are placed anew and run again.
-
-        A sampler refuses a proposal that fails, and has none to go back from at its first step.
-        """
-        if self.on_failure != "retry":
-            return False
-        first = is_sampler(self.method) and self.n == 0 and self._start != "ensemble"
-        return first or not takes_failures(self.method)
-
     def _wait(
         self,
         lost: np.ndarray,
@@ -236,49 +158,38 @@ class Stepping(ABC):
         extras: Mapping[int, Mapping[str, Extra]],
     ) -> str | None:
         """Place the members that failed anew, and wait for them; or why that is hopeless."""
-        n, n_lost = self.n, int(lost.sum())
-        waiting = self._waiting
-        if waiting is None:
-            drawn = None
-            if n == 0 and self._start != "ensemble":
-                drawn = np.array(self._first(len(lost)))
-            waiting = Waiting(self._state, np.flatnonzero(lost), 0, g, extras, [], 0, drawn)
-        runs = waiting.runs + len(self.members)
+        n, n_lost, waiting = self.n, int(lost.sum()), self._waiting
+        tries, runs, failures = 1, len(self.members), self._entries(reasons, where=True)
+        if waiting is not None:
+            tries, runs = waiting.tries + 1, waiting.runs + runs
+            failures = waiting.failures + failures
         if why := why_hopeless(n, runs, len(lost) - n_lost, n_lost):
-            failed = len(waiting.failures) + n_lost
-            return f"{why}, and {failed} of {runs} runs failed ({100 * failed / runs:.3g} %)"
-        kept = like(np.where(lost[:, None], np.nan, host(g)), g)
-        failures = waiting.failures + self._entries(reasons, where=True)
-        waiting = waiting._replace(
-            rows=np.flatnonzero(lost),
-            tries=waiting.tries + 1,
-            g=kept,
-            extras={row: each for row, each in extras.items() if not lost[row]},
-            failures=failures,
-            runs=runs,
-        )
-        stream = self._streams.policy(n, waiting.tries)
-        state = placed_again(
-            self.method, self._state, self.seen, lost, waiting, self._ran_before(), stream
-        )
+            share = 100 * len(failures) / runs
+            return f"{why}, and {len(failures)} of {runs} runs failed ({share:.3g} %)"
+        before = self._state if waiting is None else waiting.before
+        stream, drawn = self._streams.policy(n, tries), None
+        if n == 0 and self._start != "ensemble":
+            prior = self.problem.prior
+            drawn = np.array(self._first(len(lost)) if waiting is None else waiting.drawn)
+            drawn[lost] = prior.sample_unconstrained(n_lost, rng=stream)
+            state = self.method.init(drawn, self.seen)
+        else:
+            asked, ran_before = before.ensemble, self._ran_before()
+            state = placed_again(self.method, self._state, lost, asked, ran_before, tries, stream)
         if state is None:
             return "fewer than 2 are left"
-        self._state, self._asked, self._waiting = state, None, waiting
+        self._state, self._asked = state, None
+        self._waiting = Waiting(
+            before,
+            np.flatnonzero(lost),
+            tries,
+            like(np.where(lost[:, None], np.nan, host(g)), g),
+            {row: each for row, each in extras.items() if not lost[row]},
+            failures,
+            runs,
+            drawn,
+        )
         return None
-
-    def _first(self, n: int) -> np.ndarray:
-        """The draws of the prior that the run started from."""
-        return self.problem.prior.sample_unconstrained(n, rng=self._streams.prior())
-
-    def _ran_before(self) -> Array | None:
-        """Where the members ran at the iteration before; None where that is not known of all."""
-        records = self._history.records
-        if not records or records[-1].iteration != self.n - 1:
-            return None
-        u = records[-1].u
-        if len(u) <= self._alive.max() or not np.isfinite(u := u[self._alive]).all():
-            return None
-        return self.problem.prior.to_unconstrained(like(u, self._physical()))
 
     def _entries(
         self, reasons: Mapping[int, Failure], *, where: bool = False
@@ -293,45 +204,6 @@ class Stepping(ABC):
             for row, entry in zip(reasons, entries, strict=True):
                 entry |= {"replaced": True, **numbers_of(u[row])}
         return entries
-
-    def _physical(self) -> Array:
-        """The members asked for, in physical coordinates: the state's own where it can be."""
-        if self._asked is None:
-            asked = self.problem.prior.to_physical(self.method.ask(self._state))
-            if isinstance(asked, np.ndarray):
-                asked = asked.view()
-                asked.flags.writeable = False
-            self._asked = asked
-        return self._asked
-
-    def _given(self) -> Array:
-        """The members asked for without the scales of the noise, which the model is not given."""
-        asked = self._physical()
-        return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
-
-    def _whitened(self) -> np.ndarray:
-        """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
-        return host(self.problem.prior.whiten(self.method.ask(self._state)))
-
-    def _following(self) -> InverseProblem | None:
-        """The problem that the present step sees; None where there is nothing more to see.
-
-        An ensemble that is the method's last one is compared with all observations of a series.
-        """
-        if self.problem.series and self.method.finished(self._state):
-            return self.problem.whole()
-        return self.problem.seen(self.n, self._streams)
-
-    def _seen_at(self, n: int) -> InverseProblem:
-        """The problem that step ``n`` sees; after the last one, what that saw."""
-        return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
-
-    def _observations(self) -> np.ndarray:
-        """Which observations of a series the present step sees; empty for other data."""
-        batch, layout = self.seen.batch, self.problem.layout
-        if not isinstance(layout, Together):
-            return np.zeros(0, dtype=np.int64)
-        return np.arange(len(layout.sizes)) if batch is None else batch.index
 
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
@@ -384,10 +256,6 @@ class Stepping(ABC):
         failed_here = 0 if takes_failures(self.method) else len(self._alive) - len(survivors)
         losses = statuses.Losses(n_members, n_members - len(self._alive), failed_here)
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
-
-    def _present(self, status: Status) -> tuple[Any, ...]:
-        d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
-        return self.n, self.t, self._alive, host(self._physical()), d, status
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True
