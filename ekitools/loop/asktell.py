@@ -278,6 +278,9 @@ class AskTell(Stepping):
 
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+        if self.last is None and self._waiting is not None:
+            n = len(self.members)
+            raise ValueError(f"result: there is none before the {n} members asked for are told.")
         if self.last is None:
             raise ValueError("result: there is none before the first tell.")
         status = self.status or statuses.RUNNING
@@ -289,6 +292,7 @@ class AskTell(Stepping):
             "seconds": self.seconds,
             "covariance_normalisation": self.method.normalisation,
             "start": self._start,
+            "failed_at_start": self._history.failed_at_start(),
             **traits(self.method),
         }
         # an error's result keeps the members that failed, to look at

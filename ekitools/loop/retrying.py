@@ -19,7 +19,7 @@ __all__ = ["MOST_RUNS", "Waiting", "placed_again", "why_hopeless"]
 MOST_RUNS = 20
 """Model runs for each member that one iteration may take, those that fail included."""
 
-_FEWEST_RUNS = 20
+_FEWEST_RUNS = 50
 """Model runs at the first iteration that all have to fail before the model counts as broken."""
 
 _FEW = 4

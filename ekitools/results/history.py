@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -215,6 +216,14 @@ class History:
         """The share of the model runs of the first iteration that failed."""
         failed = sum(failure["iteration"] == 0 for failure in self.failures)
         return failed / self.summaries[0].model_runs if failed else 0.0
+
+    def log_share_that_ran(self) -> float:
+        """What the evidence loses where failed draws of the prior were replaced by others.
+
+        Z = P(runs) E[L | runs] for a likelihood that is zero where the model fails.
+        """
+        replaced = any(f["iteration"] == 0 and f.get("replaced") for f in self.failures)
+        return math.log1p(-self.failed_at_start()) if replaced else 0.0
 
     def with_unevaluated(self, *present: Any) -> History:
         """A history that shows the ``present`` ensemble too; this one stays as it is."""
