@@ -74,10 +74,14 @@ class AskTell(Stepping):
         device and array kind are kept throughout; its numbers are copied.
     rng : None, int or numpy.random.Generator, keyword-only
         Source of all randomness.
-    on_failure : {"drop", "resample", "raise"}, default "drop"
-        What becomes of members whose model run failed: dropped for good; replaced after the
-        update by draws from the Gaussian of those that did not fail; or an error. `TemperedSMC` and
-        `UKI` keep all members.
+    on_failure : {"retry", "drop", "resample", "raise"}, default "retry"
+        What becomes of members whose model run failed. "retry": they are placed anew and run again
+        until all have run, at the first iteration by draws of the prior, later by draws from the
+        Gaussian of the others or by shorter steps. One iteration may take 20 J model runs. The
+        posterior is then that of the prior restricted to where the model runs. "drop": they are
+        left out for good. "resample": after the update they are replaced by draws from the Gaussian
+        of those that did not fail. "raise": an error. `TemperedSMC` refuses proposals that fail, and
+        draws only its first members again; `UKI` keeps all members.
     store : {"all", "last", "final"} or int k, default "all"
         Which iterations keep their members in the result: all, the last one, or every k-th
         and the last one. "final" is for ensembles that fill the memory: only the one at which
@@ -102,7 +106,8 @@ class AskTell(Stepping):
     status : Status or None
         Why it is over.
     members : ndarray of int
-        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since.
+        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since; or
+        the members of the present iteration that failed and run again.
     n, t : int, float
         Updates made and pseudo-time reached.
     data, inputs : ndarray
@@ -221,8 +226,9 @@ class AskTell(Stepping):
         (len(members), p)
             Physical coordinates; read-only where it is a NumPy array, else a copy (but with
             ``store="final"`` and an ensemble that is updated in place). Asking again gives the
-            same members. The scales of `UnknownNoise` are left out: a simulator is given the
-            parameters of the model.
+            same members. After failures they are the replacements of the members that failed, and
+            there are fewer of them (`members` says which). The scales of `UnknownNoise` are left
+            out: a simulator is given the parameters of the model.
         """
         asked = self._handed()
         return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
@@ -262,8 +268,9 @@ class AskTell(Stepping):
         ValueError, TypeError
             If the run is over, or ``g`` has the wrong shape or is not real.
         RunError
-            If fewer than two members are left, or any failed under ``on_failure="raise"``;
-            with what was computed as its ``result``.
+            If fewer than two members are left, the model runs that an iteration may take are
+            spent, or any member failed under ``on_failure="raise"``; with what was computed as its
+            ``result``.
         """
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
@@ -312,6 +319,7 @@ class AskTell(Stepping):
     def save(self, path: str | Path) -> None:
         """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.
 
+        While members run again after failures, it holds the run as the iteration began.
         Saving again to the same folder adds only what is new. A file of the checkpoint that was
         deleted since the last save gives a `RuntimeWarning`, and all files are written again.
 

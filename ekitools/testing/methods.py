@@ -131,7 +131,7 @@ def check_method(
     ``in_place``
         An update in place, where it is declared, is the same step.
     ``failures``
-        A run goes on when members fail and are dropped or replaced. A sampler and a
+        A run goes on when members fail and run again, are dropped or replaced. A sampler and a
         `ekitools.typing.Quadrature` are given rows of NaN.
     ``resume``
         A run that is resumed after any of its steps is bitwise the run without interruption.

@@ -87,7 +87,7 @@ def test_draws_keep_the_gaussian_of_the_members_that_ran():
     u = np.random.default_rng(5).normal(size=(30, 2)) @ [[1.0, 0.6], [0.0, 0.5]]
     state = method.init(u, target)
     lost = np.arange(30) < 2
-    n, share = 4000, 0.25  # after two tries
+    n, share = 1500, 0.25  # after two tries
     drawn = []
     for seed in range(n):
         rng = np.random.default_rng(seed)
@@ -110,9 +110,7 @@ def test_a_draw_of_gnki_has_the_same_combination_of_anchors_and_draws():
     while not loop.done:
         loop.tell(target.model(loop.ask()))
     lost, state = np.arange(40) < 5, loop._state  # the last one that was evaluated
-    new = placed_again(
-        loop.method, state, lost, state.ensemble, None, 1, np.random.default_rng(0)
-    )
+    new = placed_again(loop.method, state, lost, state.ensemble, None, 1, np.random.default_rng(0))
     g = target.model(new.ensemble)
     after, _ = loop.method.tell(new, g, target, rng=np.random.default_rng(0))
     moved = abs(after.ensemble[lost] - new.ensemble[lost]).max()
@@ -278,7 +276,9 @@ def test_a_spent_budget_names_the_share_and_the_remedy():
     assert 950 <= runs <= 1000
     left = int(result.failed[-1].sum())
     text = str(info.value)
-    assert text.startswith(f"{left} of 50 members failed at iteration 0: the budget of 20 model runs")
+    assert text.startswith(
+        f"{left} of 50 members failed at iteration 0: the budget of 20 model runs"
+    )
     assert f"{failed} of {runs} runs failed ({100 * failed / runs:.3g} %)" in text
     assert "restrict the prior to where the model runs" in text
     assert 'on_failure="drop"' in text
@@ -305,7 +305,9 @@ def test_the_summary_says_which_prior_the_posterior_belongs_to():
     n, share = len(failures_of(result)), 100 * result.attrs["failed_at_start"]
     assert check.level == "note"
     assert check.sentence.startswith(f"{n} of {result.attrs['model_runs']} model runs failed. No")
-    assert f"{share:.3g} % of the draws of the prior failed: the posterior is that" in check.sentence
+    assert (
+        f"{share:.3g} % of the draws of the prior failed: the posterior is that" in check.sentence
+    )
     assert "the prior restricted to where the model runs." in check.sentence
     assert result.attrs["status_level"] == "good"
 
