@@ -79,9 +79,9 @@ class AskTell(Stepping):
         until all have run, at the first iteration by draws of the prior, later by draws from the
         Gaussian of the others or by shorter steps. One iteration may take 20 J model runs. The
         posterior is then that of the prior restricted to where the model runs. "drop": they are
-        left out for good. "resample": after the update they are replaced by draws from the Gaussian
-        of those that did not fail. "raise": an error. `TemperedSMC` refuses proposals that fail, and
-        draws only its first members again; `UKI` keeps all members.
+        left out for good. "resample": after the update they are replaced by draws from the
+        Gaussian of those that did not fail. "raise": an error. `TemperedSMC` refuses proposals that
+        fail, and draws only its first members again; `UKI` keeps all members.
     store : {"all", "last", "final"} or int k, default "all"
         Which iterations keep their members in the result: all, the last one, or every k-th
         and the last one. "final" is for ensembles that fill the memory: only the one at which

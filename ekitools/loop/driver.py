@@ -122,8 +122,8 @@ def run(
         If it comes before the first iteration is over, when there is nothing to return.
     RunError
         If the run cannot go on (fewer than two members survived, the model runs that an iteration
-        may take are spent, a failure under ``on_failure="raise"``, a broken process pool). The message has the most frequent reason;
-        what was computed is its ``result``.
+        may take are spent, a failure under ``on_failure="raise"``, a broken process pool). The
+        message has the most frequent reason; what was computed is its ``result``.
     CheckpointError
         If a checkpoint cannot be written; what was computed is its ``result``. If the folder holds
         other files or another run, or another process writes to it, before any model run.
