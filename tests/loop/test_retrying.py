@@ -10,6 +10,7 @@ from scipy import integrate, stats
 from zoo.results import same
 
 import ekitools as ek
+from ekitools.loop.lines import _replay
 from ekitools.loop.retrying import placed_again
 from ekitools.results.reading import losses
 
@@ -245,6 +246,19 @@ def test_any_array_kind_and_dtype():
     np.testing.assert_allclose(loop.result().u, expected.u, atol=1e-10)
     single = told(ek.AskTell(problem(), ek.EKI(), ensemble=start.astype(np.float32), rng=1))
     assert single.u.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"replaced": 1}, {"u": [1.0]}, {"replaced": True, "u": "1"}, {"replaced": True, "u": [[1.0]]}],
+)
+def test_a_line_about_a_replaced_member_is_read_only_as_it_is_written(entry):
+    good = {"iteration": 0, "member": 1, "reason": "late", "replaced": True, "u": [1.0, None]}
+    lists = {"failure": []}
+    _replay(lists, "failure", 0, good)
+    assert lists["failure"] == [good]
+    with pytest.raises(ValueError, match="late"):
+        _replay(lists, "failure", 1, {"iteration": 0, "member": 1, "reason": "late", **entry})
 
 
 # Where it ends
