@@ -3,12 +3,14 @@
     OMP_NUM_THREADS=1 python benchmarks/failures.py [--seeds 5] [--members 200] [--only PROBLEM]
         [--policies drop retry] [--methods EKI GNKI]
 
-Three problems. "hidden region": three parameters, four data; the model fails beyond a plane, in
-62 % of the prior and one posterior standard deviation from the posterior mean. "chance": the same
-model everywhere, but each run fails with a probability of 0.3. "thermal explosion": Semenov's
-equation x' = a exp(x) - b x with an unknown start, where scipy's solver fails because x blows up
-in finite time. "battery" is a discharge of pybamm with four unknown parameters, which ends early in
-a part of the prior; it needs `pip install pybamm` and is left out without --only battery.
+Four problems. "hidden region": three parameters, four data; the model fails beyond a plane, in
+62 % of the prior and one posterior standard deviation from the posterior mean. "edge": a linear
+model of two parameters that fails where the first one is larger than its posterior mean by one
+standard deviation. "chance": the model of the hidden region fails nowhere, but each run fails with
+a probability of 0.3. "thermal explosion": Semenov's equation x' = a exp(x) - b x with an unknown
+start, where scipy's solver fails because x blows up in finite time. "battery" is a discharge of
+pybamm with four unknown parameters, which ends early in a part of the prior; it needs `pip install
+pybamm` and is left out without --only battery.
 
 The reference is self-normalised importance sampling from a Student t with 5 degrees of freedom, in
 which points where the model fails have weight zero: the posterior of the prior restricted to where
@@ -68,6 +70,18 @@ def hidden_region() -> Case:
     truth = ACROSS * (LIMIT - 0.09) + [0.0, 0.0, 0.5]
     prior = ek.GaussianPrior(np.zeros(3), 1.0)
     return Case(ek.InverseProblem(model, prior, 0.15**2, bent(truth)), outputs, truth, 400_000)
+
+
+def edge() -> Case:
+    """A linear model of two parameters, whose posterior meets the failing region in one of them."""
+    matrix = np.array([[1.0, 0.5], [0.2, 1.0], [1.0, -1.0]])
+
+    def outputs(u: np.ndarray) -> np.ndarray:
+        return np.where((u[:, 0] > 0.3)[:, None], np.nan, u @ matrix.T)
+
+    truth, prior = np.array([0.23, 0.3]), ek.GaussianPrior(np.zeros(2), 1.0)
+    model = ek.FunctionModel(outputs, vectorized=True)
+    return Case(ek.InverseProblem(model, prior, 0.1**2, matrix @ truth), outputs, truth, 200_000)
 
 
 def chance() -> Case:
@@ -178,6 +192,7 @@ def battery() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "hidden region": hidden_region,
+    "edge": edge,
     "chance": chance,
     "thermal explosion": thermal_explosion,
     "battery": battery,
@@ -229,7 +244,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=POLICIES)
     options = parser.parse_args()
     head = f"{'method':<13}{'policy':<10}{'mean off':>14}{'sd off':>14}{'members':>9}{'runs':>7}"
-    for name in [options.only] if options.only else list(CASES)[:3]:
+    for name in [options.only] if options.only else list(CASES)[:4]:
         mean, sd, size, share = reference(CASES[name]())
         print(
             f"\n{name}: the model fails in {100 * share:.0f} % of the prior; reference with an "
