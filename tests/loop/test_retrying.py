@@ -105,19 +105,18 @@ def test_draws_keep_the_gaussian_of_the_members_that_ran():
 
 
 def test_a_draw_of_gnki_has_the_same_combination_of_anchors_and_draws():
-    """For a linear model the combination then is a fixed point of the iteration too."""
+    """For a linear model one full step is the end, and a combination of such ends is one too."""
     target = ek.problems.linear(p=3, d=4, rng=0).problem
-    loop = ek.AskTell(target, ek.GNKI(start="prior"), n_members=40, rng=0)
-    while not loop.done:
-        loop.tell(target.model(loop.ask()))
-    lost, state = np.arange(40) < 5, loop._state  # the last one that was evaluated
-    new = placed_again(loop.method, state, lost, state.ensemble, None, 1, np.random.default_rng(0))
+    method = ek.GNKI(start="prior", damping=1.0)
+    loop = ek.AskTell(target, method, n_members=40, rng=0)
+    loop.tell(target.model(loop.ask()))
+    lost, state = np.arange(40) < 5, loop._state
+    new = placed_again(method, state, lost, state.ensemble, None, 8, np.random.default_rng(0))
+    assert abs(new.ensemble[lost] - state.ensemble[lost]).max() > 0.01
     g = target.model(new.ensemble)
-    after, _ = loop.method.tell(new, g, target, rng=np.random.default_rng(0))
-    moved = abs(after.ensemble[lost] - new.ensemble[lost]).max()
-    others = abs(after.ensemble[~lost] - new.ensemble[~lost]).max()
-    assert abs(new.ensemble[lost] - state.ensemble[lost]).max() > 0.1
-    assert moved < 3 * others + 1e-9
+    after, info = method.tell(new, g, target, rng=np.random.default_rng(0))
+    assert info.status is None
+    np.testing.assert_allclose(after.ensemble, new.ensemble, atol=1e-8)
 
 
 def test_members_go_back_where_most_of_them_fail():
