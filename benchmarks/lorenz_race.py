@@ -97,7 +97,7 @@ def arrivals(example: Any, entry: Entry, n_members: int, seed: int, level: float
     problem, checks = example.problem, np.random.default_rng([seed, 1])
     start = ek.balanced_ensemble(problem.prior, n_members, rng=checks) if entry.balanced else None
     size = {} if entry.places else {"n_members": n_members, "ensemble": start}
-    loop = ek.AskTell(problem, entry.method, **size, n_steps=N_STEPS, rng=seed)
+    loop = ek.AskTell(problem, entry.method, **size, n_steps=N_STEPS, rng=seed, on_failure="drop")
     found, runs = np.full(3, np.inf), 0
     while not loop.done and np.any(np.isinf(found)):
         u = loop.ask()

@@ -13,6 +13,7 @@ from typing import Any
 
 import ekitools as ek
 from ekitools.experiments import EXPERIMENTS, SCALES, reproduce
+from ekitools.loop.failures import POLICIES
 from ekitools.problem import check_problem
 from ekitools.problems import Example
 from ekitools.results.tables import table_lines
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, help="of all randomness (default: a new one)")
     run.add_argument("--workers", type=int, default=1, help="processes for the members (default 1)")
     run.add_argument("--timeout", type=float, help="seconds that one model run may take")
-    run.add_argument("--on-failure", choices=("drop", "resample", "raise"), default="drop")
+    run.add_argument("--on-failure", choices=POLICIES, default="retry")
     run.add_argument("--checkpoint", help="folder for checkpoints; resumed from if it holds one")
     run.add_argument("--out", type=Path, default=Path("result.nc"), help="default result.nc")
     run.add_argument("--quiet", action="store_true", help="no progress bar")

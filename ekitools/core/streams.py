@@ -36,13 +36,13 @@ class Streams:
         """For the method's own draws at step ``n``."""
         return np.random.default_rng(self._seed(1, n))
 
-    def policy(self, n: int) -> np.random.Generator:
-        """For replacing failed members at step ``n``."""
-        return np.random.default_rng(self._seed(2, n))
+    def policy(self, n: int, tries: int = 0) -> np.random.Generator:
+        """For replacing failed members at step ``n``, after so many ``tries`` of this step."""
+        return np.random.default_rng(self._seed(2, n, *([tries] if tries else [])))
 
-    def member(self, n: int, j: int) -> np.random.SeedSequence:
-        """For a stochastic model: member ``j`` at iteration ``n``."""
-        return self._seed(3, n, j)
+    def member(self, n: int, j: int, tries: int = 0) -> np.random.SeedSequence:
+        """For a stochastic model: member ``j`` at iteration ``n``, after so many ``tries``."""
+        return self._seed(3, n, j, *([tries] if tries else []))
 
     def epoch(self, k: int) -> np.random.Generator:
         """For the order of the data in epoch ``k``."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import like, masked_as_nan
+from ekitools.core.arrays import like, masked_as_nan, take_rows
 from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -26,6 +26,7 @@ from ekitools.loop.checks import (
     checked_store,
 )
 from ekitools.loop.ensemble import copied, drawn, names_of_files
+from ekitools.loop.failures import POLICIES
 from ekitools.loop.folder import Folder
 from ekitools.loop.saved import Saved
 from ekitools.loop.scratch import Scratch
@@ -77,10 +78,14 @@ class AskTell(Stepping):
         device and array kind are kept throughout; its numbers are copied.
     rng : None, int or numpy.random.Generator, keyword-only
         Source of all randomness.
-    on_failure : {"drop", "resample", "raise"}, default "drop"
-        What becomes of members whose model run failed: dropped for good; replaced after the
-        update by draws from the Gaussian of those that did not fail; or an error. `TemperedSMC` and
-        `UKI` keep all members.
+    on_failure : {"retry", "drop", "resample", "raise"}, default "retry"
+        What becomes of members whose model run failed. "retry": they are placed anew and run again
+        until all have run, at the first iteration by draws of the prior, later by draws from the
+        Gaussian of the others or by shorter steps. One iteration may take 20 J model runs. The
+        posterior is then that of the prior restricted to where the model runs. "drop": they are
+        left out for good. "resample": after the update they are replaced by draws from the
+        Gaussian of those that did not fail. "raise": an error. `TemperedSMC` refuses proposals that
+        fail, and draws only its first members again; `UKI` keeps all members.
     store : {"all", "last", "final"} or int k, default "all"
         Which iterations keep their members in the result: all, the last one, or every k-th
         and the last one. "final" is for ensembles that fill the memory: only the one at which
@@ -112,7 +117,8 @@ class AskTell(Stepping):
     status : Status or None
         Why it is over.
     members : ndarray of int
-        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since.
+        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since; or
+        the members of the present iteration that failed and run again.
     n, t : int, float
         Updates made and pseudo-time reached.
     data, inputs : ndarray
@@ -148,7 +154,7 @@ class AskTell(Stepping):
         n_steps: int | None = None,
         ensemble: Array | None = None,
         rng: Rng = None,
-        on_failure: str = "drop",
+        on_failure: str = "retry",
         store: str | int = "all",
         evaluate_final: bool = True,
         stop: StoppingRule | Sequence[StoppingRule] = (),
@@ -161,7 +167,7 @@ class AskTell(Stepping):
             n_members = integer("n_members", n_members, least=2)
         self.problem = problem
         self.method = method
-        self.on_failure = one_of("on_failure", on_failure, ("drop", "resample", "raise"))
+        self.on_failure = one_of("on_failure", on_failure, POLICIES)
         self.store = checked_store(store)
         self.evaluate_final = flag("evaluate_final", evaluate_final)
         self.missing = number("missing", missing, least=0, below=1)
@@ -189,7 +195,7 @@ class AskTell(Stepping):
             initial = checked_nodes(method, self.seen, n_members, ensemble)
         elif ensemble is None:
             n_members = 100 if n_members is None else n_members
-            initial = problem.prior.sample_unconstrained(n_members, rng=self._streams.prior())
+            initial = self._first(n_members)
         else:
             ensemble, initial = checked_ensemble(ensemble, problem)
             if shares_memory(initial, ensemble):
@@ -201,7 +207,7 @@ class AskTell(Stepping):
                 self._scratch.release(())
             raise
         self._history = History(int(initial.shape[0]), self.store)
-        self.members = np.arange(self._history.n_members)
+        self._alive = np.arange(self._history.n_members)
         self._asked: Array | None = None
         self._folder = Folder()
 
@@ -239,7 +245,8 @@ class AskTell(Stepping):
 
     def seeds(self) -> list[np.random.SeedSequence]:
         """For a stochastic model: one seed for every member that `ask` returns."""
-        return [self._streams.member(self.n, int(j)) for j in self.members]
+        tries = 0 if self._waiting is None else self._waiting.tries
+        return [self._streams.member(self.n, int(j), tries) for j in self.members]
 
     def ask(self) -> Array:
         """Members at which G is wanted.
@@ -249,8 +256,9 @@ class AskTell(Stepping):
         (len(members), p)
             Physical coordinates; read-only where it is a NumPy array, else a copy (but with
             ``store="final"`` and an ensemble that is updated in place). Asking again gives the
-            same members. The scales of `UnknownNoise` are left out: a simulator is given the
-            parameters of the model.
+            same members. After failures they are the replacements of the members that failed, and
+            there are fewer of them (`members` says which). The scales of `UnknownNoise` are left
+            out: a simulator is given the parameters of the model.
         """
         asked = self._handed()
         return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
@@ -258,6 +266,11 @@ class AskTell(Stepping):
     def _handed(self) -> Array:
         """The members asked for, with all their parameters."""
         asked = self._physical()
+        if self._waiting is not None:
+            asked = take_rows(asked, self._waiting.rows)
+            if isinstance(asked, np.ndarray):
+                asked.flags.writeable = False
+            return asked
         theirs = isinstance(asked, np.ndarray) or self._scratch is not None
         return asked if theirs or self._in_place else own(asked)
 
@@ -286,13 +299,14 @@ class AskTell(Stepping):
         ValueError, TypeError
             If the run is over, or ``g`` has the wrong shape or is not real.
         RunError
-            If fewer than two members are left, or any failed under ``on_failure="raise"``;
-            with what was computed as its ``result``.
+            If fewer than two members are left, the model runs that an iteration may take are
+            spent, or any member failed under ``on_failure="raise"``; with what was computed as its
+            ``result``.
         """
         if self.status is not None:
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = masked_as_nan(g)
-        told = checked_outputs(g, self._physical(), self.seen)
+        told = checked_outputs(g, self._handed(), self.seen)
         rows = _by_row(extras, len(self.members))
         self._take(own(told) if shares_memory(told, g) else told, failures, rows)
 
@@ -302,6 +316,9 @@ class AskTell(Stepping):
 
     def result(self) -> xr.Dataset:
         """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+        if self.last is None and self._waiting is not None:
+            n = len(self.members)
+            raise ValueError(f"result: there is none before the {n} members asked for are told.")
         if self.last is None:
             raise ValueError("result: there is none before the first tell.")
         status = self.status or statuses.RUNNING
@@ -313,6 +330,7 @@ class AskTell(Stepping):
             "seconds": self.seconds,
             "covariance_normalisation": self.method.normalisation,
             "start": self._start,
+            "failed_at_start": self._history.failed_at_start(),
             **traits(self.method),
         }
         # an error's result keeps the members that failed, to look at
@@ -334,6 +352,7 @@ class AskTell(Stepping):
     def save(self, path: str | Path) -> None:
         """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.
 
+        While members run again after failures, it holds the run as the iteration began.
         Saving again to the same folder adds only what is new. A file of the checkpoint that was
         deleted since the last save gives a `RuntimeWarning`, and all files are written again.
 
@@ -356,8 +375,8 @@ class AskTell(Stepping):
             },
             root=self._streams.root,
             start=self._start,
-            state=self._state,
-            members=self.members,
+            state=self._state if self._waiting is None else self._waiting.before,
+            members=self._alive,
             history=self._history,
             status=self.status,
             spent=self._spent,
@@ -423,7 +442,7 @@ class AskTell(Stepping):
         loop._streams, loop._start = Streams(root=saved.root), saved.start
         loop._state, loop._asked = saved.state, None
         loop.seen = loop._following() or loop._seen_at(loop.n)
-        loop.members, loop._history = saved.members, saved.history
+        loop._alive, loop._history = saved.members, saved.history
         loop.status, loop._spent = saved.status, saved.spent
         loop.seconds, loop._scratch = saved.seconds, saved.scratch
         if loop._scratch is not None:
@@ -449,9 +468,9 @@ class AskTell(Stepping):
         record, reasons = history.taken_back()
         self._folder.rewind(history)
         if self.evaluate_final:
-            history.model_runs -= len(self.members)
-            rows = {i: reasons[j] for i, j in enumerate(self.members.tolist()) if j in reasons}
-            told = like(record.g[self.members], self._physical())
+            history.model_runs -= len(self._alive)
+            rows = {i: reasons[j] for i, j in enumerate(self._alive.tolist()) if j in reasons}
+            told = like(record.g[self._alive], self._physical())
             self._take(own(told), rows, before=record)
 
 

@@ -39,6 +39,7 @@ class IterationInfo(NamedTuple):
     spread: float
     """Root of its total variance, relative to the initial one."""
     n_failed: int
+    """Model runs of this iteration that failed."""
     model_runs: int
     status: Status | None
 
@@ -53,7 +54,7 @@ def run(
     rng: Rng = None,
     executor: Executor | None = None,
     timeout: float | None = None,
-    on_failure: str = "drop",
+    on_failure: str = "retry",
     store: str | int = "all",
     evaluate_final: bool = True,
     checkpoint: str | Path | None = None,
@@ -117,7 +118,8 @@ def run(
         (a sentence),
         ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
         sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
-        ``failures``, ``method``, ``seed``, ``versions``.
+        ``failures``, ``failed_at_start`` (the share of the first model runs that failed),
+        ``method``, ``seed``, ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.
@@ -127,9 +129,9 @@ def run(
     KeyboardInterrupt
         If it comes before the first iteration is over, when there is nothing to return.
     RunError
-        If the run cannot go on (fewer than two members survived, a failure under
-        ``on_failure="raise"``, a broken process pool). The message has the most frequent reason;
-        what was computed is its ``result``.
+        If the run cannot go on (fewer than two members survived, the model runs that an iteration
+        may take are spent, a failure under ``on_failure="raise"``, a broken process pool). The
+        message has the most frequent reason; what was computed is its ``result``.
     CheckpointError
         If a checkpoint cannot be written; what was computed is its ``result``. If the folder holds
         other files or another run, or another process writes to it, before any model run.
@@ -273,6 +275,8 @@ def _drive(
                     gaps=loop.missing > 0,
                 )
                 loop._take(outputs.g, outputs.failures, outputs.extras)  # they are copies already
+                if loop._waiting is not None:
+                    continue  # members that failed run again before the step is made
                 if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
                 info = _info(loop)

@@ -18,6 +18,7 @@ from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
 
 __all__ = [
+    "POLICIES",
     "check_failures",
     "fatal_sentence",
     "largest_output",
@@ -28,6 +29,9 @@ __all__ = [
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|\b[-+]?(nan|inf)\b")
 _SHOWN = 500
+
+POLICIES = ("retry", "drop", "resample", "raise")
+"""What ``on_failure`` may be."""
 
 
 def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:
@@ -63,10 +67,23 @@ def fatal_sentence(
     on_failure: str,
     reasons: Mapping[int, Failure],
     data_names: Sequence[Any],
+    hopeless: str | None = None,
 ) -> str | None:
-    """Why the run cannot go on, with the most frequent reason; None where it can."""
+    """Why the run cannot go on, with the most frequent reason; None where it can.
+
+    ``hopeless`` says why members that failed were not run again.
+    """
     n_failed, n_asked = int(failed.sum()), len(failed)
-    if n_failed and on_failure == "raise":
+    if hopeless is not None:
+        rule = f": {hopeless}"
+        remedy = "check the model at one draw of the prior"
+        if n_asked - n_failed >= 2:
+            remedy = (
+                "restrict the prior to where the model runs, or go on with the members that ran by "
+                'on_failure="drop"'
+            )
+        remedy = f"and {remedy}"
+    elif n_failed and on_failure == "raise":
         rule = ' and on_failure is "raise"'
         remedy = 'or use on_failure="drop"'
     elif n_asked - n_failed >= 2:

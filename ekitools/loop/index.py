@@ -18,6 +18,7 @@ from ekitools.core.checks import flag, integer, number, one_of
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.checks import checked_store
 from ekitools.loop.disk import INDEX, File, damaged, is_name, opened
+from ekitools.loop.failures import POLICIES
 from ekitools.models.extras import Labels
 
 __all__ = ["FORMAT", "KINDS", "encoded", "listed", "parsed", "read_index"]
@@ -150,7 +151,7 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
     integer("model_runs", meta["model_runs"], least=0)
     meta["options"] = {
         "n_steps": integer("n_steps", options["n_steps"], least=0),
-        "on_failure": one_of("on_failure", options["on_failure"], ("drop", "resample", "raise")),
+        "on_failure": one_of("on_failure", options["on_failure"], POLICIES),
         "store": checked_store(options["store"]),
         "evaluate_final": flag("evaluate_final", options["evaluate_final"]),
         "missing": number("missing", options["missing"], least=0, below=1),

@@ -92,7 +92,10 @@ def _summary(value: Any) -> Summary:
 
 def _failure(value: Any) -> dict[str, Any]:
     kinds = {"iteration": int, "member": int, "reason": str}
-    if not isinstance(value, dict) or {k: type(v) for k, v in value.items()} != kinds:
+    found = {k: type(v) for k, v in value.items()} if isinstance(value, dict) else {}
+    if found.get("replaced") is bool:
+        kinds |= {"replaced": bool, **({"u": list} if "u" in found else {})}
+    if found != kinds or any(type(x) not in (float, type(None)) for x in value.get("u", ())):
         raise ValueError(f"{value!r}")
     return value
 

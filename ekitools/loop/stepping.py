@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ekitools.core import statuses
 from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.errors import RunError
-from ekitools.core.streams import Streams
 from ekitools.loop.ending import concluded
-from ekitools.loop.ensemble import PhysicalMembers, StoredEnsemble, names_of_files
 from ekitools.loop.failures import (
     check_failures,
     fatal_sentence,
@@ -24,84 +21,28 @@ from ekitools.loop.failures import (
 )
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.identical import warned_of_identical
+from ekitools.loop.present import Present
 from ekitools.loop.progress import stopped
-from ekitools.loop.scratch import Scratch
+from ekitools.loop.retrying import Waiting, placed_again, why_hopeless
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
-from ekitools.observed.together import Together
-from ekitools.problem import InverseProblem
+from ekitools.models.outputs import Failure
 from ekitools.results.dataset import RESERVED
-from ekitools.results.history import History, Record
+from ekitools.results.history import Record, numbers_of
 from ekitools.typing import (
     Array,
-    InPlace,
-    Method,
     Quadrature,
     Status,
     StepInfo,
-    StoppingRule,
     is_sampler,
     takes_failures,
 )
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 __all__ = ["Stepping"]
 
 
-class Stepping(ABC):
-    """What a run is at one moment, and how it goes on when outputs are taken.
-
-    `ekitools.AskTell` is the public face of it.
-    """
-
-    problem: InverseProblem
-    method: Method
-    n_steps: int
-    on_failure: str
-    store: str | int
-    evaluate_final: bool
-    missing: float
-    members: np.ndarray
-    status: Status | None
-    seconds: float
-    seen: InverseProblem
-    """The problem that the present step sees."""
-    _rules: tuple[StoppingRule, ...]
-    _spent: bool
-    _since: float
-    _streams: Streams
-    _state: Any
-    _history: History
-    _asked: Array | None
-    _scratch: Scratch | None
-    """Where the ensemble is kept, if not in memory."""
-    _n_lost: int
-    """Members that failed at the latest step."""
-    _has_warned: bool = False
-    """Whether identical outputs were reported, which happens once."""
-
-    @abstractmethod
-    def result(self) -> xr.Dataset:
-        """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
-
-    @property
-    def n(self) -> int:
-        """Updates made so far."""
-        return int(self._state.n)
-
-    @property
-    def t(self) -> float:
-        """Pseudo-time Σh reached."""
-        return float(self._state.t)
-
-    @property
-    def _in_place(self) -> bool:
-        """Whether the ensemble is updated in place, for nobody asks for the one before."""
-        method = self.method
-        able = isinstance(method, InPlace) and method.updates_in_place
-        return able and self.store == "final" and not self._rules
+class Stepping(Present):
+    """How a run goes on when outputs are taken; `ekitools.AskTell` is the public face of it."""
 
     @np.errstate(under="ignore")  # weights and misfits may underflow, whatever the caller has set
     def _take(
@@ -113,16 +54,19 @@ class Stepping(ABC):
     ) -> None:
         """Go on with outputs that were checked and that nobody else holds.
 
+        Where members failed and run again, the step is not made yet: `members` are then these.
         ``extras`` are side products by row. ``before`` is the record of these outputs, where they
         were told before: it has what was missing, and the side products.
         """
         history, failures = self._history, {} if failures is None else failures
         check_failures(failures, len(self.members))
-        products, labels, unfit = gathered(
-            extras or {}, len(self.members), history.labels, RESERVED
-        )
+        extras = extras or {}
+        if self._waiting is not None:
+            g, failures, extras = self._waiting.completed(g, failures, extras)
+        everyone = np.arange(len(self._alive))
+        products, labels, unfit = gathered(extras, len(everyone), history.labels, RESERVED)
         if unfit:
-            rows = np.isin(np.arange(len(self.members)), list(unfit))
+            rows = np.isin(everyone, list(unfit))
             g = like(np.where(rows[:, None], np.nan, host(g)), g)
             failures = {**failures, **unfit}
         gaps = without_gaps(
@@ -138,17 +82,23 @@ class Stepping(ABC):
         missing = gaps.counts
         if before is not None:
             missing = before.missing if before.missing.size else missing
-            products = {name: rows[self.members] for name, rows in before.extras.items()}
-        g = gaps.g
+            products = {name: rows[self._alive] for name, rows in before.extras.items()}
+        raw, g = g, gaps.g
         unusable = unusable_outputs(g, self.seen.noise_sd, self.seen.data_names or ())
-        lost = np.isin(np.arange(len(self.members)), list(unusable))
+        lost = np.isin(everyone, list(unusable))
         reasons = name_reasons(lost, failures, unusable)
-        survivors, self._n_lost = np.flatnonzero(~lost), int(lost.sum())
+        hopeless = None
+        if lost.any() and self._runs_again:
+            hopeless = self._wait(lost, reasons, raw, extras)
+            if hopeless is None:
+                return
+        waited, survivors = self._waiting, np.flatnonzero(~lost)
         if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
             g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
-        fatal = fatal_sentence(lost, n, self.on_failure, reasons, self.seen.data_names or ())
+        names = self.seen.data_names or ()
+        fatal = fatal_sentence(lost, n, self.on_failure, reasons, names, hopeless)
         shown = (self._physical(), g)
         if fatal is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # rows of failed members
@@ -185,17 +135,16 @@ class Stepping(ABC):
         u, g = self._recorded(shown[0], info.status, hidden), host(shown[1])
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
-        history.model_runs += len(self.members)
-        history.failures += [
-            {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
-            for row, failure in reasons.items()
-        ]
+        history.model_runs += len(self.members) + (0 if waited is None else waited.runs)
+        failed = ([] if waited is None else waited.failures) + self._entries(reasons)
+        history.failures += failed
+        self._waiting, self._n_lost = None, len(failed)
         if gaps.left_out.size:
             g = np.array(g)
             g[:, gaps.left_out] = np.nan
         history.labels = labels
         seen = self._observations()
-        history.add(n, t, self.members, survivors, (u, g), info, missing, products, seen)
+        history.add(n, t, self._alive, survivors, (u, g), info, missing, products, seen)
         self.status = info.status
         if fatal is not None:
             error = RunError(fatal)
@@ -205,67 +154,60 @@ class Stepping(ABC):
             self._advance(following, survivors)
         self._release()
 
-    def _physical(self) -> Array:
-        """The members asked for, in physical coordinates: the state's own where it can be."""
-        if self._asked is None:
-            asked, prior = self.method.ask(self._state), self.problem.prior
-            large = isinstance(asked, StoredEnsemble)
-            asked = PhysicalMembers(asked, prior) if large else prior.to_physical(asked)
-            if isinstance(asked, np.ndarray):
-                asked = asked.view()
-                asked.flags.writeable = False
-            self._asked = asked
-        return self._asked
+    def _wait(
+        self,
+        lost: np.ndarray,
+        reasons: Mapping[int, Failure],
+        g: Array,
+        extras: Mapping[int, Mapping[str, Extra]],
+    ) -> str | None:
+        """Place the members that failed anew, and wait for them; or why that is hopeless."""
+        n, n_lost, waiting = self.n, int(lost.sum()), self._waiting
+        tries, runs, failures = 1, len(self.members), self._entries(reasons, where=True)
+        if waiting is not None:
+            tries, runs = waiting.tries + 1, waiting.runs + runs
+            failures = waiting.failures + failures
+        if why := why_hopeless(n, runs, len(lost) - n_lost, n_lost):
+            share = 100 * len(failures) / runs
+            return f"{why}, and {len(failures)} of {runs} runs failed ({share:.3g} %)"
+        before = self._state if waiting is None else waiting.before
+        stream, drawn = self._streams.policy(n, tries), None
+        if n == 0 and self._start != "ensemble":
+            prior = self.problem.prior
+            drawn = np.array(self._first(len(lost)) if waiting is None else waiting.drawn)
+            drawn[lost] = prior.sample_unconstrained(n_lost, rng=stream)
+            state = self.method.init(drawn, self.seen)
+        else:
+            asked, ran_before = before.ensemble, self._ran_before()
+            state = placed_again(self.method, self._state, lost, asked, ran_before, tries, stream)
+        if state is None:
+            return "fewer than 2 are left"
+        self._state, self._asked = state, None
+        self._waiting = Waiting(
+            before,
+            np.flatnonzero(lost),
+            tries,
+            like(np.where(lost[:, None], np.nan, host(g)), g),
+            {row: each for row, each in extras.items() if not lost[row]},
+            failures,
+            runs,
+            drawn,
+        )
+        return None
 
-    def _given(self) -> Array:
-        """The members asked for without the scales of the noise, which the model is not given."""
-        asked = self._physical()
-        return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
-
-    def _whitened(self) -> np.ndarray:
-        """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
-        asked = self.method.ask(self._state)
-        if isinstance(asked, StoredEnsemble):
-            asked = asked[:]  # asked for only where there are more members than parameters
-        return host(self.problem.prior.whiten(asked))
-
-    def _recorded(self, u: Array, status: Status | None, hidden: np.ndarray) -> np.ndarray:
-        """Members for the history, on the host or in a file; in a file the ``hidden`` are NaN."""
-        if self._scratch is None or not isinstance(u, PhysicalMembers):
-            return host(u)
-        if status is None:  # only the last ensemble is kept
-            return np.empty((0, u.shape[1]), dtype=u.dtype)
-        places = np.where(hidden, -1, self.members)
-        return u.recorded(self._scratch, places, self._history.n_members)
-
-    def _files(self) -> list[str]:
-        """The names of the files of the scratch folder that the run needs now."""
-        return [self._state.ensemble.name, *names_of_files(self._history.records)]
-
-    def _release(self) -> None:
-        """Delete the files of ensembles that nobody needs any more."""
-        if self._scratch is not None:
-            self._scratch.release(self._files())
-
-    def _following(self) -> InverseProblem | None:
-        """The problem that the present step sees; None where there is nothing more to see.
-
-        An ensemble that is the method's last one is compared with all observations of a series.
-        """
-        if self.problem.series and self.method.finished(self._state):
-            return self.problem.whole()
-        return self.problem.seen(self.n, self._streams)
-
-    def _seen_at(self, n: int) -> InverseProblem:
-        """The problem that step ``n`` sees; after the last one, what that saw."""
-        return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
-
-    def _observations(self) -> np.ndarray:
-        """Which observations of a series the present step sees; empty for other data."""
-        batch, layout = self.seen.batch, self.problem.layout
-        if not isinstance(layout, Together):
-            return np.zeros(0, dtype=np.int64)
-        return np.arange(len(layout.sizes)) if batch is None else batch.index
+    def _entries(
+        self, reasons: Mapping[int, Failure], *, where: bool = False
+    ) -> list[dict[str, Any]]:
+        """The entries of failed rows in the list of failures; ``where`` of those replaced."""
+        entries = [
+            {"iteration": self.n, "member": int(self._alive[row]), "reason": failure.reason}
+            for row, failure in reasons.items()
+        ]
+        if where:
+            u = host(self._physical())
+            for row, entry in zip(reasons, entries, strict=True):
+                entry |= {"replaced": True, **numbers_of(u[row])}
+        return entries
 
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
@@ -282,22 +224,22 @@ class Stepping(ABC):
         if is_sampler(self.method):
             self._state, self._asked = state, None
             if self.n > self.n_steps:
-                everyone = np.arange(len(self.members))
+                everyone = np.arange(len(self._alive))
                 spent = self._budget_spent(self.t)
                 self.status = self._concluded(spent, state.ensemble, everyone)
             return
         if takes_failures(self.method):
-            survivors = np.arange(len(self.members))
+            survivors = np.arange(len(self._alive))
         grown = int(state.ensemble.shape[0]) - len(survivors)
         if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
             added = self._history.added(grown)
-            self.members = np.concatenate([self.members[survivors], added])
-        elif len(survivors) < len(self.members):
+            self._alive = np.concatenate([self._alive[survivors], added])
+        elif len(survivors) < len(self._alive):
             if self.on_failure == "resample":
                 stream = self._streams.policy(self.n)
-                state = replaced(self.method, state, survivors, len(self.members), stream)
+                state = replaced(self.method, state, survivors, len(self._alive), stream)
             else:
-                self.members = self.members[survivors]
+                self._alive = self._alive[survivors]
         self._state, self._asked = state, None
         following = self._following()
         status = None if following else statuses.STREAM_ENDED
@@ -308,22 +250,16 @@ class Stepping(ABC):
         if status is None and self.n >= self.n_steps:
             status = self._budget_spent(self.t)
         if status is not None:
-            status = self._concluded(status, state.ensemble, np.arange(len(self.members)))
+            status = self._concluded(status, state.ensemble, np.arange(len(self._alive)))
             self._history.add_unevaluated(*self._present(status))
             self.status = status
 
     def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
         """The status with what is to be doubted of the members at which the run ends."""
         problem, n_members = self.problem, self._history.n_members
-        failed_here = 0 if takes_failures(self.method) else len(self.members) - len(survivors)
-        losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
+        failed_here = 0 if takes_failures(self.method) else len(self._alive) - len(survivors)
+        losses = statuses.Losses(n_members, n_members - len(self._alive), failed_here)
         return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
-
-    def _present(self, status: Status) -> tuple[Any, ...]:
-        d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
-        nobody = np.zeros(len(self.members), dtype=bool)
-        u = self._recorded(self._physical(), status, nobody)
-        return self.n, self.t, self.members, u, d, status
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True

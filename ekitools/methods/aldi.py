@@ -338,6 +338,6 @@ def _members_lost(u: Array) -> Status:
     return Status(
         "too_few_members",
         f"Only {n} members are left for {p} parameters, and the correction needs at least p + 2 = "
-        f'{p + 2}: this is the last ensemble. Use more members, or on_failure="resample".',
+        f'{p + 2}: this is the last ensemble. Use more members, or on_failure="retry".',
         level="bad",
     )

@@ -32,7 +32,7 @@ _OF_DRAWS = {
     "node": ("member", "score"),
 }
 
-_NUMBERS = ("model_runs", "seconds", "log_evidence", "posterior")
+_NUMBERS = ("model_runs", "seconds", "log_evidence", "posterior", "failed_at_start")
 _TEXTS = ("status", "status_code", "covariance_normalisation", "loss")
 _CHOICES = {
     "status_level": ("good", "note", "care", "bad"),

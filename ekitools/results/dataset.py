@@ -180,7 +180,8 @@ def to_dataset(
         if name in dataset:
             dataset[name].attrs["long_name"] = text
     if "history_log_evidence" in dataset:
-        attributes = {**attributes, "log_evidence": float(dataset.history_log_evidence[-1])}
+        evidence = float(dataset.history_log_evidence[-1]) + history.log_share_that_ran()
+        attributes = {**attributes, "log_evidence": evidence}
     dataset.attrs = {
         "title": "ensemble Kalman inversion",
         "problem": problem.fingerprint(),

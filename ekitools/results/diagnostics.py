@@ -13,7 +13,14 @@ from ekitools.models.plain import LinearModel
 from ekitools.problem import check_problem, check_whole
 from ekitools.results.alignment import columns_of
 from ekitools.results.predictive import crps_of_members, predictive_cdf
-from ekitools.results.reading import Members, check_result, has_noise, members_at, moments
+from ekitools.results.reading import (
+    Members,
+    attribute,
+    check_result,
+    has_noise,
+    members_at,
+    moments,
+)
 from ekitools.results.span import Span
 from ekitools.typing import MarginalNoise, NoiseModel
 
@@ -48,7 +55,7 @@ _LABELS = {  # long name and units
     "coverage": ("share of the data within the central 90 % predictive interval", "1"),
     "n_data": ("data with outputs at this iteration", "1"),
     "n_effective": ("effective number of members, (sum w)^2 / sum w^2", "1"),
-    "n_failed": ("members whose model run failed at this iteration", "1"),
+    "n_failed": ("model runs that failed at this iteration", "1"),
     "model_runs": ("model runs so far", "1"),
     "t": ("pseudo-time, the sum of the steps", "1"),
     "step": ("step h of the update that leaves this ensemble", "1"),
@@ -103,7 +110,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``n_data``                        data with outputs: where steps see some of the
                                       observations, misfit, residual and coverage are of these
     ``n_effective``                   (Σw)²/Σw²: the members left, if they weigh the same
-    ``n_failed``, ``model_runs``      failures at this iteration; runs so far
+    ``n_failed``, ``model_runs``      model runs that failed at this iteration; runs so far
     ``t``, ``step``                   as in the result
     ================================  =====================================================
 
@@ -190,7 +197,11 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     initial = values["spread_total"][0]
     values["spread_total"] = values["spread_total"] / (initial if initial > 0 else np.nan)
     runs = result.history_model_runs.sel(history=result.iteration.values)
-    values |= {"n_failed": result.failed.sum("member").values, "model_runs": runs.values}
+    failures = attribute(result, "failures", [])
+    replaced = [each["iteration"] for each in failures if each.get("replaced")]
+    again = np.equal.outer(result.iteration.values, np.array(replaced, dtype=np.int64))
+    n_failed = result.failed.sum("member").values + again.sum(axis=1)
+    values |= {"n_failed": n_failed, "model_runs": runs.values}
     values |= {"t": result.t.values, "step": result.step.values}
     units = _units(result)
     if len(units) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ __all__ = [
     "Summary",
     "lost_members",
     "mean_misfit",
+    "numbers_of",
     "objective",
 ]
 
@@ -214,9 +216,22 @@ class History:
         """Remove the latest iteration; its record, and reasons of failure by member."""
         record = self.records.pop()
         self.summaries.pop()
-        latest = [f for f in self.failures if f["iteration"] == record.iteration]
-        self.failures = [f for f in self.failures if f["iteration"] != record.iteration]
+        latest = [f for f in self.failures if _left_failed(f, record.iteration)]
+        self.failures = [f for f in self.failures if not _left_failed(f, record.iteration)]
         return record, {f["member"]: f["reason"] for f in latest}
+
+    def failed_at_start(self) -> float:
+        """The share of the model runs of the first iteration that failed."""
+        failed = sum(failure["iteration"] == 0 for failure in self.failures)
+        return failed / self.summaries[0].model_runs if failed else 0.0
+
+    def log_share_that_ran(self) -> float:
+        """What the evidence loses where failed draws of the prior were replaced by others.
+
+        Z = P(runs) E[L | runs] for a likelihood that is zero where the model fails.
+        """
+        replaced = any(f["iteration"] == 0 and f.get("replaced") for f in self.failures)
+        return math.log1p(-self.failed_at_start()) if replaced else 0.0
 
     def with_unevaluated(self, *present: Any) -> History:
         """A history that shows the ``present`` ensemble too; this one stays as it is."""
@@ -242,13 +257,12 @@ class History:
         u[lost] = np.nan
         shown = copy.copy(self)
         shown.records = [*self.records[:-1], last._replace(u=u)]
-        if last.u.shape[1] <= _MOST_NUMBERS:
-            shown.failures = [
-                {**failure, "u": _as_json(last.u[failure["member"]])}
-                if failure["iteration"] == last.iteration and lost[failure["member"]]
-                else failure
-                for failure in self.failures
-            ]
+        shown.failures = [
+            {**failure, **numbers_of(last.u[failure["member"]])}
+            if _left_failed(failure, last.iteration) and lost[failure["member"]]
+            else failure
+            for failure in self.failures
+        ]
         return shown
 
     def _keeps(self, iteration: int) -> bool:
@@ -320,8 +334,17 @@ def objective(info: StepInfo) -> float:
     return mean_misfit(info) if info.objective is None else float(info.objective)
 
 
-def _as_json(row: np.ndarray) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in row.astype(float).tolist()]
+def _left_failed(failure: Mapping[str, Any], iteration: int) -> bool:
+    """Whether a member failed at that iteration and no other was run in its place."""
+    return failure["iteration"] == iteration and not failure.get("replaced", False)
+
+
+def numbers_of(row: np.ndarray) -> dict[str, list[float | None]]:
+    """The parameters of a failed member for JSON, as ``"u"``; nothing where they are too many."""
+    if row.size > _MOST_NUMBERS:
+        return {}
+    values = row.astype(float).tolist()
+    return {"u": [value if np.isfinite(value) else None for value in values]}
 
 
 def _reported(name: str, value: float | Reported) -> Reported:

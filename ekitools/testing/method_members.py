@@ -101,7 +101,7 @@ def check_failures(trial: Trial) -> None:
     """Check that a run goes on when members fail, whatever is done about them."""
     if not trial.moves:
         _check_nan_rows(trial)
-    for policy in ("drop", "resample"):
+    for policy in ("retry", "drop", "resample"):
         _run_with_failures(trial, policy)
 
 
@@ -229,12 +229,13 @@ def _run_with_failures(trial: Trial, policy: str) -> None:
             on_failure=policy,
         )
         for _ in range(n_steps + 2):
-            n, lost = loop.n, loop.n in (1, 3)
-            seeds = loop.seeds() if trial.problem.info.stochastic else None
-            g = evaluate(loop.seen.model, loop.ask(), loop.seen.n_data, seeds=seeds).g
+            n, lost = loop.n, loop.n in (1, 3) or (loop.n == 0 and policy == "retry")
+            g = _evaluated(trial, loop)
             if lost:
                 g[n] = np.nan
             loop.tell(g)
+            while loop.n == n and not loop.done:  # the member that failed runs again
+                loop.tell(_evaluated(trial, loop))
             if loop.done:
                 break
             dropped = policy == "drop" and not takes_failures(trial.method)
@@ -246,3 +247,8 @@ def _run_with_failures(trial: Trial, policy: str) -> None:
             if not np.all(np.isfinite(host(loop.ask()))):
                 raise broken("select", rule, "members that are not finite", remedy)
         loop.result()
+
+
+def _evaluated(trial: Trial, loop: AskTell) -> Any:
+    seeds = loop.seeds() if trial.problem.info.stochastic else None
+    return evaluate(loop.seen.model, loop.ask(), loop.seen.n_data, seeds=seeds).g

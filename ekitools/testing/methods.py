@@ -136,7 +136,7 @@ def check_method(
         A run with the ensemble on disk, where ``by_coefficients`` is declared, is the run in
         memory.
     ``failures``
-        A run goes on when members fail and are dropped or replaced. A sampler and a
+        A run goes on when members fail and run again, are dropped or replaced. A sampler and a
         `ekitools.typing.Quadrature` are given rows of NaN.
     ``resume``
         A run that is resumed after any of its steps is bitwise the run without interruption.

@@ -235,8 +235,9 @@ class Method(Protocol):
 class Sampler(Method, Protocol):
     """A method that asks for proposals and keeps other members than those.
 
-    Failed proposals are told as rows of NaN. No member is dropped or replaced, and every `StepInfo`
-    has ``shown``.
+    Failed proposals are told as rows of NaN. No member is dropped or replaced, but for draws of the
+    prior that fail at the first step: ``init`` is then called again. Every `StepInfo` has
+    ``shown``.
 
     Examples
     --------

@@ -104,7 +104,7 @@ def test_without_a_final_evaluation_the_ensembles_are_the_same():
 
 def test_dropped_members_are_gone_and_the_others_go_on_as_if_alone():
     method = ek.EKI(ek.FixedStep(0.25), perturbed=False)
-    loop = ek.AskTell(problem(), method, n_members=12, rng=0)
+    loop = ek.AskTell(problem(), method, n_members=12, rng=0, on_failure="drop")
     start = loop.ask().copy()
     result = drive(loop, spoil=[(0, 3), (0, 7), (2, 0)])
     np.testing.assert_array_equal(np.flatnonzero(result.failed[0]), [3, 7])
@@ -201,7 +201,7 @@ def test_fewer_than_two_survivors_end_the_run():
 
 
 def test_told_reasons_are_recorded_and_their_rows_count_as_failed():
-    loop = ek.AskTell(problem(), ek.EKI(), n_members=5, rng=1)
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=5, rng=1, on_failure="drop")
     asked = loop.ask()[2]
     loop.tell(loop.ask() @ MATRIX.T, {2: "the mesh was tangled"})
     (failure,) = json.loads(loop.result().attrs["failures"])
@@ -253,7 +253,7 @@ def test_telling_after_the_end_and_asking_for_a_result_before_the_start():
         ({"n_members": 1}, ValueError, "n_members: must be at least 2, got 1"),
         ({"n_members": 10.0}, TypeError, "n_members: must be an integer, got 10.0"),
         ({"n_steps": 0}, ValueError, "n_steps: must be at least 1, got 0"),
-        ({"on_failure": "ignore"}, ValueError, "on_failure: must be \"drop\", .* got 'ignore'"),
+        ({"on_failure": "ignore"}, ValueError, "on_failure: must be \"retry\", .* got 'ignore'"),
         (
             {"store": 0},
             ValueError,
@@ -327,7 +327,7 @@ def test_reasons_are_cut_and_may_be_anything():
         def __repr__(self):
             raise ValueError("no words")
 
-    loop = ek.AskTell(problem(), ek.EKI(), n_members=6, rng=1)
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=6, rng=1, on_failure="drop")
     loop.tell(loop.ask() @ MATRIX.T, {0: "x" * 5000, 1: Silent()})
     first, second = json.loads(loop.result().attrs["failures"])
     assert len(first["reason"]) == 2000

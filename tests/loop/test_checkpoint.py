@@ -58,7 +58,7 @@ class Interrupt:
         return model(u)
 
 
-@pytest.mark.parametrize("on_failure", ["drop", "resample"])
+@pytest.mark.parametrize("on_failure", ["retry", "drop", "resample"])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path, name, on_failure):
     def flaky(u):
@@ -66,14 +66,17 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path, name, on_failu
 
     options = {"n_members": 12, "n_steps": 6, "rng": 4, "on_failure": on_failure}
     whole = ek.run(problem(model=flaky), METHODS[name], **options)
-    for stop_at in range(1, whole.sizes["iteration"]):
+    assert json.loads(whole.attrs["failures"])
+    for stop_at in range(1, len(whole.history) + 2):
         loop = ek.AskTell(problem(), METHODS[name], **options)
         path = tmp_path / str(stop_at)
         for _ in range(stop_at):
-            loop.tell(np.array([flaky(u) for u in loop.ask()]))
-            loop.save(path)
+            if not loop.done:
+                loop.tell(np.array([flaky(u) for u in loop.ask()]))
+            loop.save(path)  # with "retry" also while members wait to run again
         resumed = ek.resume(path, problem(model=flaky))
         whole.attrs["problem"] = resumed.attrs["problem"]  # the model's name is not compared
+        assert resumed.attrs["model_runs"] == whole.attrs["model_runs"]
         for variable in whole.data_vars:
             np.testing.assert_array_equal(resumed[variable], whole[variable])
         failures = [(f["iteration"], f["member"]) for f in json.loads(resumed.attrs["failures"])]

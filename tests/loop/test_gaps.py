@@ -60,7 +60,8 @@ def test_infinity_is_no_gap():
         y[3] = np.inf if u[0] > 0 else y[3]
         return y
 
-    result = ek.run(problem(model), ek.EKI(), n_members=20, n_steps=1, rng=0)
+    options = {"n_members": 20, "n_steps": 1, "on_failure": "drop"}
+    result = ek.run(problem(model), ek.EKI(), rng=0, **options)
     assert result.failed[0].sum() > 0
     assert "missing" not in result
 

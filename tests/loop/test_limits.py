@@ -29,6 +29,7 @@ def loop(noise, n_data=3, names=None, **options):
         data_names=names,
     )
     ensemble = problem.prior.sample(6, rng=0).astype(options.pop("dtype", np.float64))
+    options = {"on_failure": "drop", **options}
     return ek.AskTell(problem, ek.EKI(ek.FixedStep(0.1)), ensemble=ensemble, rng=0, **options)
 
 

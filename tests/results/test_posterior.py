@@ -128,7 +128,8 @@ def test_failures_of_a_run():
         return u
 
     problem = ek.InverseProblem(flaky, ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
-    result = ek.run(problem, ek.EKI(ek.FixedStep(0.5)), n_members=40, rng=0)
+    options = {"n_members": 40, "rng": 0, "on_failure": "drop"}
+    result = ek.run(problem, ek.EKI(ek.FixedStep(0.5)), **options)
     left = int(np.isfinite(result.misfit[-1]).sum())
     assert ek.posterior(result).sizes["draw"] == left < 40
     assert np.isfinite(ek.posterior(result).u0).all()

@@ -136,8 +136,10 @@ class TemperedSMC:
     Notes
     -----
     The initial ensemble must be draws from the prior, as it is where none is given. A failed
-    model run is a likelihood of zero: a particle that fails at the start is given no weight,
-    a proposal that fails is refused; so ``on_failure="drop"`` and ``"resample"`` do the same.
+    model run is a likelihood of zero: a proposal that fails is refused. Particles that fail at the
+    start are drawn again until all run, and the evidence counts the failed draws. With
+    ``on_failure="drop"`` or ``"resample"``, or with an initial ensemble of your own, they are given
+    no weight instead.
     The outputs of the last particles are known, so ``evaluate_final`` makes no difference.
     The result has the variables ``weight``, ``history_log_evidence``,
     ``history_acceptance``, ``history_scale`` and ``history_ess``, and the attribute

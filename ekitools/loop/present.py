@@ -1,0 +1,185 @@
+"""What a run is at one moment: its state, the members asked for, and what a step sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ekitools.core.arrays import host, like
+from ekitools.core.streams import Streams
+from ekitools.loop.ensemble import PhysicalMembers, StoredEnsemble, names_of_files
+from ekitools.loop.retrying import Waiting
+from ekitools.loop.scratch import Scratch
+from ekitools.observed.together import Together
+from ekitools.problem import InverseProblem
+from ekitools.results.history import History
+from ekitools.typing import (
+    Array,
+    InPlace,
+    Method,
+    Status,
+    StoppingRule,
+    is_sampler,
+    takes_failures,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Present"]
+
+
+class Present(ABC):
+    """What a run is at one moment."""
+
+    problem: InverseProblem
+    method: Method
+    n_steps: int
+    on_failure: str
+    store: str | int
+    evaluate_final: bool
+    missing: float
+    status: Status | None
+    seconds: float
+    seen: InverseProblem
+    """The problem that the present step sees."""
+    _rules: tuple[StoppingRule, ...]
+    _spent: bool
+    _since: float
+    _streams: Streams
+    _state: Any
+    _history: History
+    _asked: Array | None
+    _scratch: Scratch | None
+    """Where the ensemble is kept, if not in memory."""
+    _alive: np.ndarray
+    """The numbers of the members of the state."""
+    _start: str
+    """"prior", "ensemble" (one of the user's own) or "method"."""
+    _waiting: Waiting | None = None
+    """Of an iteration some of whose members run again."""
+    _n_lost: int
+    """Model runs that failed at the latest step."""
+    _has_warned: bool = False
+    """Whether identical outputs were reported, which happens once."""
+
+    @abstractmethod
+    def result(self) -> xr.Dataset:
+        """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+
+    @property
+    def members(self) -> np.ndarray:
+        """Which members are asked for: all that are left, or those of them that run again."""
+        return self._alive if self._waiting is None else self._alive[self._waiting.rows]
+
+    @property
+    def n(self) -> int:
+        """Updates made so far."""
+        return int(self._state.n)
+
+    @property
+    def t(self) -> float:
+        """Pseudo-time Σh reached."""
+        return float(self._state.t)
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether the ensemble is updated in place, for nobody asks for the one before."""
+        method = self.method
+        able = isinstance(method, InPlace) and method.updates_in_place
+        return able and self.store == "final" and not self._rules
+
+    @property
+    def _runs_again(self) -> bool:
+        """Whether members that fail at this iteration are placed anew and run again.
+
+        A sampler refuses a proposal that fails; only its first members are drawn anew.
+        """
+        if self.on_failure != "retry" or self._scratch is not None:
+            return False  # an ensemble on disk is not read to place members anew
+        first = is_sampler(self.method) and self.n == 0 and self._start != "ensemble"
+        return first or not takes_failures(self.method)
+
+    def _first(self, n: int) -> np.ndarray:
+        """The draws of the prior that the run started from."""
+        return self.problem.prior.sample_unconstrained(n, rng=self._streams.prior())
+
+    def _ran_before(self) -> Array | None:
+        """Where the members ran at the iteration before; None where that is not known of all."""
+        records = self._history.records
+        if not records or records[-1].iteration != self.n - 1:
+            return None
+        u = records[-1].u
+        if len(u) <= self._alive.max() or not np.isfinite(u := u[self._alive]).all():
+            return None
+        return self.problem.prior.to_unconstrained(like(u, self._physical()))
+
+    def _physical(self) -> Array:
+        """The members asked for, in physical coordinates: the state's own where it can be."""
+        if self._asked is None:
+            asked, prior = self.method.ask(self._state), self.problem.prior
+            large = isinstance(asked, StoredEnsemble)
+            asked = PhysicalMembers(asked, prior) if large else prior.to_physical(asked)
+            if isinstance(asked, np.ndarray):
+                asked = asked.view()
+                asked.flags.writeable = False
+            self._asked = asked
+        return self._asked
+
+    def _given(self) -> Array:
+        """The members asked for without the scales of the noise, which the model is not given."""
+        asked = self._physical()
+        return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
+
+    def _whitened(self) -> np.ndarray:
+        """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
+        asked = self.method.ask(self._state)
+        if isinstance(asked, StoredEnsemble):
+            asked = asked[:]  # asked for only where there are more members than parameters
+        return host(self.problem.prior.whiten(asked))
+
+    def _recorded(self, u: Array, status: Status | None, hidden: np.ndarray) -> np.ndarray:
+        """Members for the history, on the host or in a file; in a file the ``hidden`` are NaN."""
+        if self._scratch is None or not isinstance(u, PhysicalMembers):
+            return host(u)
+        if status is None:  # only the last ensemble is kept
+            return np.empty((0, u.shape[1]), dtype=u.dtype)
+        places = np.where(hidden, -1, self._alive)
+        return u.recorded(self._scratch, places, self._history.n_members)
+
+    def _files(self) -> list[str]:
+        """The names of the files of the scratch folder that the run needs now."""
+        return [self._state.ensemble.name, *names_of_files(self._history.records)]
+
+    def _release(self) -> None:
+        """Delete the files of ensembles that nobody needs any more."""
+        if self._scratch is not None:
+            self._scratch.release(self._files())
+
+    def _following(self) -> InverseProblem | None:
+        """The problem that the present step sees; None where there is nothing more to see.
+
+        An ensemble that is the method's last one is compared with all observations of a series.
+        """
+        if self.problem.series and self.method.finished(self._state):
+            return self.problem.whole()
+        return self.problem.seen(self.n, self._streams)
+
+    def _seen_at(self, n: int) -> InverseProblem:
+        """The problem that step ``n`` sees; after the last one, what that saw."""
+        return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
+
+    def _observations(self) -> np.ndarray:
+        """Which observations of a series the present step sees; empty for other data."""
+        batch, layout = self.seen.batch, self.problem.layout
+        if not isinstance(layout, Together):
+            return np.zeros(0, dtype=np.int64)
+        return np.arange(len(layout.sizes)) if batch is None else batch.index
+
+    def _present(self, status: Status) -> tuple[Any, ...]:
+        d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
+        nobody = np.zeros(len(self._alive), dtype=bool)
+        u = self._recorded(self._physical(), status, nobody)
+        return self.n, self.t, self._alive, u, d, status
