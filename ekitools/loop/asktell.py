@@ -108,7 +108,8 @@ class AskTell(Stepping):
         or a memory map; it is only read. The folder needs room for two ensembles, and for three
         where checkpoints are saved. `ask` returns an `ekitools.typing.LargeEnsemble` ``members``:
         ``members[j]`` reads one of them from the disk. The members of a result are a read-only
-        memory map of a file in this folder, which stays there.
+        memory map of a file in this folder, which stays there. Members that fail are dropped, with
+        ``on_failure="retry"`` as well.
 
     Attributes
     ----------

@@ -101,7 +101,8 @@ def run(
         Folder in which the ensemble is kept, for an ensemble that does not fit into memory, as in
         `AskTell`. The model is run for one member after the other, which is read from the disk; a
         vectorized model gets some members at a time. A checkpoint names the file of the ensemble
-        and holds no copy. ``progress`` also shows bars of bytes.
+        and holds no copy. ``progress`` also shows bars of bytes. Members that fail are dropped,
+        with ``on_failure="retry"`` as well.
 
     Returns
     -------

@@ -95,7 +95,7 @@ def test_any_end_of_a_run(tmp_path, prior, more):
 @pytest.mark.parametrize("prior", [GAUSSIAN, BOUNDED], ids=["Gaussian", "bounded"])
 @pytest.mark.parametrize("method", [ek.ETKI(ek.ESMDA(3)), ek.EKI(ek.ESMDA(3))])
 def test_failed_members(tmp_path, prior, method):
-    expected = ek.run(problem(prior, fragile), method, **options(n_members=30))
+    expected = ek.run(problem(prior, fragile), method, on_failure="drop", **options(n_members=30))
     found = ek.run(problem(prior, fragile), method, **options(n_members=30, scratch=tmp_path))
     lost, failed = np.isnan(expected.u[-1, :, 0]), expected.failed[-1]
     assert failed.any()
@@ -249,10 +249,11 @@ def test_a_vectorized_model_gets_some_members_at_a_time(tmp_path, monkeypatch):
     def vectorized():
         return ek.InverseProblem(ek.FunctionModel(together, vectorized=True), GAUSSIAN, 0.05, Y)
 
-    expected = ek.run(vectorized(), ek.ETKI(ek.ESMDA(2)), **options(n_members=30))
+    plan = ek.ETKI(ek.ESMDA(2))
+    expected = ek.run(vectorized(), plan, on_failure="drop", **options(n_members=30))
     calls.clear()
     monkeypatch.setattr(on_disk, "_BLOCK_BYTES", 8 * 8 * P)
-    found = ek.run(vectorized(), ek.ETKI(ek.ESMDA(2)), **options(n_members=30, scratch=tmp_path))
+    found = ek.run(vectorized(), plan, **options(n_members=30, scratch=tmp_path))
     assert calls[:4] == [8, 8, 8, 6]
     same(found, expected)
 
