@@ -11,12 +11,13 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import ekitools as ek
-from ekitools.problems._darcy import DarcyFlow
+from ekitools.problems._darcy import DarcyFlow, bilinear
 from ekitools.problems._lynx_hare import LotkaVolterra
 
 ALL = {
     "lynx_hare": {},
     "darcy": {"n": 16, "n_modes": 8, "n_wells": 9},
+    "darcy_field": {"n": 8, "n_wells": 9},
     "deconvolution": {},
     "linear": {},
     "lorenz96": {"n_sites": 8, "window": 2.0, "dt": 0.05},
@@ -126,15 +127,13 @@ def test_darcy_obeys_the_maximum_principle():
 
 
 def test_wells_are_interpolated_to_second_order():
-    from ekitools.problems._darcy import _bilinear
-
     rng = np.random.default_rng(0)
     points = 0.1 + 0.8 * rng.random((20, 2))
     centres = (np.arange(16) + 0.5) / 16
     x, y = np.meshgrid(centres, centres, indexing="ij")
     plane = 1 + 2 * x - 3 * y + 4 * x * y
     expected = 1 + 2 * points[:, 0] - 3 * points[:, 1] + 4 * points[:, 0] * points[:, 1]
-    np.testing.assert_allclose(_bilinear(16, points) @ plane.ravel(), expected, rtol=1e-12)
+    np.testing.assert_allclose(bilinear(16, points) @ plane.ravel(), expected, rtol=1e-12)
 
 
 def test_the_gaussian_posterior_is_that_of_the_information_form():
