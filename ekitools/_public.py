@@ -109,7 +109,7 @@ PUBLIC = {
 }
 """Public names, and the modules below ``ekitools`` that define them."""
 
-MODULES = ("datasets", "problems", "testing", "theory", "typing")
+MODULES = ("datasets", "localization", "problems", "testing", "theory", "typing")
 """Public modules."""
 
 

@@ -13,7 +13,7 @@ from ekitools.losses.formed import form_of
 from ekitools.losses.forms import Diagonal
 from ekitools.typing import Array
 
-__all__ = ["Block", "blocks_of"]
+__all__ = ["Block", "blocks_of", "check_independent", "is_independent"]
 
 
 class Block(NamedTuple):
@@ -58,3 +58,17 @@ def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator
         elif draw is not None:  # scaling what is in the cache saves a pass over the draws
             part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
         yield Block(anomalies, mean * scale[c], part, partner)
+
+
+def is_independent(noise: Any) -> bool:
+    """Whether whitening divides every datum by its standard deviation."""
+    return isinstance(form_of(noise, "whiten"), Diagonal)
+
+
+def check_independent(noise: Any, what: str) -> None:
+    """Check that data can be weighted one by one."""
+    if not is_independent(noise):
+        raise TypeError(
+            f"noise: must be independent between data for {what}, got {noise!r:.80}. Use "
+            "variances, or ek.localization.Groups, which takes the marginal noise of a group."
+        )

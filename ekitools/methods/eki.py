@@ -11,7 +11,14 @@ from ekitools.core.checks import flag, put
 from ekitools.methods.shared import tempered_analysis
 from ekitools.methods.steps import MisfitController
 from ekitools.methods.tempering import Tempered, TemperedState
-from ekitools.typing import Aim, Array, Normalisation, Schedule, StoppingRule
+from ekitools.typing import (
+    Aim,
+    Array,
+    Localization,
+    Normalisation,
+    Schedule,
+    StoppingRule,
+)
 
 __all__ = ["EKI"]
 
@@ -61,6 +68,10 @@ class EKI(Tempered):
         regularised EKI [2]_, p + d data, never a p × p matrix). The ensemble then goes to
         the maximum a posteriori estimate as Σh → ∞; it needs ``t_end=None``, for at Σh = 1
         the prior would count twice.
+    localization : rule of `ekitools.localization`, optional
+        Which data may move which parameters, and how strongly: for fewer members than parameters.
+        Every parameter then has a local analysis [3]_. By default every datum moves every
+        parameter.
     stop : tuple of stopping rules, default ()
         `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
 
@@ -73,6 +84,7 @@ class EKI(Tempered):
     ----------
     .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.
     .. [2] Chada, Stuart & Tong (2020), SIAM J. Numer. Anal. 58, 1263-1294.
+    .. [3] Hunt, Kostelich & Szunyogh (2007), Physica D 230, 112-126.
 
     Examples
     --------
@@ -91,6 +103,7 @@ class EKI(Tempered):
     perturbed: bool = True
     tikhonov: bool = False
     stop: tuple[StoppingRule, ...] = ()
+    localization: Localization | None = None
 
     State: ClassVar[type] = TemperedState
     normalisation: ClassVar[Normalisation] = "1/(J-1)"
@@ -108,3 +121,7 @@ class EKI(Tempered):
     def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
         return tempered_analysis(u, r, h, rng if self.perturbed else None)
+
+    @property
+    def _kind(self) -> str:
+        return "perturbed" if self.perturbed else "unperturbed"

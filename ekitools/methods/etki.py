@@ -7,11 +7,22 @@ from typing import ClassVar
 
 import numpy as np
 
+from ekitools.core.arrays import like
 from ekitools.core.checks import flag, put
+from ekitools.linalg.columns import combine
 from ekitools.linalg.transform import mean_preserving_rotation, transform_update
+from ekitools.methods.localized import Localized
 from ekitools.methods.steps import MisfitController
 from ekitools.methods.tempering import Tempered, TemperedState
-from ekitools.typing import Aim, Array, Normalisation, Schedule, StoppingRule
+from ekitools.typing import (
+    Aim,
+    Array,
+    Localization,
+    Normalisation,
+    Schedule,
+    StoppingRule,
+    Target,
+)
 
 __all__ = ["ETKI"]
 
@@ -42,6 +53,10 @@ class ETKI(Tempered):
     rotate : bool, default False
         Whether the deviations are mixed by a random rotation after every step. Mean and covariance
         stay. With a nonlinear model it keeps the members from becoming outliers of one direction.
+    localization : rule of `ekitools.localization`, optional
+        Which data may move which parameters, and how strongly: for fewer members than parameters.
+        Every parameter then has a local analysis [3]_. By default every datum moves every
+        parameter.
     stop : tuple of stopping rules, default ()
         `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
 
@@ -64,6 +79,7 @@ class ETKI(Tempered):
     ----------
     .. [1] Bishop, Etherton & Majumdar (2001), Monthly Weather Review 129, 420-436.
     .. [2] Huang, Huang, Reich & Stuart (2022), Inverse Problems 38, 125006.
+    .. [3] Hunt, Kostelich & Szunyogh (2007), Physica D 230, 112-126.
 
     Examples
     --------
@@ -81,6 +97,7 @@ class ETKI(Tempered):
     tikhonov: bool = False
     rotate: bool = False
     stop: tuple[StoppingRule, ...] = ()
+    localization: Localization | None = None
 
     State: ClassVar[type] = TemperedState
     normalisation: ClassVar[Normalisation] = "1/(J-1)"
@@ -99,3 +116,16 @@ class ETKI(Tempered):
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
         rotation = mean_preserving_rotation(int(u.shape[0]), rng) if self.rotate else None
         return transform_update(u, r, h, rotation)
+
+    @property
+    def _kind(self) -> str:
+        return "transform"
+
+    def _localized_analysis(
+        self, u: Array, g: Array, target: Target, h: float, rng: np.random.Generator
+    ) -> Localized:
+        ensemble, extra = super()._localized_analysis(u, g, target, h, rng)
+        if self.rotate:
+            rotation = mean_preserving_rotation(int(u.shape[0]), rng)
+            ensemble = combine(ensemble, like(rotation - np.eye(len(rotation)), ensemble))
+        return Localized(ensemble, extra)

@@ -11,6 +11,12 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, like, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
 from ekitools.linalg import total_variance
+from ekitools.methods.localized import (
+    Localized,
+    check_localized,
+    localized_analysis,
+    optional_localization,
+)
 from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.shared import diverged, misfits, whitened_residual
 from ekitools.methods.steps import choose_step, given_up
@@ -23,6 +29,7 @@ from ekitools.methods.unknown_noise import (
 from ekitools.typing import (
     Aim,
     Array,
+    Localization,
     ScaledNoise,
     Schedule,
     Status,
@@ -55,6 +62,7 @@ class Tempered(ABC):
     step: Schedule
     t_end: float | None
     tikhonov: bool
+    localization: Localization | None
     stop: tuple[StoppingRule, ...]
     estimates_noise: ClassVar[bool]
 
@@ -67,6 +75,19 @@ class Tempered(ABC):
     def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
 
+    @property
+    @abstractmethod
+    def _kind(self) -> str:
+        """The analysis: "transform", "perturbed" or "unperturbed"."""
+
+    def _localized_analysis(
+        self, u: Array, g: Array, target: Target, h: float, rng: np.random.Generator
+    ) -> Localized:
+        """The ensemble after one localized analysis, and what there is to report of it."""
+        rule = self.localization
+        assert rule is not None
+        return localized_analysis(rule, u, g, target, h, self._kind, rng)
+
     def __post_init__(self) -> None:
         check_schedule(self.step)
         if self.t_end is not None:
@@ -76,6 +97,7 @@ class Tempered(ABC):
             tikhonov=flag("tikhonov", self.tikhonov),
             stop=stopping_rules(self.stop),
         )
+        put(self, localization=optional_localization(self.localization, self.tikhonov))
         if self.tikhonov and self.t_end is not None:
             raise ValueError(
                 f"t_end: must be None with tikhonov=True, got {self.t_end}: the regularised "
@@ -92,8 +114,8 @@ class Tempered(ABC):
             If all members are the same: the method moves only along their differences. Or if the
             scales of the noise are not known, and the aim is not the posterior.
         TypeError
-            If the problem has a loss that is not Gaussian noise; or, with an end time, noise that
-            correlates the samples of a batch.
+            If the problem has a loss that is not Gaussian noise; with an end time, noise that
+            correlates the samples of a batch; or data that localization cannot weight.
         """
         variance = checked_start(ensemble, target, type(self).__name__)
         estimated = self.estimates_noise and self.aim == "posterior"
@@ -102,6 +124,8 @@ class Tempered(ABC):
                 f"noise: must have known scales for {self!r}, got {target.noise!r}. Use ek.EKI(), "
                 "with t_end=1 and perturbed data, or ek.GNKI()."
             )
+        if self.localization is not None:
+            check_localized(self.localization, ensemble, target)
         if self.t_end is None:
             return TemperedState(ensemble, 0, 0.0, variance, variance)
         check_independent(target)
@@ -166,7 +190,11 @@ class Tempered(ABC):
             ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
         elif target.batch is None or self.t_end is None:
             h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
-            ensemble = self._analysis(u, r, h, rng)
+            if self.localization is None:
+                ensemble = self._analysis(u, r, h, rng)
+            else:
+                ensemble, extra = self._localized_analysis(u, g, target, h, rng)
+                info = info._replace(extra=extra)
         else:
             h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
             ensemble = self._analysis(u, r, scale, rng) if h else u

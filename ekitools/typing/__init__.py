@@ -15,6 +15,13 @@ from ekitools.typing.flow import (
     SamplingFlow,
     StochasticFlow,
 )
+from ekitools.typing.localization import (
+    Localization,
+    Localizer,
+    Neighbourhoods,
+    StrengthCurve,
+    Tunable,
+)
 from ekitools.typing.method import (
     Aim,
     Drawn,
@@ -93,6 +100,8 @@ __all__ = [
     "Level",
     "LinearOperatorModel",
     "LinearOver",
+    "Localization",
+    "Localizer",
     "LocatedRule",
     "Loss",
     "MapsMembers",
@@ -100,6 +109,7 @@ __all__ = [
     "MemberFailure",
     "Method",
     "ModelInfo",
+    "Neighbourhoods",
     "NoiseModel",
     "Normalisation",
     "OwnSteps",
@@ -125,7 +135,9 @@ __all__ = [
     "StoppingRule",
     "Stops",
     "StoredArray",
+    "StrengthCurve",
     "Target",
+    "Tunable",
     "WritableArray",
     "is_sampler",
     "takes_failures",

@@ -1,0 +1,131 @@
+"""Localization by groups: parameters by name, and the blocks of data that move them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ekitools.core.checks import put
+from ekitools.localization.places import named_data, named_parameters
+from ekitools.localization.rule import Rule
+from ekitools.typing import Localizer, Neighbourhoods
+
+__all__ = ["Groups"]
+
+
+@dataclass(frozen=True, eq=False)
+class Groups(Rule):
+    """Groups of parameters, each moved by its own data alone.
+
+    Parameters
+    ----------
+    groups : mapping of parameters to data
+        The keys are names or numbers of parameters, or tuples of these. Every parameter belongs to
+        one group. The values are names of blocks of data, names or numbers of data, or tuples or
+        lists of these. Several groups may use the same data; a group without data, ``()``, keeps
+        its prior.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the mapping is empty, or if a parameter or a datum is not known, a parameter is in two
+        groups or in none.
+
+    See Also
+    --------
+    Distance : Weights by distance, where parameters and data have places.
+
+    Notes
+    -----
+    The data of a group may have correlated noise. Its marginal noise is used, and the correlation
+    with data outside the group is not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem = ek.InverseProblem(
+    ...     lambda u: {"flow": u[:1], "heat": u[1:]},
+    ...     ek.GaussianPrior(np.zeros(2), np.ones(2), names=("k", "c")),
+    ...     {"flow": 0.1, "heat": 0.1},
+    ...     data={"flow": [1.0], "heat": [2.0]})
+    >>> rule = ek.localization.Groups({"k": "flow", "c": "heat"})
+    >>> result = ek.run(problem, ek.ETKI(localization=rule), n_members=50, rng=0)
+    >>> ek.posterior(result).mean().round(1).to_array().values
+    array([0.9, 1.8])
+    """
+
+    groups: Any
+    _pairs: tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.groups, tuple):  # as options are read back
+            pairs = self.groups
+        elif isinstance(self.groups, Mapping):
+            pairs = tuple(self.groups.items())
+        else:
+            raise TypeError(
+                "groups: must be a mapping of parameters to data, got "
+                f"{type(self.groups).__name__}. Use {{('k', 'c'): 'flow'}}."
+            )
+        if not pairs:
+            raise ValueError("groups: must not be empty, got no group. Leave localization out.")
+        put(self, groups=pairs, _pairs=tuple((_several(a), _several(b)) for a, b in pairs))
+
+    def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
+        """The rule for p parameters and d data; names are those of the ``target``."""
+        owner = np.full(n_parameters, -1, dtype=np.int64)
+        data = []
+        for i, (parameters, its_data) in enumerate(self._pairs):
+            for index in named_parameters(parameters, n_parameters, target):
+                if owner[index] >= 0:
+                    raise ValueError(
+                        f"groups: must have every parameter in one group, got {index} in two. "
+                        "Give these groups all of their data together."
+                    )
+                owner[index] = i
+            data.append(np.unique(named_data(its_data, n_data, target)))
+        if (owner < 0).any():
+            missing = np.flatnonzero(owner < 0)
+            raise ValueError(
+                f"groups: must have every parameter in one group, got none with {missing[0]} "
+                f"({missing.size} are missing). Add a group with the data (), which keeps its "
+                "prior."
+            )
+        return _Located(owner, tuple(data), n_data)
+
+
+@dataclass(frozen=True, eq=False)
+class _Located:
+    owner: np.ndarray
+    data: tuple[np.ndarray, ...]
+    n_data: int
+
+    def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> csr_array:
+        start, index = self._stacked()
+        of_groups = csr_array(
+            (np.ones(len(index)), index, start), shape=(len(self.data), self.n_data)
+        )
+        return csr_array(of_groups[self.owner[columns]])
+
+    def neighbourhoods(self, columns: slice, u: np.ndarray, outputs: np.ndarray) -> Neighbourhoods:
+        start, index = self._stacked()
+        analysis = self.owner[columns, None]
+        return Neighbourhoods(start, index, np.ones(len(index)), analysis, np.ones(analysis.shape))
+
+    def _stacked(self) -> tuple[np.ndarray, np.ndarray]:
+        start = np.cumsum([0, *(len(each) for each in self.data)])
+        return start, np.concatenate(self.data).astype(np.int64)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """The entries of a tuple, list or array; a name or number alone."""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        if not isinstance(value, Hashable):
+            raise TypeError(f"groups: must have names or numbers, got {value!r}.")
+        return (value,)
+    return tuple(each.item() if isinstance(each, np.generic) else each for each in value)

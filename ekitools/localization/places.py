@@ -1,0 +1,77 @@
+"""Where the parameters and the data of a problem are, by its labels."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ekitools.observed.layout import Layout
+
+__all__ = ["named_data", "named_parameters", "of_data", "of_parameters"]
+
+_REMEDY = "Give them: ek.localization.Distance(parameters, data, radius)."
+
+
+def named_parameters(entries: Iterable[Any], n: int, target: Any) -> list[int]:
+    """Numbers of the parameters that are given by name or number."""
+    names = None if target is None else target.parameter_names
+    known = {} if names is None else {name: i for i, name in enumerate(names)}
+    return [_number(entry, known, n, "parameter") for entry in entries]
+
+
+def named_data(entries: Iterable[Any], n: int, target: Any) -> np.ndarray:
+    """Numbers of the data that are given by block, name or number."""
+    known: dict[Any, int] = {}
+    blocks = np.zeros(0, dtype=object)
+    if target is not None:
+        known = {name: i for i, name in enumerate(target.data_names)}
+        if isinstance(target.layout, Layout) and target.layout.named:
+            blocks = target.layout.coordinates()["block"]
+    found = []
+    for entry in entries:
+        own = np.flatnonzero(blocks == entry) if isinstance(entry, str) else np.zeros(0, int)
+        found.append(own if own.size else np.array([_number(entry, known, n, "datum")]))
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def _number(entry: Any, known: dict[Any, int], n: int, what: str) -> int:
+    if isinstance(entry, str):
+        if entry in known:
+            return known[entry]
+        some = ", ".join(map(repr, list(known)[:20])) or f"the numbers 0 to {n - 1}"
+        raise ValueError(f"groups: must have a known {what}, got {entry!r}. Known are {some}.")
+    try:
+        index = operator.index(entry)
+    except TypeError:
+        raise TypeError(f"groups: must have names or whole numbers, got {entry!r}.") from None
+    if not 0 <= index < n:
+        raise ValueError(f"groups: must have numbers of {what} from 0 to {n - 1}, got {index}.")
+    return index
+
+
+def of_parameters(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
+    """Coordinates ``(p, dim)`` of the parameters of a problem."""
+    raise ValueError(f"parameters: must have coordinates. {_REMEDY}")
+
+
+def of_data(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
+    """Coordinates ``(d, dim)`` of the labelled data of a problem."""
+    layout = None if target is None else target.layout
+    known = layout.coordinates() if isinstance(layout, Layout) else {}
+    found = {name: values for name, values in known.items() if name not in ("block", "position")}
+    if names is None:
+        found = {name: v for name, v in found.items() if v.dtype.kind in "iuf"}
+    else:
+        for name in names:
+            if name not in found:
+                there = ", ".join(map(repr, found)) or "none"
+                raise ValueError(
+                    f"coordinates: must be coordinates of the data, got {name!r}. There are {there}."
+                )
+        found = {name: found[name] for name in names}
+    if not found:
+        raise ValueError(f"data: must have coordinates, got data without labels. {_REMEDY}")
+    return np.stack([np.asarray(v, dtype=np.float64) for v in found.values()], axis=1)

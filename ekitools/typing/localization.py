@@ -1,0 +1,137 @@
+"""Contracts of localization: which data may move which parameters, and how strongly."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+__all__ = ["Localization", "Localizer", "Neighbourhoods", "StrengthCurve", "Tunable"]
+
+
+class Neighbourhoods(NamedTuple):
+    """The local analyses of some parameters: the data of each, and who uses which.
+
+    Examples
+    --------
+    Two analyses: one of the data 0 and 1, and one of the datum 1 with half of its weight. The
+    second of three parameters takes the mean of both.
+
+    >>> import numpy as np
+    >>> from ekitools.typing import Neighbourhoods
+    >>> near = Neighbourhoods(
+    ...     start=np.array([0, 2, 3]), index=np.array([0, 1, 1]), weight=np.array([1, 1, 0.5]),
+    ...     analysis=np.array([[0, 0], [0, 1], [1, 1]]),
+    ...     share=np.array([[1, 0], [0.5, 0.5], [1, 0]]))
+    >>> near.share.sum(axis=1)
+    array([1., 1., 1.])
+    """
+
+    start: np.ndarray
+    """Analysis i uses the data ``index[start[i]:start[i + 1]]``, ``(n + 1,)``."""
+    index: np.ndarray
+    """Numbers of data, in ascending order within an analysis, ``(N,)``."""
+    weight: np.ndarray
+    """Weight of each in (0, 1]: its noise variance is divided by it, ``(N,)``."""
+    analysis: np.ndarray
+    """The c analyses that each of m parameters mixes, ``(m, c)``."""
+    share: np.ndarray
+    """The share of each, ``(m, c)``; rows sum to 1."""
+
+
+@runtime_checkable
+class Localizer(Protocol):
+    """A rule of localization that knows its p parameters and d data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> rule = ek.localization.Groups({0: [0, 1], 1: [1]})
+    >>> near = rule.located(2, 2).neighbourhoods(slice(0, 2), np.zeros((3, 2)), np.zeros((2, 3)))
+    >>> near.start.tolist(), near.index.tolist()
+    ([0, 2, 3], [0, 1, 1])
+    """
+
+    def neighbourhoods(self, columns: slice, u: np.ndarray, outputs: np.ndarray) -> Neighbourhoods:
+        """The local analyses of the parameters ``columns``.
+
+        ``u`` are their anomalies ``(J, m)``, and ``outputs`` the whitened anomalies of the data,
+        ``(d, J)``.
+        """
+        ...
+
+    def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> Any:
+        """The weight of every datum for each of the parameters ``columns``, ``(m, d)`` sparse."""
+        ...
+
+
+@runtime_checkable
+class Localization(Protocol):
+    """A rule which says which data may move which parameters, and how strongly.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.localization.Correlation(), ek.typing.Localization)
+    True
+    """
+
+    def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
+        """The rule for p parameters and d data; names are those of the ``target``.
+
+        Raises an error that names what does not fit.
+        """
+        ...
+
+
+class StrengthCurve(NamedTuple):
+    """How well each strength of a rule predicts members that were left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.typing import StrengthCurve
+    >>> StrengthCurve("radius", np.array([1.0, 2.0]), np.array([0.3, 0.2]), 2.0).chosen
+    2.0
+    """
+
+    name: str
+    """The option of the rule."""
+    values: np.ndarray
+    """The strengths that were tried, ``(k,)``."""
+    score: np.ndarray
+    """The mean negative log-density of what was left out, ``(k,)``."""
+    chosen: float
+    """The strength of the smallest score."""
+
+
+@runtime_checkable
+class Tunable(Localization, Protocol):
+    """A rule with a strength that can be chosen by leaving members out.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> rule = ek.localization.Correlation(threshold="adaptive")
+    >>> isinstance(rule, ek.typing.Tunable), rule.strength, rule.with_strength(4.0)
+    (True, None, Correlation(threshold=4.0))
+    """
+
+    @property
+    def strength(self) -> float | None:
+        """The strength; None where it has to be chosen."""
+        ...
+
+    @property
+    def strength_name(self) -> str:
+        """The option that it is."""
+        ...
+
+    def strengths(self, n_parameters: int, n_data: int, target: Any = None) -> np.ndarray:
+        """Those to be tried, from few data to many."""
+        ...
+
+    def with_strength(self, value: float) -> Self:
+        """The rule with this strength."""
+        ...
