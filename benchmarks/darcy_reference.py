@@ -1,6 +1,6 @@
 """The posterior of `ek.problems.darcy_field` by Hamiltonian Monte Carlo.
 
-    OMP_NUM_THREADS=1 python benchmarks/darcy_reference.py [--draws 1500] [--save FILE]
+    OMP_NUM_THREADS=1 python benchmarks/darcy_reference.py [--rounds 25] [--save FILE]
 
 The sampler is the Hamiltonian Monte Carlo method on function space (Beskos et al. 2011,
 Stoch. Proc. Appl. 121, 2201-2230) about a Gaussian N(m, C_L) with C_L^-1 = C^-1 + J^T J. Its steps
@@ -19,8 +19,8 @@ reference beside the new one. ``--save`` writes means and standard deviations in
 from __future__ import annotations
 
 import argparse
-import time
 from functools import cached_property
+from itertools import count, islice
 from pathlib import Path
 
 import arviz
@@ -167,29 +167,25 @@ def averaged(posterior, draws):
     return Gaussian(posterior, b, vectors[:, kept].T @ J)
 
 
-def chain(gaussian, u, n_draws, n_warmup, rng):
-    """Draws ``(n_draws, p)`` of one chain, the mean acceptance probability and the step.
+def chain(gaussian, u, rng, n_warmup=100):
+    """Yield draws of one chain, and the acceptance probability and step size of each.
 
     The step size is adapted in the warm-up to an acceptance probability of 0.8.
     """
     value, gradient = gaussian.rest(u)
-    step, probabilities = 0.05, []
-    kept = np.empty((n_draws, len(u)), np.float32)
-    for i in range(-n_warmup, n_draws):
-        k = (i + n_warmup) % 100
-        if k == 0:
+    step = 0.05
+    for i in count():
+        if i % 100 == 0:
             velocities = gaussian.draws(100, rng)
         n_steps = min(round(TIME / step), 30)
-        found = trajectory(gaussian, u, value, gradient, velocities[k], step, n_steps, rng)
+        found = trajectory(gaussian, u, value, gradient, velocities[i % 100], step, n_steps, rng)
         probability = 0.0 if found is None else min(1.0, np.exp(-found[-1]))
         if rng.uniform() < probability:
             u, value, gradient, _ = found
-        if i < 0:
-            step *= np.exp((probability - 0.8) * 0.5 / np.sqrt(1 + (i + n_warmup) / 10))
+        if i < n_warmup:
+            step *= np.exp((probability - 0.8) * 0.5 / np.sqrt(1 + i / 10))
         else:
-            kept[i] = u
-            probabilities.append(probability)
-    return kept, np.mean(probabilities), step
+            yield u.astype(np.float32), probability, step
 
 
 def trajectory(gaussian, u, value, gradient, v, step, n_steps, rng):
@@ -229,43 +225,45 @@ def check_gradient(posterior, u):
 def main():
     """Sample, print the diagnostics, and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=2000, help="of each chain")
-    parser.add_argument("--warmup", type=int, default=300)
-    parser.add_argument("--pilot", type=int, default=400, help="trajectories before the average")
+    parser.add_argument("--rounds", type=int, default=25, help="of 100 draws of each chain")
+    parser.add_argument("--pilot", type=int, default=200, help="draws of a pilot chain")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     example = ek.problems.darcy_field(length=LENGTH)
     posterior = Posterior(example)
     p, d = posterior.n**2, len(posterior.data)
     check_gradient(posterior, 0.5 * posterior.prior.sample(1, rng=1)[0])
-    u, b = mode(posterior, np.zeros(p), np.zeros(d))
-    print(f"mode: misfit {posterior.misfit(u)[0]:.2f}, prior {0.5 * b @ u:.2f}", flush=True)
-    laplace = Gaussian(posterior, b, posterior.jacobian(u)[1])
+    top, b = mode(posterior, np.zeros(p), np.zeros(d))
+    print(f"mode: misfit {posterior.misfit(top)[0]:.2f}, prior {0.5 * b @ top:.2f}", flush=True)
+    gaussian, start = Gaussian(posterior, b, posterior.jacobian(top)[1]), top
     rng = np.random.default_rng(1)
-    gaussian, start = laplace, u
     for _ in range(2):
-        pilot, probability, step = chain(gaussian, start, options.pilot, 100, rng)
-        print(f"pilot: acceptance {probability:.2f}, step {step:.3f}", flush=True)
+        pilot, _, _ = drawn(chain(gaussian, start, rng), options.pilot)
         half = pilot[options.pilot // 2 :].astype(float)
         gaussian, start = averaged(posterior, half), half[-1]
     chains = []
     for seed in range(CHAINS):
-        begin = time.perf_counter()
         rng = np.random.default_rng([2011, seed])
         first = posterior.prior.sample(1, rng=rng)[0]
         start, _ = mode(posterior, first, rng.standard_normal(d))
-        kept, probability, step = chain(gaussian, start, options.draws, options.warmup, rng)
-        chains.append(kept)
-        seconds = time.perf_counter() - begin
-        print(
-            f"chain {seed}: acceptance {probability:.2f}, step {step:.3f}, {seconds:.0f} s",
-            flush=True,
-        )
-    draws = np.stack(chains)
-    report(example.truth, draws, u)
-    if options.save:
-        mean, sd = moments(draws)
-        np.savez_compressed(options.save, mean=mean.astype(np.float32), sd=sd.astype(np.float32))
+        chains.append(chain(gaussian, start, rng))
+    draws = np.empty((CHAINS, 0, p), np.float32)
+    for k in range(options.rounds):
+        blocks = [drawn(each, 100) for each in chains]
+        draws = np.concatenate([draws, [block for block, *_ in blocks]], axis=1)
+        acceptance = ", ".join(f"{mean:.2f}" for _, mean, _ in blocks)
+        steps = ", ".join(f"{step:.2f}" for *_, step in blocks)
+        print(f"round {k + 1}: acceptance {acceptance}; steps {steps}", flush=True)
+        report(example.truth, draws, top)
+        if options.save:
+            mean, sd = (each.astype(np.float32) for each in moments(draws))
+            np.savez_compressed(options.save, mean=mean, sd=sd)
+
+
+def drawn(chain, n):
+    """The next n draws ``(n, p)``, their mean acceptance probability, and the step size."""
+    draws, probabilities, steps = zip(*islice(chain, n), strict=True)
+    return np.array(draws), np.mean(probabilities), steps[-1]
 
 
 def moments(draws):
@@ -292,7 +290,9 @@ def report(truth, draws, u):
     halves = [moments(draws[:2]), moments(draws[2:])]
     off = np.sqrt(np.mean(((halves[0][0] - halves[1][0]) / sd) ** 2))
     ratio = np.mean((halves[0][1] / halves[1][1]) ** 2)
-    print(f"two chains beside the other two: {off:.3f} sd, ratio of variances {ratio:.3f}")
+    print(
+        f"two chains beside the other two: {off:.3f} sd, ratio of variances {ratio:.3f}", flush=True
+    )
     if STORED.exists():
         with np.load(STORED) as stored:
             off = np.sqrt(np.mean(((stored["mean"] - mean) / sd) ** 2))

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from localization_peers import pyesmda_distance, smoother_adaptive, smoother_distance
@@ -58,9 +58,7 @@ class Case:
 
     @cached_property
     def problem(self):
-        return ek.InverseProblem(
-            ek.LinearModel(self.matrix), self.prior, self.variances, self.data
-        )
+        return ek.InverseProblem(ek.LinearModel(self.matrix), self.prior, self.variances, self.data)
 
     @cached_property
     def exact(self):
@@ -139,15 +137,46 @@ def by(make: Callable[..., Any]) -> Callable[..., np.ndarray]:
     return estimate
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """How to get the ensemble of a row, and the values of the settings that are tried."""
 
     estimate: Callable[..., np.ndarray]
-    grid: dict[str, tuple[Any, ...]] = {}
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     package: str = "ekitools"
 
 
-RADII = {"radius": (10.0, 15.0, 20.0, 30.0, 45.0, 60.0)}
+def distance(case, radius):
+    """The rule with the coordinates of a case."""
+    return ek.localization.Distance(case.positions, case.stations, radius)
+
+
+def correlation(case, threshold):
+    """The rule that needs no coordinates."""
+    return ek.localization.Correlation(threshold)
+
+
+def grouped(case):
+    """The rule of the blocks."""
+    own, theirs = case.positions[:, 0], case.stations[:, 0]
+    pairs = {
+        tuple(np.flatnonzero(own == k)): tuple(np.flatnonzero(theirs == k)) for k in np.unique(own)
+    }
+    return ek.localization.Groups(pairs)
+
+
+def etki(rule):
+    """The estimate of ETKI with a rule, which is made from the case and the settings."""
+    return by(lambda case, **settings: ek.ETKI(localization=rule(case, **settings)))
+
+
+def eki(rule):
+    """The estimate of EKI with a rule."""
+    return by(lambda case, **settings: ek.EKI(localization=rule(case, **settings)))
+
+
+RADII = {"radius": (5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0)}
+ADAPTIVE_RADIUS = {"radius": ("adaptive",)}
 STEPS = {"steps": (1, 4)}
 TRUNCATION = {"truncation": (0.99, 1.0)}
 
@@ -155,20 +184,25 @@ TABLE = {
     "ekitools EKI": Row(by(lambda case: ek.EKI())),
     "ekitools ETKI": Row(by(lambda case: ek.ETKI())),
     "ekitools GNKI": Row(by(lambda case: ek.GNKI())),
+    "ekitools ETKI, distance": Row(etki(distance), RADII),
+    "ekitools ETKI, distance, adaptive": Row(etki(distance), ADAPTIVE_RADIUS),
+    "ekitools EKI, distance": Row(eki(distance), RADII),
+    "ekitools ETKI, correlation": Row(etki(correlation), {"threshold": (4.0,)}),
+    "ekitools ETKI, correlation, adaptive": Row(etki(correlation), {"threshold": ("adaptive",)}),
     "iterative_ensemble_smoother, adaptive": Row(
         smoother_adaptive, {**STEPS, **TRUNCATION}, "iterative_ensemble_smoother"
     ),
     "iterative_ensemble_smoother, distance": Row(
         smoother_distance, {**RADII, **STEPS, **TRUNCATION}, "iterative_ensemble_smoother"
     ),
-    "pyesmda, distance on both covariances": Row(
-        pyesmda_distance, {**RADII, **STEPS}, "pyesmda"
-    ),
+    "pyesmda, distance on both covariances": Row(pyesmda_distance, {**RADII, **STEPS}, "pyesmda"),
 }
 
 GROUPS = {
     "ekitools EKI": Row(by(lambda case: ek.EKI())),
     "ekitools ETKI": Row(by(lambda case: ek.ETKI())),
+    "ekitools EKI, groups": Row(eki(grouped)),
+    "ekitools ETKI, groups": Row(etki(grouped)),
 }
 
 
@@ -209,7 +243,7 @@ def print_table(rows, make, truths, n_seeds, n_members):
             for k, case in enumerate(cases)
         ]
         error, ratio, inside = np.mean(found, axis=0)
-        words = ", ".join(f"{key} {value:g}" for key, value in settings.items())
+        words = ", ".join(f"{key} {value}" for key, value in settings.items())
         print(f"| {name} | {words} | {error:.3f} | {ratio:.3f} | {inside:.3f} |", flush=True)
     exact = np.mean([case.inside(*case.exact) for case in cases])
     print(f"| exact posterior | | 0 | 1 | {exact:.3f} |")
