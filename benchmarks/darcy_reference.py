@@ -67,6 +67,10 @@ class Posterior:
         pressure = factor.solve(self.flow.source.ravel() / self.n**2)
         return factor, pressure, (self.weights @ pressure - self.data) / self.sd
 
+    def residual(self, u):
+        """The whitened residual."""
+        return self.solved(u)[2]
+
     def misfit(self, u):
         """Half the squared whitened residual, and its gradient by one adjoint solve."""
         factor, pressure, residual = self.solved(u)
@@ -145,7 +149,7 @@ def mode(posterior, first, shift, steps=50):
         while True:  # halve the step until the objective falls
             new = b + share * full
             u_new = first + posterior.times_covariance(new)
-            misfit = 0.5 * np.sum((posterior.solved(u_new)[2] - shift) ** 2)
+            misfit = 0.5 * np.sum((posterior.residual(u_new) - shift) ** 2)
             objective = misfit + 0.5 * new @ (u_new - first)
             if objective < value or share < 1e-3:
                 break

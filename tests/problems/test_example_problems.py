@@ -156,6 +156,32 @@ def test_deconvolution_keeps_the_mass_of_the_signal_and_its_posterior_covers_the
     assert np.mean(np.abs(score) < 2) > 0.85
 
 
-def test_a_number_of_wells_that_is_no_square_is_refused():
+@pytest.mark.parametrize("name", ["darcy", "darcy_field"])
+def test_a_number_of_wells_that_is_no_square_is_refused(name):
     with pytest.raises(ValueError, match="n_wells: must be a square number, got 50"):
-        ek.problems.darcy(n_wells=50)
+        getattr(ek.problems, name)(n_wells=50)
+
+
+def test_the_cells_of_a_darcy_field_have_the_matern_covariance_of_their_distance():
+    example = ek.problems.darcy_field(n=8, length=0.3, n_wells=4)
+    cells, cov = example.extra["cells"], example.problem.prior.cov
+    apart = np.sqrt(3) * np.linalg.norm(cells[0] - cells[-1]) / 0.3
+    assert cov[0, -1] == pytest.approx((1 + apart) * np.exp(-apart), rel=1e-12)
+    np.testing.assert_allclose(np.diag(cov), 1.0)
+
+
+def test_the_cells_of_a_darcy_field_lie_where_their_coordinates_say():
+    example = ek.problems.darcy_field(n=16, n_wells=4)
+    model, cells, wells = example.problem.model, example.extra["cells"], example.extra["wells"]
+    assert model(np.zeros(256)) == pytest.approx(model(np.ones(256)) * np.e, rel=1e-12)
+    for axis in (0, 1):
+        pressure = model(np.where(cells[:, axis] < 0.5, -1.0, 0.0))
+        low = wells[:, axis] < 0.5
+        assert pressure[low].min() > 1.2 * pressure[~low].max()
+
+
+def test_a_darcy_field_is_worth_its_data():
+    """The truth explains the data up to their noise, with chi-square of 9 degrees of freedom."""
+    example = ek.problems.darcy_field(n=16, n_wells=9)
+    residual = (example.problem.model(example.truth) - example.problem.data) / 1e-3
+    assert 2.1 < residual @ residual < 21.7  # 99 %: 1.73 to 23.6
