@@ -139,6 +139,11 @@ def posterior(
     data = as_vector("data", data)
     if isinstance(prior, type) or not isinstance(prior, GaussianPrior):
         raise TypeError(f"prior: must be an ek.GaussianPrior, got {type(prior).__name__}.")
+    if prior.constrained:
+        raise ValueError(
+            f"prior: must be Gaussian in physical coordinates, got transformed values ({prior!r}). "
+            "Leave out the transform of the field, and apply it in the model."
+        )
     if model.shape != (len(data), prior.n_parameters):
         raise ValueError(
             f"A, data, prior: must have the sizes (d, p), d and p, got {model.shape}, "

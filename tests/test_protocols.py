@@ -108,8 +108,14 @@ EXAMPLES = {
     "Dirichlet": [ek.Dirichlet([2.0, 1.0, 0.5, 3.0])],
     "Ordered": [ek.Ordered(stats.lognorm(0.5), 3)],
     "Hierarchical": [ek.Hierarchical(stats.norm(), stats.halfnorm(), 1, transform="exp")],
-    "GaussianRandomField": [ek.GaussianRandomField((8, 8), n_modes=3)],
-    "MaternField": [ek.MaternField([0.0, 1.0, 3.0], length=2.0, transform="exp")],
+    "GaussianRandomField": [
+        ek.GaussianRandomField((8, 8), n_modes=3),
+        ek.GaussianRandomField((3,), transform="exp", parameters="values"),
+    ],
+    "MaternField": [
+        ek.MaternField([0.0, 1.0, 3.0], length=2.0, transform="exp"),
+        ek.MaternField([0.0, 1.0, 3.0], length=2.0, parameters="values"),
+    ],
     "GraphField": [ek.GraphField(2 * np.eye(4) - 0.5, n_modes=3)],
     "FunctionModel": [
         ek.FunctionModel(lambda u: np.full(4, u.sum())),

@@ -12,6 +12,7 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, as_rng, digest, host, like
 from ekitools.core.checks import integer
 from ekitools.core.model_info import WrappedModel
+from ekitools.priors.base import joined_points
 from ekitools.priors.marginals import Prior
 from ekitools.typing import Array, Rng
 from ekitools.typing import Prior as AnyPrior
@@ -116,6 +117,11 @@ class WithScales:
     def n_parameters(self) -> int:
         """Number of parameters, p + B."""
         return self.parameters.n_parameters + self.scales.n_parameters
+
+    @property
+    def points(self) -> np.ndarray | None:
+        """Coordinates of the parameters, rows of NaN for the scales; None if none has a place."""
+        return joined_points([self.parameters, self.scales])
 
     def sample(self, n: int, *, rng: Rng = None) -> Array:
         """``n`` draws in physical coordinates, ``(n, p + B)``."""

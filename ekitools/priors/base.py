@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ekitools.core.arrays import as_real, as_rng, check_array, digest, host, like
 from ekitools.core.checks import integer, sequence
-from ekitools.typing import Array, Rng
+from ekitools.typing import Array, HasPoints, Prior, Rng
 
-__all__ = ["BasePrior", "check_points", "named", "position"]
+__all__ = ["BasePrior", "check_points", "joined_points", "named", "position"]
 
 
 class BasePrior(ABC):
@@ -205,6 +205,33 @@ def position(parameter: Any, p: int) -> int:
     2
     """
     return integer("parameter", parameter, least=-p, most=p - 1) % p
+
+
+def joined_points(parts: Iterable[Prior]) -> np.ndarray | None:
+    """Coordinates of the parameters of priors side by side, ``(p, dim)``, or None.
+
+    Parameters without a place get rows of NaN. None is returned if no parameter has a place, or
+    if the places of the parts differ in their number of coordinates.
+
+    Parameters
+    ----------
+    parts : iterable of Prior
+        The priors in their order.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> from ekitools.priors.base import joined_points
+    >>> cells = ek.GaussianRandomField((2,), parameters="values")
+    >>> joined_points([cells, ek.GaussianPrior(0.0, 1.0)]).tolist()
+    [[0.25], [0.75], [nan]]
+    """
+    pairs = [(p.n_parameters, p.points if isinstance(p, HasPoints) else None) for p in parts]
+    dims = {points.shape[1] for _, points in pairs if points is not None}
+    if len(dims) != 1:
+        return None
+    dim = dims.pop()
+    return np.concatenate([np.full((n, dim), np.nan) if x is None else x for n, x in pairs])
 
 
 def named(argument: str, parameters: Any, stem: str = "") -> tuple[tuple[str, ...] | None, int]:

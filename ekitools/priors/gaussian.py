@@ -99,6 +99,11 @@ class GaussianPrior:
         """Number of parameters p."""
         return int(self.mean.shape[0])
 
+    @property
+    def constrained(self) -> bool:
+        """Whether physical coordinates differ from unconstrained ones: not for this prior."""
+        return False
+
     def sample(self, n: int, *, rng: Rng = None) -> np.ndarray:
         """``n`` draws, ``(n, p)``.
 
@@ -124,9 +129,13 @@ class GaussianPrior:
         """Log-density at ``(p,)`` or ``(n, p)``."""
         u = check_points(u, self.n_parameters)
         white = self.whiten(u)
-        volume = self._root if self._root.ndim == 1 else np.diag(self._root)
-        constant = 0.5 * self.n_parameters * np.log(2 * np.pi) + np.log(volume).sum()
+        constant = 0.5 * self.n_parameters * np.log(2 * np.pi) + self._log_volume()
         return np.asarray(-0.5 * (white * white).sum(axis=-1) - constant)
+
+    def _log_volume(self) -> float:
+        """Logarithm of the determinant of C₀^{1/2}."""
+        diagonal = self._root if self._root.ndim == 1 else np.diag(self._root)
+        return float(np.log(diagonal).sum())
 
     def to_physical(self, z: Array) -> Array:
         """The same: nothing is constrained."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, as_rng, check_array, digest
 from ekitools.core.checks import integer
-from ekitools.priors.base import check_points, position
+from ekitools.priors.base import check_points, joined_points, position
 from ekitools.typing import Array, HasSupport, Prior, Rng
 
 __all__ = ["JointPrior"]
@@ -140,6 +140,15 @@ class JointPrior:
             if cut.start <= parameter < cut.stop and isinstance(part, HasSupport):
                 return part.support(parameter - cut.start)
         return -np.inf, np.inf
+
+    @property
+    def points(self) -> np.ndarray | None:
+        """Coordinates of the parameters, ``(p, dim)``, rows of NaN for those without a place.
+
+        All parts must use the same unit and origin. None is returned if no parameter has a
+        place, or if the places of the parts differ in their number of coordinates.
+        """
+        return joined_points(self.parts.values())
 
     def sample(self, n: int, *, rng: Rng = None) -> np.ndarray:
         """``n`` draws in physical coordinates, ``(n, p)``."""

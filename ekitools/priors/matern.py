@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.linalg import eigh
@@ -15,7 +15,12 @@ from scipy.special import gamma, kv
 from ekitools.core.arrays import as_real, digest
 from ekitools.core.checks import integer, number
 from ekitools.priors.base import check_points
-from ekitools.priors.gaussian import GaussianPrior
+from ekitools.priors.field import (
+    FieldPrior,
+    check_all_modes,
+    checked_parameters,
+    per_direction,
+)
 from ekitools.priors.transforms import pointwise
 
 __all__ = ["MaternField", "matern"]
@@ -64,8 +69,8 @@ def matern(h: np.ndarray, nu: float) -> np.ndarray:
     return np.where(np.isfinite(value), np.minimum(value, 1.0), 1.0)  # K_ν overflows at x = 0
 
 
-class MaternField(GaussianPrior):
-    r"""A Gaussian field at points in space, as a prior on its coefficients.
+class MaternField(FieldPrior):
+    r"""A Gaussian field at points in space, as a prior on coefficients or values.
 
     The field is a = T(m + g) with a Matérn covariance [1]_ of the Gaussian field g,
 
@@ -73,8 +78,9 @@ class MaternField(GaussianPrior):
         \operatorname{Cov}(g_i, g_j) = s^2\, \frac{2^{1-\nu}}{\Gamma(\nu)}\, x^\nu K_\nu(x),
         \qquad x = \sqrt{2\nu}\, |x_i - x_j| / \ell.
 
-    The parameters are the coefficients u_k ~ N(0, 1) of its Karhunen–Loève expansion
-    g = Σ √λ_k u_k φ_k, in the order of decreasing λ.
+    By default the parameters are the coefficients u_k ~ N(0, 1) of its Karhunen–Loève expansion
+    g = Σ √λ_k u_k φ_k, in the order of decreasing λ. With ``parameters="values"`` they are the
+    values a_i at up to 5000 points. They have a place, so data can be localized by distance.
 
     Parameters
     ----------
@@ -91,27 +97,38 @@ class MaternField(GaussianPrior):
         m.
     n_modes : int, optional
         Number p of modes kept, which hold the share ``explained`` of the variance. All modes
-        are kept by default, for up to 2000 points; more points need a number.
+        are kept by default, for up to 2000 points; more points need a number. For coefficients
+        only.
     transform : None, "exp" or ("bounded", lower, upper), default None
         T at every point: the identity, exp for a positive field, or the logistic function
         scaled to an interval. ``mean`` and ``sd`` are those before the transform.
+    parameters : {"coefficients", "values"}, default "coefficients"
+        What the parameters are. Values are those of the transformed field; methods work on
+        T^{-1} of them.
 
     Attributes
     ----------
+    parameters : str
+        As given.
     basis : (n, p) ndarray
-        √λ_k φ_k at the points, so that g = basis u.
+        √λ_k φ_k at the points, so that g = basis u. For coefficients only.
     explained : float
-        Share of the variance Σ Var(g_i) that the modes hold.
+        Share of the variance Σ Var(g_i) that the modes hold. For coefficients only.
+    cov : ndarray
+        1, the variance of every coefficient, or the ``(n, n)`` covariance of g for values.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is out of range, or there are more than 2000 points and no ``n_modes``.
+        If an option is out of range, or there are more than 2000 points and no ``n_modes``. For
+        values, if there are more than 5000 points, or their covariance cannot be inverted in
+        double precision, as for a point that occurs twice.
 
     See Also
     --------
     ekitools.GaussianRandomField : Fields on regular grids by fast cosine transforms.
     ekitools.GraphField : Fields on the nodes of a graph.
+    ekitools.typing.HasPoints : The contract of parameters that have a place.
 
     Notes
     -----
@@ -138,6 +155,13 @@ class MaternField(GaussianPrior):
     >>> conductivity = prior.field(prior.sample(100, rng=0))
     >>> conductivity.shape, bool((conductivity > 0).all())
     ((100, 50), True)
+
+    The same with the conductivity at every well as a parameter:
+
+    >>> prior = ek.MaternField(
+    ...     wells, length=300, sd=0.5, transform="exp", parameters="values")
+    >>> prior.names[:2], prior.points.shape, bool((prior.sample(100, rng=0) > 0).all())
+    (('point 0', 'point 1'), (50, 2), True)
     """
 
     def __init__(
@@ -150,12 +174,19 @@ class MaternField(GaussianPrior):
         mean: float = 0.0,
         n_modes: int | None = None,
         transform: Any = None,
+        parameters: Literal["coefficients", "values"] = "coefficients",
     ) -> None:
-        x = _in_lengths(points, length)
+        places = _coordinates(points)
+        x = places / per_direction("length", length, places.shape[1])
         n = len(x)
         nu = number("nu", nu, above=0, most=50, remedy="Draws with 50 derivatives are smooth.")
         sd, mean = number("sd", sd, above=0), number("mean", mean)
-        if n_modes is not None:
+        self.parameters = checked_parameters(parameters)
+        values = self.parameters == "values"
+        if values:
+            check_all_modes(n_modes)
+            _check_dense(n)
+        elif n_modes is not None:
             remedy = f"There are {n} points."
             n_modes = integer("n_modes", n_modes, most=n, remedy=remedy)
         elif n > _MOST_ALL:
@@ -165,20 +196,44 @@ class MaternField(GaussianPrior):
                 "that the modes hold."
             )
         self._transform = pointwise(transform)
+        self.level = mean
+        if values:
+            self._set_values(places, x, nu, sd)
+        else:
+            self._set_coefficients(x, nu, sd, n_modes)
+        kind = (self.parameters,) if values else ()
+        self._identity = digest("MaternField", x, nu, sd, mean, n_modes, self._transform, *kind)
+
+    def _set_coefficients(self, x: np.ndarray, nu: float, sd: float, n_modes: int | None) -> None:
         basis = _modes(x, lambda h: matern(h, nu), n_modes)
         super().__init__(np.zeros(basis.shape[1]), 1.0)
         self.basis = sd * basis
         self.basis.flags.writeable = False
-        self.explained = float(np.sum(basis**2) / n)
-        self.level = mean
+        self.explained = float(np.sum(basis**2) / len(x))
         self.names = tuple(f"mode {k}" for k in range(basis.shape[1]))
-        self._identity = digest("MaternField", x, nu, sd, mean, n_modes, self._transform)
+
+    def _set_values(self, places: np.ndarray, x: np.ndarray, nu: float, sd: float) -> None:
+        try:
+            cov = sd**2 * _correlations(x, lambda h: matern(h, nu))
+            super().__init__(np.full(len(x), self.level), cov)
+        except ValueError as error:
+            raise ValueError(
+                'points: must have a covariance that can be inverted for parameters="values", got '
+                f"{len(x)} points with nu = {nu:g} and sd = {sd:g}. Drop repeated points, lower nu "
+                'or length, or use parameters="coefficients".'
+            ) from error
+        self._points = places
+        self._points.flags.writeable = False
+        self.names = tuple(f"point {i}" for i in range(len(x)))
 
     def __repr__(self) -> str:
-        return f"MaternField(n={len(self.basis)}, p={self.n_parameters})"
+        n = self.n_parameters if self.parameters == "values" else len(self.basis)
+        return f"MaternField(n={n}, p={self.n_parameters})"
 
     def field(self, u: Any) -> np.ndarray:
         """Values at the points: u ``(p,)`` to ``(n,)``, ``(J, p)`` to ``(J, n)``.
+
+        Parameters that are values are returned as they are.
 
         Examples
         --------
@@ -188,26 +243,46 @@ class MaternField(GaussianPrior):
         array([1., 1.])
         """
         u = check_points(u, self.n_parameters)
+        if self.parameters == "values":
+            return u
         return np.asarray(self._transform.forward(self.level + u @ self.basis.T))
+
+    @property
+    def points(self) -> np.ndarray | None:
+        """Coordinates of the points as given, ``(n, dim)``.
+
+        None if the parameters are coefficients, which have no place.
+        """
+        return self._points if self.parameters == "values" else None
 
     def fingerprint(self) -> str:
         """A short text that changes whenever the field's distribution does."""
         return self._identity
 
 
-def _in_lengths(points: Any, length: Any) -> np.ndarray:
-    """Points in units of the length, ``(n, dim)``."""
+def _coordinates(points: Any) -> np.ndarray:
+    """Points ``(n, dim)`` in float64."""
     x = as_real("points", points, ndim=(1, 2)).astype(np.float64)
     x = x[:, None] if x.ndim == 1 else x
     if x.size == 0:
         raise ValueError(f"points: must not be empty, got {points!r:.60}.")
-    scale = as_real("length", length, ndim=(0, 1))
-    if np.any(scale <= 0) or scale.size not in (1, x.shape[1]):
+    return x
+
+
+def _check_dense(n: int) -> None:
+    if n > _MOST_DENSE:
         raise ValueError(
-            "length: must be one positive number, or one for each of the "
-            f"{x.shape[1]} direction(s), got {length!r}. Use the unit of the points."
+            f'points: must be at most {_MOST_DENSE} for parameters="values", whose covariance is a '
+            f"dense matrix, got {n}. Use ek.GaussianRandomField on a regular grid, or "
+            'parameters="coefficients" with n_modes.'
         )
-    return x / scale
+
+
+def _correlations(x: np.ndarray, correlation: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The correlation matrix of all points, ``(n, n)``."""
+    C = np.asarray(squareform(correlation(pdist(x))))
+    np.fill_diagonal(C, 1.0)
+    return C
 
 
 def _modes(
@@ -220,8 +295,7 @@ def _modes(
         values, vectors = np.linalg.eigh(factor @ factor.T)
         basis = factor.T @ vectors[:, ::-1][:, :count]
     else:
-        C = squareform(correlation(pdist(x)))
-        np.fill_diagonal(C, 1.0)
+        C = _correlations(x, correlation)
         if count is None or n <= _SMALL or 2 * count >= n:
             values, vectors = eigh(C)
         else:

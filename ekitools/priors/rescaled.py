@@ -9,7 +9,7 @@ import numpy as np
 
 from ekitools.core.arrays import as_real, as_rng, digest, host, like
 from ekitools.core.checks import check_prior, integer
-from ekitools.priors.base import check_points
+from ekitools.priors.base import check_points, joined_points
 from ekitools.typing import Array, Rng
 from ekitools.typing import Prior as AnyPrior
 
@@ -63,6 +63,11 @@ class RescaledPrior:
     def names(self) -> tuple[str, ...] | None:
         """Names of the parameters, or None."""
         return self.prior.names
+
+    @property
+    def points(self) -> np.ndarray | None:
+        """Coordinates of the parameters, or None: those of the other prior."""
+        return joined_points([self.prior])
 
     def sample(self, n: int, *, rng: Rng = None) -> Array:
         """``n`` draws in physical coordinates, ``(n, p)``."""

@@ -47,7 +47,9 @@ class Interval:
                 y = self.upper - np.exp(-x)
             else:
                 return x
-        return np.clip(y, np.nextafter(self.lower, np.inf), np.nextafter(self.upper, -np.inf))
+        kind = np.asarray(y).dtype.type  # the bounds of float32 are those of its own numbers
+        lower, upper = kind(self.lower), kind(self.upper)
+        return np.clip(y, np.nextafter(lower, kind(np.inf)), np.nextafter(upper, kind(-np.inf)))
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
         """Map y back; NaN or infinite on and outside the bounds."""

@@ -203,6 +203,31 @@ class HasSupport(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPoints(Protocol):
+    """A prior whose parameters have a place, such as the values of a field in cells.
+
+    Localization by distance reads the places.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> cells = ek.GaussianRandomField((2,), lengths=100.0, parameters="values")
+    >>> isinstance(cells, ek.typing.HasPoints), cells.points.tolist()
+    (True, [[25.0], [75.0]])
+    >>> ek.GaussianRandomField((2,)).points is None  # coefficients of cosines
+    True
+    """
+
+    @property
+    def points(self) -> np.ndarray | None:
+        """Coordinates of the parameters in physical units, ``(p, dim)``.
+
+        A parameter without a place has a row of NaN. None means that no parameter has a place.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """The part of the data that a step sees: some of N observations, or of N samples.

@@ -43,6 +43,14 @@ PRIORS = {
         lambda: ek.MaternField([0.0, 1.0, 2.0], length=1.0),
         lambda: ek.MaternField([0.0, 1.0, 2.0], length=1.5),
     ),
+    "values": (
+        lambda: ek.GaussianRandomField((5,), transform="exp", parameters="values"),
+        lambda: ek.GaussianRandomField((5,), lengths=2.0, transform="exp", parameters="values"),
+    ),
+    "wells": (
+        lambda: ek.MaternField([0.0, 1.0, 2.0], length=1.0, parameters="values"),
+        lambda: ek.MaternField([0.0, 1.0, 2.5], length=1.0, parameters="values"),
+    ),
     "positive": (
         lambda: ek.GaussianRandomField((5,), transform="exp"),
         lambda: ek.GaussianRandomField((5,)),

@@ -358,6 +358,13 @@ swept(
     mean=NUMBER,
     n_modes=optional(integer(1, 6)),
     transform=TRANSFORM,
+    parameters=CHOICE.also("modes", "Values"),
+)
+swept(
+    "MaternField(values)",
+    {"points": right.POINTS, "length": 1.0, "parameters": "values"},
+    points=array(6, 2, sized=False).but("five numbers").also([0.0, 0.0], np.arange(5001.0)),
+    n_modes=optional(integer(1, 6)).also(3),
 )
 swept(
     "GaussianRandomField",
@@ -372,6 +379,17 @@ swept(
     mean=NUMBER,
     n_modes=optional(integer(1, 12)),
     transform=TRANSFORM,
+    lengths=kind(
+        "lengths", -0.5, [], [1.0, 1.0, 1.0], [1.0, -1.0], "0.5", [[1.0]], 1e-300, right=("2.5",)
+    ),
+    parameters=CHOICE.also("modes", "Values"),
+)
+swept(
+    "GaussianRandomField(values)",
+    {"shape": (3, 4), "parameters": "values"},
+    alpha=POSITIVE.also(1, 0.5, 40.0),
+    tau=POSITIVE,
+    n_modes=optional(integer(1, 12)).also(3),
 )
 swept(
     "GraphField",
@@ -437,6 +455,14 @@ swept(
     _of=right.field,
     field=array(3, 4),
 )
+for each, of in (("GaussianRandomField", right.cells), ("MaternField", right.wells)):
+    rows = array(6, 2, lists=False).but("array with NaN")
+    for name, argument in MAPS.items():
+        swept(
+            f"{each}.{name}(values)", {argument: np.full((6, 2), 0.5)}, _of=of, **{argument: rows}
+        )
+    swept(f"{each}.logpdf(values)", {"u": [0.1, 0.2]}, _of=of, u=array(2))
+    swept(f"{each}.field(values)", {"u": [0.1, 0.2]}, _of=of, u=array(2))
 for each in ("GraphField", "MaternField"):
     swept(f"{each}.field", {"u": [0.1, 0.2]}, _of=PRIORS[each], u=array(2))
 

@@ -156,6 +156,16 @@ def field() -> Any:
 
 
 @cache
+def cells() -> Any:
+    return ek.GaussianRandomField((2,), transform="exp", parameters="values")
+
+
+@cache
+def wells() -> Any:
+    return ek.MaternField([0.0, 1.0], length=1.0, transform="exp", parameters="values")
+
+
+@cache
 def graph() -> Any:
     return ek.GraphField(LAPLACIAN, n_modes=2)
 
