@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import pdist, squareform
 
 from ekitools.core.arrays import as_rng
 from ekitools.core.checks import integer, number
 from ekitools.models.plain import FunctionModel
-from ekitools.priors.gaussian import GaussianPrior
-from ekitools.priors.matern import matern
+from ekitools.priors.matern import MaternField
 from ekitools.problem import InverseProblem
 from ekitools.problems import Example
 from ekitools.problems._darcy import DarcyFlow, bilinear, grid_of_wells, names_of_wells
@@ -17,8 +15,8 @@ from ekitools.typing import Rng
 
 __all__ = ["PressureOfCells", "darcy_field"]
 
-_MOST_CELLS = 100
-"""Cells in each direction: their covariance matrix then takes 0.8 GB."""
+_MOST_CELLS = 70
+"""Cells in each direction: a `MaternField` has values at up to 5000 points."""
 
 
 class PressureOfCells:
@@ -52,15 +50,15 @@ def darcy_field(
 ) -> Example:
     """Estimate the log-permeability of every cell from pressures at a few wells.
 
-    The prior of log κ is a Gaussian field with variance 1 and a Matérn covariance of smoothness
-    ν = 3/2, and the source is 1. The truth is a draw of the prior on the same grid, so credible
+    The prior of log κ is a `MaternField` of values with variance 1 and smoothness ν = 3/2, and the
+    source is 1. The truth is a draw of the prior on the same grid, so credible
     intervals of the exact posterior cover their nominal share of the cells on average. The
-    parameters have places, so data can be localized by distance.
+    parameters have a place, so data can be localized by distance.
 
     Parameters
     ----------
     n : int, default 64
-        Cells in each direction, at most 100: the prior holds a matrix of n⁴ entries.
+        Cells in each direction, at most 70: the prior holds a matrix of n⁴ entries.
     length : float, default 0.1
         Correlation length of log κ; the sides of the square are 1.
     n_wells : int, default 100
@@ -101,7 +99,7 @@ def darcy_field(
     wells = grid_of_wells(n_wells)
     centres = (np.arange(n) + 0.5) / n
     cells = np.stack(np.meshgrid(centres, centres, indexing="ij"), axis=-1).reshape(-1, 2)
-    prior = GaussianPrior(0.0, matern(squareform(pdist(cells)) / length, 1.5))
+    prior = MaternField(cells, length=length, nu=1.5, parameters="values")
     model = PressureOfCells(n, wells)
     truth = prior.sample(1, rng=rng)[0]
     data = model(truth) + noise * rng.standard_normal(n_wells)

@@ -88,7 +88,7 @@ swept(
 swept(
     "problems.darcy_field",
     {"n": 4, "n_wells": 4},
-    n=integer(2, 100),
+    n=integer(2, 70),
     length=POSITIVE,
     n_wells=integer().also(2, 50),
     noise=POSITIVE,
