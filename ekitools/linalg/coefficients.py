@@ -10,10 +10,11 @@ import numpy as np
 from ekitools.core.arrays import as_rng, host, like
 from ekitools.core.checks import one_of
 from ekitools.linalg.columns import centred
-from ekitools.linalg.kalman import checked_analysis, gain_factors
+from ekitools.linalg.kalman import checked_analysis, checked_localization, gain_factors
+from ekitools.linalg.local import LocalCoefficients, local_coefficients
 from ekitools.linalg.transform import transform_factors
 from ekitools.losses.gaussian import GaussianNoise
-from ekitools.typing import Array, Rng
+from ekitools.typing import Array, Localization, Rng
 
 __all__ = ["kalman_coefficients"]
 
@@ -30,7 +31,8 @@ def kalman_coefficients(
     rng: Rng = None,
     noise_draw: Array | None = None,
     noise_sd: Any = None,
-) -> np.ndarray:
+    localization: Localization | None = None,
+) -> np.ndarray | LocalCoefficients:
     r"""Coefficients of one ensemble Kalman analysis, from the outputs alone.
 
     The analysis of any ensemble with these outputs is
@@ -70,11 +72,14 @@ def kalman_coefficients(
         η, drawn from N(0, Γ/h), for "perturbed" data.
     noise_sd : float or (d,), optional
         Standard deviations of the data, in place of ``noise``.
+    localization : rule of `ekitools.localization`, optional
+        Which data may move which parameters, and how strongly.
 
     Returns
     -------
     (J, J) ndarray of float64
-        K; its rows sum to 0.
+        K; its rows sum to 0. With ``localization`` an object that `apply_update` takes in its
+        place: every parameter then has coefficients of its own.
 
     Raises
     ------
@@ -118,6 +123,10 @@ def kalman_coefficients(
             'Use analysis="perturbed".'
         )
     g, data, noise, h = checked_analysis(g, data, noise, step, noise_draw, noise_sd)
+    if localization is not None:
+        drawn = None if noise_draw is None else host(noise_draw)
+        rule = checked_localization(localization)
+        return local_coefficients(rule, _exact(g) - _exact(data), noise, h, analysis, rng, drawn)
     if analysis == "unperturbed" or noise_draw is not None:
         left, right = gain_factors(g, data, noise, h, noise_draw)
     else:

@@ -22,12 +22,13 @@ import numpy as np
 from ekitools.core.arrays import as_vector, check_array, host, like
 from ekitools.core.checks import number
 from ekitools.linalg.columns import centred, combine
+from ekitools.linalg.local import local_coefficients
 from ekitools.linalg.orthogonal import orthogonal_coefficients
 from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import as_noise
-from ekitools.typing import Array
+from ekitools.typing import Array, Localization
 
-__all__ = ["checked_analysis", "gain_factors", "kalman_update", "solve_spd"]
+__all__ = ["checked_analysis", "checked_localization", "gain_factors", "kalman_update", "solve_spd"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LOSS = 1e-9
@@ -43,6 +44,7 @@ def kalman_update(
     step: float = 1.0,
     noise_draw: Array | None = None,
     noise_sd: Any = None,
+    localization: Localization | None = None,
 ) -> Array:
     r"""One ensemble Kalman analysis, pure.
 
@@ -68,9 +70,12 @@ def kalman_update(
         h > 0: the noise is Γ/h.
     noise_draw : (J, d), optional
         η, added to the data as it is (already drawn from N(0, Γ/h)). Without it the analysis
-        is the deterministic one of the slides.
+        is the deterministic one of Kovachki & Stuart (2019).
     noise_sd : float or (d,), optional
         Standard deviations of the data, in place of ``noise``.
+    localization : rule of `ekitools.localization`, optional
+        Which data may move which parameters, and how strongly. Every parameter then has a local
+        analysis, and the result leaves the span of the ensemble.
 
     Returns
     -------
@@ -108,6 +113,8 @@ def kalman_update(
         raise ValueError(
             f"g: must be (J, d) with the J = {u.shape[0]} rows of u, got shape {tuple(g.shape)}."
         )
+    if localization is not None:
+        return _localized(checked_localization(localization), u, g, data, noise, step, noise_draw)
     left, right = gain_factors(g, data, noise, step, noise_draw)
     left = like(left, u)
     if right is None:
@@ -116,6 +123,28 @@ def kalman_update(
     if 2 * right.shape[1] < u.shape[0]:  # two thin products are cheaper than one (J, J) product
         return combine(u, left, right)
     return combine(u, centred(left @ right.T))
+
+
+def _localized(
+    rule: Localization, u: Array, g: Array, data: Array, noise: Any, step: float, draw: Any
+) -> Array:
+    whole = host(u)
+    drawn = None if draw is None else host(draw)
+    analysis = local_coefficients(
+        rule, _exact(g) - _exact(data), noise, step, "unperturbed", noise_draw=drawn
+    )
+    analysis, _ = analysis.tuned(whole)
+    return like(analysis.located(whole.shape[1]).update(whole), u)
+
+
+def checked_localization(localization: Any) -> Localization:
+    """A rule of localization."""
+    if isinstance(localization, type) or not isinstance(localization, Localization):
+        raise TypeError(
+            f"localization: must be a rule of ek.localization or None, got {localization!r:.80}. "
+            "Use ek.localization.Distance(parameters, data, radius)."
+        )
+    return localization
 
 
 def gain_factors(

@@ -19,18 +19,23 @@ References
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
-from ekitools.typing import Localizer, MarginalNoise, Neighbourhoods
+from ekitools.core.arrays import as_rng
+from ekitools.linalg.local_score import strength_curve
+from ekitools.linalg.whitened import check_independent, is_independent
+from ekitools.typing import Localization, Localizer, MarginalNoise, Neighbourhoods, Rng, Tunable
 
-__all__ = ["LocalAnalysis", "local_analysis"]
+__all__ = ["LocalAnalysis", "LocalCoefficients", "local_coefficients"]
 
 _TILE_BYTES = 1 << 26
 """Bytes of the columns whose neighbourhoods are looked up at a time."""
@@ -42,21 +47,34 @@ _LOSS = 1e-9
 """Largest relative error of 1 + a s that squares may cause."""
 
 
-class _Operator(NamedTuple):
-    """One local analysis: M, m and D of its data, or K where these are as many as the members."""
+class _OfData(NamedTuple):
+    """One local analysis by the (k, k) side."""
 
-    index: np.ndarray
-    weights: np.ndarray | None = None
-    mean: np.ndarray | None = None
+    data: np.ndarray
+    weights: np.ndarray
+    """M."""
+    mean: np.ndarray
+    """m."""
     draws: np.ndarray | None = None
-    members: np.ndarray | None = None
+    """D."""
+
+
+class _OfMembers(NamedTuple):
+    """One local analysis by the (J, J) side: many data, or data that the noise correlates."""
+
+    data: np.ndarray
+    coefficients: np.ndarray
+    """K."""
+
+
+_Operator = _OfData | _OfMembers
 
 
 @dataclass(frozen=True, eq=False)
 class LocalAnalysis:
     """What the local analyses of an ensemble share: its outputs, and the rule.
 
-    Made by `local_analysis`.
+    Made by `LocalCoefficients.located`.
     """
 
     localizer: Localizer
@@ -96,6 +114,8 @@ class LocalAnalysis:
     def _update_tile(self, u: np.ndarray, out: np.ndarray, columns: slice) -> None:
         shifted = u - u[-1:]  # rows of the coefficients sum to 0: a parameter without spread stays
         near = self.localizer.neighbourhoods(columns, shifted, self.outputs)
+        if self.noise is not None and (near.weight != 1).any():
+            check_independent(self.noise, "weights other than 0 and 1")
         e = np.ascontiguousarray(shifted.T)
         moved = np.zeros_like(e)
         size = np.diff(near.start)
@@ -112,14 +132,14 @@ class LocalAnalysis:
         self, near: Neighbourhoods, e: np.ndarray, moved: np.ndarray
     ) -> Iterator[Callable[[], None]]:
         chosen = near.analysis[:, 0]
+
+        def job(part: np.ndarray, k: int) -> None:
+            place = near.start[chosen[part], None] + np.arange(k)
+            moved[part] = self._moves(near.data[place], near.weight[place], e[part])
+
         for k, which in _by_size(np.diff(near.start)[chosen]):
             for part in self._batches(which, k) if k else ():
-
-                def job(part: np.ndarray = part, k: int = k) -> None:
-                    place = near.start[chosen[part], None] + np.arange(k)
-                    moved[part] = self._moves(near.index[place], near.weight[place], e[part])
-
-                yield job
+                yield partial(job, part, k)
 
     def _moves(self, index: np.ndarray, weight: np.ndarray, e: np.ndarray) -> np.ndarray:
         """The moves ``(n, J)`` of n parameters with anomalies e ``(n, J)`` and k data each."""
@@ -145,22 +165,20 @@ class LocalAnalysis:
         mixtures, which = np.unique(near.analysis, axis=0, return_inverse=True)
         order = np.argsort(which.ravel(), kind="stable")
         ends = np.cumsum(np.bincount(which.ravel(), minlength=len(mixtures)))
-        f, draw = (
-            None if each is None else each.astype(e.dtype) for each in (self.outputs, self.draw)
-        )
+        f = self.outputs.astype(e.dtype)
+        draw = None if self.draw is None else self.draw.astype(e.dtype)
+
+        def job(mixture: np.ndarray, cells: np.ndarray) -> None:
+            parts = [
+                (operators[i], near.share[cells, at].astype(e.dtype))
+                for at, i in enumerate(mixture.tolist())
+            ]
+            parts = [(op, share) for op, share in parts if len(op.data) and share.any()]
+            if parts:
+                moved[cells] = self._moved_together(parts, e[cells].T, f, draw).T
+
         for mixture, (low, high) in zip(mixtures, pairwise((0, *ends.tolist())), strict=True):
-
-            def job(mixture: np.ndarray = mixture, low: int = low, high: int = high) -> None:
-                cells = order[low:high]
-                parts = [
-                    (operators[i], near.share[cells, at].astype(e.dtype))
-                    for at, i in enumerate(mixture.tolist())
-                ]
-                parts = [(op, share) for op, share in parts if len(op.index) and share.any()]
-                if parts:
-                    moved[cells] = self._moved_together(parts, e[cells].T, f, draw).T
-
-            yield job
+            yield partial(job, mixture, order[low:high])
 
     def _moved_together(
         self,
@@ -170,8 +188,8 @@ class LocalAnalysis:
         draw: np.ndarray | None,
     ) -> np.ndarray:
         """The moves ``(J, m)`` of m parameters that mix the same analyses."""
-        index = np.unique(np.concatenate([op.index for op, _ in parts]))
-        if any(op.members is not None for op, _ in parts) or len(index) > 2 * len(e):
+        index = np.unique(np.concatenate([op.data for op, _ in parts]))
+        if len(index) > 2 * len(e) or any(isinstance(op, _OfMembers) for op, _ in parts):
             moved = np.zeros_like(e)
             for op, share in parts:
                 moved += self._in_members(op).astype(e.dtype) @ (e * share)
@@ -181,7 +199,9 @@ class LocalAnalysis:
         y, drawn = np.zeros_like(z), np.zeros_like(z)
         mean = np.zeros(e.shape[1], dtype=e.dtype)
         for op, share in parts:
-            at = np.searchsorted(index, op.index)
+            if isinstance(op, _OfMembers):
+                continue
+            at = np.searchsorted(index, op.data)
             own = z[at] * share
             y[at] += op.weights.astype(e.dtype) @ own
             mean += op.mean.astype(e.dtype) @ own
@@ -195,40 +215,40 @@ class LocalAnalysis:
 
     def _in_members(self, op: _Operator) -> np.ndarray:
         """K ``(J, J)`` of an operator."""
-        if op.members is not None:
-            return op.members
-        f = self.outputs[op.index]
+        if isinstance(op, _OfMembers):
+            return op.coefficients
+        f = self.outputs[op.data]
         k = f.T @ (op.weights @ f) + op.mean @ f
-        if op.draws is not None:
-            k += self.draw[op.index].T @ (op.draws @ f)
+        if op.draws is not None and self.draw is not None:
+            k += self.draw[op.data].T @ (op.draws @ f)
         return k
 
     def _operators(self, near: Neighbourhoods) -> list[_Operator]:
-        found: list[_Operator] = [_Operator(near.index[:0])] * (len(near.start) - 1)
-        n = self.outputs.shape[1]
-        jobs = []
-        for k, which in _by_size(np.diff(near.start)):
-            many = k > n or self.noise is not None
-            for part in [] if k == 0 else np.split(which, len(which)) if many else self._batches(
-                which, k
-            ):
+        found: list[_Operator] = [_OfMembers(near.data[:0], np.zeros((0, 0)))] * len(near.start)
 
-                def job(part: np.ndarray = part, k: int = k, many: bool = many) -> None:
-                    place = near.start[part, None] + np.arange(k)
-                    index, weight = near.index[place], near.weight[place]
-                    made = (
-                        [self._of_members(index[0], weight[0])]
-                        if many
-                        else self._of_data(index, weight)
-                    )
-                    for i, op in zip(part.tolist(), made, strict=True):
-                        found[i] = op
+        def job(part: np.ndarray, k: int) -> None:
+            place = near.start[part, None] + np.arange(k)
+            made: Iterable[_Operator]
+            if self._by_members(k):
+                made = [self._of_members(near.data[place[0]], near.weight[place[0]])]
+            else:
+                made = self._of_data(near.data[place], near.weight[place])
+            for i, op in zip(part.tolist(), made, strict=True):
+                found[i] = op
 
-                jobs.append(job)
-        _at_once(jobs)
+        sizes = ((k, which) for k, which in _by_size(np.diff(near.start)) if k)
+        _at_once(
+            partial(job, part, k)
+            for k, which in sizes
+            for part in (which[:, None] if self._by_members(k) else self._batches(which, k))
+        )
         return found
 
-    def _of_data(self, index: np.ndarray, weight: np.ndarray) -> Iterator[_Operator]:
+    def _by_members(self, k: int) -> bool:
+        """Whether an analysis with k data is made by the (J, J) side."""
+        return k > self.outputs.shape[1] or self.noise is not None
+
+    def _of_data(self, index: np.ndarray, weight: np.ndarray) -> Iterator[_OfData]:
         """M, m and D of n analyses with k data each."""
         root = np.sqrt(weight)
         _, s, v = self._decomposed(index, root)
@@ -237,11 +257,11 @@ class LocalAnalysis:
         mean = -_each(damped, self.mean[index])
         if self.draw is None:
             weights = (turned * self._phi(s)[:, None, :]) @ turned.swapaxes(1, 2)
-            return map(_Operator, index, weights, mean)
+            return map(_OfData, index, weights, mean)
         draws = (v * (self.a / (1 + self.a * s))[:, None, :]) @ turned.swapaxes(1, 2)
-        return map(_Operator, index, -damped, mean, draws)
+        return map(_OfData, index, -damped, mean, draws)
 
-    def _of_members(self, index: np.ndarray, weight: np.ndarray) -> _Operator:
+    def _of_members(self, index: np.ndarray, weight: np.ndarray) -> _OfMembers:
         """K of one analysis, by the (J, J) side: many data, or data that the noise correlates."""
         f, mean = self.outputs[index], self.mean[index]
         draw = None if self.draw is None else self.draw[index]
@@ -259,7 +279,7 @@ class LocalAnalysis:
             k = k + (q.T * (1 / np.sqrt(1 + self.a * s) - 1)) @ q
         else:
             k = k + (draw.T @ f) @ damped - (q.T * (self.a * s / (1 + self.a * s))) @ q
-        return _Operator(index, members=k - k.mean(axis=1, keepdims=True))
+        return _OfMembers(index, k - k.mean(axis=1, keepdims=True))
 
     def _decomposed(
         self, index: np.ndarray, root: np.ndarray
@@ -284,28 +304,74 @@ class LocalAnalysis:
         return [which[i : i + size] for i in range(0, len(which), size)]
 
 
-def local_analysis(
-    r: np.ndarray,
+@dataclass(frozen=True, eq=False)
+class LocalCoefficients:
+    """One localized analysis, before it is known which ensemble it is applied to.
+
+    Made by `local_coefficients`.
+    """
+
+    localization: Localization
+    residuals: np.ndarray
+    """Γ^{-1/2}(G(u) − y) ``(J, d)``; or G(u) − y where there is ``noise``."""
+    h: float
+    draw: np.ndarray | None
+    """η of perturbed data ``(J, d)``, with the noise I/h, or with that of ``noise``."""
+    noise: MarginalNoise | None
+    """Noise that correlates data."""
+
+    def __len__(self) -> int:
+        return len(self.residuals)
+
+    def located(self, n_parameters: int, target: Any = None) -> LocalAnalysis:
+        """The analysis of an ensemble with p parameters; names are those of the ``target``."""
+        r = self.residuals
+        localizer = self.localization.located(n_parameters, r.shape[1], target)
+        outputs = np.ascontiguousarray((r - r[-1:]).T)  # a shared offset costs no digits
+        mean = outputs.mean(axis=1)
+        outputs -= mean[:, None]
+        draw = None if self.draw is None else np.ascontiguousarray(self.draw.T)
+        return LocalAnalysis(
+            localizer, outputs, r[-1] + mean, draw, self.h / (len(r) - 1), self.noise
+        )
+
+    def tuned(self, u: np.ndarray, target: Any = None) -> tuple[LocalCoefficients, Any]:
+        """With the strength that is best for an ensemble, and its curve; None where it is given."""
+        rule = self.localization
+        if not isinstance(rule, Tunable) or rule.strength is not None:
+            return self, None
+        curve = strength_curve(rule, u, self.residuals, self.h, target)
+        return replace(self, localization=rule.with_strength(curve.chosen)), curve
+
+
+def local_coefficients(
+    localization: Localization,
+    difference: np.ndarray,
+    noise: Any,
     h: float,
-    localizer: Localizer,
-    draw: np.ndarray | None = None,
-    noise: MarginalNoise | None = None,
-) -> LocalAnalysis:
-    """The local analyses of the whitened residuals r ``(J, d)`` with the noise Γ/h.
+    kind: str,
+    rng: Rng = None,
+    noise_draw: np.ndarray | None = None,
+) -> LocalCoefficients:
+    """One localized analysis with the noise Γ/h.
 
     Parameters
     ----------
-    r : (J, d)
-        Γ^{-1/2}(G(u) − y); or G(u) − y where ``noise`` is given.
+    localization : Localization
+        Which data move which parameters.
+    difference : (J, d)
+        G(u) − y.
+    noise : NoiseModel
+        Γ.
     h : float
         The noise is Γ/h.
-    localizer : Localizer
-        Which data move which parameters.
-    draw : (J, d), optional
-        η of perturbed data, with the noise I/h, or that of ``noise`` divided by h. Without it the
-        analysis is the square root.
-    noise : MarginalNoise, optional
-        Noise that correlates data.
+    kind : {"transform", "perturbed", "unperturbed"}
+        The square root, or perturbed data, or those without perturbation.
+    rng : None, int or numpy.random.Generator
+        Source of η for "perturbed" data. Where the noise is independent the draws are those of the
+        analysis without localization.
+    noise_draw : (J, d), optional
+        η itself, from N(0, Γ/h).
 
     Examples
     --------
@@ -313,20 +379,31 @@ def local_analysis(
 
     >>> import numpy as np
     >>> import ekitools as ek
-    >>> from ekitools.linalg.local import local_analysis
+    >>> from ekitools.linalg.local import local_coefficients
     >>> u = np.array([[-1.0, 3.0], [0.0, 4.0], [1.0, 5.0]])
     >>> rule = ek.localization.Groups({0: 0, 1: 1})
-    >>> new = local_analysis(u - [2.0, 4.0], 1.0, rule.located(2, 2)).update(u)
+    >>> noise = ek.GaussianNoise(1.0)
+    >>> analysis = local_coefficients(rule, u - [2.0, 4.0], noise, 1.0, "transform").located(2)
+    >>> new = analysis.update(u)
     >>> new.mean(axis=0).round(12), new.var(axis=0, ddof=1).round(12)
     (array([1., 4.]), array([0.5, 0.5]))
     """
-    exact = np.asarray(r, dtype=np.float64)
-    outputs = np.ascontiguousarray((exact - exact[-1:]).T)  # a shared offset costs no digits
-    mean = outputs.mean(axis=1)
-    outputs -= mean[:, None]
-    drawn = None if draw is None else np.ascontiguousarray(np.asarray(draw, dtype=np.float64).T)
-    a = h / (len(exact) - 1)
-    return LocalAnalysis(localizer, outputs, exact[-1] + mean, drawn, a, noise)
+    independent = is_independent(noise)
+    exact = np.asarray(difference, dtype=np.float64)
+    if not independent and not isinstance(noise, MarginalNoise):
+        check_independent(noise, "local analyses")
+    r = noise.whiten(exact) if independent else exact
+    draw = None
+    if noise_draw is not None:
+        draw = np.asarray(noise_draw, dtype=np.float64)
+        draw = noise.whiten(draw) if independent else draw
+    elif kind == "perturbed":
+        rng = as_rng(rng)
+        draw = rng.standard_normal(r.shape) if independent else noise.sample(len(r), rng=rng)
+        draw = draw / math.sqrt(h)
+    elif kind == "unperturbed":
+        draw = np.zeros_like(r)
+    return LocalCoefficients(localization, r, h, draw, None if independent else noise)
 
 
 def _each(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -343,23 +420,21 @@ def _by_size(size: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _at_once(jobs: Iterable[Callable[[], None]]) -> None:
-    """Do the jobs, which do not depend on each other, on as many threads as a BLAS would use."""
-    threads = _n_threads()
-    if threads == 1:
-        for job in jobs:
-            job()
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(_call, jobs):
+    """Do the jobs, which do not depend on each other, on as many threads as the BLAS would use.
+
+    The products of a job are small: the BLAS itself is kept to one thread for them.
+    """
+    pools = _pools()
+    threads = max((pool["num_threads"] for pool in pools.info()), default=1)
+    with pools.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(_call, jobs) if threads > 1 else map(_call, jobs):
             pass
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _call(job: Callable[[], None]) -> None:
     job()
-
-
-def _n_threads() -> int:
-    """The cores this process may use, or what ``OMP_NUM_THREADS`` says."""
-    asked: Any = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(int(asked) if asked.isdigit() else 1 << 10, cores or 1))

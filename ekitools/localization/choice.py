@@ -15,6 +15,7 @@ from ekitools.typing import StrengthCurve, Tunable
 
 __all__ = ["choose_strength"]
 
+
 def choose_strength(
     localization: Any,
     u: Any,

@@ -15,7 +15,7 @@ from ekitools.core.arrays import as_real
 from ekitools.core.checks import number, one_of, put
 from ekitools.localization.places import of_data, of_parameters
 from ekitools.localization.rule import Rule, Weighing, own_analyses
-from ekitools.localization.sampling import ADAPTIVE, adaptive_or
+from ekitools.localization.sampling import ADAPTIVE, adaptive_or, check_chosen
 from ekitools.typing import Localizer, Neighbourhoods
 
 __all__ = ["Distance", "gaspari_cohn"]
@@ -70,7 +70,8 @@ class Distance(Rule):
     ----------
     parameters : (p,) or (p, dim), optional
         Coordinates of the parameters, in physical units such as kilometres. By default they are
-        those of the prior's field or of the labelled parameters of the model.
+        those of the prior, such as `GaussianRandomField` with ``parameters="values"`` (see
+        `ekitools.typing.HasPoints`).
     data : (d,) or (d, dim), optional
         Coordinates of the data, in the same units. By default they are the numeric coordinates of
         labelled data, in the order of ``coordinates``.
@@ -83,7 +84,8 @@ class Distance(Rule):
         How distance is measured. "great-circle" is for coordinates (longitude, latitude) in
         degrees; distances are in kilometres on a sphere with the Earth's mean radius.
     coordinates : tuple of str, optional
-        Names of the coordinates of labelled data (and parameters), one for each dimension.
+        Names of the coordinates of labelled data, one for each dimension. By default all numeric
+        ones, in their order.
     resolution : float, default 0.25
         Local analyses are made at the points of a grid with this spacing, in radii, and
         interpolated to the parameters between them [1]_, where there are fewer points than
@@ -136,13 +138,11 @@ class Distance(Rule):
         one_of("taper", self.taper, tuple(_TAPERS))
         one_of("metric", self.metric, ("euclidean", "great-circle"))
         resolution = number("resolution", self.resolution, least=0, most=1)
-        places = tuple(
-            None if given is None else self._checked(name, given)
-            for name, given in (("parameters", self.parameters), ("data", self.data))
-        )
-        put(self, radius=radius, resolution=resolution, _places=places)
-        if places[0] is not None and places[1] is not None:
-            _check_dimensions(*places)
+        given = (("parameters", self.parameters), ("data", self.data))
+        points, data = (None if x is None else self._checked(name, x) for name, x in given)
+        if points is not None and data is not None:
+            _check_dimensions(points, data)
+        put(self, radius=radius, resolution=resolution, _places=(points, data))
 
     def __repr__(self) -> str:
         sizes = [
@@ -154,11 +154,7 @@ class Distance(Rule):
 
     def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
         """The rule for p parameters and d data; coordinates that are not given are the target's."""
-        if self.radius == ADAPTIVE:
-            raise ValueError(
-                'localization: must have a radius here, got "adaptive". Use '
-                "ek.localization.choose_strength."
-            )
+        check_chosen(self.radius, "radius")
         points, data = self._located_places(n_parameters, n_data, target)
         taper, end = _TAPERS[self.taper]
         return _Near(points, data, float(self.radius), taper, end, self._on_sphere, self.resolution)
@@ -174,10 +170,15 @@ class Distance(Rule):
         return "radius"
 
     def strengths(self, n_parameters: int, n_data: int, target: Any = None) -> np.ndarray:
-        """Radii by factors of √2: from the median distance of a parameter to its nearest datum, up
-        to the extent of all, or to 500 data in the support."""
+        """Radii by factors of √2, from few data to many.
+
+        The least is the median distance of a parameter to its nearest datum, and the largest that
+        to the 500th.
+        """
         points, data = self._located_places(n_parameters, n_data, target)
-        some = points[np.unique(np.linspace(0, len(points) - 1, min(len(points), 1000)).astype(int))]
+        some = points[
+            np.unique(np.linspace(0, len(points) - 1, min(len(points), 1000)).astype(int))
+        ]
         many = min(len(data), _MOST_NEAR)
         near = cKDTree(data).query(some, k=[1, many])[0]
         least, most = np.median(near[:, 0]), np.median(near[:, 1])
@@ -231,7 +232,7 @@ class Distance(Rule):
     ) -> tuple[np.ndarray, np.ndarray]:
         points, data = self._places
         if points is None:
-            points = self._checked("parameters", of_parameters(target, self.coordinates))
+            points = self._checked("parameters", of_parameters(target))
         if data is None:
             data = self._checked("data", of_data(target, self.coordinates))
         for name, place, n in (("parameters", points, n_parameters), ("data", data, n_data)):
@@ -272,10 +273,12 @@ class _Near(Weighing):
     def __post_init__(self) -> None:
         put(self, tree=cKDTree(self.data), origin=self._grid())
 
-    def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> csr_array:
+    def weights(self, columns: np.ndarray, _u: np.ndarray, _outputs: np.ndarray) -> csr_array:
+        """The taper at the distances."""
         return self._weights(self.points[columns])
 
     def neighbourhoods(self, columns: slice, u: np.ndarray, outputs: np.ndarray) -> Neighbourhoods:
+        """The analyses at the points of the grid, or one for every parameter."""
         if math.isinf(self.radius):
             m, d = columns.stop - columns.start, len(self.data)
             one = np.zeros((m, 1), dtype=np.int64)

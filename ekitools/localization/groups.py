@@ -105,14 +105,18 @@ class _Located:
     data: tuple[np.ndarray, ...]
     n_data: int
 
-    def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> csr_array:
+    def weights(self, columns: np.ndarray, _u: np.ndarray, _outputs: np.ndarray) -> csr_array:
+        """1 for the data of the group of a parameter."""
         start, index = self._stacked()
         of_groups = csr_array(
             (np.ones(len(index)), index, start), shape=(len(self.data), self.n_data)
         )
         return csr_array(of_groups[self.owner[columns]])
 
-    def neighbourhoods(self, columns: slice, u: np.ndarray, outputs: np.ndarray) -> Neighbourhoods:
+    def neighbourhoods(
+        self, columns: slice, _u: np.ndarray, _outputs: np.ndarray
+    ) -> Neighbourhoods:
+        """An analysis for every group."""
         start, index = self._stacked()
         analysis = self.owner[columns, None]
         return Neighbourhoods(start, index, np.ones(len(index)), analysis, np.ones(analysis.shape))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.observed.layout import Layout
+from ekitools.typing import HasPoints
 
 __all__ = ["named_data", "named_parameters", "of_data", "of_parameters"]
 
@@ -52,9 +53,21 @@ def _number(entry: Any, known: dict[Any, int], n: int, what: str) -> int:
     return index
 
 
-def of_parameters(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
-    """Coordinates ``(p, dim)`` of the parameters of a problem."""
-    raise ValueError(f"parameters: must have coordinates. {_REMEDY}")
+def of_parameters(target: Any) -> np.ndarray:
+    """Coordinates ``(p, dim)`` of the parameters of a problem: the places of its prior."""
+    prior = None if target is None else target.prior
+    points = prior.points if isinstance(prior, HasPoints) else None
+    if points is None:
+        raise ValueError(
+            f"parameters: must have coordinates, got a prior without places. {_REMEDY} Or use a "
+            'field whose parameters have places: ek.GaussianRandomField(..., parameters="values").'
+        )
+    if np.isnan(points).any():
+        raise ValueError(
+            "parameters: must all have coordinates, got parameters without a place beside a "
+            f"field. {_REMEDY} Or use ek.localization.Groups."
+        )
+    return points
 
 
 def of_data(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
@@ -69,7 +82,8 @@ def of_data(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
             if name not in found:
                 there = ", ".join(map(repr, found)) or "none"
                 raise ValueError(
-                    f"coordinates: must be coordinates of the data, got {name!r}. There are {there}."
+                    f"coordinates: must be coordinates of the data, got {name!r}. They have "
+                    f"{there}."
                 )
         found = {name: found[name] for name in names}
     if not found:

@@ -15,7 +15,15 @@ from ekitools.core.checks import number, put
 from ekitools.localization.rule import Rule, Weighing
 from ekitools.typing import Localizer
 
-__all__ = ["ADAPTIVE", "Correlation", "Fisher", "Nice", "Unbiased", "adaptive_or"]
+__all__ = [
+    "ADAPTIVE",
+    "Correlation",
+    "Fisher",
+    "Nice",
+    "Unbiased",
+    "adaptive_or",
+    "check_chosen",
+]
 
 ADAPTIVE = "adaptive"
 """The option of a strength that is chosen from the ensemble."""
@@ -36,11 +44,20 @@ def adaptive_or(name: str, value: Any, **bounds: Any) -> Any:
     return number(name, value, **bounds)
 
 
+def check_chosen(value: Any, name: str) -> None:
+    """Check that a strength is a number by now."""
+    if value == ADAPTIVE:
+        raise ValueError(
+            f'localization: must have a number as {name} here, got "{ADAPTIVE}". Use the rule of '
+            "ek.localization.choose_strength."
+        )
+
+
 class _BySample(Rule):
     """A rule τ(r, J) of the sample correlations r: the weight is τ of it."""
 
-    def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
-        """The rule for p parameters and d data."""
+    def located(self, _n_parameters: int, _n_data: int, _target: Any = None) -> Localizer:
+        """The rule for any parameters and data."""
         return _Sampled(self._weight)
 
     @abstractmethod
@@ -53,6 +70,7 @@ class _Sampled(Weighing):
     weight: Callable[[np.ndarray, int], np.ndarray]
 
     def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> csr_array:
+        """The weights of the correlations."""
         unit_u, unit_f = _unit(u.T.astype(np.float64)), _unit(outputs)
         width = max(1, _BLOCK // len(outputs))
         blocks = []
@@ -110,6 +128,11 @@ class Correlation(_BySample):
     def __post_init__(self) -> None:
         put(self, threshold=adaptive_or("threshold", self.threshold, above=0))
 
+    def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
+        """The rule for p parameters and d data."""
+        check_chosen(self.threshold, "threshold")
+        return super().located(n_parameters, n_data, target)
+
     @property
     def strength(self) -> float | None:
         """The threshold; None where it has to be chosen."""
@@ -120,7 +143,7 @@ class Correlation(_BySample):
         """The option that it is."""
         return "threshold"
 
-    def strengths(self, n_parameters: int, n_data: int, target: Any = None) -> np.ndarray:
+    def strengths(self, _n_parameters: int, _n_data: int, _target: Any = None) -> np.ndarray:
         """Those to be tried, from few data to many."""
         return np.arange(7.0, 1.75, -0.25)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from array_api_compat import is_array_api_obj
 from ekitools.core.arrays import as_real, host, like, of_library, unmasked
 from ekitools.core.checks import flag, integer
 from ekitools.linalg.columns import combine, combine_part, part_width
+from ekitools.linalg.local import LocalAnalysis, LocalCoefficients
 from ekitools.typing import Array, ChunkedArray, StoredArray, WritableArray
 
 __all__ = ["apply_update"]
@@ -25,7 +27,7 @@ _ROUNDING = 1e-5
 
 
 def apply_update(
-    coefficients: Array,
+    coefficients: Array | LocalCoefficients,
     source: StoredArray,
     target: WritableArray | None = None,
     *,
@@ -42,8 +44,9 @@ def apply_update(
 
     Parameters
     ----------
-    coefficients : (J, J)
-        K, from `kalman_coefficients`; rows sum to 0.
+    coefficients : (J, J), or localized ones
+        K, from `kalman_coefficients`; rows sum to 0. With localization every parameter has
+        coefficients of its own, and the blocks are whole tiles of about 64 MB.
     source : (J, p)
         The ensemble, of a floating dtype: a NumPy array or memory map, an array of zarr, h5py,
         netCDF4 or dask, or anything else that gives its columns as ``source[:, a:b]``. A torch,
@@ -106,7 +109,11 @@ def apply_update(
            [1. ],
            [1.5]])
     """
-    weights = _checked_coefficients(coefficients)
+    weights: np.ndarray | LocalCoefficients
+    if isinstance(coefficients, LocalCoefficients):
+        weights = coefficients
+    else:
+        weights = _checked_coefficients(coefficients)
     source = _checked_source(source, len(weights))
     if block is not None:
         block = integer("block", block)
@@ -118,23 +125,51 @@ def apply_update(
                 f"target: must be left out for a {type(source).__name__}, which is updated in "
                 "memory and gives a new array."
             )
+        if isinstance(weights, LocalCoefficients):
+            return like(weights.located(source.shape[1]).update(host(source)), source)
         return combine(source, like(weights, source))
+    update = _update_of(weights, source)
     if target is None and lazy:
-        return _lazy(weights, source, block)
+        return _lazy(update, source, block)
     if target is None:
         target = np.empty(source.shape, dtype=source.dtype)
     else:
         _check_target(target, source)
-    return _streamed(weights, source, target, _columns_at_a_time(source, target, block), progress)
+    columns = _columns_at_a_time(source, target, block, update.unit)
+    return _streamed(update, source, target, columns, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Update:
+    """What is done to the columns of an ensemble, wherever a block of them begins."""
+
+    coefficients: np.ndarray | LocalAnalysis
+    n_columns: int
+    unit: int
+    """Columns that are as much work as less of them; with localization a block has whole units."""
+
+    def __call__(self, columns: np.ndarray, out: np.ndarray, start: int) -> None:
+        if isinstance(self.coefficients, LocalAnalysis):
+            self.coefficients.update(columns, out, start)
+        else:
+            combine_part(columns, self.coefficients, out, start, self.n_columns)
+
+
+def _update_of(coefficients: np.ndarray | LocalCoefficients, source: Any) -> _Update:
+    n, p = source.shape
+    native = np.dtype(source.dtype).newbyteorder("=")
+    if isinstance(coefficients, LocalCoefficients):
+        analysis = coefficients.located(p)
+        return _Update(analysis, p, analysis.tile(native.itemsize))
+    return _Update(coefficients.astype(native), p, part_width(n, native.itemsize))
 
 
 def _streamed(
-    weights: np.ndarray, source: Any, target: Any, block: int, progress: bool
+    update: _Update, source: Any, target: Any, block: int, progress: bool
 ) -> WritableArray:
     """``target``, filled block by block."""
     n, p = source.shape
     native = np.dtype(source.dtype).newbyteorder("=")
-    weights = weights.astype(native)
     # matrix products go straight to rows of numbers side by side
     direct = (
         isinstance(target, np.ndarray)
@@ -149,7 +184,7 @@ def _streamed(
                 columns = slice(start, min(start + block, p))
                 read = host(unmasked("source", source[:, columns]))  # netCDF4 gives masked arrays
                 out = target[:, columns] if buffer is None else buffer[:, : read.shape[1]]
-                combine_part(read, weights, out, start, p)
+                update(read, out, start)
                 if buffer is not None:
                     target[:, columns] = out
                 del read, out
@@ -166,35 +201,35 @@ def _streamed(
     return target
 
 
-def _lazy(weights: np.ndarray, source: Any, block: int | None) -> Any:
+def _lazy(update: _Update, source: Any, block: int | None) -> Any:
     """A dask array of the result; its chunks have all members."""
-    columns = "auto" if block is None else _columns_at_a_time(source, source, block)
+    local = isinstance(update.coefficients, LocalAnalysis)
+    columns: Any = "auto"
+    if block is not None or local:
+        columns = _columns_at_a_time(source, source, block, update.unit)
     whole = source.rechunk({0: -1, 1: columns})
     return whole.map_blocks(
-        _chunk,
-        weights=weights,
-        n_columns=source.shape[1],
-        dtype=source.dtype,
-        meta=np.empty((0, 0), dtype=source.dtype),
+        _chunk, update=update, dtype=source.dtype, meta=np.empty((0, 0), dtype=source.dtype)
     )
 
 
-def _chunk(
-    columns: np.ndarray, weights: np.ndarray, n_columns: int, block_info: Any = None
-) -> np.ndarray:
+def _chunk(columns: np.ndarray, update: _Update, block_info: Any = None) -> np.ndarray:
     """One chunk of the result, where dask computes it."""
     start = block_info[0]["array-location"][1][0]
-    native = columns.dtype.newbyteorder("=")
-    out = np.empty(columns.shape, dtype=native)
-    combine_part(columns, weights.astype(native), out, start, n_columns)
+    out = np.empty(columns.shape, dtype=columns.dtype.newbyteorder("="))
+    update(columns, out, start)
     return out.astype(columns.dtype, copy=False)
 
 
-def _columns_at_a_time(source: Any, target: Any, block: int | None) -> int:
-    """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some."""
+def _columns_at_a_time(source: Any, target: Any, block: int | None, least: int) -> int:
+    """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some.
+
+    Tiles of a localized update, ``least``, are not cut.
+    """
     n, p = source.shape
     itemsize = np.dtype(source.dtype).itemsize
-    least = part_width(n, itemsize)  # less is as much work
+    if least * n * itemsize > _BLOCK_BYTES // 2:
+        return min(p, least * max(1, (block or 1) // least))
     if block is not None:
         return min(p, block * math.ceil(least / block))
     unit = least

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import host, like
-from ekitools.linalg.local import local_analysis
-from ekitools.linalg.local_score import strength_curve
+from ekitools.linalg.kalman import checked_localization
+from ekitools.linalg.local import local_coefficients
 from ekitools.linalg.whitened import check_independent, is_independent
 from ekitools.typing import (
     Array,
@@ -24,6 +23,10 @@ from ekitools.typing import (
 __all__ = ["Localized", "check_localized", "localized_analysis", "optional_localization"]
 
 
+_SOME = 100
+"""Parameters whose weights are looked at before a run."""
+
+
 class Localized(NamedTuple):
     """The ensemble after a localized analysis, and what there is to report of it."""
 
@@ -35,17 +38,12 @@ def optional_localization(localization: Any, tikhonov: bool) -> Localization | N
     """The option ``localization`` of a method, checked."""
     if localization is None:
         return None
-    if isinstance(localization, type) or not isinstance(localization, Localization):
-        raise TypeError(
-            f"localization: must be a rule of ek.localization or None, got {localization!r:.80}. "
-            "Use ek.localization.Distance(parameters, data, radius)."
-        )
     if tikhonov:
         raise ValueError(
             "localization: must be None with tikhonov=True, whose prior is no local datum. Use "
             "t_end=1 without tikhonov."
         )
-    return localization
+    return checked_localization(localization)
 
 
 def check_localized(localization: Localization, ensemble: Array, target: Target) -> None:
@@ -71,9 +69,13 @@ def check_localized(localization: Localization, ensemble: Array, target: Target)
                 f"{n}. Give it a number."
             )
         rule = rule.with_strength(float(rule.strengths(p, d, target)[0]))
-    rule.located(p, d, target)
-    if not is_independent(target.noise) and not isinstance(target.noise, MarginalNoise):
-        check_independent(target.noise, "local analyses")
+    localizer = rule.located(p, d, target)
+    if is_independent(target.noise):
+        return
+    some = np.arange(min(p, _SOME))
+    weights = localizer.weights(some, host(ensemble)[:, some], np.zeros((d, n)))
+    if not isinstance(target.noise, MarginalNoise) or (weights.data != 1).any():
+        check_independent(target.noise, f"{rule!r:.80}")
 
 
 def localized_analysis(
@@ -87,24 +89,14 @@ def localized_analysis(
 ) -> Localized:
     """One local analysis of every parameter, with the noise Γ/h.
 
-    ``kind`` is "transform" for the square root, "perturbed" or "unperturbed". The draws of
-    perturbed data are those of the analysis without localization where the noise is independent.
+    ``kind`` is "transform" for the square root, "perturbed" or "unperturbed".
     """
-    whole, rule, noise, extra = host(u), localization, target.noise, {}
-    independent = is_independent(noise)
-    r = host(g).astype(np.float64) - np.asarray(target.data)
-    r = noise.whiten(r) if independent else r
-    p, d = whole.shape[1], r.shape[1]
-    if isinstance(rule, Tunable) and rule.strength is None:
-        curve = strength_curve(rule, whole, r, h, target)
-        rule = rule.with_strength(curve.chosen)
+    whole = host(u)
+    difference = host(g).astype(np.float64) - np.asarray(target.data)
+    analysis = local_coefficients(localization, difference, target.noise, h, kind, rng)
+    analysis, curve = analysis.tuned(whole, target)
+    new = analysis.located(whole.shape[1], target).update(whole)
+    extra = {}
+    if curve is not None:
         extra[curve.name] = Reported(curve.chosen, f"{curve.name} of the localization")
-    draw = None
-    if kind == "perturbed":
-        draw = rng.standard_normal(r.shape) if independent else noise.sample(len(r), rng=rng)
-        draw = draw / math.sqrt(h)
-    elif kind == "unperturbed":
-        draw = np.zeros_like(r)
-    localizer = rule.located(p, d, target)
-    analysis = local_analysis(r, h, localizer, draw, None if independent else noise)
-    return Localized(like(analysis.update(whole), u), extra)
+    return Localized(like(new, u), extra)

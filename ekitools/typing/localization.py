@@ -20,7 +20,7 @@ class Neighbourhoods(NamedTuple):
     >>> import numpy as np
     >>> from ekitools.typing import Neighbourhoods
     >>> near = Neighbourhoods(
-    ...     start=np.array([0, 2, 3]), index=np.array([0, 1, 1]), weight=np.array([1, 1, 0.5]),
+    ...     start=np.array([0, 2, 3]), data=np.array([0, 1, 1]), weight=np.array([1, 1, 0.5]),
     ...     analysis=np.array([[0, 0], [0, 1], [1, 1]]),
     ...     share=np.array([[1, 0], [0.5, 0.5], [1, 0]]))
     >>> near.share.sum(axis=1)
@@ -28,8 +28,8 @@ class Neighbourhoods(NamedTuple):
     """
 
     start: np.ndarray
-    """Analysis i uses the data ``index[start[i]:start[i + 1]]``, ``(n + 1,)``."""
-    index: np.ndarray
+    """Analysis i uses the data ``data[start[i]:start[i + 1]]``, ``(n + 1,)``."""
+    data: np.ndarray
     """Numbers of data, in ascending order within an analysis, ``(N,)``."""
     weight: np.ndarray
     """Weight of each in (0, 1]: its noise variance is divided by it, ``(N,)``."""
@@ -49,11 +49,13 @@ class Localizer(Protocol):
     >>> import ekitools as ek
     >>> rule = ek.localization.Groups({0: [0, 1], 1: [1]})
     >>> near = rule.located(2, 2).neighbourhoods(slice(0, 2), np.zeros((3, 2)), np.zeros((2, 3)))
-    >>> near.start.tolist(), near.index.tolist()
+    >>> near.start.tolist(), near.data.tolist()
     ([0, 2, 3], [0, 1, 1])
     """
 
-    def neighbourhoods(self, columns: slice, u: np.ndarray, outputs: np.ndarray) -> Neighbourhoods:
+    def neighbourhoods(
+        self, columns: slice, u: np.ndarray, outputs: np.ndarray, /
+    ) -> Neighbourhoods:
         """The local analyses of the parameters ``columns``.
 
         ``u`` are their anomalies ``(J, m)``, and ``outputs`` the whitened anomalies of the data,
@@ -61,7 +63,7 @@ class Localizer(Protocol):
         """
         ...
 
-    def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> Any:
+    def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray, /) -> Any:
         """The weight of every datum for each of the parameters ``columns``, ``(m, d)`` sparse."""
         ...
 
@@ -77,7 +79,7 @@ class Localization(Protocol):
     True
     """
 
-    def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
+    def located(self, n_parameters: int, n_data: int, target: Any = None, /) -> Localizer:
         """The rule for p parameters and d data; names are those of the ``target``.
 
         Raises an error that names what does not fit.
@@ -128,7 +130,7 @@ class Tunable(Localization, Protocol):
         """The option that it is."""
         ...
 
-    def strengths(self, n_parameters: int, n_data: int, target: Any = None) -> np.ndarray:
+    def strengths(self, n_parameters: int, n_data: int, target: Any = None, /) -> np.ndarray:
         """Those to be tried, from few data to many."""
         ...
 
