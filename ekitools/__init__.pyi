@@ -2,9 +2,9 @@
 from typing import Any
 
 from ekitools import datasets as datasets
+from ekitools import localization as localization
 from ekitools import problems as problems
 from ekitools import testing as testing
-from ekitools import localization as localization
 from ekitools import theory as theory
 from ekitools import typing as typing
 from ekitools._version import __version__ as __version__

@@ -64,9 +64,12 @@ def _encode(value: Any) -> Any:
 
 
 def _name(cls: type) -> str:
-    """The bare name only where that public name is this very class."""
-    public = lookup(cls.__name__) is cls
-    return cls.__name__ if public else f"{cls.__module__}.{cls.__qualname__}"
+    """The public name only where that is the name of this very class."""
+    folder = cls.__module__.split(".")[1:2]
+    for name in (cls.__name__, ".".join([*folder, cls.__name__])):
+        if lookup(name) is cls:
+            return name
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _decode(value: Any) -> Any:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -31,9 +31,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ekitools.core.arrays import as_rng
-from ekitools.linalg.local_score import strength_curve
 from ekitools.linalg.whitened import check_independent, is_independent
-from ekitools.typing import Localization, Localizer, MarginalNoise, Neighbourhoods, Rng, Tunable
+from ekitools.typing import Localization, Localizer, MarginalNoise, Neighbourhoods, Rng
 
 __all__ = ["LocalAnalysis", "LocalCoefficients", "local_coefficients"]
 
@@ -334,14 +333,6 @@ class LocalCoefficients:
         return LocalAnalysis(
             localizer, outputs, r[-1] + mean, draw, self.h / (len(r) - 1), self.noise
         )
-
-    def tuned(self, u: np.ndarray, target: Any = None) -> tuple[LocalCoefficients, Any]:
-        """With the strength that is best for an ensemble, and its curve; None where it is given."""
-        rule = self.localization
-        if not isinstance(rule, Tunable) or rule.strength is not None:
-            return self, None
-        curve = strength_curve(rule, u, self.residuals, self.h, target)
-        return replace(self, localization=rule.with_strength(curve.chosen)), curve
 
 
 def local_coefficients(

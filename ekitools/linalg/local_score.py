@@ -14,6 +14,7 @@ and spreads together are best.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,19 @@ def strength_curve(
     columns = np.sort(np.random.default_rng(0).permutation(p)[:n_parameters])
     some = u[:, columns].astype(np.float64)
     fold = np.arange(n) % min(_FOLDS, n // 2)
-    values, score = [], []
+    values: list[float] = []
+    scores: list[np.ndarray] = []
     for value in rule.strengths(p, d, target):
         localizer = rule.with_strength(float(value)).located(p, d, target)
         values.append(float(value))
-        score.append(expected_score(localizer, columns, some, r, h, fold))
-        if len(score) - np.argmin(score) > _PATIENCE:  # more data cost more, and are worse already
+        scores.append(expected_score(localizer, columns, some, r, h, fold))
+        means = np.mean(scores, axis=1)
+        if len(means) - np.argmin(means) > _PATIENCE:  # more data cost more, and are worse already
             break
-    best = values[int(np.argmin(score))]
-    return StrengthCurve(rule.strength_name, np.array(values), np.array(score), best)
+    worse = np.array(scores) - scores[int(np.argmin(means))]
+    error = worse.std(axis=1, ddof=1) / math.sqrt(n)
+    chosen = np.flatnonzero(worse.mean(axis=1) <= error)[-1]  # the best itself is among them
+    return StrengthCurve(rule.strength_name, np.array(values), means, values[int(chosen)])
 
 
 def expected_score(
@@ -64,8 +69,8 @@ def expected_score(
     r: np.ndarray,
     h: float,
     fold: np.ndarray,
-) -> float:
-    """The mean negative log-density of members that were left out, up to a constant.
+) -> np.ndarray:
+    """The mean negative log-density of every member that is left out ``(J,)``, up to a constant.
 
     Parameters
     ----------
@@ -82,7 +87,7 @@ def expected_score(
     fold : (J,) of int
         The fold of every member. The members of a fold are left out together.
     """
-    total = 0.0
+    total = np.zeros(len(u))
     for k in range(int(fold.max()) + 1):
         out = fold == k
         centre, mean = u[~out].mean(axis=0), r[~out].mean(axis=0)
@@ -99,14 +104,14 @@ def expected_score(
                 part = which[i : i + width]
                 place = weights.indptr[part, None] + np.arange(n_near)
                 index, root = weights.indices[place], np.sqrt(weights.data[place])
-                total += _score(e[part], f[index], root, h, u_out[part], r_out[index])
-    return total / (len(u) * max(1, int(np.sum(np.ptp(u, axis=0) > 0))))
+                total[out] += _score(e[part], f[index], root, h, u_out[part], r_out[index])
+    return total / max(1, int(np.sum(np.ptp(u, axis=0) > 0)))
 
 
 def _score(
     e: np.ndarray, f: np.ndarray, root: np.ndarray, h: float, u: np.ndarray, r: np.ndarray
-) -> float:
-    """The sum over b parameters with k data each, and over the members u that were left out.
+) -> np.ndarray:
+    """The sums over b parameters with k data each, for all members u that are left out.
 
     With f = W F_Iᵀ ``(b, k, n)`` and c = (n − 1)/h the gain of the residuals is
     W (f fᵀ + c)⁻¹ f e = W f (fᵀf + c)⁻¹ e, and the variance e·(I + fᵀf/c)⁻¹e/(n − 1).
@@ -124,4 +129,4 @@ def _score(
     gain = root * solved[:, :, 0]
     variance = np.maximum(rest, np.finfo(np.float64).tiny)[:, None] / (n - 1)
     error = (u - (gain[:, None, :] @ r)[:, 0, :]) ** 2 + np.sum(gain**2, axis=1)[:, None] / h
-    return float(np.sum(np.log(variance) / 2 + error / (2 * variance)))
+    return np.asarray(np.sum(np.log(variance) / 2 + error / (2 * variance), axis=0))

@@ -69,6 +69,7 @@ def check_independent(noise: Any, what: str) -> None:
     """Check that data can be weighted one by one."""
     if not is_independent(noise):
         raise TypeError(
-            f"noise: must be independent between data for {what}, got {noise!r:.80}. Use "
-            "variances, or ek.localization.Groups, which takes the marginal noise of a group."
+            f"noise: must be independent between data for {what}, got {type(noise).__name__} that "
+            "correlates them. Use variances, or ek.localization.Groups, which takes the marginal "
+            "noise of a group."
         )

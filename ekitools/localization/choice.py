@@ -32,8 +32,9 @@ def choose_strength(
 
     The members are parted into ten folds. Each fold plays the truth: its outputs with noise are
     data, and the local analysis of the other members predicts its parameters. The score is the mean
-    negative log-density of what was left out. No model is run. ``radius="adaptive"`` and
-    ``threshold="adaptive"`` do this at every step.
+    negative log-density of what was left out. The strength with the most data is chosen among those
+    within one standard error of the best score. No model is run. ``radius="adaptive"`` does this at
+    the first step of a run.
 
     Parameters
     ----------
@@ -83,8 +84,7 @@ def choose_strength(
     >>> u = np.random.default_rng(0).standard_normal((60, 300)) @ root.T
     >>> rule = ek.localization.Distance(x, x[::10])
     >>> rule, curve = ek.localization.choose_strength(rule, u, u[:, ::10], np.zeros(30), 0.1)
-    >>> 5 < rule.radius < 30, bool(curve.score.argmin() == np.flatnonzero(
-    ...     curve.values == curve.chosen)[0])
+    >>> 5 < rule.radius < 30, rule.radius == curve.chosen
     (True, True)
     """
     if not isinstance(localization, Tunable):

@@ -15,10 +15,12 @@ from ekitools.core.arrays import as_real
 from ekitools.core.checks import number, one_of, put
 from ekitools.localization.places import of_data, of_parameters
 from ekitools.localization.rule import Rule, Weighing, own_analyses
-from ekitools.localization.sampling import ADAPTIVE, adaptive_or, check_chosen
 from ekitools.typing import Localizer, Neighbourhoods
 
 __all__ = ["Distance", "gaspari_cohn"]
+
+ADAPTIVE = "adaptive"
+"""A radius that is chosen from the ensemble."""
 
 _EARTH = 6371.0088
 """Mean radius of the Earth in kilometres."""
@@ -76,8 +78,9 @@ class Distance(Rule):
         Coordinates of the data, in the same units. By default they are the numeric coordinates of
         labelled data, in the order of ``coordinates``.
     radius : float or "adaptive", default "adaptive"
-        c ≥ 0 in the same units; kilometres with "great-circle". "adaptive" chooses c at every step
-        by leaving members out (see `choose_strength`).
+        c ≥ 0 in the same units; kilometres with "great-circle". "adaptive" chooses c at the first
+        step by leaving members out, for all of the data (see `choose_strength`); the result has it
+        as ``history_radius``.
     taper : {"gaspari-cohn", "box"}, default "gaspari-cohn"
         ρ. "box" is 1 up to one radius, and 0 beyond it.
     metric : {"euclidean", "great-circle"}, default "euclidean"
@@ -134,7 +137,12 @@ class Distance(Rule):
     _places: tuple[np.ndarray | None, np.ndarray | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        radius = adaptive_or("radius", self.radius, least=0, infinite=True)
+        radius = self.radius
+        if isinstance(radius, str):
+            if radius != ADAPTIVE:
+                raise ValueError(f'radius: must be a number or "{ADAPTIVE}", got {radius!r}.')
+        else:
+            radius = number("radius", radius, least=0, infinite=True)
         one_of("taper", self.taper, tuple(_TAPERS))
         one_of("metric", self.metric, ("euclidean", "great-circle"))
         resolution = number("resolution", self.resolution, least=0, most=1)
@@ -154,7 +162,11 @@ class Distance(Rule):
 
     def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
         """The rule for p parameters and d data; coordinates that are not given are the target's."""
-        check_chosen(self.radius, "radius")
+        if self.radius == ADAPTIVE:
+            raise ValueError(
+                f'radius: must be a number here, got "{ADAPTIVE}". Use the rule of '
+                "ek.localization.choose_strength."
+            )
         points, data = self._located_places(n_parameters, n_data, target)
         taper, end = _TAPERS[self.taper]
         return _Near(points, data, float(self.radius), taper, end, self._on_sphere, self.resolution)

@@ -17,7 +17,7 @@ from ekitools.typing import Localizer, Neighbourhoods
 __all__ = ["Groups"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Groups(Rule):
     """Groups of parameters, each moved by its own data alone.
 
@@ -50,9 +50,8 @@ class Groups(Rule):
     >>> import ekitools as ek
     >>> problem = ek.InverseProblem(
     ...     lambda u: {"flow": u[:1], "heat": u[1:]},
-    ...     ek.GaussianPrior(np.zeros(2), np.ones(2), names=("k", "c")),
-    ...     {"flow": 0.1, "heat": 0.1},
-    ...     data={"flow": [1.0], "heat": [2.0]})
+    ...     ek.GaussianPrior(np.zeros(2), np.ones(2)), {"flow": 0.1, "heat": 0.1},
+    ...     {"flow": [1.0], "heat": [2.0]}, parameter_names=("k", "c"))
     >>> rule = ek.localization.Groups({"k": "flow", "c": "heat"})
     >>> result = ek.run(problem, ek.ETKI(localization=rule), n_members=50, rng=0)
     >>> ek.posterior(result).mean().round(1).to_array().values
@@ -75,6 +74,9 @@ class Groups(Rule):
         if not pairs:
             raise ValueError("groups: must not be empty, got no group. Leave localization out.")
         put(self, groups=pairs, _pairs=tuple((_several(a), _several(b)) for a, b in pairs))
+
+    def __repr__(self) -> str:
+        return f"Groups({dict(self.groups)!r})"
 
     def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
         """The rule for p parameters and d data; names are those of the ``target``."""

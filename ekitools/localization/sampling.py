@@ -15,42 +15,13 @@ from ekitools.core.checks import number, put
 from ekitools.localization.rule import Rule, Weighing
 from ekitools.typing import Localizer
 
-__all__ = [
-    "ADAPTIVE",
-    "Correlation",
-    "Fisher",
-    "Nice",
-    "Unbiased",
-    "adaptive_or",
-    "check_chosen",
-]
-
-ADAPTIVE = "adaptive"
-"""The option of a strength that is chosen from the ensemble."""
+__all__ = ["Correlation", "Fisher", "Nice", "Unbiased"]
 
 _BLOCK = 1 << 21
 """Correlations that are in memory at a time."""
 
 _NEGLIGIBLE = 1e-3
 """Weights below it are left out: they cost as much as others and hardly move anything."""
-
-
-def adaptive_or(name: str, value: Any, **bounds: Any) -> Any:
-    """A number within bounds, or "adaptive"."""
-    if isinstance(value, str):
-        if value != ADAPTIVE:
-            raise ValueError(f'{name}: must be a number or "{ADAPTIVE}", got {value!r}.')
-        return value
-    return number(name, value, **bounds)
-
-
-def check_chosen(value: Any, name: str) -> None:
-    """Check that a strength is a number by now."""
-    if value == ADAPTIVE:
-        raise ValueError(
-            f'localization: must have a number as {name} here, got "{ADAPTIVE}". Use the rule of '
-            "ek.localization.choose_strength."
-        )
 
 
 class _BySample(Rule):
@@ -97,15 +68,15 @@ class Correlation(_BySample):
 
     Parameters
     ----------
-    threshold : float or "adaptive", default 4
-        t > 0. Correlations of independent numbers have the standard deviation 1/√J: with t = 4 one
-        of 16,000 passes. "adaptive" chooses t at every step by leaving members out (see
-        `choose_strength`).
+    threshold : float, default 3.5
+        t > 0. Correlations of independent numbers have the standard deviation 1/√J: with t = 3.5
+        about one of 2,000 passes. For one analysis alone 4 to 5 is often better (see
+        `choose_strength`); in several steps a correlation that is left out is lost every time.
 
     Raises
     ------
     TypeError, ValueError
-        If it is neither.
+        If it is no positive number.
 
     See Also
     --------
@@ -120,23 +91,18 @@ class Correlation(_BySample):
     --------
     >>> import ekitools as ek
     >>> ek.ETKI(localization=ek.localization.Correlation()).localization
-    Correlation(threshold=4.0)
+    Correlation(threshold=3.5)
     """
 
-    threshold: Any = 4.0
+    threshold: float = 3.5
 
     def __post_init__(self) -> None:
-        put(self, threshold=adaptive_or("threshold", self.threshold, above=0))
-
-    def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
-        """The rule for p parameters and d data."""
-        check_chosen(self.threshold, "threshold")
-        return super().located(n_parameters, n_data, target)
+        put(self, threshold=number("threshold", self.threshold, above=0))
 
     @property
-    def strength(self) -> float | None:
-        """The threshold; None where it has to be chosen."""
-        return None if self.threshold == ADAPTIVE else float(self.threshold)
+    def strength(self) -> float:
+        """The threshold."""
+        return self.threshold
 
     @property
     def strength_name(self) -> str:

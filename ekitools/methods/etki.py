@@ -11,7 +11,6 @@ from ekitools.core.arrays import like
 from ekitools.core.checks import flag, put
 from ekitools.linalg.columns import combine
 from ekitools.linalg.transform import mean_preserving_rotation, transform_update
-from ekitools.methods.localized import Localized
 from ekitools.methods.steps import MisfitController
 from ekitools.methods.tempering import Tempered, TemperedState
 from ekitools.typing import (
@@ -121,11 +120,17 @@ class ETKI(Tempered):
     def _kind(self) -> str:
         return "transform"
 
-    def _localized_analysis(
-        self, u: Array, g: Array, target: Target, h: float, rng: np.random.Generator
-    ) -> Localized:
-        ensemble, extra = super()._localized_analysis(u, g, target, h, rng)
-        if self.rotate:
-            rotation = mean_preserving_rotation(int(u.shape[0]), rng)
-            ensemble = combine(ensemble, like(rotation - np.eye(len(rotation)), ensemble))
-        return Localized(ensemble, extra)
+    def _localized(
+        self,
+        rule: Localization,
+        u: Array,
+        g: Array,
+        target: Target,
+        h: float,
+        rng: np.random.Generator,
+    ) -> Array:
+        ensemble = super()._localized(rule, u, g, target, h, rng)
+        if not self.rotate:
+            return ensemble
+        rotation = mean_preserving_rotation(int(u.shape[0]), rng)
+        return combine(ensemble, like(rotation - np.eye(len(rotation)), ensemble))

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ekitools.core.arrays import host, like
 from ekitools.linalg.kalman import checked_localization
 from ekitools.linalg.local import local_coefficients
+from ekitools.linalg.local_score import strength_curve
 from ekitools.linalg.whitened import check_independent, is_independent
 from ekitools.typing import (
     Array,
     Localization,
     MarginalNoise,
-    Reported,
     ScaledNoise,
     Target,
     Tunable,
 )
 
-__all__ = ["Localized", "check_localized", "localized_analysis", "optional_localization"]
+__all__ = ["check_localized", "chosen_rule", "localized_analysis", "optional_localization"]
 
 
 _SOME = 100
 """Parameters whose weights are looked at before a run."""
-
-
-class Localized(NamedTuple):
-    """The ensemble after a localized analysis, and what there is to report of it."""
-
-    ensemble: Array
-    extra: dict[str, Reported]
 
 
 def optional_localization(localization: Any, tikhonov: bool) -> Localization | None:
@@ -78,6 +71,27 @@ def check_localized(localization: Localization, ensemble: Array, target: Target)
         check_independent(target.noise, f"{rule!r:.80}")
 
 
+def chosen_rule(
+    localization: Localization,
+    strength: float | None,
+    u: Array,
+    g: Array,
+    target: Target,
+    h: float,
+) -> Localization:
+    """The rule with a strength that is chosen for an analysis with the noise Γ/h.
+
+    A strength that was chosen before is kept. One that is chosen for a small step of its own leaves
+    out data that the steps together could use.
+    """
+    if not isinstance(localization, Tunable) or localization.strength is not None:
+        return localization
+    if strength is None:
+        r = target.noise.whiten(host(g).astype(np.float64) - np.asarray(target.data))
+        strength = strength_curve(localization, host(u), r, h, target).chosen
+    return localization.with_strength(strength)
+
+
 def localized_analysis(
     localization: Localization,
     u: Array,
@@ -86,7 +100,7 @@ def localized_analysis(
     h: float,
     kind: str,
     rng: np.random.Generator,
-) -> Localized:
+) -> Array:
     """One local analysis of every parameter, with the noise Γ/h.
 
     ``kind`` is "transform" for the square root, "perturbed" or "unperturbed".
@@ -94,9 +108,4 @@ def localized_analysis(
     whole = host(u)
     difference = host(g).astype(np.float64) - np.asarray(target.data)
     analysis = local_coefficients(localization, difference, target.noise, h, kind, rng)
-    analysis, curve = analysis.tuned(whole, target)
-    new = analysis.located(whole.shape[1], target).update(whole)
-    extra = {}
-    if curve is not None:
-        extra[curve.name] = Reported(curve.chosen, f"{curve.name} of the localization")
-    return Localized(like(new, u), extra)
+    return like(analysis.located(whole.shape[1], target).update(whole), u)

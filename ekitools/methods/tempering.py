@@ -12,8 +12,8 @@ from ekitools.core.arrays import array_namespace, like, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
 from ekitools.linalg import total_variance
 from ekitools.methods.localized import (
-    Localized,
     check_localized,
+    chosen_rule,
     localized_analysis,
     optional_localization,
 )
@@ -30,12 +30,14 @@ from ekitools.typing import (
     Aim,
     Array,
     Localization,
+    Reported,
     ScaledNoise,
     Schedule,
     Status,
     StepInfo,
     StoppingRule,
     Target,
+    Tunable,
 )
 
 __all__ = ["Tempered", "TemperedState"]
@@ -54,6 +56,8 @@ class TemperedState(NamedTuple):
     """Σh of every observation, where steps see a part of the data and there is an end time."""
     scaling: Scaling | None = None
     """Where the scales of the noise are not known."""
+    strength: float | None = None
+    """Of the localization, where it is chosen at the first step."""
 
 
 class Tempered(ABC):
@@ -80,12 +84,16 @@ class Tempered(ABC):
     def _kind(self) -> str:
         """The analysis: "transform", "perturbed" or "unperturbed"."""
 
-    def _localized_analysis(
-        self, u: Array, g: Array, target: Target, h: float, rng: np.random.Generator
-    ) -> Localized:
-        """The ensemble after one localized analysis, and what there is to report of it."""
-        rule = self.localization
-        assert rule is not None
+    def _localized(
+        self,
+        rule: Localization,
+        u: Array,
+        g: Array,
+        target: Target,
+        h: float,
+        rng: np.random.Generator,
+    ) -> Array:
+        """The ensemble after one localized analysis."""
         return localized_analysis(rule, u, g, target, h, self._kind, rng)
 
     def __post_init__(self) -> None:
@@ -185,7 +193,7 @@ class Tempered(ABC):
         if info.status is not None:
             return state, info
 
-        used, scaling = state.used, None
+        used, scaling, strength = state.used, None, state.strength
         if unknown:
             ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
         elif target.batch is None or self.t_end is None:
@@ -193,8 +201,15 @@ class Tempered(ABC):
             if self.localization is None:
                 ensemble = self._analysis(u, r, h, rng)
             else:
-                ensemble, extra = self._localized_analysis(u, g, target, h, rng)
-                info = info._replace(extra=extra)
+                left = h if self.t_end is None else self.t_end - state.t
+                rule = chosen_rule(self.localization, strength, u, g, target, left)
+                if isinstance(rule, Tunable) and rule is not self.localization:
+                    strength = rule.strength
+                    assert strength is not None
+                    name = rule.strength_name
+                    told = Reported(strength, f"{name} of the localization")
+                    info = info._replace(extra={name: told})
+                ensemble = self._localized(rule, u, g, target, h, rng)
         else:
             h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
             ensemble = self._analysis(u, r, scale, rng) if h else u
@@ -206,7 +221,7 @@ class Tempered(ABC):
             )
             return state, info._replace(status=status)
         new = TemperedState(
-            ensemble, state.n + 1, t, variance, state.initial_variance, used, scaling
+            ensemble, state.n + 1, t, variance, state.initial_variance, used, scaling, strength
         )
         return new, info._replace(step=h)
 

@@ -103,9 +103,12 @@ class StrengthCurve(NamedTuple):
     values: np.ndarray
     """The strengths that were tried, ``(k,)``."""
     score: np.ndarray
-    """The mean negative log-density of what was left out, ``(k,)``."""
+    """The mean negative log-density of what was left out, up to a constant, ``(k,)``."""
     chosen: float
-    """The strength of the smallest score."""
+    """The strength with the most data among those that are no worse than the best one.
+
+    A mean difference of one standard error over the members counts as no worse.
+    """
 
 
 @runtime_checkable
@@ -115,9 +118,9 @@ class Tunable(Localization, Protocol):
     Examples
     --------
     >>> import ekitools as ek
-    >>> rule = ek.localization.Correlation(threshold="adaptive")
+    >>> rule = ek.localization.Distance([0.0, 1.0], [0.0], radius="adaptive")
     >>> isinstance(rule, ek.typing.Tunable), rule.strength, rule.with_strength(4.0)
-    (True, None, Correlation(threshold=4.0))
+    (True, None, Distance(p=2, d=1, radius=4.0))
     """
 
     @property
