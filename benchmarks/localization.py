@@ -151,11 +151,6 @@ def distance(case, radius):
     return ek.localization.Distance(case.positions, case.stations, radius)
 
 
-def correlation(case, threshold):
-    """The rule that needs no coordinates."""
-    return ek.localization.Correlation(threshold)
-
-
 def grouped(case):
     """The rule of the blocks."""
     own, theirs = case.positions[:, 0], case.stations[:, 0]
@@ -187,8 +182,7 @@ TABLE = {
     "ekitools ETKI, distance": Row(etki(distance), RADII),
     "ekitools ETKI, distance, adaptive": Row(etki(distance), ADAPTIVE_RADIUS),
     "ekitools EKI, distance": Row(eki(distance), RADII),
-    "ekitools ETKI, correlation": Row(etki(correlation), {"threshold": (4.0,)}),
-    "ekitools ETKI, correlation, adaptive": Row(etki(correlation), {"threshold": ("adaptive",)}),
+    "ekitools ETKI, correlation": Row(etki(lambda case: ek.localization.Correlation())),
     "iterative_ensemble_smoother, adaptive": Row(
         smoother_adaptive, {**STEPS, **TRUNCATION}, "iterative_ensemble_smoother"
     ),

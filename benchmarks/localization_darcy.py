@@ -41,9 +41,6 @@ METHODS = {
     "EKI, distance, adaptive": lambda example: ek.EKI(localization=distance(example, "adaptive")),
     "ETKI, distance, adaptive": lambda example: ek.ETKI(localization=distance(example, "adaptive")),
     "ETKI, correlation": lambda example: ek.ETKI(localization=ek.localization.Correlation()),
-    "ETKI, correlation, adaptive": lambda example: ek.ETKI(
-        localization=ek.localization.Correlation("adaptive")
-    ),
 }
 
 
