@@ -8,8 +8,9 @@ the median time of an analysis, with the weights that it needs. *Peak* is the la
 memory of the process, with Python, the packages and the inputs, and *above* is its part above the
 memory of the process with its inputs. All of them perturb the data and work in double precision.
 
-* ekitools: `kalman_update` with `Distance`, by local analyses. *exact* makes an analysis for every
-  cell, and the other row interpolates between analyses on a coarser grid, which is the default.
+* ekitools: `kalman_coefficients` with `Distance`, and `apply_update` in place. *exact* makes an
+  analysis for every cell, and the other row interpolates between analyses on a coarser grid, which
+  is the default.
 * iterative_ensemble_smoother: `LocalizedESMDA`, whose gain is tapered. Cells come in batches, which
   are overwritten, and the callback returns a sparse gain. The batches have the size that its
   documentation proposes, twice the data, unless ``--batch`` is given.
@@ -70,9 +71,10 @@ def ekitools_analysis(inputs, batch=None, resolution=0.25):
         rule = ek.localization.Distance(
             inputs.cells, inputs.wells, inputs.radius, resolution=resolution
         )
-        draw = SD * np.random.default_rng(0).standard_normal(inputs.g.shape)
-        keywords = {"noise_draw": draw, "localization": rule}
-        return ek.kalman_update(inputs.u, inputs.g, inputs.data, SD**2, **keywords)
+        K = ek.kalman_coefficients(
+            inputs.g, inputs.data, SD**2, analysis="perturbed", rng=0, localization=rule
+        )
+        return ek.apply_update(K, inputs.u, inputs.u)
 
     return analysis
 
@@ -153,6 +155,7 @@ PACKAGES = {
 
 def measure(name, size, repeats, batch):
     """Print the median seconds of an analysis, the peak and its part above the inputs in MiB."""
+    PACKAGES[name](Inputs(100, 10, 20), None)()  # imports
     analysis = PACKAGES[name](Inputs(*size), batch)
     before = present_mib()
     seconds = []
