@@ -8,9 +8,8 @@ the median time of an analysis, with the weights that it needs. *Peak* is the la
 memory of the process, with Python, the packages and the inputs, and *above* is its part above the
 memory of the process with its inputs. All of them perturb the data and work in double precision.
 
-* ekitools: `kalman_coefficients` with `Distance`, and `apply_update` in place. *exact* makes an
-  analysis for every cell, and the other row interpolates between analyses on a coarser grid, which
-  is the default.
+* ekitools: `kalman_coefficients` with `Distance`, and `apply_update` in place. The local analyses
+  are made on a grid that is coarser than the cells, and interpolated.
 * iterative_ensemble_smoother: `LocalizedESMDA`, whose gain is tapered. Cells come in batches, which
   are overwritten, and the callback returns a sparse gain. The batches have the size that its
   documentation proposes, twice the data, unless ``--batch`` is given.
@@ -63,25 +62,18 @@ class Inputs:
         return csr_array((weights, (near["i"], near["j"])), shape=(len(cells), len(self.wells)))
 
 
-def ekitools_analysis(inputs, batch=None, resolution=0.25):
+def ekitools_analysis(inputs, batch=None):
     """A function that makes the analysis."""
     import ekitools as ek
 
     def analysis():
-        rule = ek.localization.Distance(
-            inputs.cells, inputs.wells, inputs.radius, resolution=resolution
-        )
+        rule = ek.localization.Distance(inputs.cells, inputs.wells, inputs.radius)
         K = ek.kalman_coefficients(
             inputs.g, inputs.data, SD**2, analysis="perturbed", rng=0, localization=rule
         )
         return ek.apply_update(K, inputs.u, inputs.u)
 
     return analysis
-
-
-def exact_analysis(inputs, batch=None):
-    """The same with an analysis for every cell."""
-    return ekitools_analysis(inputs, resolution=0.0)
 
 
 def smoother_analysis(inputs, batch=None):
@@ -147,7 +139,6 @@ def pyesmda_analysis(inputs, batch=None):
 
 PACKAGES = {
     "ekitools": ekitools_analysis,
-    "ekitools, exact": exact_analysis,
     "iterative_ensemble_smoother": smoother_analysis,
     "pyesmda": pyesmda_analysis,
 }
