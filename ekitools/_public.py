@@ -121,16 +121,17 @@ def lookup(name: str) -> Any:
     >>> from ekitools._public import lookup
     >>> lookup("FixedStep")(0.5)
     FixedStep(h=0.5)
-    >>> lookup("localization.Correlation")(5.0)
-    Correlation(threshold=5.0)
+    >>> lookup("localization.Correlation")(3.0)
+    Correlation(threshold=3.0)
     >>> lookup("nonsense") is None
     True
     """
     if name in MODULES:
         return import_module(f"ekitools.{name}")
-    module, _, inner = name.rpartition(".")
-    if module in MODULES:
-        return getattr(import_module(f"ekitools.{module}"), inner, None)
+    folder, _, inner = name.partition(".")
+    if folder in MODULES:
+        module = import_module(f"ekitools.{folder}")
+        return getattr(module, inner) if inner in module.__all__ else None
     if name not in PUBLIC:
         return None
     return getattr(import_module(f"ekitools.{PUBLIC[name]}"), name)

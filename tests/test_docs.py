@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools import datasets, experiments, problems, testing, theory, typing
+from ekitools import datasets, experiments, localization, problems, testing, theory, typing
 from ekitools._public import PUBLIC
 
 PACKAGE = Path(ek.__file__).parent
@@ -74,6 +74,7 @@ def test_every_public_name_is_in_the_api_pages_once():
         *(f"problems.{each}" for each in problems.__all__),
         *(f"datasets.{each}" for each in datasets.__all__),
         *(f"theory.{each}" for each in theory.__all__),
+        *(f"localization.{each}" for each in localization.__all__),
         *(f"testing.{each}" for each in testing.__all__),
         *(f"experiments.{each}" for each in experiments.__all__ if each.islower()),
         *(f"typing.{each}" for each in contracts),

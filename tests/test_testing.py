@@ -199,6 +199,8 @@ METHODS = [
     Case(b.MisfitOfTheOutputs(), "float32", "^StepInfo.misfit: must be float64 for any ensemble"),
     Case(b.InPlaceOtherwise(), "in_place", "^tell: must make the same step with in_place=True"),
     Case(b.InPlaceAtTheEnd(), "in_place", "^tell: must not overwrite the ensemble where the run"),
+    Case(b.OnDiskOfAnArray(), "on_disk", "^tell: must run with the ensemble on disk, as"),
+    Case(b.OnDiskOtherwise(), "on_disk", "^tell: must make the same run with the ensemble on disk"),
     Case(b.Vague(), "resume", "^State: must come back from a checkpoint, got CheckpointError"),
     Case(b.Caches(), "resume", "^tell: a run resumed after step 1 must be bitwise"),
     Case(b.KeepsAnEnum(), "resume", "^State: must come back .* state.phase = 1 in place of"),

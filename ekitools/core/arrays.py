@@ -8,13 +8,13 @@ import sys
 import warnings
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_namespace
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_namespace
 from scipy.linalg import cholesky, eigvalsh
 
-from ekitools.typing import Array, Rng
+from ekitools.typing import Array, LargeEnsemble, Rng, UpdatableEnsemble
 
 __all__ = [
     "array_namespace",
@@ -27,7 +27,9 @@ __all__ = [
     "checked_inputs",
     "digest",
     "host",
+    "is_large",
     "is_numpy",
+    "is_updatable",
     "like",
     "masked_as_nan",
     "of_library",
@@ -40,6 +42,16 @@ __all__ = [
 def is_numpy(x: Array) -> bool:
     """Whether ``x`` is a NumPy array (so that in-place work and SciPy are allowed)."""
     return bool(is_numpy_namespace(array_namespace(x)))
+
+
+def is_large(x: Any) -> TypeGuard[LargeEnsemble]:
+    """Whether members of ``x`` have to be read; arrays are told apart without a look at them."""
+    return not is_array_api_obj(x) and isinstance(x, LargeEnsemble)
+
+
+def is_updatable(x: Any) -> TypeGuard[UpdatableEnsemble]:
+    """Whether ``x`` is an ensemble that is not in memory and can be updated."""
+    return not is_array_api_obj(x) and isinstance(x, UpdatableEnsemble)
 
 
 def host(x: Array) -> np.ndarray:
@@ -58,8 +70,11 @@ def host(x: Array) -> np.ndarray:
 
 
 def like(x: Any, reference: Array) -> Array:
-    """``x`` in the namespace, the dtype and on the device of ``reference``."""
-    if isinstance(reference, np.ndarray):
+    """``x`` in the namespace, the dtype and on the device of ``reference``.
+
+    For an ensemble that is not in memory it becomes a NumPy array.
+    """
+    if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
         return np.asarray(x, dtype=reference.dtype)
     xp = array_namespace(reference)
     array = host(x)
@@ -69,13 +84,25 @@ def like(x: Any, reference: Array) -> Array:
 
 
 def take_rows(x: Array, index: np.ndarray) -> Array:
-    """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``."""
+    """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``.
+
+    Of an ensemble that is not in memory, the members ``index``.
+    """
+    if is_updatable(x):
+        return x.rows(index)
+    if is_large(x):
+        return x[index]
     xp = array_namespace(x)
     return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
 
 
 def take_columns(x: Array, index: np.ndarray) -> Array:
-    """The entries ``index`` of the last axis of ``x``, as `take_rows` does for the first."""
+    """The entries ``index`` of the last axis of ``x``, as `take_rows` does for the first.
+
+    Of an ensemble that is not in memory, an array.
+    """
+    if not isinstance(x, np.ndarray) and isinstance(x, UpdatableEnsemble):
+        return x.columns(index)
     xp = array_namespace(x)
     return xp.take(x, xp.asarray(index, device=device(x)), axis=-1)
 

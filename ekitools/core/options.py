@@ -64,12 +64,10 @@ def _encode(value: Any) -> Any:
 
 
 def _name(cls: type) -> str:
-    """The public name only where that is the name of this very class."""
-    folder = cls.__module__.split(".")[1:2]
-    for name in (cls.__name__, ".".join([*folder, cls.__name__])):
-        if lookup(name) is cls:
-            return name
-    return f"{cls.__module__}.{cls.__qualname__}"
+    """The public name only where it is the name of this very class."""
+    inner = ".".join((*cls.__module__.split(".")[1:2], cls.__name__))  # of a public module
+    public = (name for name in (cls.__name__, inner) if lookup(name) is cls)
+    return next(public, f"{cls.__module__}.{cls.__qualname__}")
 
 
 def _decode(value: Any) -> Any:

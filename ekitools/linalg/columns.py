@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, is_numpy
+from ekitools.core.arrays import array_namespace, is_numpy, is_updatable
 from ekitools.typing import Array
 
 __all__ = [
@@ -55,6 +55,8 @@ def combine(
     u: Array, left: Array, right: Array | None = None, out: np.ndarray | None = None
 ) -> Array:
     """U + left E, or U + left (rightᵀ E), with E = U − u_J in column blocks."""
+    if is_updatable(u):
+        return u.combined(left, right)
     if not is_numpy(u):
         return u + times_anomalies(u, left, right)
     out = np.empty_like(u) if out is None else out

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.typing import Localizer, StrengthCurve, Tunable
+from ekitools.core.arrays import host, take_columns
+from ekitools.typing import Array, Localizer, StrengthCurve, Tunable
 
 __all__ = ["PARAMETERS", "expected_score", "strength_curve"]
 
@@ -36,7 +37,7 @@ _BATCH_BYTES = 1 << 23
 
 def strength_curve(
     rule: Tunable,
-    u: np.ndarray,
+    u: Array,
     r: np.ndarray,
     h: float,
     target: Any,
@@ -45,7 +46,7 @@ def strength_curve(
     """The score of every strength of a rule; ``r`` are whitened residuals ``(J, d)``."""
     (n, p), d = u.shape, r.shape[1]
     columns = np.sort(np.random.default_rng(0).permutation(p)[:n_parameters])
-    some = u[:, columns].astype(np.float64)
+    some = host(take_columns(u, columns)).astype(np.float64)
     fold = np.arange(n) % min(_FOLDS, n // 2)
     values: list[float] = []
     scores: list[np.ndarray] = []

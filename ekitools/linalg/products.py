@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, like
+from ekitools.core.arrays import array_namespace, is_updatable, like
 from ekitools.linalg.columns import centred, columns_of, combine, shifted_blocks, times_anomalies
 from ekitools.typing import Array
 
@@ -18,6 +18,7 @@ __all__ = [
     "frobenius",
     "gaussian_draws",
     "moved",
+    "squared_deviations",
     "total_variance",
 ]
 
@@ -32,14 +33,28 @@ def total_variance(u: Array) -> float:
     >>> total_variance(np.array([[0.0, 1.0], [2.0, 1.0]]))
     2.0
     """
+    if is_updatable(u):
+        return u.total_variance()
+    return squared_deviations(u) / (u.shape[0] - 1)
+
+
+def squared_deviations(u: Array, total: float = 0.0) -> float:
+    """Sum of the squared deviations of all members from ū, added to ``total``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg.products import squared_deviations
+    >>> squared_deviations(np.array([[0.0, 1.0], [2.0, 1.0]]))
+    2.0
+    """
     xp = array_namespace(u)
-    total = 0.0
     for c in columns_of(u):
         shifted = u[:, c] - u[:1, c]  # equal members give exactly zero
         total -= float(xp.sum(xp.sum(shifted, axis=0) ** 2)) / u.shape[0]
         shifted *= shifted
         total += float(xp.sum(shifted))
-    return total / (u.shape[0] - 1)
+    return total
 
 
 def covariance_product(u: Array, *pairs: tuple[Array, Array], factor: float = 1.0) -> Array:

@@ -219,7 +219,7 @@ class Distance(Rule):
 
     def _checked(self, name: str, given: Any) -> np.ndarray:
         """Coordinates ``(n, dim)``; points in space for longitudes and latitudes."""
-        points = as_real(name, given, ndim=(1, 2)).astype(np.float64)
+        points = as_real(name, given, ndim=(1, 2)).astype(np.float64, copy=False)
         points = points[:, None] if points.ndim == 1 else points
         if points.size == 0 or not np.isfinite(points).all():
             raise ValueError(
@@ -257,6 +257,9 @@ class Distance(Rule):
         return points, data
 
 
+_BLOCK = 1 << 20
+"""Parameters whose boxes are found at a time."""
+
 _MOST_NEAR = 500
 """Data in the support of the largest radius that is tried."""
 
@@ -265,7 +268,7 @@ def _check_dimensions(points: np.ndarray, data: np.ndarray) -> None:
     if points.shape[1] != data.shape[1]:
         raise ValueError(
             f"data: must have the {points.shape[1]} coordinates of the parameters, got "
-            f"{data.shape[1]}."
+            f"{data.shape[1]}. Of labelled data, name those that count: coordinates=(...)."
         )
 
 
@@ -324,9 +327,14 @@ class _Near(Weighing):
         origin = self.points.min(axis=0)
         if np.ptp(self.points, axis=0).max() > 2**20 * self._spacing:
             return None
-        cells = np.floor((self.points - origin) / self._spacing).astype(np.int64)
-        n_boxes = len(np.unique(cells @ (1 << 21) ** np.arange(cells.shape[1])))
-        return None if len(self.points) < 2 * n_boxes else origin
+        box = np.empty(len(self.points), dtype=np.int64)
+        for i in range(0, len(box), _BLOCK):
+            part = slice(i, i + _BLOCK)
+            cells = np.floor((self.points[part] - origin) / self._spacing).astype(np.int64)
+            box[part] = cells @ (1 << 21) ** np.arange(cells.shape[1])
+        box.sort()
+        n_boxes = 1 + np.count_nonzero(box[1:] != box[:-1])
+        return None if len(box) < 2 * n_boxes else origin
 
     def _weights(self, points: np.ndarray) -> csr_array:
         shape = (len(points), len(self.data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,14 +18,17 @@ from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
     all_rules,
     check_parts,
+    check_streamed,
     checked_ensemble,
     checked_nodes,
     checked_outputs,
     checked_status,
     checked_store,
 )
+from ekitools.loop.ensemble import copied, drawn, names_of_files
 from ekitools.loop.folder import Folder
 from ekitools.loop.saved import Saved
+from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
 from ekitools.models.extras import Extra, split_extras
 from ekitools.models.outputs import UnfitError, own, shares_memory
@@ -93,6 +97,13 @@ class AskTell(Stepping):
         ridge regression on the parameters over the members that have it, or by their mean where at
         most p + 2 have it. With a larger share the member has failed. A datum that every member
         lacks is left out of the step, with a `RuntimeWarning`, and counts against no member.
+    scratch : str or Path, optional
+        Folder in which the ensemble is kept, for an ensemble that does not fit into memory: `EKI`
+        and `ETKI` with ``store="final"``. ``ensemble`` may then be an array of zarr, h5py or dask
+        or a memory map; it is only read. The folder needs room for two ensembles, and for three
+        where checkpoints are saved. `ask` returns an `ekitools.typing.LargeEnsemble` ``members``:
+        ``members[j]`` reads one of them from the disk. The members of a result are a read-only
+        memory map of a file in this folder, which stays there.
 
     Attributes
     ----------
@@ -142,6 +153,7 @@ class AskTell(Stepping):
         evaluate_final: bool = True,
         stop: StoppingRule | Sequence[StoppingRule] = (),
         missing: float = 0.1,
+        scratch: str | os.PathLike[str] | None = None,
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
         check_parts(problem, method)
@@ -155,6 +167,9 @@ class AskTell(Stepping):
         self.missing = number("missing", missing, least=0, below=1)
         self._stop = stopping_rules(stop)
         self._rules = all_rules(self._stop, method, problem)
+        self._scratch = None if scratch is None else Scratch.of(scratch)
+        if self._scratch is not None:
+            check_streamed(problem, method, self.store, self.on_failure)
         if n_steps is not None:
             n_steps = integer("n_steps", n_steps)
         else:
@@ -167,7 +182,10 @@ class AskTell(Stepping):
         if isinstance(method, Starts) and not isinstance(method.start, str | None):
             self._start = "method"
         self.seen = self._seen_at(0)
-        if isinstance(method, Quadrature):
+        initial: Any
+        if self._scratch is not None:
+            initial = self._stored(self._scratch, n_members, ensemble)
+        elif isinstance(method, Quadrature):
             initial = checked_nodes(method, self.seen, n_members, ensemble)
         elif ensemble is None:
             n_members = 100 if n_members is None else n_members
@@ -176,11 +194,23 @@ class AskTell(Stepping):
             ensemble, initial = checked_ensemble(ensemble, problem)
             if shares_memory(initial, ensemble):
                 initial = own(initial)
-        self._state = method.init(initial, self.seen)
+        try:
+            self._state = method.init(initial, self.seen)
+        except BaseException:
+            if self._scratch is not None:
+                self._scratch.release(())
+            raise
         self._history = History(int(initial.shape[0]), self.store)
         self.members = np.arange(self._history.n_members)
         self._asked: Array | None = None
         self._folder = Folder()
+
+    def _stored(self, scratch: Scratch, n_members: int | None, ensemble: Any) -> Any:
+        """The initial ensemble in a file."""
+        if ensemble is not None:
+            return copied(scratch, ensemble, self.problem)
+        n_members = 100 if n_members is None else n_members
+        return drawn(scratch, self.problem.prior, n_members, self._streams.prior())
 
     @property
     def done(self) -> bool:
@@ -228,7 +258,8 @@ class AskTell(Stepping):
     def _handed(self) -> Array:
         """The members asked for, with all their parameters."""
         asked = self._physical()
-        return asked if isinstance(asked, np.ndarray) or self._in_place else own(asked)
+        theirs = isinstance(asked, np.ndarray) or self._scratch is not None
+        return asked if theirs or self._in_place else own(asked)
 
     def tell(
         self,
@@ -288,6 +319,8 @@ class AskTell(Stepping):
         history = self._history if status.code == statuses.FAILED else self._history.shown()
         if not history.records:
             history = history.with_unevaluated(*self._present(status))
+        if self._scratch is not None:
+            self._scratch.hand_out(names_of_files(history.records))
         if self.problem.series:
             return to_dataset(history, self.problem.whole(), status, attributes)
         drawn = None
@@ -329,8 +362,14 @@ class AskTell(Stepping):
             status=self.status,
             spent=self._spent,
             seconds=self.seconds,
+            scratch=self._scratch,
         )
+        if self._scratch is not None:
+            self._scratch.commit(folder.absolute(), self._files(), begun=True)
         self._folder.save(folder, self.problem, run)
+        if self._scratch is not None:
+            self._scratch.commit(folder.absolute(), self._files())
+            self._release()
 
     @classmethod
     def load(
@@ -342,6 +381,7 @@ class AskTell(Stepping):
         n_steps: int | None = None,
         ensemble: Array | None = None,
         stop: StoppingRule | Sequence[StoppingRule] | None = None,
+        scratch: str | os.PathLike[str] | None = None,
     ) -> AskTell:
         """Read a checkpoint; what follows is bitwise what would have followed.
 
@@ -360,6 +400,8 @@ class AskTell(Stepping):
             NumPy array.
         stop : stopping rule or sequence of them, optional
             Needed only where one of them is not one of ekitools' own.
+        scratch : str or Path, optional
+            The folder with the file of the ensemble, where that was moved since.
 
         Raises
         ------
@@ -371,7 +413,8 @@ class AskTell(Stepping):
         loop._folder = Folder()
         reference = np.ones(1) if ensemble is None else ensemble
         folder = as_path("path", path, "a folder")
-        saved = loop._folder.load(folder, problem, method, stop, reference)
+        given = None if scratch is None else Scratch.of(scratch)
+        saved = loop._folder.load(folder, problem, (method, stop, given), reference)
         loop.problem, loop.method = problem, saved.method
         loop._stop = saved.stop
         loop._rules = all_rules(saved.stop, saved.method, problem)
@@ -382,7 +425,9 @@ class AskTell(Stepping):
         loop.seen = loop._following() or loop._seen_at(loop.n)
         loop.members, loop._history = saved.members, saved.history
         loop.status, loop._spent = saved.status, saved.spent
-        loop.seconds = saved.seconds
+        loop.seconds, loop._scratch = saved.seconds, saved.scratch
+        if loop._scratch is not None:
+            loop._scratch.commit(folder.absolute(), loop._files())
         loop._since = time.perf_counter() - loop.seconds
         if n_steps is not None:
             loop._extend(n_steps)

@@ -11,7 +11,9 @@ import numpy as np
 
 from ekitools.core.arrays import host, like
 from ekitools.core.errors import CheckpointError
+from ekitools.loop.ensemble import StoredEnsemble, reopened
 from ekitools.loop.index import FORMAT
+from ekitools.loop.scratch import Scratch
 
 __all__ = ["FORMAT", "check_same", "pack", "unpack"]
 
@@ -52,6 +54,8 @@ def pack(state: Any) -> tuple[Any, dict[str, np.ndarray]]:
         if hasattr(value, "_fields"):
             fields = {f: walk(getattr(value, f), f"{name}.{f}") for f in value._fields}
             return {"fields": fields}
+        if isinstance(value, StoredEnsemble):
+            return {"stored": value.described()}
         if hasattr(value, "shape"):
             arrays[name] = host(value)
             return {"array": name}
@@ -62,19 +66,28 @@ def pack(state: Any) -> tuple[Any, dict[str, np.ndarray]]:
     return walk(state, "state"), arrays
 
 
-def unpack(hint: Any, packed: Any, arrays: Mapping[str, np.ndarray], reference: Any) -> Any:
+def unpack(
+    hint: Any,
+    packed: Any,
+    arrays: Mapping[str, np.ndarray],
+    reference: Any,
+    scratch: Scratch | None = None,
+) -> Any:
     """Rebuild what `pack` took apart.
 
     ``hint`` is the class of a state; the annotations of its fields name the NamedTuples within.
-    Floating arrays come back in the namespace and on the device of ``reference``.
+    Floating arrays come back in the namespace and on the device of ``reference``. An ensemble on
+    disk is that of the ``scratch`` folder.
     """
     if not isinstance(packed, dict):
         _check_plain(hint, packed)
     if isinstance(packed, list):
         (inner, *_) = (*get_args(hint), Any)
-        return tuple(unpack(inner, item, arrays, reference) for item in packed)
+        return tuple(unpack(inner, item, arrays, reference, scratch) for item in packed)
     if not isinstance(packed, dict):
         return packed
+    if "stored" in packed and scratch is not None:
+        return reopened(scratch, packed["stored"])
     if "array" in packed:
         array = arrays[packed["array"]]
         return array if isinstance(reference, np.ndarray) else like(array, reference)
@@ -85,7 +98,9 @@ def unpack(hint: Any, packed: Any, arrays: Mapping[str, np.ndarray], reference: 
         hints = {}
     return kind(
         **{
-            name: unpack(_known(hints.get(name, Any), parameters), value, arrays, reference)
+            name: unpack(
+                _known(hints.get(name, Any), parameters), value, arrays, reference, scratch
+            )
             for name, value in packed["fields"].items()
         }
     )

@@ -12,6 +12,7 @@ from ekitools.core.checks import check_gaussian, check_method, integer
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.typing import (
     Array,
+    ByCoefficients,
     ChecksProblem,
     EstimatesNoise,
     HasSupport,
@@ -28,11 +29,13 @@ __all__ = [
     "all_rules",
     "check_parts",
     "check_rules",
+    "check_streamed",
     "checked_ensemble",
     "checked_nodes",
     "checked_outputs",
     "checked_status",
     "checked_store",
+    "outside_sentence",
 ]
 
 
@@ -77,6 +80,38 @@ def checked_store(store: Any) -> str | int:
         ) from None
 
 
+def check_streamed(
+    problem: InverseProblem, method: Method, store: str | int, on_failure: str
+) -> None:
+    """Check that a run can be made with the ensemble on disk.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the method, the noise, ``store`` or ``on_failure`` needs the ensemble in memory.
+    """
+    if not (isinstance(method, ByCoefficients) and method.by_coefficients):
+        raise TypeError(
+            f"method: must update its ensemble by coefficients of the outputs with scratch=, got "
+            f"{method!r:.200}. Use ek.ETKI() or ek.EKI(), with tikhonov=False, or leave scratch "
+            "out."
+        )
+    if problem.n_scales:
+        raise TypeError(
+            f"noise: must have known scales with scratch=, got {problem.noise!r}. Use "
+            "ek.GaussianNoise(sd=...), or leave scratch out."
+        )
+    if store != "final":
+        raise ValueError(
+            f'store: must be "final" with scratch=, got {store!r}. Only the last ensemble is kept '
+            "on the disk."
+        )
+    if on_failure == "resample":
+        raise ValueError(
+            'on_failure: must be "drop" or "raise" with scratch=, got \'resample\'. Use "drop".'
+        )
+
+
 def checked_status(status: Any) -> Status:
     """A status with a code and a sentence."""
     if not isinstance(status, Status) or not all(isinstance(text, str) for text in status[:2]):
@@ -108,7 +143,7 @@ def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Arr
     unconstrained = problem.prior.to_unconstrained(ensemble)
     outside = ~np.isfinite(host(unconstrained))
     if outside.any():
-        raise ValueError(_outside(host(ensemble), outside, problem))
+        raise ValueError(outside_sentence(host(ensemble), outside, problem))
     return ensemble, unconstrained
 
 
@@ -134,8 +169,10 @@ def checked_nodes(method: Quadrature, target: Any, n_members: int | None, ensemb
     return nodes
 
 
-def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem) -> str:
-    """The sentence about members that the prior cannot have."""
+def outside_sentence(
+    ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem, first: int = 0
+) -> str:
+    """The sentence about members that the prior cannot have; ``first`` is the number of row 0."""
     member, parameter = (int(i) for i in np.argwhere(outside)[0])
     name = (problem.parameter_names or ())[parameter]
     value = float(ensemble[member, parameter])
@@ -150,8 +187,8 @@ def _outside(ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem)
     more = f" {len(rows)} members are affected." if len(rows) > 1 else ""
     return (
         "ensemble: must lie strictly between the bounds of the prior, got "
-        f"{name} = {value!r} in member {member}{where}.{more} Move such members inside, draw new "
-        "ones with prior.sample(n, rng=...), or widen the prior."
+        f"{name} = {value!r} in member {first + member}{where}.{more} Move such members inside, "
+        "draw new ones with prior.sample(n, rng=...), or widen the prior."
     )
 
 

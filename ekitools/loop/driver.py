@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.signatures import check_accepts
 from ekitools.core.statuses import INTERRUPTED
 from ekitools.loop.asktell import AskTell
+from ekitools.loop.scratch import Scratch
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.models.workers import Workers
 from ekitools.problem import InverseProblem
@@ -60,6 +62,7 @@ def run(
     on_step: Callable[[IterationInfo], Any] | None = None,
     stop: StoppingRule | Sequence[StoppingRule] = (),
     missing: float = 0.1,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> xr.Dataset:
     """Run an inversion to its end.
 
@@ -93,6 +96,11 @@ def run(
     missing : float, default 0.1
         Largest share of the outputs of a member that may be NaN, as in `AskTell`. The result counts
         them by datum as ``missing(iteration, data)``.
+    scratch : str or Path, optional
+        Folder in which the ensemble is kept, for an ensemble that does not fit into memory, as in
+        `AskTell`. The model is run for one member after the other, which is read from the disk; a
+        vectorized model gets some members at a time. A checkpoint names the file of the ensemble
+        and holds no copy. ``progress`` also shows bars of bytes.
 
     Returns
     -------
@@ -143,6 +151,9 @@ def run(
     array([1.6, 0.6])
     """
     checkpoint_every = _checked_border(executor, timeout, checkpoint_every, progress, on_step)
+    on_disk = None if scratch is None else Scratch.of(scratch)
+    if on_disk is not None:
+        on_disk.progress = progress
     folder = (
         None if checkpoint is None else as_path("checkpoint", checkpoint, "a folder").absolute()
     )
@@ -158,11 +169,16 @@ def run(
         evaluate_final=evaluate_final,
         stop=stop,
         missing=missing,
+        scratch=on_disk,
     )
-    with nullcontext() if folder is None else loop._folder.holding(folder):
-        if folder is not None:
-            loop.save(folder)  # an unwritable folder is found out before any model run
-        return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
+    try:
+        with nullcontext() if folder is None else loop._folder.holding(folder):
+            if folder is not None:
+                loop.save(folder)  # an unwritable folder is found out before any model run
+            return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
+    finally:
+        if on_disk is not None:
+            on_disk.release(())  # all but the files of the result and of the checkpoint
 
 
 def resume(
@@ -178,6 +194,7 @@ def resume(
     progress: bool = False,
     on_step: Callable[[IterationInfo], Any] | None = None,
     stop: StoppingRule | Sequence[StoppingRule] | None = None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> xr.Dataset:
     """Go on from a checkpoint: bitwise the run that was never interrupted.
 
@@ -185,7 +202,7 @@ def resume(
     ----------
     path : str or Path
         Folder given as ``checkpoint`` to `run`; it goes on being written to.
-    problem, method, n_steps, ensemble, stop
+    problem, method, n_steps, ensemble, stop, scratch
         As in `AskTell.load`.
     executor, timeout, checkpoint_every, progress, on_step
         As in `run`.
@@ -217,12 +234,18 @@ def resume(
     """
     checkpoint_every = _checked_border(executor, timeout, checkpoint_every, progress, on_step)
     folder = as_path("path", path, "a folder")
-    loop = AskTell.load(folder, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop)
+    loop = AskTell.load(
+        folder, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop, scratch=scratch
+    )
     folder = folder.absolute()  # the model may change the working directory
     if loop.done:
         loop._folder.tidy(folder)
         return loop.result()
     with loop._folder.holding(folder):
+        if loop._scratch is not None:
+            loop._scratch.progress = progress
+            loop._scratch.adopt(loop._files())
+            loop._release()
         return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
 
 
@@ -269,6 +292,11 @@ def _drive(
             raise failure from error
         except CheckpointError as error:
             error.result = loop.result()
+            raise
+        except RunError as error:
+            if error.result is None and loop.last is not None:  # no room in the scratch folder
+                with suppress(RunError):
+                    error.result = loop.result()
             raise
     return loop.result()
 

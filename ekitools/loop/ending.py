@@ -27,6 +27,9 @@ _SHARE = 0.01
 
 _MOST_NAMED = 5
 
+_BLOCK_BYTES = 1 << 24
+"""Bytes of the members in float64 that are looked at together."""
+
 
 def concluded(
     status: Status, prior: Any, names: Sequence[Any] | None, ensemble: Array, losses: Losses
@@ -57,30 +60,35 @@ def concluded(
 
 def _at_bounds(prior: Any, names: Sequence[Any] | None, ensemble: Array) -> Iterator[str]:
     """A sentence for every parameter with members at a bound of the prior."""
-    physical = prior.to_physical(ensemble)
-    if physical is ensemble:  # no parameter is transformed, so none has a bound
+    first = ensemble[:1, ...]
+    if prior.to_physical(first) is first:  # no parameter is transformed, so none has a bound
         return
-    z, u = host(ensemble), host(physical).astype(np.float64)
+    n_members, p = (int(length) for length in ensemble.shape)
     try:
-        far = host(prior.whiten(ensemble))
-        ends = prior.unwhiten(like(_rows(z.shape[1]), ensemble))
+        ends = host(prior.to_physical(prior.unwhiten(like(_rows(p), first)))).astype(np.float64)
+        prior.whiten(first)
     except (AttributeError, NotImplementedError):  # a prior without whitened coordinates
         return
-    suspects = np.flatnonzero((np.abs(far) > _FAR).any(axis=0))
-    if not suspects.size:
-        return
-    low, left, right, high = host(prior.to_physical(ends)).astype(np.float64)
-    found = []
-    for i in suspects:
-        width = abs(right[i] - left[i])
-        for bound, side in ((low[i], far[:, i] < -_FAR), (high[i], far[:, i] > _FAR)):
-            n = int(np.sum(side & (np.abs(u[:, i] - bound) <= _ROUNDING * width)))
-            if n > _SHARE * len(u):
-                found.append((i, n, bound))
+    low, left, right, high = ends
+    tolerance = _ROUNDING * np.abs(right - left)
+    counts = np.zeros((p, 2), dtype=np.int64)
+    rows = max(1, _BLOCK_BYTES // (8 * p))  # at a time: the ensemble may fill the memory
+    for start in range(0, n_members, rows):
+        block = ensemble[start : start + rows, ...]
+        far = host(prior.whiten(block))
+        if not (np.abs(far) > _FAR).any():
+            continue
+        u = host(prior.to_physical(block)).astype(np.float64)
+        for side, bound, beyond in ((0, low, far < -_FAR), (1, high, far > _FAR)):
+            counts[:, side] += np.sum(beyond & (np.abs(u - bound) <= tolerance), axis=0)
+    found = [
+        (i, int(counts[i, side]), (low, high)[side][i])
+        for i, side in np.argwhere(counts > _SHARE * n_members)
+    ]
     for i, n, bound in found[:_MOST_NAMED]:
         name = f"parameter {i}" if names is None else f'parameter "{names[int(i)]}"'
         yield (
-            f"{n} of {len(u)} members have {name} at the bound {bound:.6g} of its prior, within "
+            f"{n} of {n_members} members have {name} at the bound {bound:.6g} of its prior, within "
             "rounding: widen the prior or check the model there."
         )
     if len(found) > _MOST_NAMED:

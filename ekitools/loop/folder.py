@@ -91,19 +91,20 @@ class Folder:
             self._save(folder, problem, run)
 
     def load(
-        self, path: Path, problem: InverseProblem, method: Any, stop: Any, reference: Array
+        self, path: Path, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Array
     ) -> Saved:
         """Read the run that the folder holds; nothing in the folder is changed.
 
-        ``method`` and ``stop`` are None where they are to be rebuilt from the checkpoint. Arrays of
-        the state come back in the namespace and on the device of ``reference``.
+        ``given`` are the method, the stopping rules and the scratch folder, None where they are to
+        be rebuilt from the checkpoint. Arrays of the state come back in the namespace and on the
+        device of ``reference``.
         """
         for attempt in range(_READS):
             data = read_index(path)
             if data is None:
                 break
             try:
-                run, commit = read_run(path, data, problem, (method, stop), reference)
+                run, commit = read_run(path, data, problem, given, reference)
             except CheckpointError:
                 if attempt + 1 == _READS or read_index(path) == data:
                     raise  # else another process saved in the meantime

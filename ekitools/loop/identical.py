@@ -105,10 +105,9 @@ def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> 
         return 0
     suspects = rows[counts[alike.reshape(-1)] > 1]
     sharing: dict[bytes, set[bytes]] = {}
-    for members, outputs in zip(
-        host(take_rows(u, suspects)), host(take_rows(g, suspects)), strict=True
-    ):
-        sharing.setdefault(_digest(outputs), set()).add(_digest(members))
+    for row, outputs in zip(suspects, host(take_rows(g, suspects)), strict=True):
+        member = host(take_rows(u, np.array([row])))  # of parameters there may be millions
+        sharing.setdefault(_digest(outputs), set()).add(_digest(member))
     repeated = sum(len(members) - 1 for members in sharing.values())
     return repeated if repeated >= least else 0
 

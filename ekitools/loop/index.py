@@ -142,6 +142,10 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
         _check_all("status", (code, sentence, level), str)
         flag("status", posterior)
     one_of("start", meta["start"], ("prior", "ensemble", "method"))
+    for name in ("scratch", "members_file"):
+        meta.setdefault(name, None)
+        if not isinstance(meta[name], str | None):
+            raise TypeError(f"{name} must be a text, got {meta[name]!r:.80}")
     integer("n_members", meta["n_members"], least=2)
     integer("model_runs", meta["model_runs"], least=0)
     meta["options"] = {

@@ -11,13 +11,15 @@ import numpy as np
 from ekitools._version import __version__
 from ekitools.core.arrays import check_array
 from ekitools.core.checks import check_method, stopping_rules
-from ekitools.core.errors import CheckpointError
+from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.options import from_json, to_json
 from ekitools.loop.blocks import read_bundle, read_records, record_of, write_bundle, write_records
 from ekitools.loop.checkpoint import check_same, pack, unpack
 from ekitools.loop.disk import INDEX, File, append, create, damaged, fresh_name, verified
+from ekitools.loop.ensemble import names_of_files
 from ekitools.loop.index import parsed
 from ekitools.loop.lines import read_lines, write_lines
+from ekitools.loop.scratch import Scratch
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.history import History
 from ekitools.typing import Array, Method, Status, StoppingRule, is_sampler
@@ -47,6 +49,8 @@ class Saved(NamedTuple):
     spent: bool
     """Whether the run ended because its budget was spent."""
     seconds: float
+    scratch: Scratch | None = None
+    """Where the ensemble is, if not in memory."""
 
 
 class Counts(NamedTuple):
@@ -82,6 +86,7 @@ def described(problem: InverseProblem, run: Saved) -> dict[str, Any]:
         "seconds": run.seconds,
         "status": run.status,
         "spent": run.spent,
+        "scratch": None if run.scratch is None else str(run.scratch.folder),
     }
 
 
@@ -100,8 +105,15 @@ def write_parts(
     counts = Counts(len(history.summaries), len(history.failures), n_kept)
     packed, bundle = pack(run.state)
     bundle["members"] = run.members
+    meta: dict[str, Any] = {}
     for record in history.records[n_kept:]:
-        bundle |= {_NEWEST + name: array for name, array in record.arrays().items()}
+        arrays = record.arrays()
+        if run.scratch is not None:
+            (meta["members_file"],) = names_of_files([record])
+            arrays["u"] = np.empty((len(record.u), 0), dtype=record.u.dtype)
+        bundle |= {_NEWEST + name: array for name, array in arrays.items()}
+    if run.scratch is not None:
+        run.scratch.bring_to_disk({run.state.ensemble.name, *meta.values()})
     name = fresh_name("state")
     with create(folder, name) as sink:
         write_bundle(sink, bundle)
@@ -119,15 +131,17 @@ def write_parts(
             else:
                 write_records(sink, history.records[since.records : n_kept])
             files[kind] = sink.finish(name)
-    return {"state": packed, "blocks": list(bundle), "counts": list(counts)}, files, counts
+    meta |= {"state": packed, "blocks": list(bundle), "counts": list(counts)}
+    return meta, files, counts
 
 
 def read_run(
-    path: Path, data: bytes, problem: InverseProblem, given: tuple[Any, Any], reference: Array
+    path: Path, data: bytes, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Array
 ) -> tuple[Saved, Commit]:
     """The run that ``checkpoint.json`` with the content ``data`` describes.
 
-    ``given`` are the method and the stopping rules, None where they are to be rebuilt.
+    ``given`` are the method, the stopping rules and the scratch folder, None where they are to be
+    rebuilt.
 
     Raises
     ------
@@ -136,7 +150,8 @@ def read_run(
     """
     check_array("ensemble", reference)
     meta = parsed(path, data)
-    method, stop = _parts(path, meta, problem, *given)
+    method, stop = _parts(path, meta, problem, *given[:2])
+    scratch = _scratch(meta, given[2])
     files = {kind: verified(path, **meta["files"][kind]) for kind in meta["files"]}
     arrays = read_bundle(path, files["state"], meta["blocks"])
     history = History(meta["n_members"], meta["options"]["store"])
@@ -151,11 +166,16 @@ def read_run(
     try:
         newest = {n.removeprefix(_NEWEST): a for n, a in arrays.items() if n.startswith(_NEWEST)}
         history.records += [record_of(newest)] if newest else []
-        state = unpack(method.State, meta["state"], arrays, reference)
+        if scratch is not None and meta["members_file"] is not None:
+            members_file = scratch.opened(meta["members_file"])
+            history.records[-1] = history.records[-1]._replace(u=members_file)
+        state = unpack(method.State, meta["state"], arrays, reference, scratch)
         members = arrays["members"]
         _check_fit(problem, history, state, members, sampler=is_sampler(method))
     except CheckpointError:
         raise
+    except RunError as error:  # of a file in the scratch folder
+        raise CheckpointError(f"{error} If the folder was moved, pass scratch=.") from error
     except Exception as error:  # a forged state can raise anything
         why = f"it does not describe a run that can go on: {error!r:.200}"
         raise damaged(path / INDEX, why) from error
@@ -171,6 +191,7 @@ def read_run(
         status=None if meta["status"] is None else Status(*meta["status"]),
         spent=meta["spent"],
         seconds=meta["seconds"],
+        scratch=scratch,
     )
     return saved, Commit(hashlib.sha256(data).hexdigest(), files, counts)
 
@@ -193,6 +214,18 @@ def _parts(
     if stop is None:
         stop = _rebuilt(path, "stop", meta)
     return method, stop
+
+
+def _scratch(meta: dict[str, Any], given: Scratch | None) -> Scratch | None:
+    """The folder with the file of the ensemble; None where the ensemble is in the checkpoint."""
+    if meta["scratch"] is None:
+        if given is not None:
+            raise ValueError(
+                f"scratch: must be left out for a run with its ensemble in memory, got "
+                f"{str(given.folder)!r}."
+            )
+        return None
+    return given or Scratch(Path(meta["scratch"]))
 
 
 def _rebuilt(path: Path, name: str, meta: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from ekitools.core.arrays import host, like, take_rows
 from ekitools.core.errors import RunError
 from ekitools.core.streams import Streams
 from ekitools.loop.ending import concluded
+from ekitools.loop.ensemble import PhysicalMembers, StoredEnsemble, names_of_files
 from ekitools.loop.failures import (
     check_failures,
     fatal_sentence,
@@ -24,6 +25,7 @@ from ekitools.loop.failures import (
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.identical import warned_of_identical
 from ekitools.loop.progress import stopped
+from ekitools.loop.scratch import Scratch
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
 from ekitools.observed.together import Together
@@ -73,6 +75,8 @@ class Stepping(ABC):
     _state: Any
     _history: History
     _asked: Array | None
+    _scratch: Scratch | None
+    """Where the ensemble is kept, if not in memory."""
     _n_lost: int
     """Members that failed at the latest step."""
     _has_warned: bool = False
@@ -160,6 +164,8 @@ class Stepping(ABC):
                 self._has_warned = warned_of_identical(self._given(), g, survivors, n, fit=fit)
             if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
+            if not takes_failures(self.method):
+                history.forget_replaced()
             following, info = self._step(state, told)
             if lost.any() and isinstance(self.method, Quadrature):
                 info = info._replace(misfit=info.misfit[survivors])
@@ -175,6 +181,8 @@ class Stepping(ABC):
             if info.status is not None:
                 last = state.ensemble if info.shown is None else info.shown.ensemble
                 info = info._replace(status=self._concluded(info.status, last, survivors))
+        hidden = lost & (info.status is not None and info.status.code != statuses.FAILED)
+        u, g = self._recorded(shown[0], info.status, hidden), host(shown[1])
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
         history.model_runs += len(self.members)
@@ -182,7 +190,6 @@ class Stepping(ABC):
             {"iteration": n, "member": int(self.members[row]), "reason": failure.reason}
             for row, failure in reasons.items()
         ]
-        u, g = (host(each) for each in shown)
         if gaps.left_out.size:
             g = np.array(g)
             g[:, gaps.left_out] = np.nan
@@ -196,11 +203,14 @@ class Stepping(ABC):
             raise error from next((r.error for r in reasons.values() if r.error is not None), None)
         if info.status is None:
             self._advance(following, survivors)
+        self._release()
 
     def _physical(self) -> Array:
         """The members asked for, in physical coordinates: the state's own where it can be."""
         if self._asked is None:
-            asked = self.problem.prior.to_physical(self.method.ask(self._state))
+            asked, prior = self.method.ask(self._state), self.problem.prior
+            large = isinstance(asked, StoredEnsemble)
+            asked = PhysicalMembers(asked, prior) if large else prior.to_physical(asked)
             if isinstance(asked, np.ndarray):
                 asked = asked.view()
                 asked.flags.writeable = False
@@ -214,7 +224,28 @@ class Stepping(ABC):
 
     def _whitened(self) -> np.ndarray:
         """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
-        return host(self.problem.prior.whiten(self.method.ask(self._state)))
+        asked = self.method.ask(self._state)
+        if isinstance(asked, StoredEnsemble):
+            asked = asked[:]  # asked for only where there are more members than parameters
+        return host(self.problem.prior.whiten(asked))
+
+    def _recorded(self, u: Array, status: Status | None, hidden: np.ndarray) -> np.ndarray:
+        """Members for the history, on the host or in a file; in a file the ``hidden`` are NaN."""
+        if self._scratch is None or not isinstance(u, PhysicalMembers):
+            return host(u)
+        if status is None:  # only the last ensemble is kept
+            return np.empty((0, u.shape[1]), dtype=u.dtype)
+        places = np.where(hidden, -1, self.members)
+        return u.recorded(self._scratch, places, self._history.n_members)
+
+    def _files(self) -> list[str]:
+        """The names of the files of the scratch folder that the run needs now."""
+        return [self._state.ensemble.name, *names_of_files(self._history.records)]
+
+    def _release(self) -> None:
+        """Delete the files of ensembles that nobody needs any more."""
+        if self._scratch is not None:
+            self._scratch.release(self._files())
 
     def _following(self) -> InverseProblem | None:
         """The problem that the present step sees; None where there is nothing more to see.
@@ -290,7 +321,9 @@ class Stepping(ABC):
 
     def _present(self, status: Status) -> tuple[Any, ...]:
         d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data
-        return self.n, self.t, self.members, host(self._physical()), d, status
+        nobody = np.zeros(len(self.members), dtype=bool)
+        u = self._recorded(self._physical(), status, nobody)
+        return self.n, self.t, self.members, u, d, status
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import mmap
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from ekitools.linalg.columns import combine, combine_part, part_width
 from ekitools.linalg.local import LocalAnalysis, LocalCoefficients
 from ekitools.typing import Array, ChunkedArray, StoredArray, WritableArray
 
-__all__ = ["apply_update"]
+__all__ = ["apply_update", "bar_of_bytes", "columns_at_a_time", "give_back_pages"]
 
 _BLOCK_BYTES = 1 << 26
 """Bytes of a block of columns: large beside the seek of a disk, small beside the memory."""
@@ -135,7 +136,7 @@ def apply_update(
         target = np.empty(source.shape, dtype=source.dtype)
     else:
         _check_target(target, source)
-    columns = _columns_at_a_time(source, target, block, update.unit)
+    columns = columns_at_a_time(source, target, block, update.tile)
     return _streamed(update, source, target, columns, progress)
 
 
@@ -145,8 +146,8 @@ class _Update:
 
     coefficients: np.ndarray | LocalAnalysis
     n_columns: int
-    unit: int
-    """Columns that are as much work as less of them; with localization a block has whole units."""
+    tile: int | None
+    """Columns of a tile of a localized update, which no block cuts."""
 
     def __call__(self, columns: np.ndarray, out: np.ndarray, start: int) -> None:
         if isinstance(self.coefficients, LocalAnalysis):
@@ -156,12 +157,12 @@ class _Update:
 
 
 def _update_of(coefficients: np.ndarray | LocalCoefficients, source: Any) -> _Update:
-    n, p = source.shape
+    p = source.shape[1]
     native = np.dtype(source.dtype).newbyteorder("=")
     if isinstance(coefficients, LocalCoefficients):
         analysis = coefficients.located(p)
         return _Update(analysis, p, analysis.tile(native.itemsize))
-    return _Update(coefficients.astype(native), p, part_width(n, native.itemsize))
+    return _Update(coefficients.astype(native), p, None)
 
 
 def _streamed(
@@ -177,7 +178,7 @@ def _streamed(
         and target.strides[1] == native.itemsize
     )
     buffer = None if direct else np.empty((n, min(block, p)), dtype=native)
-    with _bar(n * p * native.itemsize) if progress else nullcontext() as bar:
+    with bar_of_bytes(progress, n * p * native.itemsize, "apply_update", stays=True) as bar:
         columns = slice(0, 0)
         try:
             for start in range(0, p, block):
@@ -189,9 +190,8 @@ def _streamed(
                     target[:, columns] = out
                 del read, out
                 for each in (source, target):
-                    _give_back_pages(each)
-                if bar is not None:
-                    bar.update(n * (columns.stop - start) * native.itemsize)
+                    give_back_pages(each)
+                bar.update(n * (columns.stop - start) * native.itemsize)
         except BaseException as error:
             error.add_note(
                 f"apply_update: columns 0 to {columns.start} of target are new, and those from "
@@ -203,10 +203,9 @@ def _streamed(
 
 def _lazy(update: _Update, source: Any, block: int | None) -> Any:
     """A dask array of the result; its chunks have all members."""
-    local = isinstance(update.coefficients, LocalAnalysis)
     columns: Any = "auto"
-    if block is not None or local:
-        columns = _columns_at_a_time(source, source, block, update.unit)
+    if block is not None or update.tile is not None:
+        columns = columns_at_a_time(source, source, block, update.tile)
     whole = source.rechunk({0: -1, 1: columns})
     return whole.map_blocks(
         _chunk, update=update, dtype=source.dtype, meta=np.empty((0, 0), dtype=source.dtype)
@@ -221,15 +220,13 @@ def _chunk(columns: np.ndarray, update: _Update, block_info: Any = None) -> np.n
     return out.astype(columns.dtype, copy=False)
 
 
-def _columns_at_a_time(source: Any, target: Any, block: int | None, least: int) -> int:
-    """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some.
-
-    Tiles of a localized update, ``least``, are not cut.
-    """
+def columns_at_a_time(source: Any, target: Any, block: int | None, tile: int | None = None) -> int:
+    """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some, or whole tiles."""
     n, p = source.shape
     itemsize = np.dtype(source.dtype).itemsize
-    if least * n * itemsize > _BLOCK_BYTES // 2:
-        return min(p, least * max(1, (block or 1) // least))
+    if tile is not None:
+        return min(p, tile * max(1, (block or 1) // tile))
+    least = part_width(n, itemsize)  # less is as much work
     if block is not None:
         return min(p, block * math.ceil(least / block))
     unit = least
@@ -240,7 +237,7 @@ def _columns_at_a_time(source: Any, target: Any, block: int | None, least: int) 
     return min(p, unit * max(1, _BLOCK_BYTES // (n * itemsize * unit)))
 
 
-def _give_back_pages(array: Any) -> None:
+def give_back_pages(array: Any) -> None:
     """Let the system take pages of a file that is mapped; what was written stays in the file.
 
     Without this the memory of the process grows by all that was read and written.
@@ -254,10 +251,23 @@ def _give_back_pages(array: Any) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _bar(n_bytes: int) -> Any:
+@contextmanager
+def bar_of_bytes(shown: bool, n_bytes: int, title: str, *, stays: bool) -> Iterator[Any]:
+    """A tqdm bar of bytes on standard error; where it is not ``shown``, one that does nothing."""
+    if not shown:
+        yield _NoBar()
+        return
     from tqdm.auto import tqdm
 
-    return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="apply_update")
+    with tqdm(total=n_bytes, unit="B", unit_scale=True, desc=title, leave=stays) as bar:
+        yield bar
+
+
+class _NoBar:
+    """A bar that is not shown."""
+
+    def update(self, n: int) -> None:
+        """Do nothing."""
 
 
 def _checked_coefficients(coefficients: Any) -> np.ndarray:

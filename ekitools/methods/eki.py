@@ -68,12 +68,12 @@ class EKI(Tempered):
         regularised EKI [2]_, p + d data, never a p × p matrix). The ensemble then goes to
         the maximum a posteriori estimate as Σh → ∞; it needs ``t_end=None``, for at Σh = 1
         the prior would count twice.
+    stop : tuple of stopping rules, default ()
+        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
     localization : rule of `ekitools.localization`, optional
         Which data may move which parameters, and how strongly: for fewer members than parameters.
         Every parameter then has a local analysis [3]_. By default every datum moves every
         parameter.
-    stop : tuple of stopping rules, default ()
-        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
 
     Raises
     ------

@@ -52,12 +52,12 @@ class ETKI(Tempered):
     rotate : bool, default False
         Whether the deviations are mixed by a random rotation after every step. Mean and covariance
         stay. With a nonlinear model it keeps the members from becoming outliers of one direction.
+    stop : tuple of stopping rules, default ()
+        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
     localization : rule of `ekitools.localization`, optional
         Which data may move which parameters, and how strongly: for fewer members than parameters.
         Every parameter then has a local analysis [3]_. By default every datum moves every
         parameter.
-    stop : tuple of stopping rules, default ()
-        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
 
     Raises
     ------
@@ -73,6 +73,7 @@ class ETKI(Tempered):
     -----
     One step costs O(J² (p + d) + J³), or O(J d (p + d)) where d < J/2. With J ≤ p the ensemble
     stays in the span of the first one, and its covariance is that of the posterior within the span.
+    With localization it leaves the span.
 
     References
     ----------

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import host, like, take_columns
 from ekitools.linalg.kalman import checked_localization
 from ekitools.linalg.local import local_coefficients
 from ekitools.linalg.local_score import strength_curve
@@ -18,6 +18,7 @@ from ekitools.typing import (
     ScaledNoise,
     Target,
     Tunable,
+    UpdatableEnsemble,
 )
 
 __all__ = ["check_localized", "chosen_rule", "localized_analysis", "optional_localization"]
@@ -66,7 +67,7 @@ def check_localized(localization: Localization, ensemble: Array, target: Target)
     if is_independent(target.noise):
         return
     some = np.arange(min(p, _SOME))
-    weights = localizer.weights(some, host(ensemble)[:, some], np.zeros((d, n)))
+    weights = localizer.weights(some, host(take_columns(ensemble, some)), np.zeros((d, n)))
     if not isinstance(target.noise, MarginalNoise) or (weights.data != 1).any():
         check_independent(target.noise, f"{rule!r:.80}")
 
@@ -88,7 +89,7 @@ def chosen_rule(
         return localization
     if strength is None:
         r = target.noise.whiten(host(g).astype(np.float64) - np.asarray(target.data))
-        strength = strength_curve(localization, host(u), r, h, target).chosen
+        strength = strength_curve(localization, u, r, h, target).chosen
     return localization.with_strength(strength)
 
 
@@ -105,7 +106,9 @@ def localized_analysis(
 
     ``kind`` is "transform" for the square root, "perturbed" or "unperturbed".
     """
-    whole = host(u)
     difference = host(g).astype(np.float64) - np.asarray(target.data)
     analysis = local_coefficients(localization, difference, target.noise, h, kind, rng)
-    return like(analysis.located(whole.shape[1], target).update(whole), u)
+    located = analysis.located(int(u.shape[1]), target)
+    if isinstance(u, UpdatableEnsemble):
+        return u.localized(located)
+    return like(located.update(host(u)), u)

@@ -75,6 +75,11 @@ class Tempered(ABC):
     def aim(self) -> Aim:
         """Whether the last ensemble is meant as a sample of the posterior."""
 
+    @property
+    def by_coefficients(self) -> bool:
+        """Whether the update needs the outputs alone: not with the prior as further data."""
+        return not self.tikhonov
+
     @abstractmethod
     def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""

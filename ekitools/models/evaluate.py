@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import host, is_large, like
 from ekitools.core.checks import number
 from ekitools.models.extras import Evaluation
 from ekitools.models.outputs import Failure, all_failed
 from ekitools.models.tasks import Wanted, run_member, run_together
 from ekitools.models.workers import BrokenPoolError, Workers
-from ekitools.typing import Array
+from ekitools.typing import Array, LargeEnsemble
 
 __all__ = [
     "BrokenPoolError",
@@ -42,7 +42,8 @@ def evaluate(
     model : ForwardModel
         G, of one member or vectorized.
     u : (J, p)
-        Members in physical coordinates.
+        Members in physical coordinates, in memory or not. Of those that are not, a vectorized model
+        gets some at a time.
     n_data : int
         d, the length of an output.
     executor : concurrent.futures.Executor or Workers, optional
@@ -87,7 +88,10 @@ def evaluate(
             return evaluate(
                 model, u, n_data, executor=workers, timeout=timeout, seeds=seeds, gaps=gaps
             )
-    n, dtype = int(u.shape[0]), host(u[:1, :1]).dtype
+    large = is_large(u)
+    if large and model.vectorized:
+        return _in_parts(model, u, n_data, executor, timeout, gaps=gaps)
+    n, dtype = int(u.shape[0]), u.dtype if large else host(u[:1, :1]).dtype
     wanted = Wanted(n_data, n, dtype, timeout, gaps)
     if model.vectorized:
         (outcome,) = executor.run(run_together, model, [(u, wanted)])
@@ -97,8 +101,8 @@ def evaluate(
             return Evaluation(nothing if isinstance(u, np.ndarray) else like(nothing, u), lost)
         found: Evaluation = outcome
         return found
-    rows = np.ascontiguousarray(host(u))
-    tasks = [(rows[j].copy(), None if seeds is None else seeds[j], wanted) for j in range(n)]
+    rows = [u.member(j) for j in range(n)] if large else np.ascontiguousarray(host(u))
+    tasks = [(rows[j], None if seeds is None else seeds[j], wanted) for j in range(n)]
     g = np.full((n, n_data), np.nan, dtype=dtype)
     failures: dict[int, Failure] = {}
     extras = {}
@@ -110,6 +114,28 @@ def evaluate(
         if outcome.extras:
             extras[j] = outcome.extras
     return Evaluation(g if isinstance(u, np.ndarray) else like(g, u), failures, extras)
+
+
+def _in_parts(
+    model: Any,
+    u: LargeEnsemble,
+    n_data: int,
+    executor: Workers,
+    timeout: float | None,
+    *,
+    gaps: bool,
+) -> Evaluation:
+    """G of a vectorized model at members that are read some at a time."""
+    g = np.full((u.shape[0], n_data), np.nan, dtype=u.dtype)
+    failures: dict[int, Failure] = {}
+    extras: dict[int, Any] = {}
+    for start in range(0, u.shape[0], u.rows_at_a_time):
+        part = u[start : start + u.rows_at_a_time]
+        found = evaluate(model, part, n_data, executor=executor, timeout=timeout, gaps=gaps)
+        g[start : start + len(part)] = found.g
+        failures |= {start + row: failure for row, failure in found.failures.items()}
+        extras |= {start + row: each for row, each in found.extras.items()}
+    return Evaluation(g, failures, extras)
 
 
 def check_timeout(timeout: Any) -> None:

@@ -158,6 +158,8 @@ def _as_dataset(argument: str, labelled: Any) -> xr.Dataset:
             "For plain arrays use ek.FunctionModel."
         )
     name = labelled.name if labelled.name is not None else "y"
+    if name in labelled.coords:  # a variable cannot have the name of a coordinate, such as x and y
+        name = f"{name}_"
     return labelled.to_dataset(name=name)
 
 

@@ -41,12 +41,14 @@ def run_member(
 ) -> Output | Failure:
     """The output ``(d,)`` of one member and its side products, copied, or the `Failure`.
 
-    Whatever the model raises is a failure, but for KeyboardInterrupt. What it sets by
-    `numpy.seterr` ends with it.
+    The model gets a copy of the member, which is made here: copies of all members at once would
+    take the memory of a second ensemble. Whatever the model raises is a failure, but for
+    KeyboardInterrupt. What it sets by `numpy.seterr` ends with it.
     """
+    member = np.array(u)
 
     def call() -> Any:
-        return model(u) if seed is None else model(u, rng=np.random.default_rng(seed))
+        return model(member) if seed is None else model(member, rng=np.random.default_rng(seed))
 
     try:
         with np.errstate():

@@ -210,9 +210,8 @@ def layout_of(data: Any, *, remedy: str) -> tuple[Layout | None, np.ndarray]:
                 return None, as_vector("data", whole, remedy=remedy)
             as_vector("data", np.zeros(whole.shape), remedy=remedy)
             return _observed((ArrayBlock("", whole.shape),), whole)
-        taken = {str(key) for key in (*labelled.coords, *labelled.dims)}
-        free = next(name for name in ("y", "data", "observed", "") if name not in taken)
-        parts = {free if labelled.name is None else str(labelled.name): labelled}
+        name = labelled.name
+        parts = {"y" if name is None else str(name): labelled}
     if not parts:
         raise ValueError(f"data: must have at least one block, got none. {_REMEDY}")
     blocks = tuple(_block(name, part) for name, part in parts.items())
@@ -240,10 +239,6 @@ def _block(name: Any, part: Any) -> Block:
     if labelled is not None:
         if labelled.dtype.kind not in "fiub":
             raise TypeError(f"{_of(name)}: must be real numbers, got dtype {labelled.dtype}.")
-        if name in labelled.coords or name in labelled.dims:
-            raise ValueError(
-                f"{_of(name)}: must not have a coordinate of the same name. Rename the block."
-            )
         return LabelledBlock(name, labelled)
     array = with_gaps(_of(name), part)
     if array.size == 0:

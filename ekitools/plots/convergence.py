@@ -165,7 +165,8 @@ def plot_residual(
         Where to draw; a new figure by default.
     problem : InverseProblem, optional
         With a `LinearModel`, the parts of A r within the span of the initial ensemble (‖A r_∥‖,
-        which decays as t^{-1/2}) and orthogonal to it (‖A r_⊥‖, constant) are drawn too.
+        which decays as t^{-1/2}) and orthogonal to it (‖A r_⊥‖, constant without localization) are
+        drawn too.
 
     Returns
     -------

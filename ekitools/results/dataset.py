@@ -315,6 +315,8 @@ def _names(names: Sequence[Any] | np.ndarray | None) -> np.ndarray:
 
     `ekitools.core.labels.checked_labels` has made them one kind when the problem was put together.
     """
+    if isinstance(names, tuple) and names and isinstance(names[0], str):
+        return np.array(names, dtype=object)  # of the same texts: there may be millions
     array = np.asarray(names)
     return array.astype(object) if array.dtype.kind == "U" else array
 

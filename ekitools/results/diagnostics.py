@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Rate", "diagnose", "fit_rate"]
 
 
+_BLOCK_BYTES = 1 << 24
+"""Bytes of the members in double precision that are whitened at once."""
+
 _LABELS = {  # long name and units
     "mean": ("ensemble mean", "as the parameter"),
     "spread": ("ensemble standard deviation, normalised by 1/(J-1)", "as the parameter"),
@@ -122,7 +125,8 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     t^{-1/2} in norm (so its square, like ``output_collapse``, as t^{-1}) and the second
     neither changes nor differs between members [1]_: ``residual_parallel`` and
     ``residual_perpendicular`` are the root mean squares of their Γ-norms over members,
-    ``residual_perpendicular_drift`` that of the second one's change since iteration 0.
+    ``residual_perpendicular_drift`` that of the second one's change since iteration 0. With
+    localization members leave the span, and the second part changes too.
 
     Parameters
     ----------
@@ -336,9 +340,14 @@ def _bayes_loss(members: Members, problem: InverseProblem, row: dict[str, Any]) 
     u, w = members.present()
     if not w.size or not row["n_data"]:
         return np.nan
-    prior = problem.prior
+    prior, rows = problem.prior, max(1, _BLOCK_BYTES // (8 * u.shape[1]))
+
+    def white(start: int) -> np.ndarray:
+        some = u[start : start + rows].astype(np.float64, copy=False)
+        return host(prior.whiten(prior.to_unconstrained(some)))
+
     with np.errstate(invalid="ignore"):  # members that rounding has put on a bound are infinite
-        mean = w @ host(prior.whiten(prior.to_unconstrained(u.astype(np.float64, copy=False))))
+        mean: Any = sum(w[i : i + rows] @ white(i) for i in range(0, len(u), rows))
     squares = 2 * row["misfit_of_mean"] + float(mean @ mean)
     return float(squares / (mean.size * row["n_data"]))
 

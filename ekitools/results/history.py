@@ -188,6 +188,14 @@ class History:
         parts = (weight, average, gaps, source, seen, extras, info.by_parameter)
         self.records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
 
+    def forget_replaced(self) -> None:
+        """Drop the latest record where the next one replaces it and no other is kept.
+
+        During an update the memory then has room for the ensembles before and after it alone.
+        """
+        if self.store == "last":
+            self.records.clear()
+
     def add_unevaluated(
         self,
         iteration: int,
@@ -228,7 +236,7 @@ class History:
             return self
         last = self.records[-1]
         lost = lost_members(last.failed, last.misfit)
-        if not lost.any():
+        if not lost.any() or np.isnan(last.u[lost]).all():  # a file was written so
             return self
         u = last.u.copy()
         u[lost] = np.nan
@@ -282,7 +290,7 @@ class History:
         return shown.source, found
 
     def _whole(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
-        if len(members) == self.n_members:
+        if len(rows) == self.n_members:
             return rows
         whole = np.full((self.n_members, *rows.shape[1:]), np.nan, dtype=rows.dtype)
         whole[members] = rows

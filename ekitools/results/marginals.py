@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_COLUMNS = 4096
+"""Parameters whose quantiles are taken at once, so that no second ensemble is in memory."""
 _DRAWS = 4000
 _MOST_NUMBERS = 20_000_000
 """Of draws from the prior, so that thousands of parameters stay within memory."""
@@ -174,13 +176,13 @@ def marginals(
     shown = np.arange(index.size)
     if parameters is None and most is not None and index.size > most:
         shown = np.argsort(ratio, kind="stable")[:most]
-        index = index[shown]
-    part = result.isel(parameter=index)
+        index = considered = index[shown]
+    part = result.isel(parameter=considered)
     u, w = members_at(part, -1).present()
     ends = weighted_quantiles(u, levels, w)
     starts = np.full_like(ends, np.nan)
     if start:
-        u, w = first_members(result, problem, index)
+        u, w = first_members(result, problem, considered)
         starts = weighted_quantiles(u, levels, w)
     return xr.Dataset(
         {
@@ -240,6 +242,10 @@ def weighted_quantiles(x: np.ndarray, levels: Any, w: np.ndarray) -> np.ndarray:
     """
     if not w.size:
         return np.full((len(levels), *x.shape[1:]), np.nan)
+    if x.ndim == 2 and x.shape[1] > _COLUMNS:
+        columns = range(0, x.shape[1], _COLUMNS)
+        parts = [weighted_quantiles(x[:, c : c + _COLUMNS], levels, w) for c in columns]
+        return np.concatenate(parts, axis=1)
     x = x.astype(np.float64)
     if np.ptp(w) > 0:
         return np.asarray(np.quantile(x, levels, axis=0, weights=w, method="inverted_cdf"))

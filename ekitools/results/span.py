@@ -33,7 +33,7 @@ class Span:
         _, s, rows = np.linalg.svd(residuals - mean, full_matrices=False)
         rank = int(np.sum(s > max(residuals.shape) * np.finfo(s.dtype).eps * s[0]))
         self.basis = rows[:rank].T
-        # the anomalies lie in the span, so this is every member's
+        # the first anomalies lie in the span, so this is every member's at iteration 0
         self.perpendicular = self._split(mean)[1]
 
     def residuals(self, members: Members) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -16,6 +17,7 @@ from ekitools.results.reading import (
     last_evaluated,
     losses,
     members_at,
+    method_of,
     model_runs,
 )
 
@@ -37,6 +39,10 @@ _FEWEST, _EACH, _MANY = 10, 10, 1000
 """Members that an ensemble has at least, and for each direction that the data can tell of: rules of
 thumb that EnsembleKalmanProcesses.jl states too. More than the last number is not advised, since
 few models can be run as often."""
+
+_LOCALIZABLE = 30
+"""Members from which on localization without coordinates is advised: with fewer hardly any sample
+correlation is beyond what chance makes."""
 
 _SPARE = 20
 """Members beyond p + 1 that a linear fit needs to say something."""
@@ -70,8 +76,10 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     tuple of Check
     """
     at = last_evaluated(result)
-    ends = sorted({result.sizes["iteration"] - 1, at % result.sizes["iteration"]})
-    diagnosis = diagnose(result.isel(iteration=ends))
+    last = result.sizes["iteration"] - 1
+    first = at % (last + 1)
+    both = slice(first, last + 1, max(1, last - first))  # no list: members may fill the memory
+    diagnosis = diagnose(result.isel(iteration=both))
     checks = [_ending(result), nature(result)]
     if has_noise(result):
         checks += [*_fit(result, diagnosis), *_linearity(result, at)]
@@ -237,7 +245,8 @@ def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
             "care" if missed else "good",
             "Coverage",
             f"{100 * share:.3g} % of the data lie within their central 90 % predictive interval"
-            + (": too few." if missed else "."),
+            + (": too few." if missed else ".")
+            + (" Use localization: see Members." if missed and _localization(result) else ""),
         )
     )
     return checks
@@ -341,12 +350,16 @@ def _members(result: xr.Dataset, n_effective: float) -> Check:
         return Check("good", "Members", f"{told}: {error}.")
     directions = min(p, result.sizes["data"])
     remedy = _remedy(max(_EACH * directions, p + 2))
-    if n_effective <= p + 1:
+    localized = _is_localized(method_of(result))
+    if n_effective <= p + 1 and not localized:
         return Check("care", "Members", f"{told}. The members span fewer directions than there are "
-                     f"parameters, and spreads are too small. {remedy}")  # fmt: skip
+                     f"parameters, and spreads are too small. {remedy}"
+                     f"{_localization(result)}")  # fmt: skip
     if n_effective < _FEWEST:
         return Check("care", "Members", f"{told}. Means and spreads of fewer than {_FEWEST} "
                      f"members are mostly chance. {remedy}")  # fmt: skip
+    if localized:
+        return Check("note", "Members", f"{told}, with localization.")
     if n_effective < _EACH * directions:
         return Check("note", "Members", f"{told}, and {directions} directions that the data can "
                      f"tell of. Spreads are too small with fewer than about {_EACH} members for "
@@ -358,6 +371,27 @@ def _remedy(n_members: int) -> str:
     if n_members > _MANY:
         return "Use more members, or fewer parameters."
     return f"Use n_members={n_members} or more, or fewer parameters."
+
+
+def _localization(result: xr.Dataset) -> str:
+    """The advice to localize, after a blank; nothing where it does not help."""
+    n, p = result.sizes["member"], result.sizes["parameter"]
+    few = _LOCALIZABLE <= n <= p + 1 and has_noise(result)
+    if not few or _has_nodes(result) or _is_sample(result) or _is_localized(method_of(result)):
+        return ""
+    return (
+        " Or use localization: ek.ETKI(localization=ek.localization.Correlation()), or "
+        "ek.localization.Distance() for parameters and data with coordinates."
+    )
+
+
+def _is_localized(options: Mapping[str, Any]) -> bool:
+    """Whether a method, or the one within it, has a rule of localization."""
+    return any(
+        value is not None if name == "localization"
+        else isinstance(value, Mapping) and _is_localized(value)
+        for name, value in options.items()
+    )  # fmt: skip
 
 
 def _missing(result: xr.Dataset) -> list[Check]:

@@ -16,12 +16,12 @@ from ekitools.methods.nesterov import Nesterov
 from ekitools.testing.options import fresh, rebuilt
 from ekitools.testing.promises import broken, calling, difference, exactly
 from ekitools.testing.trial import Trial
-from ekitools.typing import InPlace
+from ekitools.typing import ByCoefficients, InPlace
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["check_float32", "check_in_place", "check_momentum", "check_resume"]
+__all__ = ["check_float32", "check_in_place", "check_momentum", "check_on_disk", "check_resume"]
 
 _RESUMED = 5
 """Steps of the runs that are interrupted."""
@@ -60,6 +60,27 @@ def check_in_place(trial: Trial) -> None:
             rule = "must not overwrite the ensemble where the run ends, even with in_place=True"
             remedy = "Write nothing before the step is known to be made."
             exactly(state.ensemble, step.state.ensemble, "tell", rule, remedy, "ensemble")
+
+
+def check_on_disk(trial: Trial) -> None:
+    """Check that a run with the ensemble on disk is the run in memory."""
+    method = trial.method
+    if not (isinstance(method, ByCoefficients) and method.by_coefficients):
+        return
+    options: Any = {"n_members": trial.n_members, "rng": trial.seed, "store": "final"}
+    remedy = (
+        "Use the ensemble by kalman_update, total_variance and take_rows alone, or let "
+        "by_coefficients be False."
+    )
+    n_steps = min(_RESUMED, len(trial.walk))
+    whole = run(trial.problem, fresh(method), n_steps=n_steps, **options)
+    rule = "must run with the ensemble on disk, as by_coefficients declares"
+    with tempfile.TemporaryDirectory(prefix="ekitools-") as folder, calling("tell", rule, remedy):
+        found = run(trial.problem, fresh(method), n_steps=n_steps, scratch=folder, **options)
+        found = found.load().copy(deep=True)
+    if phrase := _difference_of_results(found, whole):
+        rule = "must make the same run with the ensemble on disk"
+        raise broken("tell", rule, phrase, remedy)
 
 
 def check_resume(trial: Trial) -> None:

@@ -23,6 +23,7 @@ from ekitools.testing.method_runs import (
     check_float32,
     check_in_place,
     check_momentum,
+    check_on_disk,
     check_resume,
 )
 from ekitools.testing.method_steps import check_end, check_info, check_purity, check_spread
@@ -46,6 +47,7 @@ CHECKS: Mapping[str, Callable[[Trial], None]] = MappingProxyType(
         "permutation": check_permutation,
         "float32": check_float32,
         "in_place": check_in_place,
+        "on_disk": check_on_disk,
         "failures": check_failures,
         "resume": check_resume,
         "momentum": check_momentum,
@@ -130,6 +132,9 @@ def check_method(
         A float32 ensemble stays float32.
     ``in_place``
         An update in place, where it is declared, is the same step.
+    ``on_disk``
+        A run with the ensemble on disk, where ``by_coefficients`` is declared, is the run in
+        memory.
     ``failures``
         A run goes on when members fail and are dropped or replaced. A sampler and a
         `ekitools.typing.Quadrature` are given rows of NaN.

@@ -24,6 +24,7 @@ from ekitools.typing.localization import (
 )
 from ekitools.typing.method import (
     Aim,
+    ByCoefficients,
     Drawn,
     EstimatesNoise,
     InPlace,
@@ -78,7 +79,13 @@ from ekitools.typing.rules import (
     Status,
     StoppingRule,
 )
-from ekitools.typing.stored import ChunkedArray, StoredArray, WritableArray
+from ekitools.typing.stored import (
+    ChunkedArray,
+    LargeEnsemble,
+    StoredArray,
+    UpdatableEnsemble,
+    WritableArray,
+)
 
 __all__ = [
     "Aim",
@@ -86,6 +93,7 @@ __all__ = [
     "Batch",
     "Batches",
     "BoundedSchedule",
+    "ByCoefficients",
     "ChecksData",
     "ChecksProblem",
     "ChunkedArray",
@@ -98,6 +106,7 @@ __all__ = [
     "HasSupport",
     "InPlace",
     "LabelledModel",
+    "LargeEnsemble",
     "LearnsPrior",
     "Level",
     "LinearOperatorModel",
@@ -140,6 +149,7 @@ __all__ = [
     "StrengthCurve",
     "Target",
     "Tunable",
+    "UpdatableEnsemble",
     "WritableArray",
     "is_sampler",
     "takes_failures",

@@ -173,8 +173,8 @@ class Method(Protocol):
 
     Nothing is stored on the method and nothing is mutated, so a step can be repeated,
     saved, resumed and tested alone. All randomness comes from ``rng``. A method declares
-    further abilities by the members of `Sampler`, `Quadrature`, `InPlace`, `Redraws`,
-    `MapsMembers`, `Stops`, `Starts`, `Relinearizes` and `LearnsPrior`.
+    further abilities by the members of `Sampler`, `Quadrature`, `InPlace`, `ByCoefficients`,
+    `Redraws`, `MapsMembers`, `Stops`, `Starts`, `Relinearizes` and `LearnsPrior`.
     `ekitools.testing.check_method` tries all of them.
 
     Examples
@@ -297,6 +297,29 @@ class InPlace(Method, Protocol):
     @property
     def updates_in_place(self) -> bool:
         """True."""
+        ...
+
+
+@runtime_checkable
+class ByCoefficients(Method, Protocol):
+    """A method whose steps are U + K(U − ū), with coefficients K from the outputs alone.
+
+    The ensemble of its state may be an `UpdatableEnsemble`, which is not in memory. So ``init``,
+    ``tell`` and ``select`` use the ensemble only by `ekitools.kalman_update`,
+    ``linalg.transform.transform_update``, ``linalg.total_variance`` and ``core.arrays.take_rows``.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> ek.ETKI().by_coefficients, ek.ETKI(t_end=None, tikhonov=True).by_coefficients
+    (True, False)
+    >>> isinstance(ek.GNKI(), ek.typing.ByCoefficients)
+    False
+    """
+
+    @property
+    def by_coefficients(self) -> bool:
+        """Whether that holds with the options of this method."""
         ...
 
 

@@ -1,10 +1,14 @@
-"""Contracts of arrays that are read and written in slices: files, stores, NumPy arrays."""
+"""Contracts of arrays and ensembles that need not be in memory: files, stores, NumPy arrays."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
-__all__ = ["ChunkedArray", "StoredArray", "WritableArray"]
+import numpy as np
+
+from ekitools.typing.arrays import Array
+
+__all__ = ["ChunkedArray", "LargeEnsemble", "StoredArray", "UpdatableEnsemble", "WritableArray"]
 
 
 @runtime_checkable
@@ -68,4 +72,90 @@ class ChunkedArray(Protocol):
     @property
     def chunks(self) -> Any:
         """Length of a chunk along each dimension, or the lengths of all; None for no chunks."""
+        ...
+
+
+@runtime_checkable
+class LargeEnsemble(Protocol):
+    """An ensemble that is not in memory, and of which some members are read at a time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import ekitools as ek
+    >>> from ekitools.typing import LargeEnsemble
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     loop = ek.AskTell(problem, ek.ETKI(), n_members=5, store="final", scratch=folder)
+    ...     isinstance(loop.ask(), LargeEnsemble), loop.ask()[:3].shape
+    (True, (3, 2))
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """J and p."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A floating dtype."""
+        ...
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """Number of members that are read together."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> np.ndarray:
+        """The member ``j``, ``(p,)``, or the members of a slice or of indices, in memory."""
+        ...
+
+    def member(self, j: int) -> Any:
+        """The member ``j`` as an object that NumPy can convert, read when it is converted."""
+        ...
+
+
+@runtime_checkable
+class UpdatableEnsemble(Protocol):
+    """An ensemble that is not in memory, in the state of a method that is `ByCoefficients`.
+
+    It stands for an array ``(J, p)`` in `ekitools.kalman_update`, ``linalg.total_variance`` and
+    ``core.arrays.take_rows``. None of these changes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.typing import UpdatableEnsemble
+    >>> isinstance(np.eye(2), UpdatableEnsemble)
+    False
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """J and p."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A floating dtype."""
+        ...
+
+    def rows(self, index: np.ndarray) -> Self:
+        """The members ``index``."""
+        ...
+
+    def columns(self, index: np.ndarray) -> np.ndarray:
+        """The parameters ``index`` of all members, in memory."""
+        ...
+
+    def localized(self, analysis: Any) -> Self:
+        """The ensemble after the ``linalg.local.LocalAnalysis``."""
+        ...
+
+    def combined(self, left: Array, right: Array | None = None) -> Self:
+        """U + K(U − u_J), with K = left ``(J, J)``, or K = left rightᵀ; its rows sum to 0."""
+        ...
+
+    def total_variance(self) -> float:
+        """Trace of the covariance, normalised by 1/(J − 1)."""
         ...

@@ -23,12 +23,12 @@ def field(n, p=240, length=12.0, every=8, noise=0.3, seed=0, kernel=lambda h: np
     return x, at, u, y, noise, gain @ y, sd
 
 
-@pytest.mark.parametrize("n", [12, 40])
-def test_the_score_is_the_mean_over_noise_of_what_is_left_out(n):
+@pytest.mark.parametrize(("n", "radius"), [(12, 16.0), (40, 6.0)])
+def test_the_score_is_the_mean_over_noise_of_what_is_left_out(n, radius):
     """Beside draws of the noise and the analysis itself, within 4 standard errors."""
     x, at, u, _, noise, _, _ = field(n, p=40, every=4)
     r, h = u[:, at] / noise, 0.8
-    rule = Distance(x, at.astype(float), 6.0, resolution=0)
+    rule = Distance(x, at.astype(float), radius, resolution=0)
     localizer, fold = rule.located(40, 10), np.arange(n) % 4
     score = expected_score(localizer, np.arange(40), u, r, h, fold).mean()
     rng, found = np.random.default_rng(1), []

@@ -136,6 +136,8 @@ def test_groups_know_names_of_parameters_blocks_and_data():
     np.testing.assert_array_equal(weights_of(rule, 3, 3, target=problem), expected)
     by_name = Groups({("k", "c"): problem.data_names[1], "q": ()})
     expected = [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    repeated = Groups({(0, 1): (1, 1), 2: ()})  # a datum counts once
+    np.testing.assert_array_equal(weights_of(repeated, 3, 3), expected)
     np.testing.assert_array_equal(weights_of(by_name, 3, 3, target=problem), expected)
 
 

@@ -205,6 +205,34 @@ def test_a_dask_array_gives_a_lazy_one(block, chunks, tmp_path):
     np.testing.assert_array_equal(target, expected)
 
 
+@pytest.mark.slow
+def test_a_dask_array_is_updated_on_a_cluster(tmp_path):
+    da = pytest.importorskip("dask.array")
+    distributed, zarr = pytest.importorskip("distributed"), pytest.importorskip("zarr")
+    K, u, expected = case(dtype=np.float32)
+    store = zarr_array(tmp_path / "a", u, (N, 20_000))
+    target = zarr_array(tmp_path / "c", 0 * u, (N, 20_000))
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=False, threads_per_worker=2, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        source = da.from_zarr(store)
+        new = ek.apply_update(K, source)
+        assert isinstance(new, da.Array)
+
+        def worked(dask_scheduler):
+            return len(dask_scheduler.transition_log)
+
+        assert client.run_on_scheduler(worked) == 0
+        new.to_zarr(str(tmp_path / "b"))
+        assert client.run_on_scheduler(worked) > 0
+        ek.apply_update(K, source, target)  # block after block
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "b"))[:], expected)
+    np.testing.assert_array_equal(target[:], expected)
+
+
 def test_arrays_of_other_libraries_are_updated_in_memory():
     torch = pytest.importorskip("torch")
     K, u, expected = case(p=500)

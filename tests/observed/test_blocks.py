@@ -168,6 +168,21 @@ def test_an_xarray_model_takes_the_observations_themselves():
     np.testing.assert_array_equal(posterior(labelled), posterior(vector))
 
 
+def test_coordinates_may_have_the_name_of_the_block():
+    places = {"x": ("well", [0.0, 1.0, 2.0]), "y": ("well", [3.0, 4.0, 5.0])}
+    data = xr.DataArray([1.0, 2.0, 3.0], dims="well", coords=places)
+    prior = ek.GaussianPrior([0.0], 1.0)
+    whole = ek.InverseProblem(lambda u: xr.full_like(data, u[0]), prior, 1.0, data)
+    named = ek.InverseProblem(lambda u: {"x": xr.full_like(data, u[0])}, prior, 1.0, {"x": data})
+    plain = ek.InverseProblem(lambda u: np.full(3, u[0]), prior, 1.0, data.values)
+    expected = ek.run(plain, ek.EKI(), n_members=10, rng=0)
+    for problem in (whole, named):
+        result = ek.run(problem, ek.EKI(), n_members=10, rng=0)
+        np.testing.assert_array_equal(result.u, expected.u)
+        np.testing.assert_array_equal(result.y_, [3.0, 4.0, 5.0])  # result.y are the data
+    assert whole.data_names[0] == "y_(well=0)"
+
+
 def test_gaps_of_an_operator_and_of_a_sparse_matrix():
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import aslinearoperator

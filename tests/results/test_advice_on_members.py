@@ -60,3 +60,43 @@ def test_members_that_fail_count_as_missing():
     (check,) = [check for check in judge(result) if check.topic == "Members"]
     assert check.level in ("note", "care")
     assert "n_members=20 " in check.sentence
+
+
+LOCALIZED = {
+    "distance": ek.ETKI(localization=ek.localization.Distance(np.arange(40), np.arange(50), 5.0)),
+    "within": ek.Nesterov(ek.EKI(localization=ek.localization.Correlation())),
+}
+
+
+@pytest.mark.parametrize(
+    ("n_members", "advised"), [(29, False), (30, True), (41, True), (42, False)]
+)
+def test_localization_is_advised_from_thirty_members_up_to_as_many_as_parameters(
+    n_members, advised
+):
+    check = members_check(n_members, 40, 50)
+    assert ("Or use localization: ek.ETKI(localization=" in check.sentence) == advised
+    assert ("span fewer directions" in check.sentence) == (n_members <= 41)
+
+
+def test_the_advised_call_can_be_typed():
+    sentence = members_check(40, 40, 50).sentence
+    call = sentence.split("localization: ")[1].split(", or")[0]
+    assert eval(call) == ek.ETKI(localization=ek.localization.Correlation())
+
+
+@pytest.mark.parametrize("method", LOCALIZED.values(), ids=LOCALIZED)
+def test_localized_members_are_not_said_to_span_few_directions(method):
+    check = members_check(36, 40, 50, method, n_steps=3)
+    assert check.level == "note"
+    assert check.sentence == "36 effective members for 40 parameters, with localization."
+
+
+def test_too_low_a_coverage_with_few_members_points_to_localization():
+    model = ek.LinearModel(np.random.default_rng(0).normal(size=(300, 200)))
+    truth = np.random.default_rng(1).normal(size=200)
+    problem = ek.InverseProblem(model, ek.GaussianPrior(np.zeros(200), 1.0), 1.0, model(truth))
+    result = ek.run(problem, ek.ETKI(), n_members=30, rng=0)
+    (check,) = [check for check in judge(result) if check.topic == "Coverage"]
+    assert check.level == "care"
+    assert check.sentence.endswith(": too few. Use localization: see Members.")

@@ -658,6 +658,17 @@ class InPlaceOtherwise(Own):
         return super().tell(state, g, target, rng=rng)
 
 
+class OnDiskOfAnArray(Own):
+    by_coefficients = True
+
+
+class OnDiskOtherwise(ek.ETKI):
+    def tell(self, state, g, target, *, rng):
+        if not isinstance(state.ensemble, np.ndarray):
+            g = g + 0.1
+        return super().tell(state, g, target, rng=rng)
+
+
 class InPlaceAtTheEnd(Own):
     updates_in_place = True
 

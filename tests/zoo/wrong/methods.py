@@ -266,7 +266,9 @@ DRIVEN = {
     "progress": FLAG,
     "on_step": optional(OF_ARGUMENTS).also(nothing),
 }
+SCRATCH = optional(PATH).but("text", "number as text")
 STARTED = {
+    "scratch": SCRATCH,
     "method": METHOD,
     "n_steps": optional(COUNT),
     "on_failure": CHOICE,
@@ -283,6 +285,7 @@ RESUMED = {
         *("array with NaN", "array of 5 dimensions", "five by five")  # its kind alone matters
     ),
     "stop": optional(RULES),
+    "scratch": SCRATCH,
 }
 
 
