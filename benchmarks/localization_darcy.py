@@ -8,8 +8,8 @@ posterior. *Variance ratio* is the mean over the cells of the sample variance di
 posterior's. *Inside* is the share of the cells whose true value is within 1.645 sample standard
 deviations of the mean; the last row has the same share for the reference. *Runs* are the model runs
 of an inversion. The numbers are means over the seeds of the first ensemble. The radius that is
-given was chosen on another field (``--tune``: a truth and a noise with another seed, by the error
-of the mean in prior standard deviations against that truth).
+given was chosen on another field by ``--tune``: a truth and a noise with another seed, and the
+error of the mean against that truth in prior standard deviations.
 """
 
 from __future__ import annotations
