@@ -1,19 +1,25 @@
 """One analysis of an ensemble on disk: time beside reading and writing the file, and memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/streaming.py [--parameters 10000000] [--folder /tmp]
+    OMP_NUM_THREADS=1 python benchmarks/streaming.py [--localized] [--parameters N] [--folder /tmp]
 
-100 members in float32 and 10,000 data. The default size needs 8 GB in the folder: the ensemble and
-the result. *Copy* reads the file in blocks of 64 MB and writes each block to a second file.
-*Update* is `apply_update` from one memory map to a second one, and *in place* has one map. Each
-time ends when the data are on the disk, and each begins without pages of the files in memory.
-*Update* and *in place* are timed in processes of their own, and their memory is the largest
-resident memory of the process, with Python and NumPy. The columns of the result are compared with
-K U in float64.
+100 members in float32, 10,000 data, and ten million parameters by default. The default size needs
+8 GB in the folder: the ensemble and the result. *Copy* reads the file in blocks of 64 MB and writes
+each block to a second file. *Update* is `apply_update` from one memory map to a second one, and *in
+place* has one map. Each time ends when the data are on the disk, and each begins without pages of
+the files in memory. *Update* and *in place* are timed in processes of their own, and their memory
+is the largest resident memory of the process, with Python and NumPy. The columns of the result are
+compared with K U in float64.
+
+With ``--localized`` the parameters are the cells of a square grid, the data lie in random cells,
+and Gaspari-Cohn weights reach about 40 data from every cell. The coefficients are then made during
+the update. The first columns of the result are compared with an analysis of every cell on its own
+in float64: the difference is the error of the interpolation between local analyses.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -27,6 +33,7 @@ import ekitools as ek
 
 MEMBERS, DATA = 100, 10_000
 BLOCK_BYTES = 1 << 26
+IN_SUPPORT = 40
 
 
 def opened(path, mode, p):
@@ -69,11 +76,22 @@ def outputs():
     return g, rng.standard_normal(DATA).astype(np.float32)
 
 
-def analysed(source, target, p):
+def distance(p, n=None, resolution=0.25):
+    """The rule that localizes the first n cells of a square grid with p cells."""
+    side = math.isqrt(p - 1) + 1
+    cells = np.stack(np.divmod(np.arange(p if n is None else n), side), axis=1)
+    places = np.random.default_rng(2).choice(p, DATA, replace=False)
+    wells = np.stack(np.divmod(places, side), axis=1)
+    radius = math.sqrt(IN_SUPPORT * p / (math.pi * DATA)) / 2
+    return ek.localization.Distance(cells, wells, radius, resolution=resolution)
+
+
+def analysed(source, target, p, localized):
     """Seconds of the coefficients and of the update, in this process."""
     g, y = outputs()
     start = time.perf_counter()
-    K = ek.kalman_coefficients(g, y, 100.0)
+    rule = distance(p) if localized else None
+    K = ek.kalman_coefficients(g, y, 100.0, localization=rule)
     middle = time.perf_counter()
     read = opened(source, "r+" if source == target else "r", p)
     written = read if source == target else opened(target, "w+", p)
@@ -82,9 +100,10 @@ def analysed(source, target, p):
     return middle - start, time.perf_counter() - middle
 
 
-def apart(source, target, p):
+def apart(source, target, p, localized):
     """The seconds of `analysed` and the memory in MiB, in a process of its own."""
     command = [sys.executable, __file__, "--parameters", str(p), "--child", source, target]
+    command += ["--localized"] if localized else []
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [float(each) for each in done.stdout.split()]
 
@@ -98,9 +117,15 @@ def largest_memory():
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def largest_error(before, after, p):
+def largest_error(before, after, p, localized):
     """Largest error of some columns of the result."""
     g, y = outputs()
+    if localized:
+        n = 1000
+        rule = distance(p, n, resolution=0)
+        K = ek.kalman_coefficients(g, y, 100.0, localization=rule)
+        expected = ek.apply_update(K, opened(before, "r", p)[:, :n].astype(np.float64))
+        return np.abs(opened(after, "r", p)[:, :n] - expected).max()
     K = ek.kalman_coefficients(g, y, 100.0)
     columns = np.linspace(0, p - 1, 1000).astype(int)
     u = opened(before, "r", p)[:, columns].astype(np.float64)
@@ -112,13 +137,14 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=int, default=10_000_000)
+    parser.add_argument("--localized", action="store_true", help="weights by distance")
     parser.add_argument("--folder", type=Path, help="where the files are written")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    p = options.parameters
+    p, localized = options.parameters, options.localized
     if options.child:
-        seconds = analysed(*options.child, p)
+        seconds = analysed(*options.child, p, localized)
         print(*seconds, largest_memory())
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -132,10 +158,10 @@ def main():
             copied = copy(source, target)
             target.unlink()
             forget(source)
-            coefficients, seconds, memory = apart(source, target, p)
-            error = largest_error(source, target, p)
+            coefficients, seconds, memory = apart(source, target, p, localized)
+            error = largest_error(source, target, p, localized)
             forget(source, target)
-            _, in_place, in_place_memory = apart(target, target, p)  # a second analysis
+            _, in_place, in_place_memory = apart(target, target, p, localized)  # a second analysis
             target.unlink()
             rows.append((copied, coefficients, seconds, in_place, memory, in_place_memory, error))
         copied, coefficients, seconds, in_place, *_ = np.median(rows, axis=0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ekitools.problem import InverseProblem
 
-__all__ = ["Example", "darcy", "deconvolution", "linear", "lorenz96", "lynx_hare"]
+__all__ = ["Example", "darcy", "darcy_field", "deconvolution", "linear", "lorenz96", "lynx_hare"]
 
 
 class Example(NamedTuple):
@@ -42,6 +42,7 @@ class Example(NamedTuple):
 
 _WHERE = {
     "darcy": "darcy",
+    "darcy_field": "darcy_field",
     "deconvolution": "deconvolution",
     "linear": "linear",
     "lorenz96": "lorenz96",

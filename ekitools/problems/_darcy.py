@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +19,14 @@ from ekitools.problem import InverseProblem
 from ekitools.problems import Example
 from ekitools.typing import Rng
 
-__all__ = ["DarcyFlow", "PressureAtWells", "darcy"]
+__all__ = [
+    "DarcyFlow",
+    "PressureAtWells",
+    "bilinear",
+    "darcy",
+    "grid_of_wells",
+    "names_of_wells",
+]
 
 
 class DarcyFlow:
@@ -55,6 +63,11 @@ class DarcyFlow:
 
     def __call__(self, permeability: np.ndarray) -> np.ndarray:
         """Pressure at the cell centres, ``(n, n)``, for κ ``(n, n)``."""
+        source = self.source.ravel() / self.n**2
+        return np.asarray(self.factor(permeability).solve(source).reshape(self.n, self.n))
+
+    def factor(self, permeability: np.ndarray) -> Any:
+        """The factors of the system for κ ``(n, n)``; the matrix is symmetric."""
         resistance = 0.5 / permeability
         east = 1 / (resistance[:-1] + resistance[1:])
         north = 1 / (resistance[:, :-1] + resistance[:, 1:])
@@ -72,13 +85,12 @@ class DarcyFlow:
         matrix, order = self._pattern
         values = np.concatenate([diagonal.ravel(), -faces, -faces])[order]
         system = sparse.csc_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
-        factor = splu(
+        return splu(
             system,
             permc_spec="MMD_AT_PLUS_A",
             diag_pivot_thresh=0.0,
             options={"SymmetricMode": True},
         )
-        return factor.solve(self.source.ravel() / self.n**2).reshape(self.n, self.n)
 
 
 class PressureAtWells:
@@ -95,7 +107,7 @@ class PressureAtWells:
     def __init__(self, field: GaussianRandomField, wells: np.ndarray) -> None:
         self.field = field
         self.flow = DarcyFlow(field.shape[0])
-        self.weights = _bilinear(field.shape[0], wells)
+        self.weights = bilinear(field.shape[0], wells)
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """``(p,)`` to ``(d,)``."""
@@ -144,23 +156,18 @@ def darcy(
     """
     n, n_wells = integer("n", n, least=2), integer("n_wells", n_wells)
     noise, rng = number("noise", noise, above=0), as_rng(rng)
-    side = math.isqrt(n_wells)
-    if side**2 != n_wells:
-        raise ValueError(f"n_wells: must be a square number, got {n_wells}.")
+    wells = grid_of_wells(n_wells)
     field = GaussianRandomField((n, n), n_modes=n_modes)
-    along = (np.arange(side) + 1) / (side + 1)
-    wells = np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
     fine = GaussianRandomField((2 * n, 2 * n))
     made = PressureAtWells(fine, wells)
     coefficients = fine.sample(1, rng=rng)[0]
     data = made(coefficients) + noise * rng.standard_normal(n_wells)
-    decimals = distinct_decimals(along, least=3)
     problem = InverseProblem(
         FunctionModel(PressureAtWells(field, wells)),
         field,
         noise**2,
         data,
-        data_names=[f"p({x:.{decimals}f}, {y:.{decimals}f})" for x, y in wells],
+        data_names=names_of_wells(wells),
     )
     return Example(
         problem,
@@ -172,7 +179,22 @@ def darcy(
     )
 
 
-def _bilinear(n: int, points: np.ndarray) -> sparse.csr_array:
+def grid_of_wells(n_wells: int) -> np.ndarray:
+    """Coordinates ``(n_wells, 2)`` of a regular grid within the unit square."""
+    side = math.isqrt(n_wells)
+    if side**2 != n_wells:
+        raise ValueError(f"n_wells: must be a square number, got {n_wells}.")
+    along = (np.arange(side) + 1) / (side + 1)
+    return np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def names_of_wells(wells: np.ndarray) -> list[str]:
+    """A name for the pressure at each well, with its coordinates."""
+    decimals = distinct_decimals(np.unique(wells), least=3)
+    return [f"p({x:.{decimals}f}, {y:.{decimals}f})" for x, y in wells]
+
+
+def bilinear(n: int, points: np.ndarray) -> sparse.csr_array:
     """Interpolation from cell centres to points at least half a cell from the boundary."""
     scaled = points * n - 0.5
     low = np.clip(np.floor(scaled).astype(int), 0, n - 2)

@@ -11,12 +11,13 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import ekitools as ek
-from ekitools.problems._darcy import DarcyFlow
+from ekitools.problems._darcy import DarcyFlow, bilinear
 from ekitools.problems._lynx_hare import LotkaVolterra
 
 ALL = {
     "lynx_hare": {},
     "darcy": {"n": 16, "n_modes": 8, "n_wells": 9},
+    "darcy_field": {"n": 8, "n_wells": 9},
     "deconvolution": {},
     "linear": {},
     "lorenz96": {"n_sites": 8, "window": 2.0, "dt": 0.05},
@@ -126,15 +127,13 @@ def test_darcy_obeys_the_maximum_principle():
 
 
 def test_wells_are_interpolated_to_second_order():
-    from ekitools.problems._darcy import _bilinear
-
     rng = np.random.default_rng(0)
     points = 0.1 + 0.8 * rng.random((20, 2))
     centres = (np.arange(16) + 0.5) / 16
     x, y = np.meshgrid(centres, centres, indexing="ij")
     plane = 1 + 2 * x - 3 * y + 4 * x * y
     expected = 1 + 2 * points[:, 0] - 3 * points[:, 1] + 4 * points[:, 0] * points[:, 1]
-    np.testing.assert_allclose(_bilinear(16, points) @ plane.ravel(), expected, rtol=1e-12)
+    np.testing.assert_allclose(bilinear(16, points) @ plane.ravel(), expected, rtol=1e-12)
 
 
 def test_the_gaussian_posterior_is_that_of_the_information_form():
@@ -157,6 +156,32 @@ def test_deconvolution_keeps_the_mass_of_the_signal_and_its_posterior_covers_the
     assert np.mean(np.abs(score) < 2) > 0.85
 
 
-def test_a_number_of_wells_that_is_no_square_is_refused():
+@pytest.mark.parametrize("name", ["darcy", "darcy_field"])
+def test_a_number_of_wells_that_is_no_square_is_refused(name):
     with pytest.raises(ValueError, match="n_wells: must be a square number, got 50"):
-        ek.problems.darcy(n_wells=50)
+        getattr(ek.problems, name)(n_wells=50)
+
+
+def test_the_cells_of_a_darcy_field_have_the_matern_covariance_of_their_distance():
+    example = ek.problems.darcy_field(n=8, length=0.3, n_wells=4)
+    cells, cov = example.extra["cells"], example.problem.prior.cov
+    apart = np.sqrt(3) * np.linalg.norm(cells[0] - cells[-1]) / 0.3
+    assert cov[0, -1] == pytest.approx((1 + apart) * np.exp(-apart), rel=1e-12)
+    np.testing.assert_allclose(np.diag(cov), 1.0)
+
+
+def test_the_cells_of_a_darcy_field_lie_where_their_coordinates_say():
+    example = ek.problems.darcy_field(n=16, n_wells=4)
+    model, cells, wells = example.problem.model, example.extra["cells"], example.extra["wells"]
+    assert model(np.zeros(256)) == pytest.approx(model(np.ones(256)) * np.e, rel=1e-12)
+    for axis in (0, 1):
+        pressure = model(np.where(cells[:, axis] < 0.5, -1.0, 0.0))
+        low = wells[:, axis] < 0.5
+        assert pressure[low].min() > 1.2 * pressure[~low].max()
+
+
+def test_a_darcy_field_is_worth_its_data():
+    """The truth explains the data up to their noise, with chi-square of 9 degrees of freedom."""
+    example = ek.problems.darcy_field(n=16, n_wells=9)
+    residual = (example.problem.model(example.truth) - example.problem.data) / 1e-3
+    assert 2.1 < residual @ residual < 21.7  # 99 %: 1.73 to 23.6

@@ -85,6 +85,15 @@ swept(
     noise=POSITIVE,
     rng=RNG,
 )
+swept(
+    "problems.darcy_field",
+    {"n": 4, "n_wells": 4},
+    n=integer(2, 70),
+    length=POSITIVE,
+    n_wells=integer().also(2, 50),
+    noise=POSITIVE,
+    rng=RNG,
+)
 swept("problems.lynx_hare", sigma=optional(POSITIVE))
 swept(
     "problems.lorenz96",
