@@ -89,10 +89,11 @@ class Distance(Rule):
     coordinates : tuple of str, optional
         Names of the coordinates of labelled data, one for each dimension. By default all numeric
         ones, in their order.
-    resolution : float, default 0.25
+    resolution : float, default 0.5
         Local analyses are made at the points of a grid with this spacing, in radii, and
         interpolated to the parameters between them [1]_, where there are fewer points than
-        parameters. 0 makes one analysis for every parameter.
+        parameters. This moves members by about 0.04 posterior standard deviations with 0.5, and by
+        0.01 with 0.25. 0 makes one analysis for every parameter.
 
     Raises
     ------
@@ -133,7 +134,7 @@ class Distance(Rule):
     taper: str = "gaspari-cohn"
     metric: str = "euclidean"
     coordinates: tuple[str, ...] | None = None
-    resolution: float = 0.25
+    resolution: float = 0.5
     _places: tuple[np.ndarray | None, np.ndarray | None] = field(init=False)
 
     def __post_init__(self) -> None:
