@@ -158,3 +158,82 @@ def step_of_half_ess(phi: np.ndarray, most: float) -> float:
         middle = np.sqrt(low * high)
         low, high = (middle, high) if enough(middle) else (low, middle)
     return float(low)
+
+
+def squares(tilt: float, noise: float) -> Known:
+    """u² + tilt u = 1 with two modes."""
+    prior = ek.GaussianPrior([0.0], 1.0)
+    model = ek.FunctionModel(lambda u: u**2 + tilt * u, vectorized=True)
+    problem = ek.InverseProblem(model, prior, noise**2, [1.0])
+
+    def misfit(u: np.ndarray) -> np.ndarray:
+        return 0.5 * ((u[:, 0] ** 2 + tilt * u[:, 0] - 1) / noise) ** 2
+
+    return Known(f"u^2 + {tilt:g} u = 1, noise {noise:g}", problem, *by_grid(misfit, 1))
+
+
+class Sounding:
+    """Schlumberger sounding of 30 layers: log resistivities to 24 log apparent resistivities.
+
+    ρ_a(s) = s² ∫ T(λ) J₁(λ s) λ dλ, with T of the layers by the recursion of Pekeris. The integral is a
+    sum over a logarithmic grid of λ. Its weights are fitted to ∫ e^{-aλ} J₁(λ s) λ dλ = s/(a² + s²)^{3/2}.
+    """
+
+    vectorized, stochastic = True, False
+
+    def __init__(self) -> None:
+        self.spacings = np.geomspace(1.5, 300.0, 24)
+        self.thickness = np.geomspace(0.5, 30.0, 29)
+        self.wave = np.geomspace(1e-4, 20.0, 90)
+        a = np.concatenate([[0.0], np.geomspace(0.2, 3000.0, 400)])
+        basis = np.exp(-np.outer(a, self.wave))
+        wanted = (1 + (a[:, None] / self.spacings) ** 2) ** -1.5
+        ridge = 1e-7 * np.eye(self.wave.size)
+        rows = np.vstack([basis, ridge])
+        padded = np.vstack([wanted, np.zeros((self.wave.size, self.spacings.size))])
+        self.weights = np.linalg.lstsq(rows, padded, rcond=None)[0]
+        self.error = float(np.abs(basis @ self.weights - wanted).max())
+        self.tanh = np.tanh(np.outer(self.thickness, self.wave))
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        rho = np.exp(u)
+        t = np.repeat(rho[:, -1:], self.wave.size, axis=1)
+        for layer in range(28, -1, -1):
+            here, tanh = rho[:, layer : layer + 1], self.tanh[layer]
+            t = (t + here * tanh) / (1 + t * tanh / here)
+        return np.log(np.maximum(t @ self.weights, 1e-6))
+
+
+def sounding(noise: float = 0.05, seed: int = 0) -> Known:
+    """A sounding with the posterior of 200 chains of random-walk Metropolis."""
+    model, rng = Sounding(), np.random.default_rng([seed, 30])
+    index = np.arange(30)
+    cov = np.exp(-np.abs(index[:, None] - index) / 5)
+    prior = ek.GaussianPrior(np.full(30, np.log(100.0)), cov)
+    truth = prior.sample(1, rng=rng)
+    data = model(truth)[0] + noise * rng.standard_normal(24)
+    problem = ek.InverseProblem(model, prior, noise**2, data)
+    near = ek.run(problem, ek.GNKI(), n_members=400, rng=seed, store="last")
+    x = prior.whiten(near.u[-1].values)
+
+    def level(x: np.ndarray) -> np.ndarray:
+        r = (model(np.asarray(prior.unwhiten(x))) - data) / noise
+        return -0.5 * np.sum(r**2, axis=1) - 0.5 * np.sum(x**2, axis=1)
+
+    root = np.linalg.cholesky(np.cov(x.T))
+    x = np.repeat(x[:200], 1, axis=0)
+    now, kept, taken = level(x), [], 0.0
+    for step in range(6000):
+        new = x + 0.4 * rng.choice([0.3, 1.0], size=(200, 1)) * (rng.standard_normal(x.shape) @ root.T)
+        new_level = level(new)
+        yes = np.log(rng.uniform(size=200)) < new_level - now
+        x[yes], now[yes] = new[yes], new_level[yes]
+        taken += yes.mean() / 6000
+        if step >= 1000 and step % 20 == 0:
+            kept.append(np.asarray(prior.unwhiten(x)))
+    halves = [np.concatenate(part) for part in (kept[: len(kept) // 2], kept[len(kept) // 2 :])]
+    u = np.concatenate(kept)
+    apart = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0)) / u.std(axis=0)
+    print(f"# sounding: filter error {model.error:.1e}, acceptance {taken:.2f}, halves of the chains "
+          f"differ by at most {apart.max():.3f} sd")  # fmt: skip
+    return Known(f"DC sounding, 30 layers, noise {noise:g}", problem, u.mean(axis=0), u.std(axis=0))

@@ -36,8 +36,9 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
         for name in ("shift", "shift_error", "sd_ratio")
     )
     names = result.parameter.values.tolist()
-    # the noise of the regression is taken off
-    size = np.sqrt(np.maximum(shift**2 - error**2, 0.0))
+    # the error of a curvature is 1/√2 of that of a slope
+    size = np.abs(without_noise(shift, error))
+    ratio = np.exp(without_noise(np.log(ratio), error / np.sqrt(2)))
     first, second = int(np.argmax(size)), int(np.argmax(np.abs(np.log(ratio))))
     far, stretched = size[first] > MOST_SHIFT, factor(ratio[second]) > MOST_RATIO
     if far or stretched:
@@ -71,6 +72,20 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
         f"deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. They cannot see other "
         "modes. ek.check_posterior(result, problem) looks further.",
     )
+
+
+def without_noise(values: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Estimates ``(p,)`` shrunk towards 0 as far as their standard errors explain their size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.results.shifts import without_noise
+    >>> without_noise(np.array([0.3, -0.3]), np.array([0.1, 0.1])).round(2)
+    array([ 0.27, -0.27])
+    """
+    squares, noise = float(np.mean(values**2)), float(np.mean(error**2))
+    return values * (max(1 - noise / squares, 0.0) if squares > 0 else 1.0)
 
 
 def verdict_of(result: xr.Dataset) -> str:

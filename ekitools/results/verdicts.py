@@ -1,0 +1,443 @@
+"""Check of a posterior by runs of the model at draws of its Gaussian: `check_posterior`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.special import chdtri
+
+from ekitools.core.arrays import as_rng, host
+from ekitools.core.checks import integer
+from ekitools.core.streams import Streams
+from ekitools.linalg.pareto import pareto_smoothed
+from ekitools.methods.gaussian import Gaussian, fit_gaussian
+from ekitools.models.evaluate import check_executor, check_timeout, evaluate
+from ekitools.problem import InverseProblem
+from ekitools.results.checks import attribute, check_contents, check_result
+from ekitools.results.diagnostics import check_same
+from ekitools.results.marginals import LEVELS, weighted_quantiles
+from ekitools.results.reading import members_at, moments
+from ekitools.results.shifts import MOST_RATIO, MOST_SHIFT, factor
+from ekitools.results.weights import log_target
+from ekitools.typing import NoiseModel, Rng
+
+__all__ = ["check_posterior"]
+
+_WIDE, _PRIOR, _PRIOR_ALONE = 0.2, 0.1, 0.2
+"""Shares of the draws that are of the Gaussian with twice its standard deviations, and of the prior:
+the second where the result holds draws of the prior too, the third where it does not."""
+
+_FEWEST = 50
+_LEAST_ESS = 30
+_MOST_ERROR = 0.15
+"""Standard error of a corrected mean, in standard deviations, and of the logarithm of a corrected
+standard deviation, above which nothing is said. These, and the limits of `shifts`, were chosen on
+the problems 1000 to 1119 of benchmarks/verdict_problems.py."""
+
+_TAIL = 1e-3
+_EXACT = 4096
+"""Draws of the Gaussian without a model run, for its own moments in physical coordinates."""
+_MOST_NUMBERS = 20_000_000
+
+
+class _Draws(NamedTuple):
+    """Draws of the proposal, whitened, with everything that is known of them."""
+
+    white: np.ndarray
+    misfit: np.ndarray
+    weight: np.ndarray
+    """Smoothed; they add up to 1."""
+    gaussian: np.ndarray
+    """Density of the Gaussian over that of the proposal."""
+    khat: float
+    runs: int
+    """Model runs that were made for the check; the other draws are from the result."""
+    failed: int
+    why: str
+    """The reason of a failed run."""
+
+    @property
+    def ess(self) -> float:
+        """Effective number."""
+        return float(1 / (self.weight @ self.weight))
+
+
+class _Moments(NamedTuple):
+    """Corrected means and standard deviations with their standard errors, ``(p,)`` each."""
+
+    mean: np.ndarray
+    mean_error: np.ndarray
+    sd: np.ndarray
+    sd_error: np.ndarray
+
+
+def check_posterior(
+    result: xr.Dataset,
+    problem: InverseProblem,
+    n: int = 200,
+    *,
+    executor: Any = None,
+    timeout: float | None = None,
+    rng: Rng = None,
+) -> xr.Dataset:
+    r"""Check the posterior of a result by n runs of the model, and correct its moments.
+
+    A Gaussian q₁ is fitted to the last ensemble, in coordinates in which the prior is N(0, I). The
+    model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, and of the
+    prior, so that tails and modes that q₁ misses are seen where the prior reaches them. With the
+    weights
+
+    .. math:: w_i \propto e^{-\Phi(x_i)} \, N(x_i; 0, I) / q(x_i)
+
+    means over the posterior are weighted means over the draws. The largest weights are smoothed,
+    and the shape k̂ of their tail is estimated [1]_. The draws of the prior with which the run began
+    count as further draws of the mixture [2]_: they cost nothing. Moments of q₁ that are known are
+    used as control variates, so that a Gaussian that is right has a correction of zero.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned, or what was read back from its file.
+    problem : InverseProblem
+        What was solved.
+    n : int, default 200
+        Model runs, at least 50.
+    executor : concurrent.futures.Executor, optional
+        Runs the model, as in `run`.
+    timeout : float, optional
+        Seconds for one run of the model. A run that fails has the likelihood zero.
+    rng : None, int or numpy.random.Generator
+        For the draws, and for stochastic models.
+
+    Returns
+    -------
+    xarray.Dataset
+        The result, with a verdict; ``result`` itself stays as it is. The attribute ``verdict`` is
+
+        "confirmed"
+            The weights are reliable, and every mean is within 0.35 standard deviations of the
+            corrected one and every standard deviation within a factor of 1.35.
+        "corrected"
+            The weights are reliable, and the corrected moments differ by more.
+        "not confirmed"
+            The weights are not reliable, the data are not fitted, or there are no more members
+            than parameters (then the model is not run). ``verdict_reason`` says which.
+
+        Corrected moments in physical coordinates are ``checked_mean``, ``checked_sd`` and
+        ``checked_quantile(checked_level)``, each with a standard error (``checked_mean_error``,
+        ...). The attribute ``check`` has, as JSON, the number of ``runs`` and of failed ones, k̂ as
+        ``khat``, the effective number of draws as ``ess``, and the largest differences. Where the
+        posterior is confirmed the attribute ``posterior`` is 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, or ``problem`` is another one's, sees a part of the data at a
+        step, or has a prior without coordinates in which it is N(0, I).
+
+    See Also
+    --------
+    summary : Shows the verdict; without one it reports a check that costs no model run.
+    TemperedSMC : The way on where the posterior is not confirmed.
+
+    Notes
+    -----
+    Weights are reliable where k̂ < min(1 − 1/log₁₀ n, 0.7), at least 30 draws are effective, and
+    every corrected mean is known to 0.15 standard deviations. The verdict is given in unconstrained
+    coordinates. With more than about 20 parameters the Gaussian of an ensemble is seldom near
+    enough to the posterior: the verdict is then "not confirmed". A narrow mode far from the
+    ensemble is found only if a draw of the prior falls into it.
+
+    References
+    ----------
+    .. [1] Vehtari, Simpson, Gelman, Yao & Gabry (2024), J. Mach. Learn. Res. 25(72).
+    .. [2] Veach & Guibas (1995), SIGGRAPH 95, 419-428 (the balance heuristic).
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=3).problem
+    >>> result = ek.run(problem, ek.EKI(), n_members=200, rng=0)
+    >>> checked = ek.check_posterior(result, problem, rng=1)
+    >>> checked.attrs["verdict"], ek.posterior(checked).attrs["verdict"]
+    ('confirmed', 'confirmed')
+    """
+    check_result(result)
+    check_contents(result)
+    check_same(result, problem)
+    problem = problem.whole()
+    n = integer("n", n, least=_FEWEST)
+    check_executor(executor)
+    check_timeout(timeout)
+    rng = as_rng(rng)
+    u, weight = members_at(result, -1).present()
+    unconstrained, white = _coordinates(u, problem)
+    inside = np.isfinite(white).all(axis=1)
+    unconstrained, white, weight = unconstrained[inside], white[inside], weight[inside]
+    p = white.shape[1]
+    if np.count_nonzero(weight) <= p + 1:
+        reason = (
+            f"The {np.count_nonzero(weight)} members span fewer directions than the {p} parameters "
+            "have, so that draws of their Gaussian say nothing of the others, and the model was "
+            f"not run. Use more than {p + 1} members."
+        )
+        return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+    gaussian = fit_gaussian(white, weight)
+    drawn = _drawn(gaussian, problem, n, _prior_draws(result, problem), executor, timeout, rng)
+    numbers: dict[str, Any] = {
+        "runs": drawn.runs,
+        "failed": drawn.failed,
+        "draws": len(drawn.white),
+        "khat": drawn.khat if np.isfinite(drawn.khat) else None,
+        "ess": drawn.ess,
+    }
+    free = rng.standard_normal((min(_EXACT, max(_MOST_NUMBERS // p, 100)), p))
+    exact = gaussian.unwhiten(free)
+    corrected = _corrected(_unconstrained(drawn.white, problem), drawn,
+                           _unconstrained(exact, problem))  # fmt: skip
+    mean, variance = moments(unconstrained, weight / weight.sum())
+    sd = np.sqrt(variance / max(1 - float(weight @ weight), 1e-12))
+    shift = (corrected.mean - mean) / corrected.sd
+    ratio = corrected.sd / sd
+    numbers |= {
+        "shift": float(np.max(np.abs(shift))),
+        "shift_error": float(np.max(corrected.mean_error / corrected.sd)),
+        "sd_ratio": max(map(factor, ratio)),
+        "sd_error": float(np.max(corrected.sd_error / corrected.sd)),
+    }
+    said, reason = _judged(numbers, shift, ratio, drawn, problem, result)
+    physical = _physical(drawn.white, problem)
+    found = _corrected(physical, drawn, _physical(exact, problem))
+    levels = np.array(LEVELS)
+    quantiles, errors = _quantiles(physical, drawn.weight, levels)
+    variables = {
+        **{f"checked_{name}": ("parameter", each) for name, each in found._asdict().items()},
+        "checked_quantile": (("checked_level", "parameter"), quantiles),
+        "checked_quantile_error": (("checked_level", "parameter"), errors),
+    }
+    return _with_verdict(result, said, reason, numbers, variables)
+
+
+def _coordinates(u: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.ndarray]:
+    """Unconstrained and whitened coordinates of physical members."""
+    prior = problem.prior
+    unconstrained = host(prior.to_unconstrained(u.astype(np.float64)))
+    try:
+        return unconstrained, host(prior.whiten(unconstrained))
+    except (AttributeError, NotImplementedError) as error:
+        raise TypeError(
+            "problem: must have a prior with coordinates in which it is N(0, I) (whiten and "
+            f"unwhiten), got {type(prior).__name__}. Use a prior of ekitools, or compare with "
+            "another method by ek.compare."
+        ) from error
+
+
+def _unconstrained(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    return host(problem.prior.unwhiten(white))
+
+
+def _physical(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    return host(problem.prior.to_physical(problem.prior.unwhiten(white)))
+
+
+def _prior_draws(
+    result: xr.Dataset, problem: InverseProblem
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Members and outputs of the first iteration, where they are draws of the prior, all of them."""
+    moved = result.attrs.get("members") in ("moved", "redrawn")
+    if result.attrs.get("start") != "prior" or not moved or int(result.iteration[0]) != 0:
+        return None
+    if any(failure.get("iteration") == 0 for failure in attribute(result, "failures", [])):
+        return None
+    first = members_at(result, 0)
+    if not (np.isfinite(first.misfit).all() and np.isfinite(first.g).all()):
+        return None
+    _, white = _coordinates(first.u, problem)
+    return (white, first.g.astype(np.float64)) if np.isfinite(white).all() else None
+
+
+def _drawn(
+    gaussian: Gaussian,
+    problem: InverseProblem,
+    n: int,
+    known: tuple[np.ndarray, np.ndarray] | None,
+    executor: Any,
+    timeout: float | None,
+    rng: np.random.Generator,
+) -> _Draws:
+    """n draws of the mixture with model runs, the ``known`` draws of the prior, and weights."""
+    p = len(gaussian.mean)
+    n_wide, n_prior = int(_WIDE * n), int((_PRIOR if known else _PRIOR_ALONE) * n)
+    counts = np.array([n - n_wide - n_prior, n_wide, n_prior])
+    scores = rng.standard_normal((n, p))
+    white = gaussian.unwhiten(scores)
+    white[:n_wide] = gaussian.unwhiten(2 * scores[:n_wide])
+    white[n_wide : n_wide + n_prior] = scores[n_wide : n_wide + n_prior]
+    streams = Streams(rng)
+    seeds = [streams.member(0, j) for j in range(n)] if problem.info.stochastic else None
+    outputs = evaluate(
+        problem.model,
+        _physical(white, problem),
+        problem.n_data,
+        executor=executor,
+        timeout=timeout,
+        seeds=seeds,
+    )
+    g = host(outputs.g).astype(np.float64)
+    failed = ~np.isfinite(g).all(axis=1)
+    if known is not None:
+        white, g = np.concatenate([white, known[0]]), np.concatenate([g, known[1]])
+        counts[2] += len(known[0])
+    # log-densities of the three parts, but for the same constant
+    log_q = gaussian.log_density(white)
+    z = gaussian.whiten(white)
+    log_wide = log_q + 0.375 * np.sum(z * z, axis=1) - p * np.log(2)
+    parts = np.stack([log_q, log_wide, -0.5 * np.sum(white * white, axis=1)])
+    log_mixture = np.logaddexp.reduce(parts + np.log(counts / len(white))[:, None], axis=0)
+    target = log_target(white, _unconstrained(white, problem), g, problem)
+    if not np.isfinite(target).any():
+        weight, khat = np.full(len(white), 1 / len(white)), np.inf
+    else:
+        weight, khat = pareto_smoothed(target - log_mixture)
+    with np.errstate(over="ignore", invalid="ignore"):
+        misfit = -target - 0.5 * np.sum(white * white, axis=1)
+    ratio = np.exp(log_q - log_mixture)
+    why = next((failure.reason for failure in outputs.failures.values()), "")
+    return _Draws(white, misfit, weight, ratio, float(khat), n, int(failed.sum()), why)
+
+
+def _corrected(values: np.ndarray, drawn: _Draws, exact: np.ndarray) -> _Moments:
+    """Weighted moments of ``values`` (n, p), by control variates with draws ``exact`` of q₁."""
+    mean, variance = moments(values, drawn.weight)
+    mean_of_q, variance_of_q = exact.mean(axis=0), exact.var(axis=0)
+    off, mean_error = _controlled(values - mean, values - mean_of_q, drawn)
+    squares = (values - mean_of_q) ** 2 - variance_of_q
+    widened, variance_error = _controlled((values - mean) ** 2 - variance, squares, drawn)
+    corrected = variance - widened
+    # a correction larger than the half says that the control variate is none
+    variance = np.where(corrected > 0.5 * variance, corrected, variance)
+    sd = np.sqrt(np.maximum(variance, 1e-300))
+    return _Moments(mean - off, mean_error, sd, variance_error / (2 * sd))
+
+
+def _controlled(
+    centred: np.ndarray, control: np.ndarray, drawn: _Draws
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a control variate takes off a weighted mean, and the standard error that is left.
+
+    ``centred`` are values less their weighted mean; ``control`` has mean zero under q₁.
+    """
+    n = len(centred)
+    influence = n * drawn.weight[:, None] * centred
+    control = drawn.gaussian[:, None] * control
+    squares = np.sum(control * control, axis=0)
+    share = np.sum(influence * control, axis=0) / np.maximum(squares, 1e-300)
+    share = np.clip(share, 0.0, 1.0)
+    rest = influence - share * control
+    return share * control.mean(axis=0), np.sqrt(np.mean(rest * rest, axis=0) / n)
+
+
+def _quantiles(
+    values: np.ndarray, weight: np.ndarray, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted quantiles ``(levels, p)`` with standard errors: half the way between those at the
+    levels more and less the standard error of the distribution function (Woodruff 1952)."""
+    found = weighted_quantiles(values, levels, weight)
+    errors = np.empty_like(found)
+    for row, (level, quantile) in enumerate(zip(levels, found, strict=True)):
+        off = weight[:, None] * ((values <= quantile) - level)
+        error = np.sqrt(np.sum(off * off, axis=0))
+        for i, (x, each) in enumerate(zip(values.T, error, strict=True)):
+            ends = np.clip([level - each, level + each], 0.0, 1.0)
+            low, high = weighted_quantiles(x, ends, weight)
+            errors[row, i] = (high - low) / 2
+    return found, errors
+
+
+def _judged(
+    numbers: dict[str, Any],
+    shift: np.ndarray,
+    ratio: np.ndarray,
+    drawn: _Draws,
+    problem: InverseProblem,
+    result: xr.Dataset,
+) -> tuple[str, str]:
+    """The verdict, and the reason in words."""
+    if drawn.failed == drawn.runs:
+        return "not confirmed", f"All {drawn.runs} model runs failed. Reason: {drawn.why}."
+    names = result.parameter.values.tolist()
+    runs = f"{drawn.runs} model runs"
+    if drawn.failed:
+        runs += f", {drawn.failed} of which failed"
+    limit = min(0.7, 1 - 1 / np.log10(len(drawn.white)))
+    told = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
+    error = max(numbers["shift_error"], numbers["sd_error"])
+    if not drawn.khat < limit:
+        return "not confirmed", (
+            f"The importance weights of {runs} are not reliable ({told}): the Gaussian of the "
+            "ensemble is too far from the posterior. Use ek.TemperedSMC(), or ek.GNKI() with more "
+            "members, and check again."
+        )
+    if drawn.ess < _LEAST_ESS or error > _MOST_ERROR:
+        more = max(_LEAST_ESS / drawn.ess, (error / _MOST_ERROR) ** 2)
+        return "not confirmed", (
+            f"The importance weights of {runs} are too few to tell ({told}): a mean or a standard "
+            f"deviation is known to {error:.2g} standard deviations only. Use "
+            f"n={int(np.ceil(more * drawn.runs / 50)) * 100}, or ek.TemperedSMC()."
+        )
+    if isinstance(problem.noise, NoiseModel):
+        phi = float(drawn.weight[drawn.weight > 0] @ drawn.misfit[drawn.weight > 0])
+        most = float(chdtri(problem.n_data, _TAIL)) / 2
+        if phi > most:
+            return "not confirmed", (
+                f"The mean misfit over {runs} is {phi:.4g}, and noise explains at most {most:.4g}. "
+                "The model or the stated noise is wrong, or there is a better mode elsewhere. "
+                "Check them, or use ek.TemperedSMC()."
+            )
+    if numbers["shift"] <= MOST_SHIFT and numbers["sd_ratio"] <= MOST_RATIO:
+        return "confirmed", (
+            f"By the importance weights of {runs} ({told}), every mean is within "
+            f"{numbers['shift']:.2g} standard deviations of the posterior's, and every standard "
+            f"deviation within {100 * (numbers['sd_ratio'] - 1):.2g} %."
+        )
+    far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
+    return "corrected", (
+        f"By the importance weights of {runs} ({told}), the mean of {names[far]!r} moves by "
+        f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} by a "
+        f"factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of the "
+        "result."
+    )
+
+
+def _with_verdict(
+    result: xr.Dataset,
+    said: str,
+    reason: str,
+    numbers: dict[str, Any],
+    variables: dict[str, Any],
+) -> xr.Dataset:
+    """A copy of the result with the verdict, and without that of an earlier check."""
+    old = [name for name in result.data_vars if str(name).startswith("checked_")]
+    checked = result.drop_vars([*old, "checked_level"], errors="ignore").assign(variables)
+    if variables:
+        checked = checked.assign_coords(checked_level=list(LEVELS))
+    for name, text in _LONG_NAMES.items():
+        if name in checked:
+            checked[name].attrs["long_name"] = text
+    checked.attrs |= {"verdict": said, "verdict_reason": reason, "check": json.dumps(numbers)}
+    if said == "confirmed":
+        checked.attrs["posterior"] = 1
+    return checked
+
+
+_LONG_NAMES = {
+    "checked_mean": "mean of the posterior, by importance weights of model runs",
+    "checked_mean_error": "standard error of checked_mean",
+    "checked_sd": "standard deviation of the posterior, by importance weights of model runs",
+    "checked_sd_error": "standard error of checked_sd",
+    "checked_quantile": "quantiles of the posterior, by importance weights of model runs",
+    "checked_quantile_error": "standard error of checked_quantile",
+}
