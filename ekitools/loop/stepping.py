@@ -24,6 +24,7 @@ from ekitools.loop.failures import (
 from ekitools.loop.gaps import without_gaps
 from ekitools.loop.identical import warned_of_identical
 from ekitools.loop.progress import stopped
+from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
 from ekitools.observed.together import Together
@@ -35,6 +36,7 @@ from ekitools.typing import (
     InPlace,
     Method,
     Quadrature,
+    Starts,
     Status,
     StepInfo,
     StoppingRule,
@@ -286,7 +288,9 @@ class Stepping(ABC):
         problem, n_members = self.problem, self._history.n_members
         failed_here = 0 if takes_failures(self.method) else len(self.members) - len(survivors)
         losses = statuses.Losses(n_members, n_members - len(self.members), failed_here)
-        return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
+        start = self.method.start if isinstance(self.method, Starts) else None
+        doubt = start.doubt if isinstance(start, GaussianStart) else ""
+        return concluded(status, problem.prior, problem.parameter_names, ensemble, losses, doubt)
 
     def _present(self, status: Status) -> tuple[Any, ...]:
         d = 0 if isinstance(self.problem.layout, Together) else self.seen.n_data

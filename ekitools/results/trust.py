@@ -21,7 +21,7 @@ from ekitools.results.reading import (
 from ekitools.results.shifts import found_by_runs, found_by_weights, verdict_of
 from ekitools.results.weights import SPARE
 
-__all__ = ["Check", "is_posterior", "judge", "nature", "nonlinear_share", "verdict"]
+__all__ = ["Check", "doubted", "is_posterior", "judge", "nature", "nonlinear_share", "verdict"]
 
 _TAIL = 1e-3
 """Probability of a misfit so large, or so small, under the model; either end."""
@@ -34,7 +34,7 @@ EKI was about 0.7 on the lynx and hare, where its means are off by standard devi
 0.14 on the first, where it is right."""
 
 _NATURE = "What the ensemble is"
-_VERDICT = "Verdict"
+_POSTERIOR, _VERDICT = "Posterior", "Verdict"
 _MOST_DATA = 2000
 _FEWEST, _EACH, _MANY = 10, 10, 1000
 """Members that an ensemble has at least, and for each direction that the data can tell of: rules of
@@ -102,6 +102,12 @@ def verdict(checks: tuple[Check, ...]) -> Check:
     if any(check.level == "note" and check.topic == _NATURE for check in checks):
         return Check("note", "Trust", "All checks passed. What the ensemble is: see below.")
     return Check("good", "Trust", "All checks passed.")
+
+
+def doubted(checks: tuple[Check, ...]) -> bool:
+    """Whether the importance weights, or the verdict of `check_posterior`, are against it."""
+    topics = (_POSTERIOR, _VERDICT)
+    return any(check.level == "care" and check.topic in topics for check in checks)
 
 
 def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
@@ -255,7 +261,7 @@ def _posterior(result: xr.Dataset, at: int) -> list[Check]:
         return []
     found = found_by_weights(result)
     if found is not None:
-        return [Check(found.level, "Posterior", found.sentence)]
+        return [Check(found.level, _POSTERIOR, found.sentence)]
     return _linearity(result, at) if has_noise(result) else []
 
 
@@ -279,7 +285,7 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
         members = members_at(part, index)
         kept = members.kept & np.isfinite(members.misfit)
         if kept.sum() < result.sizes["parameter"] + SPARE:
-            return [Check("note", "Posterior", "Too few members for so many parameters to tell how "
+            return [Check("note", _POSTERIOR, "Too few members for so many parameters to tell how "
                           "far the ensemble is from the posterior: their importance weights need "
                           f"p + {SPARE} of them.")]  # fmt: skip
         white = members.g[kept].astype(np.float64) / result.noise_sd.values[some]

@@ -13,22 +13,19 @@ from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import integer
 from ekitools.core.streams import Streams
 from ekitools.linalg.pareto import pareto_smoothed
-from ekitools.methods.gaussian import Gaussian, fit_gaussian
+from ekitools.methods.gaussian import fit_gaussian
 from ekitools.models.evaluate import check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem
-from ekitools.results.checks import attribute, check_contents, check_result
+from ekitools.results.checks import check_contents, check_result
 from ekitools.results.diagnostics import check_same
 from ekitools.results.marginals import LEVELS, weighted_quantiles
+from ekitools.results.proposal import Mixture, coordinates, draws_of_prior, mixture_of, pilot_of
 from ekitools.results.reading import members_at, moments
 from ekitools.results.shifts import MOST_RATIO, MOST_SHIFT, factor
 from ekitools.results.weights import log_target
 from ekitools.typing import NoiseModel, Rng
 
 __all__ = ["check_posterior"]
-
-_WIDE, _PRIOR, _PRIOR_ALONE = 0.2, 0.1, 0.2
-"""Shares of the draws that are of the Gaussian with twice its standard deviations, and of the prior:
-the second where the result holds draws of the prior too, the third where it does not."""
 
 _FEWEST = 50
 _LEAST_ESS = 30
@@ -135,8 +132,8 @@ def check_posterior(
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or ``problem`` is another one's, sees a part of the data at a
-        step, or has a prior without coordinates in which it is N(0, I).
+        If ``result`` is no result or has a learned prior, or ``problem`` is another one's, sees a
+        part of the data at a step, or has a prior without coordinates in which it is N(0, I).
 
     See Also
     --------
@@ -168,13 +165,18 @@ def check_posterior(
     check_result(result)
     check_contents(result)
     check_same(result, problem)
+    if result.attrs.get("prior") == "learned":
+        raise ValueError(
+            "result: must be of a method that keeps the prior of the problem, got one with learned "
+            "variances. Run another method with the parameters that were kept."
+        )
     problem = problem.whole()
     n = integer("n", n, least=_FEWEST)
     check_executor(executor)
     check_timeout(timeout)
     rng = as_rng(rng)
     u, weight = members_at(result, -1).present()
-    unconstrained, white = _coordinates(u, problem)
+    unconstrained, white = coordinates(u, problem)
     inside = np.isfinite(white).all(axis=1)
     unconstrained, white, weight = unconstrained[inside], white[inside], weight[inside]
     p = white.shape[1]
@@ -186,7 +188,8 @@ def check_posterior(
         )
         return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
     gaussian = fit_gaussian(white, weight)
-    drawn = _drawn(gaussian, problem, n, _prior_draws(result, problem), executor, timeout, rng)
+    mixture = mixture_of(gaussian, pilot_of(result, problem), n)
+    drawn = _drawn(mixture, problem, draws_of_prior(result, problem), executor, timeout, rng)
     numbers: dict[str, Any] = {
         "runs": drawn.runs,
         "failed": drawn.failed,
@@ -221,20 +224,6 @@ def check_posterior(
     return _with_verdict(result, said, reason, numbers, variables)
 
 
-def _coordinates(u: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.ndarray]:
-    """Unconstrained and whitened coordinates of physical members."""
-    prior = problem.prior
-    unconstrained = host(prior.to_unconstrained(u.astype(np.float64)))
-    try:
-        return unconstrained, host(prior.whiten(unconstrained))
-    except (AttributeError, NotImplementedError) as error:
-        raise TypeError(
-            "problem: must have a prior with coordinates in which it is N(0, I) (whiten and "
-            f"unwhiten), got {type(prior).__name__}. Use a prior of ekitools, or compare with "
-            "another method by ek.compare."
-        ) from error
-
-
 def _unconstrained(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
     return host(problem.prior.unwhiten(white))
 
@@ -243,40 +232,17 @@ def _physical(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
     return host(problem.prior.to_physical(problem.prior.unwhiten(white)))
 
 
-def _prior_draws(
-    result: xr.Dataset, problem: InverseProblem
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Members and outputs of the first iteration, where they are draws of the prior, all of them."""
-    moved = result.attrs.get("members") in ("moved", "redrawn")
-    if result.attrs.get("start") != "prior" or not moved or int(result.iteration[0]) != 0:
-        return None
-    if any(failure.get("iteration") == 0 for failure in attribute(result, "failures", [])):
-        return None
-    first = members_at(result, 0)
-    if not (np.isfinite(first.misfit).all() and np.isfinite(first.g).all()):
-        return None
-    _, white = _coordinates(first.u, problem)
-    return (white, first.g.astype(np.float64)) if np.isfinite(white).all() else None
-
-
 def _drawn(
-    gaussian: Gaussian,
+    mixture: Mixture,
     problem: InverseProblem,
-    n: int,
     known: tuple[np.ndarray, np.ndarray] | None,
     executor: Any,
     timeout: float | None,
     rng: np.random.Generator,
 ) -> _Draws:
-    """n draws of the mixture with model runs, the ``known`` draws of the prior, and weights."""
-    p = len(gaussian.mean)
-    n_wide, n_prior = int(_WIDE * n), int((_PRIOR if known else _PRIOR_ALONE) * n)
-    counts = np.array([n - n_wide - n_prior, n_wide, n_prior])
-    scores = rng.standard_normal((n, p))
-    white = gaussian.unwhiten(scores)
-    white[:n_wide] = gaussian.unwhiten(2 * scores[:n_wide])
-    white[n_wide : n_wide + n_prior] = scores[n_wide : n_wide + n_prior]
-    streams = Streams(rng)
+    """Draws of the mixture with model runs, the ``known`` draws of the prior, and weights."""
+    white = mixture.draws(rng)
+    n, streams = len(white), Streams(rng)
     seeds = [streams.member(0, j) for j in range(n)] if problem.info.stochastic else None
     outputs = evaluate(
         problem.model,
@@ -287,26 +253,24 @@ def _drawn(
         seeds=seeds,
     )
     g = host(outputs.g).astype(np.float64)
-    failed = ~np.isfinite(g).all(axis=1)
     if known is not None:
         white, g = np.concatenate([white, known[0]]), np.concatenate([g, known[1]])
-        counts[2] += len(known[0])
-    # log-densities of the three parts, but for the same constant
-    log_q = gaussian.log_density(white)
-    z = gaussian.whiten(white)
-    log_wide = log_q + 0.375 * np.sum(z * z, axis=1) - p * np.log(2)
-    parts = np.stack([log_q, log_wide, -0.5 * np.sum(white * white, axis=1)])
-    log_mixture = np.logaddexp.reduce(parts + np.log(counts / len(white))[:, None], axis=0)
+        mixture = mixture.with_prior_draws(len(known[0]))
+    log_mixture, log_gaussian = mixture.log_densities(white)
     target = log_target(white, _unconstrained(white, problem), g, problem)
-    if not np.isfinite(target).any():
-        weight, khat = np.full(len(white), 1 / len(white)), np.inf
-    else:
+    weight, khat = np.full(len(white), 1 / len(white)), np.inf
+    if np.isfinite(target).any():
         weight, khat = pareto_smoothed(target - log_mixture)
-    with np.errstate(over="ignore", invalid="ignore"):
-        misfit = -target - 0.5 * np.sum(white * white, axis=1)
-    ratio = np.exp(log_q - log_mixture)
-    why = next((failure.reason for failure in outputs.failures.values()), "")
-    return _Draws(white, misfit, weight, ratio, float(khat), n, int(failed.sum()), why)
+    return _Draws(
+        white,
+        -target - 0.5 * np.sum(white * white, axis=1),
+        weight,
+        np.exp(log_gaussian - log_mixture),
+        float(khat),
+        n,
+        len(outputs.failures),
+        next((failure.reason for failure in outputs.failures.values()), ""),
+    )
 
 
 def _corrected(values: np.ndarray, drawn: _Draws, exact: np.ndarray) -> _Moments:
