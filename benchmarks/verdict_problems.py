@@ -95,9 +95,7 @@ def posterior_moments(
     raise RuntimeError("the two samples do not agree")
 
 
-def by_grid(
-    misfit: Callable[[np.ndarray], np.ndarray], p: int
-) -> tuple[np.ndarray, np.ndarray]:
+def by_grid(misfit: Callable[[np.ndarray], np.ndarray], p: int) -> tuple[np.ndarray, np.ndarray]:
     """Of one or two parameters: a grid over the prior, then a finer one where the mass is."""
     low, high = np.full(p, -6.0), np.full(p, 6.0)
     n = 40_001 if p == 1 else 801
@@ -224,7 +222,9 @@ def sounding(noise: float = 0.05, seed: int = 0) -> Known:
     x = np.repeat(x[:200], 1, axis=0)
     now, kept, taken = level(x), [], 0.0
     for step in range(6000):
-        new = x + 0.4 * rng.choice([0.3, 1.0], size=(200, 1)) * (rng.standard_normal(x.shape) @ root.T)
+        new = x + 0.4 * rng.choice([0.3, 1.0], size=(200, 1)) * (
+            rng.standard_normal(x.shape) @ root.T
+        )
         new_level = level(new)
         yes = np.log(rng.uniform(size=200)) < new_level - now
         x[yes], now[yes] = new[yes], new_level[yes]

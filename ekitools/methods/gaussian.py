@@ -266,7 +266,7 @@ class GaussianStart:
         TypeError
             If ``result`` is no result, or ``prior`` is needed and is not given.
         ValueError
-            If fewer than two members are left.
+            If fewer than two members are left, or ``prior`` is over other parameters.
 
         Examples
         --------
@@ -284,6 +284,14 @@ class GaussianStart:
                 f"result: must be the Dataset that ek.run returns, got {type(result).__name__}. "
                 "Use GaussianStart.from_ensemble for members."
             )
+        u = np.asarray(result["u"])[-1]
+        if prior is not None:
+            check_prior(prior)
+            if prior.n_parameters != u.shape[1]:
+                raise ValueError(
+                    f"prior: must be over the {u.shape[1]} parameters of the result, got one over "
+                    f"{prior.n_parameters}. Pass problem.prior."
+                )
         doubt = _doubt(result.attrs)
         if "gaussian_mean" in result and "gaussian_root" in result:
             mean, root = (np.asarray(result[f"gaussian_{name}"]) for name in ("mean", "root"))
@@ -294,9 +302,7 @@ class GaussianStart:
                 "prior: must be given for a result of members, got None. Pass problem.prior."
             )
         weights = np.asarray(result["weight"])[-1] if "weight" in result else None
-        found = cls.from_ensemble(
-            np.asarray(result["u"])[-1], prior, weights=weights, inflation=inflation
-        )
+        found = cls.from_ensemble(u, prior, weights=weights, inflation=inflation)
         return replace(found, doubt=doubt)
 
     @classmethod

@@ -193,11 +193,18 @@ def nature(result: xr.Dataset) -> Check:
         if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip
-        what = "Draws of a Gaussian" if _has_nodes(result) else "An ensemble"
-        told = " It was checked, and not confirmed." * (said == "not confirmed")
-        return Check("note", _NATURE, f"{what} that approximates the posterior.{told} Confirm it "
-                     "with ek.check_posterior(result, problem), which runs the model at draws of "
-                     "it.")  # fmt: skip
+        what = (
+            "Draws of a Gaussian that approximates"
+            if _has_nodes(result)
+            else ("An approximation of")
+        )
+        told = (
+            "It was checked, and not confirmed."
+            if said == "not confirmed"
+            else "Confirm it with ek.check_posterior(result, problem), which runs the model at "
+            "draws of it."
+        )
+        return Check("note", _NATURE, f"{what} the posterior. {told}")
     if aim == "posterior":
         return Check(
             "care",
