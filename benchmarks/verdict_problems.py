@@ -1,9 +1,9 @@
 """Random small problems with known posteriors, for `verdicts.py`.
 
-Each has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six functions f
-and a strength s between none and strong. The posterior of one or two parameters is that of a grid. Of
-more parameters it is the mean of two samples, drawn by tempering from the prior with random-walk
-Metropolis moves in plain NumPy, which must agree.
+Each has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six functions
+f and a strength s between none and strong. The posterior of one or two parameters is that of a
+grid. Of more parameters it is the mean of two samples, drawn by tempering from the prior with
+random-walk Metropolis moves in plain NumPy, which must agree.
 """
 
 from __future__ import annotations
@@ -173,8 +173,9 @@ def squares(tilt: float, noise: float) -> Known:
 class Sounding:
     """Schlumberger sounding of 30 layers: log resistivities to 24 log apparent resistivities.
 
-    ρ_a(s) = s² ∫ T(λ) J₁(λ s) λ dλ, with T of the layers by the recursion of Pekeris. The integral is a
-    sum over a logarithmic grid of λ. Its weights are fitted to ∫ e^{-aλ} J₁(λ s) λ dλ = s/(a² + s²)^{3/2}.
+    ρ_a(s) = s² ∫ T(λ) J₁(λ s) λ dλ, with T of the layers by the recursion of Pekeris. The integral
+    is a sum over a logarithmic grid of λ. Its weights are fitted to
+    ∫ e^{-aλ} J₁(λ s) λ dλ = s/(a² + s²)^{3/2}.
     """
 
     vectorized, stochastic = True, False
@@ -219,7 +220,7 @@ def sounding(noise: float = 0.05, seed: int = 0) -> Known:
         return -0.5 * np.sum(r**2, axis=1) - 0.5 * np.sum(x**2, axis=1)
 
     root = np.linalg.cholesky(np.cov(x.T))
-    x = np.repeat(x[:200], 1, axis=0)
+    x = x[:200]
     now, kept, taken = level(x), [], 0.0
     for step in range(6000):
         new = x + 0.4 * rng.choice([0.3, 1.0], size=(200, 1)) * (
@@ -234,6 +235,6 @@ def sounding(noise: float = 0.05, seed: int = 0) -> Known:
     halves = [np.concatenate(part) for part in (kept[: len(kept) // 2], kept[len(kept) // 2 :])]
     u = np.concatenate(kept)
     apart = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0)) / u.std(axis=0)
-    print(f"# sounding: filter error {model.error:.1e}, acceptance {taken:.2f}, halves of the chains "
-          f"differ by at most {apart.max():.3f} sd")  # fmt: skip
+    print(f"# sounding: filter error {model.error:.1e}, acceptance {taken:.2f}, halves of the "
+          f"chains differ by at most {apart.max():.3f} sd")  # fmt: skip
     return Known(f"DC sounding, 30 layers, noise {noise:g}", problem, u.mean(axis=0), u.std(axis=0))

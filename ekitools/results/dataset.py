@@ -61,8 +61,8 @@ _LONG_NAMES = {
     "draws_score": "the draws in coordinates in which the Gaussian is N(0, I)",
     "node": "the nodes in the same coordinates",
     "gaussian_mean": "mean of the last Gaussian, in coordinates in which the prior is N(0, I)",
-    "posterior_shift": "mean of the posterior less that of the last ensemble, in standard deviations, "
-    "to first order",
+    "posterior_shift": "mean of the posterior less that of the last ensemble, in standard "
+    "deviations, to first order",
     "posterior_shift_error": "standard error of posterior_shift",
     "posterior_sd_ratio": "standard deviation of the posterior over that of the last ensemble, to "
     "first order",

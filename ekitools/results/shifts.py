@@ -69,8 +69,8 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
         "good",
         "By the importance weights of the last members, every mean is within "
         f"{max(size[first], 0.01):.2g} standard deviations of the posterior's, and every standard "
-        f"deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. They cannot see other "
-        "modes. ek.check_posterior(result, problem) looks further.",
+        f"deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. They cannot see "
+        "other modes. ek.check_posterior(result, problem) looks further.",
     )
 
 

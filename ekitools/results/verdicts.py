@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,13 +15,13 @@ from ekitools.core.streams import Streams
 from ekitools.linalg.pareto import pareto_smoothed
 from ekitools.methods.gaussian import fit_gaussian
 from ekitools.models.evaluate import check_executor, check_timeout, evaluate
-from ekitools.problem import InverseProblem
+from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.checks import check_contents, check_result
 from ekitools.results.diagnostics import check_same
-from ekitools.results.marginals import LEVELS, weighted_quantiles
+from ekitools.results.importance import Draws, corrected_moments, corrected_quantiles
+from ekitools.results.marginals import LEVELS
 from ekitools.results.proposal import Mixture, coordinates, draws_of_prior, mixture_of, pilot_of
 from ekitools.results.reading import members_at, moments
-from ekitools.results.shifts import MOST_RATIO, MOST_SHIFT, factor
 from ekitools.results.weights import log_target
 from ekitools.typing import NoiseModel, Rng
 
@@ -31,44 +31,17 @@ _FEWEST = 50
 _LEAST_ESS = 30
 _MOST_ERROR = 0.15
 """Standard error of a corrected mean, in standard deviations, and of the logarithm of a corrected
-standard deviation, above which nothing is said. These, and the limits of `shifts`, were chosen on
-the problems 1000 to 1119 of benchmarks/verdict_problems.py."""
+standard deviation, above which nothing is said. These limits were chosen on the problems 1000 to
+1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
+
+_MOST_SHIFT, _MOST_RATIO = 0.45, 1.45
+"""Shift of a mean in standard deviations and ratio of two standard deviations, each with two of its
+standard errors, up to which a posterior is confirmed."""
 
 _TAIL = 1e-3
 _EXACT = 4096
 """Draws of the Gaussian without a model run, for its own moments in physical coordinates."""
 _MOST_NUMBERS = 20_000_000
-
-
-class _Draws(NamedTuple):
-    """Draws of the proposal, whitened, with everything that is known of them."""
-
-    white: np.ndarray
-    misfit: np.ndarray
-    weight: np.ndarray
-    """Smoothed; they add up to 1."""
-    gaussian: np.ndarray
-    """Density of the Gaussian over that of the proposal."""
-    khat: float
-    runs: int
-    """Model runs that were made for the check; the other draws are from the result."""
-    failed: int
-    why: str
-    """The reason of a failed run."""
-
-    @property
-    def ess(self) -> float:
-        """Effective number."""
-        return float(1 / (self.weight @ self.weight))
-
-
-class _Moments(NamedTuple):
-    """Corrected means and standard deviations with their standard errors, ``(p,)`` each."""
-
-    mean: np.ndarray
-    mean_error: np.ndarray
-    sd: np.ndarray
-    sd_error: np.ndarray
 
 
 def check_posterior(
@@ -83,9 +56,9 @@ def check_posterior(
     r"""Check the posterior of a result by n runs of the model, and correct its moments.
 
     A Gaussian q₁ is fitted to the last ensemble, in coordinates in which the prior is N(0, I). The
-    model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, and of the
-    prior, so that tails and modes that q₁ misses are seen where the prior reaches them. With the
-    weights
+    model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, of a
+    Gaussian of all stored runs, and of the prior. So tails and modes that q₁ misses are seen where
+    an earlier ensemble or the prior reaches them. With the weights
 
     .. math:: w_i \propto e^{-\Phi(x_i)} \, N(x_i; 0, I) / q(x_i)
 
@@ -115,10 +88,11 @@ def check_posterior(
         The result, with a verdict; ``result`` itself stays as it is. The attribute ``verdict`` is
 
         "confirmed"
-            The weights are reliable, and every mean is within 0.35 standard deviations of the
-            corrected one and every standard deviation within a factor of 1.35.
+            The weights are reliable, and with two standard errors every mean is within 0.45
+            standard deviations of the corrected one and every standard deviation within a factor
+            of 1.45.
         "corrected"
-            The weights are reliable, and the corrected moments differ by more.
+            The weights are reliable, and the corrected moments may differ by more.
         "not confirmed"
             The weights are not reliable, the data are not fitted, or there are no more members
             than parameters (then the model is not run). ``verdict_reason`` says which.
@@ -144,9 +118,11 @@ def check_posterior(
     -----
     Weights are reliable where k̂ < min(1 − 1/log₁₀ n, 0.7), at least 30 draws are effective, and
     every corrected mean is known to 0.15 standard deviations. The verdict is given in unconstrained
-    coordinates. With more than about 20 parameters the Gaussian of an ensemble is seldom near
-    enough to the posterior: the verdict is then "not confirmed". A narrow mode far from the
-    ensemble is found only if a draw of the prior falls into it.
+    coordinates. A run with missing outputs counts as failed.
+
+    With more than about 20 parameters the Gaussian of an ensemble is seldom near enough to the
+    posterior: the verdict is then "not confirmed". A narrow mode far from the ensemble is found
+    only if a stored run or a draw of the prior falls near it.
 
     References
     ----------
@@ -164,13 +140,14 @@ def check_posterior(
     """
     check_result(result)
     check_contents(result)
+    check_problem(problem)
+    problem = problem.whole()
     check_same(result, problem)
     if result.attrs.get("prior") == "learned":
         raise ValueError(
             "result: must be of a method that keeps the prior of the problem, got one with learned "
             "variances. Run another method with the parameters that were kept."
         )
-    problem = problem.whole()
     n = integer("n", n, least=_FEWEST)
     check_executor(executor)
     check_timeout(timeout)
@@ -179,14 +156,11 @@ def check_posterior(
     unconstrained, white = coordinates(u, problem)
     inside = np.isfinite(white).all(axis=1)
     unconstrained, white, weight = unconstrained[inside], white[inside], weight[inside]
-    p = white.shape[1]
-    if np.count_nonzero(weight) <= p + 1:
-        reason = (
-            f"The {np.count_nonzero(weight)} members span fewer directions than the {p} parameters "
-            "have, so that draws of their Gaussian say nothing of the others, and the model was "
-            f"not run. Use more than {p + 1} members."
-        )
+    weight = weight / weight.sum()
+    reason = _unknown(unconstrained, weight, result)
+    if reason:
         return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+    p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
     mixture = mixture_of(gaussian, pilot_of(result, problem), n)
     drawn = _drawn(mixture, problem, draws_of_prior(result, problem), executor, timeout, rng)
@@ -199,29 +173,51 @@ def check_posterior(
     }
     free = rng.standard_normal((min(_EXACT, max(_MOST_NUMBERS // p, 100)), p))
     exact = gaussian.unwhiten(free)
-    corrected = _corrected(_unconstrained(drawn.white, problem), drawn,
-                           _unconstrained(exact, problem))  # fmt: skip
-    mean, variance = moments(unconstrained, weight / weight.sum())
+    corrected = corrected_moments(
+        _unconstrained(drawn.white, problem), drawn, _unconstrained(exact, problem)
+    )
+    mean, variance = moments(unconstrained, weight)
     sd = np.sqrt(variance / max(1 - float(weight @ weight), 1e-12))
-    shift = (corrected.mean - mean) / corrected.sd
-    ratio = corrected.sd / sd
+    shift, shift_error = (corrected.mean - mean) / corrected.sd, corrected.mean_error / corrected.sd
+    ratio, ratio_error = corrected.sd / sd, corrected.sd_error / corrected.sd
+    stretch = np.abs(np.log(ratio))
     numbers |= {
         "shift": float(np.max(np.abs(shift))),
-        "shift_error": float(np.max(corrected.mean_error / corrected.sd)),
-        "sd_ratio": max(map(factor, ratio)),
-        "sd_error": float(np.max(corrected.sd_error / corrected.sd)),
+        "shift_error": float(np.max(shift_error)),
+        "shift_bound": float(np.max(np.abs(shift) + 2 * shift_error)),
+        "sd_ratio": float(np.exp(np.max(stretch))),
+        "sd_error": float(np.max(ratio_error)),
+        "sd_bound": float(np.exp(np.max(stretch + 2 * ratio_error))),
     }
     said, reason = _judged(numbers, shift, ratio, drawn, problem, result)
     physical = _physical(drawn.white, problem)
-    found = _corrected(physical, drawn, _physical(exact, problem))
+    found = corrected_moments(physical, drawn, _physical(exact, problem))
     levels = np.array(LEVELS)
-    quantiles, errors = _quantiles(physical, drawn.weight, levels)
+    quantiles, errors = corrected_quantiles(physical, drawn.weight, levels)
     variables = {
         **{f"checked_{name}": ("parameter", each) for name, each in found._asdict().items()},
         "checked_quantile": (("checked_level", "parameter"), quantiles),
         "checked_quantile_error": (("checked_level", "parameter"), errors),
     }
     return _with_verdict(result, said, reason, numbers, variables)
+
+
+def _unknown(u: np.ndarray, weight: np.ndarray, result: xr.Dataset) -> str:
+    """Why draws of the Gaussian of members would say nothing of the posterior; "" if they do."""
+    n, p = round(1 / float(weight @ weight), 6) if weight.size else 0, u.shape[1]
+    if n <= p + 1:
+        return (
+            f"The {n:.4g} members span fewer directions than the {p} parameters have. Draws of "
+            "their Gaussian say nothing of the other directions, and the model was not run. Use "
+            f"more than {p + 1} members."
+        )
+    same = np.flatnonzero(np.ptp(u, axis=0) == 0)
+    if same.size:
+        return (
+            f"All members have the same {result.parameter.values[same[0]]!r}, so that they have no "
+            "Gaussian, and the model was not run. Run the method again with a prior that is wider."
+        )
+    return ""
 
 
 def _unconstrained(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
@@ -239,7 +235,7 @@ def _drawn(
     executor: Any,
     timeout: float | None,
     rng: np.random.Generator,
-) -> _Draws:
+) -> Draws:
     """Draws of the mixture with model runs, the ``known`` draws of the prior, and weights."""
     white = mixture.draws(rng)
     n, streams = len(white), Streams(rng)
@@ -261,7 +257,7 @@ def _drawn(
     weight, khat = np.full(len(white), 1 / len(white)), np.inf
     if np.isfinite(target).any():
         weight, khat = pareto_smoothed(target - log_mixture)
-    return _Draws(
+    return Draws(
         white,
         -target - 0.5 * np.sum(white * white, axis=1),
         weight,
@@ -273,59 +269,11 @@ def _drawn(
     )
 
 
-def _corrected(values: np.ndarray, drawn: _Draws, exact: np.ndarray) -> _Moments:
-    """Weighted moments of ``values`` (n, p), by control variates with draws ``exact`` of q₁."""
-    mean, variance = moments(values, drawn.weight)
-    mean_of_q, variance_of_q = exact.mean(axis=0), exact.var(axis=0)
-    off, mean_error = _controlled(values - mean, values - mean_of_q, drawn)
-    squares = (values - mean_of_q) ** 2 - variance_of_q
-    widened, variance_error = _controlled((values - mean) ** 2 - variance, squares, drawn)
-    corrected = variance - widened
-    # a correction larger than the half says that the control variate is none
-    variance = np.where(corrected > 0.5 * variance, corrected, variance)
-    sd = np.sqrt(np.maximum(variance, 1e-300))
-    return _Moments(mean - off, mean_error, sd, variance_error / (2 * sd))
-
-
-def _controlled(
-    centred: np.ndarray, control: np.ndarray, drawn: _Draws
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a control variate takes off a weighted mean, and the standard error that is left.
-
-    ``centred`` are values less their weighted mean; ``control`` has mean zero under q₁.
-    """
-    n = len(centred)
-    influence = n * drawn.weight[:, None] * centred
-    control = drawn.gaussian[:, None] * control
-    squares = np.sum(control * control, axis=0)
-    share = np.sum(influence * control, axis=0) / np.maximum(squares, 1e-300)
-    share = np.clip(share, 0.0, 1.0)
-    rest = influence - share * control
-    return share * control.mean(axis=0), np.sqrt(np.mean(rest * rest, axis=0) / n)
-
-
-def _quantiles(
-    values: np.ndarray, weight: np.ndarray, levels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted quantiles ``(levels, p)`` with standard errors: half the way between those at the
-    levels more and less the standard error of the distribution function (Woodruff 1952)."""
-    found = weighted_quantiles(values, levels, weight)
-    errors = np.empty_like(found)
-    for row, (level, quantile) in enumerate(zip(levels, found, strict=True)):
-        off = weight[:, None] * ((values <= quantile) - level)
-        error = np.sqrt(np.sum(off * off, axis=0))
-        for i, (x, each) in enumerate(zip(values.T, error, strict=True)):
-            ends = np.clip([level - each, level + each], 0.0, 1.0)
-            low, high = weighted_quantiles(x, ends, weight)
-            errors[row, i] = (high - low) / 2
-    return found, errors
-
-
 def _judged(
     numbers: dict[str, Any],
     shift: np.ndarray,
     ratio: np.ndarray,
-    drawn: _Draws,
+    drawn: Draws,
     problem: InverseProblem,
     result: xr.Dataset,
 ) -> tuple[str, str]:
@@ -361,18 +309,19 @@ def _judged(
                 "The model or the stated noise is wrong, or there is a better mode elsewhere. "
                 "Check them, or use ek.TemperedSMC()."
             )
-    if numbers["shift"] <= MOST_SHIFT and numbers["sd_ratio"] <= MOST_RATIO:
+    if numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO:
         return "confirmed", (
             f"By the importance weights of {runs} ({told}), every mean is within "
-            f"{numbers['shift']:.2g} standard deviations of the posterior's, and every standard "
-            f"deviation within {100 * (numbers['sd_ratio'] - 1):.2g} %."
+            f"{numbers['shift_bound']:.2g} standard deviations of the posterior's, and every "
+            f"standard deviation within {100 * (numbers['sd_bound'] - 1):.2g} % (two standard "
+            "errors included)."
         )
     far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
     return "corrected", (
         f"By the importance weights of {runs} ({told}), the mean of {names[far]!r} moves by "
-        f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} by a "
-        f"factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of the "
-        "result."
+        f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} "
+        f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
+        "the result."
     )
 
 

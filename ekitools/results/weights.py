@@ -1,4 +1,4 @@
-r"""Importance weights of an evaluated ensemble: how far the posterior is from it, without a model run.
+r"""Importance weights of an evaluated ensemble, which tell how far the posterior is from it.
 
 In coordinates in which the prior is N(0, I), the weights of members x_j with outputs are
 
@@ -28,7 +28,7 @@ SPARE = 20
 
 _HUBER = 1.345
 """Residuals beyond this many of their robust standard deviations count linearly: 95 % efficiency
-under a normal distribution (Huber 1981)."""
+under a normal distribution (Huber 1964)."""
 
 _CUT = 3.0
 """Residuals beyond this many robust standard deviations are cut before curvatures are fitted."""
@@ -90,7 +90,7 @@ def shift_of_ensemble(white: np.ndarray, values: np.ndarray, target: np.ndarray)
     >>> shift.mean.round(1), shift.sd.round(1)
     (array([0.2]), array([1.1]))
     """
-    n, p = white.shape
+    n = len(white)
     left, s, _ = np.linalg.svd(white - white.mean(axis=0), full_matrices=False)
     z = np.sqrt(n - 1) * left[:, s > 1e-10 * s[0]]
     log_weight = target + 0.5 * np.sum(z * z, axis=1)
@@ -106,14 +106,12 @@ def shift_of_ensemble(white: np.ndarray, values: np.ndarray, target: np.ndarray)
     return Shift(slope @ direction, np.full(values.shape[1], error), np.exp(curvature))
 
 
-def shift_of_nodes(
-    white: np.ndarray, values: np.ndarray, target: np.ndarray, nodes: np.ndarray
-) -> Shift:
+def shift_of_nodes(values: np.ndarray, target: np.ndarray, nodes: np.ndarray) -> Shift:
     """The same of a Gaussian that its nodes hold: slopes by least squares, without sampling error.
 
     Parameters
     ----------
-    white, values, target
+    values, target
         As in `shift_of_ensemble`, of the nodes.
     nodes : (J, p)
         The nodes in coordinates in which the Gaussian is N(0, I), the centre first.
@@ -161,7 +159,7 @@ def shift_variables(
     if not (np.isfinite(target).all() and np.isfinite(white).all()):
         return {}
     if drawn is not None:
-        shift = shift_of_nodes(white, unconstrained, target, drawn.nodes)
+        shift = shift_of_nodes(unconstrained, target, drawn.nodes)
     else:
         shift = shift_of_ensemble(white, unconstrained, target)
     return {

@@ -19,6 +19,7 @@ from zoo.wrong.kinds import (
     RNG,
     SHARE,
     STORE,
+    TEXT,
     anything,
     array,
     integer,
