@@ -1,14 +1,15 @@
 """What `ek.summary` and `ek.check_posterior` say of right and of wrong posteriors.
 
-    python benchmarks/verdicts.py                       the problems 0 to 199, EKI and GNKI each
-    python benchmarks/verdicts.py random 0 50           some of them
+    python benchmarks/verdicts.py                       the problems 3000 to 3199, EKI and GNKI
+    python benchmarks/verdicts.py random 0 50           others
     python benchmarks/verdicts.py named 20              problems of the literature, with 20 seeds
 
 A result is *right* where every mean is within 0.3 standard deviations of the posterior's and every
 standard deviation within a factor of 1.25, and *wrong* where a mean is off by more than 0.5 or a
 standard deviation by a factor of more than 1.5; the others are between. A false verdict is a wrong
 result that is confirmed, or corrected moments that are wrong. The limits were chosen on the
-problems 1000 to 1119 and 2000 to 2199. The 200 problems take about five minutes on an idle core.
+problems 0 to 199, 1000 to 1119 and 2000 to 2199. The 200 problems take about five minutes on an
+idle core.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def main() -> None:
     if what == "named":
         named(int(numbers[0]) if numbers else 20)
     else:
-        random_problems(*(map(int, numbers) if numbers else (0, 200)))
+        random_problems(*(map(int, numbers) if numbers else (3000, 3200)))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,34 @@ from ekitools.results.checks import attribute
 from ekitools.results.reading import members_at
 from ekitools.results.weights import log_target
 
-__all__ = ["Mixture", "coordinates", "draws_of_prior", "mixture_of", "pilot_of"]
+__all__ = ["Mixture", "Pilot", "coordinates", "draws_of_prior", "mixture_of", "pilot_of"]
 
 _SHARES = (0.55, 0.2, 0.15, 0.1)
 """Of draws from the Gaussian of the ensemble, from that of all stored runs, from the first with
 twice its standard deviations, and from the prior."""
 
 _MOST_ITERATIONS = 40
+
+
+_MOST_KHAT, _LEAST_ESS = 0.7, 100
+
+
+class Pilot(NamedTuple):
+    """All stored runs as one weighted sample of the posterior, about."""
+
+    white: np.ndarray
+    weight: np.ndarray
+    khat: float
+
+    @property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian of the sample."""
+        return fit_gaussian(self.white, self.weight)
+
+    @property
+    def reliable(self) -> bool:
+        """Whether moments of the sample may be believed."""
+        return self.khat < _MOST_KHAT and 1 / float(self.weight @ self.weight) >= _LEAST_ESS
 
 
 class Mixture(NamedTuple):
@@ -120,12 +141,13 @@ def draws_of_prior(
     return (white, first.g.astype(np.float64)) if np.isfinite(white).all() else None
 
 
-def pilot_of(result: xr.Dataset, problem: InverseProblem) -> Gaussian | None:
-    """A Gaussian of the posterior from all stored runs; None where none are stored but the last.
+def pilot_of(result: xr.Dataset, problem: InverseProblem) -> Pilot | None:
+    """All stored runs, weighted; None where only the last ensemble is stored.
 
     Every iteration counts as a sample of its own Gaussian. Weighted by the posterior over the
     mixture of these Gaussians [1]_, the members show tails and modes that the last ensemble left
-    behind. The densities are only about those of the members, so this is a proposal, and no answer.
+    behind. The densities are only about those of the members, so this is a proposal and a warning,
+    and no answer.
 
     References
     ----------
@@ -155,9 +177,9 @@ def pilot_of(result: xr.Dataset, problem: InverseProblem) -> Gaussian | None:
     if not np.isfinite(level).any():
         return None
     log_mixture, _ = Mixture(tuple(gaussians), tuple(counts)).log_densities(x)
-    weight, _ = pareto_smoothed(level - log_mixture)
+    weight, khat = pareto_smoothed(level - log_mixture)
     # a mean over fewer draws than these is not worth a part of the proposal
-    return fit_gaussian(x, weight) if 1 / (weight @ weight) > 3 else None
+    return Pilot(x, weight, khat) if 1 / (weight @ weight) > 3 else None
 
 
 def _moves_its_members(result: xr.Dataset) -> bool:

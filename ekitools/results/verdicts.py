@@ -20,7 +20,14 @@ from ekitools.results.checks import check_contents, check_result
 from ekitools.results.diagnostics import check_same
 from ekitools.results.importance import Draws, corrected_moments, corrected_quantiles
 from ekitools.results.marginals import LEVELS
-from ekitools.results.proposal import Mixture, coordinates, draws_of_prior, mixture_of, pilot_of
+from ekitools.results.proposal import (
+    Mixture,
+    Pilot,
+    coordinates,
+    draws_of_prior,
+    mixture_of,
+    pilot_of,
+)
 from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
 from ekitools.typing import NoiseModel, Rng
@@ -31,8 +38,8 @@ _FEWEST = 50
 _LEAST_ESS = 30
 _MOST_ERROR = 0.15
 """Standard error of a corrected mean, in standard deviations, and of the logarithm of a corrected
-standard deviation, above which nothing is said. These limits were chosen on the problems 1000 to
-1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
+standard deviation, above which nothing is said. These limits were chosen on the problems 0 to 199,
+1000 to 1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
 
 _MOST_SHIFT, _MOST_RATIO = 0.45, 1.45
 """Shift of a mean in standard deviations and ratio of two standard deviations, each with two of its
@@ -94,8 +101,9 @@ def check_posterior(
         "corrected"
             The weights are reliable, and the corrected moments may differ by more.
         "not confirmed"
-            The weights are not reliable, the data are not fitted, or there are no more members
-            than parameters (then the model is not run). ``verdict_reason`` says which.
+            The weights are not reliable, those of the stored runs disagree, the data are not
+            fitted, or there are no more members than parameters (then the model is not run).
+            ``verdict_reason`` says which.
 
         Corrected moments in physical coordinates are ``checked_mean``, ``checked_sd`` and
         ``checked_quantile(checked_level)``, each with a standard error (``checked_mean_error``,
@@ -162,7 +170,8 @@ def check_posterior(
         return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
-    mixture = mixture_of(gaussian, pilot_of(result, problem), n)
+    pilot = pilot_of(result, problem)
+    mixture = mixture_of(gaussian, None if pilot is None else pilot.gaussian, n)
     drawn = _drawn(mixture, problem, draws_of_prior(result, problem), executor, timeout, rng)
     numbers: dict[str, Any] = {
         "runs": drawn.runs,
@@ -190,6 +199,8 @@ def check_posterior(
         "sd_bound": float(np.exp(np.max(stretch + 2 * ratio_error))),
     }
     said, reason = _judged(numbers, shift, ratio, drawn, problem, result)
+    if said == "confirmed":
+        said, reason = _agreed(reason, pilot, mean, sd, problem, n)
     physical = _physical(drawn.white, problem)
     found = corrected_moments(physical, drawn, _physical(exact, problem))
     levels = np.array(LEVELS)
@@ -322,6 +333,30 @@ def _judged(
         f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} "
         f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
         "the result."
+    )
+
+
+def _agreed(
+    reason: str,
+    pilot: Pilot | None,
+    mean: np.ndarray,
+    sd: np.ndarray,
+    problem: InverseProblem,
+    n: int,
+) -> tuple[str, str]:
+    """Confirmed for ``reason``, unless the stored runs are reliable and disagree."""
+    if pilot is None or not pilot.reliable:
+        return "confirmed", reason
+    before, variance = moments(_unconstrained(pilot.white, problem), pilot.weight)
+    apart = float(np.max(np.abs(before - mean) / np.sqrt(variance)))
+    stretch = float(np.exp(np.max(np.abs(np.log(np.sqrt(variance) / sd)))))
+    if apart <= _MOST_SHIFT and stretch <= _MOST_RATIO:
+        return "confirmed", reason
+    return "not confirmed", (
+        f"The importance weights of {n} model runs agree with the ensemble, but those of the "
+        f"stored runs do not: by them a mean is {apart:.2g} standard deviations away, or a "
+        f"standard deviation is off by a factor of {stretch:.2g}. The posterior may have a tail or "
+        f"a mode elsewhere. Use n={5 * n}, or ek.TemperedSMC()."
     )
 
 

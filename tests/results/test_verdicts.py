@@ -261,11 +261,23 @@ def test_draws_of_a_mixture_have_its_density():
             assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(len(x))
 
 
+def test_stored_runs_that_disagree_are_told(result):
+    """Outputs of an earlier ensemble that fit the data far from the last one."""
+    other = result.copy(deep=True)
+    other.u.values[1] = result.u.values[-1] + 6 * SD
+    other.g.values[1] = LINEAR.problem.data
+    checked = ek.check_posterior(other, LINEAR.problem, rng=1)
+    assert checked.attrs["verdict"] == "not confirmed"
+    assert "those of the stored runs do not" in checked.attrs["verdict_reason"]
+
+
 def test_stored_runs_find_a_tail_that_the_ensemble_lost(result):
     """The Gaussian of all stored runs of a linear problem is the posterior, whatever the last."""
     pilot = pilot_of(moved(result, 0.8, 0.4).isel(iteration=slice(0, -1)), LINEAR.problem)
     prior = LINEAR.problem.prior
-    draws = prior.unwhiten(pilot.unwhiten(np.random.default_rng(0).standard_normal((4000, 3))))
+    draws = prior.unwhiten(
+        pilot.gaussian.unwhiten(np.random.default_rng(0).standard_normal((4000, 3)))
+    )
     assert np.abs((draws.mean(axis=0) - MEAN) / SD).max() < 0.5
     assert np.abs(np.log(draws.std(axis=0) / SD)).max() < 0.4
     assert pilot_of(result.isel(iteration=[-1]), LINEAR.problem) is None

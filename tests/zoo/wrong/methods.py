@@ -167,7 +167,7 @@ swept(
     mean=array(2),
     basis=array(2, 2),
     sd=array(2).also((-1.0, 1.0), (0.0, 1.0)),
-    doubt=TEXT,
+    doubt=TEXT.but("empty text"),
 )
 swept(
     "GaussianStart.from_ensemble",
