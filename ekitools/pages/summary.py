@@ -165,7 +165,8 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=200, rng=0)
     >>> summary = ek.summary(result)
     >>> summary.trust.sentence
-    'All checks passed. What the ensemble is: see below.'
+    'All checks that cost no model run passed. Confirm the posterior with
+    ek.check_posterior(result, problem).'
     >>> bool((summary.table.sd_ratio < 0.5).all())  # the data told much of all three
     True
     """

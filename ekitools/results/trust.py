@@ -99,6 +99,9 @@ def verdict(checks: tuple[Check, ...]) -> Check:
     if any(check.level == "good" and check.topic == _VERDICT for check in checks):
         return Check("good", "Trust", "All checks passed, and the posterior was confirmed by runs "
                      "of the model.")  # fmt: skip
+    if any(check.topic == _POSTERIOR for check in checks):
+        return Check("note", "Trust", "All checks that cost no model run passed. Confirm the "
+                     "posterior with ek.check_posterior(result, problem).")  # fmt: skip
     if any(check.level == "note" and check.topic == _NATURE for check in checks):
         return Check("note", "Trust", "All checks passed. What the ensemble is: see below.")
     return Check("good", "Trust", "All checks passed.")

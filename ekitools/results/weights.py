@@ -34,6 +34,8 @@ _CUT = 3.0
 """Residuals beyond this many robust standard deviations are cut before curvatures are fitted."""
 
 _STEPS = 50
+_MOST = 300
+"""Parameters above which the regression costs more than it tells."""
 
 
 class Shift(NamedTuple):
@@ -141,13 +143,14 @@ def shift_variables(
     """Variables of a Dataset with the shift at an evaluated record.
 
     Empty where it cannot be known: the outputs are not there or of a part of the data, the members
-    carry weights of their own, there are no more than p + 20 of them, or the prior has no
-    coordinates in which it is N(0, I).
+    carry weights of their own, there are fewer than p + 20 of them, there are more than 300
+    parameters, or the prior has no coordinates in which it is N(0, I).
     """
     known = np.isfinite(record.misfit) & np.isfinite(record.u).all(axis=1)
     n, p = int(known.sum()), record.u.shape[1]
     enough = known.all() and n > 1 if drawn is not None else n >= p + SPARE
-    if problem.batch is not None or problem.batched or record.weight.size or not enough:
+    seen_in_parts = problem.batch is not None or problem.batched
+    if seen_in_parts or record.weight.size or not enough or p > _MOST:
         return {}
     prior, u = problem.prior, record.u[known].astype(np.float64)
     try:
@@ -175,9 +178,9 @@ def _huber(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     design = np.hstack([np.ones((n, 1)), z])
     share, found = np.ones(n), np.zeros(k + 1)
     for _ in range(_STEPS):
-        root = np.sqrt(share)
-        before = found
-        found = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+        before, weighted = found, design * share[:, None]
+        # the columns of the design are orthogonal, so that nothing is lost by squares
+        found = np.linalg.solve(weighted.T @ design, weighted.T @ y)
         rest = y - design @ found
         # 1.4826 times the median of absolute values is the deviation of a normal sample
         scale = 1.4826 * float(np.median(np.abs(rest))) * np.sqrt(n / max(n - k - 1, 1))
