@@ -26,6 +26,9 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+LEVELS = np.arange(1, 20) / 20
+
+
 @dataclass(frozen=True)
 class Known:
     """A problem and the moments of its posterior."""
@@ -34,6 +37,15 @@ class Known:
     problem: Any
     mean: np.ndarray
     sd: np.ndarray
+    quantiles: np.ndarray | None = None
+    """At the levels 0.05, 0.1, ..., 0.95, of one parameter."""
+
+    def misplaced(self, u: np.ndarray) -> float:
+        """Largest error of the distribution function of draws ``(n, 1)`` at the quantiles."""
+        if self.quantiles is None:
+            return 0.0
+        share = np.mean(u <= self.quantiles, axis=0)
+        return float(np.abs(share - LEVELS).max())
 
     def errors(self, mean: np.ndarray, sd: np.ndarray) -> tuple[float, float]:
         """Largest error of a mean in sd, and largest absolute log ratio of a sd."""
@@ -81,8 +93,8 @@ def random_problem(seed: int) -> Known:
 
 def posterior_moments(
     misfit: Callable[[np.ndarray], np.ndarray], p: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations under the prior N(0, I)."""
+) -> tuple[np.ndarray, ...]:
+    """Means and standard deviations under the prior N(0, I); of one parameter quantiles too."""
     if p <= 2:
         return by_grid(misfit, p)
     for n, sweeps in ((2000, 15), (4000, 40), (8000, 120)):
@@ -95,7 +107,7 @@ def posterior_moments(
     raise RuntimeError("the two samples do not agree")
 
 
-def by_grid(misfit: Callable[[np.ndarray], np.ndarray], p: int) -> tuple[np.ndarray, np.ndarray]:
+def by_grid(misfit: Callable[[np.ndarray], np.ndarray], p: int) -> tuple[np.ndarray, ...]:
     """Of one or two parameters: a grid over the prior, then a finer one where the mass is."""
     low, high = np.full(p, -6.0), np.full(p, 6.0)
     n = 40_001 if p == 1 else 801
@@ -109,7 +121,10 @@ def by_grid(misfit: Callable[[np.ndarray], np.ndarray], p: int) -> tuple[np.ndar
         step = (high - low) / (n - 1)
         low, high = inside.min(axis=0) - 2 * step, inside.max(axis=0) + 2 * step
     mean = weight @ u
-    return mean, np.sqrt(weight @ (u - mean) ** 2)
+    sd = np.sqrt(weight @ (u - mean) ** 2)
+    if p == 1:
+        return mean, sd, np.interp(LEVELS, np.cumsum(weight), u[:, 0])
+    return mean, sd
 
 
 def tempered(

@@ -6,7 +6,8 @@
 
 A result is *right* where every mean is within 0.3 standard deviations of the posterior's and every
 standard deviation within a factor of 1.25, and *wrong* where a mean is off by more than 0.5 or a
-standard deviation by a factor of more than 1.5; the others are between. A false verdict is a wrong
+standard deviation by a factor of more than 1.5; the others are between. Of one parameter the
+largest error of the distribution function counts too (0.15 and 0.2). A false verdict is a wrong
 result that is confirmed, or corrected moments that are wrong. The limits were chosen on the
 problems 0 to 199, 1000 to 1119 and 2000 to 2199. The 200 problems take about five minutes on an
 idle core.
@@ -31,18 +32,20 @@ METHODS = {"EKI": ek.EKI(), "GNKI": ek.GNKI()}
 VERDICTS = ("confirmed", "corrected", "not confirmed")
 
 
-def kind(errors: tuple[float, float]) -> str:
+def kind(errors: tuple[float, float], misplaced: float = 0.0) -> str:
     shift, log_ratio = errors
-    if shift <= 0.3 and log_ratio <= np.log(1.25):
+    if shift <= 0.3 and log_ratio <= np.log(1.25) and misplaced <= 0.15:
         return "right"
-    return "wrong" if shift > 0.5 or log_ratio > np.log(1.5) else "between"
+    wrong = shift > 0.5 or log_ratio > np.log(1.5) or misplaced > 0.2
+    return "wrong" if wrong else "between"
 
 
 def judged(known: Known, method: Any, n_members: int, seed: int, n: int) -> dict[str, Any]:
     """One run, what the summary says of it, and the verdict of n runs more."""
     result = ek.run(known.problem, method, n_members=n_members, rng=seed)
     u = ek.posterior(result).to_dataarray().values
-    found = kind(known.errors(u.mean(axis=1), u.std(axis=1, ddof=1)))
+    errors = known.errors(u.mean(axis=1), u.std(axis=1, ddof=1))
+    found = kind(errors, known.misplaced(u.T))
     checked = ek.check_posterior(result, known.problem, n, rng=seed)
     said = checked.attrs["verdict"]
     corrected = "–"

@@ -9,7 +9,7 @@ import numpy as np
 from ekitools.results.marginals import weighted_quantiles
 from ekitools.results.reading import moments
 
-__all__ = ["Draws", "Moments", "corrected_moments", "corrected_quantiles"]
+__all__ = ["Draws", "Moments", "corrected_moments", "corrected_quantiles", "misplaced"]
 
 
 class Draws(NamedTuple):
@@ -92,3 +92,35 @@ def corrected_quantiles(
             low, high = weighted_quantiles(x, ends, weight)
             errors[row, i] = (high - low) / 2
     return found, errors
+
+
+def misplaced(
+    values: np.ndarray, weight: np.ndarray, quantiles: np.ndarray, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability that lies on the wrong side of ``quantiles`` of another sample, and its error.
+
+    Parameters
+    ----------
+    values, weight : (n, p), (n,)
+        Draws of the posterior, with weights that add up to 1.
+    quantiles : (levels, p)
+        Of the other sample.
+    levels : (levels,)
+        Their probabilities there.
+
+    Returns
+    -------
+    (levels, p), (levels, p)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.results.importance import misplaced
+    >>> x, w = np.array([[0.0], [1.0], [2.0], [3.0]]), np.full(4, 0.25)
+    >>> misplaced(x, w, np.array([[0.5]]), np.array([0.5]))[0]
+    array([[0.25]])
+    """
+    below = values[None] <= quantiles[:, None, :]
+    share = np.einsum("j,ljp->lp", weight, below)
+    error = np.sqrt(np.einsum("j,ljp->lp", weight**2, (below - share[:, None, :]) ** 2))
+    return np.abs(share - levels[:, None]), error

@@ -18,8 +18,13 @@ from ekitools.models.evaluate import check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.checks import check_contents, check_result
 from ekitools.results.diagnostics import check_same
-from ekitools.results.importance import Draws, corrected_moments, corrected_quantiles
-from ekitools.results.marginals import LEVELS
+from ekitools.results.importance import (
+    Draws,
+    corrected_moments,
+    corrected_quantiles,
+    misplaced,
+)
+from ekitools.results.marginals import LEVELS, weighted_quantiles
 from ekitools.results.proposal import (
     Mixture,
     Pilot,
@@ -44,6 +49,12 @@ standard deviation, above which nothing is said. These limits were chosen on the
 _MOST_SHIFT, _MOST_RATIO = 0.45, 1.45
 """Shift of a mean in standard deviations and ratio of two standard deviations, each with two of its
 standard errors, up to which a posterior is confirmed."""
+
+_LEVELS = np.arange(1, 20) / 20
+_MOST_MISPLACED = 0.1
+"""Probability on the wrong side of a quantile of the ensemble, at these levels and less 1.5 of its
+standard errors, up to which a posterior is confirmed: an ensemble between two modes may have the
+right moments."""
 
 _TAIL = 1e-3
 _EXACT = 4096
@@ -97,9 +108,9 @@ def check_posterior(
         "confirmed"
             The weights are reliable, and with two standard errors every mean is within 0.45
             standard deviations of the corrected one and every standard deviation within a factor
-            of 1.45.
+            of 1.45; and no quantile of the ensemble is off by more than a probability of 0.1.
         "corrected"
-            The weights are reliable, and the corrected moments may differ by more.
+            The weights are reliable, and the corrected moments or quantiles may differ by more.
         "not confirmed"
             The weights are not reliable, those of the stored runs disagree, the data are not
             fitted, or there are no more members than parameters (then the model is not run).
@@ -198,13 +209,19 @@ def check_posterior(
         "sd_error": float(np.max(ratio_error)),
         "sd_bound": float(np.exp(np.max(stretch + 2 * ratio_error))),
     }
+    wrong, wrong_error = misplaced(
+        _unconstrained(drawn.white, problem),
+        drawn.weight,
+        weighted_quantiles(unconstrained, _LEVELS, weight),
+        _LEVELS,
+    )
+    numbers["misplaced"] = float(np.max(wrong - 1.5 * wrong_error))
     said, reason = _judged(numbers, shift, ratio, drawn, problem, result)
     if said == "confirmed":
         said, reason = _agreed(reason, pilot, mean, sd, problem, n)
     physical = _physical(drawn.white, problem)
     found = corrected_moments(physical, drawn, _physical(exact, problem))
-    levels = np.array(LEVELS)
-    quantiles, errors = corrected_quantiles(physical, drawn.weight, levels)
+    quantiles, errors = corrected_quantiles(physical, drawn.weight, np.array(LEVELS))
     variables = {
         **{f"checked_{name}": ("parameter", each) for name, each in found._asdict().items()},
         "checked_quantile": (("checked_level", "parameter"), quantiles),
@@ -320,12 +337,19 @@ def _judged(
                 "The model or the stated noise is wrong, or there is a better mode elsewhere. "
                 "Check them, or use ek.TemperedSMC()."
             )
-    if numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO:
+    near = numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO
+    if near and numbers["misplaced"] <= _MOST_MISPLACED:
         return "confirmed", (
             f"By the importance weights of {runs} ({told}), every mean is within "
             f"{numbers['shift_bound']:.2g} standard deviations of the posterior's, and every "
             f"standard deviation within {100 * (numbers['sd_bound'] - 1):.2g} % (two standard "
             "errors included)."
+        )
+    if near:
+        return "corrected", (
+            f"By the importance weights of {runs} ({told}), means and standard deviations are "
+            "right, but the posterior has another shape: its quantiles differ from those of the "
+            "ensemble. Use checked_quantile of the result, or ek.TemperedSMC()."
         )
     far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
     return "corrected", (

@@ -101,6 +101,19 @@ def test_a_mode_that_was_missed_is_never_confirmed(tilt):
         assert ek.check_posterior(result, problem, rng=seed).attrs["verdict"] != "confirmed"
 
 
+def test_an_ensemble_between_two_modes_has_the_moments_and_not_the_shape():
+    """u² = 1 with the noise 0.3: N(0, 1), which UKI holds, has the moments of the posterior."""
+    model = ek.FunctionModel(np.square, vectorized=True)
+    problem = ek.InverseProblem(model, ek.GaussianPrior([0.0], 1.0), 0.09, [1.0])
+    result = ek.run(problem, ek.UKI(), rng=0)
+    checked = ek.check_posterior(result, problem, 1000, rng=0)
+    assert numbers(checked)["sd_bound"] < 1.25
+    assert checked.attrs["verdict"] == "corrected"
+    assert "another shape" in checked.attrs["verdict_reason"]
+    low, high = checked.checked_quantile.sel(checked_level=[0.25, 0.75]).values[:, 0]
+    assert (abs(low + 1), abs(high - 1)) < (0.15, 0.15)
+
+
 def test_data_that_the_model_cannot_fit_are_not_confirmed():
     problem = LINEAR.problem
     far = ek.InverseProblem(problem.model, problem.prior, problem.noise, problem.data + 3.0)
