@@ -89,6 +89,7 @@ PUBLIC = {
     "compare_table": "results.comparison",
     "best_member": "results.reading",
     "calibration": "results.calibration",
+    "check_posterior": "results.verdicts",
     "to_arviz": "export",
     "plot_arviz": "export",
     "plot_collapse": "plots.convergence",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ekitools.typing import Status
 
 __all__ = [
+    "CHECK_NEXT",
     "FAILED",
     "INTERRUPTED",
     "RUNNING",
@@ -18,6 +19,12 @@ __all__ = [
     "failed",
     "half_updated",
 ]
+
+CHECK_NEXT = (
+    "For a nonlinear model the result is an approximation: check it with ek.summary(result), and "
+    "then with ek.check_posterior(result, problem)."
+)
+"""What to do after a run that has come to the end of its method."""
 
 FAILED = "failed"
 """The code of a run that ended with an error."""
@@ -123,7 +130,7 @@ def doubted(status: Status, losses: Losses, bounds: Sequence[str] = ()) -> Statu
     losses : Losses
         Members that were lost.
     bounds : sequence of str
-        Sentences about members at a bound of the prior.
+        Sentences about a start that is doubtful, and about members at a bound of the prior.
 
     Returns
     -------

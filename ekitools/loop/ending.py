@@ -32,7 +32,12 @@ _BLOCK_BYTES = 1 << 24
 
 
 def concluded(
-    status: Status, prior: Any, names: Sequence[Any] | None, ensemble: Array, losses: Losses
+    status: Status,
+    prior: Any,
+    names: Sequence[Any] | None,
+    ensemble: Array,
+    losses: Losses,
+    start: str = "",
 ) -> Status:
     """The status of a run that ends at an ensemble, with the doubts about that ensemble.
 
@@ -48,6 +53,8 @@ def concluded(
         The members that are left, in unconstrained coordinates.
     losses : Losses
         The others.
+    start : str, default ""
+        A warning about the run that the start of the method is from.
 
     Returns
     -------
@@ -55,7 +62,8 @@ def concluded(
     """
     if status.level == "bad":
         return status
-    return doubted(status, losses, list(_at_bounds(prior, names, ensemble)))
+    doubts = [f"The start is from a run that ended with a warning: {start}"] if start else []
+    return doubted(status, losses, [*doubts, *_at_bounds(prior, names, ensemble)])
 
 
 def _at_bounds(prior: Any, names: Sequence[Any] | None, ensemble: Array) -> Iterator[str]:

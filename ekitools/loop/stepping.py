@@ -24,6 +24,7 @@ from ekitools.loop.identical import warned_of_identical
 from ekitools.loop.present import Present
 from ekitools.loop.progress import stopped
 from ekitools.loop.retrying import Waiting, placed_again, why_hopeless
+from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
 from ekitools.models.outputs import Failure
@@ -32,6 +33,7 @@ from ekitools.results.history import Record, numbers_of
 from ekitools.typing import (
     Array,
     Quadrature,
+    Starts,
     Status,
     StepInfo,
     is_sampler,
@@ -259,7 +261,9 @@ class Stepping(Present):
         problem, n_members = self.problem, self._history.n_members
         failed_here = 0 if takes_failures(self.method) else len(self._alive) - len(survivors)
         losses = statuses.Losses(n_members, n_members - len(self._alive), failed_here)
-        return concluded(status, problem.prior, problem.parameter_names, ensemble, losses)
+        start = self.method.start if isinstance(self.method, Starts) else None
+        doubt = start.doubt if isinstance(start, GaussianStart) else ""
+        return concluded(status, problem.prior, problem.parameter_names, ensemble, losses, doubt)
 
     def _budget_spent(self, t: float) -> Status:
         self._spent = True

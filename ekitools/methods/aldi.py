@@ -11,6 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import host, take_rows
 from ekitools.core.checks import check_schedule, flag, number, one_of, put
+from ekitools.core.statuses import CHECK_NEXT
 from ekitools.linalg import d_norm, total_variance
 from ekitools.methods.langevin import Kick, LocalFit, langevin_step, local_fit
 from ekitools.methods.shared import (
@@ -323,7 +324,7 @@ class ALDI:
         if abs(ratio - 1) <= 0.1 + 2 * error and offset <= 0.1 + 2 / math.sqrt(n):
             return Status(
                 "posterior_reached",
-                f"The ensemble is stationary: {found}. It approximates the posterior.",
+                f"Finished: the ensemble is stationary ({found}). {CHECK_NEXT}",
                 level="good",
                 posterior=True,
             )

@@ -8,10 +8,9 @@ O(J p min(J, p)) and never forms a p × p matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +19,24 @@ from ekitools.core.checks import check_prior, number, put
 from ekitools.typing import Array
 
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
+
+
+@runtime_checkable
+class _Result(Protocol):
+    """The Dataset of a run, as far as a start is made from it."""
+
+    @property
+    def attrs(self) -> Any:
+        """How the run ended."""
+        ...
+
+    def __contains__(self, name: object, /) -> bool:
+        """Whether there is a variable of this name."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The variable."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +122,7 @@ class GaussianStart:
     """A Gaussian for `TemperedSMC` or `GNKI` to start from, in coordinates whitened by the prior.
 
     The standard normal there is the prior; this one differs from it in a few directions.
-    Make it from an ensemble by `from_ensemble`, or from a result of `UKI` by `from_result`.
+    Make it from a result by `from_result`, or from an ensemble by `from_ensemble`.
 
     Parameters
     ----------
@@ -115,6 +132,9 @@ class GaussianStart:
         Orthonormal directions.
     sd : tuple of k floats
         Standard deviations along them; 1 in every other direction.
+    doubt : str, default ""
+        A warning about the run that the start is from. The status of a run with this start
+        repeats it.
 
     Raises
     ------
@@ -127,7 +147,7 @@ class GaussianStart:
     >>> import ekitools as ek
     >>> problem = ek.problems.lynx_hare().problem
     >>> quick = ek.run(problem, ek.GNKI(), n_members=100, rng=0)
-    >>> start = ek.GaussianStart.from_ensemble(quick.u[-1], problem.prior)
+    >>> start = ek.GaussianStart.from_result(quick, problem.prior)
     >>> len(start.mean), ek.TemperedSMC(start=start).start == start
     (6, True)
     """
@@ -135,8 +155,11 @@ class GaussianStart:
     mean: tuple[float, ...]
     basis: tuple[tuple[float, ...], ...]
     sd: tuple[float, ...]
+    doubt: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.doubt, str):
+            raise TypeError(f"doubt: must be a text, got {self.doubt!r:.60}.")
         mean, basis = as_vector("mean", self.mean), as_real("basis", self.basis)
         sd = as_real("sd", self.sd, ndim=(1,))
         rows = basis if basis.size else np.zeros((0, len(mean)))
@@ -224,20 +247,26 @@ class GaussianStart:
         return cls._of(fit)
 
     @classmethod
-    def from_result(cls, result: Any, *, inflation: float = 1.2) -> GaussianStart:
-        """The Gaussian of a method that holds one, such as `UKI`.
+    def from_result(
+        cls, result: Any, prior: Any = None, *, inflation: float = 1.2
+    ) -> GaussianStart:
+        """The Gaussian of the last ensemble of a result, with the warnings of its run.
 
         Parameters
         ----------
         result : xarray.Dataset
             What `run` returned, or what was read back from its file.
+        prior : Prior, optional
+            Of the problem. Not needed for a method that holds a Gaussian, such as `UKI`.
         inflation : float, default 1.2
             Factor of the standard deviations, as in `from_ensemble`; 1 is the Gaussian itself.
 
         Raises
         ------
         TypeError
-            If ``result`` has no Gaussian.
+            If ``result`` is no result, or ``prior`` is needed and is not given.
+        ValueError
+            If fewer than two members are left, or ``prior`` is over other parameters.
 
         Examples
         --------
@@ -250,24 +279,50 @@ class GaussianStart:
         (1.0, 0.5)
         """
         inflation = number("inflation", inflation, above=0)
-        names = ("gaussian_mean", "gaussian_root")
-        if not isinstance(result, Mapping) or any(name not in result for name in names):
+        if not isinstance(result, _Result) or "u" not in result:
             raise TypeError(
-                "result: must be that of a method that holds a Gaussian, such as ek.UKI(), got "
-                f"{type(result).__name__} without one. Use GaussianStart.from_ensemble of the "
-                "members."
+                f"result: must be the Dataset that ek.run returns, got {type(result).__name__}. "
+                "Use GaussianStart.from_ensemble for members."
             )
-        mean, root = (np.asarray(result[name]) for name in names)
-        basis, sd, _ = np.linalg.svd(root)
-        return cls._of(Gaussian(mean, basis.T, inflation * sd))
+        u = np.asarray(result["u"])[-1]
+        if prior is not None:
+            check_prior(prior)
+            if prior.n_parameters != u.shape[1]:
+                raise ValueError(
+                    f"prior: must be over the {u.shape[1]} parameters of the result, got one over "
+                    f"{prior.n_parameters}. Pass problem.prior."
+                )
+        doubt = _doubt(result.attrs)
+        if "gaussian_mean" in result and "gaussian_root" in result:
+            mean, root = (np.asarray(result[f"gaussian_{name}"]) for name in ("mean", "root"))
+            basis, sd, _ = np.linalg.svd(root)
+            return cls._of(Gaussian(mean, basis.T, inflation * sd), doubt)
+        if prior is None:
+            raise TypeError(
+                "prior: must be given for a result of members, got None. Pass problem.prior."
+            )
+        weights = np.asarray(result["weight"])[-1] if "weight" in result else None
+        found = cls.from_ensemble(u, prior, weights=weights, inflation=inflation)
+        return replace(found, doubt=doubt)
 
     @classmethod
-    def _of(cls, gaussian: Gaussian) -> GaussianStart:
+    def _of(cls, gaussian: Gaussian, doubt: str = "") -> GaussianStart:
         return cls(
             tuple(gaussian.mean.tolist()),
             tuple(tuple(row) for row in gaussian.basis.tolist()),
             tuple(gaussian.sd.tolist()),
+            doubt,
         )
+
+
+def _doubt(attrs: Any) -> str:
+    """The warning of a run in its own words; "" where it came to its end without one."""
+    if attrs.get("verdict") == "confirmed":
+        return ""
+    if attrs.get("verdict") == "not confirmed":
+        return str(attrs.get("verdict_reason", ""))
+    fine = attrs.get("posterior") == 1 and attrs.get("status_level") in ("good", "note")
+    return "" if fine else str(attrs.get("status", "How the run ended is not recorded."))
 
 
 def _checked_weights(weights: Any, kept: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from ekitools.core.statuses import CHECK_NEXT
 from ekitools.methods.unknown_noise import Scaling
 from ekitools.typing import Array, ScaledNoise, Status
 
@@ -123,9 +124,8 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
     if change <= rtol:
         return Status(
             "posterior_reached",
-            "The refinement converged: its last step left the members about "
-            f"{change:.3g} standard deviations from their limit. The ensemble approximates the "
-            "posterior.",
+            "Finished: the refinement converged (its last step left the members about "
+            f"{change:.3g} standard deviations from their limit). {CHECK_NEXT}",
             level="good",
             posterior=True,
         )
@@ -134,9 +134,9 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
     if fresh and near:
         return Status(
             "posterior_reached",
-            f"The ensemble is stationary: {_IDLE} refinements with fresh draws did not lower "
-            "the mean objective. The ensemble approximates the posterior if the data are "
-            'fitted. Compare it with draws="kept", whose convergence can be measured.',
+            f"Finished: the ensemble is stationary ({_IDLE} refinements with fresh draws did not "
+            f"lower the mean objective). {CHECK_NEXT} "
+            'Compare it with draws="kept", whose convergence can be measured.',
             level="note",
             posterior=True,
         )

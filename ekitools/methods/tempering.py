@@ -10,6 +10,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, like, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
+from ekitools.core.statuses import CHECK_NEXT
 from ekitools.linalg import total_variance
 from ekitools.methods.localized import (
     check_localized,
@@ -154,7 +155,7 @@ class Tempered(ABC):
             return None
         each = " for every observation" if state.used else ""
         if self.t_end != 1:
-            sentence = f"The steps add up to t_end = {self.t_end:g}{each}."
+            sentence = f"Finished: the steps add up to t_end = {self.t_end:g}{each}."
             return Status("t_end_reached", sentence, level="good")
         scales = (
             ""
@@ -166,8 +167,8 @@ class Tempered(ABC):
         )
         return Status(
             "posterior_reached",
-            f"The steps add up to 1{each}: the ensemble approximates the posterior (exactly for a "
-            f"linear model, a Gaussian prior and many members).{scales}",
+            f"Finished: all of the data's information was used (the steps add up to 1{each}). "
+            f"{CHECK_NEXT}{scales}",
             level="good",
             posterior=self.aim == "posterior",
         )

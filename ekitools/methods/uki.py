@@ -11,6 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import host, like
 from ekitools.core.checks import check_gaussian, integer, number, one_of, put
+from ekitools.core.statuses import CHECK_NEXT
 from ekitools.linalg import total_variance
 from ekitools.linalg.quadrature import (
     exact_draws,
@@ -238,8 +239,8 @@ class UKI:
         if gap <= self.rtol and not state.lost:
             return Status(
                 "posterior_reached",
-                f"The Gaussian is at its fixed point, within about {gap:.2g} standard deviations. "
-                "It is the posterior of a linear model, and approximates that of a nonlinear one.",
+                f"Finished: the Gaussian is at its fixed point, within about {gap:.2g} standard "
+                f"deviations. {CHECK_NEXT}",
                 level="good",
                 posterior=True,
             )

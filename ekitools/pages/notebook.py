@@ -29,7 +29,7 @@ def shown(dataset: xr.Dataset) -> str:
     >>> import ekitools as ek
     >>> from ekitools.pages.notebook import shown
     >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
-    >>> "speaks against it" in shown(result), "speaks against it" in shown(result[["u"]])
+    >>> "All checks" in shown(result), "All checks" in shown(result[["u"]])
     (True, False)
     """
     plain: str = dataset._repr_html_()

@@ -23,7 +23,7 @@ from ekitools.results.reading import (
     with_units,
 )
 from ekitools.results.tables import table_lines
-from ekitools.results.trust import Check, is_posterior, judge, verdict
+from ekitools.results.trust import Check, doubted, is_posterior, judge, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,8 @@ class ResultSummary:
         Of the parameters: ``mean``, ``sd``, ``quantile(level)``, and the same at the start,
         ``start_mean``, ``start_sd``, ``start_quantile``; ``sd_ratio``.
     end : str
-        What the last ensemble is called: "posterior" or "last ensemble".
+        What the last ensemble is called: "posterior", or "last ensemble" where the method has
+        another aim or a check of the posterior failed.
     """
 
     title: str
@@ -164,7 +165,8 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=200, rng=0)
     >>> summary = ek.summary(result)
     >>> summary.trust.sentence
-    'Nothing that was looked at speaks against it, within what its ensemble is: see below.'
+    'All checks that cost no model run passed. Confirm the posterior with
+    ek.check_posterior(result, problem).'
     >>> bool((summary.table.sd_ratio < 0.5).all())  # the data told much of all three
     True
     """
@@ -178,7 +180,7 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
         checks=checks,
         facts=_facts(result),
         table=marginals(result, problem, most=_MOST_ROWS),
-        end="posterior" if is_posterior(result) else "last ensemble",
+        end="posterior" if is_posterior(result) and not doubted(checks) else "last ensemble",
     )
 
 
@@ -264,6 +266,8 @@ def _facts(result: xr.Dataset) -> dict[str, str]:
     }
     if solver:
         facts["Solver"] = called(solver).strip("()")
+    if "verdict" in attrs:
+        facts["Verdict"] = str(attrs["verdict"])
     if "log_evidence" in attrs:
         facts["Log evidence"] = f"{float(attrs['log_evidence']):.4f}"
     return facts

@@ -25,6 +25,17 @@ _DIMS = {
     "history_model_runs": ("history",),
 }
 _NEEDED = tuple(name for name in _DIMS if name != "weight")
+_OF_POSTERIOR = {
+    "posterior_shift": ("parameter",),
+    "posterior_shift_error": ("parameter",),
+    "posterior_sd_ratio": ("parameter",),
+    "checked_mean": ("parameter",),
+    "checked_mean_error": ("parameter",),
+    "checked_sd": ("parameter",),
+    "checked_sd_error": ("parameter",),
+    "checked_quantile": ("checked_level", "parameter"),
+    "checked_quantile_error": ("checked_level", "parameter"),
+}
 _OF_DRAWS = {
     "draws": ("iteration", "draw", "parameter"),
     "draws_misfit": ("iteration", "draw"),
@@ -33,7 +44,7 @@ _OF_DRAWS = {
 }
 
 _NUMBERS = ("model_runs", "seconds", "log_evidence", "posterior", "failed_at_start")
-_TEXTS = ("status", "status_code", "covariance_normalisation", "loss")
+_TEXTS = ("status", "status_code", "covariance_normalisation", "loss", "verdict_reason")
 _CHOICES = {
     "status_level": ("good", "note", "care", "bad"),
     "aim": ("posterior", "fit"),
@@ -41,6 +52,7 @@ _CHOICES = {
     "members": ("kept", "redrawn", "moved", "nodes"),
     "start": ("prior", "ensemble", "method"),
     "prior": ("learned",),
+    "verdict": ("confirmed", "corrected", "not confirmed"),
 }
 _JSON = ("method", "problem", "versions", "failures", "solver", "seed")
 _DEEPEST = 40
@@ -87,7 +99,7 @@ def check_result(result: Any, name: str = "result") -> None:
                 f"{name}: must have {', '.join(_OF_DRAWS)} together, got one without "
                 f"{', '.join(missing)}. {_REMEDY}"
             )
-    for variable, dims in (_DIMS | _OF_DRAWS).items():
+    for variable, dims in (_DIMS | _OF_DRAWS | _OF_POSTERIOR).items():
         if variable in result:
             _check_variable(name, variable, result[variable], dims)
     for each in result.data_vars:

@@ -16,6 +16,7 @@ from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
 from ekitools.results.draws import variables_of_draws
 from ekitools.results.history import History, Record, Summary
+from ekitools.results.weights import shift_variables
 from ekitools.typing import (
     Drawn,
     Flow,
@@ -60,6 +61,11 @@ _LONG_NAMES = {
     "draws_score": "the draws in coordinates in which the Gaussian is N(0, I)",
     "node": "the nodes in the same coordinates",
     "gaussian_mean": "mean of the last Gaussian, in coordinates in which the prior is N(0, I)",
+    "posterior_shift": "mean of the posterior less that of the last ensemble, in standard "
+    "deviations, to first order",
+    "posterior_shift_error": "standard error of posterior_shift",
+    "posterior_sd_ratio": "standard deviation of the posterior over that of the last ensemble, to "
+    "first order",
     "gaussian_root": "root L of its covariance, with L L^T the covariance",
 }
 
@@ -147,6 +153,8 @@ def to_dataset(
         labels["observation"] = ("observation", _names(series.observations))
     if drawn is not None:
         variables |= variables_of_draws(drawn, records, problem)
+    if status.posterior and attributes.get("prior") != "learned":
+        variables |= shift_variables(records[-1], problem, drawn)
     for name in Summary._fields[:-1]:
         values = np.array([getattr(summary, name) for summary in summaries])
         variables[f"history_{name}"] = ("history", values)

@@ -27,7 +27,7 @@ from ekitools.typing import MarginalNoise, NoiseModel
 if TYPE_CHECKING:
     from ekitools.problem import InverseProblem
 
-__all__ = ["Rate", "diagnose", "fit_rate"]
+__all__ = ["Rate", "check_same", "diagnose", "fit_rate"]
 
 
 _BLOCK_BYTES = 1 << 24
@@ -178,7 +178,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     y, sd = (np.asarray(result[name], dtype=np.float64) for name in ("y", "noise_sd"))
     span, whiten = None, _whitening(sd)
     if problem is not None:
-        _check_same(result, problem)
+        check_same(result, problem)
         if isinstance(problem.noise, NoiseModel):
             whiten = _by_noise(problem.noise)
             if isinstance(problem.model, LinearModel) and result.iteration[0] == 0:
@@ -369,7 +369,8 @@ def _units(result: xr.Dataset) -> list[str]:
     return list(dict.fromkeys(str(unit) for unit in known))
 
 
-def _check_same(result: xr.Dataset, problem: Any) -> None:
+def check_same(result: xr.Dataset, problem: Any) -> None:
+    """Check that a problem is the one of the result."""
     check_problem(problem)
     check_whole(problem, "what is measured against it")
     shape = (result.sizes["data"], result.sizes["parameter"])

@@ -15,6 +15,7 @@ from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.alignment import as_chains
 from ekitools.results.reading import members_at, starts_at_prior, stored_index
 from ekitools.results.reference import listed
+from ekitools.results.shifts import verdict_of
 from ekitools.results.trust import is_posterior, nature
 from ekitools.typing import LabelledModel, Rng
 
@@ -63,6 +64,8 @@ def posterior(
             The same in a sentence.
         ``status``
             How the run ended, in a sentence.
+        ``verdict``
+            That of `check_posterior`, where it was called and is the same for all results.
         ``n_draws``, ``n_lost``
             The number of draws, and of members that were left out.
 
@@ -167,7 +170,10 @@ class Draws(NamedTuple):
         """What these draws are, as attributes that files can hold."""
         at = list(zip(self.results, self.indices, strict=True))
         status = [str(each.attrs.get("status", "not recorded")) for each in self.results]
+        verdicts = {verdict_of(result) if _is_end(result, index) else "" for result, index in at}
+        verdict = verdicts.pop() if len(verdicts) == 1 else ""
         return {
+            **({"verdict": verdict} if verdict else {}),
             "posterior": int(all(_is_end(*each) and is_posterior(each[0]) for each in at)),
             "nature": " ".join(dict.fromkeys(_nature(*each) for each in at)),
             "status": " ".join(dict.fromkeys(status)),

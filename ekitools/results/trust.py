@@ -20,8 +20,10 @@ from ekitools.results.reading import (
     method_of,
     model_runs,
 )
+from ekitools.results.shifts import found_by_runs, found_by_weights, verdict_of
+from ekitools.results.weights import SPARE
 
-__all__ = ["Check", "is_posterior", "judge", "nature", "nonlinear_share", "verdict"]
+__all__ = ["Check", "doubted", "is_posterior", "judge", "nature", "nonlinear_share", "verdict"]
 
 _TAIL = 1e-3
 """Probability of a misfit so large, or so small, under the model; either end."""
@@ -34,6 +36,7 @@ EKI was about 0.7 on the lynx and hare, where its means are off by standard devi
 0.14 on the first, where it is right."""
 
 _NATURE = "What the ensemble is"
+_POSTERIOR, _VERDICT = "Posterior", "Verdict"
 _MOST_DATA = 2000
 _FEWEST, _EACH, _MANY = 10, 10, 1000
 """Members that an ensemble has at least, and for each direction that the data can tell of: rules of
@@ -48,9 +51,6 @@ _MANY_FAILED = 0.05
 """Share of the model runs after the first iteration that fail, above which a result is doubted. A
 rule of thumb: with shares of 0.05 to 0.1 the mean of EKI was 0.2 to 0.4 sd off on linear problems,
 that of GNKI 0.1 to 0.2."""
-
-_SPARE = 20
-"""Members beyond p + 1 that a linear fit needs to say something."""
 
 
 class Check(NamedTuple):
@@ -68,8 +68,9 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     How it ended; what its ensemble is; whether the misfit is one that the noise explains: if u
     is drawn from the posterior of data that the model did produce, it is exchangeable with the
     truth, so that E[2Φ(u)] = E‖Γ^{-1/2}η‖² = d, and a mean misfit outside the central 99.8 %
-    of χ²_d/2 is told; whether the model is linear over the ensembles, where the method
-    counts on it; how many members there are for so many parameters; failures.
+    of χ²_d/2 is told; the verdict of `check_posterior`, or the importance weights of the last
+    members, or, where these are not known, whether the model is linear over the ensembles; how
+    many members there are for so many parameters; failures.
 
     Parameters
     ----------
@@ -87,9 +88,10 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     diagnosis = diagnose(result.isel(iteration=both))
     checks = [_ending(result), nature(result)]
     if has_noise(result):
-        checks += [*_fit(result, diagnosis), *_linearity(result, at)]
+        checks += _fit(result, diagnosis)
     else:
         checks += _loss(result)
+    checks += _posterior(result, at)
     return (
         *checks,
         _members(result, float(diagnosis.n_effective[-1])),
@@ -107,13 +109,21 @@ def verdict(checks: tuple[Check, ...]) -> Check:
     if doubts:
         reasons = "one reason" if doubts == 1 else f"{doubts} reasons"
         return Check("care", "Trust", f"Rely on it with care: {reasons} to doubt it below.")
+    if any(check.level == "good" and check.topic == _VERDICT for check in checks):
+        return Check("good", "Trust", "All checks passed, and the posterior was confirmed by runs "
+                     "of the model.")  # fmt: skip
+    if any(check.topic == _POSTERIOR for check in checks):
+        return Check("note", "Trust", "All checks that cost no model run passed. Confirm the "
+                     "posterior with ek.check_posterior(result, problem).")  # fmt: skip
     if any(check.level == "note" and check.topic == _NATURE for check in checks):
-        return Check(
-            "note",
-            "Trust",
-            "Nothing that was looked at speaks against it, within what its ensemble is: see below.",
-        )
-    return Check("good", "Trust", "Nothing that was looked at speaks against it.")
+        return Check("note", "Trust", "All checks passed. What the ensemble is: see below.")
+    return Check("good", "Trust", "All checks passed.")
+
+
+def doubted(checks: tuple[Check, ...]) -> bool:
+    """Whether the importance weights, or the verdict of `check_posterior`, are against it."""
+    topics = (_POSTERIOR, _VERDICT)
+    return any(check.level == "care" and check.topic in topics for check in checks)
 
 
 def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
@@ -184,6 +194,13 @@ def nature(result: xr.Dataset) -> Check:
         return Check("note", _NATURE, "An approximation of the posterior under variances of the "
                      "prior that were learned from the same data. Intervals of kept parameters "
                      "hold given that the right ones are kept.")  # fmt: skip
+    said = verdict_of(result)
+    if said == "confirmed":
+        return Check("good", _NATURE, "A sample of the posterior, confirmed by runs of the model "
+                     "(ek.check_posterior).")  # fmt: skip
+    if said == "corrected":
+        return Check("note", _NATURE, "An approximation of the posterior. checked_mean, checked_sd "
+                     "and checked_quantile are corrected by runs of the model.")  # fmt: skip
     if is_posterior(result):
         if _is_sample(result) and result.attrs.get("start") == "method":
             return Check("note", _NATURE, "A weighted sample of the posterior within reach of the "
@@ -192,16 +209,18 @@ def nature(result: xr.Dataset) -> Check:
         if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip
-        if _has_nodes(result):
-            return Check("note", _NATURE, "Draws of a Gaussian that approximates the posterior, in "
-                         "coordinates in which the prior is Gaussian. Whether the posterior is a "
-                         "Gaussian there, ek.compare with a TemperedSMC result tells.")  # fmt: skip
-        return Check(
-            "note",
-            _NATURE,
-            "An approximation of the posterior, good where the model is close to linear and the "
-            "prior to Gaussian. How good it is, ek.compare with a TemperedSMC result tells.",
+        what = (
+            "Draws of a Gaussian that approximates"
+            if _has_nodes(result)
+            else ("An approximation of")
         )
+        told = (
+            "It was checked, and not confirmed."
+            if said == "not confirmed"
+            else "Confirm it with ek.check_posterior(result, problem), which runs the model at "
+            "draws of it."
+        )
+        return Check("note", _NATURE, f"{what} the posterior. {told}")
     if aim == "posterior":
         return Check(
             "care",
@@ -257,10 +276,23 @@ def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
     return checks
 
 
+def _posterior(result: xr.Dataset, at: int) -> list[Check]:
+    """The verdict of `check_posterior`, else the weights of the members, else the linearity."""
+    found = found_by_runs(result)
+    if found is not None:
+        return [Check(found.level, _VERDICT, found.sentence)]
+    if not is_posterior(result):
+        return []
+    found = found_by_weights(result)
+    if found is not None:
+        return [Check(found.level, _POSTERIOR, found.sentence)]
+    return _linearity(result, at) if has_noise(result) else []
+
+
 def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     """EKI takes slopes over all of its ensembles, a method that refines over the last alone."""
     over = result.attrs.get("linear_over", "none")
-    if at < 0 or not is_posterior(result) or over == "none":
+    if at < 0 or over == "none":
         return []
     if over == "ensembles" and at == 0:
         return [Check("note", "Linearity", "The ensembles on the way are not stored, so that it is "
@@ -276,9 +308,10 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
             continue
         members = members_at(part, index)
         kept = members.kept & np.isfinite(members.misfit)
-        if kept.sum() < result.sizes["parameter"] + 1 + _SPARE:
-            return [Check("note", "Linearity", "Too few members for so many parameters to tell "
-                          "whether the model is linear over the ensemble.")]  # fmt: skip
+        if kept.sum() < result.sizes["parameter"] + SPARE:
+            return [Check("note", _POSTERIOR, "Too few members for so many parameters to tell how "
+                          "far the ensemble is from the posterior: their importance weights need "
+                          f"p + {SPARE} of them.")]  # fmt: skip
         white = members.g[kept].astype(np.float64) / result.noise_sd.values[some]
         white = white[:, ~np.isnan(white).all(axis=0)]  # what the step saw
         weight = members.weight[kept] / members.weight[kept].sum()

@@ -20,6 +20,7 @@ from zoo.wrong.kinds import (
     RNG,
     SHARE,
     STORE,
+    TEXT,
     anything,
     array,
     integer,
@@ -169,6 +170,7 @@ swept(
     mean=array(2),
     basis=array(2, 2),
     sd=array(2).also((-1.0, 1.0), (0.0, 1.0)),
+    doubt=TEXT.but("empty text"),
 )
 swept(
     "GaussianStart.from_ensemble",
@@ -182,14 +184,14 @@ swept(
     "GaussianStart.from_result",
     lambda: {"result": right.gaussian_result()},
     result=made(
-        "result of a method that holds a Gaussian",
-        right.result,
-        lambda: right.gaussian_result().drop_vars("gaussian_root"),
+        "result of a run",
+        lambda: right.gaussian_result().drop_vars("u"),
         lambda: right.gaussian_result().u,
         lambda: right.MEMBERS,
         lambda: "result",
         lambda: 3,
     ),
+    prior=optional(PRIOR),
     inflation=POSITIVE,
 )
 

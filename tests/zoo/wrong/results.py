@@ -91,6 +91,15 @@ swept(
 )
 swept("diagnose", given, **AFTERWARDS)
 swept("best_member", given, result=RESULT)
+swept(
+    "check_posterior",
+    lambda: {**given(), "problem": right.problem(), "n": 50},
+    result=RESULT,
+    problem=PROBLEM,
+    n=integer(50),
+    rng=RNG,
+    **{name: DRIVEN[name] for name in ("executor", "timeout")},
+)
 swept("summary", given, **AFTERWARDS)
 swept("report", lambda: {**given(), "path": right.scratch() / "a.html"}, **AFTERWARDS, path=PATH)
 swept("Dataset.eki.summary", _of=lambda: right.result().eki, problem=optional(PROBLEM))

@@ -1,0 +1,417 @@
+"""Check of a posterior by runs of the model at draws of its Gaussian: `check_posterior`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import chdtri, ndtri
+
+from ekitools.core.arrays import as_rng, host
+from ekitools.core.checks import integer
+from ekitools.core.streams import Streams
+from ekitools.linalg.pareto import pareto_smoothed
+from ekitools.methods.gaussian import fit_gaussian
+from ekitools.models.evaluate import check_executor, check_timeout, evaluate
+from ekitools.problem import InverseProblem, check_problem
+from ekitools.results.checks import check_contents, check_result
+from ekitools.results.diagnostics import check_same
+from ekitools.results.importance import (
+    Draws,
+    corrected_moments,
+    corrected_quantiles,
+    misplaced,
+)
+from ekitools.results.marginals import LEVELS, weighted_quantiles
+from ekitools.results.proposal import (
+    Mixture,
+    Pilot,
+    coordinates,
+    draws_of_prior,
+    mixture_of,
+    pilot_of,
+)
+from ekitools.results.reading import members_at, moments
+from ekitools.results.weights import log_target
+from ekitools.typing import NoiseModel, Rng
+
+__all__ = ["check_posterior"]
+
+_FEWEST = 50
+_LEAST_ESS = 30
+_MOST_ERROR = 0.15
+"""Standard error of a corrected mean, in standard deviations, and of the logarithm of a corrected
+standard deviation, above which nothing is said. These limits were chosen on the problems 0 to 199,
+1000 to 1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
+
+_MOST_SHIFT, _MOST_RATIO = 0.45, 1.45
+"""Shift of a mean in standard deviations and ratio of two standard deviations, each with two of its
+standard errors, up to which a posterior is confirmed."""
+
+_LEVELS = np.arange(1, 20) / 20
+_MOST_MISPLACED = 0.1
+"""Probability on the wrong side of a quantile of the ensemble, at these levels and less its
+statistical error, up to which a posterior is confirmed: an ensemble between two modes may have the
+right moments."""
+
+_TAIL = 1e-3
+_EXACT = 4096
+"""Draws of the Gaussian without a model run, for its own moments in physical coordinates."""
+_MOST_NUMBERS = 20_000_000
+
+
+def check_posterior(
+    result: xr.Dataset,
+    problem: InverseProblem,
+    n: int = 200,
+    *,
+    executor: Any = None,
+    timeout: float | None = None,
+    rng: Rng = None,
+) -> xr.Dataset:
+    r"""Check the posterior of a result by n runs of the model, and correct its moments.
+
+    A Gaussian q₁ is fitted to the last ensemble, in coordinates in which the prior is N(0, I). The
+    model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, of a
+    Gaussian of all stored runs, and of the prior. So tails and modes that q₁ misses are seen where
+    an earlier ensemble or the prior reaches them. With the weights
+
+    .. math:: w_i \propto e^{-\Phi(x_i)} \, N(x_i; 0, I) / q(x_i)
+
+    means over the posterior are weighted means over the draws. The largest weights are smoothed,
+    and the shape k̂ of their tail is estimated [1]_. The draws of the prior with which the run began
+    count as further draws of the mixture [2]_: they cost nothing. Moments of q₁ that are known are
+    used as control variates, so that a Gaussian that is right has a correction of zero.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `run` or `integrate` returned, or what was read back from its file.
+    problem : InverseProblem
+        What was solved.
+    n : int, default 200
+        Model runs, at least 50.
+    executor : concurrent.futures.Executor, optional
+        Runs the model, as in `run`.
+    timeout : float, optional
+        Seconds for one run of the model. A run that fails has the likelihood zero.
+    rng : None, int or numpy.random.Generator
+        For the draws, and for stochastic models.
+
+    Returns
+    -------
+    xarray.Dataset
+        The result, with a verdict; ``result`` itself stays as it is. The attribute ``verdict`` is
+
+        "confirmed"
+            The weights are reliable, and with two standard errors every mean is within 0.45
+            standard deviations of the corrected one and every standard deviation within a factor
+            of 1.45; and no quantile of the ensemble is off by more than a probability of 0.1.
+        "corrected"
+            The weights are reliable, and the corrected moments or quantiles may differ by more.
+        "not confirmed"
+            The weights are not reliable, those of the stored runs disagree, the data are not
+            fitted, or there are no more members than parameters (then the model is not run).
+            ``verdict_reason`` says which.
+
+        Corrected moments in physical coordinates are ``checked_mean``, ``checked_sd`` and
+        ``checked_quantile(checked_level)``, each with a standard error (``checked_mean_error``,
+        ...). The attribute ``check`` has, as JSON, the number of ``runs`` and of failed ones, k̂ as
+        ``khat``, the effective number of draws as ``ess``, and the largest differences. Where the
+        posterior is confirmed the attribute ``posterior`` is 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result or has a learned prior, or ``problem`` is another one's, sees a
+        part of the data at a step, or has a prior without coordinates in which it is N(0, I).
+
+    See Also
+    --------
+    summary : Shows the verdict; without one it reports a check that costs no model run.
+    TemperedSMC : The way on where the posterior is not confirmed.
+
+    Notes
+    -----
+    Weights are reliable where k̂ < min(1 − 1/log₁₀ n, 0.7), at least 30 draws are effective, and
+    every corrected mean is known to 0.15 standard deviations. The verdict is given in unconstrained
+    coordinates. A run with missing outputs counts as failed.
+
+    With more than about 20 parameters the Gaussian of an ensemble is seldom near enough to the
+    posterior: the verdict is then "not confirmed". A narrow mode far from the ensemble is found
+    only if a stored run or a draw of the prior falls near it.
+
+    References
+    ----------
+    .. [1] Vehtari, Simpson, Gelman, Yao & Gabry (2024), J. Mach. Learn. Res. 25(72).
+    .. [2] Veach & Guibas (1995), SIGGRAPH 95, 419-428 (the balance heuristic).
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=3).problem
+    >>> result = ek.run(problem, ek.EKI(), n_members=200, rng=0)
+    >>> checked = ek.check_posterior(result, problem, rng=1)
+    >>> checked.attrs["verdict"], ek.posterior(checked).attrs["verdict"]
+    ('confirmed', 'confirmed')
+    """
+    check_result(result)
+    check_contents(result)
+    check_problem(problem)
+    problem = problem.whole()
+    check_same(result, problem)
+    if result.attrs.get("prior") == "learned":
+        raise ValueError(
+            "result: must be of a method that keeps the prior of the problem, got one with learned "
+            "variances. Run another method with the parameters that were kept."
+        )
+    n = integer("n", n, least=_FEWEST)
+    check_executor(executor)
+    check_timeout(timeout)
+    rng = as_rng(rng)
+    u, weight = members_at(result, -1).present()
+    unconstrained, white = coordinates(u, problem)
+    inside = np.isfinite(white).all(axis=1)
+    unconstrained, white, weight = unconstrained[inside], white[inside], weight[inside]
+    weight = weight / weight.sum()
+    reason = _unknown(unconstrained, weight, result)
+    if reason:
+        return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+    p = white.shape[1]
+    gaussian = fit_gaussian(white, weight)
+    pilot = pilot_of(result, problem)
+    mixture = mixture_of(gaussian, None if pilot is None else pilot.gaussian, n)
+    drawn = _drawn(mixture, problem, draws_of_prior(result, problem), executor, timeout, rng)
+    numbers: dict[str, Any] = {
+        "runs": drawn.runs,
+        "failed": drawn.failed,
+        "draws": len(drawn.white),
+        "khat": drawn.khat if np.isfinite(drawn.khat) else None,
+        "ess": drawn.ess,
+    }
+    free = rng.standard_normal((min(_EXACT, max(_MOST_NUMBERS // p, 100)), p))
+    exact = gaussian.unwhiten(free)
+    corrected = corrected_moments(
+        _unconstrained(drawn.white, problem), drawn, _unconstrained(exact, problem)
+    )
+    mean, variance = moments(unconstrained, weight)
+    sd = np.sqrt(variance / max(1 - float(weight @ weight), 1e-12))
+    shift, shift_error = (corrected.mean - mean) / corrected.sd, corrected.mean_error / corrected.sd
+    ratio, ratio_error = corrected.sd / sd, corrected.sd_error / corrected.sd
+    stretch = np.abs(np.log(ratio))
+    numbers |= {
+        "shift": float(np.max(np.abs(shift))),
+        "shift_error": float(np.max(shift_error)),
+        "shift_bound": float(np.max(np.abs(shift) + 2 * shift_error)),
+        "sd_ratio": float(np.exp(np.max(stretch))),
+        "sd_error": float(np.max(ratio_error)),
+        "sd_bound": float(np.exp(np.max(stretch + 2 * ratio_error))),
+    }
+    wrong, wrong_error = misplaced(
+        _unconstrained(drawn.white, problem),
+        drawn.weight,
+        weighted_quantiles(unconstrained, _LEVELS, weight),
+        _LEVELS,
+    )
+    # the largest of p such errors is below this many standard errors in 19 of 20 cases
+    errors_of_most = float(ndtri(1 - 0.05 / p))
+    numbers["misplaced"] = float(np.max(wrong - errors_of_most * wrong_error))
+    said, reason = _judged(numbers, shift, ratio, drawn, problem, result)
+    if said == "confirmed":
+        said, reason = _agreed(reason, pilot, mean, sd, problem, n)
+    physical = _physical(drawn.white, problem)
+    found = corrected_moments(physical, drawn, _physical(exact, problem))
+    quantiles, errors = corrected_quantiles(physical, drawn.weight, np.array(LEVELS))
+    variables = {
+        **{f"checked_{name}": ("parameter", each) for name, each in found._asdict().items()},
+        "checked_quantile": (("checked_level", "parameter"), quantiles),
+        "checked_quantile_error": (("checked_level", "parameter"), errors),
+    }
+    return _with_verdict(result, said, reason, numbers, variables)
+
+
+def _unknown(u: np.ndarray, weight: np.ndarray, result: xr.Dataset) -> str:
+    """Why draws of the Gaussian of members would say nothing of the posterior; "" if they do."""
+    n, p = round(1 / float(weight @ weight), 6) if weight.size else 0, u.shape[1]
+    if n <= p + 1:
+        return (
+            f"The {n:.4g} members span fewer directions than the {p} parameters have. Draws of "
+            "their Gaussian say nothing of the other directions, and the model was not run. Use "
+            f"more than {p + 1} members."
+        )
+    same = np.flatnonzero(np.ptp(u, axis=0) == 0)
+    if same.size:
+        return (
+            f"All members have the same {result.parameter.values[same[0]]!r}, so that they have no "
+            "Gaussian, and the model was not run. Run the method again with a prior that is wider."
+        )
+    return ""
+
+
+def _unconstrained(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    return host(problem.prior.unwhiten(white))
+
+
+def _physical(white: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    return host(problem.prior.to_physical(problem.prior.unwhiten(white)))
+
+
+def _drawn(
+    mixture: Mixture,
+    problem: InverseProblem,
+    known: tuple[np.ndarray, np.ndarray] | None,
+    executor: Any,
+    timeout: float | None,
+    rng: np.random.Generator,
+) -> Draws:
+    """Draws of the mixture with model runs, the ``known`` draws of the prior, and weights."""
+    white = mixture.draws(rng)
+    n, streams = len(white), Streams(rng)
+    seeds = [streams.member(0, j) for j in range(n)] if problem.info.stochastic else None
+    outputs = evaluate(
+        problem.model,
+        _physical(white, problem),
+        problem.n_data,
+        executor=executor,
+        timeout=timeout,
+        seeds=seeds,
+    )
+    g = host(outputs.g).astype(np.float64)
+    if known is not None:
+        white, g = np.concatenate([white, known[0]]), np.concatenate([g, known[1]])
+        mixture = mixture.with_prior_draws(len(known[0]))
+    log_mixture, log_gaussian = mixture.log_densities(white)
+    target = log_target(white, _unconstrained(white, problem), g, problem)
+    weight, khat = np.full(len(white), 1 / len(white)), np.inf
+    if np.isfinite(target).any():
+        weight, khat = pareto_smoothed(target - log_mixture)
+    return Draws(
+        white,
+        -target - 0.5 * np.sum(white * white, axis=1),
+        weight,
+        np.exp(log_gaussian - log_mixture),
+        float(khat),
+        n,
+        len(outputs.failures),
+        next((failure.reason for failure in outputs.failures.values()), ""),
+    )
+
+
+def _judged(
+    numbers: dict[str, Any],
+    shift: np.ndarray,
+    ratio: np.ndarray,
+    drawn: Draws,
+    problem: InverseProblem,
+    result: xr.Dataset,
+) -> tuple[str, str]:
+    """The verdict, and the reason in words."""
+    if drawn.failed == drawn.runs:
+        return "not confirmed", f"All {drawn.runs} model runs failed. Reason: {drawn.why}."
+    names = result.parameter.values.tolist()
+    runs = f"{drawn.runs} model runs"
+    if drawn.failed:
+        runs += f", {drawn.failed} of which failed"
+    limit = min(0.7, 1 - 1 / np.log10(len(drawn.white)))
+    told = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
+    error = max(numbers["shift_error"], numbers["sd_error"])
+    if not drawn.khat < limit:
+        return "not confirmed", (
+            f"The importance weights of {runs} are not reliable ({told}): the Gaussian of the "
+            "ensemble is too far from the posterior. Use ek.TemperedSMC(), or ek.GNKI() with more "
+            "members, and check again."
+        )
+    if drawn.ess < _LEAST_ESS or error > _MOST_ERROR:
+        more = max(_LEAST_ESS / drawn.ess, (error / _MOST_ERROR) ** 2)
+        return "not confirmed", (
+            f"The importance weights of {runs} are too few to tell ({told}): a mean or a standard "
+            f"deviation is known to {error:.2g} standard deviations only. Use "
+            f"n={int(np.ceil(more * drawn.runs / 50)) * 100}, or ek.TemperedSMC()."
+        )
+    if isinstance(problem.noise, NoiseModel):
+        phi = float(drawn.weight[drawn.weight > 0] @ drawn.misfit[drawn.weight > 0])
+        most = float(chdtri(problem.n_data, _TAIL)) / 2
+        if phi > most:
+            return "not confirmed", (
+                f"The mean misfit over {runs} is {phi:.4g}, and noise explains at most {most:.4g}. "
+                "The model or the stated noise is wrong, or there is a better mode elsewhere. "
+                "Check them, or use ek.TemperedSMC()."
+            )
+    near = numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO
+    if near and numbers["misplaced"] <= _MOST_MISPLACED:
+        return "confirmed", (
+            f"By the importance weights of {runs} ({told}), every mean is within "
+            f"{numbers['shift_bound']:.2g} standard deviations of the posterior's, and every "
+            f"standard deviation within {100 * (numbers['sd_bound'] - 1):.2g} % (two standard "
+            "errors included)."
+        )
+    if near:
+        return "corrected", (
+            f"By the importance weights of {runs} ({told}), means and standard deviations are "
+            "right, but the posterior has another shape: its quantiles differ from those of the "
+            "ensemble. Use checked_quantile of the result, or ek.TemperedSMC()."
+        )
+    far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
+    return "corrected", (
+        f"By the importance weights of {runs} ({told}), the mean of {names[far]!r} moves by "
+        f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} "
+        f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
+        "the result."
+    )
+
+
+def _agreed(
+    reason: str,
+    pilot: Pilot | None,
+    mean: np.ndarray,
+    sd: np.ndarray,
+    problem: InverseProblem,
+    n: int,
+) -> tuple[str, str]:
+    """Confirmed for ``reason``, unless the stored runs are reliable and disagree."""
+    if pilot is None or not pilot.reliable:
+        return "confirmed", reason
+    before, variance = moments(_unconstrained(pilot.white, problem), pilot.weight)
+    apart = float(np.max(np.abs(before - mean) / np.sqrt(variance)))
+    stretch = float(np.exp(np.max(np.abs(np.log(np.sqrt(variance) / sd)))))
+    if apart <= _MOST_SHIFT and stretch <= _MOST_RATIO:
+        return "confirmed", reason
+    return "not confirmed", (
+        f"The importance weights of {n} model runs agree with the ensemble, but those of the "
+        f"stored runs do not: by them a mean is {apart:.2g} standard deviations away, or a "
+        f"standard deviation is off by a factor of {stretch:.2g}. The posterior may have a tail or "
+        f"a mode elsewhere. Use n={5 * n}, or ek.TemperedSMC()."
+    )
+
+
+def _with_verdict(
+    result: xr.Dataset,
+    said: str,
+    reason: str,
+    numbers: dict[str, Any],
+    variables: dict[str, Any],
+) -> xr.Dataset:
+    """A copy of the result with the verdict, and without that of an earlier check."""
+    old = [name for name in result.data_vars if str(name).startswith("checked_")]
+    checked = result.drop_vars([*old, "checked_level"], errors="ignore").assign(variables)
+    if variables:
+        checked = checked.assign_coords(checked_level=list(LEVELS))
+    for name, text in _LONG_NAMES.items():
+        if name in checked:
+            checked[name].attrs["long_name"] = text
+    checked.attrs |= {"verdict": said, "verdict_reason": reason, "check": json.dumps(numbers)}
+    if said == "confirmed":
+        checked.attrs["posterior"] = 1
+    return checked
+
+
+_LONG_NAMES = {
+    "checked_mean": "mean of the posterior, by importance weights of model runs",
+    "checked_mean_error": "standard error of checked_mean",
+    "checked_sd": "standard deviation of the posterior, by importance weights of model runs",
+    "checked_sd_error": "standard error of checked_sd",
+    "checked_quantile": "quantiles of the posterior, by importance weights of model runs",
+    "checked_quantile_error": "standard error of checked_quantile",
+}
