@@ -1,0 +1,399 @@
+"""An emulator of a model: regressions of its whitened outputs, and `emulate`, which makes it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ekitools.core.arrays import as_rng, host
+from ekitools.core.checks import integer
+from ekitools.emulation.components import Components, log_likelihood_gap, principal_components
+from ekitools.emulation.regression import checked_regressor, held_out, predicted
+from ekitools.emulation.runs import Runs, checked_problem, gathered, near_posterior, profiled
+from ekitools.methods.gaussian import Gaussian, fit_gaussian
+from ekitools.models.plain import FunctionModel
+from ekitools.priors.base import check_points
+from ekitools.problem import InverseProblem
+from ekitools.typing import Regressor, Rng, ScaledNoise
+
+__all__ = ["Emulated", "EmulatedLoss", "Emulator", "emulate", "fitted"]
+
+_NEGLIGIBLE = 0.05
+"""Error of a component, in standard deviations of the noise, that does not matter."""
+
+_FAR, _MOST = 3.0, 0.05
+"""Held-out z-scores beyond which a prediction is wrong, and the share that may be."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmulatedLoss:
+    """The negative log-likelihood of an emulator's outputs: a `Loss`.
+
+    Outputs are the means and the standard deviations of k components, then log s of the scales of
+    the noise.
+
+    Parameters
+    ----------
+    components : Components
+        Of the emulator, which hold the data.
+    reference : (B,)
+        Scales that the components are measured by.
+    sizes : (B,)
+        Number of data of every scale.
+    """
+
+    components: Components
+    reference: np.ndarray
+    sizes: np.ndarray
+
+    def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:  # noqa: ARG002 - a Loss has it
+        """The loss of rows of outputs, ``(n, 2k + B)`` to ``(n,)``; the data y are not looked at."""
+        k, n_scales = len(self.components.basis), len(self.reference)
+        log_s = z[:, 2 * k :]
+        precision = np.ones((len(z), n_scales + 1))
+        precision[:, :-1] = np.exp(2 * (np.log(self.reference) - log_s))
+        gap = log_likelihood_gap(self.components, z[:, :k], z[:, k : 2 * k], precision)
+        return np.asarray(gap + log_s @ self.sizes)
+
+    def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Not offered: a method that needs it cannot use an emulator."""
+        raise TypeError(
+            "problem: must have a loss with a gradient for this method, got that of an emulator. "
+            "Use ek.TemperedSMC()."
+        )
+
+    def fingerprint(self) -> str:
+        """The same for every emulator: results of an emulator are not resumed."""
+        return "emulated"
+
+
+@dataclass(frozen=True, eq=False)
+class Emulated:
+    """The outputs of an emulator at an ensemble: a vectorized model.
+
+    Parameters
+    ----------
+    emulator : Emulator
+        What predicts.
+    factor : (k,)
+        Of the standard deviations.
+    """
+
+    emulator: Emulator
+    factor: np.ndarray
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        """``(n, p + B)`` physical parameters to ``(n, 2k + B)`` outputs."""
+        problem = self.emulator.problem
+        prior, n_scales = problem.prior, problem.n_scales
+        with np.errstate(all="ignore"):  # at a bound of the prior
+            w = host(prior.whiten(prior.to_unconstrained(u))).astype(np.float64)
+            log_s = np.log(u[:, u.shape[1] - n_scales :])
+        w = w[:, : w.shape[1] - n_scales]
+        inside = np.isfinite(w).all(axis=1)
+        mean, sd = self.emulator._components_at(np.where(inside[:, None], w, 0.0))
+        mean[~inside] = np.nan
+        return np.concatenate([mean, sd * self.factor, log_s], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Emulator:
+    """A cheap stand-in for a model, with the variance of what it predicts.
+
+    Made by `emulate`.
+
+    Attributes
+    ----------
+    problem : InverseProblem
+        Whose model is emulated.
+    n_runs, n_points : int
+        Different runs that are known, and those among them that the emulator learned from.
+    n_components : int
+        Principal components of the whitened outputs.
+    rest : float
+        Root mean square of what the components leave of the outputs, all data together, in
+        standard deviations of the noise.
+    z_scores : (n_points, n_components) ndarray
+        Errors of held-out predictions in their standard deviations. An error of 0.05 standard
+        deviations of the noise counts as none.
+    trusted : bool
+        Whether at most 5 % of the z-scores are beyond 3.
+
+    See Also
+    --------
+    emulate : Makes an emulator.
+    sample_emulated : Samples the posterior by way of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
+    >>> emulator = ek.emulate(result, problem)
+    >>> u = result.u[-1].values[:3]
+    >>> mean, sd = emulator.predict(u)
+    >>> bool(np.allclose(mean, problem.model(u), atol=0.01))
+    True
+    """
+
+    problem: InverseProblem
+    regressor: Regressor = field(repr=False)
+    runs: Runs = field(repr=False)
+    points: np.ndarray = field(repr=False)
+    """Rows of the runs that the emulator learned from."""
+    region: Gaussian = field(repr=False)
+    """Where the posterior is about, in coordinates in which the prior is N(0, I)."""
+    components: Components = field(repr=False)
+    reference: np.ndarray = field(repr=False)
+    regressors: tuple[Regressor, ...] = field(repr=False)
+    z_scores: np.ndarray = field(repr=False)
+    most_points: int = field(repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Emulator(n_runs={self.n_runs}, n_points={self.n_points}, "
+            f"n_components={self.n_components}, trusted={self.trusted})"
+        )
+
+    @property
+    def n_runs(self) -> int:
+        """Different runs that are known."""
+        return len(self.runs.u)
+
+    @property
+    def n_points(self) -> int:
+        """Runs that the emulator learned from."""
+        return len(self.points)
+
+    @property
+    def n_components(self) -> int:
+        """Principal components of the whitened outputs."""
+        return len(self.components.basis)
+
+    @property
+    def rest(self) -> float:
+        """Root mean square of what the components leave, in standard deviations of the noise."""
+        return self.components.rest
+
+    @property
+    def share_wrong(self) -> float:
+        """Share of the held-out z-scores that are beyond 3."""
+        return float(np.mean(np.abs(self.z_scores) > _FAR))
+
+    @property
+    def trusted(self) -> bool:
+        """Whether at most 5 % of the z-scores are beyond 3."""
+        return self.share_wrong <= _MOST
+
+    def predict(self, u: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs that the emulator predicts, and the standard deviations of these predictions.
+
+        Parameters
+        ----------
+        u : (p,) or (n, p)
+            Parameters of the model in physical coordinates, without scales of the noise.
+
+        Returns
+        -------
+        (n, d), (n, d)
+            Means and standard deviations, in the units of the data.
+        """
+        prior, p = self.problem.prior, self.runs.u.shape[1]
+        u = np.atleast_2d(check_points(u, p)).astype(np.float64)
+        scales = np.ones((len(u), self.problem.n_scales))  # any will do
+        whole = np.concatenate([u, scales], axis=1)
+        w = host(prior.whiten(prior.to_unconstrained(whole)))[:, :p]
+        mean, sd = self._components_at(w)
+        centre, slopes = self._outputs
+        return centre + mean @ slopes, np.sqrt(sd**2 @ slopes**2)
+
+    def as_problem(self) -> InverseProblem:
+        """The problem with the emulator in place of the model, and its variance in the likelihood.
+
+        Sampled by `TemperedSMC` it needs no model run. The outputs are the means and standard
+        deviations of the components. The sample is that of the emulator. `sample_emulated` corrects it
+        by true runs.
+
+        Raises
+        ------
+        ValueError
+            If more than 5 % of the held-out z-scores are beyond 3.
+        """
+        if not self.trusted:
+            raise ValueError(
+                f"emulator: must predict held-out runs within 3 of its standard deviations in "
+                f"{100 * (1 - _MOST):g} % of the cases to be sampled alone, got "
+                f"{100 * (1 - self.share_wrong):.3g} %. Give more runs, or use "
+                "ek.sample_emulated(emulator), which checks by true runs."
+            )
+        return self.problem_with(np.ones(self.n_components))
+
+    @cached_property
+    def inflation(self) -> np.ndarray:
+        """Factors of the standard deviations by which held-out predictions are right, ``(k,)``."""
+        return np.maximum(np.quantile(np.abs(self.z_scores), 0.95, axis=0) / 2, 1.0)
+
+    @cached_property
+    def _outputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of the outputs and their slopes on the components, by least squares."""
+        known = self.runs.rows(self.points)
+        z = self.components.scores(self._measured(known.r))
+        centre = known.g.mean(axis=0)
+        slopes = np.linalg.lstsq(z - z.mean(axis=0), known.g - centre, rcond=None)[0]
+        return centre - z.mean(axis=0) @ slopes, slopes
+
+    def _measured(self, r: np.ndarray) -> np.ndarray:
+        return measured(r, self.reference, self.problem)
+
+    def _components_at(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations ``(n, k)`` of the components at whitened ``(n, p)``."""
+        x = self.region.whiten(w)
+        found = [predicted(each, x) for each in self.regressors]
+        mean, sd = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+        return mean, sd
+
+    def problem_with(self, factor: np.ndarray) -> InverseProblem:
+        """The problem of the emulator with its standard deviations times ``factor``."""
+        problem = self.problem
+        sizes = np.array([np.sum(groups_of(problem) == b) for b in range(problem.n_scales)])
+        loss = EmulatedLoss(self.components, self.reference, sizes)
+        return InverseProblem(
+            FunctionModel(Emulated(self, factor), vectorized=True),
+            problem.prior,
+            loss,
+            np.zeros(2 * self.n_components + problem.n_scales),
+            parameter_names=problem.parameter_names,
+        )
+
+
+def emulate(
+    results: xr.Dataset | Sequence[xr.Dataset],
+    problem: InverseProblem,
+    regressor: Regressor | None = None,
+    *,
+    n_points: int = 600,
+    rng: Rng = 0,
+) -> Emulator:
+    r"""Learn a cheap stand-in for the model from the runs that were made already [1]_.
+
+    The outputs are whitened by the noise and reduced to principal components that keep 99.9 % of
+    their variance, and all but 0.3 standard deviations of the noise. A regressor predicts each
+    component from the parameters, with a variance. The parameters are whitened by the prior, and
+    then by the Gaussian of the runs that fit the data best.
+
+    Parameters
+    ----------
+    results : xarray.Dataset, or a sequence of them
+        What `run` returned for this problem, with ``store="all"``: the runs of all iterations are
+        used, for a last ensemble that has collapsed says nothing of its surroundings.
+    problem : InverseProblem
+        With Gaussian noise, whose scales may be unknown (`UnknownNoise`).
+    regressor : Regressor, optional
+        An object with ``fit(X, y)`` and ``predict(X, return_std=True)``. It is copied for every
+        component. By default Gaussian processes of scikit-learn
+        (``pip install "ekitools[sklearn]"``), with noise of their own for a stochastic model.
+    n_points : int, default 600
+        Most runs that the regressors learn from, those near the posterior.
+    rng : None, int or numpy.random.Generator, default 0
+        Chooses these, and the folds of held-out runs.
+
+    Returns
+    -------
+    Emulator
+        `sample_emulated` samples the posterior by it, with few more runs of the model.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed and no regressor is given.
+    TypeError, ValueError
+        If a result is of another problem, there are fewer than 2 p + 10 different runs, or the
+        noise is a loss.
+
+    See Also
+    --------
+    sample_emulated : Samples the posterior by way of the emulator, and checks it by true runs.
+    TemperedSMC : Samples without an emulator, with more runs.
+
+    Notes
+    -----
+    Equal runs count once, except for a stochastic model. Far from the runs a Gaussian process
+    returns to its prior variance, so that a region without runs is not excluded.
+
+    References
+    ----------
+    .. [1] Cleary, Garbuno-Inigo, Lan, Schneider & Stuart (2021), J. Comput. Phys. 424, 109716.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> problem = ek.problems.linear(p=2, d=3).problem
+    >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
+    >>> emulator = ek.emulate(result, problem)
+    >>> emulator.n_components, emulator.trusted
+    (2, True)
+    """
+    checked_problem(problem)
+    n_points = integer("n_points", n_points, least=20)
+    generator = as_rng(rng)
+    runs = gathered(results, problem)
+    p = runs.u.shape[1]
+    if len(runs.u) < 2 * p + 10:
+        raise ValueError(
+            f"results: must have at least 2 p + 10 = {2 * p + 10} different runs, got "
+            f'{len(runs.u)}. Run with store="all" and more members.'
+        )
+    chosen = checked_regressor(regressor, noisy=problem.info.stochastic)
+    return fitted(problem, runs, chosen, n_points, 0, generator)
+
+
+def fitted(
+    problem: InverseProblem,
+    runs: Runs,
+    regressor: Regressor,
+    n_points: int,
+    n_fresh: int,
+    rng: np.random.Generator,
+) -> Emulator:
+    """An emulator of the runs, the last ``n_fresh`` of which it learns from in any case."""
+    misfit, scales = profiled(runs.r, problem)
+    p = runs.u.shape[1]
+    points, weight = near_posterior(misfit, n_points, p, n_fresh, rng)
+    reference = np.exp(weight @ np.log(scales[points]))
+    groups = groups_of(problem)
+    near = runs.rows(points)
+    r = measured(near.r, reference, problem)
+    components = principal_components(r, groups, problem.n_scales)
+    region = fit_gaussian(near.w, weight)
+    x, z = region.whiten(near.w), components.scores(r)
+    regressors, scores = [], []
+    for k in range(z.shape[1]):
+        each = copy.deepcopy(regressor)
+        each.fit(x, z[:, k])
+        mean, sd = held_out(each, x, z[:, k], rng)
+        regressors.append(each)
+        scores.append((z[:, k] - mean) / np.sqrt(sd**2 + _NEGLIGIBLE**2))
+    return Emulator(
+        problem, regressor, runs, points, region, components, reference, tuple(regressors),
+        np.stack(scores, axis=1), n_points,
+    )  # fmt: skip
+
+
+def groups_of(problem: InverseProblem) -> np.ndarray:
+    """The scale of every datum, ``(d,)``; −1 where it is known."""
+    noise = problem.noise
+    if isinstance(noise, ScaledNoise):
+        return np.asarray(noise.groups)
+    return np.full(problem.n_data, -1)
+
+
+def measured(r: np.ndarray, reference: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    """Residuals in standard deviations of the noise at the reference scales."""
+    return np.asarray(r / np.append(reference, 1.0)[groups_of(problem)])

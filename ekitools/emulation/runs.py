@@ -1,0 +1,205 @@
+"""Model runs that an emulator learns from: gathered from results, and selected near the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from ekitools.core.arrays import host
+from ekitools.methods.smc.resampling import effective_sample_size, normalised
+from ekitools.problem import InverseProblem, check_whole
+from ekitools.results.alignment import columns_of
+from ekitools.results.checks import check_result
+from ekitools.typing import ScaledNoise
+
+__all__ = ["Runs", "checked_problem", "gathered", "near_posterior", "profiled", "runs_of"]
+
+_GRID = np.linspace(-4.0, 4.0, 161)
+"""Logarithms of a scale relative to the root mean square of the residuals."""
+
+
+class Runs(NamedTuple):
+    """Evaluated runs of a model."""
+
+    u: np.ndarray
+    """Physical, ``(n, p)``, without the scales of the noise."""
+    w: np.ndarray
+    """The same, in coordinates in which the prior is N(0, I)."""
+    g: np.ndarray
+    """Outputs, ``(n, d)``."""
+    r: np.ndarray
+    """Residuals whitened by the noise, at scales of 1, ``(n, d)``."""
+
+    def rows(self, index: np.ndarray) -> Runs:
+        """Some of the runs."""
+        return Runs(*(each[index] for each in self))
+
+    def joined(self, other: Runs) -> Runs:
+        """These runs, and others after them."""
+        return Runs(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+
+
+def checked_problem(problem: Any) -> None:
+    """Check that outputs of its model can be emulated: whole data, Gaussian noise."""
+    if not isinstance(problem, InverseProblem):
+        raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
+    check_whole(problem, "ek.emulate")
+    if not problem.has_noise:
+        raise TypeError(
+            "noise: must be Gaussian for ek.emulate, which measures outputs by it, got the loss "
+            f"{type(problem.noise).__name__}. Use ek.GaussianNoise(cov) or ek.UnknownNoise(prior)."
+        )
+
+
+def gathered(results: Any, problem: InverseProblem) -> Runs:
+    """The different runs of one or several results.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no result, or of other parameters or data, or there are no evaluated runs.
+    """
+    given = [results] if isinstance(results, xr.Dataset) else results
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise TypeError(
+            "results: must be what ek.run returned, or a list of such results, got "
+            f"{type(results).__name__ if not isinstance(results, Sequence) else repr(results)}."
+        )
+    several = len(given) > 1
+    parts = []
+    for i, result in enumerate(given):
+        name = f"results[{i}]" if several else "results"
+        check_result(result, name)
+        parts.append(_of_result(result, problem, name))
+    u, g = (np.concatenate(each) for each in zip(*parts, strict=True))
+    if not problem.info.stochastic:
+        _, first = np.unique(u[:, : u.shape[1] - problem.n_scales], axis=0, return_index=True)
+        first = np.sort(first)
+        u, g = u[first], g[first]
+    return runs_of(u, g, problem)
+
+
+def runs_of(u: np.ndarray, g: np.ndarray, problem: InverseProblem) -> Runs:
+    """Runs from all parameters ``(n, p + B)`` and outputs; those with anything missing are left out."""
+    noise, n_model = problem.noise, u.shape[1] - problem.n_scales
+    shape = noise.shape if isinstance(noise, ScaledNoise) else noise
+    prior = problem.prior
+    with np.errstate(all="ignore"):  # at a bound of the prior
+        w = host(prior.whiten(prior.to_unconstrained(u)))[:, :n_model]
+        r = host(shape.whiten(g - problem.data))
+    known = np.isfinite(w).all(axis=1) & np.isfinite(r).all(axis=1)
+    with np.errstate(over="ignore"):
+        known &= np.isfinite(np.sum(r * r, axis=1))
+    return Runs(u[known, :n_model], w[known], g[known], r[known])
+
+
+def profiled(r: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.ndarray]:
+    """Misfit of every run with the scales that suit it best, and these scales.
+
+    Parameters
+    ----------
+    r : (n, d)
+        Residuals at scales of 1.
+    problem : InverseProblem
+        Its noise has B scales, or none.
+
+    Returns
+    -------
+    (n,), (n, B)
+        Half the squared residual plus log s for every datum, less the log-density of log s.
+    """
+    noise = problem.noise
+    if not isinstance(noise, ScaledNoise):
+        return 0.5 * np.sum(r * r, axis=1), np.ones((len(r), 0))
+    known = noise.groups < 0
+    misfit = 0.5 * np.sum(r[:, known] ** 2, axis=1)
+    scales = np.empty((len(r), noise.n_scales))
+    for b in range(noise.n_scales):
+        part = noise.groups == b
+        d, square = int(part.sum()), np.sum(r[:, part] ** 2, axis=1)
+        centre = 0.5 * np.log(np.maximum(square / max(d, 1), 1e-12))
+        low, high = noise.prior.log_bounds[:, b]
+        log_s = np.clip(centre[:, None] + _GRID, low, high)
+        cost = d * log_s + 0.5 * square[:, None] * np.exp(-2 * log_s)
+        cost -= noise.prior.log_density(b, log_s)
+        best = np.argmin(cost, axis=1)
+        rows = np.arange(len(r))
+        misfit, scales[:, b] = misfit + cost[rows, best], np.exp(log_s[rows, best])
+    return misfit, scales
+
+
+def near_posterior(
+    misfit: np.ndarray, n_points: int, p: int, n_kept: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that the emulator learns from, and weights of these that say where the posterior is.
+
+    Left out are runs whose misfit exceeds the least by more than 50 p, ten standard deviations in
+    each of p directions. The last ``n_kept`` runs come first, then runs of all misfits alike, so
+    that the points do not all lie in the last, collapsed ensemble.
+
+    Parameters
+    ----------
+    misfit : (n,)
+        Of all runs.
+    n_points : int
+        Most rows.
+    p : int
+        Number of parameters.
+    n_kept : int
+        Runs at the end that are taken first.
+    rng : numpy.random.Generator
+        Chooses among the others.
+    """
+    least = np.sort(misfit)[min(5 * p + 10, len(misfit)) - 1]  # at least so many rows
+    inside = np.flatnonzero(misfit <= max(misfit.min() + 50 * p, least))
+    fresh = inside[inside >= len(misfit) - n_kept]
+    others = inside[inside < len(misfit) - n_kept]
+    fresh = fresh[np.argsort(misfit[fresh], kind="stable")][:n_points]
+    room = n_points - len(fresh)
+    if len(others) > room:
+        others = others[np.argsort(misfit[others], kind="stable")]
+        others = rng.permutation(others)[:room]
+    rows = np.sort(np.concatenate([fresh, others]))
+    gap = misfit[rows] - misfit[rows].min()
+    goal = min(20 + 5 * p, len(rows) / 2)
+    low, high = 0.0, 1.0
+    if effective_sample_size(normalised(-gap)[0]) >= goal:
+        low = 1.0
+    for _ in range(40 if low == 0.0 else 0):
+        middle = 0.5 * (low + high)
+        enough = effective_sample_size(normalised(-middle * gap)[0]) >= goal
+        low, high = (middle, high) if enough else (low, middle)
+    return rows, normalised(-low * gap)[0]
+
+
+def _of_result(
+    result: xr.Dataset, problem: InverseProblem, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and outputs of all evaluated members, in the order of the problem."""
+    at = np.argsort(columns_of(problem, result))
+    theirs = result["data"].values.tolist()
+    ours = list(problem.data_names or ())
+    if len(theirs) != len(ours) or set(theirs) != set(ours):
+        raise ValueError(
+            f"{name}: must be of the {len(ours)} data of the problem, got {len(theirs)} or others. "
+            "Use results of this problem."
+        )
+    order = [theirs.index(each) for each in ours]
+    if not np.allclose(result.y.values[order], problem.data):
+        raise ValueError(
+            f"{name}: must be of the data of the problem, got other values y. Use results of this "
+            "problem."
+        )
+    p, d = result.sizes["parameter"], result.sizes["data"]
+    u = result.u.transpose("iteration", "member", "parameter").values.reshape(-1, p)[:, at]
+    g = result.g.transpose("iteration", "member", "data").values.reshape(-1, d)[:, order]
+    known = np.isfinite(u).all(axis=1) & np.isfinite(g).all(axis=1)
+    if not known.any():
+        raise ValueError(
+            f"{name}: must have evaluated members, got none with parameters and outputs. Run with "
+            'store="all".'
+        )
+    return u[known].astype(np.float64), g[known].astype(np.float64)
