@@ -40,6 +40,21 @@ class Components(NamedTuple):
         """z of residuals, ``(n, d)`` to ``(n, k)``."""
         return np.asarray((r - self.centre) @ self.basis.T)
 
+    def bounded_scores(self, r: np.ndarray, radius: float) -> np.ndarray:
+        """z of residuals, drawn towards the data where a residual is longer than ``radius``.
+
+        A residual of length l > R gets the length R (1 + log(l/R)) within the components. So outputs
+        that are wildly off stay wrong, but do not set the scale of a regression.
+        """
+        z, origin = self.scores(r), -self.basis @ self.centre
+        length = np.linalg.norm(r, axis=1)
+        far = length > radius
+        along = z[far] - origin
+        wanted = radius * (1 + np.log(length[far] / radius))
+        factor = wanted / np.maximum(np.linalg.norm(along, axis=1), 1e-300)
+        z[far] = origin + along * factor[:, None]
+        return z
+
 
 def principal_components(r: np.ndarray, groups: np.ndarray, n_groups: int) -> Components:
     """Components of residuals that keep 99.9 % of the variance, and leave less than the noise.

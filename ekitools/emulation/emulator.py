@@ -16,7 +16,7 @@ from ekitools.core.checks import integer
 from ekitools.emulation.components import Components, log_likelihood_gap, principal_components
 from ekitools.emulation.regression import checked_regressor, held_out, predicted
 from ekitools.emulation.runs import Runs, checked_problem, gathered, near_posterior, profiled
-from ekitools.methods.gaussian import Gaussian, fit_gaussian
+from ekitools.methods.gaussian import Gaussian, GaussianStart, fit_gaussian
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.base import check_points
 from ekitools.problem import InverseProblem
@@ -26,6 +26,12 @@ __all__ = ["Emulated", "EmulatedLoss", "Emulator", "emulate", "fitted"]
 
 _NEGLIGIBLE = 0.05
 """Error of a component, in standard deviations of the noise, that does not matter."""
+
+_UNKNOWN = 0.5
+"""Standard deviation of a prediction, in those of the outputs over the runs, above which the
+emulator knows too little."""
+
+_WIDER = 2.0
 
 _FAR, _MOST = 3.0, 0.05
 """Held-out z-scores beyond which a prediction is wrong, and the share that may be."""
@@ -98,7 +104,8 @@ class Emulated:
         w = w[:, : w.shape[1] - n_scales]
         inside = np.isfinite(w).all(axis=1)
         mean, sd = self.emulator._components_at(np.where(inside[:, None], w, 0.0))
-        mean[~inside] = np.nan
+        lost = np.sqrt(np.sum(sd**2, axis=1)) > _UNKNOWN * self.emulator.spread
+        mean[lost | ~inside] = np.nan
         return np.concatenate([mean, sd * self.factor, log_s], axis=1)
 
 
@@ -153,6 +160,8 @@ class Emulator:
     components: Components = field(repr=False)
     reference: np.ndarray = field(repr=False)
     regressors: tuple[Regressor, ...] = field(repr=False)
+    spread: float = field(repr=False)
+    """Root of the total variance of the components over the points."""
     z_scores: np.ndarray = field(repr=False)
     most_points: int = field(repr=False)
 
@@ -234,6 +243,14 @@ class Emulator:
                 "ek.sample_emulated(emulator), which checks by true runs."
             )
         return self.problem_with(np.ones(self.n_components))
+
+    @property
+    def start(self) -> GaussianStart:
+        """A Gaussian about the runs that fit the data best, wider by 2, to sample from."""
+        region, n_scales = self.region, self.problem.n_scales
+        mean = np.append(region.mean, np.zeros(n_scales))
+        basis = np.pad(region.basis, [(0, 0), (0, n_scales)])
+        return GaussianStart(mean, basis, _WIDER * region.sd)
 
     @cached_property
     def inflation(self) -> np.ndarray:
@@ -364,15 +381,14 @@ def fitted(
 ) -> Emulator:
     """An emulator of the runs, the last ``n_fresh`` of which it learns from in any case."""
     misfit, scales = profiled(runs.r, problem)
-    p = runs.u.shape[1]
-    points, weight = near_posterior(misfit, n_points, p, n_fresh, rng)
-    reference = np.exp(weight @ np.log(scales[points]))
-    groups = groups_of(problem)
-    near = runs.rows(points)
-    r = measured(near.r, reference, problem)
-    components = principal_components(r, groups, problem.n_scales)
-    region = fit_gaussian(near.w, weight)
-    x, z = region.whiten(near.w), components.scores(r)
+    chosen = near_posterior(misfit, n_points, runs.u.shape[1], n_fresh, rng)
+    points, near = chosen.rows, chosen.near
+    reference = np.exp(chosen.weight @ np.log(scales[points]))
+    r = measured(runs.r, reference, problem)
+    components = principal_components(r[points][near], groups_of(problem), problem.n_scales)
+    radius = float(np.max(np.linalg.norm(r[points][near], axis=1)))
+    region = fit_gaussian(runs.w[points], chosen.weight)
+    x, z = region.whiten(runs.w[points]), components.bounded_scores(r[points], radius)
     regressors, scores = [], []
     for k in range(z.shape[1]):
         each = copy.deepcopy(regressor)
@@ -380,9 +396,10 @@ def fitted(
         mean, sd = held_out(each, x, z[:, k], rng)
         regressors.append(each)
         scores.append((z[:, k] - mean) / np.sqrt(sd**2 + _NEGLIGIBLE**2))
+    spread = float(np.sqrt(np.sum(z.var(axis=0))))
     return Emulator(
         problem, regressor, runs, points, region, components, reference, tuple(regressors),
-        np.stack(scores, axis=1), n_points,
+        spread, np.stack(scores, axis=1), n_points,
     )  # fmt: skip
 
 

@@ -15,10 +15,15 @@ from ekitools.results.alignment import columns_of
 from ekitools.results.checks import check_result
 from ekitools.typing import ScaledNoise
 
-__all__ = ["Runs", "checked_problem", "gathered", "near_posterior", "profiled", "runs_of"]
+__all__ = ["Chosen", "Runs", "checked_problem", "gathered", "near_posterior", "profiled", "runs_of"]
 
 _GRID = np.linspace(-4.0, 4.0, 161)
 """Logarithms of a scale relative to the root mean square of the residuals."""
+
+
+_NEAR = 10.0
+"""Misfit above the least for each parameter up to which a run counts as near: 4.5 standard
+deviations in every direction."""
 
 
 class Runs(NamedTuple):
@@ -131,14 +136,25 @@ def profiled(r: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.nda
     return misfit, scales
 
 
-def near_posterior(
-    misfit: np.ndarray, n_points: int, p: int, n_kept: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that the emulator learns from, and weights of these that say where the posterior is.
+class Chosen(NamedTuple):
+    """Runs that an emulator learns from."""
 
-    Left out are runs whose misfit exceeds the least by more than 50 p, ten standard deviations in
-    each of p directions. The last ``n_kept`` runs come first, then runs of all misfits alike, so
-    that the points do not all lie in the last, collapsed ensemble.
+    rows: np.ndarray
+    """Which runs, near ones and far ones."""
+    near: np.ndarray
+    """Which of these are near the posterior."""
+    weight: np.ndarray
+    """Of these, such that the weighted runs lie about where the posterior does."""
+
+
+def near_posterior(
+    misfit: np.ndarray, n_points: int, p: int, n_fresh: int, rng: np.random.Generator
+) -> Chosen:
+    """Choose the runs that an emulator learns from.
+
+    Near runs have a misfit that exceeds the least by at most 10 p. Far runs say where the posterior
+    is not: they make up to a third. The last ``n_fresh`` runs of both kinds come first. The others
+    are chosen at random, so that they do not all lie in a last, collapsed ensemble.
 
     Parameters
     ----------
@@ -148,31 +164,28 @@ def near_posterior(
         Most rows.
     p : int
         Number of parameters.
-    n_kept : int
-        Runs at the end that are taken first.
+    n_fresh : int
+        Runs at the end that are chosen first.
     rng : numpy.random.Generator
         Chooses among the others.
     """
-    least = np.sort(misfit)[min(5 * p + 10, len(misfit)) - 1]  # at least so many rows
-    inside = np.flatnonzero(misfit <= max(misfit.min() + 50 * p, least))
-    fresh = inside[inside >= len(misfit) - n_kept]
-    others = inside[inside < len(misfit) - n_kept]
-    fresh = fresh[np.argsort(misfit[fresh], kind="stable")][:n_points]
-    room = n_points - len(fresh)
-    if len(others) > room:
-        others = others[np.argsort(misfit[others], kind="stable")]
-        others = rng.permutation(others)[:room]
-    rows = np.sort(np.concatenate([fresh, others]))
+    enough = np.sort(misfit)[min(100 + 10 * p, len(misfit)) - 1]
+    near = misfit <= max(misfit.min() + _NEAR * p, enough)
+    order = rng.permutation(len(misfit))
+    order = order[np.argsort(order < len(misfit) - n_fresh, kind="stable")]  # fresh runs first
+    far = order[~near[order]][: n_points // 3]
+    rows = np.sort(np.concatenate([order[near[order]][: n_points - len(far)], far]))
     gap = misfit[rows] - misfit[rows].min()
     goal = min(20 + 5 * p, len(rows) / 2)
+
+    def effective(t: float) -> float:
+        return effective_sample_size(normalised(-t * gap)[0])
+
     low, high = 0.0, 1.0
-    if effective_sample_size(normalised(-gap)[0]) >= goal:
-        low = 1.0
-    for _ in range(40 if low == 0.0 else 0):
+    for _ in range(40):
         middle = 0.5 * (low + high)
-        enough = effective_sample_size(normalised(-middle * gap)[0]) >= goal
-        low, high = (middle, high) if enough else (low, middle)
-    return rows, normalised(-low * gap)[0]
+        low, high = (middle, high) if effective(middle) >= goal else (low, middle)
+    return Chosen(rows, near[rows], normalised(-low * gap)[0])
 
 
 def _of_result(

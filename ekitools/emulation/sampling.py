@@ -160,7 +160,7 @@ def sample_emulated(
     history, rounds, fresh = History(n_draws, "all"), list[_Round](), 0
     history.summaries.append(_before())
     status: Status | None = None
-    start: GaussianStart | None = None
+    start = emulator.start
     with Workers(executor) as workers:
         while status is None:
             n = n_draws if rounds and rounds[-1].good else _few(n_draws)
@@ -184,6 +184,7 @@ def sample_emulated(
             history.failures += _failures(outputs, number)
             last = _weighted(proposal, outputs, emulator, number, n_draws)
             rounds.append(last)
+            print('ROUND',n,last.ess,last.khat,last.share_wrong,last.log_evidence,(proposal.gap).mean(), np.nanmedian(last.record.misfit),flush=True)
             history.records.append(last.record)
             history.summaries.append(_summary(last, n, history.model_runs))
             if last.good and n == n_draws:
@@ -218,7 +219,7 @@ def _few(n_draws: int) -> int:
 
 
 def _proposed(
-    emulator: Emulator, n: int, start: GaussianStart | None, rng: np.random.Generator
+    emulator: Emulator, n: int, start: GaussianStart, rng: np.random.Generator
 ) -> _Proposal:
     """Different draws of the emulator's posterior."""
     cheap = emulator.problem_with(emulator.inflation)
