@@ -15,7 +15,7 @@ from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import integer
 from ekitools.emulation.components import Components, log_likelihood_gap, principal_components
 from ekitools.emulation.regression import checked_regressor, held_out, predicted
-from ekitools.emulation.runs import Runs, checked_problem, gathered, near_posterior, profiled
+from ekitools.emulation.runs import Runs, best_scales, checked_problem, gathered, near_posterior
 from ekitools.methods.gaussian import Gaussian, GaussianStart, fit_gaussian
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.base import check_points
@@ -103,9 +103,8 @@ class Emulated:
             log_s = np.log(u[:, u.shape[1] - n_scales :])
         w = w[:, : w.shape[1] - n_scales]
         inside = np.isfinite(w).all(axis=1)
-        mean, sd = self.emulator._components_at(np.where(inside[:, None], w, 0.0))
-        lost = np.sqrt(np.sum(sd**2, axis=1)) > _UNKNOWN * self.emulator.spread
-        mean[lost | ~inside] = np.nan
+        mean, sd = self.emulator.components_at(np.where(inside[:, None], w, 0.0))
+        mean[~inside | self.emulator.unknown(sd, _UNKNOWN)] = np.nan
         return np.concatenate([mean, sd * self.factor, log_s], axis=1)
 
 
@@ -219,7 +218,7 @@ class Emulator:
         scales = np.ones((len(u), self.problem.n_scales))  # any will do
         whole = np.concatenate([u, scales], axis=1)
         w = host(prior.whiten(prior.to_unconstrained(whole)))[:, :p]
-        mean, sd = self._components_at(w)
+        mean, sd = self.components_at(w)
         centre, slopes = self._outputs
         return centre + mean @ slopes, np.sqrt(sd**2 @ slopes**2)
 
@@ -269,7 +268,17 @@ class Emulator:
     def _measured(self, r: np.ndarray) -> np.ndarray:
         return measured(r, self.reference, self.problem)
 
-    def _components_at(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def unknown(self, sd: np.ndarray, limit: float) -> np.ndarray:
+        """Whether predictions have more than this share of the spread of the outputs, ``(n,)``."""
+        return np.asarray(np.sqrt(np.sum(sd**2, axis=1)) > limit * self.spread)
+
+    def at_edge(self, u: np.ndarray) -> np.ndarray:
+        """Whether the emulator knows little at physical ``(n, p + B)``: half as much as it needs."""
+        prior, p = self.problem.prior, self.runs.u.shape[1]
+        w = host(prior.whiten(prior.to_unconstrained(u)))[:, :p]
+        return self.unknown(self.components_at(w)[1], 0.5 * _UNKNOWN)
+
+    def components_at(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations ``(n, k)`` of the components at whitened ``(n, p)``."""
         x = self.region.whiten(w)
         found = [predicted(each, x) for each in self.regressors]
@@ -380,11 +389,11 @@ def fitted(
     rng: np.random.Generator,
 ) -> Emulator:
     """An emulator of the runs, the last ``n_fresh`` of which it learns from in any case."""
-    misfit, scales = profiled(runs.r, problem)
+    reference = best_scales(runs.r, problem)
+    r = measured(runs.r, reference, problem)
+    misfit = 0.5 * np.sum(r * r, axis=1)
     chosen = near_posterior(misfit, n_points, runs.u.shape[1], n_fresh, rng)
     points, near = chosen.rows, chosen.near
-    reference = np.exp(chosen.weight @ np.log(scales[points]))
-    r = measured(runs.r, reference, problem)
     components = principal_components(r[points][near], groups_of(problem), problem.n_scales)
     radius = float(np.max(np.linalg.norm(r[points][near], axis=1)))
     region = fit_gaussian(runs.w[points], chosen.weight)

@@ -15,7 +15,7 @@ from ekitools.results.alignment import columns_of
 from ekitools.results.checks import check_result
 from ekitools.typing import ScaledNoise
 
-__all__ = ["Chosen", "Runs", "checked_problem", "gathered", "near_posterior", "profiled", "runs_of"]
+__all__ = ["Chosen", "Runs", "best_scales", "checked_problem", "gathered", "near_posterior", "runs_of"]
 
 _GRID = np.linspace(-4.0, 4.0, 161)
 """Logarithms of a scale relative to the root mean square of the residuals."""
@@ -101,8 +101,8 @@ def runs_of(u: np.ndarray, g: np.ndarray, problem: InverseProblem) -> Runs:
     return Runs(u[known, :n_model], w[known], g[known], r[known])
 
 
-def profiled(r: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.ndarray]:
-    """Misfit of every run with the scales that suit it best, and these scales.
+def best_scales(r: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    """The scales ``(B,)`` that are most probable at the run that fits best with its own ones.
 
     Parameters
     ----------
@@ -110,30 +110,24 @@ def profiled(r: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.nda
         Residuals at scales of 1.
     problem : InverseProblem
         Its noise has B scales, or none.
-
-    Returns
-    -------
-    (n,), (n, B)
-        Half the squared residual plus log s for every datum, less the log-density of log s.
     """
     noise = problem.noise
     if not isinstance(noise, ScaledNoise):
-        return 0.5 * np.sum(r * r, axis=1), np.ones((len(r), 0))
-    known = noise.groups < 0
-    misfit = 0.5 * np.sum(r[:, known] ** 2, axis=1)
+        return np.ones(0)
+    rows = np.arange(len(r))
+    cost = 0.5 * np.sum(r[:, noise.groups < 0] ** 2, axis=1)
     scales = np.empty((len(r), noise.n_scales))
     for b in range(noise.n_scales):
         part = noise.groups == b
         d, square = int(part.sum()), np.sum(r[:, part] ** 2, axis=1)
-        centre = 0.5 * np.log(np.maximum(square / max(d, 1), 1e-12))
         low, high = noise.prior.log_bounds[:, b]
+        centre = 0.5 * np.log(np.maximum(square / max(d, 1), 1e-12))
         log_s = np.clip(centre[:, None] + _GRID, low, high)
-        cost = d * log_s + 0.5 * square[:, None] * np.exp(-2 * log_s)
-        cost -= noise.prior.log_density(b, log_s)
-        best = np.argmin(cost, axis=1)
-        rows = np.arange(len(r))
-        misfit, scales[:, b] = misfit + cost[rows, best], np.exp(log_s[rows, best])
-    return misfit, scales
+        each = d * log_s + 0.5 * square[:, None] * np.exp(-2 * log_s)
+        each -= noise.prior.log_density(b, log_s)
+        best = np.argmin(each, axis=1)
+        cost, scales[:, b] = cost + each[rows, best], np.exp(log_s[rows, best])
+    return np.asarray(scales[np.argmin(cost)])
 
 
 class Chosen(NamedTuple):

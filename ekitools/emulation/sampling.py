@@ -37,6 +37,9 @@ __all__ = ["sample_emulated"]
 _ESS, _KHAT = 0.5, 0.7
 """Least effective share of the draws, and the largest shape of the tail of their weights."""
 
+_EDGE = 0.05
+"""Largest share of the particles at the edge of what the emulator knows."""
+
 _PARTICLES = 5
 """Particles of the emulator's posterior for each draw of a round."""
 
@@ -54,6 +57,8 @@ class _Proposal(NamedTuple):
     sample: np.ndarray
     """All particles, physical, of equal weight."""
     log_evidence: float
+    at_edge: float
+    """Share of the particles about which the emulator knows little."""
 
 
 class _Round(NamedTuple):
@@ -65,10 +70,11 @@ class _Round(NamedTuple):
     khat: float
     share_wrong: float
     log_evidence: float
+    at_edge: float
 
     @property
     def good(self) -> bool:
-        return self.ess > _ESS and self.khat < _KHAT
+        return self.ess > _ESS and self.khat < _KHAT and self.at_edge <= _EDGE
 
 
 def sample_emulated(
@@ -184,7 +190,6 @@ def sample_emulated(
             history.failures += _failures(outputs, number)
             last = _weighted(proposal, outputs, emulator, number, n_draws)
             rounds.append(last)
-            print('ROUND',n,last.ess,last.khat,last.share_wrong,last.log_evidence,(proposal.gap).mean(), np.nanmedian(last.record.misfit),flush=True)
             history.records.append(last.record)
             history.summaries.append(_summary(last, n, history.model_runs))
             if last.good and n == n_draws:
@@ -229,10 +234,11 @@ def _proposed(
     rows = members.equally_weighted(rng)
     if len(rows) < n:
         raise RunError(f"emulator: must have a posterior to sample. {sampled.attrs['status']}")
-    print(sampled.sizes['history'], 'smc evals', emulator, 'kpc', emulator.share_wrong, sampled.attrs['seconds'])
     chosen = np.sort(rng.permutation(rows)[:n])
-    log_evidence = float(sampled.attrs["log_evidence"])
-    return _Proposal(members.u[chosen], members.misfit[chosen], members.u[rows], log_evidence)
+    return _Proposal(
+        members.u[chosen], members.misfit[chosen], members.u[rows],
+        float(sampled.attrs["log_evidence"]), float(np.mean(emulator.at_edge(members.u[rows]))),
+    )  # fmt: skip
 
 
 def _weighted(
@@ -264,7 +270,8 @@ def _weighted(
         number, padded(proposal.u), padded(g), padded(np.where(failed, np.nan, misfit)),
         np.pad(failed, (0, n_draws - n)), 1.0, np.nan, padded(weight / weight.sum()),
     )  # fmt: skip
-    return _Round(record, ess, khat, emulator.share_wrong, proposal.log_evidence + log_mean)
+    log_evidence = proposal.log_evidence + log_mean
+    return _Round(record, ess, khat, emulator.share_wrong, log_evidence, proposal.at_edge)
 
 
 def _calibration(z: np.ndarray, sample: np.ndarray, problem: InverseProblem) -> np.ndarray:
