@@ -76,7 +76,6 @@ PUBLIC = {
     "EKSFlow": "flows.right_hand_sides",
     "integrate": "flows.integrate",
     "emulate": "emulation.emulator",
-    "Emulator": "emulation.emulator",
     "sample_emulated": "emulation.sampling",
     "run": "loop.driver",
     "resume": "loop.driver",

@@ -6,11 +6,12 @@ a reference. The emulator knows r ≈ c + Vᵀz with k components z ~ N(μ(u), d
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Components", "log_likelihood_gap", "principal_components"]
+__all__ = ["Components", "EmulatedLoss", "negative_log_likelihood", "principal_components"]
 
 _SHARE, _REST = 0.999, 0.3
 """Of the variance that the components keep, and the largest root mean square of the rest, in
@@ -37,13 +38,13 @@ class Components(NamedTuple):
     """Root mean square of what the components leave, in standard deviations of the noise."""
 
     def scores(self, r: np.ndarray) -> np.ndarray:
-        """z of residuals, ``(n, d)`` to ``(n, k)``."""
+        """Z of residuals, ``(n, d)`` to ``(n, k)``."""
         return np.asarray((r - self.centre) @ self.basis.T)
 
     def bounded_scores(self, r: np.ndarray, radius: float) -> np.ndarray:
-        """z of residuals, drawn towards the data where a residual is longer than ``radius``.
+        """Scores of residuals, drawn towards the data where a residual is longer than ``radius``.
 
-        A residual of length l > R gets the length R (1 + log(l/R)) within the components. So outputs
+        A residual of length l > R gets the length R (1 + log(l/R)) within the components. Outputs
         that are wildly off stay wrong, but do not set the scale of a regression.
         """
         z, origin = self.scores(r), -self.basis @ self.centre
@@ -94,14 +95,17 @@ def principal_components(r: np.ndarray, groups: np.ndarray, n_groups: int) -> Co
     )
 
 
-def log_likelihood_gap(
+def negative_log_likelihood(
     components: Components, mean: np.ndarray, sd: np.ndarray, precision: np.ndarray
 ) -> np.ndarray:
     r"""Negative log-likelihood of the data under an emulator, ``(n,)``, but for Σ log s.
 
-    The data are N(c + Vᵀμ, D + Vᵀ diag(σ²) V) with D = diag(1/ρ_b) in blocks. Where all ρ are 1 this
-    is :math:`\sum_k \tfrac12 [(z_k - \mu_k)^2 / (1 + \sigma_k^2) + \log(1 + \sigma_k^2)]` and a
-    constant. The inverse is taken by the formula of Woodbury in k dimensions.
+    The data are N(c + Vᵀμ, D + Vᵀ diag(σ²) V) with D = diag(1/ρ_b) in blocks. Where all ρ are 1
+    this is a constant and
+
+    .. math:: \sum_k \tfrac12 [(z_k - \mu_k)^2 / (1 + \sigma_k^2) + \log(1 + \sigma_k^2)].
+
+    The inverse is taken by the formula of Woodbury in k dimensions.
 
     Parameters
     ----------
@@ -126,3 +130,45 @@ def log_likelihood_gap(
     white = np.linalg.solve(root, along[..., None])[..., 0]
     log_det = np.sum(np.log(np.diagonal(root, axis1=1, axis2=2)), axis=1)
     return np.asarray(0.5 * (square - np.sum(white * white, axis=1)) + log_det)
+
+
+@dataclass(frozen=True, eq=False)
+class EmulatedLoss:
+    """The negative log-likelihood of an emulator's outputs: a `Loss`.
+
+    Outputs are the means and the standard deviations of k components, then log s of the scales of
+    the noise.
+
+    Parameters
+    ----------
+    components : Components
+        Of the emulator, which hold the data.
+    reference : (B,)
+        Scales that the components are measured by.
+    sizes : (B,)
+        Number of data of every scale.
+    """
+
+    components: Components
+    reference: np.ndarray
+    sizes: np.ndarray
+
+    def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:  # noqa: ARG002 - a Loss has it
+        """The loss of rows of outputs, ``(n, 2k + B)`` to ``(n,)``; y is not looked at."""
+        k, n_scales = len(self.components.basis), len(self.reference)
+        log_s = z[:, 2 * k :]
+        precision = np.ones((len(z), n_scales + 1))
+        precision[:, :-1] = np.exp(2 * (np.log(self.reference) - log_s))
+        found = negative_log_likelihood(self.components, z[:, :k], z[:, k : 2 * k], precision)
+        return np.asarray(found + log_s @ self.sizes)
+
+    def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:  # noqa: ARG002 - as above
+        """Not offered: a method that needs it cannot use an emulator."""
+        raise TypeError(
+            "problem: must have a loss with a gradient for this method, got that of an emulator. "
+            "Use ek.TemperedSMC()."
+        )
+
+    def fingerprint(self) -> str:
+        """The same for every emulator: results of an emulator are not resumed."""
+        return "emulated"

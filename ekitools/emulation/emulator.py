@@ -11,18 +11,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ekitools.core.arrays import as_rng, host
+from ekitools.core.arrays import as_rng
 from ekitools.core.checks import integer
-from ekitools.emulation.components import Components, log_likelihood_gap, principal_components
+from ekitools.emulation.components import Components, EmulatedLoss, principal_components
 from ekitools.emulation.regression import checked_regressor, held_out, predicted
-from ekitools.emulation.runs import Runs, best_scales, checked_problem, gathered, near_posterior
+from ekitools.emulation.runs import (
+    Runs,
+    best_scales,
+    checked_problem,
+    gathered,
+    near_posterior,
+    whitened,
+)
 from ekitools.methods.gaussian import Gaussian, GaussianStart, fit_gaussian
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.base import check_points
 from ekitools.problem import InverseProblem
 from ekitools.typing import Regressor, Rng, ScaledNoise
 
-__all__ = ["Emulated", "EmulatedLoss", "Emulator", "emulate", "fitted"]
+__all__ = ["Emulated", "Emulator", "emulate", "fitted"]
 
 _NEGLIGIBLE = 0.05
 """Error of a component, in standard deviations of the noise, that does not matter."""
@@ -32,51 +39,10 @@ _UNKNOWN = 0.5
 emulator knows too little."""
 
 _WIDER = 2.0
+"""Standard deviations of the start of a sampler, in those of the runs near the posterior."""
 
 _FAR, _MOST = 3.0, 0.05
 """Held-out z-scores beyond which a prediction is wrong, and the share that may be."""
-
-
-@dataclass(frozen=True, eq=False)
-class EmulatedLoss:
-    """The negative log-likelihood of an emulator's outputs: a `Loss`.
-
-    Outputs are the means and the standard deviations of k components, then log s of the scales of
-    the noise.
-
-    Parameters
-    ----------
-    components : Components
-        Of the emulator, which hold the data.
-    reference : (B,)
-        Scales that the components are measured by.
-    sizes : (B,)
-        Number of data of every scale.
-    """
-
-    components: Components
-    reference: np.ndarray
-    sizes: np.ndarray
-
-    def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:  # noqa: ARG002 - a Loss has it
-        """The loss of rows of outputs, ``(n, 2k + B)`` to ``(n,)``; the data y are not looked at."""
-        k, n_scales = len(self.components.basis), len(self.reference)
-        log_s = z[:, 2 * k :]
-        precision = np.ones((len(z), n_scales + 1))
-        precision[:, :-1] = np.exp(2 * (np.log(self.reference) - log_s))
-        gap = log_likelihood_gap(self.components, z[:, :k], z[:, k : 2 * k], precision)
-        return np.asarray(gap + log_s @ self.sizes)
-
-    def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Not offered: a method that needs it cannot use an emulator."""
-        raise TypeError(
-            "problem: must have a loss with a gradient for this method, got that of an emulator. "
-            "Use ek.TemperedSMC()."
-        )
-
-    def fingerprint(self) -> str:
-        """The same for every emulator: results of an emulator are not resumed."""
-        return "emulated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +62,9 @@ class Emulated:
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """``(n, p + B)`` physical parameters to ``(n, 2k + B)`` outputs."""
-        problem = self.emulator.problem
-        prior, n_scales = problem.prior, problem.n_scales
+        w = whitened(u, self.emulator.problem)
         with np.errstate(all="ignore"):  # at a bound of the prior
-            w = host(prior.whiten(prior.to_unconstrained(u))).astype(np.float64)
-            log_s = np.log(u[:, u.shape[1] - n_scales :])
-        w = w[:, : w.shape[1] - n_scales]
+            log_s = np.log(u[:, w.shape[1] :])
         inside = np.isfinite(w).all(axis=1)
         mean, sd = self.emulator.components_at(np.where(inside[:, None], w, 0.0))
         mean[~inside | self.emulator.unknown(sd, _UNKNOWN)] = np.nan
@@ -110,59 +73,27 @@ class Emulated:
 
 @dataclass(frozen=True, eq=False)
 class Emulator:
-    """A cheap stand-in for a model, with the variance of what it predicts.
-
-    Made by `emulate`.
-
-    Attributes
-    ----------
-    problem : InverseProblem
-        Whose model is emulated.
-    n_runs, n_points : int
-        Different runs that are known, and those among them that the emulator learned from.
-    n_components : int
-        Principal components of the whitened outputs.
-    rest : float
-        Root mean square of what the components leave of the outputs, all data together, in
-        standard deviations of the noise.
-    z_scores : (n_points, n_components) ndarray
-        Errors of held-out predictions in their standard deviations. An error of 0.05 standard
-        deviations of the noise counts as none.
-    trusted : bool
-        Whether at most 5 % of the z-scores are beyond 3.
-
-    See Also
-    --------
-    emulate : Makes an emulator.
-    sample_emulated : Samples the posterior by way of it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> problem = ek.problems.linear(p=2, d=3).problem
-    >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
-    >>> emulator = ek.emulate(result, problem)
-    >>> u = result.u[-1].values[:3]
-    >>> mean, sd = emulator.predict(u)
-    >>> bool(np.allclose(mean, problem.model(u), atol=0.01))
-    True
-    """
+    """A cheap stand-in for a model, with the variance of what it predicts; made by `emulate`."""
 
     problem: InverseProblem
     regressor: Regressor = field(repr=False)
     runs: Runs = field(repr=False)
     points: np.ndarray = field(repr=False)
     """Rows of the runs that the emulator learned from."""
+    near: np.ndarray = field(repr=False)
+    """Rows of those among them that are near the posterior."""
     region: Gaussian = field(repr=False)
     """Where the posterior is about, in coordinates in which the prior is N(0, I)."""
     components: Components = field(repr=False)
     reference: np.ndarray = field(repr=False)
+    """Scales of the noise by which the components are measured, ``(B,)``."""
     regressors: tuple[Regressor, ...] = field(repr=False)
     spread: float = field(repr=False)
     """Root of the total variance of the components over the points."""
     z_scores: np.ndarray = field(repr=False)
+    """Errors of held-out predictions in their standard deviations, ``(n_points, k)``."""
     most_points: int = field(repr=False)
+    """Most runs that an emulator of more runs is to learn from."""
 
     def __repr__(self) -> str:
         return (
@@ -213,21 +144,18 @@ class Emulator:
         (n, d), (n, d)
             Means and standard deviations, in the units of the data.
         """
-        prior, p = self.problem.prior, self.runs.u.shape[1]
-        u = np.atleast_2d(check_points(u, p)).astype(np.float64)
+        u = np.atleast_2d(check_points(u, self.runs.u.shape[1])).astype(np.float64)
         scales = np.ones((len(u), self.problem.n_scales))  # any will do
-        whole = np.concatenate([u, scales], axis=1)
-        w = host(prior.whiten(prior.to_unconstrained(whole)))[:, :p]
-        mean, sd = self.components_at(w)
+        mean, sd = self.components_at(whitened(np.concatenate([u, scales], axis=1), self.problem))
         centre, slopes = self._outputs
         return centre + mean @ slopes, np.sqrt(sd**2 @ slopes**2)
 
     def as_problem(self) -> InverseProblem:
         """The problem with the emulator in place of the model, and its variance in the likelihood.
 
-        Sampled by `TemperedSMC` it needs no model run. The outputs are the means and standard
-        deviations of the components. The sample is that of the emulator. `sample_emulated` corrects it
-        by true runs.
+        `TemperedSMC` samples it without a model run. The outputs are the means and standard
+        deviations of the components. The sample is that of the emulator, which `sample_emulated`
+        corrects by true runs.
 
         Raises
         ------
@@ -249,7 +177,11 @@ class Emulator:
         region, n_scales = self.region, self.problem.n_scales
         mean = np.append(region.mean, np.zeros(n_scales))
         basis = np.pad(region.basis, [(0, 0), (0, n_scales)])
-        return GaussianStart(mean, basis, _WIDER * region.sd)
+        return GaussianStart(
+            tuple(mean.tolist()),
+            tuple(tuple(row) for row in basis.tolist()),
+            tuple((_WIDER * region.sd).tolist()),
+        )
 
     @cached_property
     def inflation(self) -> np.ndarray:
@@ -259,24 +191,19 @@ class Emulator:
     @cached_property
     def _outputs(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean of the outputs and their slopes on the components, by least squares."""
-        known = self.runs.rows(self.points)
-        z = self.components.scores(self._measured(known.r))
+        known = self.runs.rows(self.near)
+        z = self.components.scores(measured(known.r, self.reference, self.problem))
         centre = known.g.mean(axis=0)
         slopes = np.linalg.lstsq(z - z.mean(axis=0), known.g - centre, rcond=None)[0]
         return centre - z.mean(axis=0) @ slopes, slopes
-
-    def _measured(self, r: np.ndarray) -> np.ndarray:
-        return measured(r, self.reference, self.problem)
 
     def unknown(self, sd: np.ndarray, limit: float) -> np.ndarray:
         """Whether predictions have more than this share of the spread of the outputs, ``(n,)``."""
         return np.asarray(np.sqrt(np.sum(sd**2, axis=1)) > limit * self.spread)
 
     def at_edge(self, u: np.ndarray) -> np.ndarray:
-        """Whether the emulator knows little at physical ``(n, p + B)``: half as much as it needs."""
-        prior, p = self.problem.prior, self.runs.u.shape[1]
-        w = host(prior.whiten(prior.to_unconstrained(u)))[:, :p]
-        return self.unknown(self.components_at(w)[1], 0.5 * _UNKNOWN)
+        """Whether physical points ``(n, p + B)`` are at the edge of what the emulator knows."""
+        return self.unknown(self.components_at(whitened(u, self.problem))[1], 0.5 * _UNKNOWN)
 
     def components_at(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations ``(n, k)`` of the components at whitened ``(n, p)``."""
@@ -333,7 +260,20 @@ def emulate(
     Returns
     -------
     Emulator
-        `sample_emulated` samples the posterior by it, with few more runs of the model.
+        What `sample_emulated` takes. It has
+
+        ``predict(u)``
+            Means and standard deviations ``(n, d)`` of the outputs at parameters ``(n, p)``.
+        ``z_scores``, ``trusted``
+            Errors of held-out predictions in their standard deviations, over five folds, and
+            whether at most 5 % of them are beyond 3. An error of 0.05 standard deviations of the
+            noise counts as none.
+        ``as_problem()``
+            The problem with the emulator in place of the model and its variance in the likelihood,
+            for ``TemperedSMC(start=emulator.start)``. An emulator that is not trusted refuses.
+        ``n_runs``, ``n_points``, ``n_components``, ``rest``
+            The different runs, those that it learned from, the components, and the root mean square
+            of the rest of the outputs, in standard deviations of the noise.
 
     Raises
     ------
@@ -350,8 +290,12 @@ def emulate(
 
     Notes
     -----
-    Equal runs count once, except for a stochastic model. Far from the runs a Gaussian process
-    returns to its prior variance, so that a region without runs is not excluded.
+    Equal runs count once, except for a stochastic model. Runs far from the posterior are a third of
+    the points at most, and the misfits of wild ones enter as their logarithms.
+
+    An emulator knows the surroundings of its runs. Where its standard deviation is more than half
+    of the spread of the outputs over the runs, the likelihood counts as zero: a mode that no run
+    was near is not found.
 
     References
     ----------
@@ -363,8 +307,11 @@ def emulate(
     >>> problem = ek.problems.linear(p=2, d=3).problem
     >>> result = ek.run(problem, ek.EKI(), n_members=50, rng=0)
     >>> emulator = ek.emulate(result, problem)
-    >>> emulator.n_components, emulator.trusted
-    (2, True)
+    >>> emulator
+    Emulator(n_runs=150, n_points=150, n_components=2, trusted=True)
+    >>> mean, sd = emulator.predict([0.3, -0.2])
+    >>> bool(abs(mean - problem.model([[0.3, -0.2]])).max() < 0.01)
+    True
     """
     checked_problem(problem)
     n_points = integer("n_points", n_points, least=20)
@@ -405,11 +352,20 @@ def fitted(
         mean, sd = held_out(each, x, z[:, k], rng)
         regressors.append(each)
         scores.append((z[:, k] - mean) / np.sqrt(sd**2 + _NEGLIGIBLE**2))
-    spread = float(np.sqrt(np.sum(z.var(axis=0))))
     return Emulator(
-        problem, regressor, runs, points, region, components, reference, tuple(regressors),
-        spread, np.stack(scores, axis=1), n_points,
-    )  # fmt: skip
+        problem=problem,
+        regressor=regressor,
+        runs=runs,
+        points=points,
+        near=points[near],
+        region=region,
+        components=components,
+        reference=reference,
+        regressors=tuple(regressors),
+        spread=float(np.sqrt(np.sum(z.var(axis=0)))),
+        z_scores=np.stack(scores, axis=1),
+        most_points=n_points,
+    )
 
 
 def groups_of(problem: InverseProblem) -> np.ndarray:

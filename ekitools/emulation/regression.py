@@ -77,8 +77,8 @@ def checked_regressor(regressor: Any, *, noisy: bool) -> Regressor:
         return GaussianProcess(noisy=noisy)
     if isinstance(regressor, type) or not isinstance(regressor, Regressor):
         raise TypeError(
-            "regressor: must have fit(X, y) and predict(X, return_std=True), such as scikit-learn's "
-            f"GaussianProcessRegressor(), got {regressor!r:.80}."
+            "regressor: must have fit(X, y) and predict(X, return_std=True), such as a "
+            f"GaussianProcessRegressor() of scikit-learn, got {regressor!r:.80}."
         )
     return regressor
 

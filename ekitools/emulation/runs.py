@@ -15,7 +15,16 @@ from ekitools.results.alignment import columns_of
 from ekitools.results.checks import check_result
 from ekitools.typing import ScaledNoise
 
-__all__ = ["Chosen", "Runs", "best_scales", "checked_problem", "gathered", "near_posterior", "runs_of"]
+__all__ = [
+    "Chosen",
+    "Runs",
+    "best_scales",
+    "checked_problem",
+    "gathered",
+    "near_posterior",
+    "runs_of",
+    "whitened",
+]
 
 _GRID = np.linspace(-4.0, 4.0, 161)
 """Logarithms of a scale relative to the root mean square of the residuals."""
@@ -87,13 +96,20 @@ def gathered(results: Any, problem: InverseProblem) -> Runs:
     return runs_of(u, g, problem)
 
 
+def whitened(u: np.ndarray, problem: InverseProblem) -> np.ndarray:
+    """Parameters of the model, of all ``(n, p + B)``, in coordinates in which they are N(0, I)."""
+    prior, n_model = problem.prior, u.shape[1] - problem.n_scales
+    with np.errstate(all="ignore"):  # at a bound of the prior
+        w = host(prior.whiten(prior.to_unconstrained(u)))
+    return np.asarray(w[:, :n_model], dtype=np.float64)
+
+
 def runs_of(u: np.ndarray, g: np.ndarray, problem: InverseProblem) -> Runs:
-    """Runs from all parameters ``(n, p + B)`` and outputs; those with anything missing are left out."""
+    """Runs from all parameters ``(n, p + B)`` and outputs, without those that are not finite."""
     noise, n_model = problem.noise, u.shape[1] - problem.n_scales
     shape = noise.shape if isinstance(noise, ScaledNoise) else noise
-    prior = problem.prior
-    with np.errstate(all="ignore"):  # at a bound of the prior
-        w = host(prior.whiten(prior.to_unconstrained(u)))[:, :n_model]
+    w = whitened(u, problem)
+    with np.errstate(over="ignore", invalid="ignore"):  # of outputs that are missing or wild
         r = host(shape.whiten(g - problem.data))
     known = np.isfinite(w).all(axis=1) & np.isfinite(r).all(axis=1)
     with np.errstate(over="ignore"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.smc.resampling import effective_sample_size
 from ekitools.methods.smc.tempered import TemperedSMC
 from ekitools.methods.unknown_noise import misfits_of_members
-from ekitools.models.evaluate import Evaluation, check_executor, check_timeout, evaluate
+from ekitools.models.evaluate import check_executor, check_timeout, evaluate
 from ekitools.models.workers import Workers
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset
@@ -61,6 +60,16 @@ class _Proposal(NamedTuple):
     """Share of the particles about which the emulator knows little."""
 
 
+class _Outputs(NamedTuple):
+    """True outputs at draws."""
+
+    g: np.ndarray
+    """``(n, d)``, NaN where the model failed."""
+    reasons: dict[int, str]
+    """Why, by draw."""
+    n_runs: int
+
+
 class _Round(NamedTuple):
     """Draws with true outputs and importance weights."""
 
@@ -93,8 +102,9 @@ def sample_emulated(
     The model is run at draws of q. The true likelihood L gives them importance weights
     :math:`w = L / \hat L`, whose tail is Pareto-smoothed [1]_, and the emulator learns from the new
     runs. A round has ``n_draws / 4`` draws until the effective number of the weights is more than
-    half of the draws and the Pareto shape k̂ is below 0.7. The next round has ``n_draws`` draws
-    and is the last one if it meets the same two conditions.
+    half of the draws, the Pareto shape k̂ is below 0.7, and at most 5 % of the sample of q is at
+    the edge of what the emulator knows. The rounds after that have ``n_draws`` draws, until one
+    meets the same conditions.
 
     Parameters
     ----------
@@ -118,12 +128,12 @@ def sample_emulated(
         and their ``weight``. ``history_ess`` and ``history_khat`` are those of the weights,
         ``history_share_wrong`` is the share of the held-out z-scores of the emulator beyond 3, and
         ``history_log_evidence`` as in `TemperedSMC`. ``model_runs`` counts the runs of this call.
-        The attribute ``posterior`` is 1 only where the last round met the two conditions.
+        The attribute ``posterior`` is 1 only where the last round met the conditions.
 
     Raises
     ------
     RunError
-        If the model fails at all draws of a round.
+        If the model fails at all draws of a round, or the emulator has no likelihood to sample.
     TypeError, ValueError
         If an argument is out of order, before any model run.
 
@@ -152,7 +162,7 @@ def sample_emulated(
     >>> emulator = ek.emulate(result, problem)
     >>> sample = ek.sample_emulated(emulator, n_draws=200, rng=0)
     >>> sample.attrs["status_code"], sample.attrs["model_runs"]
-    ('posterior_reached', 250)
+    ('posterior_reached', 247)
     """
     if not isinstance(emulator, Emulator):
         raise TypeError(
@@ -169,48 +179,45 @@ def sample_emulated(
     start = emulator.start
     with Workers(executor) as workers:
         while status is None:
-            n = n_draws if rounds and rounds[-1].good else _few(n_draws)
+            n = n_draws if any(each.good for each in rounds) else _few(n_draws)
             if history.model_runs + n > max_runs:
                 status = _not_confirmed(rounds[-1], max_runs, n)
                 break
             number = len(history.summaries)
             try:
                 proposal = _proposed(emulator, n, start, streams.step(number))
-                seeds = [streams.member(number, j) for j in range(n)]
-                outputs = evaluate(
-                    problem.model, proposal.u, problem.n_data, executor=workers, timeout=timeout,
-                    seeds=seeds if problem.info.stochastic else None,
-                )  # fmt: skip
+                outputs = _evaluated(problem, proposal.u, number, streams, workers, timeout)
             except KeyboardInterrupt:
                 if not rounds:
                     raise
                 status = INTERRUPTED
                 break
-            history.model_runs += n
-            history.failures += _failures(outputs, number)
-            last = _weighted(proposal, outputs, emulator, number, n_draws)
+            history.model_runs += outputs.n_runs
+            history.failures += [
+                {"iteration": number, "member": j, "reason": reason}
+                for j, reason in outputs.reasons.items()
+            ]
+            last = _weighted(proposal, outputs, emulator, number)
             rounds.append(last)
-            history.records.append(last.record)
             history.summaries.append(_summary(last, n, history.model_runs))
             if last.good and n == n_draws:
                 status = _confirmed(last, n)
                 break
-            found = runs_of(proposal.u.astype(np.float64), host(outputs.g), problem)
+            found = runs_of(proposal.u, outputs.g, problem)
             fresh += len(found.u)
             emulator = fitted(
                 problem, emulator.runs.joined(found), emulator.regressor, emulator.most_points,
                 fresh, streams.policy(number),
             )  # fmt: skip
-            start = GaussianStart.from_ensemble(
-                proposal.sample, problem.prior, inflation=_WIDER
-            )
+            start = GaussianStart.from_ensemble(proposal.sample, problem.prior, inflation=_WIDER)
+    history.records = [_padded(each.record, len(rounds[-1].record.u)) for each in rounds]
     attributes = {
         "problem": problem.fingerprint(),
         "method": json.dumps({"type": "Emulator", "n_draws": n_draws, "max_runs": max_runs}),
         "seed": streams.root,
         "seconds": time.perf_counter() - since,
         "covariance_normalisation": "1/(J-1)",
-        "start": "ensemble",
+        "start": "method",
         "aim": "posterior",
         "linear_over": "none",
         "members": "kept",
@@ -226,14 +233,19 @@ def _few(n_draws: int) -> int:
 def _proposed(
     emulator: Emulator, n: int, start: GaussianStart, rng: np.random.Generator
 ) -> _Proposal:
-    """Different draws of the emulator's posterior."""
+    """Draws of the emulator's posterior."""
     cheap = emulator.problem_with(emulator.inflation)
     n_particles = max(_PARTICLES * n, 500)
     sampled = run(cheap, TemperedSMC(start=start), n_members=n_particles, rng=rng, store="last")
+    if sampled.attrs["status_code"] == INTERRUPTED.code:
+        raise KeyboardInterrupt
+    if sampled.attrs["status_level"] == "bad":
+        raise RunError(
+            "emulator: must have a likelihood near its runs, but the sampler found none. Emulate "
+            f"runs that are closer to the data. The sampler said: {sampled.attrs['status']}"
+        )
     members = members_at(sampled, -1)
     rows = members.equally_weighted(rng)
-    if len(rows) < n:
-        raise RunError(f"emulator: must have a posterior to sample. {sampled.attrs['status']}")
     chosen = np.sort(rng.permutation(rows)[:n])
     return _Proposal(
         members.u[chosen], members.misfit[chosen], members.u[rows],
@@ -241,17 +253,36 @@ def _proposed(
     )  # fmt: skip
 
 
-def _weighted(
-    proposal: _Proposal, outputs: Evaluation, emulator: Emulator, number: int, n_draws: int
-) -> _Round:
-    """The draws with their importance weights, and rows of NaN up to ``n_draws``."""
+def _evaluated(
+    problem: InverseProblem,
+    u: np.ndarray,
+    number: int,
+    streams: Streams,
+    workers: Workers,
+    timeout: float | None,
+) -> _Outputs:
+    """The model at every draw. Draws that are copies of one particle share a run."""
+    seeds, where = None, np.arange(len(u))
+    if problem.info.stochastic:
+        seeds = [streams.member(number, j) for j in range(len(u))]
+    else:
+        u, where = np.unique(u, axis=0, return_inverse=True)
+    found = evaluate(
+        problem.model, u, problem.n_data, executor=workers, timeout=timeout, seeds=seeds
+    )
+    failures = found.failures
+    reasons = {j: failures[i].reason for j, i in enumerate(where.tolist()) if i in failures}
+    return _Outputs(host(found.g).astype(np.float64)[where], reasons, len(u))
+
+
+def _weighted(proposal: _Proposal, outputs: _Outputs, emulator: Emulator, number: int) -> _Round:
+    """The draws with true outputs and importance weights."""
     problem, n = emulator.problem, len(proposal.u)
     z = host(problem.prior.to_unconstrained(proposal.u))
-    g = host(outputs.g)
-    misfit, log_scale = misfits_of_members(z, g, problem)
+    misfit, log_scale = misfits_of_members(z, outputs.g, problem)
     failed = ~np.isfinite(misfit)
     if failed.all():
-        reason = next(iter(outputs.failures.values())).reason if outputs.failures else "not finite"
+        reason = next(iter(outputs.reasons.values()), "misfits that are not finite")
         raise RunError(
             f"model: must return outputs at one draw at least, got {n} failures in {n} runs. "
             f"Reason: {reason}"
@@ -262,16 +293,25 @@ def _weighted(
     weight *= _calibration(z, proposal.sample, problem)
     log_mean = float(np.logaddexp.reduce(log_weight)) - np.log(n)
 
-    def padded(rows: np.ndarray) -> np.ndarray:
-        fill = np.full((n_draws - n, *rows.shape[1:]), np.nan)
-        return np.concatenate([rows, fill])
-
+    weight /= weight.sum()
     record = Record(
-        number, padded(proposal.u), padded(g), padded(np.where(failed, np.nan, misfit)),
-        np.pad(failed, (0, n_draws - n)), 1.0, np.nan, padded(weight / weight.sum()),
-    )  # fmt: skip
+        number, proposal.u, outputs.g, np.where(failed, np.nan, misfit), failed, 1.0, np.nan, weight
+    )
     log_evidence = proposal.log_evidence + log_mean
     return _Round(record, ess, khat, emulator.share_wrong, log_evidence, proposal.at_edge)
+
+
+def _padded(record: Record, n: int) -> Record:
+    """A record with rows of NaN up to ``n``: rounds have no more draws than the last one."""
+    more = n - len(record.u)
+
+    def padded(rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows, np.full((more, *rows.shape[1:]), np.nan)])
+
+    return record._replace(
+        u=padded(record.u), g=padded(record.g), misfit=padded(record.misfit),
+        failed=np.pad(record.failed, (0, more)), weight=padded(record.weight),
+    )  # fmt: skip
 
 
 def _calibration(z: np.ndarray, sample: np.ndarray, problem: InverseProblem) -> np.ndarray:
@@ -293,13 +333,6 @@ def _calibration(z: np.ndarray, sample: np.ndarray, problem: InverseProblem) -> 
     gap = features(all_x).mean(axis=0) - here.mean(axis=0)
     factor = 1 + here @ np.linalg.lstsq(here.T @ here / len(x), gap, rcond=None)[0]
     return np.maximum(factor, 0.2)
-
-
-def _failures(outputs: Evaluation, number: int) -> Sequence[dict[str, object]]:
-    return [
-        {"iteration": number, "member": j, "reason": each.reason}
-        for j, each in outputs.failures.items()
-    ]
 
 
 def _before() -> Summary:
@@ -347,7 +380,8 @@ def _not_confirmed(last: _Round, max_runs: int, n: int) -> Status:
         "not_confirmed",
         f"The next round of {n} model runs exceeds max_runs = {max_runs}, and true runs do not "
         f"confirm the sample yet: the weights of the last round have an effective share of "
-        f"{last.ess:.2g} and a Pareto shape of {last.khat:.2g}.{wrong} Continue with "
+        f"{last.ess:.2g} and a Pareto shape of {last.khat:.2g}; {100 * last.at_edge:.2g} % of the "
+        f"sample is at the edge of what the emulator knows.{wrong} Continue with "
         "ek.sample_emulated(ek.emulate([result, sample], problem)).",
         level="care",
     )

@@ -32,7 +32,7 @@ class Regressor(Protocol):
     """
 
     def fit(self, X: np.ndarray, y: np.ndarray, /) -> Any:
-        """Learn from points ``(n, p)`` and their values ``(n,)``; a second fit forgets the first."""
+        """Learn from points ``(n, p)`` and values ``(n,)``, and from nothing of an earlier fit."""
         ...
 
     def predict(self, X: np.ndarray, /, return_std: bool = False) -> Any:
