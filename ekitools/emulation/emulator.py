@@ -309,8 +309,9 @@ def emulate(
     >>> emulator = ek.emulate(result, problem)
     >>> emulator
     Emulator(n_runs=150, n_points=150, n_components=2, trusted=True)
-    >>> mean, sd = emulator.predict([0.3, -0.2])
-    >>> bool(abs(mean - problem.model([[0.3, -0.2]])).max() < 0.01)
+    >>> u = result.u[-1].values[:2]
+    >>> mean, sd = emulator.predict(u)
+    >>> bool(abs(mean - problem.model(u)).max() < 0.01)
     True
     """
     checked_problem(problem)

@@ -101,7 +101,7 @@ def test_readers_take_the_sample(sampled: Any) -> None:
     assert ek.predict(sample).shape == (200, 8)
     assert "True runs confirm the sample" in str(ek.summary(sample))
     assert ek.to_arviz(sample, problem=problem).posterior.sizes["draw"] == 200
-    assert ek.intervals(sample).parameter.values.tolist() == ["a", "k"]
+    assert ek.intervals(sample).index.tolist() == ["a", "k"]
 
 
 def test_the_same_seed_gives_the_same_sample_with_any_executor(sampled: Any) -> None:
