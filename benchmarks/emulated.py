@@ -9,7 +9,8 @@ The problems are those of `posterior_problems.py`, with the noise known and with
 counts its runs, those of GNKI included. The error of a parameter's mean is in posterior standard
 deviations and the largest one of a run counts. The table has its median and its largest value over
 the seeds, and the least and the largest ratio of standard deviations of the parameters (median over
-the seeds). The last column counts the runs that the final weights confirmed.
+the seeds). The last columns count the runs that the final weights confirmed, and seconds. Every run
+is also written to standard error.
 
 ``--reference`` computes the moments of ``pk_unknown`` by importance sampling, beside those stored.
 Needs scikit-learn. A run takes about a minute on one core.
@@ -18,6 +19,7 @@ Needs scikit-learn. A run takes about a minute on one core.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -164,7 +166,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in options.problem:
         known = PROBLEMS[name]()
-        print(row(name, [found(known, seed) for seed in range(options.seeds)]), flush=True)
+        each = []
+        for seed in range(options.seeds):
+            each.append(found(known, seed))
+            print(name, seed, each[-1], file=sys.stderr, flush=True)
+        print(row(name, each), flush=True)
 
 
 if __name__ == "__main__":
