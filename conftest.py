@@ -11,6 +11,8 @@ collect_ignore_glob = [
     for framework in ("torch", "jax", "umbridge")
     if find_spec(framework) is None
 ]
+if find_spec("sklearn") is None:
+    collect_ignore_glob.append("ekitools/emulation/*.py")
 if find_spec("torch") is None:
     needs_torch = re.compile(r"^\s*(import|from) torch\b", re.M)
     collect_ignore_glob += [

@@ -75,6 +75,8 @@ PUBLIC = {
     "StochasticEKIFlow": "flows.right_hand_sides",
     "EKSFlow": "flows.right_hand_sides",
     "integrate": "flows.integrate",
+    "emulate": "emulation.emulator",
+    "sample_emulated": "emulation.sampling",
     "run": "loop.driver",
     "resume": "loop.driver",
     "AskTell": "loop.asktell",

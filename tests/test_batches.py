@@ -232,8 +232,12 @@ def test_a_model_of_one_member_with_a_failure_of_its_own():
         0.1,
         ek.MiniBatches(X, Y, 3),
     )
-    result = ek.run(slow, ek.LossEKI(), n_members=20, n_steps=3, rng=0)
+    plan = {"n_members": 20, "n_steps": 3, "rng": 0}
+    result = ek.run(slow, ek.LossEKI(), on_failure="drop", **plan)
     assert bool(result.failed[0].any())
+    again = ek.run(slow, ek.LossEKI(), **plan)  # failed members run again
+    assert not again.failed.any()
+    assert again.attrs["failed_at_start"] > 0
     assert "takes_inputs=True" in repr(slow.model)
 
 

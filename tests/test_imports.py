@@ -27,7 +27,7 @@ FLOORS = (
     ("problem", "methods", "localization"),
     ("results", "problems"),
     ("loop",),
-    ("flows",),
+    ("emulation", "flows"),
     ("theory",),
     ("plots",),
     ("export", "pages", "testing"),

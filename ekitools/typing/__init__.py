@@ -69,6 +69,7 @@ from ekitools.typing.problem import (
     Prior,
     Target,
 )
+from ekitools.typing.regression import Regressor
 from ekitools.typing.rules import (
     BoundedSchedule,
     Level,
@@ -129,6 +130,7 @@ __all__ = [
     "Progress",
     "Quadrature",
     "Redraws",
+    "Regressor",
     "Relinearizes",
     "Reported",
     "Rng",

@@ -25,7 +25,7 @@ def ensemble(mask):
 
 
 def told(g):
-    loop = ek.AskTell(problem(), ek.EKI(), n_members=4, rng=0)
+    loop = ek.AskTell(problem(), ek.EKI(), n_members=4, rng=0, on_failure="drop")
     loop.ask()
     loop.tell(g)
 

@@ -41,3 +41,23 @@ def test_weights_of_zero_stay_zero_and_few_weights_are_not_judged():
     assert np.all(weights[:50] == 0)
     assert weights.sum() == pytest.approx(1)
     assert pareto_smoothed(np.arange(10.0))[1] == np.inf
+
+
+def test_equal_weights_have_no_tail():
+    weights, khat = pareto_smoothed(np.zeros(100))
+    assert khat == 0
+    np.testing.assert_allclose(weights, 0.01)
+
+
+def test_too_few_weights_have_an_unknown_tail():
+    weights, khat = pareto_smoothed(np.log([1.0, 2.0, 3.0]))
+    assert khat == np.inf
+    np.testing.assert_allclose(weights, [1 / 6, 1 / 3, 1 / 2])
+
+
+def test_impossible_draws_have_no_weight():
+    logs = np.random.default_rng(2).standard_normal(200)
+    logs[::4] = -np.inf
+    weights, _ = pareto_smoothed(logs)
+    assert (weights[::4] == 0).all()
+    assert weights.sum() == pytest.approx(1)

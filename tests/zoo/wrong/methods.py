@@ -29,7 +29,7 @@ from zoo.wrong.kinds import (
     nothing,
     optional,
 )
-from zoo.wrong.table import FLOW, METHOD, PRIOR, PROBLEM, RULES, SCHEDULE, swept
+from zoo.wrong.table import FLOW, METHOD, PRIOR, PROBLEM, RESULT, RULES, SCHEDULE, swept
 
 # Methods
 
@@ -343,4 +343,35 @@ swept(
         lambda: "stopped",
         lambda: ek.typing.Status(1, 2),
     ),
+)
+
+# Emulators
+
+swept(
+    "emulate",
+    lambda: {"results": right.result(), "problem": right.problem(), "regressor": right.Linear()},
+    results=RESULT,
+    problem=PROBLEM,
+    regressor=made(
+        "regressor",
+        lambda: right.Linear,
+        lambda: "gp",
+        lambda: 3,
+        lambda: [right.Linear()],
+        lambda: np.polyfit,
+        right=("None",),
+    ),
+    n_points=integer(20),
+    rng=RNG,
+)
+swept(
+    "sample_emulated",
+    lambda: {"emulator": right.emulator(), "rng": 0},
+    _runs=False,  # it takes long
+    emulator=made("emulator", right.result, right.problem, right.Linear, lambda: ek.emulate),
+    n_draws=integer(100),
+    max_runs=integer(500),
+    rng=RNG,
+    executor=DRIVEN["executor"],
+    timeout=DRIVEN["timeout"],
 )

@@ -1,0 +1,127 @@
+"""Regressors of an emulator: the default Gaussian process, and held-out tests of any."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ekitools.typing import Regressor
+
+__all__ = ["GaussianProcess", "checked_regressor", "held_out", "predicted"]
+
+_TUNED = 200
+"""Points at which the hyperparameters are sought, for the cost grows with their cube."""
+
+_FOLDS = 5
+
+
+class GaussianProcess:
+    """A Gaussian process of scikit-learn with a Matérn kernel, ν = 5/2.
+
+    The hyperparameters are those of the largest marginal likelihood at up to 200 of the points.
+    A second fit keeps them, so that `held_out` does not seek them again.
+
+    Parameters
+    ----------
+    noisy : bool
+        Whether the values have noise of their own.
+    seed : int, default 0
+        Chooses the points.
+    """
+
+    def __init__(self, *, noisy: bool, seed: int = 0) -> None:
+        self.noisy, self.seed = noisy, seed
+        self._kernel: Any = None
+        self._process: Any = None
+        self._scale = (0.0, 1.0)
+
+    def fit(self, x: np.ndarray, y: np.ndarray, /) -> GaussianProcess:
+        """Learn from points ``(n, p)`` and values ``(n,)``."""
+        module = _sklearn()
+        self._scale = float(y.mean()), float(y.std()) or 1.0
+        y = (y - self._scale[0]) / self._scale[1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a hyperparameter at its bound
+            if self._kernel is None:
+                rows = np.random.default_rng(self.seed).permutation(len(x))[:_TUNED]
+                tuned = module.GaussianProcessRegressor(self._prior(x.shape[1]), alpha=1e-10)
+                self._kernel = tuned.fit(x[rows], y[rows]).kernel_
+            process = module.GaussianProcessRegressor(self._kernel, alpha=1e-10, optimizer=None)
+            self._process = process.fit(x, y)
+        return self
+
+    def predict(self, x: np.ndarray, /, return_std: bool = False) -> Any:
+        """Mean, and standard deviation where asked for, ``(n,)`` each."""
+        middle, unit = self._scale
+        found = self._process.predict(x, return_std=return_std)
+        if not return_std:
+            return middle + unit * found
+        return middle + unit * found[0], unit * found[1]
+
+    def _prior(self, p: int) -> Any:
+        kernels = import_module("sklearn.gaussian_process.kernels")
+        noise = (1e-6, 10.0) if self.noisy else (1e-8, 1e-2)
+        return kernels.ConstantKernel(1.0, (1e-2, 1e4)) * kernels.Matern(
+            np.full(p, 4.0), (0.3, 1e3), nu=2.5
+        ) + kernels.WhiteKernel(1e-2 if self.noisy else 1e-6, noise)
+
+
+def checked_regressor(regressor: Any, *, noisy: bool) -> Regressor:
+    """The regressor given, or the default one where it is None."""
+    if regressor is None:
+        _sklearn()
+        return GaussianProcess(noisy=noisy)
+    if isinstance(regressor, type) or not isinstance(regressor, Regressor):
+        raise TypeError(
+            "regressor: must have fit(X, y) and predict(X, return_std=True), such as a "
+            f"GaussianProcessRegressor() of scikit-learn, got {regressor!r:.80}."
+        )
+    return regressor
+
+
+def predicted(regressor: Regressor, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation ``(n,)`` of a fitted regressor, checked."""
+    found = regressor.predict(x, return_std=True)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(
+            "regressor: must return (mean, standard deviation) from predict(X, return_std=True), "
+            f"got {type(found).__name__}."
+        )
+    mean, sd = (np.asarray(each, dtype=np.float64) for each in found)
+    if mean.shape != (len(x),) or sd.shape != (len(x),):
+        raise ValueError(
+            f"regressor: must predict {len(x)} means and standard deviations for {len(x)} points, "
+            f"got the shapes {mean.shape} and {sd.shape}."
+        )
+    return mean, np.maximum(sd, 0.0)
+
+
+def held_out(
+    regressor: Regressor, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations ``(n,)`` of points that a copy of a regressor did not see.
+
+    Every point belongs to one of five folds, and is predicted from the others.
+    """
+    fold = rng.permutation(len(x)) % _FOLDS
+    mean, sd = np.empty(len(x)), np.empty(len(x))
+    for i in range(_FOLDS):
+        away = fold == i
+        other = copy.deepcopy(regressor)
+        other.fit(x[~away], y[~away])
+        mean[away], sd[away] = predicted(other, x[away])
+    return mean, sd
+
+
+def _sklearn() -> Any:
+    try:
+        return import_module("sklearn.gaussian_process")
+    except ImportError:
+        raise ImportError(
+            "scikit-learn: must be installed for the Gaussian processes of ek.emulate, and is not. "
+            'Use pip install "ekitools[sklearn]", or pass regressor=.'
+        ) from None

@@ -1,0 +1,40 @@
+"""Contract of a regressor, from which an emulator is made."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+__all__ = ["Regressor"]
+
+
+@runtime_checkable
+class Regressor(Protocol):
+    """A regression of one number on p parameters, with a standard deviation of what it predicts.
+
+    `ekitools.emulate` copies the object (`copy.deepcopy`) for every component of the outputs. The
+    regressors of scikit-learn with ``return_std`` are of this kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> class Constant:
+    ...     def fit(self, X, y):
+    ...         self.mean, self.sd = y.mean(), y.std()
+    ...         return self
+    ...     def predict(self, X, return_std=False):
+    ...         mean = np.full(len(X), self.mean)
+    ...         return (mean, np.full(len(X), self.sd)) if return_std else mean
+    >>> isinstance(Constant(), ek.typing.Regressor)
+    True
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray, /) -> Any:
+        """Learn from points ``(n, p)`` and values ``(n,)``, and from nothing of an earlier fit."""
+        ...
+
+    def predict(self, X: np.ndarray, /, return_std: bool = False) -> Any:
+        """Mean ``(n,)``, and with ``return_std=True`` also the standard deviation ``(n,)``."""
+        ...
