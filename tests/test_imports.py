@@ -196,7 +196,7 @@ RULES = (
         "algorithms know no executors, but for the threads of local analyses",
         ours(*ALGORITHMS),
         ("concurrent.futures",),
-        unless=ours("linalg.local"),
+        unless=ours("linalg.threads"),
     ),
     Rule(
         "algorithms know no models, loop, results or files",

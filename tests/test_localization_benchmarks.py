@@ -79,7 +79,7 @@ def test_the_stored_reference_fits_the_truth():
 
 
 def test_the_taper_is_that_of_the_package():
-    from ekitools.localization.distance import gaspari_cohn as ours
+    from ekitools.localization.tapers import gaspari_cohn as ours
 
     z = np.linspace(0, 3, 301)
     np.testing.assert_allclose(gaspari_cohn(2.5 * z, 2.5), ours(z), atol=1e-14)

@@ -11,7 +11,7 @@ from ekitools.core.arrays import as_rng, host, like
 from ekitools.core.checks import one_of
 from ekitools.linalg.columns import centred
 from ekitools.linalg.kalman import checked_analysis, checked_localization, gain_factors
-from ekitools.linalg.local import LocalCoefficients, local_coefficients
+from ekitools.linalg.local_coefficients import LocalCoefficients, local_coefficients
 from ekitools.linalg.transform import transform_factors
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array, Localization, Rng

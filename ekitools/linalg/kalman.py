@@ -22,7 +22,7 @@ import numpy as np
 from ekitools.core.arrays import as_vector, check_array, host, like
 from ekitools.core.checks import number
 from ekitools.linalg.columns import centred, combine
-from ekitools.linalg.local import local_coefficients
+from ekitools.linalg.local_coefficients import local_coefficients
 from ekitools.linalg.local_score import strength_curve
 from ekitools.linalg.orthogonal import orthogonal_coefficients
 from ekitools.linalg.whitened import blocks_of, check_independent

@@ -19,22 +19,19 @@ References
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-from ekitools.core.arrays import as_rng
-from ekitools.linalg.whitened import check_independent, is_independent
-from ekitools.typing import Localization, Localizer, MarginalNoise, Neighbourhoods, Rng
+from ekitools.linalg.threads import at_once
+from ekitools.linalg.whitened import check_independent
+from ekitools.typing import Localizer, MarginalNoise, Neighbourhoods
 
-__all__ = ["LocalAnalysis", "LocalCoefficients", "local_coefficients"]
+__all__ = ["LocalAnalysis"]
 
 _TILE_BYTES = 1 << 26
 """Bytes of the columns whose neighbourhoods are looked up at a time."""
@@ -73,7 +70,7 @@ _Operator = _OfData | _OfMembers
 class LocalAnalysis:
     """What the local analyses of an ensemble share: its outputs, and the rule.
 
-    Made by `LocalCoefficients.located`.
+    Made by `linalg.local_coefficients`.
     """
 
     localizer: Localizer
@@ -120,9 +117,9 @@ class LocalAnalysis:
         size = np.diff(near.start)
         own = near.analysis.shape[1] == 1 and len(near.analysis) == len(size)
         if own and self.noise is None and size.max(initial=0) <= 2 * self.outputs.shape[1]:
-            _at_once(self._one_by_one(near, e, moved))
+            at_once(self._one_by_one(near, e, moved))
         else:
-            _at_once(self._together(near, e, moved))
+            at_once(self._together(near, e, moved))
         np.add(u, moved.T, out=out)
 
     # Parameters that have an analysis each
@@ -236,7 +233,7 @@ class LocalAnalysis:
                 found[i] = op
 
         sizes = ((k, which) for k, which in _by_size(np.diff(near.start)) if k)
-        _at_once(
+        at_once(
             partial(job, part, k)
             for k, which in sizes
             for part in (which[:, None] if self._by_members(k) else self._batches(which, k))
@@ -303,100 +300,6 @@ class LocalAnalysis:
         return [which[i : i + size] for i in range(0, len(which), size)]
 
 
-@dataclass(frozen=True, eq=False)
-class LocalCoefficients:
-    """One localized analysis, before it is known which ensemble it is applied to.
-
-    Made by `local_coefficients`.
-    """
-
-    localization: Localization
-    residuals: np.ndarray
-    """Γ^{-1/2}(G(u) − y) ``(J, d)``; or G(u) − y where there is ``noise``."""
-    h: float
-    draw: np.ndarray | None
-    """η of perturbed data ``(J, d)``, with the noise I/h, or with that of ``noise``."""
-    noise: MarginalNoise | None
-    """Noise that correlates data."""
-
-    def __len__(self) -> int:
-        return len(self.residuals)
-
-    def located(self, n_parameters: int, target: Any = None) -> LocalAnalysis:
-        """The analysis of an ensemble with p parameters; names are those of the ``target``."""
-        r = self.residuals
-        localizer = self.localization.located(n_parameters, r.shape[1], target)
-        outputs = np.ascontiguousarray((r - r[-1:]).T)  # a shared offset costs no digits
-        mean = outputs.mean(axis=1)
-        outputs -= mean[:, None]
-        draw = None if self.draw is None else np.ascontiguousarray(self.draw.T)
-        return LocalAnalysis(
-            localizer, outputs, r[-1] + mean, draw, self.h / (len(r) - 1), self.noise
-        )
-
-
-def local_coefficients(
-    localization: Localization,
-    difference: np.ndarray,
-    noise: Any,
-    h: float,
-    kind: str,
-    rng: Rng = None,
-    noise_draw: np.ndarray | None = None,
-) -> LocalCoefficients:
-    """One localized analysis with the noise Γ/h.
-
-    Parameters
-    ----------
-    localization : Localization
-        Which data move which parameters.
-    difference : (J, d)
-        G(u) − y.
-    noise : NoiseModel
-        Γ.
-    h : float
-        The noise is Γ/h.
-    kind : {"transform", "perturbed", "unperturbed"}
-        The square root, or perturbed data, or those without perturbation.
-    rng : None, int or numpy.random.Generator
-        Source of η for "perturbed" data. Where the noise is independent the draws are those of the
-        analysis without localization.
-    noise_draw : (J, d), optional
-        η itself, from N(0, Γ/h).
-
-    Examples
-    --------
-    Two parameters that are seen by a datum each, and moved by their own alone:
-
-    >>> import numpy as np
-    >>> import ekitools as ek
-    >>> from ekitools.linalg.local import local_coefficients
-    >>> u = np.array([[-1.0, 3.0], [0.0, 4.0], [1.0, 5.0]])
-    >>> rule = ek.localization.Groups({0: 0, 1: 1})
-    >>> noise = ek.GaussianNoise(1.0)
-    >>> analysis = local_coefficients(rule, u - [2.0, 4.0], noise, 1.0, "transform").located(2)
-    >>> new = analysis.update(u)
-    >>> new.mean(axis=0).round(12), new.var(axis=0, ddof=1).round(12)
-    (array([1., 4.]), array([0.5, 0.5]))
-    """
-    independent = is_independent(noise)
-    exact = np.asarray(difference, dtype=np.float64)
-    if not independent and not isinstance(noise, MarginalNoise):
-        check_independent(noise, "local analyses")
-    r = noise.whiten(exact) if independent else exact
-    draw = None
-    if noise_draw is not None:
-        draw = np.asarray(noise_draw, dtype=np.float64)
-        draw = noise.whiten(draw) if independent else draw
-    elif kind == "perturbed":
-        rng = as_rng(rng)
-        draw = rng.standard_normal(r.shape) if independent else noise.sample(len(r), rng=rng)
-        draw = draw / math.sqrt(h)
-    elif kind == "unperturbed":
-        draw = np.zeros_like(r)
-    return LocalCoefficients(localization, r, h, draw, None if independent else noise)
-
-
 def _each(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Matrix i times vector i."""
     return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])
@@ -408,24 +311,3 @@ def _by_size(size: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for part in np.split(order, np.flatnonzero(np.diff(size[order])) + 1):
         if len(part):
             yield int(size[part[0]]), part
-
-
-def _at_once(jobs: Iterable[Callable[[], None]]) -> None:
-    """Do the jobs, which do not depend on each other, on as many threads as the BLAS would use.
-
-    The products of a job are small: the BLAS itself is kept to one thread for them.
-    """
-    pools = _pools()
-    threads = max((pool["num_threads"] for pool in pools.info()), default=1)
-    with pools.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(_call, jobs) if threads > 1 else map(_call, jobs):
-            pass
-
-
-@cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
-
-
-def _call(job: Callable[[], None]) -> None:
-    job()

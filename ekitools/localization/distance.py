@@ -15,49 +15,16 @@ from ekitools.core.arrays import as_real
 from ekitools.core.checks import number, one_of, put, sequence
 from ekitools.localization.places import of_data, of_parameters
 from ekitools.localization.rule import Rule, Weighing, own_analyses
+from ekitools.localization.tapers import TAPERS
 from ekitools.typing import Localizer, Neighbourhoods
 
-__all__ = ["Distance", "gaspari_cohn"]
+__all__ = ["Distance"]
 
 ADAPTIVE = "adaptive"
 """A radius that is chosen from the ensemble."""
 
 _EARTH = 6371.0088
 """Mean radius of the Earth in kilometres."""
-
-
-def gaspari_cohn(z: np.ndarray) -> np.ndarray:
-    r"""The taper of Gaspari & Cohn [1]_ at distances z ≥ 0 in radii: 1 at 0, and 0 from 2 on.
-
-    It is a piecewise rational function of fifth order with a shape like that of a Gaussian.
-
-    References
-    ----------
-    .. [1] Gaspari & Cohn (1999), Q. J. R. Meteorol. Soc. 125, 723-757, equation 4.10.
-
-    Examples
-    --------
-    >>> from ekitools.localization.distance import gaspari_cohn
-    >>> gaspari_cohn(np.array([0.0, 1.0, 2.0])).round(4)
-    array([1.    , 0.2083, 0.    ])
-    """
-    z = np.asarray(z, dtype=np.float64)
-    near = (((-z / 4 + 1 / 2) * z + 5 / 8) * z - 5 / 3) * z**2 + 1
-    safe = np.maximum(z, 1.0)
-    far = ((((safe / 12 - 1 / 2) * safe + 5 / 8) * safe + 5 / 3) * safe - 5) * safe + 4
-    far -= 2 / (3 * safe)
-    return np.where(z < 1, near, np.where(z < 2, np.maximum(far, 0), 0.0))
-
-
-def _box(z: np.ndarray) -> np.ndarray:
-    return (np.asarray(z) <= 1).astype(np.float64)
-
-
-_TAPERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
-    "gaspari-cohn": (gaspari_cohn, 2.0),
-    "box": (_box, 1.0),
-}
-"""Tapers, and the distance in radii at which they end."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,7 +111,7 @@ class Distance(Rule):
                 raise ValueError(f'radius: must be a number or "{ADAPTIVE}", got {radius!r}.')
         else:
             radius = number("radius", radius, least=0, infinite=True)
-        one_of("taper", self.taper, tuple(_TAPERS))
+        one_of("taper", self.taper, tuple(TAPERS))
         one_of("metric", self.metric, ("euclidean", "great-circle"))
         if self.coordinates is not None:
             put(self, coordinates=_checked_names(self.coordinates))
@@ -171,7 +138,7 @@ class Distance(Rule):
                 "ek.localization.choose_strength."
             )
         points, data = self._located_places(n_parameters, n_data, target)
-        taper, end = _TAPERS[self.taper]
+        taper, end = TAPERS[self.taper]
         return _Near(points, data, float(self.radius), taper, end, self._on_sphere, self.resolution)
 
     @property

@@ -15,7 +15,8 @@ from array_api_compat import is_array_api_obj
 from ekitools.core.arrays import as_real, host, like, of_library, unmasked
 from ekitools.core.checks import flag, integer
 from ekitools.linalg.columns import combine, combine_part, part_width
-from ekitools.linalg.local import LocalAnalysis, LocalCoefficients
+from ekitools.linalg.local import LocalAnalysis
+from ekitools.linalg.local_coefficients import LocalCoefficients
 from ekitools.typing import Array, ChunkedArray, StoredArray, WritableArray
 
 __all__ = ["apply_update", "bar_of_bytes", "columns_at_a_time", "give_back_pages"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ekitools.core.arrays import host, like, take_columns
 from ekitools.linalg.kalman import checked_localization
-from ekitools.linalg.local import local_coefficients
+from ekitools.linalg.local_coefficients import local_coefficients
 from ekitools.linalg.local_score import strength_curve
 from ekitools.linalg.whitened import check_independent, is_independent
 from ekitools.typing import (

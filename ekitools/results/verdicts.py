@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import chdtri, ndtri
+from scipy.special import ndtri
 
 from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import integer
@@ -24,10 +24,10 @@ from ekitools.results.importance import (
     corrected_quantiles,
     misplaced,
 )
+from ekitools.results.judged import agreed, judged
 from ekitools.results.marginals import LEVELS, weighted_quantiles
 from ekitools.results.proposal import (
     Mixture,
-    Pilot,
     coordinates,
     draws_of_prior,
     mixture_of,
@@ -35,31 +35,21 @@ from ekitools.results.proposal import (
 )
 from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
-from ekitools.typing import NoiseModel, Rng
+from ekitools.typing import Rng
 
 __all__ = ["check_posterior"]
 
 _FEWEST = 50
-_LEAST_ESS = 30
-_MOST_ERROR = 0.15
-"""Standard error of a corrected mean, in standard deviations, and of the logarithm of a corrected
-standard deviation, above which nothing is said. These limits were chosen on the problems 0 to 199,
-1000 to 1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
-
-_MOST_SHIFT, _MOST_RATIO = 0.45, 1.45
-"""Shift of a mean in standard deviations and ratio of two standard deviations, each with two of its
-standard errors, up to which a posterior is confirmed."""
+"""Model runs that a check needs at least."""
 
 _LEVELS = np.arange(1, 20) / 20
-_MOST_MISPLACED = 0.1
-"""Probability on the wrong side of a quantile of the ensemble, at these levels and less its
-statistical error, up to which a posterior is confirmed: an ensemble between two modes may have the
-right moments."""
+"""Of the quantiles whose places are checked."""
 
-_TAIL = 1e-3
 _EXACT = 4096
 """Draws of the Gaussian without a model run, for its own moments in physical coordinates."""
+
 _MOST_NUMBERS = 20_000_000
+"""Numbers of these draws that may be in memory."""
 
 
 def check_posterior(
@@ -218,9 +208,9 @@ def check_posterior(
     # the largest of p such errors is below this many standard errors in 19 of 20 cases
     errors_of_most = float(ndtri(1 - 0.05 / p))
     numbers["misplaced"] = float(np.max(wrong - errors_of_most * wrong_error))
-    said, reason = _judged(numbers, shift, ratio, drawn, problem, result)
+    said, reason = judged(numbers, shift, ratio, drawn, problem, result)
     if said == "confirmed":
-        said, reason = _agreed(reason, pilot, mean, sd, problem, n)
+        said, reason = agreed(reason, pilot, mean, sd, problem, n)
     physical = _physical(drawn.white, problem)
     found = corrected_moments(physical, drawn, _physical(exact, problem))
     quantiles, errors = corrected_quantiles(physical, drawn.weight, np.array(LEVELS))
@@ -296,93 +286,6 @@ def _drawn(
         n,
         len(outputs.failures),
         next((failure.reason for failure in outputs.failures.values()), ""),
-    )
-
-
-def _judged(
-    numbers: dict[str, Any],
-    shift: np.ndarray,
-    ratio: np.ndarray,
-    drawn: Draws,
-    problem: InverseProblem,
-    result: xr.Dataset,
-) -> tuple[str, str]:
-    """The verdict, and the reason in words."""
-    if drawn.failed == drawn.runs:
-        return "not confirmed", f"All {drawn.runs} model runs failed. Reason: {drawn.why}."
-    names = result.parameter.values.tolist()
-    runs = f"{drawn.runs} model runs"
-    if drawn.failed:
-        runs += f", {drawn.failed} of which failed"
-    limit = min(0.7, 1 - 1 / np.log10(len(drawn.white)))
-    told = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
-    error = max(numbers["shift_error"], numbers["sd_error"])
-    if not drawn.khat < limit:
-        return "not confirmed", (
-            f"The importance weights of {runs} are not reliable ({told}): the Gaussian of the "
-            "ensemble is too far from the posterior. Use ek.TemperedSMC(), or ek.GNKI() with more "
-            "members, and check again."
-        )
-    if drawn.ess < _LEAST_ESS or error > _MOST_ERROR:
-        more = max(_LEAST_ESS / drawn.ess, (error / _MOST_ERROR) ** 2)
-        return "not confirmed", (
-            f"The importance weights of {runs} are too few to tell ({told}): a mean or a standard "
-            f"deviation is known to {error:.2g} standard deviations only. Use "
-            f"n={int(np.ceil(more * drawn.runs / 50)) * 100}, or ek.TemperedSMC()."
-        )
-    if isinstance(problem.noise, NoiseModel):
-        phi = float(drawn.weight[drawn.weight > 0] @ drawn.misfit[drawn.weight > 0])
-        most = float(chdtri(problem.n_data, _TAIL)) / 2
-        if phi > most:
-            return "not confirmed", (
-                f"The mean misfit over {runs} is {phi:.4g}, and noise explains at most {most:.4g}. "
-                "The model or the stated noise is wrong, or there is a better mode elsewhere. "
-                "Check them, or use ek.TemperedSMC()."
-            )
-    near = numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO
-    if near and numbers["misplaced"] <= _MOST_MISPLACED:
-        return "confirmed", (
-            f"By the importance weights of {runs} ({told}), every mean is within "
-            f"{numbers['shift_bound']:.2g} standard deviations of the posterior's, and every "
-            f"standard deviation within {100 * (numbers['sd_bound'] - 1):.2g} % (two standard "
-            "errors included)."
-        )
-    if near:
-        return "corrected", (
-            f"By the importance weights of {runs} ({told}), means and standard deviations are "
-            "right, but the posterior has another shape: its quantiles differ from those of the "
-            "ensemble. Use checked_quantile of the result, or ek.TemperedSMC()."
-        )
-    far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
-    return "corrected", (
-        f"By the importance weights of {runs} ({told}), the mean of {names[far]!r} moves by "
-        f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} "
-        f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
-        "the result."
-    )
-
-
-def _agreed(
-    reason: str,
-    pilot: Pilot | None,
-    mean: np.ndarray,
-    sd: np.ndarray,
-    problem: InverseProblem,
-    n: int,
-) -> tuple[str, str]:
-    """Confirmed for ``reason``, unless the stored runs are reliable and disagree."""
-    if pilot is None or not pilot.reliable:
-        return "confirmed", reason
-    before, variance = moments(_unconstrained(pilot.white, problem), pilot.weight)
-    apart = float(np.max(np.abs(before - mean) / np.sqrt(variance)))
-    stretch = float(np.exp(np.max(np.abs(np.log(np.sqrt(variance) / sd)))))
-    if apart <= _MOST_SHIFT and stretch <= _MOST_RATIO:
-        return "confirmed", reason
-    return "not confirmed", (
-        f"The importance weights of {n} model runs agree with the ensemble, but those of the "
-        f"stored runs do not: by them a mean is {apart:.2g} standard deviations away, or a "
-        f"standard deviation is off by a factor of {stretch:.2g}. The posterior may have a tail or "
-        f"a mode elsewhere. Use n={5 * n}, or ek.TemperedSMC()."
     )
 
 

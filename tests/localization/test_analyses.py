@@ -6,9 +6,10 @@ from scipy.linalg import sqrtm
 from threadpoolctl import threadpool_limits
 
 import ekitools as ek
-from ekitools.linalg.local import LocalAnalysis, local_coefficients
+from ekitools.linalg.local import LocalAnalysis
+from ekitools.linalg.local_coefficients import local_coefficients
 from ekitools.localization import Correlation, Distance, Groups, Unbiased
-from ekitools.localization.distance import gaspari_cohn
+from ekitools.localization.tapers import gaspari_cohn
 
 UNIT = ek.GaussianNoise(1.0)
 SIZES = [(20, 30, 12, 2.0), (8, 30, 30, 4.0), (3, 10, 10, 3.0), (2, 5, 5, 2.0), (30, 12, 4, 9.0)]

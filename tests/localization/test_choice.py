@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ekitools as ek
-from ekitools.linalg.local import local_coefficients
+from ekitools.linalg.local_coefficients import local_coefficients
 from ekitools.linalg.local_score import expected_score
 from ekitools.localization import Correlation, Distance, Groups, Unbiased, choose_strength
 

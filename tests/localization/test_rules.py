@@ -14,7 +14,7 @@ from ekitools.localization import (
     Product,
     Unbiased,
 )
-from ekitools.localization.distance import gaspari_cohn
+from ekitools.localization.tapers import gaspari_cohn
 
 
 def weights_of(rule, p, d, u=None, f=None, target=None):

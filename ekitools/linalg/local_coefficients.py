@@ -1,0 +1,110 @@
+"""One localized analysis, before it is known which ensemble it is applied to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ekitools.core.arrays import as_rng
+from ekitools.linalg.local import LocalAnalysis
+from ekitools.linalg.whitened import check_independent, is_independent
+from ekitools.typing import Localization, MarginalNoise, Rng
+
+__all__ = ["LocalCoefficients", "local_coefficients"]
+
+
+@dataclass(frozen=True, eq=False)
+class LocalCoefficients:
+    """One localized analysis, before it is known which ensemble it is applied to.
+
+    Made by `local_coefficients`.
+    """
+
+    localization: Localization
+    residuals: np.ndarray
+    """Γ^{-1/2}(G(u) − y) ``(J, d)``; or G(u) − y where there is ``noise``."""
+    h: float
+    draw: np.ndarray | None
+    """η of perturbed data ``(J, d)``, with the noise I/h, or with that of ``noise``."""
+    noise: MarginalNoise | None
+    """Noise that correlates data."""
+
+    def __len__(self) -> int:
+        return len(self.residuals)
+
+    def located(self, n_parameters: int, target: Any = None) -> LocalAnalysis:
+        """The analysis of an ensemble with p parameters; names are those of the ``target``."""
+        r = self.residuals
+        localizer = self.localization.located(n_parameters, r.shape[1], target)
+        outputs = np.ascontiguousarray((r - r[-1:]).T)  # a shared offset costs no digits
+        mean = outputs.mean(axis=1)
+        outputs -= mean[:, None]
+        draw = None if self.draw is None else np.ascontiguousarray(self.draw.T)
+        return LocalAnalysis(
+            localizer, outputs, r[-1] + mean, draw, self.h / (len(r) - 1), self.noise
+        )
+
+
+def local_coefficients(
+    localization: Localization,
+    difference: np.ndarray,
+    noise: Any,
+    h: float,
+    kind: str,
+    rng: Rng = None,
+    noise_draw: np.ndarray | None = None,
+) -> LocalCoefficients:
+    """One localized analysis with the noise Γ/h.
+
+    Parameters
+    ----------
+    localization : Localization
+        Which data move which parameters.
+    difference : (J, d)
+        G(u) − y.
+    noise : NoiseModel
+        Γ.
+    h : float
+        The noise is Γ/h.
+    kind : {"transform", "perturbed", "unperturbed"}
+        The square root, or perturbed data, or those without perturbation.
+    rng : None, int or numpy.random.Generator
+        Source of η for "perturbed" data. Where the noise is independent the draws are those of the
+        analysis without localization.
+    noise_draw : (J, d), optional
+        η itself, from N(0, Γ/h).
+
+    Examples
+    --------
+    Two parameters that are seen by a datum each, and moved by their own alone:
+
+    >>> import numpy as np
+    >>> import ekitools as ek
+    >>> from ekitools.linalg.local_coefficients import local_coefficients
+    >>> u = np.array([[-1.0, 3.0], [0.0, 4.0], [1.0, 5.0]])
+    >>> rule = ek.localization.Groups({0: 0, 1: 1})
+    >>> noise = ek.GaussianNoise(1.0)
+    >>> analysis = local_coefficients(rule, u - [2.0, 4.0], noise, 1.0, "transform").located(2)
+    >>> new = analysis.update(u)
+    >>> new.mean(axis=0).round(12), new.var(axis=0, ddof=1).round(12)
+    (array([1., 4.]), array([0.5, 0.5]))
+    """
+    independent = is_independent(noise)
+    exact = np.asarray(difference, dtype=np.float64)
+    if not independent and not isinstance(noise, MarginalNoise):
+        check_independent(noise, "local analyses")
+    r = noise.whiten(exact) if independent else exact
+    draw = None
+    if noise_draw is not None:
+        draw = np.asarray(noise_draw, dtype=np.float64)
+        draw = noise.whiten(draw) if independent else draw
+    elif kind == "perturbed":
+        rng = as_rng(rng)
+        draw = rng.standard_normal(r.shape) if independent else noise.sample(len(r), rng=rng)
+        draw = draw / math.sqrt(h)
+    elif kind == "unperturbed":
+        draw = np.zeros_like(r)
+    return LocalCoefficients(localization, r, h, draw, None if independent else noise)

@@ -1,0 +1,40 @@
+"""Independent jobs on threads, with the BLAS kept to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["at_once"]
+
+
+def at_once(jobs: Iterable[Callable[[], None]]) -> None:
+    """Do the jobs, which do not depend on each other, on as many threads as the BLAS would use.
+
+    The products of a job are small: the BLAS itself is kept to one thread for them.
+
+    Examples
+    --------
+    >>> from ekitools.linalg.threads import at_once
+    >>> done = []
+    >>> at_once([lambda: done.append(1), lambda: done.append(2)])
+    >>> sorted(done)
+    [1, 2]
+    """
+    pools = _pools()
+    threads = max((pool["num_threads"] for pool in pools.info()), default=1)
+    with pools.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(_call, jobs) if threads > 1 else map(_call, jobs):
+            pass
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _call(job: Callable[[], None]) -> None:
+    job()
