@@ -108,34 +108,34 @@ class LocalAnalysis:
         return out
 
     def _update_tile(self, u: np.ndarray, out: np.ndarray, columns: slice) -> None:
-        shifted = u - u[-1:]  # rows of the coefficients sum to 0: a parameter without spread stays
-        near = self.localizer.neighbourhoods(columns, shifted, self.outputs)
+        near = self.localizer.neighbourhoods(columns, u, self.outputs)
         if self.noise is not None and (near.weight != 1).any():
             check_independent(self.noise, "weights other than 0 and 1")
-        e = np.ascontiguousarray(shifted.T)
-        moved = np.zeros_like(e)
         size = np.diff(near.start)
-        own = near.analysis.shape[1] == 1 and len(near.analysis) == len(size)
+        own = near.analysis.shape[1] == 1 and len(near.mixture) == len(size)
         if own and self.noise is None and size.max(initial=0) <= 2 * self.outputs.shape[1]:
-            at_once(self._one_by_one(near, e, moved))
+            at_once(self._one_by_one(near, u, out))
         else:
-            at_once(self._together(near, e, moved))
-        np.add(u, moved.T, out=out)
+            at_once(self._together(near, u, out))
 
     # Parameters that have an analysis each
 
     def _one_by_one(
-        self, near: Neighbourhoods, e: np.ndarray, moved: np.ndarray
+        self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray
     ) -> Iterator[Callable[[], None]]:
-        chosen = near.analysis[:, 0]
+        chosen = near.analysis[near.mixture, 0]
 
         def job(part: np.ndarray, k: int) -> None:
+            here, e = _members_at(u, part)
             place = near.start[chosen[part], None] + np.arange(k)
-            moved[part] = self._moves(near.data[place], near.weight[place], e[part])
+            here += self._moves(near.data[place], near.weight[place], e.T).T
+            out[:, part] = here
 
         for k, which in _by_size(np.diff(near.start)[chosen]):
-            for part in self._batches(which, k) if k else ():
-                yield partial(job, part, k)
+            if k == 0:
+                yield partial(_keep, u, which, out)
+            else:
+                yield from (partial(job, part, k) for part in self._batches(which, k))
 
     def _moves(self, index: np.ndarray, weight: np.ndarray, e: np.ndarray) -> np.ndarray:
         """The moves ``(n, J)`` of n parameters with anomalies e ``(n, J)`` and k data each."""
@@ -155,26 +155,30 @@ class LocalAnalysis:
     # Analyses that several parameters share
 
     def _together(
-        self, near: Neighbourhoods, e: np.ndarray, moved: np.ndarray
+        self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray
     ) -> Iterator[Callable[[], None]]:
         operators = self._operators(near)
-        mixtures, which = np.unique(near.analysis, axis=0, return_inverse=True)
-        order = np.argsort(which.ravel(), kind="stable")
-        ends = np.cumsum(np.bincount(which.ravel(), minlength=len(mixtures)))
-        f = self.outputs.astype(e.dtype)
-        draw = None if self.draw is None else self.draw.astype(e.dtype)
+        order = np.argsort(near.mixture, kind="stable")
+        ends = np.cumsum(np.bincount(near.mixture, minlength=len(near.analysis)))
+        f = self.outputs.astype(u.dtype)
+        draw = None if self.draw is None else self.draw.astype(u.dtype)
 
         def job(mixture: np.ndarray, cells: np.ndarray) -> None:
             parts = [
-                (operators[i], near.share[cells, at].astype(e.dtype))
+                (operators[i], near.share[cells, at].astype(u.dtype))
                 for at, i in enumerate(mixture.tolist())
             ]
             parts = [(op, share) for op, share in parts if len(op.data) and share.any()]
             if parts:
-                moved[cells] = self._moved_together(parts, e[cells].T, f, draw).T
+                here, e = _members_at(u, cells)
+                here += self._moved_together(parts, e, f, draw)
+                out[:, cells] = here
+            else:
+                _keep(u, cells, out)
 
-        for mixture, (low, high) in zip(mixtures, pairwise((0, *ends.tolist())), strict=True):
-            yield partial(job, mixture, order[low:high])
+        for mixture, (low, high) in zip(near.analysis, pairwise((0, *ends.tolist())), strict=True):
+            if low < high:
+                yield partial(job, mixture, order[low:high])
 
     def _moved_together(
         self,
@@ -298,6 +302,18 @@ class LocalAnalysis:
     def _batches(self, which: np.ndarray, k: int) -> list[np.ndarray]:
         size = max(1, _BATCH_BYTES // (8 * k * (self.outputs.shape[1] + k)))
         return [which[i : i + size] for i in range(0, len(which), size)]
+
+
+def _members_at(u: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Some columns of u, and U − u_J: rows of coefficients sum to 0, so a constant column stays."""
+    here = u[:, cells]
+    return here, here - here[-1:]
+
+
+def _keep(u: np.ndarray, cells: np.ndarray, out: np.ndarray) -> None:
+    """The columns without data near."""
+    if out is not u:
+        out[:, cells] = u[:, cells]
 
 
 def _each(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:

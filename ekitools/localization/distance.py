@@ -280,24 +280,29 @@ class _Near(Weighing):
         if math.isinf(self.radius):
             m, d = columns.stop - columns.start, len(self.data)
             one = np.zeros((m, 1), dtype=np.int64)
-            return Neighbourhoods(np.array([0, d]), np.arange(d), np.ones(d), one, one + 1.0)
+            return Neighbourhoods(
+                np.array([0, d]), np.arange(d), np.ones(d), one[:1], one[:, 0], one + 1.0
+            )
         if self.origin is None:
             return super().neighbourhoods(columns, u, outputs)
         place = (self.points[columns] - self.origin) / self._spacing
         low = np.floor(place).astype(np.int64)
         part = place - low
-        shape = low.max(axis=0) + 2
-        corners, shares = [], []
-        for corner in np.ndindex(*(2,) * low.shape[1]):
-            corners.append(np.ravel_multi_index(tuple((low + corner).T), tuple(shape)))
-            shares.append(np.where(corner, part, 1 - part).prod(axis=1))
-        grid, analysis = np.unique(np.stack(corners, axis=1), return_inverse=True)
-        at = self.origin + self._spacing * np.stack(np.unravel_index(grid, tuple(shape)), axis=1)
+        shape = tuple(low.max(axis=0) + 2)
+        boxes, mixture = np.unique(np.ravel_multi_index(tuple(low.T), shape), return_inverse=True)
+        first = np.stack(np.unravel_index(boxes, shape), axis=1)
+        corners = list(np.ndindex(*(2,) * low.shape[1]))
+        ends = [np.ravel_multi_index(tuple((first + corner).T), shape) for corner in corners]
+        share = [np.where(corner, part, 1 - part).prod(axis=1) for corner in corners]
+        grid, analysis = np.unique(np.stack(ends, axis=1), return_inverse=True)
+        at = self.origin + self._spacing * np.stack(np.unravel_index(grid, shape), axis=1)
         if self.on_sphere:
             at *= _EARTH / np.linalg.norm(at, axis=1, keepdims=True)
         near = own_analyses(self._weights(at))
         return near._replace(
-            analysis=analysis.reshape(len(low), -1), share=np.stack(shares, axis=1)
+            analysis=analysis.reshape(len(boxes), -1),
+            mixture=mixture,
+            share=np.stack(share, axis=1),
         )
 
     @property

@@ -125,8 +125,9 @@ class _Located:
     ) -> Neighbourhoods:
         """An analysis for every group."""
         start, index = self._stacked()
-        analysis = self.owner[columns, None]
-        return Neighbourhoods(start, index, np.ones(len(index)), analysis, np.ones(analysis.shape))
+        group, own = np.arange(len(self.data)), self.owner[columns]
+        share = np.ones((len(own), 1))
+        return Neighbourhoods(start, index, np.ones(len(index)), group[:, None], own, share)
 
     def _stacked(self) -> tuple[np.ndarray, np.ndarray]:
         start = np.cumsum([0, *(len(each) for each in self.data)])

@@ -46,8 +46,9 @@ def own_analyses(weights: csr_array) -> Neighbourhoods:
     weights.eliminate_zeros()
     weights.sort_indices()
     m = weights.shape[0]
+    each = np.arange(m)
     return Neighbourhoods(
-        weights.indptr, weights.indices, weights.data, np.arange(m)[:, None], np.ones((m, 1))
+        weights.indptr, weights.indices, weights.data, each[:, None], each, np.ones((m, 1))
     )
 
 

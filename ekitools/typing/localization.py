@@ -10,7 +10,7 @@ __all__ = ["Localization", "Localizer", "Neighbourhoods", "StrengthCurve", "Tuna
 
 
 class Neighbourhoods(NamedTuple):
-    """The local analyses of some parameters: the data of each, and who uses which.
+    """The local analyses of some parameters: the data of each, and which parameter mixes which.
 
     Examples
     --------
@@ -21,8 +21,8 @@ class Neighbourhoods(NamedTuple):
     >>> from ekitools.typing import Neighbourhoods
     >>> near = Neighbourhoods(
     ...     start=np.array([0, 2, 3]), data=np.array([0, 1, 1]), weight=np.array([1, 1, 0.5]),
-    ...     analysis=np.array([[0, 0], [0, 1], [1, 1]]),
-    ...     share=np.array([[1, 0], [0.5, 0.5], [1, 0]]))
+    ...     analysis=np.array([[0, 1]]), mixture=np.array([0, 0, 0]),
+    ...     share=np.array([[1, 0], [0.5, 0.5], [0, 1]]))
     >>> near.share.sum(axis=1)
     array([1., 1., 1.])
     """
@@ -34,9 +34,11 @@ class Neighbourhoods(NamedTuple):
     weight: np.ndarray
     """Weight of each in (0, 1]: its noise variance is divided by it, ``(N,)``."""
     analysis: np.ndarray
-    """The c analyses that each of m parameters mixes, ``(m, c)``."""
+    """The c analyses of each of k mixtures, ``(k, c)``."""
+    mixture: np.ndarray
+    """The mixture of each of m parameters, ``(m,)``."""
     share: np.ndarray
-    """The share of each, ``(m, c)``; rows sum to 1."""
+    """The shares of its analyses in each parameter, ``(m, c)``; rows sum to 1."""
 
 
 @runtime_checkable
@@ -58,8 +60,8 @@ class Localizer(Protocol):
     ) -> Neighbourhoods:
         """The local analyses of the parameters ``columns``.
 
-        ``u`` are their anomalies ``(J, m)``, and ``outputs`` the whitened anomalies of the data,
-        ``(d, J)``.
+        ``u`` are the members at these, ``(J, m)``. ``outputs`` are the whitened anomalies of the
+        data, ``(d, J)``.
         """
         ...
 
