@@ -88,6 +88,8 @@ class GNKI:
     The refinements then stay in the affine span of the first ensemble, as EKI does, with the sample
     covariance C of that ensemble in place of C₀ and its members in place of the m_j. For a linear G
     the members are exact samples of the posterior under this prior, which is the one that EKI uses.
+    There is no localization: a local analysis leaves that span, in which every member keeps its
+    m_j. Use ``ETKI(localization=...)`` or ``EKI(localization=...)`` there.
 
     Where the scales s of the noise are not known (`UnknownNoise`), every member also has its own
     s_j. It is drawn from p(s | y) with the parameters integrated out, under the linear model that
