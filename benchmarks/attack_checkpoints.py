@@ -49,7 +49,8 @@ def make(folder, seed=0):
 
     prior = ek.GaussianPrior(np.zeros(2), 1.0)
     problem = ek.InverseProblem(ek.FunctionModel(model), prior, 0.1, [0.3, 0.2])
-    loop = ek.AskTell(problem, ek.EKI(ek.FixedStep(0.1)), n_members=6, n_steps=9, rng=seed, store=2)
+    options = {"n_members": 6, "n_steps": 9, "rng": seed, "store": 2, "on_failure": "drop"}
+    loop = ek.AskTell(problem, ek.EKI(ek.FixedStep(0.1)), **options)
     for _ in range(4):
         tell(loop)
         loop.save(folder)

@@ -188,6 +188,7 @@ def _learned(
                         n_steps=budget,
                         rng=seed,
                         store="last",
+                        on_failure="drop",  # a scheme that diverges is to be seen
                         checkpoint=run,
                         **options,
                     )

@@ -70,7 +70,8 @@ def test_a_generator_is_advanced_so_that_two_runs_differ():
 
 def test_a_model_that_hangs_for_some_members_loses_only_those():
     start = time.perf_counter()
-    result = ek.run(problem(sleepy), ek.EKI(), n_members=8, n_steps=1, rng=1, timeout=0.2)
+    options = {"n_members": 8, "n_steps": 1, "rng": 1, "timeout": 0.2, "on_failure": "drop"}
+    result = ek.run(problem(sleepy), ek.EKI(), **options)
     assert time.perf_counter() - start < 10
     np.testing.assert_array_equal(result.failed[0], result.u[0, :, 0] > 1)
     assert result.failed[0].any()
@@ -145,6 +146,10 @@ def test_a_model_that_is_broken_for_all_members_ends_the_run_at_once(name):
     with pytest.raises(ek.RunError, match="4 of 4 members failed at iteration 0") as info:
         ek.run(problem(fn), ek.EKI(), n_members=4, rng=0)
     failures = json.loads(info.value.result.attrs["failures"])
+    assert len(failures) == 52  # no run of the first 50 had an output
+    with pytest.raises(ek.RunError, match="4 of 4 members failed at iteration 0") as info:
+        ek.run(problem(fn), ek.EKI(), n_members=4, rng=0, on_failure="drop")
+    failures = json.loads(info.value.result.attrs["failures"])
     assert len(failures) == 4
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(failures[0]["reason"])
@@ -161,7 +166,8 @@ def test_a_model_that_is_broken_for_one_member_loses_that_one(name):
         calls.append(1)
         return broken(u) if len(calls) == 3 else model(u)
 
-    result = ek.run(problem(sometimes), ek.EKI(ek.FixedStep(1.0)), n_members=6, rng=0)
+    plan = ek.EKI(ek.FixedStep(1.0))
+    result = ek.run(problem(sometimes), plan, n_members=6, rng=0, on_failure="drop")
     np.testing.assert_array_equal(np.flatnonzero(result.failed[0]), [2])
     assert result.attrs["status_code"] == "posterior_reached"
     assert np.isfinite(result.u[1]).all("parameter").sum() == 5
@@ -197,10 +203,10 @@ def test_a_failed_member_has_a_row_of_nan_however_the_model_is_called(bad):
     def together(u):
         return np.array([one(row) for row in u])
 
-    alone = ek.run(problem(one), ek.EKI(), n_members=10, rng=0)
-    both = ek.run(
-        problem(model=ek.FunctionModel(together, vectorized=True)), ek.EKI(), n_members=10, rng=0
-    )
+    options = {"n_members": 10, "rng": 0, "on_failure": "drop"}
+    alone = ek.run(problem(one), ek.EKI(), **options)
+    vectorized = problem(model=ek.FunctionModel(together, vectorized=True))
+    both = ek.run(vectorized, ek.EKI(), **options)
     assert alone.failed.any()
     assert np.isnan(alone.g.values[alone.failed.values]).all()
     for name in ("u", "g", "misfit", "failed"):
@@ -214,7 +220,7 @@ def test_a_vectorized_model_may_fail_for_some_members():
         return g
 
     vectorized = problem(model=ek.FunctionModel(some, vectorized=True))
-    result = ek.run(vectorized, ek.EKI(), n_members=20, rng=0)
+    result = ek.run(vectorized, ek.EKI(), n_members=20, rng=0, on_failure="drop")
     np.testing.assert_array_equal(result.failed[0], result.u[0, :, 0] > 1)
     assert result.failed[0].any()
 
@@ -364,7 +370,8 @@ def test_a_model_that_exits_loses_the_member():
             raise SystemExit("bye")
         return model(u)
 
-    result = ek.run(problem(leaving), ek.EKI(), n_members=20, n_steps=1, rng=0)
+    options = {"n_members": 20, "n_steps": 1, "rng": 0, "on_failure": "drop"}
+    result = ek.run(problem(leaving), ek.EKI(), **options)
     np.testing.assert_array_equal(result.failed[0], result.u[0, :, 0] > 1)
     assert result.failed[0].any()
     assert "SystemExit('bye')" in result.attrs["failures"]
