@@ -78,7 +78,8 @@ def test_dropped_members_are_left_out(problem):
         return problem.model(u) if len(calls) % 7 else np.full(3, np.nan)
 
     failing = ek.InverseProblem(ek.FunctionModel(flaky), problem.prior, 0.1, problem.data)
-    result = ek.run(failing, ek.EKI(ek.FixedStep(0.5)), n_members=40, rng=0, evaluate_final=False)
+    options = {"n_members": 40, "rng": 0, "evaluate_final": False, "on_failure": "drop"}
+    result = ek.run(failing, ek.EKI(ek.FixedStep(0.5)), **options)
     data = ek.to_arviz(result)
     assert (
         data.posterior.sizes["draw"] == int(np.isfinite(result.u[-1]).all("parameter").sum()) < 40

@@ -22,7 +22,14 @@ from ekitools.loop.lines import read_lines, write_lines
 from ekitools.loop.scratch import Scratch
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.history import History
-from ekitools.typing import Array, Method, Status, StoppingRule, is_sampler
+from ekitools.typing import (
+    Array,
+    Method,
+    Status,
+    StoppingRule,
+    UpdatableEnsemble,
+    is_sampler,
+)
 
 __all__ = ["Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
 
@@ -170,6 +177,7 @@ def read_run(
             members_file = scratch.opened(meta["members_file"])
             history.records[-1] = history.records[-1]._replace(u=members_file)
         state = unpack(method.State, meta["state"], arrays, reference, scratch)
+        _check_place(state, scratch)
         members = arrays["members"]
         _check_fit(problem, history, state, members, sampler=is_sampler(method))
     except CheckpointError:
@@ -214,6 +222,11 @@ def _parts(
     if stop is None:
         stop = _rebuilt(path, "stop", meta)
     return method, stop
+
+
+def _check_place(state: Any, scratch: Scratch | None) -> None:
+    if isinstance(state.ensemble, UpdatableEnsemble) != (scratch is not None):
+        raise TypeError("scratch must be there for an ensemble in a file, and for no other")
 
 
 def _scratch(meta: dict[str, Any], given: Scratch | None) -> Scratch | None:

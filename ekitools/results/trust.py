@@ -35,6 +35,9 @@ EKI was about 0.7 on the lynx and hare, where its means are off by standard devi
 0.1 on Darcy flow and on a cooling cup, where they are not; the last ensemble of GNKI has 0.09 to
 0.14 on the first, where it is right."""
 
+_MOSTLY_NONLINEAR = 0.5
+"""Share above which a result is doubted even where the importance weights object to nothing."""
+
 _NATURE = "What the ensemble is"
 _POSTERIOR, _VERDICT = "Posterior", "Verdict"
 _MOST_DATA = 2000
@@ -284,19 +287,25 @@ def _posterior(result: xr.Dataset, at: int) -> list[Check]:
     if not is_posterior(result):
         return []
     found = found_by_weights(result)
-    if found is not None:
-        return [Check(found.level, _POSTERIOR, found.sentence)]
-    return _linearity(result, at) if has_noise(result) else []
+    linearity = _linearity(result, at) if has_noise(result) else []
+    if found is None:
+        return [check for check, _ in linearity]
+    # moments may be right by symmetry where the slope is that of no mode
+    bent = [check for check, share in linearity if share > _MOSTLY_NONLINEAR]
+    return [Check(found.level, _POSTERIOR, found.sentence), *bent]
 
 
-def _linearity(result: xr.Dataset, at: int) -> list[Check]:
-    """EKI takes slopes over all of its ensembles, a method that refines over the last alone."""
+def _linearity(result: xr.Dataset, at: int) -> list[tuple[Check, float]]:
+    """What is known of the linearity, and the share of the variance that is not linear.
+
+    EKI takes slopes over all of its ensembles, a method that refines over the last alone.
+    """
     over = result.attrs.get("linear_over", "none")
     if at < 0 or over == "none":
         return []
     if over == "ensembles" and at == 0:
-        return [Check("note", "Linearity", "The ensembles on the way are not stored, so that it is "
-                      "not known whether the model is linear over them.")]  # fmt: skip
+        return [(Check("note", "Linearity", "The ensembles on the way are not stored, so that it "
+                       "is not known whether the model is linear over them."), 0.0)]  # fmt: skip
     d = result.sizes["data"]
     some = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))
     part = result.isel(data=some)
@@ -309,9 +318,9 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
         members = members_at(part, index)
         kept = members.kept & np.isfinite(members.misfit)
         if kept.sum() < result.sizes["parameter"] + SPARE:
-            return [Check("note", _POSTERIOR, "Too few members for so many parameters to tell how "
-                          "far the ensemble is from the posterior: their importance weights need "
-                          f"p + {SPARE} of them.")]  # fmt: skip
+            return [(Check("note", _POSTERIOR, "Too few members for so many parameters to tell how "
+                           "far the ensemble is from the posterior: their importance weights need "
+                           f"p + {SPARE} of them."), 0.0)]  # fmt: skip
         white = members.g[kept].astype(np.float64) / result.noise_sd.values[some]
         white = white[:, ~np.isnan(white).all(axis=0)]  # what the step saw
         weight = members.weight[kept] / members.weight[kept].sum()
@@ -323,16 +332,14 @@ def _linearity(result: xr.Dataset, at: int) -> list[Check]:
     where = "the ensembles of the run, in the median," if len(known) > 1 else "the last ensemble"
     bent = share > _NONLINEAR
     text = "less than 0.1" if share < 1e-3 else f"{100 * share:.2g}"
-    return [
-        Check(
-            "care" if bent else "good",
-            "Linearity",
-            f"Over {where} {text} % of the variance of the outputs is not linear in the "
-            "parameters"
-            + (": means may be off by standard deviations. Compare with GNKI or TemperedSMC."
-               if bent else "."),
-        )
-    ]  # fmt: skip
+    check = Check(
+        "care" if bent else "good",
+        "Linearity",
+        f"Over {where} {text} % of the variance of the outputs is not linear in the parameters"
+        + (": means may be off by standard deviations. Compare with GNKI or TemperedSMC."
+           if bent else "."),
+    )  # fmt: skip
+    return [(check, share)]
 
 
 def _nonlinear_share_of_nodes(at: xr.Dataset) -> float:

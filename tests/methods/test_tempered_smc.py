@@ -158,8 +158,12 @@ def test_failed_proposals_are_refused_and_failed_particles_get_no_weight():
     share = stats.norm(1, np.sqrt(0.5)).cdf(1)
     exact_log = -1 - 0.5 * np.log(2) + np.log(share)
     assert result.attrs["log_evidence"] == pytest.approx(exact_log, abs=4 * 1.5 / np.sqrt(n))
-    assert int(result.failed[0].sum()) == pytest.approx(n * stats.norm.sf(1), abs=80)
+    assert result.attrs["failed_at_start"] == pytest.approx(stats.norm.sf(1), abs=4 * 0.37 / 44)
+    assert not result.failed[0].any()  # those were drawn again
     assert len(result.member) == n
+    dropped = ek.run(problem, ek.TemperedSMC(), n_members=n, rng=0, on_failure="drop")
+    assert int(dropped.failed[0].sum()) == pytest.approx(n * stats.norm.sf(1), abs=80)
+    assert dropped.attrs["log_evidence"] == pytest.approx(exact_log, abs=4 * 1.5 / np.sqrt(n))
 
 
 def test_a_likelihood_that_is_zero_for_all_is_a_status():
