@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtri
 
-from ekitools.linalg.quadrature import linear_fit
 from ekitools.results.diagnostics import diagnose
+from ekitools.results.linearity import nonlinear_share, nonlinear_share_of_nodes
 from ekitools.results.reading import (
     attribute,
     has_noise,
@@ -23,7 +23,7 @@ from ekitools.results.reading import (
 from ekitools.results.shifts import found_by_runs, found_by_weights, verdict_of
 from ekitools.results.weights import SPARE
 
-__all__ = ["Check", "doubted", "is_posterior", "judge", "nature", "nonlinear_share", "verdict"]
+__all__ = ["Check", "doubted", "is_posterior", "judge", "nature", "verdict"]
 
 _TAIL = 1e-3
 """Probability of a misfit so large, or so small, under the model; either end."""
@@ -127,46 +127,6 @@ def doubted(checks: tuple[Check, ...]) -> bool:
     """Whether the importance weights, or the verdict of `check_posterior`, are against it."""
     topics = (_POSTERIOR, _VERDICT)
     return any(check.level == "care" and check.topic in topics for check in checks)
-
-
-def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
-    """Share of the variance of the outputs that no linear function of the parameters makes.
-
-    1 − R² of the least-squares fit of all outputs together, adjusted for its degrees of freedom.
-
-    Parameters
-    ----------
-    u, g : (J, p), (J, d)
-        Members and outputs, these in standard deviations of the noise.
-    weight : (J,)
-        Normalised.
-
-    Returns
-    -------
-    float
-        0 for a linear model; NaN where there are no more members than parameters, or the
-        outputs do not vary.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ekitools.results.trust import nonlinear_share
-    >>> u = np.random.default_rng(0).normal(size=(1000, 1))
-    >>> w = np.full(1000, 1e-3)
-    >>> share = nonlinear_share(u, np.hstack([u, u**2]), w)  # exact: 2/3, for the square has it all
-    >>> round(share, 1)
-    0.7
-    """
-    root = np.sqrt(weight)[:, None]
-    x, z = (root * (values - weight @ values) for values in (u.astype(np.float64), g))
-    scale = np.linalg.norm(x, axis=0)
-    basis, s, _ = np.linalg.svd(x[:, scale > 0] / scale[scale > 0], full_matrices=False)
-    basis = basis[:, s > 1e-10 * s.max(initial=0.0)]
-    freedom = 1 / float(weight @ weight) - 1
-    total, left = np.sum(z**2) / freedom, freedom - basis.shape[1]
-    if left < 1 or not total > 0:
-        return np.nan
-    return float(np.sum((z - basis @ (basis.T @ z)) ** 2) / left / total)
 
 
 def is_posterior(result: xr.Dataset) -> bool:
@@ -313,7 +273,7 @@ def _linearity(result: xr.Dataset, at: int) -> list[tuple[Check, float]]:
     shares = []
     for index in np.unique(np.linspace(at + 1 - stored, at, min(stored, 9)).astype(int)):
         if _has_nodes(result):
-            shares.append(_nonlinear_share_of_nodes(part.isel(iteration=index)))
+            shares.append(nonlinear_share_of_nodes(part.isel(iteration=index)))
             continue
         members = members_at(part, index)
         kept = members.kept & np.isfinite(members.misfit)
@@ -340,18 +300,6 @@ def _linearity(result: xr.Dataset, at: int) -> list[tuple[Check, float]]:
            if bent else "."),
     )  # fmt: skip
     return [(check, share)]
-
-
-def _nonlinear_share_of_nodes(at: xr.Dataset) -> float:
-    """Share of the variance of the outputs that the linear map through the nodes leaves over."""
-    g = at.g.transpose("member", "data").values / at.noise_sd.values
-    g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
-    nodes = at.node.transpose("member", "score").values
-    nodes, g = (rows[np.isfinite(g).all(axis=1)] for rows in (nodes, g))
-    fit = linear_fit(nodes, g, through_centre=False)
-    total = np.sum((g - g.mean(axis=0)) ** 2)
-    rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
-    return float(rest / total) if total > 0 else np.nan
 
 
 def _loss(result: xr.Dataset) -> list[Check]:

@@ -22,7 +22,8 @@ import xarray as xr
 import ekitools as ek
 from ekitools.cli import main
 from ekitools.pages.page import CITATION
-from ekitools.results.trust import judge, nonlinear_share
+from ekitools.results.linearity import nonlinear_share
+from ekitools.results.trust import judge
 
 ROOT = Path(__file__).parents[2]
 VOID = {"meta", "img", "br", "link", "hr", "input"}

@@ -1,0 +1,62 @@
+"""How much of the variance of the outputs is not linear in the parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from ekitools.linalg.quadrature import linear_fit
+
+__all__ = ["nonlinear_share", "nonlinear_share_of_nodes"]
+
+
+def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
+    """Share of the variance of the outputs that no linear function of the parameters makes.
+
+    1 − R² of the least-squares fit of all outputs together, adjusted for its degrees of freedom.
+
+    Parameters
+    ----------
+    u, g : (J, p), (J, d)
+        Members and outputs, these in standard deviations of the noise.
+    weight : (J,)
+        Normalised.
+
+    Returns
+    -------
+    float
+        0 for a linear model; NaN where there are no more members than parameters, or the
+        outputs do not vary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.results.linearity import nonlinear_share
+    >>> u = np.random.default_rng(0).normal(size=(1000, 1))
+    >>> w = np.full(1000, 1e-3)
+    >>> share = nonlinear_share(u, np.hstack([u, u**2]), w)  # exact: 2/3, for the square has it all
+    >>> round(share, 1)
+    0.7
+    """
+    root = np.sqrt(weight)[:, None]
+    x, z = (root * (values - weight @ values) for values in (u.astype(np.float64), g))
+    scale = np.linalg.norm(x, axis=0)
+    basis, s, _ = np.linalg.svd(x[:, scale > 0] / scale[scale > 0], full_matrices=False)
+    basis = basis[:, s > 1e-10 * s.max(initial=0.0)]
+    freedom = 1 / float(weight @ weight) - 1
+    total, left = np.sum(z**2) / freedom, freedom - basis.shape[1]
+    if left < 1 or not total > 0:
+        return np.nan
+    return float(np.sum((z - basis @ (basis.T @ z)) ** 2) / left / total)
+
+
+def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
+    """Share of the variance of the outputs that the linear map through the nodes leaves over."""
+    g = at.g.transpose("member", "data").values / at.noise_sd.values
+    g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
+    nodes = at.node.transpose("member", "score").values
+    nodes, g = (rows[np.isfinite(g).all(axis=1)] for rows in (nodes, g))
+    fit = linear_fit(nodes, g, through_centre=False)
+    total = np.sum((g - g.mean(axis=0)) ** 2)
+    rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
+    return float(rest / total) if total > 0 else np.nan
