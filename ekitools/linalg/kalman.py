@@ -23,11 +23,11 @@ from ekitools.core.arrays import as_vector, check_array, host, like
 from ekitools.core.checks import number
 from ekitools.linalg.columns import centred, combine
 from ekitools.linalg.local_coefficients import local_coefficients
-from ekitools.linalg.local_score import strength_curve
+from ekitools.linalg.local_score import adapted
 from ekitools.linalg.orthogonal import orthogonal_coefficients
-from ekitools.linalg.whitened import blocks_of, check_independent
+from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import as_noise
-from ekitools.typing import Array, Localization, Tunable
+from ekitools.typing import Array, Localization
 
 __all__ = ["checked_analysis", "checked_localization", "gain_factors", "kalman_update", "solve_spd"]
 
@@ -130,10 +130,7 @@ def _localized(
     rule: Localization, u: Array, g: Array, data: Array, noise: Any, step: float, draw: Any
 ) -> Array:
     whole, difference = host(u), _exact(g) - _exact(data)
-    if isinstance(rule, Tunable) and rule.strength is None:
-        check_independent(noise, f'{rule.strength_name}="adaptive"')
-        curve = strength_curve(rule, whole, noise.whiten(difference), step, None)
-        rule = rule.with_strength(curve.chosen)
+    rule = adapted(rule, whole, difference, noise, step)
     drawn = None if draw is None else host(draw)
     analysis = local_coefficients(rule, difference, noise, step, "unperturbed", noise_draw=drawn)
     return like(analysis.located(whole.shape[1]).update(whole), u)

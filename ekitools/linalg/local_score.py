@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import host, take_columns
-from ekitools.typing import Array, Localizer, StrengthCurve, Tunable
+from ekitools.linalg.whitened import check_independent
+from ekitools.typing import Array, Localization, Localizer, StrengthCurve, Tunable
 
-__all__ = ["PARAMETERS", "expected_score", "strength_curve"]
+__all__ = ["PARAMETERS", "adapted", "check_choice", "expected_score", "strength_curve"]
 
 _FOLDS = 10
 _PATIENCE = 2
@@ -33,6 +34,30 @@ PARAMETERS = 200
 
 _BATCH_BYTES = 1 << 23
 """Bytes of the local outputs of parameters that are predicted together."""
+
+
+def check_choice(noise: Any, n: int, what: str) -> None:
+    """Check that a strength can be chosen from n members."""
+    check_independent(noise, what)
+    if n < 4:
+        raise ValueError(
+            f"localization: {what} must have 4 members or more, got {n}. Give it a number."
+        )
+
+
+def adapted(
+    rule: Localization,
+    u: Array,
+    difference: np.ndarray,
+    noise: Any,
+    h: float,
+    target: Any = None,
+) -> Localization:
+    """The rule, with a strength chosen where it has none; ``difference`` is G(u) − y ``(J, d)``."""
+    if not isinstance(rule, Tunable) or rule.strength is not None:
+        return rule
+    check_choice(noise, len(difference), f'{rule.strength_name}="adaptive"')
+    return rule.with_strength(strength_curve(rule, u, noise.whiten(difference), h, target).chosen)
 
 
 def strength_curve(

@@ -9,8 +9,7 @@ import numpy as np
 from ekitools.core.arrays import check_array, host
 from ekitools.core.checks import integer
 from ekitools.linalg.kalman import checked_analysis
-from ekitools.linalg.local_score import PARAMETERS, strength_curve
-from ekitools.linalg.whitened import check_independent
+from ekitools.linalg.local_score import PARAMETERS, check_choice, strength_curve
 from ekitools.typing import StrengthCurve, Tunable
 
 __all__ = ["choose_strength"]
@@ -99,9 +98,7 @@ def choose_strength(
         raise ValueError(
             f"u: must be (J, p) with the J = {g.shape[0]} rows of g, got shape {tuple(u.shape)}."
         )
-    if len(u) < 4:
-        raise ValueError(f"u: must have 4 members or more to leave some out, got {len(u)}.")
-    check_independent(noise, "a strength that is chosen by leaving members out")
+    check_choice(noise, int(u.shape[0]), "a strength that is chosen by leaving members out")
     r = noise.whiten(host(g).astype(np.float64) - host(data))
     curve = strength_curve(localization, host(u), r, h, target, n_parameters)
     return localization.with_strength(curve.chosen), curve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,12 +106,7 @@ class Distance(Rule):
     _places: tuple[np.ndarray | None, np.ndarray | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        radius = self.radius
-        if isinstance(radius, str):
-            if radius != ADAPTIVE:
-                raise ValueError(f'radius: must be a number or "{ADAPTIVE}", got {radius!r}.')
-        else:
-            radius = number("radius", radius, least=0, infinite=True)
+        radius = _checked_radius(self.radius)
         one_of("taper", self.taper, tuple(TAPERS))
         one_of("metric", self.metric, ("euclidean", "great-circle"))
         if self.coordinates is not None:
@@ -173,15 +169,9 @@ class Distance(Rule):
 
     def with_strength(self, value: float) -> Distance:
         """The rule with this radius."""
-        return Distance(
-            self.parameters,
-            self.data,
-            value,
-            self.taper,
-            self.metric,
-            self.coordinates,
-            self.resolution,
-        )
+        rule = copy(self)  # its coordinates are checked
+        put(rule, radius=_checked_radius(value))
+        return rule
 
     @property
     def _on_sphere(self) -> bool:
@@ -232,6 +222,15 @@ _BLOCK = 1 << 20
 
 _MOST_NEAR = 500
 """Data in the support of the largest radius that is tried."""
+
+
+def _checked_radius(radius: Any) -> Any:
+    """A number, or "adaptive"."""
+    if not isinstance(radius, str):
+        return number("radius", radius, least=0, infinite=True)
+    if radius != ADAPTIVE:
+        raise ValueError(f'radius: must be a number or "{ADAPTIVE}", got {radius!r}.')
+    return radius
 
 
 def _checked_names(names: Any) -> tuple[str, ...]:

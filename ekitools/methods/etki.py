@@ -20,7 +20,6 @@ from ekitools.typing import (
     Normalisation,
     Schedule,
     StoppingRule,
-    Target,
 )
 
 __all__ = ["ETKI"]
@@ -121,17 +120,8 @@ class ETKI(Tempered):
     def _kind(self) -> str:
         return "transform"
 
-    def _localized(
-        self,
-        rule: Localization,
-        u: Array,
-        g: Array,
-        target: Target,
-        h: float,
-        rng: np.random.Generator,
-    ) -> Array:
-        ensemble = super()._localized(rule, u, g, target, h, rng)
+    def _mixed(self, u: Array, rng: np.random.Generator) -> Array:
         if not self.rotate:
-            return ensemble
+            return u
         rotation = mean_preserving_rotation(int(u.shape[0]), rng)
-        return combine(ensemble, like(rotation - np.eye(len(rotation)), ensemble))
+        return combine(u, like(rotation - np.eye(len(rotation)), u))

@@ -9,7 +9,7 @@ import numpy as np
 from ekitools.core.arrays import host, like, take_columns
 from ekitools.linalg.kalman import checked_localization
 from ekitools.linalg.local_coefficients import local_coefficients
-from ekitools.linalg.local_score import strength_curve
+from ekitools.linalg.local_score import adapted, check_choice
 from ekitools.linalg.whitened import check_independent, is_independent
 from ekitools.typing import (
     Array,
@@ -56,12 +56,7 @@ def check_localized(localization: Localization, ensemble: Array, target: Target)
     d = int(target.data.shape[0])
     rule = localization
     if isinstance(rule, Tunable) and rule.strength is None:
-        check_independent(target.noise, f'{rule.strength_name}="adaptive"')
-        if n < 4:
-            raise ValueError(
-                f'localization: {rule.strength_name}="adaptive" must have 4 members or more, got '
-                f"{n}. Give it a number."
-            )
+        check_choice(target.noise, n, f'{rule.strength_name}="adaptive"')
         rule = rule.with_strength(float(rule.strengths(p, d, target)[0]))
     localizer = rule.located(p, d, target)
     if is_independent(target.noise):
@@ -85,12 +80,9 @@ def chosen_rule(
     A strength that was chosen before is kept. One that is chosen for a small step of its own leaves
     out data that the steps together could use.
     """
-    if not isinstance(localization, Tunable) or localization.strength is not None:
-        return localization
-    if strength is None:
-        r = target.noise.whiten(host(g).astype(np.float64) - np.asarray(target.data))
-        strength = strength_curve(localization, u, r, h, target).chosen
-    return localization.with_strength(strength)
+    if strength is not None and isinstance(localization, Tunable):
+        return localization.with_strength(strength)
+    return adapted(localization, u, _difference(g, target), target.noise, h, target)
 
 
 def localized_analysis(
@@ -106,9 +98,14 @@ def localized_analysis(
 
     ``kind`` is "transform" for the square root, "perturbed" or "unperturbed".
     """
-    difference = host(g).astype(np.float64) - np.asarray(target.data)
+    difference = _difference(g, target)
     analysis = local_coefficients(localization, difference, target.noise, h, kind, rng)
     located = analysis.located(int(u.shape[1]), target)
     if isinstance(u, UpdatableEnsemble):
         return u.localized(located)
     return like(located.update(host(u)), u)
+
+
+def _difference(g: Array, target: Target) -> np.ndarray:
+    """G(u) − y in double precision, ``(J, d)``."""
+    return host(g).astype(np.float64) - np.asarray(target.data)

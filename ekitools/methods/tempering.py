@@ -90,17 +90,9 @@ class Tempered(ABC):
     def _kind(self) -> str:
         """The analysis: "transform", "perturbed" or "unperturbed"."""
 
-    def _localized(
-        self,
-        rule: Localization,
-        u: Array,
-        g: Array,
-        target: Target,
-        h: float,
-        rng: np.random.Generator,
-    ) -> Array:
-        """The ensemble after one localized analysis."""
-        return localized_analysis(rule, u, g, target, h, self._kind, rng)
+    def _mixed(self, u: Array, rng: np.random.Generator) -> Array:  # noqa: ARG002
+        """The members of a localized analysis, as the method goes on with them."""
+        return u
 
     def __post_init__(self) -> None:
         check_schedule(self.step)
@@ -215,7 +207,8 @@ class Tempered(ABC):
                     name = rule.strength_name
                     told = Reported(strength, f"{name} of the localization")
                     info = info._replace(extra={name: told})
-                ensemble = self._localized(rule, u, g, target, h, rng)
+                ensemble = localized_analysis(rule, u, g, target, h, self._kind, rng)
+                ensemble = self._mixed(ensemble, rng)
         else:
             h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
             ensemble = self._analysis(u, r, scale, rng) if h else u
