@@ -6,12 +6,23 @@ import contextlib
 import hashlib
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, TypeGuard
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_namespace
+from array_api_compat import (
+    array_namespace,
+    device,
+    is_array_api_obj,
+    is_cupy_array,
+    is_jax_namespace,
+    is_numpy_namespace,
+    is_torch_array,
+    is_torch_namespace,
+    to_device,
+)
 from scipy.linalg import cholesky, eigvalsh
 
 from ekitools.typing import Array, LargeEnsemble, Rng, UpdatableEnsemble
@@ -25,14 +36,19 @@ __all__ = [
     "check_array",
     "checked_cholesky",
     "checked_inputs",
+    "device",
     "digest",
+    "double",
+    "finfo",
     "host",
     "is_large",
     "is_numpy",
     "is_updatable",
     "like",
     "masked_as_nan",
+    "numpy_dtype",
     "of_library",
+    "placed",
     "take_columns",
     "take_rows",
     "unmasked",
@@ -64,23 +80,120 @@ def host(x: Array) -> np.ndarray:
     """
     if isinstance(x, np.ndarray):
         return np.asarray(unmasked("array", x))
-    if hasattr(x, "detach"):  # torch: off the graph and off the accelerator
-        x = x.detach().cpu()
-    return np.asarray(x)
+    if is_torch_array(x):  # off the graph and off the accelerator
+        return np.asarray(x.detach().cpu())
+    if is_cupy_array(x):  # it refuses np.asarray
+        return np.asarray(to_device(x, "cpu"))
+    if not hasattr(x, "__dlpack__"):
+        return np.asarray(x)
+    if hasattr(x, "__array__"):
+        try:
+            return np.asarray(x)
+        except (TypeError, RuntimeError):  # an array on a device need not convert itself
+            pass
+    return np.from_dlpack(x, device="cpu")
 
 
 def like(x: Any, reference: Array) -> Array:
     """``x`` in the namespace, the dtype and on the device of ``reference``.
 
-    For an ensemble that is not in memory it becomes a NumPy array.
+    An array of the same library stays on its device. For an ensemble that is not in memory it
+    becomes a NumPy array.
     """
     if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
-        return np.asarray(x, dtype=reference.dtype)
+        known = isinstance(x, np.ndarray) or not is_array_api_obj(x)
+        return np.asarray(x if known else host(x), dtype=reference.dtype)
     xp = array_namespace(reference)
-    array = host(x)
+    if is_array_api_obj(x) and not isinstance(x, np.ndarray) and array_namespace(x) is xp:
+        return _moved(x, reference, xp)
+    array = np.asarray(host(x), dtype=numpy_dtype(reference))  # the smaller of the two crosses
+    return _sent(array, xp, device(reference), reference.dtype)
+
+
+def placed(constant: np.ndarray, reference: Array) -> Array:
+    """As `like`, for an array that never changes: it crosses once to every device and dtype."""
+    if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
+        return like(constant, reference)
+    xp = array_namespace(reference)
+    if not isinstance(constant, np.ndarray) or is_jax_namespace(xp):  # it may trace functions
+        return like(constant, reference)
+    number, key = id(constant), (xp.__name__, str(reference.dtype), str(device(reference)))
+    known = _PLACED.get(number)
+    if known is None or known[0]() is not constant:
+        known = weakref.ref(constant, lambda _: _PLACED.pop(number, None)), {}
+        _PLACED[number] = known
+    if key not in known[1]:
+        known[1][key] = like(constant, reference)
+    return known[1][key]
+
+
+_PLACED: dict[int, tuple[Any, dict[Any, Array]]] = {}
+"""Copies of constants on devices, which live as long as the constants."""
+
+
+def _moved(x: Array, reference: Array, xp: Any) -> Array:
+    """An array of the same library in the dtype and on the device of ``reference``."""
+    if is_torch_namespace(xp):
+        x = x.detach()
+    if x.dtype != reference.dtype:
+        x = xp.astype(x, reference.dtype)
+    there = device(reference)
+    return x if device(x) == there else to_device(x, there)
+
+
+def _sent(array: np.ndarray, xp: Any, there: Any, dtype: Any = None) -> Array:
+    """A NumPy array on a device; where the library can, without waiting for the device."""
     if not array.flags.writeable:  # torch would share the memory, and warn
         array = array.copy()
-    return xp.asarray(array, dtype=reference.dtype, device=device(reference))
+    if is_torch_namespace(xp):
+        return xp.from_numpy(array).to(there, dtype, non_blocking=True)
+    return xp.asarray(array, dtype=dtype, device=there)
+
+
+def numpy_dtype(x: Array) -> np.dtype[Any]:
+    """The dtype as NumPy has it, without a look at the numbers; float32 for a shorter float.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.arrays import numpy_dtype
+    >>> numpy_dtype(np.ones(2, dtype=np.float32))
+    dtype('float32')
+    """
+    if isinstance(x.dtype, np.dtype):
+        return x.dtype
+    try:
+        return np.dtype(str(x.dtype).rpartition(".")[2])
+    except TypeError:  # bfloat16
+        return np.dtype(np.float32)
+
+
+def finfo(x: Array) -> np.finfo[Any]:
+    """Limits of the floating dtype of ``x``, without a look at the numbers."""
+    return np.finfo(numpy_dtype(x))
+
+
+def double(x: Array) -> Array:
+    """``x`` in float64 where it is; on the host where its device has no float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.arrays import double
+    >>> double(np.ones(2, dtype=np.float32))
+    array([1., 1.])
+    """
+    if isinstance(x, np.ndarray):
+        return host(x).astype(np.float64, copy=False)
+    if numpy_dtype(x) == np.float64:
+        return x
+    xp = array_namespace(x)
+    with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError, RuntimeError):
+        warnings.simplefilter("ignore")  # JAX without 64 bits
+        wide = xp.astype(x, xp.float64)
+        if numpy_dtype(wide) == np.float64:
+            return wide
+    return host(x).astype(np.float64)
 
 
 def take_rows(x: Array, index: np.ndarray) -> Array:
@@ -93,7 +206,7 @@ def take_rows(x: Array, index: np.ndarray) -> Array:
     if is_large(x):
         return x[index]
     xp = array_namespace(x)
-    return xp.take(x, xp.asarray(index, device=device(x)), axis=0)
+    return xp.take(x, _sent(np.asarray(index), xp, device(x)), axis=0)
 
 
 def take_columns(x: Array, index: np.ndarray) -> Array:
@@ -104,7 +217,7 @@ def take_columns(x: Array, index: np.ndarray) -> Array:
     if not isinstance(x, np.ndarray) and isinstance(x, UpdatableEnsemble):
         return x.columns(index)
     xp = array_namespace(x)
-    return xp.take(x, xp.asarray(index, device=device(x)), axis=-1)
+    return xp.take(x, _sent(np.asarray(index), xp, device(x)), axis=-1)
 
 
 def unmasked(name: str, value: Any) -> Any:

@@ -5,22 +5,35 @@ and whitened innovations Δ = (y + η − G)Γ^{-1/2} ``(J, d)``, the analysis w
 
     C^{uw}(C^{ww} + Γ/h)⁻¹(y + η_j − g_j)  =  row j of  Δ (FᵀF + cI)⁻¹ Fᵀ E  =  Δ Fᵀ (FFᵀ + cI)⁻¹ E,
 
-with c = (J − 1)/h. The linear system is solved in the smaller of J and d, on the host in
-float64 whatever the dtype of the ensemble, and only the products touch the large arrays.
-They are streamed in column blocks that fit the cache, so nothing of the size of U or G is
-allocated beside the result. F has columns that sum to zero, so J × J coefficients have rows
-that do, and E may be replaced by U − u_J: a parameter without spread then keeps its value to
-the last bit.
+with c = (J − 1)/h. The linear system is solved in the smaller of J and d, in float64 whatever the
+dtype of the ensemble, and only the products touch the large arrays. Arrays of NumPy are solved on
+the host. Arrays on a device are solved there, unless the device has no float64, and only the few
+numbers that say whether the solution has enough digits come to the host. The products are streamed
+in column blocks that fit the cache, so nothing of the size of U or G is allocated beside the
+result. F has columns that sum to zero, so J × J coefficients have rows that do, and E may be
+replaced by U − u_J: a parameter without spread then keeps its value to the last bit.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import is_torch_namespace
 
-from ekitools.core.arrays import as_vector, check_array, host, like
+from ekitools.core.arrays import (
+    array_namespace,
+    as_vector,
+    check_array,
+    device,
+    double,
+    finfo,
+    host,
+    is_numpy,
+    like,
+)
 from ekitools.core.checks import number
+from ekitools.core.fetching import fetched
 from ekitools.linalg.columns import centred, combine
 from ekitools.linalg.local_coefficients import local_coefficients
 from ekitools.linalg.local_score import adapted
@@ -164,13 +177,18 @@ def _factors(
     if n <= d:
         coefficients = _member_space(g, data, noise, ridge, noise_draw)
         if coefficients is None and _eps(g) > _EPS:  # squares in float64 may do
-            g, data = _exact(g), _exact(data)
-            noise_draw = None if noise_draw is None else _exact(noise_draw)
+            g = double(g)
+            data = like(data, g)
+            noise_draw = None if noise_draw is None else like(noise_draw, g)
             coefficients = _member_space(g, data, noise, ridge, noise_draw)
         if coefficients is not None:
             return coefficients, None
     else:
         pair = _data_space(g, data, noise, ridge, noise_draw)
+        if pair is None and not is_numpy(g) and _eps(g) > _EPS:  # rather than on the host
+            wide = double(g)
+            draw = None if noise_draw is None else like(noise_draw, wide)
+            pair = _data_space(wide, like(data, wide), noise, ridge, draw)
         if pair is not None:
             return pair
     draw = None if noise_draw is None else noise.whiten(_exact(noise_draw))
@@ -183,7 +201,7 @@ def _factors(
 
 def _eps(a: Array) -> float:
     """The rounding unit of the dtype."""
-    return float(np.finfo(host(a[:1, :1]).dtype).eps)
+    return float(finfo(a).eps)
 
 
 def _exact(a: Array) -> np.ndarray:
@@ -196,20 +214,22 @@ def _data_space(
 ) -> tuple[Array, Array] | None:
     """Δ(FᵀF + cI)⁻¹ and F, ``(J, d)`` each; None where the Gram matrix has too few digits."""
     ((anomalies, mean, draw, _),) = blocks_of(g, data, noise, draw)
-    gram = _exact(anomalies.T @ anomalies)
+    gram = double(anomalies.T @ anomalies)
     innovations = -(anomalies + mean)
     if draw is not None:
         innovations += draw
-    weights, pivots = _solved(gram, ridge, host(innovations))
+    if not is_numpy(gram):
+        innovations = like(innovations, gram)
+    solution = _solved(gram, ridge, host(innovations) if is_numpy(gram) else innovations)
     # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ with λ the smallest eigenvalue of FᵀF + cI
-    if _loses_digits(gram, weights, np.sqrt(np.min(pivots)), g):
+    if _loses_digits(gram, solution.rows, solution.pivots, g, root=True):
         return None
-    return weights, anomalies
+    return solution.rows, anomalies
 
 
 def _member_space(
     g: Array, data: Array, noise: Any, ridge: float, draw: Array | None
-) -> np.ndarray | None:
+) -> Array | None:
     """Coefficients K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``, of the update K E.
 
     None where the Gram matrix has too few digits.
@@ -221,51 +241,101 @@ def _member_space(
         gram = gram + anomalies @ anomalies.T
         offset = offset + anomalies @ mean[0, :]
         drawn = drawn if part is None else drawn + part @ partner.T
-    gram = _exact(gram)
+    gram = double(gram)
+    offset = like(offset, gram)
     # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
-    product = host(drawn) - gram - host(offset)[None, :]
+    product = (drawn if draw is None else like(drawn, gram)) - gram - offset[None, :]
     coefficients, pivots = _solved(gram, ridge, product)
     coefficients = centred(coefficients)
-    # rows of F sum to zero, so the smallest pivot is that of the ones, which K does not see
-    smallest = np.partition(pivots, 1)[1]
-    return None if _loses_digits(gram, coefficients, smallest, g) else coefficients
+    return None if _loses_digits(gram, coefficients, pivots, g) else coefficients
 
 
-def _loses_digits(gram: np.ndarray, solved: np.ndarray, smallest: float, g: Array) -> bool:
+def _loses_digits(
+    gram: Array, solved: Array, pivots: Array, g: Array, *, root: bool = False
+) -> bool:
     """Whether rounding in FFᵀ or FᵀF may change the update by more than `_LOSS` of the spread.
 
     With a Gram matrix in error by δ, of size ε‖FFᵀ‖, the coefficients K = B(FFᵀ + cI)⁻¹ are in
     error by −Kδ(FFᵀ + cI)⁻¹, at most ε‖K‖‖FFᵀ‖/λ with λ the smallest eigenvalue. The smallest
-    pivot of the Cholesky factor estimates it.
+    pivot of the Cholesky factor estimates it. With ``root`` the error is that of Δ(FᵀF + cI)⁻¹Fᵀ,
+    and √λ stands in the place of λ.
+
+    The numbers on a device come to the host together, and an overflow is found out here.
     """
+    if is_numpy(gram):
+        # rows of F sum to zero, so the smallest pivot is that of the ones, which K does not see
+        smallest = np.sqrt(np.min(pivots)) if root else np.partition(pivots, 1)[1]
+        largest = np.sqrt(np.max(np.sum(solved * solved, axis=1)))
+        size = float(np.linalg.norm(gram))
+    else:
+        xp = array_namespace(gram)
+        least = xp.sort(pivots)[0 if root else 1]
+        rows = xp.max(xp.sum(solved * solved, axis=1))
+        total, length, most, low = fetched(xp.sum(gram), xp.linalg.matrix_norm(gram), rows, least)
+        _check_finite(total)
+        size, largest = float(length), np.sqrt(most)
+        smallest = np.sqrt(low) if root else low
     eps = _eps(g)
-    largest = np.sqrt(np.max(np.sum(solved * solved, axis=1)))
-    error = eps * float(np.linalg.norm(gram)) * float(largest)  # times λ
+    error = eps * size * float(largest)  # times λ
     return not error <= max(_LOSS, 100 * eps) * smallest
+
+
+class _Solution(NamedTuple):
+    """What a Gram matrix and a ridge make of some rows."""
+
+    rows: Array
+    """``rows @ inv(gram + ridge I)``."""
+    pivots: Array
+    """The squared diagonal of the Cholesky factor; zeros where there is none."""
 
 
 def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
     """``rows @ inv(gram + ridge I)`` for a positive semi-definite Gram matrix."""
-    return _solved(gram, ridge, rows)[0]
+    return np.asarray(_solved(gram, ridge, rows).rows)
 
 
-def _solved(gram: np.ndarray, ridge: float, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``rows @ inv(gram + ridge I)``, and the squared diagonal of the Cholesky factor."""
-    if not np.isfinite(np.sum(gram)):
-        raise ValueError(
-            "g: must be small enough for the squares of its whitened anomalies to be finite in "
-            "its dtype, got an overflow. Rescale the outputs, or use float64."
-        )
+def _solved(gram: Array, ridge: float, rows: Array) -> _Solution:
+    """A solution with its pivots."""
+    if not is_numpy(gram):
+        return _solved_on_device(gram, ridge, rows)
+    _check_finite(np.sum(gram))
     system = gram.copy()
     system.flat[:: gram.shape[0] + 1] += ridge
     # NumPy's LAPACK and not SciPy's: two BLAS libraries in turn fight over the cores
     try:
         factor = np.linalg.cholesky(system)  # positive definite to rounding: solving is safe
-        return np.asarray(np.linalg.solve(system, rows.T).T), np.diagonal(factor) ** 2
+        solved = np.asarray(np.linalg.solve(system, rows.T).T)
+        return _Solution(solved, np.diagonal(factor) ** 2)
     except np.linalg.LinAlgError:  # rounding in a Gram matrix far larger than the ridge
         values, vectors = np.linalg.eigh(gram)
         solution = ((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T
-        return np.asarray(solution), np.zeros(len(values))
+        return _Solution(np.asarray(solution), np.zeros(len(values)))
+
+
+def _solved_on_device(gram: Array, ridge: float, rows: Array) -> _Solution:
+    """A solution where the Gram matrix is; its pivots are not positive where it has no factor."""
+    xp = array_namespace(gram)
+    n = int(gram.shape[0])
+    system = gram + ridge * xp.eye(n, dtype=gram.dtype, device=device(gram))
+    if is_torch_namespace(xp):  # torch.linalg.cholesky would wait for the device
+        factor, failed = xp.linalg.cholesky_ex(system)
+        solved = xp.cholesky_solve(rows.T, factor).T
+        pivots = xp.linalg.diagonal(factor) ** 2
+        return _Solution(solved, xp.where(failed > 0, xp.zeros_like(pivots), pivots))
+    try:
+        factor = xp.linalg.cholesky(system)
+        solved = xp.matrix_transpose(xp.linalg.solve(system, xp.matrix_transpose(rows)))
+    except Exception:  # the standard leaves open what is raised for a singular matrix
+        return _Solution(rows, xp.zeros(n, dtype=gram.dtype, device=device(gram)))
+    return _Solution(solved, xp.linalg.diagonal(factor) ** 2)
+
+
+def _check_finite(total: Any) -> None:
+    if not np.isfinite(total):
+        raise ValueError(
+            "g: must be small enough for the squares of its whitened anomalies to be finite in "
+            "its dtype, got an overflow. Rescale the outputs, or use float64."
+        )
 
 
 def checked_analysis(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, is_updatable, like
+from ekitools.core.arrays import array_namespace, host, is_numpy, is_updatable, like
 from ekitools.linalg.columns import centred, columns_of, combine, shifted_blocks, times_anomalies
 from ekitools.typing import Array
 
@@ -16,10 +16,12 @@ __all__ = [
     "covariance_product",
     "d_norm",
     "frobenius",
+    "frobenius_there",
     "gaussian_draws",
     "moved",
     "squared_deviations",
     "total_variance",
+    "total_variance_there",
 ]
 
 
@@ -35,7 +37,28 @@ def total_variance(u: Array) -> float:
     """
     if is_updatable(u):
         return u.total_variance()
+    if not is_numpy(u):
+        return float(host(total_variance_there(u)))
     return squared_deviations(u) / (u.shape[0] - 1)
+
+
+def total_variance_there(u: Array) -> Array:
+    """`total_variance` as an array without axes on the device of ``u``, not yet fetched.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg.products import total_variance_there
+    >>> total_variance_there(np.array([[0.0, 1.0], [2.0, 1.0]]))
+    array(2.)
+    """
+    if is_updatable(u) or is_numpy(u):
+        return np.asarray(total_variance(u))
+    xp = array_namespace(u)
+    shifted = u - u[:1, :]  # equal members give exactly zero
+    between = xp.sum(xp.sum(shifted, axis=0) ** 2) / u.shape[0]
+    shifted *= shifted
+    return (xp.sum(shifted) - between) / (u.shape[0] - 1)
 
 
 def squared_deviations(u: Array, total: float = 0.0) -> float:
@@ -119,11 +142,32 @@ def frobenius(d: Array) -> float:
     >>> round(frobenius(np.array([[3e200, 4e200]])) / 1e200, 12)
     5.0
     """
+    if not is_numpy(d):
+        return float(host(frobenius_there(d)))
     xp = array_namespace(d)
     largest = float(xp.max(xp.abs(d)))
     if not 0 < largest < math.inf:
         return largest
     return largest * float(xp.linalg.matrix_norm(d / largest))
+
+
+def frobenius_there(d: Array) -> Array:
+    """`frobenius` as an array without axes on the device of ``d``, not yet fetched.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.linalg.products import frobenius_there
+    >>> frobenius_there(np.array([[3.0, 4.0]]))
+    array(5.)
+    """
+    if is_numpy(d):
+        return np.asarray(frobenius(d))
+    xp = array_namespace(d)
+    largest = xp.max(xp.abs(d))
+    usable = xp.logical_and(largest > 0, xp.isfinite(largest))
+    unit = xp.where(usable, largest, xp.ones_like(largest))
+    return xp.where(usable, unit * xp.linalg.matrix_norm(d / unit), largest)
 
 
 def d_norm(gradient: Array, g: Array) -> float:

@@ -17,9 +17,12 @@ References
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import array_namespace, device, double, finfo, host, is_numpy, like
+from ekitools.core.fetching import fetched
 from ekitools.linalg.columns import centred, combine, shifted_blocks
 from ekitools.linalg.orthogonal import reduced_rows
 from ekitools.linalg.whitened import blocks_of
@@ -104,37 +107,59 @@ def mean_preserving_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
 def _factors(r: Array, a: float, rotation: np.ndarray | None) -> tuple[Array, Array | None]:
     n, d = r.shape
     if n > d:
-        (block,) = blocks_of(r, like(np.zeros(d), r), _UNIT, None)
-        anomalies, mean = block.anomalies, host(block.mean).astype(np.float64)[0]
-        gram = _finite(host(anomalies.T @ anomalies).astype(np.float64))
-        values, vectors = np.linalg.eigh(gram)
-        values = np.maximum(values, 0)
+        (block,) = blocks_of(r, array_namespace(r).zeros_like(r[0, :]), _UNIT, None)
+        anomalies, gram = block.anomalies, double(block.anomalies.T @ block.anomalies)
+        mean = like(block.mean, gram)[0, :]
+        values, vectors = _eigen(gram)
         if _keeps_digits(values[-1], a, r):
             # T − I = F V φ Vᵀ Fᵀ with φ(σ²) = ((1 + a σ²)^{-1/2} − 1)/σ², which is finite at 0
             shrink = -(vectors.T @ mean) * a / (1 + a * values)
-            root = np.sqrt(1 + a * values)
+            root = array_namespace(values).sqrt(1 + a * values)
             phi = -a / (root * (1 + root))
             basis = anomalies @ like(vectors, r)
             left = like(shrink[None, :], r) + basis * like(phi[None, :], r)
             if rotation is None:
                 return left, basis
-            transform = np.eye(n) + (host(basis) * phi) @ host(basis).T
-            return _rotated(transform, host(basis) @ shrink, rotation), None
+            rows = host(basis)
+            transform = np.eye(n) + (rows * host(phi)) @ rows.T
+            return _rotated(transform, rows @ host(shrink), rotation), None
     else:
-        gram, cross = np.zeros((n, n)), np.zeros(n)
-        for c, shifted in shifted_blocks(r):  # S = r − r_J: less passes over r than its anomalies
-            gram += host(shifted @ shifted.T)
-            cross += host(shifted @ r[-1, c])
+        gram, cross = _products(r)
         # F = S − s̄ and r̄ = r_J + s̄, so F Fᵀ and F r̄ are S Sᵀ and S r_J + S Sᵀ1/J, centred
-        offset = cross + gram.mean(axis=1)
-        offset, gram = offset - offset.mean(), centred(centred(gram).T)
-        values, vectors = np.linalg.eigh(_finite(gram))
-        values = np.maximum(values, 0)
+        xp = array_namespace(gram)
+        offset = cross + xp.mean(gram, axis=1)
+        offset, gram = offset - xp.mean(offset), centred(centred(gram).T)
+        values, vectors = _eigen(gram)
         if _keeps_digits(values[-1], a, r):
             weights = -a * vectors @ ((vectors.T @ offset) / (1 + a * values))
-            transform = (vectors / np.sqrt(1 + a * values)) @ vectors.T
+            transform = (vectors / xp.sqrt(1 + a * values)) @ vectors.T
             return _rotated(transform, weights, rotation), None
     return _rotated(*_orthogonal(r, a), rotation), None
+
+
+def _products(r: Array) -> tuple[Array, Array]:
+    """S Sᵀ and S r_J with S = r − r_J, in float64: less passes over r than its anomalies."""
+    n = int(r.shape[0])
+    if not is_numpy(r):
+        shifted = r - r[-1:, :]
+        gram = double(shifted @ shifted.T)
+        return gram, like(shifted @ r[-1, :], gram)
+    gram, cross = np.zeros((n, n)), np.zeros(n)
+    for c, shifted in shifted_blocks(r):
+        gram += shifted @ shifted.T
+        cross += shifted @ r[-1, c]
+    return gram, cross
+
+
+def _eigen(gram: Array) -> tuple[Array, Array]:
+    """Eigenvalues of a finite positive semi-definite matrix, none below zero, and eigenvectors."""
+    if is_numpy(gram):
+        values, vectors = np.linalg.eigh(_finite(gram))
+        return np.maximum(values, 0), vectors
+    xp = array_namespace(gram)
+    _finite(*fetched(xp.sum(gram)))
+    values, vectors = xp.linalg.eigh(gram)
+    return xp.clip(values, min=0), vectors
 
 
 def _orthogonal(r: Array, a: float) -> tuple[np.ndarray, np.ndarray]:
@@ -156,16 +181,18 @@ def _damped(x: np.ndarray) -> np.ndarray:
         return np.asarray(1 / (x + 1 / x))
 
 
-def _rotated(transform: np.ndarray, weights: np.ndarray, rotation: np.ndarray | None) -> np.ndarray:
+def _rotated(transform: Array, weights: Array, rotation: np.ndarray | None) -> Array:
     """Coefficients K of the update U + K E: K = 1wᵀ + RᵀT − I."""
-    turned = transform if rotation is None else rotation.T @ transform
-    return centred(weights[None, :] + turned - np.eye(len(turned)))
+    turned = transform if rotation is None else like(rotation.T, transform) @ transform
+    xp, n = array_namespace(turned), int(turned.shape[0])
+    unit = xp.eye(n, dtype=turned.dtype, device=device(turned))
+    return centred(weights[None, :] + turned - unit)
 
 
-def _keeps_digits(largest: float, a: float, r: Array) -> bool:
+def _keeps_digits(largest: Any, a: float, r: Array) -> bool:
     """Whether rounding of FᵀF, ε σ₁², changes 1 + a σ² by less than `_LOSS`."""
-    eps = float(np.finfo(host(r[:1, :1]).dtype).eps)
-    return bool(np.finfo(np.float64).eps * a * largest <= max(_LOSS, eps))
+    (found,) = fetched(largest)
+    return bool(np.finfo(np.float64).eps * a * found <= max(_LOSS, float(finfo(r).eps)))
 
 
 def _finite(gram: np.ndarray) -> np.ndarray:

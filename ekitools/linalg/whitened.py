@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ekitools.core.arrays import array_namespace, like
+from ekitools.core.arrays import array_namespace, device, placed
 from ekitools.linalg.columns import Scratch, columns_of
 from ekitools.losses.formed import form_of
 from ekitools.losses.forms import Diagonal
@@ -41,11 +39,11 @@ def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator
         draw = None if draw is None else noise.whiten(draw)
         yield Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
         return
-    scale = xp.broadcast_to(like(form.scale, g), data.shape)
+    scale = xp.broadcast_to(placed(form.scale, g), data.shape)
     whole = g.shape[0] > g.shape[1]
     columns = [slice(None)] if whole else columns_of(g)
     scratch = Scratch(g, columns[0])
-    weights = like(np.full((1, g.shape[0]), 1 / g.shape[0]), g)
+    weights = xp.full((1, g.shape[0]), 1 / g.shape[0], dtype=g.dtype, device=device(g))
     for c in columns:
         anomalies = scratch.subtract(g[:, c], g[-1:, c])
         mean = weights @ anomalies  # of Ḡ − g_J; as a product: on all threads

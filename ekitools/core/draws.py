@@ -1,0 +1,76 @@
+"""Standard normal numbers of a stream: drawn on the host, or on the device of an ensemble."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_cupy_namespace, is_jax_namespace, is_torch_namespace
+
+from ekitools.core.arrays import array_namespace, device, is_numpy, like
+from ekitools.typing import Array
+
+__all__ = ["DeviceGenerator", "check_draws", "standard_normal"]
+
+
+class DeviceGenerator(np.random.Generator):
+    """A generator by which `standard_normal` draws where the ensemble is.
+
+    Every call takes a seed of its own from the generator. So the numbers depend on the stream and
+    on the kind of the device alone, and a resumed run draws the same ones.
+    """
+
+
+def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], reference: Array) -> Array:
+    """Standard normal numbers in the namespace, the dtype and on the device of ``reference``.
+
+    They are the numbers of the host's stream, which are the same on every device, or those of the
+    device where ``rng`` is a `DeviceGenerator`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.draws import standard_normal
+    >>> rng, other = np.random.default_rng(0), np.random.default_rng(0)
+    >>> found = standard_normal(rng, (2, 3), np.ones(1))
+    >>> bool((found == other.standard_normal((2, 3))).all())
+    True
+    """
+    if not isinstance(rng, DeviceGenerator) or is_numpy(reference):
+        return like(rng.standard_normal(shape), reference)
+    xp, there, dtype = array_namespace(reference), device(reference), reference.dtype
+    seed = int(rng.integers(2**63))
+    if is_torch_namespace(xp):
+        own = xp.Generator(device=there).manual_seed(seed)
+        return xp.randn(shape, generator=own, device=there, dtype=dtype)
+    if is_jax_namespace(xp):
+        import jax  # noqa: PLC0415 - it is imported where there are arrays of it
+
+        key = jax.device_put(jax.random.key(seed % 2**32), there)
+        return jax.random.normal(key, shape, dtype)
+    with there:
+        import cupy  # noqa: PLC0415
+
+        wide = cupy.random.default_rng(seed).standard_normal(shape)
+    return xp.astype(wide, dtype)
+
+
+def check_draws(draws: str, reference: Any) -> None:
+    """Check that an ensemble like ``reference`` can be drawn where ``draws`` says.
+
+    Raises
+    ------
+    TypeError
+        If the device has no random numbers.
+    """
+    if draws == "host" or (reference is not None and is_numpy(reference)):
+        return
+    if reference is not None:
+        xp = array_namespace(reference)
+        if is_torch_namespace(xp) or is_jax_namespace(xp) or is_cupy_namespace(xp):
+            return
+    what = "no array" if reference is None else type(reference).__name__
+    raise TypeError(
+        'draws: must be "host" unless the ensemble is of PyTorch, JAX or CuPy, got "device" with '
+        f"{what}. Pass like= or ensemble= as an array on the device."
+    )

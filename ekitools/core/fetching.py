@@ -1,0 +1,110 @@
+"""Small arrays on a device that come to the host together, by one transfer.
+
+Every look of the host at a number on a device waits until the device has computed it. A step of
+a method needs a few such numbers, and so does the loop around it. `fetched` brings many of them
+at once, and what the loop `awaits` comes along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, host, numpy_dtype
+from ekitools.typing import Array
+
+__all__ = ["Awaited", "awaiting", "fetched"]
+
+
+class Awaited:
+    """Small arrays on a device that the next transfer brings along.
+
+    Parameters
+    ----------
+    *arrays : array
+        Floating numbers or truth values, of one library and on one device.
+    """
+
+    def __init__(self, *arrays: Array) -> None:
+        self.arrays: tuple[Array, ...] = arrays
+        self._values: tuple[np.ndarray, ...] | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the host has them."""
+        return self._values is not None
+
+    @property
+    def values(self) -> tuple[np.ndarray, ...]:
+        """The arrays on the host; they are fetched where no transfer has brought them."""
+        if self._values is None:
+            self.arrive(_transferred(self.arrays))
+        assert self._values is not None
+        return self._values
+
+    def arrive(self, values: Sequence[np.ndarray]) -> None:
+        """Take the values that a transfer brought."""
+        self._values, self.arrays = tuple(values), ()
+
+
+_AWAITED: ContextVar[Awaited | None] = ContextVar("awaited", default=None)
+
+
+@contextmanager
+def awaiting(awaited: Awaited) -> Iterator[None]:
+    """Within this context the first transfer brings the awaited arrays along."""
+    token = _AWAITED.set(awaited)
+    try:
+        yield
+    finally:
+        _AWAITED.reset(token)
+
+
+def fetched(*arrays: Any) -> tuple[np.ndarray, ...]:
+    """Small arrays on the host: those on a device by one transfer, NumPy arrays as they are.
+
+    Parameters
+    ----------
+    *arrays : array or float
+        Floating numbers or truth values. Arrays on a device are of one library and on one device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.fetching import fetched
+    >>> fetched(np.ones(2), 3.0)
+    (array([1., 1.]), array(3.))
+    """
+    far = [i for i, a in enumerate(arrays) if not isinstance(a, np.ndarray | np.generic | float)]
+    found = [np.asarray(a) if i not in far else a for i, a in enumerate(arrays)]
+    if far:
+        awaited = _AWAITED.get()
+        riders = () if awaited is None or awaited.arrived else awaited.arrays
+        values = _transferred([*(arrays[i] for i in far), *riders])
+        for i, value in zip(far, values, strict=False):
+            found[i] = value
+        if awaited is not None and riders:
+            awaited.arrive(values[len(far) :])
+    return tuple(found)
+
+
+def _transferred(arrays: Sequence[Array]) -> list[np.ndarray]:
+    """The arrays on the host, packed into one for the transfer."""
+    if len(arrays) == 1:
+        return [host(arrays[0])]
+    xp = array_namespace(*arrays)
+    kinds = [numpy_dtype(a) for a in arrays]
+    floats = [a.dtype for a, kind in zip(arrays, kinds, strict=True) if kind.kind == "f"]
+    wide = xp.result_type(*floats) if floats else xp.float32
+    flat = [xp.reshape(a if a.dtype == wide else xp.astype(a, wide), (-1,)) for a in arrays]
+    numbers, start, found = host(xp.concat(flat)), 0, []
+    for array, kind in zip(arrays, kinds, strict=True):
+        stop = start + math.prod(array.shape)
+        found.append(numbers[start:stop].reshape(tuple(array.shape)).astype(kind, copy=False))
+        start = stop
+    return found
