@@ -6,24 +6,36 @@ samples m, so the datum of a step is always (m k,): m targets of k numbers, one 
 
 from __future__ import annotations
 
+import copy
+import math
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ekitools.core.arrays import as_real, checked_inputs, digest, host
+from ekitools.core.arrays import (
+    array_namespace,
+    as_real,
+    beside,
+    checked_inputs,
+    digest,
+    host,
+    own,
+    take_rows,
+)
 from ekitools.core.checks import flag, integer, put
 from ekitools.core.model_info import WrappedModel
 from ekitools.losses.formed import FormedNoise
 from ekitools.typing import Array, Batch, NoiseModel
 
-__all__ = ["AtInputs", "MiniBatches", "OnlineData", "independent_samples"]
+__all__ = ["AtInputs", "MiniBatches", "OnlineData", "Samples", "independent_samples"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Samples:
+class Samples:
     """Pairs of inputs and targets, of which ``size`` are seen at once."""
 
     inputs: Any
@@ -48,7 +60,7 @@ class _Samples:
     @property
     def n_data(self) -> int:
         """Length d = m k of the datum of one step."""
-        return int(self.size * self.targets[0].size)
+        return self.size * math.prod(self.targets.shape[1:])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -63,20 +75,29 @@ class _Samples:
     def _digest(self) -> str:  # once: checkpoints ask for it at every step
         return digest(type(self).__name__, self.inputs, self.targets, *self._options())
 
-    def take(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs ``(m, ...)`` and datum ``(m k,)`` of the samples ``index``."""
-        return self.inputs[index], self.targets[index].reshape(-1)
+    def take(self, index: Any) -> tuple[Array, Array]:
+        """Inputs ``(m, ...)`` and datum ``(m k,)`` of the samples ``index``, where these are."""
+        targets = _rows(self.targets, index)
+        return _rows(self.inputs, index), array_namespace(targets).reshape(targets, (-1,))
+
+    def placed(self, reference: Array) -> Self:
+        """The same samples on the device of ``reference``; those in a file stay there."""
+        moved = copy.copy(self)
+        names = [name for name in ("inputs", "targets") if not _is_mapped(getattr(self, name))]
+        put(moved, _digest=self._digest)
+        put(moved, **{name: beside(getattr(self, name), reference) for name in names})
+        return moved
 
     def _options(self) -> tuple[Any, ...]:
         return (self.size,)
 
     def _part(self, index: np.ndarray, n_all: int, repeat: int) -> Batch:
-        k = self.targets[0].size
+        k = math.prod(self.targets.shape[1:])
         return Batch(index, np.full(len(index), k), n_all, n_all * k, repeat)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MiniBatches(_Samples):
+class MiniBatches(Samples):
     """Mini-batches: at every step a random subset of the data [1]_.
 
     Within an epoch no sample is seen twice; every epoch has a new order, which depends on the
@@ -126,6 +147,7 @@ class MiniBatches(_Samples):
 
     shuffle: bool = field(default=True, kw_only=True)
     n_steps = None
+    _latest: ClassVar[tuple[str, np.ndarray] | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,15 +173,22 @@ class MiniBatches(_Samples):
         rows = np.arange(i * self.size, (i + 1) * self.size)
         if not self.shuffle:
             return self._part(rows, self.steps_per_epoch * self.size, epoch)
-        n_all = len(self.targets)
-        return self._part(order(epoch).permutation(n_all)[rows], n_all, epoch)
+        return self._part(self._shuffled(order(epoch))[rows], len(self.targets), epoch)
+
+    def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """The order of an epoch; that of the latest one is kept, for it costs as much as a step."""
+        state = repr(rng.bit_generator.state)
+        if self._latest is None or self._latest[0] != state:
+            put(self, _latest=(state, rng.permutation(len(self.targets))))
+        assert self._latest is not None
+        return self._latest[1]
 
     def _options(self) -> tuple[Any, ...]:
         return (self.size, self.shuffle)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class OnlineData(_Samples):
+class OnlineData(Samples):
     """Online learning: the data in their order, one datum or one batch at a time [1]_.
 
     After the last one the run ends with the status "stream_ended"; its last ensemble is not
@@ -264,11 +293,11 @@ class OnlineData(_Samples):
 class AtInputs(WrappedModel):
     """A model with the inputs of one step: a `ForwardModel` of the parameters alone."""
 
-    inputs: np.ndarray
+    inputs: Array
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
         """G(u | x); the model has inputs of its own, which the next member does not see."""
-        return self.model(u, inputs=self.inputs.copy(), **kwargs)
+        return self.model(u, inputs=own(self.inputs), **kwargs)
 
 
 def independent_samples(noise: Any, size: int) -> bool:
@@ -300,3 +329,15 @@ def _frozen(array: np.ndarray) -> np.ndarray:
             return array
         base = base.base
     return array
+
+
+def _rows(array: Array, index: Any) -> Array:
+    return array[index] if isinstance(array, np.ndarray) else take_rows(array, index)
+
+
+def _is_mapped(array: np.ndarray) -> bool:
+    """Whether the numbers are in a file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.batches import AtInputs, independent_samples
-from ekitools.core.arrays import digest
+from ekitools.batches import AtInputs, Samples, independent_samples
+from ekitools.core.arrays import digest, in_host_memory
 from ekitools.core.checks import check_prior, put
 from ekitools.core.labels import checked_labels
 from ekitools.core.model_info import info_of
@@ -345,6 +345,20 @@ class InverseProblem:
         batch = replace(batch, independent=self._independent)
         return self._bound(data, batch=batch, inputs=inputs, model=AtInputs(self.model, inputs))
 
+    def placed(self, reference: Any) -> InverseProblem:
+        """The problem with its samples on the device of the ensemble ``reference``.
+
+        So batches are gathered there. It is this problem unless the data are `MiniBatches` or
+        `OnlineData`, the model is vectorized and the device has a memory of its own.
+        """
+        if not isinstance(self.data, Samples) or reference is None or in_host_memory(reference):
+            return self
+        if not self.info.vectorized:  # its members are evaluated on the host
+            return self
+        moved = copy.copy(self)
+        put(moved, data=self.data.placed(reference))
+        return moved
+
     def whole(self) -> InverseProblem:
         """The problem that sees all observations of an `ObservationSeries` at every step.
 
@@ -371,7 +385,7 @@ class InverseProblem:
 
     @cached_property
     def _independent(self) -> bool:  # once, for it may whiten a matrix
-        return independent_samples(self.noise, self.data.n_data // self.data.targets[0].size)
+        return independent_samples(self.noise, self.data.size)
 
     def _observations(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
         """The problem of the observations ``index`` of the series."""
@@ -380,9 +394,10 @@ class InverseProblem:
         names = tuple(labels[i] for i in fields.pop("columns").tolist())
         return self._bound(**fields, batch=batch, data_names=names)
 
-    def _bound(self, data: np.ndarray, **parts: Any) -> InverseProblem:
+    def _bound(self, data: Any, **parts: Any) -> InverseProblem:
         """A copy with other data; all was checked for the whole."""
-        data.flags.writeable = False
+        if isinstance(data, np.ndarray):
+            data.flags.writeable = False
         bound = copy.copy(self)
         bound.__dict__.pop("_independent", None)
         put(bound, data=data, **parts)

@@ -33,14 +33,17 @@ __all__ = [
     "as_real",
     "as_rng",
     "as_vector",
+    "beside",
     "check_array",
     "checked_cholesky",
     "checked_inputs",
+    "data_like",
     "device",
     "digest",
     "double",
     "finfo",
     "host",
+    "in_host_memory",
     "is_large",
     "is_numpy",
     "is_updatable",
@@ -48,6 +51,7 @@ __all__ = [
     "masked_as_nan",
     "numpy_dtype",
     "of_library",
+    "own",
     "placed",
     "take_columns",
     "take_rows",
@@ -127,6 +131,12 @@ def placed(constant: np.ndarray, reference: Array) -> Array:
     return known[1][key]
 
 
+def data_like(data: Array, reference: Array) -> Array:
+    """As `placed` for data that nobody can write to, and as `like` for other data."""
+    known = isinstance(data, np.ndarray) and not data.flags.writeable
+    return placed(data, reference) if known else like(data, reference)
+
+
 _PLACED: dict[int, tuple[Any, dict[Any, Array]]] = {}
 """Copies of constants on devices, which live as long as the constants."""
 
@@ -148,6 +158,34 @@ def _sent(array: np.ndarray, xp: Any, there: Any, dtype: Any = None) -> Array:
     if is_torch_namespace(xp):
         return xp.from_numpy(array).to(there, dtype, non_blocking=True)
     return xp.asarray(array, dtype=dtype, device=there)
+
+
+def own(x: Array) -> Array:
+    """A copy of ``x`` in its own memory, of the same kind and dtype."""
+    if isinstance(x, np.ndarray):
+        return np.array(x, copy=True)
+    return array_namespace(x).asarray(x, copy=True)
+
+
+def beside(x: np.ndarray, reference: Array) -> Array:
+    """``x`` on the device of ``reference``, floats in its dtype and integers in their own."""
+    if x.dtype.kind == "f" or isinstance(reference, np.ndarray):
+        return like(x, reference) if x.dtype.kind == "f" else x
+    return _sent(x, array_namespace(reference), device(reference))
+
+
+def in_host_memory(x: Array) -> bool:
+    """Whether the numbers of ``x`` are in the memory of the host."""
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack_device__"):
+        return True
+    try:
+        return int(x.__dlpack_device__()[0]) == _CPU
+    except (ValueError, RuntimeError, BufferError):  # of a device that DLPack does not know
+        return False
+
+
+_CPU = 1
+"""The number of the host in DLPack."""
 
 
 def numpy_dtype(x: Array) -> np.dtype[Any]:

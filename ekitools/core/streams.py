@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ekitools.core.arrays import as_rng
+from ekitools.core.draws import DeviceGenerator
 from ekitools.typing import Rng
 
 __all__ = ["Streams"]
@@ -16,25 +17,33 @@ class Streams:
     Every stream is a function of the root and of what it is for (never of what was drawn
     before), so a resumed run needs only the root and the number of its next step. The root
     is drawn from ``rng``; it is not the seed itself, so an ensemble the user drew with the
-    same integer seed is independent of everything drawn here.
+    same integer seed is independent of everything drawn here. With ``draws="device"`` the
+    generators of the prior and of the steps are a `DeviceGenerator`.
     """
 
-    def __init__(self, rng: Rng = None, *, root: list[int] | None = None) -> None:
+    def __init__(
+        self, rng: Rng = None, *, root: list[int] | None = None, draws: str = "host"
+    ) -> None:
         if root is None:
-            draws = as_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
-            root = [int(x) for x in draws]
-        self.root = root
+            words = as_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
+            root = [int(x) for x in words]
+        self.root, self._where = root, draws
 
     def _seed(self, *key: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self.root, spawn_key=key)
 
+    def _generator(self, seed: np.random.SeedSequence) -> np.random.Generator:
+        """By which numbers for a whole ensemble are drawn, on the device where that is asked."""
+        kind = np.random.Generator if self._where == "host" else DeviceGenerator
+        return kind(np.random.PCG64(seed))
+
     def prior(self) -> np.random.Generator:
         """For the initial ensemble."""
-        return np.random.default_rng(self._seed(0))
+        return self._generator(self._seed(0))
 
     def step(self, n: int) -> np.random.Generator:
         """For the method's own draws at step ``n``."""
-        return np.random.default_rng(self._seed(1, n))
+        return self._generator(self._seed(1, n))
 
     def policy(self, n: int, tries: int = 0) -> np.random.Generator:
         """For replacing failed members at step ``n``, after so many ``tries`` of this step."""

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import like, masked_as_nan, take_rows
+from ekitools.core.arrays import host, masked_as_nan, own, take_rows
+from ekitools.core.arrays import like as alike
 from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
+from ekitools.core.draws import check_draws
+from ekitools.core.kinds import checked_like, empty_like, kind_of
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
@@ -32,7 +35,7 @@ from ekitools.loop.saved import Saved
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
 from ekitools.models.extras import Extra, split_extras
-from ekitools.models.outputs import UnfitError, own, shares_memory
+from ekitools.models.outputs import UnfitError, shares_memory
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import RESERVED, to_dataset, traits
 from ekitools.results.history import History, Summary
@@ -102,6 +105,14 @@ class AskTell(Stepping):
         ridge regression on the parameters over the members that have it, or by their mean where at
         most p + 2 have it. With a larger share the member has failed. A datum that every member
         lacks is left out of the step, with a `RuntimeWarning`, and counts against no member.
+    like : array, optional
+        Any array of a floating dtype. The prior is drawn in its library, in its dtype and on its
+        device, such as ``torch.empty(1, device="cuda")``. Leave it out with ``ensemble``, which
+        keeps its own kind.
+    draws : {"host", "device"}, default "host"
+        Where the normal numbers for an ensemble of PyTorch, JAX or CuPy are drawn. Those of the
+        host are the same on every device. Those of the device cost no transfer, and are the same on
+        devices of the same kind.
     scratch : str or Path, optional
         Folder in which the ensemble is kept, for an ensemble that does not fit into memory: `EKI`
         and `ETKI` with ``store="final"``. ``ensemble`` may then be an array of zarr, h5py or dask
@@ -161,6 +172,8 @@ class AskTell(Stepping):
         stop: StoppingRule | Sequence[StoppingRule] = (),
         missing: float = 0.1,
         scratch: str | os.PathLike[str] | None = None,
+        like: Array | None = None,
+        draws: str = "host",
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
         check_parts(problem, method)
@@ -184,16 +197,19 @@ class AskTell(Stepping):
         self.n_steps = n_steps
         self.status: Status | None = None
         self._spent = False
-        self._streams = Streams(rng)
+        self.draws = one_of("draws", draws, ("host", "device"))
+        self._like = _checked_like(like, ensemble, method, self._scratch)
+        check_draws(self.draws, ensemble if self._like is None else self._like)
+        self._streams = Streams(rng, draws=self.draws)
         self._start = "prior" if ensemble is None else "ensemble"
         if isinstance(method, Starts) and not isinstance(method.start, str | None):
             self._start = "method"
-        self.seen = self._seen_at(0)
+        self._placed = problem
         initial: Any
         if self._scratch is not None:
             initial = self._stored(self._scratch, n_members, ensemble)
         elif isinstance(method, Quadrature):
-            initial = checked_nodes(method, self.seen, n_members, ensemble)
+            initial = checked_nodes(method, self._seen_at(0), n_members, ensemble)
         elif ensemble is None:
             n_members = 100 if n_members is None else n_members
             initial = self._first(n_members)
@@ -201,6 +217,8 @@ class AskTell(Stepping):
             ensemble, initial = checked_ensemble(ensemble, problem)
             if shares_memory(initial, ensemble):
                 initial = own(initial)
+        self._placed = problem if self._scratch is not None else problem.placed(initial)
+        self.seen = self._seen_at(0)
         try:
             self._state = method.init(initial, self.seen)
         except BaseException:
@@ -227,11 +245,14 @@ class AskTell(Stepping):
     @property
     def data(self) -> np.ndarray:
         """The datum of the present step, ``(d,)``."""
-        return np.asarray(self.seen.data)
+        return host(self.seen.data)
 
     @property
     def inputs(self) -> Any:
-        """The inputs of the present step: ``(m, ...)``, or one array for each observation."""
+        """The inputs of the present step: ``(m, ...)``, or one array for each observation.
+
+        On the device of the ensemble, where that has a memory of its own.
+        """
         return self.seen.inputs
 
     @property
@@ -347,7 +368,7 @@ class AskTell(Stepping):
             if history.records[-1].iteration < self.n:  # the draws are of the present state
                 history = history.with_unevaluated(*self._present(status))
             drawn = self.method.drawn(self._state, rng=self._streams.draws())
-        seen = self._seen_at(history.records[-1].iteration)
+        seen = self._seen_at(history.records[-1].iteration, self.problem)
         return to_dataset(history, seen, status, attributes, drawn)
 
     def save(self, path: str | Path) -> None:
@@ -373,6 +394,7 @@ class AskTell(Stepping):
                 "store": self.store,
                 "evaluate_final": self.evaluate_final,
                 "missing": self.missing,
+                "draws": self.draws,
             },
             root=self._streams.root,
             start=self._start,
@@ -383,6 +405,7 @@ class AskTell(Stepping):
             spent=self._spent,
             seconds=self.seconds,
             scratch=self._scratch,
+            kind=None if self._scratch is not None else kind_of(self._state.ensemble),
         )
         if self._scratch is not None:
             self._scratch.commit(folder.absolute(), self._files(), begun=True)
@@ -402,6 +425,7 @@ class AskTell(Stepping):
         ensemble: Array | None = None,
         stop: StoppingRule | Sequence[StoppingRule] | None = None,
         scratch: str | os.PathLike[str] | None = None,
+        like: Array | None = None,
     ) -> AskTell:
         """Read a checkpoint; what follows is bitwise what would have followed.
 
@@ -415,9 +439,11 @@ class AskTell(Stepping):
             Needed only where it is not one of ekitools' own.
         n_steps : int, optional
             A new step budget, to go on after the old one was spent.
+        like : array, optional
+            Any array of the kind and on the device that the run goes on with. It is needed where
+            the ensemble was not of NumPy, PyTorch, JAX or CuPy, or the device is another one.
         ensemble : array, optional
-            Any array of the kind and on the device of the ensemble, where that was not a
-            NumPy array.
+            The same as ``like``.
         stop : stopping rule or sequence of them, optional
             Needed only where one of them is not one of ekitools' own.
         scratch : str or Path, optional
@@ -431,7 +457,7 @@ class AskTell(Stepping):
         """
         loop = cls.__new__(cls)
         loop._folder = Folder()
-        reference = np.ones(1) if ensemble is None else ensemble
+        reference = ensemble if like is None else like
         folder = as_path("path", path, "a folder")
         given = None if scratch is None else Scratch.of(scratch)
         saved = loop._folder.load(folder, problem, (method, stop, given), reference)
@@ -440,12 +466,17 @@ class AskTell(Stepping):
         loop._rules = all_rules(saved.stop, saved.method, problem)
         for name, value in saved.options.items():
             setattr(loop, name, value)
-        loop._streams, loop._start = Streams(root=saved.root), saved.start
+        loop._streams, loop._start = Streams(root=saved.root, draws=loop.draws), saved.start
         loop._state, loop._asked = saved.state, None
+        loop._scratch, loop._placed, loop._like = saved.scratch, problem, None
+        if loop._scratch is None:
+            loop._placed = problem.placed(loop._state.ensemble)
+            loop._like = empty_like(loop._state.ensemble)
+            check_draws(loop.draws, loop._like)
         loop.seen = loop._following() or loop._seen_at(loop.n)
         loop._alive, loop._history = saved.members, saved.history
         loop.status, loop._spent = saved.status, saved.spent
-        loop.seconds, loop._scratch = saved.seconds, saved.scratch
+        loop.seconds = saved.seconds
         if loop._scratch is not None:
             loop._scratch.commit(folder.absolute(), loop._files())
         loop._since = time.perf_counter() - loop.seconds
@@ -471,7 +502,7 @@ class AskTell(Stepping):
         if self.evaluate_final:
             history.model_runs -= len(self._alive)
             rows = {i: reasons[j] for i, j in enumerate(self._alive.tolist()) if j in reasons}
-            told = like(record.g[self._alive], self._physical())
+            told = alike(record.g[self._alive], self._physical())
             self._take(own(told), rows, before=record)
 
 
@@ -487,3 +518,20 @@ def _by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Ext
         return dict(enumerate(split_extras(extras, n)))
     except UnfitError as error:
         raise ValueError(error.reason.removeprefix("model: ") + ".") from None
+
+
+def _checked_like(
+    like: Any, ensemble: Any, method: Method, scratch: Scratch | None
+) -> Array | None:
+    """An array without numbers of the kind of ``like``; None where the kind is known otherwise."""
+    reference = checked_like(like)
+    if reference is None:
+        return None
+    for given, why in (
+        (ensemble is not None, "with ensemble=, which keeps its own kind"),
+        (scratch is not None, "with scratch=, which keeps NumPy arrays"),
+        (isinstance(method, Quadrature), f"for {type(method).__name__}, whose nodes are of NumPy"),
+    ):
+        if given:
+            raise ValueError(f"like: must be left out {why}, got {type(like).__name__}.")
+    return reference

@@ -64,6 +64,8 @@ def run(
     stop: StoppingRule | Sequence[StoppingRule] = (),
     missing: float = 0.1,
     scratch: str | os.PathLike[str] | None = None,
+    like: Array | None = None,
+    draws: str = "host",
 ) -> xr.Dataset:
     """Run an inversion to its end.
 
@@ -103,6 +105,9 @@ def run(
         vectorized model gets some members at a time. A checkpoint names the file of the ensemble
         and holds no copy. ``progress`` also shows bars of bytes. Members that fail are dropped,
         with ``on_failure="retry"`` as well.
+    like, draws
+        As in `AskTell`: the library, the dtype and the device of an ensemble that is drawn from the
+        prior, and where normal numbers are drawn.
 
     Returns
     -------
@@ -173,6 +178,8 @@ def run(
         stop=stop,
         missing=missing,
         scratch=on_disk,
+        like=like,
+        draws=draws,
     )
     try:
         with nullcontext() if folder is None else loop._folder.holding(folder):
@@ -198,6 +205,7 @@ def resume(
     on_step: Callable[[IterationInfo], Any] | None = None,
     stop: StoppingRule | Sequence[StoppingRule] | None = None,
     scratch: str | os.PathLike[str] | None = None,
+    like: Array | None = None,
 ) -> xr.Dataset:
     """Go on from a checkpoint: bitwise the run that was never interrupted.
 
@@ -205,7 +213,7 @@ def resume(
     ----------
     path : str or Path
         Folder given as ``checkpoint`` to `run`; it goes on being written to.
-    problem, method, n_steps, ensemble, stop, scratch
+    problem, method, n_steps, ensemble, stop, scratch, like
         As in `AskTell.load`.
     executor, timeout, checkpoint_every, progress, on_step
         As in `run`.
@@ -238,7 +246,14 @@ def resume(
     checkpoint_every = _checked_border(executor, timeout, checkpoint_every, progress, on_step)
     folder = as_path("path", path, "a folder")
     loop = AskTell.load(
-        folder, problem, method, n_steps=n_steps, ensemble=ensemble, stop=stop, scratch=scratch
+        folder,
+        problem,
+        method,
+        n_steps=n_steps,
+        ensemble=ensemble,
+        stop=stop,
+        scratch=scratch,
+        like=like,
     )
     folder = folder.absolute()  # the model may change the working directory
     if loop.done:
@@ -274,8 +289,10 @@ def _drive(
                     timeout=timeout,
                     seeds=seeds,
                     gaps=loop.missing > 0,
+                    later=True,
                 )
-                loop._take(outputs.g, outputs.failures, outputs.extras)  # they are copies already
+                # they are copies already
+                loop._take(outputs.g, outputs.failures, outputs.extras, judged=False)
                 if loop._waiting is not None:
                     continue  # members that failed run again before the step is made
                 if checkpoint is not None and _is_due(loop, checkpoint_every):

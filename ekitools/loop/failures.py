@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, take_rows
+from ekitools.core.arrays import array_namespace, finfo, host, like, take_rows
 from ekitools.core.checks import integer
 from ekitools.linalg import gaussian_draws
 from ekitools.methods.shared import mapped
@@ -19,6 +19,7 @@ from ekitools.typing import Array, MemberFailure
 
 __all__ = [
     "POLICIES",
+    "all_usable",
     "check_failures",
     "fatal_sentence",
     "largest_output",
@@ -39,8 +40,15 @@ def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:
 
     Where there is a loss in place of the noise, ``noise_sd`` is NaN and |g| itself counts.
     """
-    largest = 1e-4 * math.sqrt(float(np.finfo(host(g[:1, :1]).dtype).max))
+    largest = 1e-4 * math.sqrt(float(finfo(g).max))
     return largest * np.where(np.isnan(noise_sd), 1.0, noise_sd)
+
+
+def all_usable(g: Array, noise_sd: np.ndarray) -> Array:
+    """Whether no output is missing or too large, as one truth value on the device of ``g``."""
+    xp, largest = array_namespace(g), largest_output(g, noise_sd)
+    same = bool((largest == largest[0]).all())
+    return xp.all(xp.abs(g) < (float(largest[0]) if same else like(largest, g)))
 
 
 def unusable_outputs(g: Array, noise_sd: np.ndarray, data_names: Sequence[Any]) -> dict[int, str]:

@@ -17,7 +17,6 @@ from ekitools.loop.lock import Lock
 from ekitools.loop.saved import Commit, Counts, Saved, described, read_run, write_parts
 from ekitools.problem import InverseProblem
 from ekitools.results.history import History
-from ekitools.typing import Array
 
 __all__ = ["Folder"]
 
@@ -91,13 +90,13 @@ class Folder:
             self._save(folder, problem, run)
 
     def load(
-        self, path: Path, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Array
+        self, path: Path, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Any
     ) -> Saved:
         """Read the run that the folder holds; nothing in the folder is changed.
 
         ``given`` are the method, the stopping rules and the scratch folder, None where they are to
         be rebuilt from the checkpoint. Arrays of the state come back in the namespace and on the
-        device of ``reference``.
+        device of ``reference``; None stands for the kind that they had.
         """
         for attempt in range(_READS):
             data = read_index(path)

@@ -12,7 +12,7 @@ from ekitools.core.arrays import host, like
 from ekitools.linalg.gaps import conditional_residual, filled_by_regression
 from ekitools.typing import Array, NoiseModel
 
-__all__ = ["Gaps", "without_gaps"]
+__all__ = ["Gaps", "no_gaps", "without_gaps"]
 
 
 class Gaps(NamedTuple):
@@ -26,6 +26,12 @@ class Gaps(NamedTuple):
     """Data that every member lacks; their outputs make them count for nothing."""
     reasons: dict[int, str]
     """Rows with more gaps than are tolerated, and how many."""
+
+
+def no_gaps(g: Array) -> Gaps:
+    """Outputs that are known to have no gaps."""
+    nothing = np.zeros(0, dtype=np.int64)
+    return Gaps(g, nothing, nothing, {})
 
 
 def without_gaps(
@@ -66,7 +72,7 @@ def without_gaps(
     values = host(g)
     missing = np.isnan(values)
     if share == 0 or not missing.any():
-        return Gaps(g, nothing, nothing, {})
+        return no_gaps(g)
     alive = ~np.isin(np.arange(len(values)), list(failed)) & ~missing.all(axis=1)
     # what all members lack is a gap of the data, and counts against none of them
     counted = ~missing[alive].all(axis=0) if leave_out else np.ones(missing.shape[1], dtype=bool)

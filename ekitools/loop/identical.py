@@ -10,7 +10,7 @@ import numpy as np
 from ekitools.core.arrays import host, take_columns, take_rows
 from ekitools.typing import Array
 
-__all__ = ["repeated_outputs", "warned_of_identical"]
+__all__ = ["first_outputs", "repeated_outputs", "warned_of_identical"]
 
 _SHARE = 0.2
 """Share of the members above which repeated outputs are reported. The outputs of a repeated member
@@ -21,7 +21,15 @@ _COLUMNS = 8
 """Outputs that are compared first. Members that differ in them need no further look."""
 
 
-def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int, *, fit: bool = False) -> bool:
+def warned_of_identical(
+    u: Array,
+    g: Array,
+    rows: np.ndarray,
+    n: int,
+    *,
+    fit: bool = False,
+    first: np.ndarray | None = None,
+) -> bool:
     """Warn where many members repeat the outputs of another one; whether that was the case.
 
     Identical outputs of an ensemble that has come together are rounding, and not reported. An
@@ -41,6 +49,8 @@ def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int, *, fit: bo
     fit : bool, default False
         Whether the method aims at a fit. For that it is enough that some outputs differ: counts of
         errors and rewards have few values.
+    first : (J, k), optional
+        `first_outputs` of ``g``, where they are on the host already.
 
     Warns
     -----
@@ -49,7 +59,7 @@ def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int, *, fit: bo
         members, and at least two, repeat the outputs of another member.
     """
     few = len(rows) - 1 if fit else max(2, int(_SHARE * len(rows)) + 1)
-    repeated = repeated_outputs(u, g, rows, at_least=few)
+    repeated = repeated_outputs(u, g, rows, at_least=few, first=first)
     if not repeated or (n > 0 and _has_come_together(host(g)[rows])):
         return False
     everyone = repeated == len(rows) - 1
@@ -67,7 +77,15 @@ def warned_of_identical(u: Array, g: Array, rows: np.ndarray, n: int, *, fit: bo
     return True
 
 
-def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> int:
+def first_outputs(g: Array) -> Array:
+    """The few outputs that are compared first, ``(J, k)``."""
+    d = int(g.shape[1])
+    return take_columns(g, np.unique(np.linspace(0, d - 1, min(d, _COLUMNS)).astype(int)))
+
+
+def repeated_outputs(
+    u: Array, g: Array, rows: np.ndarray, *, at_least: int, first: np.ndarray | None = None
+) -> int:
     """Number of members whose outputs an earlier member with other parameters has too.
 
     Members with the same parameters count once. The cost is O(J) where outputs differ and O(J d)
@@ -75,7 +93,7 @@ def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> 
 
     Parameters
     ----------
-    u, g, rows
+    u, g, rows, first
         As in `warned_of_identical`.
     at_least : int
         Smaller numbers come back as 0, unless the members are fewer and all identical.
@@ -94,9 +112,8 @@ def repeated_outputs(u: Array, g: Array, rows: np.ndarray, *, at_least: int) -> 
     >>> repeated_outputs(u, u, rows, at_least=1)
     0
     """
-    least, d = min(at_least, len(rows) - 1), int(g.shape[1])
-    columns = np.unique(np.linspace(0, d - 1, min(d, _COLUMNS)).astype(int))
-    first = host(take_columns(g, columns))[rows]
+    least = min(at_least, len(rows) - 1)
+    first = (host(first_outputs(g)) if first is None else first)[rows]
     # equal rows are equal in every column: mostly the first one shows that there are too few
     if least < 1 or any(len(rows) - len(np.unique(column)) < least for column in first.T):
         return 0

@@ -147,6 +147,8 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
         meta.setdefault(name, None)
         if not isinstance(meta[name], str | None):
             raise TypeError(f"{name} must be a text, got {meta[name]!r:.80}")
+    if meta.setdefault("kind", None) is not None:
+        _check_all("kind", meta["kind"], str, length=3)
     integer("n_members", meta["n_members"], least=2)
     integer("model_runs", meta["model_runs"], least=0)
     meta["options"] = {
@@ -155,6 +157,7 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
         "store": checked_store(options["store"]),
         "evaluate_final": flag("evaluate_final", options["evaluate_final"]),
         "missing": number("missing", options["missing"], least=0, below=1),
+        "draws": one_of("draws", options.get("draws", "host"), ("host", "device")),
     }
     if not {"state", "files"} <= set(meta) or set(meta["files"]) != set(KINDS):
         raise KeyError("state or files")

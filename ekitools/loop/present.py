@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.arrays import host, like
+from ekitools.core.draws import DeviceGenerator, standard_normal
 from ekitools.core.streams import Streams
 from ekitools.loop.ensemble import PhysicalMembers, StoredEnsemble, names_of_files
 from ekitools.loop.retrying import Waiting
@@ -41,6 +42,8 @@ class Present(ABC):
     store: str | int
     evaluate_final: bool
     missing: float
+    draws: str
+    """Where normal numbers are drawn: "host" or "device"."""
     status: Status | None
     seconds: float
     seen: InverseProblem
@@ -48,6 +51,10 @@ class Present(ABC):
     _rules: tuple[StoppingRule, ...]
     _spent: bool
     _since: float
+    _placed: InverseProblem
+    """The problem with its samples on the device of the ensemble."""
+    _like: Array | None
+    """An array without numbers of the kind that the prior is drawn in; None for its own kind."""
     _streams: Streams
     _state: Any
     _history: History
@@ -102,9 +109,14 @@ class Present(ABC):
         first = is_sampler(self.method) and self.n == 0 and self._start != "ensemble"
         return first or not takes_failures(self.method)
 
-    def _first(self, n: int) -> np.ndarray:
+    def _first(self, n: int) -> Array:
         """The draws of the prior that the run started from."""
-        return self.problem.prior.sample_unconstrained(n, rng=self._streams.prior())
+        prior, rng = self.problem.prior, self._streams.prior()
+        if self._like is None:
+            return prior.sample_unconstrained(n, rng=rng)
+        if isinstance(rng, DeviceGenerator):
+            return prior.unwhiten(standard_normal(rng, (n, prior.n_parameters), self._like))
+        return like(prior.sample_unconstrained(n, rng=rng), self._like)
 
     def _ran_before(self) -> Array | None:
         """Where the members ran at the iteration before; None where that is not known of all."""
@@ -140,10 +152,10 @@ class Present(ABC):
             asked = asked[:]  # asked for only where there are more members than parameters
         return host(self.problem.prior.whiten(asked))
 
-    def _recorded(self, u: Array, status: Status | None, hidden: np.ndarray) -> np.ndarray:
-        """Members for the history, on the host or in a file; in a file the ``hidden`` are NaN."""
+    def _recorded(self, u: Array, status: Status | None, hidden: np.ndarray) -> Array:
+        """Members for the history, in memory or in a file; in a file the ``hidden`` are NaN."""
         if self._scratch is None or not isinstance(u, PhysicalMembers):
-            return host(u)
+            return u
         if status is None:  # only the last ensemble is kept
             return np.empty((0, u.shape[1]), dtype=u.dtype)
         places = np.where(hidden, -1, self._alive)
@@ -165,11 +177,12 @@ class Present(ABC):
         """
         if self.problem.series and self.method.finished(self._state):
             return self.problem.whole()
-        return self.problem.seen(self.n, self._streams)
+        return self._placed.seen(self.n, self._streams)
 
-    def _seen_at(self, n: int) -> InverseProblem:
+    def _seen_at(self, n: int, of: InverseProblem | None = None) -> InverseProblem:
         """The problem that step ``n`` sees; after the last one, what that saw."""
-        return self.problem.seen(n, self._streams) or self._seen_at(n - 1)
+        seen = (self._placed if of is None else of).seen(n, self._streams)
+        return self._seen_at(n - 1, of) if seen is None else seen
 
     def _observations(self) -> np.ndarray:
         """Which observations of a series the present step sees; empty for other data."""

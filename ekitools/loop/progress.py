@@ -20,16 +20,18 @@ def stopped(
     g: Array,
     target: Any,
     summaries: Sequence[Summary],
+    mean: np.ndarray | None = None,
 ) -> StepInfo:
     """The info of a step, with the status of the first rule that fires at its ensemble.
 
-    A method that has come to its own end is not asked further; a step that overflowed is, for the
-    run may have been over before it.
+    ``mean`` is that of the outputs ``g``, where it is on the host already. A method that has come
+    to its own end is not asked further; a step that overflowed is, for the run may have been over
+    before it.
     """
     if info.status is not None and info.status.level != "bad":
         return info
     progress = Progress(
-        _residual(info, g, target),
+        _residual(info, g, target, mean),
         int(g.shape[1]),
         float(info.spread),
         (*(summary.objective for summary in summaries), objective(info)),
@@ -38,12 +40,13 @@ def stopped(
     return info if status is None else info._replace(step=0.0, status=status)
 
 
-def _residual(info: StepInfo, g: Array, target: Any) -> float:
+def _residual(info: StepInfo, g: Array, target: Any, mean: np.ndarray | None) -> float:
     """‖Γ^{-1/2}(Ḡ − y)‖ of the members that did not fail; NaN without Gaussian noise."""
     if not isinstance(target.noise, NoiseModel):
         return np.nan
     if info.shown is None:
-        mean = host(array_namespace(g).mean(g, axis=0)).astype(np.float64)
+        mean = host(array_namespace(g).mean(g, axis=0)) if mean is None else mean
+        mean = mean.astype(np.float64)
     else:
         kept = info.shown.weight > 0
         weight = info.shown.weight[kept] / info.shown.weight[kept].sum()
@@ -52,5 +55,5 @@ def _residual(info: StepInfo, g: Array, target: Any) -> float:
         if not known.any():
             return np.nan
         mean = np.average(rows[known], axis=0, weights=weight[known])
-    white = host(target.noise.whiten(mean - np.asarray(target.data, dtype=np.float64)))
+    white = host(target.noise.whiten(mean - host(target.data).astype(np.float64)))
     return float(np.linalg.norm(white))

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ekitools._version import __version__
-from ekitools.core.arrays import check_array
 from ekitools.core.checks import check_method, stopping_rules
 from ekitools.core.errors import CheckpointError, RunError
+from ekitools.core.kinds import checked_like, of_kind
 from ekitools.core.options import from_json, to_json
 from ekitools.loop.blocks import read_bundle, read_records, record_of, write_bundle, write_records
 from ekitools.loop.checkpoint import check_same, pack, unpack
@@ -44,7 +44,7 @@ class Saved(NamedTuple):
     stop: tuple[StoppingRule, ...]
     """The rules given to the run, without those among the method's options."""
     options: dict[str, Any]
-    """``n_steps``, ``on_failure``, ``store``, ``evaluate_final`` and ``missing``."""
+    """``n_steps``, ``on_failure``, ``store``, ``evaluate_final``, ``missing`` and ``draws``."""
     root: list[int]
     """Of the streams of randomness."""
     start: str
@@ -58,6 +58,8 @@ class Saved(NamedTuple):
     seconds: float
     scratch: Scratch | None = None
     """Where the ensemble is, if not in memory."""
+    kind: list[str] | None = None
+    """Library, dtype and device of the ensemble, if it is not one of NumPy."""
 
 
 class Counts(NamedTuple):
@@ -94,6 +96,7 @@ def described(problem: InverseProblem, run: Saved) -> dict[str, Any]:
         "status": run.status,
         "spent": run.spent,
         "scratch": None if run.scratch is None else str(run.scratch.folder),
+        "kind": run.kind,
     }
 
 
@@ -143,20 +146,22 @@ def write_parts(
 
 
 def read_run(
-    path: Path, data: bytes, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Array
+    path: Path, data: bytes, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Any
 ) -> tuple[Saved, Commit]:
     """The run that ``checkpoint.json`` with the content ``data`` describes.
 
     ``given`` are the method, the stopping rules and the scratch folder, None where they are to be
-    rebuilt.
+    rebuilt. ``reference`` is an array of the kind of the ensemble; None for the kind that it had.
 
     Raises
     ------
     CheckpointError
         If the checkpoint is damaged, or of another problem, method or stopping rules.
     """
-    check_array("ensemble", reference)
+    if reference is not None:
+        reference = checked_like(reference)
     meta = parsed(path, data)
+    reference = _kind(meta) if reference is None else reference
     method, stop = _parts(path, meta, problem, *given[:2])
     scratch = _scratch(meta, given[2])
     files = {kind: verified(path, **meta["files"][kind]) for kind in meta["files"]}
@@ -222,6 +227,19 @@ def _parts(
     if stop is None:
         stop = _rebuilt(path, "stop", meta)
     return method, stop
+
+
+def _kind(meta: dict[str, Any]) -> Array:
+    """An array of the kind that the ensemble had."""
+    if meta["kind"] is None:
+        return np.ones(1)
+    try:
+        return of_kind(*meta["kind"])
+    except ValueError as error:
+        raise CheckpointError(
+            f"like: must be given to resume this run: {error}. Pass an array of the kind and on "
+            "the device to go on with."
+        ) from error
 
 
 def _check_place(state: Any, scratch: Scratch | None) -> None:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core import statuses
-from ekitools.core.arrays import host, like, take_rows
+from ekitools.core.arrays import array_namespace, host, is_numpy, like, take_rows
 from ekitools.core.errors import RunError
+from ekitools.core.fetching import Awaited, awaiting
 from ekitools.loop.ending import concluded
 from ekitools.loop.failures import (
+    all_usable,
     check_failures,
     fatal_sentence,
     name_reasons,
     replaced,
     unusable_outputs,
 )
-from ekitools.loop.gaps import without_gaps
-from ekitools.loop.identical import warned_of_identical
+from ekitools.loop.gaps import Gaps, no_gaps, without_gaps
+from ekitools.loop.identical import first_outputs, warned_of_identical
 from ekitools.loop.present import Present
 from ekitools.loop.progress import stopped
 from ekitools.loop.retrying import Waiting, placed_again, why_hopeless
 from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.models.extras import Extra, gathered
-from ekitools.models.outputs import Failure
+from ekitools.models.outputs import Failure, unfit_rows
 from ekitools.results.dataset import RESERVED
 from ekitools.results.history import Record, numbers_of
 from ekitools.typing import (
@@ -43,6 +45,16 @@ from ekitools.typing import (
 __all__ = ["Stepping"]
 
 
+class _Tried(NamedTuple):
+    """A step that was made before the host knew whether all outputs can be used."""
+
+    step: tuple[Any, StepInfo]
+    first: np.ndarray | None
+    """The few outputs by which members are compared."""
+    mean: np.ndarray | None
+    """Of the outputs, where there are stopping rules."""
+
+
 class Stepping(Present):
     """How a run goes on when outputs are taken; `ekitools.AskTell` is the public face of it."""
 
@@ -53,16 +65,23 @@ class Stepping(Present):
         failures: Mapping[int, Any] | None = None,
         extras: Mapping[int, Mapping[str, Extra]] | None = None,
         before: Record | None = None,
+        *,
+        judged: bool = True,
     ) -> None:
         """Go on with outputs that were checked and that nobody else holds.
 
         Where members failed and run again, the step is not made yet: `members` are then these.
         ``extras`` are side products by row. ``before`` is the record of these outputs, where they
-        were told before: it has what was missing, and the side products.
+        were told before: it has what was missing, and the side products. Without ``judged`` the
+        failures may lack rows that are not finite.
         """
         history, failures = self._history, {} if failures is None else failures
         check_failures(failures, len(self.members))
-        extras = extras or {}
+        extras, tried = extras or {}, None
+        if not failures and not extras and before is None and self._waiting is None:
+            tried = self._tried(g)
+        if tried is None and not judged:
+            failures = {**unfit_rows(g, gaps=self.missing > 0), **failures}
         if self._waiting is not None:
             g, failures, extras = self._waiting.completed(g, failures, extras)
         everyone = np.arange(len(self._alive))
@@ -71,22 +90,16 @@ class Stepping(Present):
             rows = np.isin(everyone, list(unfit))
             g = like(np.where(rows[:, None], np.nan, host(g)), g)
             failures = {**failures, **unfit}
-        gaps = without_gaps(
-            g,
-            failures,
-            self.missing,
-            self._whitened,
-            self.seen,
-            leave_out=not takes_failures(self.method) and not self.problem.n_scales,
-            nodes=isinstance(self.method, Quadrature),
-        )
+        gaps = no_gaps(g) if tried is not None else self._without_gaps(g, failures)
         failures = {**gaps.reasons, **failures}
         missing = gaps.counts
         if before is not None:
             missing = before.missing if before.missing.size else missing
             products = {name: rows[self._alive] for name, rows in before.extras.items()}
         raw, g = g, gaps.g
-        unusable = unusable_outputs(g, self.seen.noise_sd, self.seen.data_names or ())
+        names, unusable = self.seen.data_names or (), {}
+        if tried is None:
+            unusable = unusable_outputs(g, self.seen.noise_sd, names)
         lost = np.isin(everyone, list(unusable))
         reasons = name_reasons(lost, failures, unusable)
         hopeless = None
@@ -99,7 +112,6 @@ class Stepping(Present):
             g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
-        names = self.seen.data_names or ()
         fatal = fatal_sentence(lost, n, self.on_failure, reasons, names, hopeless)
         shown = (self._physical(), g)
         if fatal is not None:
@@ -110,20 +122,22 @@ class Stepping(Present):
         else:
             # nodes on an axis share their outputs where these do not depend on its parameter, and
             # all members may where a step sees a part of the data
-            judged = self.seen.batch is None and not isinstance(self.method, Quadrature)
-            if judged and not self._has_warned:
-                fit = self.method.aim == "fit"
-                self._has_warned = warned_of_identical(self._given(), g, survivors, n, fit=fit)
+            if self._compares:
+                fit, first = self.method.aim == "fit", tried and tried.first
+                self._has_warned = warned_of_identical(
+                    self._given(), g, survivors, n, fit=fit, first=first
+                )
             if lost.any() and not takes_failures(self.method):
                 state, told = self.method.select(state, survivors), take_rows(g, survivors)
             if not takes_failures(self.method):
                 history.forget_replaced()
-            following, info = self._step(state, told)
+            following, info = self._step(state, told) if tried is None else tried.step
             if lost.any() and isinstance(self.method, Quadrature):
                 info = info._replace(misfit=info.misfit[survivors])
                 told = take_rows(g, survivors)
             if self._rules:
-                info = stopped(self._rules, info, told, self.seen, self._history.summaries)
+                mean = tried and tried.mean
+                info = stopped(self._rules, info, told, self.seen, history.summaries, mean)
             if info.average is not None:
                 info = info._replace(average=self.problem.prior.to_physical(info.average))
             if info.shown is not None:
@@ -134,7 +148,7 @@ class Stepping(Present):
                 last = state.ensemble if info.shown is None else info.shown.ensemble
                 info = info._replace(status=self._concluded(info.status, last, survivors))
         hidden = lost & (info.status is not None and info.status.code != statuses.FAILED)
-        u, g = self._recorded(shown[0], info.status, hidden), host(shown[1])
+        u, g = self._recorded(shown[0], info.status, hidden), shown[1]
         # from here on nothing is computed that can fail: the step counts as a whole
         self.seconds = time.perf_counter() - self._since
         history.model_runs += len(self.members) + (0 if waited is None else waited.runs)
@@ -142,7 +156,7 @@ class Stepping(Present):
         history.failures += failed
         self._waiting, self._n_lost = None, len(failed)
         if gaps.left_out.size:
-            g = np.array(g)
+            g = np.array(host(g))
             g[:, gaps.left_out] = np.nan
         history.labels = labels
         seen = self._observations()
@@ -155,6 +169,52 @@ class Stepping(Present):
         if info.status is None:
             self._advance(following, survivors)
         self._release()
+
+    @property
+    def _compares(self) -> bool:
+        """Whether members are looked at for outputs that are the same."""
+        judged = self.seen.batch is None and not isinstance(self.method, Quadrature)
+        return judged and not self._has_warned
+
+    def _without_gaps(self, g: Array, failures: Mapping[int, Any]) -> Gaps:
+        return without_gaps(
+            g,
+            failures,
+            self.missing,
+            self._whitened,
+            self.seen,
+            leave_out=not takes_failures(self.method) and not self.problem.n_scales,
+            nodes=isinstance(self.method, Quadrature),
+        )
+
+    def _tried(self, g: Array) -> _Tried | None:
+        """The step of an ensemble on a device where no member failed; else None.
+
+        Whether all outputs can be used is a number on the device too. The step is made before the
+        host knows it, so that the host waits for the device once. A step is pure, and what came of
+        outputs that cannot be used is thrown away.
+        """
+        if is_numpy(g) or takes_failures(self.method):
+            return None
+        wanted = [all_usable(g, self.seen.noise_sd)]
+        if self._compares:
+            wanted.append(first_outputs(g))
+        if self._rules:
+            wanted.append(array_namespace(g).mean(g, axis=0))
+        awaited = Awaited(*wanted)
+        stream = self._streams.step(self.n)
+        try:
+            with awaiting(awaited), np.errstate(over="ignore", invalid="ignore"):
+                step = self.method.tell(self._state, g, self.seen, rng=stream)
+        except Exception:
+            if awaited.values[0]:
+                raise
+            return None
+        usable, *others = awaited.values
+        if not usable:
+            return None
+        first = others.pop(0) if self._compares else None
+        return _Tried(step, first, others.pop() if others else None)
 
     def _wait(
         self,
@@ -176,9 +236,9 @@ class Stepping(Present):
         stream, drawn = self._streams.policy(n, tries), None
         if n == 0 and self._start != "ensemble":
             prior = self.problem.prior
-            drawn = np.array(self._first(len(lost)) if waiting is None else waiting.drawn)
+            drawn = np.array(host(self._first(len(lost))) if waiting is None else waiting.drawn)
             drawn[lost] = prior.sample_unconstrained(n_lost, rng=stream)
-            state = self.method.init(drawn, self.seen)
+            state = self.method.init(like(drawn, self._state.ensemble), self.seen)
         else:
             asked, ran_before = before.ensemble, self._ran_before()
             state = placed_again(self.method, self._state, lost, asked, ran_before, tries, stream)

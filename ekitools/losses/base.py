@@ -11,9 +11,9 @@ from ekitools.core.arrays import (
     array_namespace,
     as_real,
     check_array,
+    data_like,
     digest,
     is_numpy,
-    like,
 )
 from ekitools.typing import Array
 
@@ -51,7 +51,7 @@ def checked_data(y: Array, z: Array, *f: Array, last: int | None = None) -> Arra
                     f"z, {name}: must have the same last axis, got shapes {tuple(z.shape)} and "
                     f"{tuple(x.shape)}."
                 )
-    return like(y, z)
+    return data_like(y, z)
 
 
 def by_members(function: Callable[..., Array], *arrays: Array) -> Array:

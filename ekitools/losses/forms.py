@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from ekitools.core.arrays import array_namespace, as_real, checked_cholesky, is_numpy, like
+from ekitools.core.arrays import array_namespace, as_real, checked_cholesky, is_numpy, placed
 from ekitools.losses.markov import Markov
 from ekitools.typing import Array
 
@@ -55,11 +56,16 @@ class Diagonal:
 
     def whiten(self, r: Array) -> Array:
         """W r."""
-        return r * like(self.scale, r)
+        return r * placed(self.scale, r)
 
     def precision(self, r: Array) -> Array:
         """Γ⁻¹ r."""
-        return r * like(self.scale**2, r)
+        return r * placed(self._inverse, r)
+
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        """1/Γ_ii."""
+        return np.asarray(self.scale**2)
 
     def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
         """Draws, ``(n, d)``."""
@@ -89,7 +95,7 @@ class Dense:
             lower = self.lower.astype(r.dtype, copy=False)
             columns = r.reshape(-1, r.shape[-1]).T
             return cho_solve((lower, True), columns, check_finite=False).T.reshape(r.shape)
-        return _solve(self.lower.T, _solve(self.lower, r))
+        return _solve(self.lower, _solve(self.lower, r), transposed=True)
 
     def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
         """Draws, ``(n, d)``."""
@@ -108,11 +114,11 @@ class LowRank:
 
     def whiten(self, r: Array) -> Array:
         """W r."""
-        return self._half(r / like(self.root, r))
+        return self._half(r / placed(self.root, r))
 
     def precision(self, r: Array) -> Array:
         """Γ⁻¹ r."""
-        root = like(self.root, r)
+        root = placed(self.root, r)
         return self._half(self._half(r / root)) / root
 
     def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
@@ -121,8 +127,8 @@ class LowRank:
         return rng.standard_normal((n, d)) * self.root + rng.standard_normal((n, k)) @ self.factor.T
 
     def _half(self, r: Array) -> Array:
-        basis = like(self.basis, r)
-        return r + ((r @ basis) * like(self.shrink, r)) @ basis.T
+        basis = placed(self.basis, r)
+        return r + ((r @ basis) * placed(self.shrink, r)) @ basis.T
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,11 @@ class Stack:
 
     def whiten(self, r: Array) -> Array:
         """W r."""
-        return _each(r, like(self.root, r))
+        return _each(r, placed(self.root, r))
 
     def precision(self, r: Array) -> Array:
         """Γ⁻¹ r."""
-        root = like(self.root, r)
+        root = placed(self.root, r)
         return _each(_each(r, root), array_namespace(root).matrix_transpose(root))
 
     def sample(self, n: int, d: int, rng: np.random.Generator) -> np.ndarray:
@@ -197,10 +203,11 @@ def checked_sd(name: str, sd: Any) -> np.ndarray:
     return found
 
 
-def _solve(matrix: np.ndarray, r: Array) -> Array:
-    xp = array_namespace(r)
+def _solve(matrix: np.ndarray, r: Array, *, transposed: bool = False) -> Array:
+    xp, there = array_namespace(r), placed(matrix, r)
+    there = xp.matrix_transpose(there) if transposed else there
     flat = xp.reshape(r, (-1, r.shape[-1]))
-    solved = xp.linalg.solve(like(matrix, r), xp.matrix_transpose(flat))
+    solved = xp.linalg.solve(there, xp.matrix_transpose(flat))
     return xp.reshape(xp.matrix_transpose(solved), r.shape)
 
 

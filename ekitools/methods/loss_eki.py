@@ -10,15 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, is_numpy, take_rows
+from ekitools.core.arrays import array_namespace, finfo, is_numpy, take_rows
 from ekitools.core.checks import check_schedule, integer, number, put, sequence
-from ekitools.linalg import (
-    anomaly_products,
-    combine_anomalies,
-    frobenius,
-    moved,
-    total_variance,
-)
+from ekitools.core.fetching import fetched
+from ekitools.linalg import anomaly_products, combine_anomalies, frobenius, moved
+from ekitools.linalg.products import frobenius_there, total_variance_there
 from ekitools.methods.shared import averaged, initial_variance
 from ekitools.methods.spread import Spread, drawn_around
 from ekitools.methods.steps import NormStep, rule_step
@@ -176,16 +172,12 @@ class LossEKI:
         """
         before, u, y, loss = state, state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), u.shape[0]
-        misfit = host(loss.misfit(g, y)).astype(np.float64)
-        spread = math.sqrt(total_variance(u) / state.initial_variance)
-        extra = {"best_misfit": Reported(float(np.min(misfit)), "misfit of the best member")}
+        misfit = loss.misfit(g, y)
         average = None
         if self.averaging:
             mean = xp.mean(u, axis=0, keepdims=True)
             average = averaged(state.average, mean, self.averaging, state.n)
             state = state._replace(average=average)
-        info = StepInfo(0.0, misfit, None, spread, extra=extra, average=average)
-        diverged = info._replace(status=_diverged(state.n))
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
             gradient = loss.gradient(g, y)
 
@@ -193,22 +185,33 @@ class LossEKI:
             def weights() -> Array:  # D_jk = ⟨G(u_k) − Ḡ, ∇Ψ_j⟩ / J
                 return anomaly_products(gradient, g) / n_members
 
-            @cache
-            def norm() -> float:
-                return frobenius(weights())
-
             redraws = self.redraws(state.n)
             if redraws:
                 mean_gradient = xp.mean(gradient, axis=0, keepdims=True)
                 row = anomaly_products(mean_gradient, g) / n_members  # 1ᵀD / J
-            size = float(xp.sum(xp.abs(row))) if redraws else norm()
+            # the host waits for a device once in a step
+            numbers = [misfit, total_variance_there(u), _largest(u)]
+            numbers.append(xp.sum(xp.abs(row)) if redraws else frobenius_there(weights()))
+            if redraws and isinstance(self.step, NormStep):
+                numbers.append(frobenius_there(weights()))
+            misfit, variance, largest, size, *norms = fetched(*numbers)
+            misfit, size = misfit.astype(np.float64), float(size)
+
+            def norm() -> float:
+                known = norms or ([] if redraws else [size])
+                return float(known[0]) if known else frobenius(weights())
+
+            spread = math.sqrt(float(variance) / state.initial_variance)
+            extra = {"best_misfit": Reported(float(np.min(misfit)), "misfit of the best member")}
+            info = StepInfo(0.0, misfit, None, spread, extra=extra, average=average)
+            diverged = info._replace(status=_diverged(state.n))
             if not math.isfinite(size):
                 return before, diverged
             seen = Seen(state.n, state.t, math.inf, misfit, int(g.shape[1]), norm)
             h = rule_step(self.step, seen)  # h_n
             # no entry of D(U − ū) is larger than this
-            bound = h * size * (1 if redraws else math.sqrt(n_members)) * 2 * _largest(u)
-        if not bound < 0.5 * np.finfo(host(u[:1, :1]).dtype).max:
+            bound = h * size * (1 if redraws else math.sqrt(n_members)) * 2 * float(largest)
+        if not bound < 0.5 * finfo(u).max:
             return before, diverged
         in_place = in_place and is_numpy(u)
         if self.spread is not None and redraws:
@@ -242,9 +245,10 @@ def _pairs(expand: Any) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _largest(u: Array) -> float:
+def _largest(u: Array) -> Array:
+    """The largest |u|, without a copy of the ensemble."""
     xp = array_namespace(u)
-    return max(float(xp.max(u)), -float(xp.min(u)))
+    return xp.maximum(xp.max(u), -xp.min(u))
 
 
 def _diverged(n: int) -> Status:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, like
+from ekitools.core.arrays import array_namespace, data_like, host, like
+from ekitools.core.draws import DeviceGenerator, standard_normal
 from ekitools.linalg import frobenius, kalman_update, total_variance
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array, MapsMembers, Method, Status, Target
@@ -79,7 +80,7 @@ def mapped(method: Method, state: Any, rows: Callable[[Array], Array], index: np
 
 def whitened_residual(g: Array, target: Any) -> Array:
     """Γ^{-1/2}(G(u) − y), ``(J, d)``."""
-    return target.noise.whiten(g - like(target.data, g))
+    return target.noise.whiten(g - data_like(target.data, g))
 
 
 def misfits(r: Array) -> np.ndarray:
@@ -120,10 +121,12 @@ def slope_on_span(w: Array, r: Array) -> tuple[Array, Array]:
 def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:
     """One Kalman analysis with the noise Γ/h; data perturbed where ``rng`` is given.
 
-    The draws are the same in any dtype and on any device.
+    The draws are the same in any dtype and on any device, unless ``rng`` draws on the device.
     """
     draw = None
-    if rng is not None:
+    if isinstance(rng, DeviceGenerator):
+        draw = standard_normal(rng, tuple(r.shape), r) / math.sqrt(h)
+    elif rng is not None:
         draw = rng.standard_normal(tuple(r.shape))
         draw /= math.sqrt(h)
         draw = like(draw, r)

@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import array_namespace, host
 from ekitools.core.checks import integer, number, put
+from ekitools.core.draws import standard_normal
 from ekitools.typing import Array
 
 __all__ = ["Spread", "drawn_around"]
 
 _BLOCK_BYTES = 1 << 20
 """Bytes of the draws that are made at a time."""
+
+_BLOCK_BYTES_ELSEWHERE = 1 << 28
+"""The same on a device, where every block costs a launch."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,10 @@ def drawn_around(
     >>> u.shape, u.mean().round(12)
     ((4, 1), np.float64(1.0))
     """
-    centre = host(mean)
-    p, k = centre.shape[1], 0 if given is None else int(given.shape[0])
-    u = np.empty((n, p), dtype=centre.dtype) if out is None else out
+    if not isinstance(mean, np.ndarray):
+        return _drawn_on_device(mean, prior, gamma, n, rng, given)
+    p, k = mean.shape[1], 0 if given is None else int(given.shape[0])
+    u = np.empty((n, p), dtype=mean.dtype) if out is None else out
     if given is not None:
         u[:k] = gamma * host(given)
     origin = host(prior.unwhiten(np.zeros((1, p), dtype=u.dtype)))
@@ -139,5 +144,24 @@ def drawn_around(
         deviations -= origin
         deviations *= scale
         block[...] = deviations
-    u += centre - u.mean(axis=0, keepdims=True)
-    return u if isinstance(mean, np.ndarray) else like(u, mean)
+    u += mean - u.mean(axis=0, keepdims=True)
+    return u
+
+
+def _drawn_on_device(
+    mean: Array, prior: Any, gamma: float, n: int, rng: np.random.Generator, given: Array | None
+) -> Array:
+    """As `drawn_around`, where ``mean`` is: some members at a time, so that memory stays free."""
+    xp, p = array_namespace(mean), int(mean.shape[1])
+    origin, scale = prior.unwhiten(xp.zeros_like(mean)), gamma * math.sqrt(n / (n - 1))
+    blocks = [] if given is None else [gamma * given]
+    missing = n if given is None else n - int(given.shape[0])
+    rows = max(1, _BLOCK_BYTES_ELSEWHERE // (8 * p))
+    for start in range(0, missing, rows):
+        white = standard_normal(rng, (min(rows, missing - start), p), mean)
+        deviations = prior.unwhiten(white) - origin
+        deviations *= scale
+        blocks.append(deviations)
+    u = xp.concat(blocks, axis=0) if len(blocks) > 1 else blocks[0]
+    u += mean - xp.mean(u, axis=0, keepdims=True)
+    return u

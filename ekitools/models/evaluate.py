@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import host, is_large, like
+from ekitools.core.arrays import host, is_large, like, numpy_dtype
 from ekitools.core.checks import number
 from ekitools.models.extras import Evaluation
 from ekitools.models.outputs import Failure, all_failed
@@ -34,6 +34,7 @@ def evaluate(
     timeout: float | None = None,
     seeds: Sequence[np.random.SeedSequence] | None = None,
     gaps: bool = False,
+    later: bool = False,
 ) -> Evaluation:
     """G at every member.
 
@@ -56,6 +57,10 @@ def evaluate(
         One for every member, for a stochastic model.
     gaps : bool, default False
         Whether some of the outputs of a member may be NaN, but not all. They stay NaN.
+    later : bool, default False
+        Whether the caller looks for outputs on a device that cannot be used, by
+        ``models.outputs.unfit_rows``. Those of a vectorized model are then no failures here, and
+        the host does not wait for the device.
 
     Returns
     -------
@@ -86,13 +91,20 @@ def evaluate(
     if not isinstance(executor, Workers):
         with Workers(executor) as workers:
             return evaluate(
-                model, u, n_data, executor=workers, timeout=timeout, seeds=seeds, gaps=gaps
+                model,
+                u,
+                n_data,
+                executor=workers,
+                timeout=timeout,
+                seeds=seeds,
+                gaps=gaps,
+                later=later,
             )
     large = is_large(u)
     if large and model.vectorized:
         return _in_parts(model, u, n_data, executor, timeout, gaps=gaps)
-    n, dtype = int(u.shape[0]), u.dtype if large else host(u[:1, :1]).dtype
-    wanted = Wanted(n_data, n, dtype, timeout, gaps)
+    n = int(u.shape[0])
+    wanted = Wanted(n_data, n, numpy_dtype(u), timeout, gaps, later)
     if model.vectorized:
         (outcome,) = executor.run(run_together, model, [(u, wanted)])
         if isinstance(outcome, Failure):
@@ -103,7 +115,7 @@ def evaluate(
         return found
     rows = [u.member(j) for j in range(n)] if large else np.ascontiguousarray(host(u))
     tasks = [(rows[j], None if seeds is None else seeds[j], wanted) for j in range(n)]
-    g = np.full((n, n_data), np.nan, dtype=dtype)
+    g = np.full((n, n_data), np.nan, dtype=wanted.dtype)
     failures: dict[int, Failure] = {}
     extras = {}
     for j, outcome in enumerate(executor.run(run_member, model, tasks)):

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, like, masked_as_nan
+from ekitools.core.arrays import (
+    array_namespace,
+    host,
+    is_numpy,
+    like,
+    masked_as_nan,
+    numpy_dtype,
+    own,
+)
 from ekitools.typing import Array
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "rows_of",
     "safe_text",
     "shares_memory",
+    "unfit_rows",
 ]
 
 LONGEST_REASON = 2000
@@ -95,13 +104,6 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 4]} ..."
 
 
-def own(x: Array) -> Array:
-    """A copy of ``x`` in its own memory, of the same kind and dtype."""
-    if isinstance(x, np.ndarray):
-        return np.array(x, copy=True)
-    return array_namespace(x).asarray(x, copy=True)
-
-
 def parted(value: Any) -> tuple[Any, Mapping[str, Any]]:
     """Outputs and side products of what a model returned: ``outputs`` or ``(outputs, extras)``."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
@@ -154,11 +156,12 @@ def row_of(
 
 
 def rows_of(
-    value: Any, u: Array, n_data: int, *, gaps: bool = False
+    value: Any, u: Array, n_data: int, *, gaps: bool = False, later: bool = False
 ) -> tuple[Array, dict[int, Failure]]:
     """The outputs ``(J, d)`` of a vectorized model, copied, and the rows that cannot be used.
 
-    With ``gaps`` some entries of a row may be NaN, but not all.
+    With ``gaps`` some entries of a row may be NaN, but not all. With ``later`` outputs on a device
+    are not looked at: the caller asks for `unfit_rows`.
 
     Raises
     ------
@@ -185,18 +188,25 @@ def rows_of(
         )
     with np.errstate(over="ignore"):
         g = own(g) if type(g) is type(u) and g.dtype == u.dtype else own(like(g, u))
+    return g, {} if later and not is_numpy(g) else unfit_rows(g, gaps=gaps)
+
+
+def unfit_rows(g: Array, *, gaps: bool = False) -> dict[int, Failure]:
+    """The rows of outputs ``(J, d)`` that cannot be used, with the reason.
+
+    With ``gaps`` some entries of a row may be NaN, but not all.
+    """
     xp = array_namespace(g)
     suspect = np.flatnonzero(~host(xp.all(xp.isfinite(g), axis=1))).tolist()
     rows = {j: host(g[j, :]) for j in suspect}
-    failures = {
+    return {
         j: failure_of(_not_finite(row)) for j, row in rows.items() if not _usable(row, gaps=gaps)
     }
-    return g, failures
 
 
 def all_failed(u: Array, n_data: int, failures: Mapping[int, Failure]) -> np.ndarray:
     """Rows of NaN for ``failures``, in the dtype of ``u`` and on the host."""
-    return np.full((len(failures), n_data), np.nan, dtype=host(u[:1, :1]).dtype)
+    return np.full((len(failures), n_data), np.nan, dtype=numpy_dtype(u))
 
 
 def _row_by_row(
@@ -209,7 +219,7 @@ def _row_by_row(
     except (ValueError, TypeError):
         pass
     n = len(value)
-    g = np.full((n, n_data), np.nan, dtype=host(u[:1, :1]).dtype)
+    g = np.full((n, n_data), np.nan, dtype=numpy_dtype(u))
     failures: dict[int, Failure] = {}
     for j, row in enumerate(value):
         try:

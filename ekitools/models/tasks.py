@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import host, like
+from ekitools.core.arrays import host, like, numpy_dtype
 from ekitools.models.extras import Evaluation, Extra, Output, checked_extras, split_extras
 from ekitools.models.outputs import (
     Failure,
@@ -34,6 +34,8 @@ class Wanted(NamedTuple):
     timeout: float | None
     gaps: bool = False
     """Whether some of the outputs of a member may be NaN."""
+    later: bool = False
+    """Whether outputs on a device are looked at later."""
 
 
 def run_member(
@@ -118,7 +120,7 @@ def _part(model: Any, u: Array, wanted: Wanted) -> Evaluation | Failure:
     try:
         with np.errstate():
             value, extras = parted(within(wanted.timeout, lambda: model(u)))
-        g, failures = rows_of(value, u, wanted.n_data, gaps=wanted.gaps)
+        g, failures = rows_of(value, u, wanted.n_data, gaps=wanted.gaps, later=wanted.later)
         rows = split_extras(extras, int(u.shape[0])) if extras else []
         good = {j: row for j, row in enumerate(rows) if j not in failures}
         return Evaluation(g, failures, good)
@@ -136,7 +138,7 @@ def _bisected(model: Any, u: Array, wanted: Wanted, whole: Failure) -> Evaluatio
     """
     n = int(u.shape[0])
     calls = 8 + 6 * math.ceil(math.log2(n))
-    g = np.full((n, wanted.n_data), np.nan, dtype=host(u[:1, :1]).dtype)
+    g = np.full((n, wanted.n_data), np.nan, dtype=numpy_dtype(u))
     failures: dict[int, Failure] = {}
     extras: dict[int, Mapping[str, Extra]] = {}
     pending, found = [((0, n), whole)], False

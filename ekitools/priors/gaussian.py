@@ -15,7 +15,7 @@ from ekitools.core.arrays import (
     checked_cholesky,
     digest,
     is_numpy,
-    like,
+    placed,
 )
 from ekitools.core.checks import integer
 from ekitools.priors.base import check_points
@@ -158,16 +158,16 @@ class GaussianPrior:
         array([[1., 0.]])
         """
         check_array("z", z, last=self.n_parameters)
-        centred = z - like(self.mean, z)
+        centred = z - placed(self.mean, z)
         if self._root.ndim == 1:
-            return centred / like(self._root, z)
+            return centred / placed(self._root, z)
         if is_numpy(z):
             rows = centred.reshape(-1, self.n_parameters)
             root = self._root.astype(rows.dtype, copy=False)
             white = solve_triangular(root, rows.T, lower=True, check_finite=False)
             return np.ascontiguousarray(white.T).reshape(z.shape)
         xp = array_namespace(z)
-        white = xp.linalg.solve(like(self._root, z), xp.matrix_transpose(centred))
+        white = xp.linalg.solve(placed(self._root, z), xp.matrix_transpose(centred))
         return xp.matrix_transpose(white)
 
     def unwhiten(self, w: Array) -> Array:
@@ -181,8 +181,8 @@ class GaussianPrior:
         array([[3., 1.]])
         """
         check_array("w", w, last=self.n_parameters)
-        root = like(self._root, w)
-        return like(self.mean, w) + (w * root if root.ndim == 1 else w @ root.T)
+        root = placed(self._root, w)
+        return placed(self.mean, w) + (w * root if root.ndim == 1 else w @ root.T)
 
     def fingerprint(self) -> str:
         """A short text that changes whenever the distribution does."""

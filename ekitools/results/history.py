@@ -12,7 +12,7 @@ import numpy as np
 
 from ekitools.core.arrays import host
 from ekitools.models.extras import Labels
-from ekitools.typing import PerParameter, Reported, Status, StepInfo
+from ekitools.typing import Array, PerParameter, Reported, Status, StepInfo
 
 __all__ = [
     "BY_PARAMETER",
@@ -38,7 +38,7 @@ BY_PARAMETER = "parameter."
 
 
 class Record(NamedTuple):
-    """One stored iteration, on the host; dropped members are NaN rows."""
+    """One stored iteration; dropped members are NaN rows. The newest may have `Late` arrays."""
 
     iteration: int
     u: np.ndarray
@@ -91,6 +91,29 @@ class Record(NamedTuple):
         }
         return fixed | extras | reported
 
+    def on_host(self) -> Record:
+        """The record with everything on the host; itself where it is there."""
+        late = {
+            name: each.rows() for name in _LATE if isinstance(each := getattr(self, name), Late)
+        }
+        return self._replace(**late) if late else self
+
+
+class Late(NamedTuple):
+    """Rows of a record that stay on a device until somebody reads them."""
+
+    array: Any
+    """Of the members ``members``, of ``n``."""
+    members: np.ndarray
+    n: int
+
+    def rows(self) -> np.ndarray:
+        """The rows of all members on the host; dropped members are NaN."""
+        return whole_rows(host(self.array), self.members, self.n)
+
+
+_LATE = ("u", "g", "average")
+"""Fields of a record that may be late."""
 
 FIXED = Record._fields[:-2]
 """Fields of a record that are one array each."""
@@ -131,12 +154,22 @@ class History:
     def __init__(self, n_members: int, store: str | int) -> None:
         self.n_members = n_members
         self.store = store
-        self.records: list[Record] = []
+        self._records: list[Record] = []
         self.summaries: list[Summary] = []
         self.failures: list[dict[str, Any]] = []
         self.labels: dict[str, Labels] = {}
         """Labels of the side products."""
         self.model_runs = 0
+
+    @property
+    def records(self) -> list[Record]:
+        """The stored iterations on the host; what was on a device is copied now, and once."""
+        self._records[:] = [record.on_host() for record in self._records]
+        return self._records
+
+    @records.setter
+    def records(self, records: list[Record]) -> None:
+        self._records = records
 
     def added(self, n: int) -> np.ndarray:
         """The numbers of ``n`` members more."""
@@ -149,7 +182,7 @@ class History:
         t: float,
         members: np.ndarray,
         survivors: np.ndarray,
-        outputs: tuple[np.ndarray, np.ndarray],
+        outputs: tuple[Array, Array],
         info: StepInfo,
         missing: np.ndarray | None = None,
         extras: Mapping[str, np.ndarray] | None = None,
@@ -158,7 +191,8 @@ class History:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g).
 
         ``missing`` counts missing outputs by datum; ``extras`` are side products by member.
-        ``observations`` are those of a series that the outputs belong to.
+        ``observations`` are those of a series that the outputs belong to. Arrays on a device stay
+        there while the iteration is the newest. Nobody may change them.
         """
         step = np.nan if info.status is not None else float(info.step)
         weight = info.shown.weight if info.shown else np.zeros(0)
@@ -179,16 +213,20 @@ class History:
         misfit[members if info.shown else members[survivors]] = info.misfit
         failed = np.zeros(self.n_members, dtype=bool)
         failed[np.delete(members, survivors)] = True
-        u, g = (self._whole(rows, members) for rows in outputs)
+        u, g = (self._held(rows, members) for rows in outputs)
         source, extras = self._side_products(iteration, members, info, extras or {})
-        if self.records and not self._keeps(self.records[-1].iteration):
-            self.records.pop()
-        average = np.zeros(0) if info.average is None else host(info.average)[0]
+        if self._records:
+            before = self._records.pop()
+            if self._keeps(before.iteration):
+                self._records.append(before.on_host())
+        average: Any = np.zeros(0)
+        if info.average is not None:
+            average = self._held(info.average[0, :], np.arange(info.average.shape[1]))
         nothing = np.zeros(0, dtype=np.int64)
         gaps = nothing if missing is None else missing
         seen = nothing if observations is None else observations
         parts = (weight, average, gaps, source, seen, extras, info.by_parameter)
-        self.records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
+        self._records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
 
     def forget_replaced(self) -> None:
         """Drop the latest record where the next one replaces it and no other is kept.
@@ -196,7 +234,7 @@ class History:
         During an update the memory then has room for the ensembles before and after it alone.
         """
         if self.store == "last":
-            self.records.clear()
+            self._records.clear()
 
     def add_unevaluated(
         self,
@@ -279,7 +317,7 @@ class History:
         their own model run had.
         """
         whole = {name: self._whole(rows, members) for name, rows in told.items()}
-        shown, before = info.shown, self.records[-1] if self.records else None
+        shown, before = info.shown, self._records[-1] if self._records else None
         earlier = before.extras if before is not None and shown is not None else {}
         if shown is None or not (whole or earlier):
             return np.zeros(0, dtype=np.int64), whole
@@ -303,12 +341,23 @@ class History:
                 found[name][old] = before.extras[name][rows[old]]
         return shown.source, found
 
+    def _held(self, rows: Array, members: np.ndarray) -> Any:
+        """Rows of all members on the host, or `Late` ones where they are not on the host."""
+        if isinstance(rows, np.ndarray):
+            return self._whole(rows, members) if rows.ndim > 1 else rows
+        return Late(rows, members, self.n_members if rows.ndim > 1 else len(members))
+
     def _whole(self, rows: np.ndarray, members: np.ndarray) -> np.ndarray:
-        if len(rows) == self.n_members:
-            return rows
-        whole = np.full((self.n_members, *rows.shape[1:]), np.nan, dtype=rows.dtype)
-        whole[members] = rows
-        return whole
+        return whole_rows(rows, members, self.n_members)
+
+
+def whole_rows(rows: np.ndarray, members: np.ndarray, n: int) -> np.ndarray:
+    """The rows of ``n`` members, of those of some; the others are NaN."""
+    if len(rows) == n:
+        return rows
+    whole = np.full((n, *rows.shape[1:]), np.nan, dtype=rows.dtype)
+    whole[members] = rows
+    return whole
 
 
 def lost_members(failed: np.ndarray, misfit: np.ndarray) -> np.ndarray:
