@@ -105,8 +105,8 @@ def like(x: Any, reference: Array) -> Array:
     becomes a NumPy array.
     """
     if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
-        known = isinstance(x, np.ndarray) or not is_array_api_obj(x)
-        return np.asarray(x if known else host(x), dtype=reference.dtype)
+        far = is_array_api_obj(x) and not is_numpy(x)
+        return np.asarray(host(x) if far else x, dtype=reference.dtype)
     xp = array_namespace(reference)
     if is_array_api_obj(x) and not isinstance(x, np.ndarray) and array_namespace(x) is xp:
         return _moved(x, reference, xp)

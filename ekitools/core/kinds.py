@@ -55,8 +55,12 @@ def kind_of(x: Array) -> list[str] | None:
     if is_numpy(x):
         return None
     xp = array_namespace(x)
-    known = {"torch": is_torch_namespace, "jax": is_jax_namespace, "cupy": is_cupy_namespace}
-    library = next((name for name, holds in known.items() if holds(xp)), None)
+    known = {
+        "torch": is_torch_namespace(xp),
+        "jax": is_jax_namespace(xp),
+        "cupy": is_cupy_namespace(xp),
+    }
+    library = next((name for name, holds in known.items() if holds), None)
     return None if library is None else [library, numpy_dtype(x).name, str(device(x))]
 
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 
 from ekitools.core.arrays import as_real
 from ekitools.core.checks import check_gaussian, check_schedule, integer, number, stopping_rules
 from ekitools.core.errors import RunError
+from ekitools.core.kinds import checked_like
 from ekitools.core.options import to_json
 from ekitools.core.statuses import failed
 from ekitools.core.streams import Streams
@@ -58,6 +60,7 @@ def integrate(
     discrepancy: float | None = None,
     collapsed: float | None = None,
     stop: StoppingRule | Sequence[StoppingRule] = (),
+    like: Any = None,
     **solve_ivp_options: Any,
 ) -> xr.Dataset:
     """Carry an ensemble through continuous time.
@@ -77,7 +80,8 @@ def integrate(
     n_members : int, default 100
         Ensemble size J, drawn from the prior.
     ensemble : (J, p), optional
-        Initial ensemble in physical coordinates instead.
+        Initial ensemble in physical coordinates instead. The model is given members of its library
+        and dtype and on its device.
     rng : None, int or numpy.random.Generator
         Source of the prior's draws and of the Brownian motions, which are independent.
     step : step rule
@@ -93,6 +97,9 @@ def integrate(
     stop : stopping rule or sequence of them, default ()
         Rules with a distance, such as `Discrepancy` and `Collapsed`, stop a flow without noise
         where that falls to zero. Other rules stop it at the end of a step of the solver.
+    like : array, optional
+        The model is given members of this array's library and dtype and on its device, such as
+        ``torch.empty(1, device="cuda")``. The flow itself is computed by NumPy in float64.
     **solve_ivp_options
         Of a flow without noise: ``method``, ``rtol`` (default 1e-8), ``atol`` (default 1e-10),
         ``max_step``, ``events`` and so on; ``events`` see the flat vector of (J, p) numbers,
@@ -135,6 +142,7 @@ def integrate(
     _check_flow(flow, problem, step, solve_ivp_options)
     rules = _rules(discrepancy, collapsed, stop, problem)
     streams = Streams(rng)
+    reference = _reference(like, ensemble)
     if ensemble is None:
         n_members = integer("n_members", n_members, least=2)
         initial = problem.prior.sample_unconstrained(n_members, rng=streams.prior())
@@ -152,7 +160,7 @@ def integrate(
         **traits(flow),
     }
     entries: list[Entry] = []
-    outputs = Outputs(problem)
+    outputs = Outputs(problem, reference)
     watch = Watch(rules, outputs, variance)
     try:
         if isinstance(flow, StochasticFlow) and step is not None:
@@ -177,6 +185,15 @@ def integrate(
     attributes["solver"] |= info
     attributes["seconds"] = time.perf_counter() - since
     return _dataset(problem, entries, outputs, variance, status, attributes)
+
+
+def _reference(like: Any, ensemble: Any) -> Any:
+    """An array of the kind that the model is given; None for NumPy in float64."""
+    if like is not None:
+        return checked_like(like)
+    if isinstance(ensemble, np.ndarray) or not is_array_api_obj(ensemble):
+        return None
+    return checked_like(ensemble)
 
 
 def _dataset(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ekitools.core.arrays import double, host, like
 from ekitools.core.errors import RunError
 from ekitools.flows.right_hand_sides import Output
 from ekitools.models.evaluate import evaluate
@@ -26,10 +27,18 @@ class Entry(NamedTuple):
 
 
 class Outputs:
-    """G and ∇Ψ at an ensemble, remembering the last one, and how many runs that took."""
+    """G and ∇Ψ at an ensemble, remembering the last one, and how many runs that took.
 
-    def __init__(self, problem: InverseProblem) -> None:
-        self.problem = problem
+    Parameters
+    ----------
+    problem : InverseProblem
+        With the model.
+    reference : array, optional
+        The model is given members of this kind.
+    """
+
+    def __init__(self, problem: InverseProblem, reference: Any = None) -> None:
+        self.problem, self._reference = problem, reference
         self.runs = 0
         self.failures: dict[int, str] = {}
         self._seen = np.empty((0, 0))
@@ -47,7 +56,9 @@ class Outputs:
             problem = self.problem
             physical = np.asarray(problem.prior.to_physical(u)).view()
             physical.flags.writeable = False
-            g, failures, _ = evaluate(problem.model, physical, problem.n_data, seeds=seeds)
+            given = physical if self._reference is None else like(physical, self._reference)
+            g, failures, _ = evaluate(problem.model, given, problem.n_data, seeds=seeds)
+            g = g if self._reference is None else double(host(g))
             self.runs += len(u)
             if failures:
                 self.failures = {row: failure.reason for row, failure in failures.items()}

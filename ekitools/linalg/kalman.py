@@ -42,7 +42,15 @@ from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import as_noise
 from ekitools.typing import Array, Localization
 
-__all__ = ["checked_analysis", "checked_localization", "gain_factors", "kalman_update", "solve_spd"]
+__all__ = [
+    "Solution",
+    "checked_analysis",
+    "checked_localization",
+    "gain_factors",
+    "kalman_update",
+    "solve_spd",
+    "solved",
+]
 
 _EPS = float(np.finfo(np.float64).eps)
 _LOSS = 1e-9
@@ -220,7 +228,7 @@ def _data_space(
         innovations += draw
     if not is_numpy(gram):
         innovations = like(innovations, gram)
-    solution = _solved(gram, ridge, host(innovations) if is_numpy(gram) else innovations)
+    solution = solved(gram, ridge, host(innovations) if is_numpy(gram) else innovations)
     # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ with λ the smallest eigenvalue of FᵀF + cI
     if _loses_digits(gram, solution.rows, solution.pivots, g, root=True):
         return None
@@ -245,14 +253,12 @@ def _member_space(
     offset = like(offset, gram)
     # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
     product = (drawn if draw is None else like(drawn, gram)) - gram - offset[None, :]
-    coefficients, pivots = _solved(gram, ridge, product)
+    coefficients, pivots = solved(gram, ridge, product)
     coefficients = centred(coefficients)
     return None if _loses_digits(gram, coefficients, pivots, g) else coefficients
 
 
-def _loses_digits(
-    gram: Array, solved: Array, pivots: Array, g: Array, *, root: bool = False
-) -> bool:
+def _loses_digits(gram: Array, rows: Array, pivots: Array, g: Array, *, root: bool = False) -> bool:
     """Whether rounding in FFᵀ or FᵀF may change the update by more than `_LOSS` of the spread.
 
     With a Gram matrix in error by δ, of size ε‖FFᵀ‖, the coefficients K = B(FFᵀ + cI)⁻¹ are in
@@ -265,13 +271,14 @@ def _loses_digits(
     if is_numpy(gram):
         # rows of F sum to zero, so the smallest pivot is that of the ones, which K does not see
         smallest = np.sqrt(np.min(pivots)) if root else np.partition(pivots, 1)[1]
-        largest = np.sqrt(np.max(np.sum(solved * solved, axis=1)))
+        largest = np.sqrt(np.max(np.sum(rows * rows, axis=1)))
         size = float(np.linalg.norm(gram))
     else:
         xp = array_namespace(gram)
         least = xp.sort(pivots)[0 if root else 1]
-        rows = xp.max(xp.sum(solved * solved, axis=1))
-        total, length, most, low = fetched(xp.sum(gram), xp.linalg.matrix_norm(gram), rows, least)
+        longest = xp.max(xp.sum(rows * rows, axis=1))
+        norm = xp.linalg.matrix_norm(gram)
+        total, length, most, low = fetched(xp.sum(gram), norm, longest, least)
         _check_finite(total)
         size, largest = float(length), np.sqrt(most)
         smallest = np.sqrt(low) if root else low
@@ -280,7 +287,7 @@ def _loses_digits(
     return not error <= max(_LOSS, 100 * eps) * smallest
 
 
-class _Solution(NamedTuple):
+class Solution(NamedTuple):
     """What a Gram matrix and a ridge make of some rows."""
 
     rows: Array
@@ -291,11 +298,11 @@ class _Solution(NamedTuple):
 
 def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
     """``rows @ inv(gram + ridge I)`` for a positive semi-definite Gram matrix."""
-    return np.asarray(_solved(gram, ridge, rows).rows)
+    return np.asarray(solved(gram, ridge, rows).rows)
 
 
-def _solved(gram: Array, ridge: float, rows: Array) -> _Solution:
-    """A solution with its pivots."""
+def solved(gram: Array, ridge: float, rows: Array) -> Solution:
+    """As `solve_spd`, with the pivots, and where the arrays are."""
     if not is_numpy(gram):
         return _solved_on_device(gram, ridge, rows)
     _check_finite(np.sum(gram))
@@ -304,30 +311,30 @@ def _solved(gram: Array, ridge: float, rows: Array) -> _Solution:
     # NumPy's LAPACK and not SciPy's: two BLAS libraries in turn fight over the cores
     try:
         factor = np.linalg.cholesky(system)  # positive definite to rounding: solving is safe
-        solved = np.asarray(np.linalg.solve(system, rows.T).T)
-        return _Solution(solved, np.diagonal(factor) ** 2)
+        solution = np.asarray(np.linalg.solve(system, rows.T).T)
+        return Solution(solution, np.diagonal(factor) ** 2)
     except np.linalg.LinAlgError:  # rounding in a Gram matrix far larger than the ridge
         values, vectors = np.linalg.eigh(gram)
         solution = ((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T
-        return _Solution(np.asarray(solution), np.zeros(len(values)))
+        return Solution(np.asarray(solution), np.zeros(len(values)))
 
 
-def _solved_on_device(gram: Array, ridge: float, rows: Array) -> _Solution:
+def _solved_on_device(gram: Array, ridge: float, rows: Array) -> Solution:
     """A solution where the Gram matrix is; its pivots are not positive where it has no factor."""
     xp = array_namespace(gram)
     n = int(gram.shape[0])
     system = gram + ridge * xp.eye(n, dtype=gram.dtype, device=device(gram))
     if is_torch_namespace(xp):  # torch.linalg.cholesky would wait for the device
         factor, failed = xp.linalg.cholesky_ex(system)
-        solved = xp.cholesky_solve(rows.T, factor).T
+        solution = xp.cholesky_solve(rows.T, factor).T
         pivots = xp.linalg.diagonal(factor) ** 2
-        return _Solution(solved, xp.where(failed > 0, xp.zeros_like(pivots), pivots))
+        return Solution(solution, xp.where(failed > 0, xp.zeros_like(pivots), pivots))
     try:
         factor = xp.linalg.cholesky(system)
-        solved = xp.matrix_transpose(xp.linalg.solve(system, xp.matrix_transpose(rows)))
+        solution = xp.matrix_transpose(xp.linalg.solve(system, xp.matrix_transpose(rows)))
     except Exception:  # the standard leaves open what is raised for a singular matrix
-        return _Solution(rows, xp.zeros(n, dtype=gram.dtype, device=device(gram)))
-    return _Solution(solved, xp.linalg.diagonal(factor) ** 2)
+        return Solution(rows, xp.zeros(n, dtype=gram.dtype, device=device(gram)))
+    return Solution(solution, xp.linalg.diagonal(factor) ** 2)
 
 
 def _check_finite(total: Any) -> None:

@@ -8,9 +8,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, host, like, take_rows
+from ekitools.core.arrays import array_namespace, double, host, is_numpy, like, take_rows
 from ekitools.core.checks import integer, number, put
-from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd, total_variance
+from ekitools.core.fetching import fetched
+from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd
+from ekitools.linalg.kalman import solved
+from ekitools.linalg.products import total_variance_there
 from ekitools.methods.shared import averaged, initial_variance
 from ekitools.methods.spread import drawn_around
 from ekitools.typing import (
@@ -174,36 +177,38 @@ class CurvatureEKI:
         """One step of the mean and new members around it, or the end where it overflows."""
         u, y, loss = state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), int(u.shape[0])
-        misfit = host(loss.misfit(g, y)).astype(np.float64)
-        spread = math.sqrt(total_variance(u) / state.initial_variance)
         centre = xp.mean(g, axis=0, keepdims=True)
-        extra = {
-            "best_misfit": Reported(float(np.min(misfit)), "misfit of the best member"),
-            "misfit_of_mean": Reported(
-                float(loss.misfit(centre, y)[0]), "misfit of the mean output"
-            ),
-        }
-        info = StepInfo(0.0, misfit, None, spread, extra=extra)
+        numbers = [loss.misfit(g, y), loss.misfit(centre, y), total_variance_there(u)]
         average, old_mean = state.average, xp.mean(u, axis=0, keepdims=True)
         if self.averaging:
             average = averaged(average, old_mean, self.averaging, state.n)
-            info = info._replace(average=average)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
             curved = loss.curvature_product(centre[0, :], y, g - centre)
             m = int(g.shape[1]) / loss.outputs_per_sample
             # S_jk = ⟨f_j, H f_k⟩ / m and g_j = ⟨f_j, ∇Ψ(Ḡ)⟩ / m
-            system = host(anomaly_products(curved, g)).astype(np.float64) / (m * self.gamma**2)
-            slope = host(anomaly_products(loss.gradient(centre, y), g)).astype(np.float64)
-            slope /= m * self.gamma
-            mean = step = xp.full_like(u[:1, :], math.inf)
-            if math.isfinite(float(np.sum(system))):
-                # w = −(S + λI)⁻¹ g, cut at the radius, and the step Σ w_j ξ_j
-                w = -solve_spd(0.5 * (system + system.T), self.damping, slope)
-                w *= min(1.0, self.radius / max(float(np.linalg.norm(w)), 1e-300))
+            system = double(anomaly_products(curved, g)) / (m * self.gamma**2)
+            slope = double(anomaly_products(loss.gradient(centre, y), g)) / (m * self.gamma)
+
+            def solution(system: Array, slope: Array) -> tuple[Array, tuple[np.ndarray, ...]]:
+                """The step Σ w_j ξ_j, and the numbers that the host needs, fetched together."""
+                w, sound = self._weights(system, slope)
                 step = combine_anomalies(like(w / self.gamma, u), u)
-                mean = old_mean + step
-            past = self._remembered(state.past, step, target.prior)
-        if not math.isfinite(float(xp.sum(xp.abs(mean)))):
+                size, length = xp.sum(xp.abs(old_mean + step)), self._length(step, target.prior)
+                return step, fetched(*numbers, size, length, sound)
+
+            step, found = solution(system, slope)
+            if not (found[-1] or is_numpy(system)):  # a singular matrix, or an overflow
+                step, found = solution(host(system), host(slope))
+        misfit, of_mean, variance, size, length, sound = found
+        misfit = misfit.astype(np.float64)
+        extra = {
+            "best_misfit": Reported(float(np.min(misfit)), "misfit of the best member"),
+            "misfit_of_mean": Reported(float(of_mean[0]), "misfit of the mean output"),
+        }
+        spread = math.sqrt(float(variance) / state.initial_variance)
+        info = StepInfo(0.0, misfit, None, spread, extra=extra)
+        info = info._replace(average=average if self.averaging else None)
+        if not (sound and math.isfinite(float(size))):
             status = Status(
                 "diverged",
                 f"Step {state.n} has an update that is not finite: this is the last good "
@@ -211,6 +216,8 @@ class CurvatureEKI:
                 level="bad",
             )
             return state, info._replace(status=status)
+        past = self._remembered(state.past, step, float(length))
+        mean = old_mean + step
         given = past[max(0, past.shape[0] - n_members + 1) :, :] if past.shape[0] else None
         new = drawn_around(mean, target.prior, self.gamma, n_members, rng, given=given)
         h = 1 / self.damping
@@ -223,15 +230,34 @@ class CurvatureEKI:
         """The state of the members ``index``."""
         return state._replace(ensemble=take_rows(state.ensemble, index))
 
-    def _remembered(self, past: Array, step: Array, prior: Any) -> Array:
-        """The latest steps, this one among them, scaled to the length √p of whitened draws."""
+    def _weights(self, system: Array, slope: Array) -> tuple[Array, Any]:
+        """W = −(S + λI)⁻¹ g, cut at the radius, and whether it can be used."""
+        system = 0.5 * (system + system.T)
+        if is_numpy(system):
+            if not math.isfinite(float(np.sum(system))):
+                return np.full_like(slope, math.inf), False
+            w = -solve_spd(system, self.damping, slope)
+            w *= min(1.0, self.radius / max(float(np.linalg.norm(w)), 1e-300))
+            return w, True
+        xp = array_namespace(system)
+        rows, pivots = solved(system, self.damping, slope)
+        sound = xp.logical_and(xp.isfinite(xp.sum(system)), xp.min(pivots) > 0)
+        cut = self.radius / xp.clip(xp.linalg.vector_norm(rows), min=1e-300)
+        return -rows * xp.clip(cut, max=1.0), sound
+
+    def _length(self, step: Array, prior: Any) -> Any:
+        """The length of a step in units of whitened draws; zero where steps are not remembered."""
         if not self.memory:
+            return 0.0
+        xp = array_namespace(step)
+        zeros = np.zeros(tuple(step.shape)) if is_numpy(step) else xp.zeros_like(step)
+        white = prior.whiten(step + like(prior.unwhiten(zeros), step))
+        return xp.linalg.vector_norm(white)
+
+    def _remembered(self, past: Array, step: Array, length: float) -> Array:
+        """The latest steps, this one among them, scaled to the length √p of whitened draws."""
+        if not (self.memory and length > 0):
             return past
         xp = array_namespace(step)
-        p = step.shape[1]
-        white = prior.whiten(step + like(prior.unwhiten(np.zeros((1, p))), step))
-        length = float(xp.linalg.vector_norm(white))
-        if not length > 0:
-            return past
-        steps = xp.concat([past, step * (math.sqrt(p) / length)], axis=0)
+        steps = xp.concat([past, step * (math.sqrt(step.shape[1]) / length)], axis=0)
         return steps[max(0, steps.shape[0] - self.memory) :, :]

@@ -24,6 +24,7 @@ __all__ = [
     "initial_variance",
     "mapped",
     "misfits",
+    "misfits_there",
     "slope_on_span",
     "tempered_analysis",
     "whitened_residual",
@@ -85,7 +86,12 @@ def whitened_residual(g: Array, target: Any) -> Array:
 
 def misfits(r: Array) -> np.ndarray:
     """Φ_j = ½ ‖r_j‖², ``(J,)``, on the host in float64."""
-    return host(0.5 * array_namespace(r).sum(r * r, axis=1)).astype(np.float64)
+    return host(misfits_there(r)).astype(np.float64)
+
+
+def misfits_there(r: Array) -> Array:
+    """Φ_j, ``(J,)``, in the dtype and on the device of ``r``."""
+    return 0.5 * array_namespace(r).sum(r * r, axis=1)
 
 
 def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:

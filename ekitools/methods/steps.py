@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ekitools.core.arrays import is_numpy
 from ekitools.core.checks import integer, number, put, sequence
-from ekitools.linalg import d_norm
+from ekitools.core.fetching import fetched
+from ekitools.linalg import anomaly_products, d_norm
+from ekitools.linalg.products import frobenius_there
+from ekitools.methods.shared import misfits, misfits_there
 from ekitools.typing import Array, BoundedSchedule, Schedule, Seen, Status
 
 __all__ = [
@@ -21,6 +25,7 @@ __all__ = [
     "choose_step",
     "given_up",
     "landing",
+    "misfits_and_norm",
     "rule_step",
 ]
 
@@ -230,10 +235,30 @@ class ESMDA:
         return steps[seen.n] if seen.n < len(steps) - 1 else min(seen.remaining, steps[-1])
 
 
+def misfits_and_norm(schedule: Schedule, r: Array) -> tuple[np.ndarray, Callable[[], float]]:
+    """Φ_j ``(J,)`` of whitened residuals on the host in float64, and a function that gives ‖D‖.
+
+    Where `NormStep` asks for ‖D‖, both come from a device together.
+    """
+    if is_numpy(r) or not isinstance(schedule, NormStep):
+        return misfits(r), lambda: d_norm(r, r)
+    products = anomaly_products(r, r) / int(r.shape[0])
+    found, norm = fetched(misfits_there(r), frobenius_there(products))
+    return found.astype(np.float64), lambda: float(norm)
+
+
 def choose_step(
-    schedule: Schedule, n: int, t: float, t_end: float | None, r: Array, misfit: np.ndarray
+    schedule: Schedule,
+    n: int,
+    t: float,
+    t_end: float | None,
+    r: Array,
+    misfit: np.ndarray,
+    norm: Callable[[], float] | None = None,
 ) -> tuple[float, float]:
     """The step h of ``schedule``, cut at ``t_end``, and the pseudo-time it leads to.
+
+    ``norm`` gives ‖D‖ where it is known already.
 
     Raises
     ------
@@ -241,7 +266,8 @@ def choose_step(
         If the rule does not give a positive finite step.
     """
     end = math.inf if t_end is None else t_end
-    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), lambda: d_norm(r, r))
+    known = (lambda: d_norm(r, r)) if norm is None else norm
+    seen = Seen(n, t, end - t, misfit, int(r.shape[1]), known)
     return landing(t, rule_step(schedule, seen), end)
 
 

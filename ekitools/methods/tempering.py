@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from ekitools.methods.localized import (
 )
 from ekitools.methods.parts import check_independent, nothing_used, part_step
 from ekitools.methods.shared import diverged, misfits, whitened_residual
-from ekitools.methods.steps import choose_step, given_up
+from ekitools.methods.steps import choose_step, given_up, misfits_and_norm
 from ekitools.methods.unknown_noise import (
     Scaling,
     checked_start,
@@ -172,7 +173,13 @@ class Tempered(ABC):
         u = state.ensemble
         unknown = isinstance(target.noise, ScaledNoise)
         r = g if unknown else whitened_residual(g, target)
-        misfit = misfits_of_members(u, g, target)[0] if unknown else misfits(r)
+        norm: Callable[[], float] | None = None
+        if unknown:
+            misfit = misfits_of_members(u, g, target)[0]
+        elif self.tikhonov:
+            misfit = misfits(r)
+        else:
+            misfit, norm = misfits_and_norm(self.step, r)
         data_misfit = misfit
         objective = None
         if self.tikhonov:
@@ -195,7 +202,7 @@ class Tempered(ABC):
         if unknown:
             ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
         elif target.batch is None or self.t_end is None:
-            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit)
+            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit, norm)
             if self.localization is None:
                 ensemble = self._analysis(u, r, h, rng)
             else:
