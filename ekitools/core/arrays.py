@@ -105,8 +105,7 @@ def like(x: Any, reference: Array) -> Array:
     becomes a NumPy array.
     """
     if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
-        far = is_array_api_obj(x) and not is_numpy(x)
-        return np.asarray(host(x) if far else x, dtype=reference.dtype)
+        return np.asarray(host(x) if is_array_api_obj(x) else x, dtype=reference.dtype)
     xp = array_namespace(reference)
     if is_array_api_obj(x) and not isinstance(x, np.ndarray) and array_namespace(x) is xp:
         return _moved(x, reference, xp)
@@ -119,7 +118,7 @@ def placed(constant: np.ndarray, reference: Array) -> Array:
     if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
         return like(constant, reference)
     xp = array_namespace(reference)
-    if not isinstance(constant, np.ndarray) or is_jax_namespace(xp):  # it may trace functions
+    if is_jax_namespace(xp):  # it may trace functions
         return like(constant, reference)
     number, key = id(constant), (xp.__name__, str(reference.dtype), str(device(reference)))
     known = _PLACED.get(number)

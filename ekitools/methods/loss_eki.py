@@ -172,7 +172,7 @@ class LossEKI:
         """
         before, u, y, loss = state, state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), u.shape[0]
-        misfit = loss.misfit(g, y)
+        misfits = loss.misfit(g, y)
         average = None
         if self.averaging:
             mean = xp.mean(u, axis=0, keepdims=True)
@@ -190,12 +190,12 @@ class LossEKI:
                 mean_gradient = xp.mean(gradient, axis=0, keepdims=True)
                 row = anomaly_products(mean_gradient, g) / n_members  # 1ᵀD / J
             # the host waits for a device once in a step
-            numbers = [misfit, total_variance_there(u), _largest(u)]
+            numbers = [misfits, total_variance_there(u), _largest(u)]
             numbers.append(xp.sum(xp.abs(row)) if redraws else frobenius_there(weights()))
             if redraws and isinstance(self.step, NormStep):
                 numbers.append(frobenius_there(weights()))
-            misfit, variance, largest, size, *norms = fetched(*numbers)
-            misfit, size = misfit.astype(np.float64), float(size)
+            found, variance, largest, total, *norms = fetched(*numbers)
+            misfit, size = found.astype(np.float64), float(total)
 
             def norm() -> float:
                 known = norms or ([] if redraws else [size])

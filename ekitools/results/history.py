@@ -93,9 +93,8 @@ class Record(NamedTuple):
 
     def on_host(self) -> Record:
         """The record with everything on the host; itself where it is there."""
-        late = {
-            name: each.rows() for name in _LATE if isinstance(each := getattr(self, name), Late)
-        }
+        held: Any = {name: getattr(self, name) for name in ("u", "g", "average")}
+        late: Any = {name: each.rows() for name, each in held.items() if isinstance(each, Late)}
         return self._replace(**late) if late else self
 
 
@@ -111,9 +110,6 @@ class Late(NamedTuple):
         """The rows of all members on the host; dropped members are NaN."""
         return whole_rows(host(self.array), self.members, self.n)
 
-
-_LATE = ("u", "g", "average")
-"""Fields of a record that may be late."""
 
 FIXED = Record._fields[:-2]
 """Fields of a record that are one array each."""
