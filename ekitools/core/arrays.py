@@ -113,11 +113,13 @@ def like(x: Any, reference: Array) -> Array:
     return _sent(array, xp, device(reference), reference.dtype)
 
 
-def placed(constant: np.ndarray, reference: Array) -> Array:
-    """As `like`, for an array that never changes: it crosses once to every device and dtype."""
+def placed(constant: Any, reference: Array) -> Array:
+    """As `like`, for NumPy numbers that never change: they cross once to every device and dtype."""
     if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
         return like(constant, reference)
     xp = array_namespace(reference)
+    if not isinstance(constant, np.ndarray):
+        return xp.full((), float(constant), dtype=reference.dtype, device=device(reference))
     if is_jax_namespace(xp):  # it may trace functions
         return like(constant, reference)
     number, key = id(constant), (xp.__name__, str(reference.dtype), str(device(reference)))

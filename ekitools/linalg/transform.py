@@ -120,9 +120,9 @@ def _factors(r: Array, a: float, rotation: np.ndarray | None) -> tuple[Array, Ar
             left = like(shrink[None, :], r) + basis * like(phi[None, :], r)
             if rotation is None:
                 return left, basis
-            rows = host(basis)
-            transform = np.eye(n) + (rows * host(phi)) @ rows.T
-            return _rotated(transform, rows @ host(shrink), rotation), None
+            rows = like(basis, gram)
+            unit = array_namespace(gram).eye(n, dtype=gram.dtype, device=device(gram))
+            return _rotated(unit + (rows * phi) @ rows.T, rows @ shrink, rotation), None
     else:
         gram, cross = _products(r)
         # F = S − s̄ and r̄ = r_J + s̄, so F Fᵀ and F r̄ are S Sᵀ and S r_J + S Sᵀ1/J, centred

@@ -198,8 +198,9 @@ class LossEKI:
             misfit, size = found.astype(np.float64), float(total)
 
             def norm() -> float:
-                known = norms or ([] if redraws else [size])
-                return float(known[0]) if known else frobenius(weights())
+                if norms:
+                    return float(norms[0])
+                return frobenius(weights()) if redraws else size
 
             spread = math.sqrt(float(variance) / state.initial_variance)
             extra = {"best_misfit": Reported(float(np.min(misfit)), "misfit of the best member")}
