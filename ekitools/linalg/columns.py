@@ -58,7 +58,9 @@ def combine(
     if is_updatable(u):
         return u.combined(left, right)
     if not is_numpy(u):
-        return u + times_anomalies(u, left, right)
+        moved = times_anomalies(u, left, right)
+        moved += u
+        return moved
     out = np.empty_like(u) if out is None else out
     if right is None:
         return combine_part(u, left, out)

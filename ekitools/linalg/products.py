@@ -57,8 +57,8 @@ def total_variance_there(u: Array) -> Array:
     xp = array_namespace(u)
     shifted = u - u[:1, :]  # equal members give exactly zero
     between = xp.sum(xp.sum(shifted, axis=0) ** 2) / u.shape[0]
-    shifted *= shifted
-    return (xp.sum(shifted) - between) / (u.shape[0] - 1)
+    lengths = xp.linalg.vector_norm(shifted, axis=1)  # without an array of the squares
+    return (xp.sum(lengths * lengths) - between) / (u.shape[0] - 1)
 
 
 def squared_deviations(u: Array, total: float = 0.0) -> float:

@@ -58,6 +58,30 @@ def test_the_numbers_are_those_of_numpy(name, store):
     assert found.attrs["status"] == expected.attrs["status"]
 
 
+@pytest.mark.parametrize("library", ["torch", "jax", "array_api_strict"])
+@pytest.mark.parametrize("name", ["EKI", "ETKI", "GNKI", "LossEKI spread", "CurvatureEKI"])
+def test_the_numbers_are_those_of_numpy_in_other_libraries(name, library):
+    if library == "jax":
+        pytest.importorskip("jax")
+        space = pytest.importorskip("jax.numpy")
+    else:
+        space = pytest.importorskip(library)
+
+    def model(u):
+        assert type(u) is type(kind)
+        z = u @ space.asarray(A.astype(np.float32)).T
+        return z + 0.1 * z**2
+
+    start = PRIOR.sample(20, rng=0).astype(np.float32)
+    kind = space.asarray(start)
+    options = {"rng": 1, "n_steps": 3, "store": "last"}
+    expected = ek.run(problem(), METHODS[name], ensemble=start, **options)
+    found = ek.run(problem(model), METHODS[name], ensemble=kind, **options)
+    assert found.u.dtype == np.float32
+    np.testing.assert_allclose(found.u, expected.u, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.misfit, expected.misfit, rtol=1e-2)
+
+
 def step(loop):
     """One step of the loop as `ekitools.run` makes it, and what crossed."""
     with counting() as counts:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import array_api_compat.numpy as npx
 import numpy as np
@@ -27,7 +27,7 @@ class Card:
     def __str__(self) -> str:
         return "<card 0>"
 
-    def __enter__(self) -> Card:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,7 +78,7 @@ class Array:
         self.shape, self.dtype = self._values.shape, self._values.dtype
         self.ndim, self.size, self.device = self._values.ndim, self._values.size, CARD
 
-    def __array_namespace__(self, api_version: str | None = None) -> Any:  # noqa: ARG002
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
         return xp
 
     def __repr__(self) -> str:
@@ -87,7 +87,7 @@ class Array:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("an array on the card is not converted implicitly")
 
-    def to_device(self, device: Any, /, *, stream: Any = None) -> Any:  # noqa: ARG002
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Any:
         if device is not CARD:
             raise ValueError(f"there is no device {device!r}")
         return self
@@ -132,7 +132,7 @@ class Array:
         return type(self)(self._values[key])
 
     @property
-    def T(self) -> Array:  # noqa: N802
+    def T(self) -> Array:
         return type(self)(self._values.T)
 
 
@@ -222,7 +222,7 @@ class CupyArray(Array):
     def get(self) -> np.ndarray:
         return self._fetched()
 
-    def __array_namespace__(self, api_version: str | None = None) -> Any:  # noqa: ARG002
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
         return cupy_space
 
     def __dlpack__(self, **_: Any) -> Any:
