@@ -22,11 +22,13 @@ class DeviceGenerator(np.random.Generator):
     """
 
 
-def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], reference: Array) -> Array:
-    """Standard normal numbers in the namespace, the dtype and on the device of ``reference``.
+def standard_normal(
+    rng: np.random.Generator, shape: tuple[int, ...], reference: Array, sd: float = 1.0
+) -> Array:
+    """Normal numbers with the standard deviation ``sd``, of the kind and dtype of ``reference``.
 
-    They are the numbers of the host's stream, which are the same on every device, or those of the
-    device where ``rng`` is a `DeviceGenerator`.
+    They are on the device of ``reference``. They are the numbers of the host's stream, which are
+    the same on every device, or those of the device where ``rng`` is a `DeviceGenerator`.
 
     Examples
     --------
@@ -38,19 +40,19 @@ def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], reference:
     True
     """
     if not isinstance(rng, DeviceGenerator) or is_numpy(reference):
-        return like(rng.standard_normal(shape), reference)
+        return like(sd * rng.standard_normal(shape), reference)
     xp, there, dtype = array_namespace(reference), device(reference), reference.dtype
     seed = int(rng.integers(2**63))
     if is_torch_namespace(xp):
         own = xp.Generator(device=there).manual_seed(seed)
-        return xp.randn(shape, generator=own, device=there, dtype=dtype)
+        return sd * xp.randn(shape, generator=own, device=there, dtype=dtype)
     if is_jax_namespace(xp):
         jax = importlib.import_module("jax")
         key = jax.device_put(jax.random.key(seed % 2**32), there)
-        return jax.random.normal(key, shape, dtype)
+        return sd * jax.random.normal(key, shape, dtype)
     with there:
         wide = importlib.import_module("cupy").random.default_rng(seed).standard_normal(shape)
-    return xp.astype(wide, dtype)
+    return sd * xp.astype(wide, dtype)
 
 
 def check_draws(draws: str, reference: Any) -> None:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ekitools.core.arrays import like, take_rows
+from ekitools.core.arrays import take_rows
 from ekitools.core.checks import check_schedule, integer, number, one_of, put
+from ekitools.core.draws import standard_normal
 from ekitools.linalg import total_variance
 from ekitools.methods.gauss_newton import (
     LEAST,
@@ -297,8 +298,8 @@ class GNKI:
         w = target.prior.whiten(state.ensemble)
         if state.draws is None:
             anew = self.start == "eki" and int(w.shape[0]) > int(w.shape[1])
-            anchors = like(rng.standard_normal(tuple(w.shape)), w) if anew else state.anchors
-            draws = like(rng.standard_normal(tuple(r.shape)), r)
+            anchors = standard_normal(rng, tuple(w.shape), w) if anew else state.anchors
+            draws = standard_normal(rng, tuple(r.shape), r)
             state = state._replace(anchors=anchors, draws=draws)
         return self._refined(state, w, r, target, rng)
 
@@ -323,7 +324,7 @@ class GNKI:
         level = objective
         if self.draws == "fresh" and span is None:
             sd = math.sqrt(2 / damping - 1)
-            m, draws = (like(sd * rng.standard_normal(tuple(a.shape)), a) for a in (w, r))
+            m, draws = (standard_normal(rng, tuple(a.shape), a, sd) for a in (w, r))
             state = state._replace(anchors=m, draws=draws)
             objective = float(np.mean(objectives(x, r, m, draws)))
             level = float(np.mean(objectives(x, r, 0 * m, 0 * draws)))
