@@ -214,9 +214,9 @@ RULES = (
     Rule("typing stands on nothing", ours("typing*"), ours("*"), but=ours("typing")),
     Rule(
         "the array tools stand on typing alone",
-        ours("core.arrays", "core.streams"),
+        ours("core.arrays", "core.devices", "core.draws", "core.masks", "core.streams"),
         ours("*"),
-        but=ours("typing", "core.arrays"),
+        but=ours("typing", "core.arrays", "core.devices", "core.draws", "core.masks"),
     ),
     Rule(
         "adapters and experiments are leaves",

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sys
-import warnings
-import weakref
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
-from array_api_compat import (
-    array_namespace,
-    device,
-    is_array_api_obj,
-    is_cupy_array,
-    is_jax_namespace,
-    is_numpy_namespace,
-    is_torch_array,
-    is_torch_namespace,
-    to_device,
-)
 from scipy.linalg import cholesky, eigvalsh
 
-from ekitools.typing import Array, LargeEnsemble, Rng, UpdatableEnsemble
+from ekitools.core.devices import (
+    array_namespace,
+    beside,
+    data_like,
+    device,
+    double,
+    finfo,
+    host,
+    in_host_memory,
+    is_large,
+    is_numpy,
+    is_updatable,
+    like,
+    numpy_dtype,
+    own,
+    placed,
+    take_columns,
+    take_rows,
+)
+from ekitools.core.masks import masked_as_nan, unmasked
+from ekitools.typing import Rng
 
 __all__ = [
     "array_namespace",
@@ -59,273 +65,10 @@ __all__ = [
 ]
 
 
-def is_numpy(x: Array) -> bool:
-    """Whether ``x`` is a NumPy array (so that in-place work and SciPy are allowed)."""
-    return bool(is_numpy_namespace(array_namespace(x)))
-
-
-def is_large(x: Any) -> TypeGuard[LargeEnsemble]:
-    """Whether members of ``x`` have to be read; arrays are told apart without a look at them."""
-    return not is_array_api_obj(x) and isinstance(x, LargeEnsemble)
-
-
-def is_updatable(x: Any) -> TypeGuard[UpdatableEnsemble]:
-    """Whether ``x`` is an ensemble that is not in memory and can be updated."""
-    return not is_array_api_obj(x) and isinstance(x, UpdatableEnsemble)
-
-
-def host(x: Array) -> np.ndarray:
-    """``x`` as a NumPy array on the host; no copy where it is one already.
-
-    Raises
-    ------
-    ValueError
-        If ``x`` is a masked array with masked entries.
-    """
-    if isinstance(x, np.ndarray):
-        return np.asarray(unmasked("array", x))
-    if is_torch_array(x):  # off the graph and off the accelerator
-        return np.asarray(x.detach().cpu())
-    if is_cupy_array(x):  # it refuses np.asarray
-        return np.asarray(to_device(x, "cpu"))
-    if not hasattr(x, "__dlpack__"):
-        return np.asarray(x)
-    if hasattr(x, "__array__"):
-        try:
-            return np.asarray(x)
-        except (TypeError, RuntimeError):  # an array on a device need not convert itself
-            pass
-    return np.from_dlpack(x, device="cpu")
-
-
-def like(x: Any, reference: Array) -> Array:
-    """``x`` in the namespace, the dtype and on the device of ``reference``.
-
-    An array of the same library stays on its device. For an ensemble that is not in memory it
-    becomes a NumPy array.
-    """
-    if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
-        return np.asarray(host(x) if is_array_api_obj(x) else x, dtype=reference.dtype)
-    xp = array_namespace(reference)
-    if is_array_api_obj(x) and not isinstance(x, np.ndarray) and array_namespace(x) is xp:
-        return _moved(x, reference, xp)
-    array = np.asarray(host(x), dtype=numpy_dtype(reference))  # the smaller of the two crosses
-    return _sent(array, xp, device(reference), reference.dtype)
-
-
-def placed(constant: Any, reference: Array) -> Array:
-    """As `like`, for NumPy numbers that never change: they cross once to every device and dtype."""
-    if isinstance(reference, np.ndarray) or is_updatable(reference) or is_large(reference):
-        return like(constant, reference)
-    xp = array_namespace(reference)
-    if not isinstance(constant, np.ndarray):
-        return xp.full((), float(constant), dtype=reference.dtype, device=device(reference))
-    if is_jax_namespace(xp):  # it may trace functions
-        return like(constant, reference)
-    number, key = id(constant), (xp.__name__, str(reference.dtype), str(device(reference)))
-    known = _PLACED.get(number)
-    if known is None or known[0]() is not constant:
-        known = weakref.ref(constant, lambda _: _PLACED.pop(number, None)), {}
-        _PLACED[number] = known
-    if key not in known[1]:
-        known[1][key] = like(constant, reference)
-    return known[1][key]
-
-
-def data_like(data: Array, reference: Array) -> Array:
-    """As `placed` for data that nobody can write to, and as `like` for other data."""
-    known = isinstance(data, np.ndarray) and not data.flags.writeable
-    return placed(data, reference) if known else like(data, reference)
-
-
-_PLACED: dict[int, tuple[Any, dict[Any, Array]]] = {}
-"""Copies of constants on devices, which live as long as the constants."""
-
-
-def _moved(x: Array, reference: Array, xp: Any) -> Array:
-    """An array of the same library in the dtype and on the device of ``reference``."""
-    if is_torch_namespace(xp):
-        x = x.detach()
-    if x.dtype != reference.dtype:
-        x = xp.astype(x, reference.dtype)
-    there = device(reference)
-    return x if device(x) == there else to_device(x, there)
-
-
-def _sent(array: np.ndarray, xp: Any, there: Any, dtype: Any = None) -> Array:
-    """A NumPy array on a device; where the library can, without waiting for the device."""
-    if not array.flags.writeable:  # torch would share the memory, and warn
-        array = array.copy()
-    if is_torch_namespace(xp):
-        return xp.from_numpy(array).to(there, dtype, non_blocking=True)
-    return xp.asarray(array, dtype=dtype, device=there)
-
-
-def own(x: Array) -> Array:
-    """A copy of ``x`` in its own memory, of the same kind and dtype."""
-    if isinstance(x, np.ndarray):
-        return np.array(x, copy=True)
-    return array_namespace(x).asarray(x, copy=True)
-
-
-def beside(x: np.ndarray, reference: Array) -> Array:
-    """``x`` on the device of ``reference``, floats in its dtype and integers in their own."""
-    if x.dtype.kind == "f" or isinstance(reference, np.ndarray):
-        return like(x, reference) if x.dtype.kind == "f" else x
-    return _sent(x, array_namespace(reference), device(reference))
-
-
-def in_host_memory(x: Array) -> bool:
-    """Whether the numbers of ``x`` are in the memory of the host."""
-    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack_device__"):
-        return True
-    try:
-        return int(x.__dlpack_device__()[0]) == _CPU
-    except (ValueError, RuntimeError, BufferError):  # of a device that DLPack does not know
-        return False
-
-
-_CPU = 1
-"""The number of the host in DLPack."""
-
-
-def numpy_dtype(x: Array) -> np.dtype[Any]:
-    """The dtype as NumPy has it, without a look at the numbers; float32 for a shorter float.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ekitools.core.arrays import numpy_dtype
-    >>> numpy_dtype(np.ones(2, dtype=np.float32))
-    dtype('float32')
-    """
-    if isinstance(x.dtype, np.dtype):
-        return x.dtype
-    try:
-        return np.dtype(str(x.dtype).rpartition(".")[2])
-    except TypeError:  # bfloat16
-        return np.dtype(np.float32)
-
-
-def finfo(x: Array) -> np.finfo[Any]:
-    """Limits of the floating dtype of ``x``, without a look at the numbers."""
-    return np.finfo(numpy_dtype(x))
-
-
-def double(x: Array) -> Array:
-    """``x`` in float64 where it is; on the host where its device has no float64.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ekitools.core.arrays import double
-    >>> double(np.ones(2, dtype=np.float32))
-    array([1., 1.])
-    """
-    if isinstance(x, np.ndarray):
-        return host(x).astype(np.float64, copy=False)
-    if numpy_dtype(x) == np.float64:
-        return x
-    xp = array_namespace(x)
-    with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError, RuntimeError):
-        warnings.simplefilter("ignore")  # JAX without 64 bits
-        wide = xp.astype(x, xp.float64)
-        if numpy_dtype(wide) == np.float64:
-            return wide
-    return host(x).astype(np.float64)
-
-
-def take_rows(x: Array, index: np.ndarray) -> Array:
-    """The rows ``index`` of ``x``, repeats allowed, in the namespace and on the device of ``x``.
-
-    Of an ensemble that is not in memory, the members ``index``.
-    """
-    if is_updatable(x):
-        return x.rows(index)
-    if is_large(x):
-        return x[index]
-    xp = array_namespace(x)
-    return xp.take(x, _sent(np.asarray(index), xp, device(x)), axis=0)
-
-
-def take_columns(x: Array, index: np.ndarray) -> Array:
-    """The entries ``index`` of the last axis of ``x``, as `take_rows` does for the first.
-
-    Of an ensemble that is not in memory, an array.
-    """
-    if not isinstance(x, np.ndarray) and isinstance(x, UpdatableEnsemble):
-        return x.columns(index)
-    xp = array_namespace(x)
-    return xp.take(x, _sent(np.asarray(index), xp, device(x)), axis=-1)
-
-
-def unmasked(name: str, value: Any) -> Any:
-    """``value``, a masked array without masked entries as a plain array.
-
-    Every function that takes an array of a user calls this one, or `as_real`, which calls it.
-    NumPy's own conversion drops the mask and takes the fill value for a number.
-
-    Raises
-    ------
-    ValueError
-        If an entry is masked.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ekitools.core.arrays import unmasked
-    >>> unmasked("data", np.ma.masked_array([1.0, 2.0]))
-    array([1., 2.])
-    >>> unmasked("data", np.ma.masked_array([1.0, -9999.0], mask=[False, True]))
-    Traceback (most recent call last):
-    ValueError: data: must have no masked entries, got 1, the first at index (1,). Remove or ...
-    """
-    value = _with_mask(value)
-    if not isinstance(value, np.ma.MaskedArray):
-        return value
-    mask = np.ma.getmaskarray(value)
-    if mask.any():
-        first = tuple(int(i) for i in np.argwhere(mask)[0])
-        raise ValueError(
-            f"{name}: must have no masked entries, got {np.count_nonzero(mask)}, the first at "
-            f"index {first}. Remove or impute them. A masked model output is a missing one: "
-            "return NaN."
-        )
-    return np.asarray(value)
-
-
-def masked_as_nan(value: Any) -> Any:
-    """``value``, masked entries as NaN: a masked model output is a missing one.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ekitools.core.arrays import masked_as_nan
-    >>> masked_as_nan(np.ma.masked_array([1, -9999], mask=[False, True]))
-    array([ 1., nan])
-    """
-    value = _with_mask(value)
-    if not isinstance(value, np.ma.MaskedArray):
-        return value
-    if not np.ma.getmaskarray(value).any() or value.dtype.kind not in "fiub":
-        return np.asarray(value)
-    dtype = value.dtype if value.dtype.kind == "f" else np.float64
-    return np.where(np.ma.getmaskarray(value), np.nan, np.asarray(value, dtype=dtype)).astype(dtype)
-
-
 def of_library(value: Any, module: str, *names: str) -> bool:
     """Whether it is an instance of a class of a module, which need not be imported for that."""
     library = sys.modules.get(module)  # where it is not imported, nothing is of its classes
     return library is not None and isinstance(value, tuple(vars(library)[n] for n in names))
-
-
-def _with_mask(value: Any) -> Any:
-    """Rows in a list, of which some are masked arrays, as one masked array."""
-    if isinstance(value, list | tuple) and any(isinstance(v, np.ma.MaskedArray) for v in value):
-        with warnings.catch_warnings(), contextlib.suppress(ValueError):  # of a ragged list
-            warnings.simplefilter("ignore", UserWarning)  # of the constant np.ma.masked
-            return np.ma.array(value)
-    return value
 
 
 def as_array(name: str, value: Any) -> np.ndarray:

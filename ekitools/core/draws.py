@@ -6,7 +6,12 @@ import importlib
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_namespace, is_jax_namespace, is_torch_namespace
+from array_api_compat import (
+    is_array_api_obj,
+    is_cupy_namespace,
+    is_jax_namespace,
+    is_torch_namespace,
+)
 
 from ekitools.core.arrays import array_namespace, device, is_numpy, like
 from ekitools.typing import Array
@@ -40,7 +45,8 @@ def standard_normal(
     True
     """
     if not isinstance(rng, DeviceGenerator) or is_numpy(reference):
-        return like(sd * rng.standard_normal(shape), reference)
+        draws = rng.standard_normal(shape)
+        return like(draws if sd == 1 else sd * draws, reference)
     xp, there, dtype = array_namespace(reference), device(reference), reference.dtype
     seed = int(rng.integers(2**63))
     if is_torch_namespace(xp):
@@ -63,9 +69,9 @@ def check_draws(draws: str, reference: Any) -> None:
     TypeError
         If the device has no random numbers.
     """
-    if draws == "host" or (reference is not None and is_numpy(reference)):
+    if draws == "host" or isinstance(reference, np.ndarray):
         return
-    if reference is not None:
+    if is_array_api_obj(reference):
         xp = array_namespace(reference)
         if is_torch_namespace(xp) or is_jax_namespace(xp) or is_cupy_namespace(xp):
             return

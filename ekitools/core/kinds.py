@@ -6,7 +6,12 @@ import importlib
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_namespace, is_jax_namespace, is_torch_namespace
+from array_api_compat import (
+    is_array_api_obj,
+    is_cupy_namespace,
+    is_jax_namespace,
+    is_torch_namespace,
+)
 
 from ekitools.core.arrays import array_namespace, check_array, device, is_numpy, numpy_dtype
 from ekitools.typing import Array
@@ -14,8 +19,8 @@ from ekitools.typing import Array
 __all__ = ["checked_like", "empty_like", "kind_of", "of_kind"]
 
 
-def checked_like(like: Any) -> Array | None:
-    """An array without numbers of the kind of the argument ``like``.
+def checked_like(like: Any, name: str = "like") -> Array | None:
+    """An array without numbers of the kind of the argument ``like``, which ``name`` calls so.
 
     Raises
     ------
@@ -24,15 +29,15 @@ def checked_like(like: Any) -> Array | None:
     """
     if like is None:
         return None
-    if not getattr(like, "shape", None):
+    if not is_array_api_obj(like) or not tuple(like.shape):
         raise TypeError(
-            f"like: must be an array of a floating dtype, got {type(like).__name__}. Pass an array "
-            "with one axis or more, such as torch.empty(1, device=...)."
+            f"{name}: must be an array of a floating dtype, got {type(like).__name__}. Pass an "
+            "array with one axis or more, such as torch.empty(1, device=...)."
         )
-    if 0 not in like.shape[-1:]:
-        check_array("like", like)
+    if 0 not in tuple(like.shape)[-1:]:
+        check_array(name, like)
     if numpy_dtype(like).kind != "f":
-        raise TypeError(f"like: must have a floating dtype, got {like.dtype}. Convert it.")
+        raise TypeError(f"{name}: must have a floating dtype, got {like.dtype}. Convert it.")
     return empty_like(like)
 
 

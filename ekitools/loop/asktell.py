@@ -15,16 +15,19 @@ from ekitools.core.arrays import host, masked_as_nan, own, take_rows
 from ekitools.core.arrays import like as alike
 from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
 from ekitools.core.draws import check_draws
-from ekitools.core.kinds import checked_like, empty_like, kind_of
+from ekitools.core.kinds import empty_like, kind_of
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
 from ekitools.loop.checks import (
     all_rules,
+    by_row,
     check_parts,
     check_streamed,
     checked_ensemble,
+    checked_kind,
     checked_nodes,
     checked_outputs,
+    checked_reference,
     checked_status,
     checked_store,
 )
@@ -34,10 +37,9 @@ from ekitools.loop.folder import Folder
 from ekitools.loop.saved import Saved
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
-from ekitools.models.extras import Extra, split_extras
-from ekitools.models.outputs import UnfitError, shares_memory
+from ekitools.models.outputs import shares_memory
 from ekitools.problem import InverseProblem
-from ekitools.results.dataset import RESERVED, to_dataset, traits
+from ekitools.results.dataset import to_dataset, traits
 from ekitools.results.history import History, Summary
 from ekitools.typing import (
     Array,
@@ -135,8 +137,8 @@ class AskTell(Stepping):
         Updates made and pseudo-time reached.
     data, inputs : ndarray
         What the present step sees: the datum, and the inputs at which the simulator is wanted. With
-        `MiniBatches` or `OnlineData` they are an array, with an `ObservationSeries` that has inputs
-        a tuple with an array for each observation, else None.
+        `MiniBatches` or `OnlineData` inputs are an array on the device of the ensemble, with an
+        `ObservationSeries` that has inputs a tuple with an array for each observation, else None.
     batch : Batch or None
         With batches, which observations or samples these are: their numbers as ``batch.index``,
         and the names of observations as ``batch.names``.
@@ -190,15 +192,12 @@ class AskTell(Stepping):
         self._scratch = None if scratch is None else Scratch.of(scratch)
         if self._scratch is not None:
             check_streamed(problem, method, self.store, self.on_failure)
-        if n_steps is not None:
-            n_steps = integer("n_steps", n_steps)
-        else:
-            n_steps = (problem.data.n_steps if problem.batched else None) or MAX_STEPS
-        self.n_steps = n_steps
+        most = (problem.data.n_steps if problem.batched else None) or MAX_STEPS
+        self.n_steps = most if n_steps is None else integer("n_steps", n_steps)
         self.status: Status | None = None
         self._spent = False
         self.draws = one_of("draws", draws, ("host", "device"))
-        self._like = _checked_like(like, ensemble, method, self._scratch)
+        self._like = checked_kind(like, ensemble, method, self._scratch)
         check_draws(self.draws, ensemble if self._like is None else self._like)
         self._streams = Streams(rng, draws=self.draws)
         self._start = "prior" if ensemble is None else "ensemble"
@@ -249,10 +248,7 @@ class AskTell(Stepping):
 
     @property
     def inputs(self) -> Any:
-        """The inputs of the present step: ``(m, ...)``, or one array for each observation.
-
-        On the device of the ensemble, where that has a memory of its own.
-        """
+        """The inputs of the present step: ``(m, ...)``, or one array for each observation."""
         return self.seen.inputs
 
     @property
@@ -329,7 +325,7 @@ class AskTell(Stepping):
             raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
         g = masked_as_nan(g)
         told = checked_outputs(g, self._handed(), self.seen)
-        rows = _by_row(extras, len(self.members))
+        rows = by_row(extras, len(self.members))
         self._take(own(told) if shares_memory(told, g) else told, failures, rows)
 
     def stop(self, status: Status) -> None:
@@ -439,11 +435,9 @@ class AskTell(Stepping):
             Needed only where it is not one of ekitools' own.
         n_steps : int, optional
             A new step budget, to go on after the old one was spent.
-        like : array, optional
-            Any array of the kind and on the device that the run goes on with. It is needed where
-            the ensemble was not of NumPy, PyTorch, JAX or CuPy, or the device is another one.
-        ensemble : array, optional
-            The same as ``like``.
+        like, ensemble : array, optional
+            Any array of the kind to go on with, where that is not the kind the ensemble had, or
+            that was none of NumPy, PyTorch, JAX or CuPy. Give one of the two.
         stop : stopping rule or sequence of them, optional
             Needed only where one of them is not one of ekitools' own.
         scratch : str or Path, optional
@@ -457,7 +451,7 @@ class AskTell(Stepping):
         """
         loop = cls.__new__(cls)
         loop._folder = Folder()
-        reference = ensemble if like is None else like
+        reference = checked_reference(like, ensemble)
         folder = as_path("path", path, "a folder")
         given = None if scratch is None else Scratch.of(scratch)
         saved = loop._folder.load(folder, problem, (method, stop, given), reference)
@@ -504,34 +498,3 @@ class AskTell(Stepping):
             rows = {i: reasons[j] for i, j in enumerate(self._alive.tolist()) if j in reasons}
             told = alike(record.g[self._alive], self._physical())
             self._take(own(told), rows, before=record)
-
-
-def _by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Extra]]:
-    """Side products of ``n`` members by row."""
-    if extras is None:
-        return {}
-    if not isinstance(extras, Mapping):
-        raise TypeError(f"extras: must be a mapping of names to arrays, got {extras!r:.80}.")
-    if known := RESERVED.intersection(extras):
-        raise ValueError(f"extras: must have names that results do not have, got {min(known)!r}.")
-    try:
-        return dict(enumerate(split_extras(extras, n)))
-    except UnfitError as error:
-        raise ValueError(error.reason.removeprefix("model: ") + ".") from None
-
-
-def _checked_like(
-    like: Any, ensemble: Any, method: Method, scratch: Scratch | None
-) -> Array | None:
-    """An array without numbers of the kind of ``like``; None where the kind is known otherwise."""
-    reference = checked_like(like)
-    if reference is None:
-        return None
-    for given, why in (
-        (ensemble is not None, "with ensemble=, which keeps its own kind"),
-        (scratch is not None, "with scratch=, which keeps NumPy arrays"),
-        (isinstance(method, Quadrature), f"for {type(method).__name__}, whose nodes are of NumPy"),
-    ):
-        if given:
-            raise ValueError(f"like: must be left out {why}, got {type(like).__name__}.")
-    return reference

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import as_array, host, like, unmasked
+from ekitools.core.arrays import as_array, check_array, host, like, unmasked
 from ekitools.core.checks import check_gaussian, check_method, integer
+from ekitools.core.kinds import checked_like
+from ekitools.models.extras import Extra, split_extras
+from ekitools.models.outputs import UnfitError
 from ekitools.problem import InverseProblem, check_problem, check_whole
+from ekitools.results.dataset import RESERVED
 from ekitools.typing import (
     Array,
     ByCoefficients,
@@ -27,12 +31,15 @@ from ekitools.typing import (
 
 __all__ = [
     "all_rules",
+    "by_row",
     "check_parts",
     "check_rules",
     "check_streamed",
     "checked_ensemble",
+    "checked_kind",
     "checked_nodes",
     "checked_outputs",
+    "checked_reference",
     "checked_status",
     "checked_store",
     "outside_sentence",
@@ -209,3 +216,52 @@ def checked_outputs(g: Any, asked: Array, problem: InverseProblem) -> Array:
     if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
         raise TypeError(f"g: must be real numbers, got dtype {g.dtype}.")
     return g if type(g) is type(asked) and g.dtype == asked.dtype else like(g, asked)
+
+
+def by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Extra]]:
+    """Side products of ``n`` members by row."""
+    if extras is None:
+        return {}
+    if not isinstance(extras, Mapping):
+        raise TypeError(f"extras: must be a mapping of names to arrays, got {extras!r:.80}.")
+    if known := RESERVED.intersection(extras):
+        raise ValueError(f"extras: must have names that results do not have, got {min(known)!r}.")
+    try:
+        return dict(enumerate(split_extras(extras, n)))
+    except UnfitError as error:
+        raise ValueError(error.reason.removeprefix("model: ") + ".") from None
+
+
+def checked_kind(like: Any, ensemble: Any, method: Method, scratch: Any) -> Array | None:
+    """An array without numbers of the kind of ``like``; None where the kind is known otherwise."""
+    reference = checked_like(like)
+    if reference is None:
+        return None
+    for given, why in (
+        (ensemble is not None, "with ensemble=, which keeps its own kind"),
+        (scratch is not None, "with scratch=, which keeps NumPy arrays"),
+        (isinstance(method, Quadrature), f"for {type(method).__name__}, whose nodes are of NumPy"),
+    ):
+        if given:
+            raise ValueError(f"like: must be left out {why}, got {type(like).__name__}.")
+    return reference
+
+
+def checked_reference(like: Any, ensemble: Any) -> Array | None:
+    """An array without numbers of the kind that a resumed run goes on in; None for its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no array of a floating dtype, or both are given.
+    """
+    reference = checked_like(like)
+    if ensemble is None:
+        return reference
+    check_array("ensemble", ensemble)
+    if reference is not None:
+        raise ValueError(
+            "ensemble: must be left out with like=, which says the same, got "
+            f"{type(ensemble).__name__}."
+        )
+    return checked_like(ensemble, "ensemble")

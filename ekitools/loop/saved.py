@@ -11,7 +11,7 @@ import numpy as np
 from ekitools._version import __version__
 from ekitools.core.checks import check_method, stopping_rules
 from ekitools.core.errors import CheckpointError, RunError
-from ekitools.core.kinds import checked_like, of_kind
+from ekitools.core.kinds import of_kind
 from ekitools.core.options import from_json, to_json
 from ekitools.loop.blocks import read_bundle, read_records, record_of, write_bundle, write_records
 from ekitools.loop.checkpoint import check_same, pack, unpack
@@ -158,8 +158,6 @@ def read_run(
     CheckpointError
         If the checkpoint is damaged, or of another problem, method or stopping rules.
     """
-    if reference is not None:
-        reference = checked_like(reference)
     meta = parsed(path, data)
     reference = _kind(meta) if reference is None else reference
     method, stop = _parts(path, meta, problem, *given[:2])

@@ -6,7 +6,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from ekitools.core import arrays
+from ekitools.core import devices
 from ekitools.core.arrays import beside, double, finfo, host, in_host_memory, like, own, placed
 from ekitools.core.draws import DeviceGenerator, check_draws, standard_normal
 from ekitools.core.fetching import Awaited, awaiting, fetched
@@ -36,7 +36,7 @@ def test_numbers_of_the_host_go_to_the_device_in_the_dtype_of_the_reference(make
         assert type(sent) is type(reference)
         assert sent.device == reference.device
         assert finfo(sent).dtype == np.float32
-        rows = arrays.take_rows(sent, np.array([1, 1, 0]))
+        rows = devices.take_rows(sent, np.array([1, 1, 0]))
         np.testing.assert_array_equal(host(rows), X[[1, 1, 0]])
 
 
@@ -70,10 +70,10 @@ def test_a_constant_crosses_once_and_is_forgotten_with_the_host_s():
     assert float(scalar) == 3.0
     assert counts.up == 8000 + 4000
     number = id(constant)
-    assert number in arrays._PLACED
+    assert number in devices._PLACED
     del constant
     gc.collect()
-    assert number not in arrays._PLACED
+    assert number not in devices._PLACED
 
 
 def test_integers_keep_their_dtype_beside_an_ensemble():

@@ -227,6 +227,11 @@ DRAWN = {
 }
 
 
+LIKE = optional(array(6, lists=False, sized=False)).but(
+    *("array with NaN", "array of 5 dimensions", "five by five", "empty array")  # its kind matters
+)
+
+
 def integrated():
     options = {"t_span": (0, 0.1), "n_members": 4, "rng": 0}
     return {"problem": right.problem(), "flow": ek.EKIFlow(), **options}
@@ -246,6 +251,7 @@ swept(
     t_eval=optional(array(3)).also([0.05, 0.01], [0.0, 1.0], [-1.0, 0.05], [0.05, 0.05]),
     discrepancy=optional(POSITIVE),
     collapsed=optional(SHARE),
+    like=LIKE,
     solve_ivp_options=anything("each option has a row of its own, such as integrate(rtol=)"),
 )
 for option, of in {
@@ -273,6 +279,8 @@ DRIVEN = {
 }
 SCRATCH = optional(PATH).but("text", "number as text")
 STARTED = {
+    "like": LIKE,
+    "draws": CHOICE,
     "scratch": SCRATCH,
     "method": METHOD,
     "n_steps": optional(COUNT),
@@ -291,6 +299,7 @@ RESUMED = {
     ),
     "stop": optional(RULES),
     "scratch": SCRATCH,
+    "like": LIKE,
 }
 
 
