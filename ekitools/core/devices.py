@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 import weakref
+from functools import partial
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -120,7 +121,8 @@ def placed(constant: Any, reference: Array) -> Array:
     number, key = id(constant), (xp.__name__, str(reference.dtype), str(device(reference)))
     known = _PLACED.get(number)
     if known is None or known[0]() is not constant:
-        known = weakref.ref(constant, lambda _: _PLACED.pop(number, None)), {}
+        forget = partial(_PLACED.pop, number)  # it is called with the dead reference: a default
+        known = weakref.ref(constant, forget), {}
         _PLACED[number] = known
     if key not in known[1]:
         known[1][key] = like(constant, reference)
