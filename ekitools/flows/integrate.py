@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from ekitools.core.arrays import as_real
+from ekitools.core.arrays import as_real, numpy_dtype
 from ekitools.core.checks import check_gaussian, check_schedule, integer, number, stopping_rules
 from ekitools.core.errors import RunError
 from ekitools.core.kinds import checked_like
@@ -191,9 +191,9 @@ def _reference(like: Any, ensemble: Any) -> Any:
     """An array of the kind that the model is given; None for NumPy in float64."""
     if like is not None:
         return checked_like(like)
-    if isinstance(ensemble, np.ndarray) or not is_array_api_obj(ensemble):
+    if isinstance(ensemble, np.ndarray | np.generic) or not is_array_api_obj(ensemble):
         return None
-    return checked_like(ensemble)
+    return checked_like(ensemble) if numpy_dtype(ensemble).kind == "f" else None
 
 
 def _dataset(
