@@ -197,7 +197,8 @@ def test_an_analysis_leaves_ensemble_and_outputs_on_the_device(n, d, noise, dtyp
 
 @pytest.mark.parametrize("policy", ["retry", "drop", "resample"])
 @pytest.mark.parametrize("kind", ["nan", "infinite", "too large"])
-def test_members_that_fail_on_the_device_are_those_that_fail_in_numpy(policy, kind):
+@pytest.mark.parametrize("method", [ek.EKI(), ek.LossEKI()])
+def test_members_that_fail_on_the_device_are_those_that_fail_in_numpy(policy, kind, method):
     value = {"nan": np.nan, "infinite": np.inf, "too large": 1e200}[kind]
 
     def failing(u):
@@ -207,8 +208,8 @@ def test_members_that_fail_on_the_device_are_those_that_fail_in_numpy(policy, ki
 
     start = PRIOR.sample(30, rng=0)
     options = {"rng": 1, "n_steps": 3, "on_failure": policy}
-    expected = ek.run(problem(failing), ek.EKI(), ensemble=start, **options)
-    found = ek.run(problem(failing), ek.EKI(), ensemble=card(start), **options)
+    expected = ek.run(problem(failing), method, ensemble=start, **options)
+    found = ek.run(problem(failing), method, ensemble=card(start), **options)
     np.testing.assert_allclose(found.u, expected.u, rtol=1e-6, atol=1e-8)
     np.testing.assert_array_equal(found.failed, expected.failed)
     assert found.attrs["failures"] == expected.attrs["failures"]
