@@ -244,5 +244,5 @@ def _sent(array: np.ndarray, xp: Any, there: Any, dtype: Any = None) -> Array:
     if not array.flags.writeable:  # torch would share the memory, and warn
         array = array.copy()
     if is_torch_namespace(xp):
-        return xp.from_numpy(array).to(there, dtype, non_blocking=True)
+        return xp.from_numpy(array).to(there, dtype, non_blocking=there.type == "cuda")
     return xp.asarray(array, dtype=dtype, device=there)
