@@ -297,7 +297,9 @@ class AtInputs(WrappedModel):
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
         """G(u | x); the model has inputs of its own, which the next member does not see."""
-        return self.model(u, inputs=own(self.inputs), **kwargs)
+        given = self.inputs
+        copied = given.copy() if isinstance(given, np.ndarray) else own(given)
+        return self.model(u, inputs=copied, **kwargs)
 
 
 def independent_samples(noise: Any, size: int) -> bool:

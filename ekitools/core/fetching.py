@@ -14,8 +14,9 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 
-from ekitools.core.arrays import array_namespace, host, numpy_dtype
+from ekitools.core.arrays import array_namespace, device, host, is_numpy, numpy_dtype
 from ekitools.typing import Array
 
 __all__ = ["Awaited", "awaiting", "fetched"]
@@ -80,19 +81,24 @@ def fetched(*arrays: Any) -> tuple[np.ndarray, ...]:
     >>> fetched(np.ones(2), 3.0)
     (array([1., 1.]), array(3.))
     """
-    far = [
-        i for i, a in enumerate(arrays) if not isinstance(a, np.ndarray | np.generic | float | int)
-    ]
-    found = [np.asarray(a) if i not in far else a for i, a in enumerate(arrays)]
+    far = [i for i, a in enumerate(arrays) if is_array_api_obj(a) and not is_numpy(a)]
+    found = [a if i in far else np.asarray(a) for i, a in enumerate(arrays)]
     if far:
         awaited = _AWAITED.get()
         riders = () if awaited is None or awaited.arrived else awaited.arrays
+        if riders and not _are_together(riders[0], arrays[far[0]]):
+            riders = ()
         values = _transferred([*(arrays[i] for i in far), *riders])
         for i, value in zip(far, values, strict=False):
             found[i] = value
         if awaited is not None and riders:
             awaited.arrive(values[len(far) :])
     return tuple(found)
+
+
+def _are_together(x: Array, y: Array) -> bool:
+    """Whether two arrays are of one library and on one device."""
+    return array_namespace(x) is array_namespace(y) and device(x) == device(y)
 
 
 def _transferred(arrays: Sequence[Array]) -> list[np.ndarray]:

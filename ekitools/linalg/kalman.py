@@ -226,9 +226,8 @@ def _data_space(
     innovations = -(anomalies + mean)
     if draw is not None:
         innovations += draw
-    if not is_numpy(gram):
-        innovations = like(innovations, gram)
-    solution = solved(gram, ridge, host(innovations) if is_numpy(gram) else innovations)
+    innovations = host(innovations) if is_numpy(gram) else like(innovations, gram)
+    solution = solved(gram, ridge, innovations)
     # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ with λ the smallest eigenvalue of FᵀF + cI
     if _loses_digits(gram, solution.rows, solution.pivots, g, root=True):
         return None

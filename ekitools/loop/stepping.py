@@ -73,14 +73,14 @@ class Stepping(Present):
         Where members failed and run again, the step is not made yet: `members` are then these.
         ``extras`` are side products by row. ``before`` is the record of these outputs, where they
         were told before: it has what was missing, and the side products. Without ``judged`` the
-        failures may lack rows that are not finite.
+        failures may lack rows of an array on a device that are not finite.
         """
         history, failures = self._history, {} if failures is None else failures
         check_failures(failures, len(self.members))
         extras, tried = extras or {}, None
         if not failures and not extras and before is None and self._waiting is None:
             tried = self._tried(g)
-        if tried is None and not judged:
+        if tried is None and not (judged or is_numpy(g)):
             failures = {**unfit_rows(g, gaps=self.missing > 0), **failures}
         if self._waiting is not None:
             g, failures, extras = self._waiting.completed(g, failures, extras)

@@ -114,6 +114,15 @@ def test_what_is_awaited_comes_along_with_the_first_transfer():
     assert not flag
 
 
+def test_what_is_elsewhere_does_not_come_along():
+    awaited = Awaited(card(X))
+    with awaiting(awaited):
+        (first,) = fetched(strict(X[0]))
+        assert not awaited.arrived
+    np.testing.assert_array_equal(first, X[0])
+    np.testing.assert_array_equal(awaited.values[0], X)
+
+
 def test_what_nobody_fetches_is_fetched_when_it_is_read():
     awaited = Awaited(card(X))
     with counting() as counts:
