@@ -158,8 +158,10 @@ class LocalAnalysis:
         self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray
     ) -> Iterator[Callable[[], None]]:
         operators = self._operators(near)
-        order = np.argsort(near.mixture, kind="stable")
-        ends = np.cumsum(np.bincount(near.mixture, minlength=len(near.analysis)))
+        n = len(near.analysis)
+        small = np.uint16 if n <= 1 << 16 else np.int64  # numbers of 16 bits are sorted in O(m)
+        order = np.argsort(near.mixture.astype(small), kind="stable")
+        ends = np.cumsum(np.bincount(near.mixture, minlength=n))
         f = self.outputs.astype(u.dtype)
         draw = None if self.draw is None else self.draw.astype(u.dtype)
 
@@ -168,7 +170,7 @@ class LocalAnalysis:
                 (operators[i], near.share[cells, at].astype(u.dtype))
                 for at, i in enumerate(mixture.tolist())
             ]
-            parts = [(op, share) for op, share in parts if len(op.data) and share.any()]
+            parts = [(op, share) for op, share in parts if len(op.data)]
             if parts:
                 here, e = _members_at(u, cells)
                 here += self._moved_together(parts, e, f, draw)

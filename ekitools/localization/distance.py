@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,7 @@ class Distance(Rule):
         return points, data
 
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 17
 """Parameters whose boxes are found at a time."""
 
 _MOST_NEAR = 500
@@ -288,16 +289,20 @@ class _Near(Weighing):
         low = np.floor(place).astype(np.int64)
         part = place - low
         shape = tuple(low.max(axis=0) + 2)
-        boxes, mixture = np.unique(np.ravel_multi_index(tuple(low.T), shape), return_inverse=True)
+        boxes, mixture = _different(np.ravel_multi_index(tuple(low.T), shape), math.prod(shape))
         first = np.stack(np.unravel_index(boxes, shape), axis=1)
         corners = list(np.ndindex(*(2,) * low.shape[1]))
         ends = [np.ravel_multi_index(tuple((first + corner).T), shape) for corner in corners]
-        share = [np.where(corner, part, 1 - part).prod(axis=1) for corner in corners]
         grid, analysis = np.unique(np.stack(ends, axis=1), return_inverse=True)
         at = self.origin + self._spacing * np.stack(np.unravel_index(grid, shape), axis=1)
         if self.on_sphere:
             at *= _EARTH / np.linalg.norm(at, axis=1, keepdims=True)
         near = own_analyses(self._weights(at))
+        sides = (1 - part, part)
+        share = [
+            reduce(np.multiply, (sides[i][:, axis] for axis, i in enumerate(corner)))
+            for corner in corners
+        ]
         return near._replace(
             analysis=analysis.reshape(len(boxes), -1),
             mixture=mixture,
@@ -314,14 +319,14 @@ class _Near(Weighing):
         origin = self.points.min(axis=0)
         if np.ptp(self.points, axis=0).max() > 2**20 * self._spacing:
             return None
-        box = np.empty(len(self.points), dtype=np.int64)
-        for i in range(0, len(box), _BLOCK):
-            part = slice(i, i + _BLOCK)
-            cells = np.floor((self.points[part] - origin) / self._spacing).astype(np.int64)
-            box[part] = cells @ (1 << 21) ** np.arange(cells.shape[1])
-        box.sort()
-        n_boxes = 1 + np.count_nonzero(box[1:] != box[:-1])
-        return None if len(box) < 2 * n_boxes else origin
+        p, found = len(self.points), np.zeros(0, dtype=np.int64)
+        for i in range(0, p, _BLOCK):
+            cells = np.floor((self.points[i : i + _BLOCK] - origin) / self._spacing)
+            box = cells.astype(np.int64) @ (1 << 21) ** np.arange(cells.shape[1])
+            found = np.union1d(found, box)
+            if p < 2 * len(found):
+                return None
+        return origin
 
     def _weights(self, points: np.ndarray) -> csr_array:
         shape = (len(points), len(self.data))
@@ -336,6 +341,15 @@ class _Near(Weighing):
             x = _arc(x)
         z = x / self.radius if self.radius else np.where(x > 0, np.inf, 0.0)
         return csr_array((self.taper(z), (near["i"], near["j"])), shape=shape)
+
+
+def _different(keys: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The different keys below n, and the place of every key among them."""
+    if n > 4 * len(keys):
+        return np.unique(keys, return_inverse=True)
+    there = np.zeros(n, dtype=bool)
+    there[keys] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[keys]
 
 
 def _arc(chord: np.ndarray) -> np.ndarray:
