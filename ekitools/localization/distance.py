@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -218,7 +217,7 @@ class Distance(Rule):
         return points, data
 
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 16
 """Parameters whose boxes are found at a time."""
 
 _MOST_NEAR = 500
@@ -285,28 +284,27 @@ class _Near(Weighing):
             )
         if self.origin is None:
             return super().neighbourhoods(columns, u, outputs)
-        place = (self.points[columns] - self.origin) / self._spacing
-        low = np.floor(place).astype(np.int64)
-        part = place - low
-        shape = tuple(low.max(axis=0) + 2)
-        boxes, mixture = _different(np.ravel_multi_index(tuple(low.T), shape), math.prod(shape))
-        first = np.stack(np.unravel_index(boxes, shape), axis=1)
-        corners = list(np.ndindex(*(2,) * low.shape[1]))
-        ends = [np.ravel_multi_index(tuple((first + corner).T), shape) for corner in corners]
-        grid, analysis = np.unique(np.stack(ends, axis=1), return_inverse=True)
+        part = self.points[columns] - self.origin
+        part /= self._spacing
+        low = np.floor(part)
+        part -= low
+        shape = tuple(low.max(axis=0).astype(np.int64) + 2)
+        strides = np.cumprod((1, *shape[:0:-1]))[::-1]
+        keys = (low @ strides).astype(np.int64)
+        del low
+        boxes, mixture = _different(keys, math.prod(shape))
+        corners = list(np.ndindex(*(2,) * len(shape)))
+        grid, analysis = np.unique(boxes[:, None] + corners @ strides, return_inverse=True)
         at = self.origin + self._spacing * np.stack(np.unravel_index(grid, shape), axis=1)
         if self.on_sphere:
             at *= _EARTH / np.linalg.norm(at, axis=1, keepdims=True)
         near = own_analyses(self._weights(at))
-        sides = (1 - part, part)
-        share = [
-            reduce(np.multiply, (sides[i][:, axis] for axis, i in enumerate(corner)))
-            for corner in corners
-        ]
+        share = np.ones((len(part), len(corners)))
+        for i, corner in enumerate(corners):
+            for axis, high in enumerate(corner):
+                share[:, i] *= part[:, axis] if high else 1 - part[:, axis]
         return near._replace(
-            analysis=analysis.reshape(len(boxes), -1),
-            mixture=mixture,
-            share=np.stack(share, axis=1),
+            analysis=analysis.reshape(len(boxes), -1), mixture=mixture, share=share
         )
 
     @property
@@ -319,11 +317,10 @@ class _Near(Weighing):
         origin = self.points.min(axis=0)
         if np.ptp(self.points, axis=0).max() > 2**20 * self._spacing:
             return None
-        p, found = len(self.points), np.zeros(0, dtype=np.int64)
+        p, found = len(self.points), np.zeros(0)
         for i in range(0, p, _BLOCK):
             cells = np.floor((self.points[i : i + _BLOCK] - origin) / self._spacing)
-            box = cells.astype(np.int64) @ (1 << 21) ** np.arange(cells.shape[1])
-            found = np.union1d(found, box)
+            found = np.union1d(found, cells @ 2.0 ** (21 * np.arange(cells.shape[1])))
             if p < 2 * len(found):
                 return None
         return origin
