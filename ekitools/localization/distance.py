@@ -47,8 +47,8 @@ class Distance(Rule):
         labelled data, in the order of ``coordinates``.
     radius : float or "adaptive", default "adaptive"
         c ≥ 0 in the same units; kilometres with "great-circle". "adaptive" chooses c at the first
-        step by leaving members out, for all of the data (see `choose_strength`); the result has it
-        as ``history_radius``.
+        step by leaving members out, for all of the data (see `choose_strength`). The result has
+        it as ``history_radius``, and its curve as ``radius_score`` over ``radius_tried``.
     taper : {"gaspari-cohn", "box"}, default "gaspari-cohn"
         ρ. "box" is 1 up to one radius, and 0 beyond it.
     metric : {"euclidean", "great-circle"}, default "euclidean"
