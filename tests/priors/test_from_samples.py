@@ -205,7 +205,7 @@ def test_fingerprints_are_those_of_the_samples():
         ),
         (gaussian(99, 0), {"weights": np.r_[1.0, np.zeros(98)]}, ValueError, "got 1 "),
         (gaussian(99, 0), {"weights": np.ones(98)}, ValueError, "weights: must be 99 numbers"),
-        (gaussian(99, 0), {"weights": -np.ones(99)}, ValueError, "weights: .* least -1"),
+        (gaussian(99, 0), {"weights": -np.ones(99)}, ValueError, "weights: .* smallest -1"),
         (gaussian(99, 0), {"names": ["a"]}, ValueError, "names: must be names of 2 parameters"),
         (gaussian(99, 0), {"names": ["a", "a"]}, ValueError, "names must differ, got 'a'"),
         (np.ones(99), {}, ValueError, "samples: must have 2 dimensions"),
