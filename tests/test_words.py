@@ -49,8 +49,7 @@ INSTEAD = {
     # nouns replaced by clauses, and riddles
     r"\bwhat is measured\b": "the measurement",
     r"\bwhat is known\b(?! for linear models)": "the known facts",
-    r"\bwhat (a|an|the) \w+ (is|are) (made|drawn|predicted|compared|measured) (with|by)\b": "a noun",
-    r"\bsee more than they do\b": "is overconfident",
+    r"\bwhat an? \w+ is (made|drawn|predicted|compared|measured) (with|by)\b": "a noun",
     r"\bsay more than they do\b": "the posterior is overconfident",
     r"\bis no (proof|uncertainty|signature)\b": "does not prove, does not measure uncertainty",
     r"\bnothing that was\b": "all ...",

@@ -211,7 +211,7 @@ def test_fingerprints_are_those_of_the_samples():
         (np.ones(99), {}, ValueError, "samples: must have 2 dimensions"),
         (np.full((99, 1), np.nan), {}, ValueError, "samples: must be finite"),
         (np.ones((99, 1)), {}, ValueError, r"samples: must vary, got 1 different value\(s\) of u0"),
-        ({"a": np.ones(9), "b": np.ones(8)}, {}, ValueError, "columns of the same size, got {'a': 9"),
+        ({"a": np.ones(9), "b": np.ones(8)}, {}, ValueError, "columns of the same size, got {'a'"),
         ({"a": np.ones(9)}, {"names": ["b"]}, ValueError, "names: must not be given"),
         (gaussian(99, 0), {"bounds": {"u0": (0, 1)}}, ValueError, r"inside the bounds of u0, \(0,"),
         (gaussian(99, 0), {"bounds": {"z": (0, 1)}}, ValueError, "bounds: names must be among"),
