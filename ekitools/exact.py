@@ -58,7 +58,7 @@ def linear_flow(
 
     See Also
     --------
-    covariance_flow : Covariance of the flow.
+    ekitools.theory.covariance_flow : Covariance of the flow.
     ekitools.integrate : Numerical solution of flows.
 
     Examples
@@ -101,7 +101,7 @@ def covariance_flow(
 
     See Also
     --------
-    linear_flow : The members of the flow.
+    ekitools.theory.linear_flow : The members of the flow.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def posterior(
 
     See Also
     --------
-    linear_flow : The exact EKI flow.
+    ekitools.theory.linear_flow : The exact EKI flow.
     ekitools.compare : Comparison of results with a posterior.
 
     Examples
@@ -191,7 +191,7 @@ def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) 
 
     See Also
     --------
-    linear_flow : The exact EKI flow.
+    ekitools.theory.linear_flow : The exact EKI flow.
 
     Examples
     --------

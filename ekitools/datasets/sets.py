@@ -24,9 +24,9 @@ class Images(NamedTuple):
 
     See Also
     --------
-    mnist : Handwritten digits.
-    fashion_mnist : Pictures of clothes.
-    svhn : House numbers.
+    ekitools.datasets.mnist : Handwritten digits.
+    ekitools.datasets.fashion_mnist : Pictures of clothes.
+    ekitools.datasets.svhn : House numbers.
 
     Examples
     --------
@@ -51,8 +51,8 @@ class Series(NamedTuple):
 
     See Also
     --------
-    zurich_sunspots : Monthly sunspot numbers.
-    melbourne_temperatures : Daily minimum temperatures.
+    ekitools.datasets.zurich_sunspots : Monthly sunspot numbers.
+    ekitools.datasets.melbourne_temperatures : Daily minimum temperatures.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def mnist(*, download: bool = True) -> Images:
 
     See Also
     --------
-    fashion_mnist : Pictures of clothes in the same form.
+    ekitools.datasets.fashion_mnist : Pictures of clothes in the same form.
 
     References
     ----------
@@ -135,7 +135,7 @@ def fashion_mnist(*, download: bool = True) -> Images:
 
     See Also
     --------
-    mnist : Handwritten digits in the same form.
+    ekitools.datasets.mnist : Handwritten digits in the same form.
 
     References
     ----------
@@ -177,7 +177,7 @@ def svhn(*, download: bool = True) -> Images:
 
     See Also
     --------
-    mnist : Handwritten digits without colours.
+    ekitools.datasets.mnist : Handwritten digits without colours.
 
     References
     ----------
@@ -220,7 +220,7 @@ def melbourne_temperatures(*, download: bool = True) -> Series:
 
     See Also
     --------
-    zurich_sunspots : A monthly series.
+    ekitools.datasets.zurich_sunspots : A monthly series.
 
     References
     ----------
@@ -260,7 +260,7 @@ def zurich_sunspots(*, download: bool = True) -> Series:
 
     See Also
     --------
-    melbourne_temperatures : A daily series.
+    ekitools.datasets.melbourne_temperatures : A daily series.
 
     References
     ----------

@@ -21,8 +21,8 @@ class Example(NamedTuple):
 
     See Also
     --------
-    linear : A linear problem with its exact posterior.
-    lynx_hare : A nonlinear problem with a reference posterior.
+    ekitools.problems.linear : A linear problem with its exact posterior.
+    ekitools.problems.lynx_hare : A nonlinear problem with a reference posterior.
 
     Examples
     --------

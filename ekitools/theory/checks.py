@@ -83,8 +83,8 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
 
     See Also
     --------
-    verify : The same checks on standard problems.
-    linear_flow : Closed form of the flow.
+    ekitools.theory.verify : The same checks on standard problems.
+    ekitools.theory.linear_flow : Closed form of the flow.
 
     References
     ----------
@@ -195,7 +195,7 @@ def verify(*, rng: int = 0) -> Report:
 
     See Also
     --------
-    check_linear_theory : The checks for your own flow.
+    ekitools.theory.check_linear_theory : The checks for your own flow.
 
     Examples
     --------
