@@ -430,7 +430,7 @@ def test_a_model_that_takes_whole_ensembles_only_says_so():
     failures = evaluate(Together(lambda u: u[:, 0] == at, least=6), U, 3).failures
     assert len(failures) == 6
     assert failures[0].reason.startswith("FloatingPointError('the solver diverged') (the model")
-    assert "for parts of the ensemble too" in failures[0].reason
+    assert "also failed for parts of the ensemble" in failures[0].reason
 
 
 def test_a_ragged_row_costs_its_member():
