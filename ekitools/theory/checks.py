@@ -25,7 +25,7 @@ from ekitools.theory.measures import (
 )
 from ekitools.theory.rows import (
     ITERATIVE,
-    KOVACHKI,
+    KOVACHKI_STUART,
     SCHILLINGS,
     Report,
     Row,
@@ -58,8 +58,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     r"""Check a noise-free ensemble flow of a linear model against its theorems.
 
     Let r_j = u_j − u† and y = A u†. The squared size of the ensemble decays as t⁻¹, and ‖A r_∥‖
-    decays as t^{-1/2} [1]_. Its square decays as t⁻¹, which is the rate that Kovachki & Stuart
-    (2019) state. A r_⊥ is constant and equal for all members. Members stay in the affine span of
+    decays as t^{-1/2} [1]_. Its square decays as t⁻¹, which is the rate in [2]_. A r_⊥ is constant and equal for all members. Members stay in the affine span of
     the initial ensemble. The velocity is −C ∇Φ. Covariance and members agree with the closed form.
 
     Parameters
@@ -89,6 +88,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     References
     ----------
     .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
+    .. [2] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     rows = [
         decays("ensemble collapse |A e|^2", SCHILLINGS, d.output_collapse.values, -1.0),
         decays("|A r_par|", SCHILLINGS, d.residual_parallel.values, -0.5),
-        decays("|A r_par|^2", KOVACHKI, d.residual_parallel.values**2, -1.0),
+        decays("|A r_par|^2", KOVACHKI_STUART, d.residual_parallel.values**2, -1.0),
         error_row(
             "A r_perp constant, equal for all members",
             SCHILLINGS,
@@ -171,7 +171,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
         ),
         error_row(
             "velocity = -C grad Phi",
-            KOVACHKI,
+            KOVACHKI_STUART,
             velocity_error(problem, start, derivative(problem, start))[0],
             1e-7,
         ),
