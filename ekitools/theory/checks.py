@@ -58,8 +58,9 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     r"""Check a noise-free ensemble flow of a linear model against its theorems.
 
     Let r_j = u_j − u† and y = A u†. The squared size of the ensemble decays as t⁻¹, and ‖A r_∥‖
-    decays as t^{-1/2} [1]_. Its square decays as t⁻¹, which is the rate in [2]_. A r_⊥ is constant and equal for all members. Members stay in the affine span of
-    the initial ensemble. The velocity is −C ∇Φ. Covariance and members agree with the closed form.
+    decays as t^{-1/2} [1]_. Its square decays as t⁻¹, which is the rate in [2]_. A r_⊥ is
+    constant and equal for all members. Members stay in the affine span of the initial ensemble. The
+    velocity is −C ∇Φ. Covariance and members agree with the closed form.
 
     Parameters
     ----------

@@ -198,7 +198,9 @@ def discrete_to_flow(rng: int, *, perturbed: bool = False) -> Row:
         last = run(problem, method, ensemble=start, rng=rng, store="last").u[-1].values
         errors.append(np.linalg.norm(last - flow))
     statement = "discrete EKI to the flow as h to 0"
-    return rate_row(statement, KOVACHKI_STUART, steps, np.array(errors), 1.0, symbol="h", tolerance=0.1)
+    return rate_row(
+        statement, KOVACHKI_STUART, steps, np.array(errors), 1.0, symbol="h", tolerance=0.1
+    )
 
 
 def posterior_moments(rng: int, t_end: float = 1.0) -> list[Row]:
