@@ -27,7 +27,8 @@ class BasePrior(ABC):
         The inverse f⁻¹. Points outside the support become NaN or infinite.
     ``log_density(u)``
         The log-density of physical points inside the support, ``(n, p)`` to ``(n,)``. By the
-        change of variables the log-density is log N(z; 0, I) minus log |det Df(z)|.
+        change of variables the log-density is log N(z; 0, I) minus the logarithm of the
+        Jacobian determinant of f at z.
 
     The base class derives all other members of `ekitools.typing.Prior` from these three.
     `ekitools.testing.check_prior` checks that the three functions are consistent.
