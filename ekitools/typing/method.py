@@ -221,10 +221,7 @@ class Method(Protocol):
 
         A `Sampler` and a `Quadrature` are told rows of NaN for members that failed. Where the run
         ends at this ensemble the state comes back as it was, and the info has the status.
-
-        With an ensemble on a device the loop may call it before it knows whether all outputs can be
-        used. Where they cannot, what is returned or raised is thrown away, and the step is made
-        again without the members that failed.
+        On a device, the outputs are checked later: a step from unusable outputs is discarded.
         """
         ...
 
