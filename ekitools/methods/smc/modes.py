@@ -15,9 +15,10 @@ from ekitools.methods.gaussian import fit_gaussian
 
 __all__ = ["memory", "modes_of", "standard_errors"]
 
-_NEIGHBOURS = 10
-"""Neighbours that a particle is joined to. A mode has more particles than that: a gap in a sample
-of one mode that is wider than the distance to the tenth neighbour on both sides is rare."""
+_NEIGHBOURS, _SHARE = 15, 40
+"""Neighbours that a particle is joined to, and one more for every so many particles. A mode has more
+particles than that. With fewer neighbours a sample of one mode would often have a gap that is wider
+than the distance to the last of them on both sides."""
 
 _MOST = 2000
 """Particles in the graph. Others belong to the mode of the nearest particle in it."""
@@ -55,11 +56,15 @@ def modes_of(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     if np.count_nonzero(alive) < 2:
         return modes
     points, where = np.unique(x[alive], axis=0, return_inverse=True)
-    if len(points) < 2 * (_NEIGHBOURS + 1):
+    every = -(-len(points) // _MOST)
+    n = len(points[::every])
+    n_near = max(_NEIGHBOURS, n // _SHARE) + 1  # a particle is among its own neighbours
+    if n < 2 * n_near:
         return modes
     points = fit_gaussian(x[alive], weight[alive]).whiten(points)
-    known = points[:: -(-len(points) // _MOST)]  # every second, third, ... of the sorted rows
-    near = _nearest(known, known, _NEIGHBOURS + 1)  # a particle is among its own neighbours
+    points = _in_local_units(points, points[::every])
+    known = points[::every]  # the rows are sorted
+    near = _nearest(known, known, n_near)
     rows = np.repeat(np.arange(len(known)), near.shape[1])
     graph = coo_array((np.ones(near.size), (rows, near.ravel())), shape=(len(known), len(known)))
     _, found = connected_components(graph, directed=False)
@@ -142,6 +147,17 @@ def standard_errors(values: np.ndarray, weight: np.ndarray, eve: np.ndarray) -> 
     sums = np.zeros((len(values), values.shape[1]))
     np.add.at(sums, eve, parts)
     return np.sqrt(np.sum(sums * sums, axis=0))
+
+
+def _in_local_units(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Points in coordinates in which steps to the nearest neighbour have the covariance I.
+
+    Modes that are far from each other in one direction are wide in it together, and near.
+    """
+    near = _nearest(known, known, 2)  # itself, and another
+    steps = np.sum(known[near] - known[:, None], axis=1)
+    _, s, basis = np.linalg.svd(steps / np.sqrt(len(steps)), full_matrices=False)
+    return np.asarray(points @ basis.T / np.where(s > 1e-12 * s[0], s, 1.0))
 
 
 def _nearest(x: np.ndarray, known: np.ndarray, n: int) -> np.ndarray:
