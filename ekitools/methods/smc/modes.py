@@ -16,9 +16,9 @@ from ekitools.methods.gaussian import fit_gaussian
 __all__ = ["memory", "modes_of", "standard_errors"]
 
 _NEIGHBOURS, _SHARE = 15, 40
-"""Neighbours that a particle is joined to, and one more for every so many particles. A mode has more
-particles than that. With fewer neighbours a sample of one mode would often have a gap that is wider
-than the distance to the last of them on both sides."""
+"""Least number of neighbours that a particle is joined to, and particles for each of them. A mode
+has more particles than a particle has neighbours. With fewer neighbours a sample of one mode would
+often have a gap that is wider than the distance to the last of them on both sides."""
 
 _MOST = 2000
 """Particles in the graph. Others belong to the mode of the nearest particle in it."""

@@ -95,7 +95,7 @@ class TemperedSMC:
 
     ``"kernel"``
         x' ~ the kernel density estimate of the other half of the particles, whatever x: it
-        follows tails, bends and humps in few dimensions. The halves take turns, and the one
+        follows tails, bends and modes in few dimensions. The halves take turns, and the one
         whose turn it is not makes a random walk.
     ``"ensemble"``
         x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the mean and covariance of the other half:
