@@ -10,8 +10,9 @@ from ekitools.typing import Level, Status
 
 __all__ = ["ended"]
 
-_MASS, _MEAN = 0.075, 0.125
-"""Largest standard errors of the mass of a mode, and of a mean in standard deviations."""
+_MASS, _MEAN = 0.15 / 3, 0.25 / 3
+"""Largest standard errors of the mass of a mode, and of a mean in standard deviations. Three such
+errors are 0.15, and a quarter of a standard deviation."""
 
 _REACH = 10.0
 """Least effective number of the start's draws of the prior in the posterior. With fewer, a second

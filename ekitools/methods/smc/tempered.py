@@ -151,7 +151,7 @@ class TemperedSMC:
     NumPy, float64.
 
     The status is "good" only if the moves decorrelated the particles, standard errors are at most
-    0.075 for the masses of the modes and 0.125 standard deviations for the means, and at least ten
+    0.05 for the masses of the modes and 0.083 standard deviations for the means, and at least ten
     of the start's draws of the prior (their effective number) are in the posterior, so that another
     mode of its size would show. The standard errors come from the genealogy of the particles [4]_.
     A mode that is much narrower than those found can be missed from any start.
