@@ -177,7 +177,8 @@ def test_few_first_particles_are_a_reason_to_doubt():
     """All particles of a mode from two first ones: as sure as two draws are."""
     rng = np.random.default_rng(0)
     n = 400
-    equal, told = np.full(n, 1 / n), {"prior_share": None, "log_relative": np.zeros(n)}
+    equal, zeros = np.full(n, 1 / n), np.zeros(n)
+    told = {"prior_share": None, "log_ratio": zeros, "log_start": zeros}
     two = rng.normal(size=(n, 1)) + 20 * (np.arange(n) % 2)[:, None]
     first = np.arange(n)
     assert ended(two, equal, first, 5, 0.1, True, **told).level == "good"

@@ -14,6 +14,9 @@ _MASS, _MEAN = 0.15 / 3, 0.25 / 3
 """Largest standard errors of the mass of a mode, and of a mean in standard deviations. Three such
 errors are 0.15, and a quarter of a standard deviation."""
 
+_DRAWS = 2.0
+"""Twice the standard error of as many independent draws is no reason to doubt the mean of few."""
+
 _REACH = 10.0
 """Least effective number of the start's draws of the prior in the posterior. With fewer, a second
 mode of the same size may have none, or too few for its mass."""
@@ -33,7 +36,8 @@ def ended(
     moved: bool,
     *,
     prior_share: float | None,
-    log_relative: np.ndarray,
+    log_ratio: np.ndarray,
+    log_start: np.ndarray,
 ) -> Status:
     """The status at temperature 1.
 
@@ -53,15 +57,17 @@ def ended(
         Whether that is little enough.
     prior_share : float or None
         Of the start; None for a start from the prior.
-    log_relative : (J,)
-        Logarithm of the density of the posterior relative to the prior.
+    log_ratio : (J,)
+        Logarithm of the density of the posterior relative to the start.
+    log_start : (J,)
+        Logarithm of the density of the start relative to the prior.
 
     Examples
     --------
     >>> import numpy as np
     >>> from ekitools.methods.smc.ending import ended
     >>> x, equal = np.random.default_rng(0).normal(size=(100, 1)), np.full(100, 0.01)
-    >>> told = {"prior_share": None, "log_relative": np.zeros(100)}
+    >>> told = {"prior_share": None, "log_ratio": np.zeros(100), "log_start": np.zeros(100)}
     >>> ended(x, equal, np.arange(100), 5, 0.1, True, **told).level
     'good'
     >>> ended(x, equal, np.arange(100) // 50, 5, 0.9, False, **told).level
@@ -89,8 +95,17 @@ def ended(
     if prior_share is None:
         return _reached(found, "good")
     if prior_share > 0:
-        reach = _reach(weight, prior_share, log_relative)
+        everywhere = np.ones(len(x), dtype=bool)
+        reach = prior_share * _reach(everywhere, weight, log_ratio + log_start)
         if reach >= _REACH:
+            worst = max(_error_of_start(modes == k, weight, log_ratio) for k in range(n_modes))
+            if worst > _MASS:
+                return _reached(
+                    f"{told}. The start has so few draws in a mode that the standard error of its "
+                    f"mass can be {worst:.2g}. Use more members, or compare with a run without "
+                    "start=.",
+                    "care",
+                )
             text = f"{found} The start's draws of the prior would show another mode of this size."
             return _reached(text, "good")
         text = (
@@ -129,20 +144,35 @@ def _unsure(
     masses = f"The masses of the modes have standard errors up to {worst:.2g}."
     if worst > _MASS:
         return masses, ""
-    if off > _MEAN:
+    if off > max(_MEAN, _DRAWS / np.sqrt(len(x))):
         return f"The means have standard errors up to {off:.2g} standard deviations.", ""
     return "", f" {masses}" * (n_modes > 1)
 
 
-def _reach(weight: np.ndarray, prior_share: float, log_relative: np.ndarray) -> float:
-    """How many of the start's draws of the prior are in the posterior.
+def _reach(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
+    """How many of J draws of a distribution are in a part of the posterior, effectively.
 
-    n draws of the prior, weighted by the density r of the posterior relative to it, have an
-    effective number of n/E[r²] = n/E_post[r].
+    Draws of it, weighted by the density r of the posterior relative to it, have an effective number
+    of J m²/E_post[r] in a part of the mass m, with the expectation over the part.
     """
+    w = weight[inside]
     with np.errstate(divide="ignore"):
-        mean = float(logsumexp(log_relative + np.log(weight)))
-    return prior_share * len(weight) * float(np.exp(-max(mean, 0.0)))
+        mean = float(logsumexp(log_ratio[inside] + np.log(w)))
+    return len(weight) * float(np.exp(min(2 * np.log(w.sum()) - mean, 0.0)))
+
+
+def _error_of_start(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
+    """Standard error of the mass of a mode by the draws that the start has in it and elsewhere.
+
+    It is what these draws alone would give, so temperatures and moves between modes make the error
+    smaller. But it does not depend on luck: a mode in which there are fewer particles than there
+    should be has a smaller mass, and a smaller error by its genealogy.
+    """
+    mass = float(weight[inside].sum())
+    if not 0 < mass < 1:
+        return 0.0
+    numbers = [_reach(part, weight, log_ratio) for part in (inside, ~inside)]
+    return float(mass * (1 - mass) * np.sqrt(1 / numbers[0] + 1 / numbers[1]))
 
 
 def _start_doubt(x: np.ndarray, weight: np.ndarray) -> str:

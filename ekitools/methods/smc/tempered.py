@@ -150,11 +150,12 @@ class TemperedSMC:
     all parameters; Γ in the constant is then the shape. The work between model runs is done in
     NumPy, float64.
 
-    The status is "good" only if the moves decorrelated the particles, standard errors are at most
-    0.05 for the masses of the modes and 0.083 standard deviations for the means, and at least ten
-    of the start's draws of the prior (their effective number) are in the posterior, so that another
-    mode of its size would show. The standard errors come from the genealogy of the particles [4]_.
-    A mode that is much narrower than those found can be missed from any start.
+    The status is "good" only if three conditions hold. The moves decorrelated the particles. The
+    standard errors, which come from the genealogy of the particles [4]_ and from the number of the
+    start's draws in a mode, are at most 0.05 for the masses of the modes, and 0.083 standard
+    deviations, or twice what J independent draws have, for the means. At least ten of the start's
+    draws of the prior (their effective number) are in the posterior, so that another mode of its
+    size would show. A mode that is much narrower than those found can be missed from any start.
 
     References
     ----------
@@ -331,11 +332,11 @@ class TemperedSMC:
 
     def _ended(self, state: SMCState, left: float, moved: bool) -> Status:
         white = self._white(state.x)
-        gap = self._log_start(white) + 0.5 * np.sum(white * white, axis=1)
         return ended(
             state.x, state.weight, state.eve, state.moves, left, moved,
             prior_share=None if self.start is None else self.start.prior_share,
-            log_relative=-(state.energy - gap) - state.log_evidence,
+            log_ratio=-state.energy - state.log_evidence,
+            log_start=self._log_start(white) + 0.5 * np.sum(white * white, axis=1),
         )  # fmt: skip
 
     def _accepted(
