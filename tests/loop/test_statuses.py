@@ -271,7 +271,7 @@ def test_a_sampler_with_a_start_claims_only_what_the_start_covers():
 
 def test_a_start_with_draws_of_the_prior_claims_what_they_reach():
     """Of n draws of N(0, 1), 0.086 n are in the two modes, effectively (their r is 1/0.086)."""
-    few, many = two_modes(400, prior_share=0.2), two_modes(2000, prior_share=0.2)
+    few, many = two_modes(400, prior_share=0.2), two_modes(4000, prior_share=0.2)
     assert few.attrs["status_level"] in ("note", "care")
     assert "they sample the posterior" not in few.attrs["status"]
     assert many.attrs["status_level"] == "good"

@@ -7,7 +7,7 @@ from zoo.results import same
 
 import ekitools as ek
 from ekitools import theory
-from ekitools.methods.smc.ending import ended
+from ekitools.methods.smc.ending import _error_of_start, ended
 from ekitools.methods.smc.moves import MOVES
 
 P, D = 10, 20
@@ -171,6 +171,29 @@ def test_particles_that_cannot_change_modes_are_no_reason_to_doubt(p):
     codes = sides @ 2 ** np.arange(p)
     masses = np.bincount(codes, weights=result.weight[-1].values)
     np.testing.assert_allclose(masses, 0.5**p, atol=0.1)
+
+
+def test_the_error_of_a_mass_by_the_starts_draws_is_that_of_importance_sampling():
+    """Two modes, of which the start's Gaussian covers one, over 400 weighted samples of 2000."""
+    rng, n, sd = np.random.default_rng(0), 2000, 0.06
+    mixture = ek.GaussianStart((1.0,), ((1.0,),), (sd,))
+
+    def log_posterior(u):
+        return np.logaddexp(*(stats.norm.logpdf(u[:, 0], m, sd) for m in (-1, 1))) - np.log(2)
+
+    def log_ratio(u):
+        return log_posterior(u) - mixture.log_density(u) + 0.5 * np.log(2 * np.pi)
+
+    masses = []
+    for _ in range(400):
+        of_prior = rng.random(n) < 0.2
+        u = np.where(of_prior, rng.normal(size=n), 1 + sd * rng.normal(size=n))[:, None]
+        weight = np.exp(log_ratio(u))
+        masses.append(weight @ (u[:, 0] > 0) / weight.sum())
+    exact = np.where(rng.random(n) < 0.5, -1, 1)[:, None] + sd * rng.normal(size=(n, 1))
+    found = _error_of_start(exact[:, 0] > 0, np.full(n, 1 / n), log_ratio(exact))
+    # a standard deviation of 400 values is known to 3.5 %, and the formula is of first order
+    assert found == pytest.approx(np.std(masses), rel=4 * 0.035 + 0.05)
 
 
 def test_few_first_particles_are_a_reason_to_doubt():
