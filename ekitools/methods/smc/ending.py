@@ -168,11 +168,11 @@ def _error_of_start(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarra
     smaller. But it does not depend on luck: a mode in which there are fewer particles than there
     should be has a smaller mass, and a smaller error by its genealogy.
     """
-    mass = float(weight[inside].sum())
-    if not 0 < mass < 1:
+    mass, rest = float(weight[inside].sum()), float(weight[~inside].sum())
+    if mass == 0 or rest == 0:
         return 0.0
     numbers = [_reach(part, weight, log_ratio) for part in (inside, ~inside)]
-    return float(mass * (1 - mass) * np.sqrt(1 / numbers[0] + 1 / numbers[1]))
+    return float(mass * rest * np.sqrt(1 / numbers[0] + 1 / numbers[1]))
 
 
 def _start_doubt(x: np.ndarray, weight: np.ndarray) -> str:
