@@ -1,6 +1,7 @@
 """Whether `TemperedSMC` finds all modes, from the prior and from Gaussians that miss some.
 
     python benchmarks/modes.py [--seeds 20] [--first 0] [--members 1000] [--tuning] [--show]
+    python benchmarks/modes.py --cost
 
 The problems have one or two parameters and a prior N(0, I), shifted or scaled by the model. The
 references are sums over grids. A run is *right* where every mean is within 0.25 standard deviations
@@ -13,7 +14,8 @@ Of every problem and start the table has the share of runs that are right; the s
 levels "good", "note" and "care" or worse; the share that is wrong and good, which has to be 0; and
 model runs of a particle, those of the start not counted. ``--tuning`` takes the problems on which
 modes and their neighbours were tried out, ``--show`` prints what was not right and good. Takes two
-minutes on an idle core.
+minutes on an idle core. ``--cost`` takes problems with one mode, and divides the model runs of a
+start with a share of 0.2 of draws of the prior by those without.
 """
 
 from __future__ import annotations
@@ -177,6 +179,28 @@ def row(found: list[Outcome]) -> str:
     return " | ".join([*(f"{cell:.2f}" for cell in cells), f"{false:.2f}", f"{runs:.0f}"])
 
 
+def cost(name: str, problem: Any, n_members: int, n_seeds: int, n_quick: int) -> None:
+    """Print the model runs after GNKI, with and without the share, and their ratio."""
+    runs = {0.0: 0, 0.2: 0}
+    for seed in range(n_seeds):
+        quick = ek.run(problem, ek.GNKI(), n_members=n_quick, rng=seed)
+        for share in runs:
+            start = ek.GaussianStart.from_ensemble(
+                quick.u[-1].values, problem.prior, prior_share=share
+            )
+            smc = ek.TemperedSMC(start=start)
+            result = ek.run(problem, smc, n_members=n_members, rng=seed, store="last")
+            runs[share] += result.attrs["model_runs"]
+    print(f"{name}: {runs[0.2]:,} / {runs[0.0]:,} = {runs[0.2] / runs[0.0]:.2f}", flush=True)
+
+
+def costs() -> None:
+    cost("linear, 5 parameters", ek.problems.linear(p=5, d=10).problem, 500, 5, 100)
+    cost("linear, 100 parameters", ek.problems.linear(p=100, d=50).problem, 500, 3, 200)
+    cost("lynx and hare", ek.problems.lynx_hare().problem, 400, 3, 200)
+    cost("Darcy flow", ek.problems.darcy(n=16, n_modes=32).problem, 400, 2, 200)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
@@ -184,7 +208,11 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=1000)
     parser.add_argument("--tuning", action="store_true", help="the problems of the choices")
     parser.add_argument("--show", action="store_true", help="statuses of other runs")
+    parser.add_argument("--cost", action="store_true", help="model runs on problems with one mode")
     options = parser.parse_args()
+    if options.cost:
+        costs()
+        return
     warnings.simplefilter("ignore")
     print("| problem | start | right | good | note | care | good, but wrong | model runs × J |")
     print("|---|---|---|---|---|---|---|---|")
