@@ -245,6 +245,13 @@ class GaussianStart:
         the same place whatever the others are, and a row that is drawn again is a new draw of the
         mixture.
 
+        Parameters
+        ----------
+        ensemble : (J, p)
+            Draws of the prior.
+        prior : Prior
+            Of the problem.
+
         Raises
         ------
         ValueError
@@ -270,7 +277,12 @@ class GaussianStart:
         )
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Logarithm of q in coordinates in which the prior is N(0, I), without the (2π)^{-p/2}.
+        """Logarithm of q, without the (2π)^{-p/2}.
+
+        Parameters
+        ----------
+        x : (J, p)
+            Points in coordinates in which the prior is N(0, I).
 
         Examples
         --------
