@@ -83,8 +83,11 @@ EXAMPLES = {
             max_moves=1,
             start=ek.GaussianStart((0.5, 0.5, 0.5), ((0.6, 0.8, 0.0),), (0.5,)),
         ),
+        ek.TemperedSMC(
+            start=ek.GaussianStart((0.5, 0.5, 0.5), ((0.6, 0.8, 0.0),), (0.5,), prior_share=0)
+        ),
     ],
-    "GaussianStart": [ek.GaussianStart((0.0, 1.0), ((0.0, 1.0),), (0.5,))],
+    "GaussianStart": [ek.GaussianStart((0.0, 1.0), ((0.0, 1.0),), (0.5,), prior_share=0.5)],
     "GaussianPrior": [
         ek.GaussianPrior([1.0, -1.0, 0.5], 2.0),
         ek.GaussianPrior(0.0, [1.0, 2.0, 3.0]),

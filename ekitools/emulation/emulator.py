@@ -181,6 +181,7 @@ class Emulator:
             tuple(mean.tolist()),
             tuple(tuple(row) for row in basis.tolist()),
             tuple((_WIDER * region.sd).tolist()),
+            prior_share=0,  # far from its runs an emulator knows nothing of modes
         )
 
     @cached_property

@@ -208,7 +208,9 @@ def sample_emulated(
             history.summaries.append(_summary(last, n, history.model_runs))
             if last.good and n == n_draws:
                 status = _confirmed(last, n)
-            start = GaussianStart.from_ensemble(proposal.sample, problem.prior, inflation=_WIDER)
+            start = GaussianStart.from_ensemble(
+                proposal.sample, problem.prior, inflation=_WIDER, prior_share=0
+            )
     history.records = [_padded(each.record, len(rounds[-1].record.u)) for each in rounds]
     attributes = {
         "problem": problem.fingerprint(),

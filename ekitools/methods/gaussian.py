@@ -14,11 +14,23 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ekitools.core.arrays import as_array, as_real, as_vector, check_array, host, like
+from ekitools.core.arrays import (
+    array_namespace,
+    as_array,
+    as_real,
+    as_vector,
+    check_array,
+    host,
+    like,
+)
 from ekitools.core.checks import check_prior, number, put
 from ekitools.typing import Array
 
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
+
+_DIGITS = 1000.0
+"""The fraction of a sum of standard scores, times this, is uniform and tells nothing of the draw:
+single precision resolves it as well."""
 
 
 @runtime_checkable
@@ -119,10 +131,18 @@ def fit_gaussian(
 
 @dataclass(frozen=True)
 class GaussianStart:
-    """A Gaussian for `TemperedSMC` or `GNKI` to start from, in coordinates whitened by the prior.
+    r"""A Gaussian for `TemperedSMC` or `GNKI` to start from, in coordinates whitened by the prior.
 
     The standard normal there is the prior; this one differs from it in a few directions.
     Make it from a result by `from_result`, or from an ensemble by `from_ensemble`.
+
+    `TemperedSMC` starts from a mixture with a share ε of the prior,
+
+    .. math:: q = (1 - \varepsilon)\, N(m, C) + \varepsilon\, \mu_0,
+
+    a defensive mixture [1]_: the density of the posterior relative to q is bounded by the largest
+    likelihood, and a mode that the Gaussian misses has particles from the beginning if draws of
+    the prior reach it.
 
     Parameters
     ----------
@@ -135,12 +155,19 @@ class GaussianStart:
     doubt : str, default ""
         A warning about the run that the start is from. The status of a run with this start
         repeats it.
+    prior_share : float, default 0.2
+        ε, from 0 to below 1. 0 is the Gaussian alone. `GNKI` draws all its members from the
+        Gaussian.
 
     Raises
     ------
-    ValueError
-        If sizes disagree, a number is not finite, a standard deviation is not positive, or the
-        directions are not orthonormal.
+    TypeError, ValueError
+        If an argument is of the wrong kind, sizes disagree, a number is not finite or out of range,
+        or the directions are not orthonormal.
+
+    References
+    ----------
+    .. [1] Hesterberg (1995), Technometrics 37, 185-194.
 
     Examples
     --------
@@ -156,10 +183,12 @@ class GaussianStart:
     basis: tuple[tuple[float, ...], ...]
     sd: tuple[float, ...]
     doubt: str = ""
+    prior_share: float = 0.2
 
     def __post_init__(self) -> None:
         if not isinstance(self.doubt, str):
             raise TypeError(f"doubt: must be a text, got {self.doubt!r:.60}.")
+        put(self, prior_share=_checked_share(self.prior_share))
         mean, basis = as_vector("mean", self.mean), as_real("basis", self.basis)
         sd = as_real("sd", self.sd, ndim=(1,))
         rows = basis if basis.size else np.zeros((0, len(mean)))
@@ -208,9 +237,78 @@ class GaussianStart:
         x = host(prior.whiten(ensemble)).astype(np.float64)
         return prior.unwhiten(like(self.gaussian.unwhiten(x), ensemble))
 
+    def mixed(self, ensemble: Array, prior: Any) -> Array:
+        """Draws of the mixture in place of draws of the prior, both unconstrained, ``(J, p)``.
+
+        A share ε of the rows stays as it is, and the others are moved as by `moved`. Which ones
+        stay is read off digits of the draw itself that have no influence otherwise. So a row has
+        the same place whatever the others are, and a row that is drawn again is a new draw of the
+        mixture.
+
+        Parameters
+        ----------
+        ensemble : (J, p)
+            Draws of the prior.
+        prior : Prior
+            Of the problem.
+
+        Raises
+        ------
+        ValueError
+            If the prior has another number of parameters.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> prior = ek.GaussianPrior([0.0], 1.0)
+        >>> start = ek.GaussianStart((9.0,), ((1.0,),), (0.1,), prior_share=0.3)
+        >>> drawn = start.mixed(prior.sample_unconstrained(1000, rng=0), prior)
+        >>> int(np.sum(drawn < 6))  # 300 expected
+        287
+        """
+        moved = self.moved(ensemble, prior)
+        if self.prior_share == 0:
+            return moved
+        scores = host(prior.whiten(ensemble)).astype(np.float64)
+        stays = np.mod(_DIGITS * np.sum(scores, axis=1), 1) < self.prior_share
+        return array_namespace(ensemble).where(
+            like(stays[:, None].astype(np.float64), ensemble) > 0.5, ensemble, moved
+        )
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Logarithm of q, without the (2π)^{-p/2}.
+
+        Parameters
+        ----------
+        x : (J, p)
+            Points in coordinates in which the prior is N(0, I).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ekitools as ek
+        >>> start = ek.GaussianStart((9.0,), ((1.0,),), (0.1,), prior_share=0.5)
+        >>> start.log_density(np.array([[0.0], [9.0]])).round(6)  # log 0.5, log 5
+        array([-0.693147,  1.609438])
+        """
+        log_gaussian = self.gaussian.log_density(x)
+        if self.prior_share == 0:
+            return log_gaussian
+        log_prior = -0.5 * np.sum(x * x, axis=1)
+        return np.logaddexp(
+            np.log1p(-self.prior_share) + log_gaussian, np.log(self.prior_share) + log_prior
+        )
+
     @classmethod
     def from_ensemble(
-        cls, ensemble: Any, prior: Any, *, weights: Any = None, inflation: float = 1.2
+        cls,
+        ensemble: Any,
+        prior: Any,
+        *,
+        weights: Any = None,
+        inflation: float = 1.2,
+        prior_share: float = 0.2,
     ) -> GaussianStart:
         """The Gaussian of an ensemble that is near the posterior.
 
@@ -225,6 +323,8 @@ class GaussianStart:
         inflation : float, default 1.2
             Factor of the standard deviations: a start that is too wide costs a few runs, one
             that is too narrow loses the tails.
+        prior_share : float, default 0.2
+            Share of the prior in the start of `TemperedSMC`.
 
         Raises
         ------
@@ -241,14 +341,15 @@ class GaussianStart:
                 f"{np.count_nonzero(kept)} in the shape {u.shape}."
             )
         inflation = number("inflation", inflation, above=0)
+        prior_share = _checked_share(prior_share)
         white = np.asarray(prior.whiten(prior.to_unconstrained(u[kept].astype(np.float64))))
         shares = None if weights is None else _checked_weights(weights, kept)
         fit = fit_gaussian(white, shares, inflation=inflation)
-        return cls._of(fit)
+        return cls._of(fit, prior_share=prior_share)
 
     @classmethod
     def from_result(
-        cls, result: Any, prior: Any = None, *, inflation: float = 1.2
+        cls, result: Any, prior: Any = None, *, inflation: float = 1.2, prior_share: float = 0.2
     ) -> GaussianStart:
         """The Gaussian of the last ensemble of a result, with the warnings of its run.
 
@@ -260,6 +361,8 @@ class GaussianStart:
             Of the problem. Not needed for a method that holds a Gaussian, such as `UKI`.
         inflation : float, default 1.2
             Factor of the standard deviations, as in `from_ensemble`; 1 is the Gaussian itself.
+        prior_share : float, default 0.2
+            Share of the prior in the start of `TemperedSMC`.
 
         Raises
         ------
@@ -279,6 +382,7 @@ class GaussianStart:
         (1.0, 0.5)
         """
         inflation = number("inflation", inflation, above=0)
+        prior_share = _checked_share(prior_share)
         if not isinstance(result, _Result) or "u" not in result:
             raise TypeError(
                 f"result: must be the Dataset that ek.run returns, got {type(result).__name__}. "
@@ -296,23 +400,31 @@ class GaussianStart:
         if "gaussian_mean" in result and "gaussian_root" in result:
             mean, root = (np.asarray(result[f"gaussian_{name}"]) for name in ("mean", "root"))
             basis, sd, _ = np.linalg.svd(root)
-            return cls._of(Gaussian(mean, basis.T, inflation * sd), doubt)
+            return cls._of(Gaussian(mean, basis.T, inflation * sd), doubt, prior_share)
         if prior is None:
             raise TypeError(
                 "prior: must be given for a result of members, got None. Pass problem.prior."
             )
         weights = np.asarray(result["weight"])[-1] if "weight" in result else None
-        found = cls.from_ensemble(u, prior, weights=weights, inflation=inflation)
+        found = cls.from_ensemble(
+            u, prior, weights=weights, inflation=inflation, prior_share=prior_share
+        )
         return replace(found, doubt=doubt)
 
     @classmethod
-    def _of(cls, gaussian: Gaussian, doubt: str = "") -> GaussianStart:
+    def _of(cls, gaussian: Gaussian, doubt: str = "", prior_share: float = 0.2) -> GaussianStart:
         return cls(
             tuple(gaussian.mean.tolist()),
             tuple(tuple(row) for row in gaussian.basis.tolist()),
             tuple(gaussian.sd.tolist()),
             doubt,
+            prior_share,
         )
+
+
+def _checked_share(prior_share: Any) -> float:
+    """From 0 to below 1."""
+    return number("prior_share", prior_share, least=0, below=1)
 
 
 def _doubt(attrs: Any) -> str:

@@ -165,10 +165,11 @@ def nature(result: xr.Dataset) -> Check:
         return Check("note", _NATURE, "An approximation of the posterior. checked_mean, checked_sd "
                      "and checked_quantile are corrected by runs of the model.")  # fmt: skip
     if is_posterior(result):
-        if _is_sample(result) and result.attrs.get("start") == "method":
+        sure = result.attrs.get("start") != "method" or result.attrs.get("status_level") == "good"
+        if _is_sample(result) and not sure:
             return Check("note", _NATURE, "A weighted sample of the posterior within reach of the "
-                         "start. A mode outside the start is not found: compare with TemperedSMC() "
-                         "from the prior.")  # fmt: skip
+                         "start. A mode outside the start can be missed: compare with "
+                         "TemperedSMC() from the prior.")  # fmt: skip
         if _is_sample(result):
             return Check("good", _NATURE, "A weighted sample of the posterior, exact in the limit "
                          "of many particles.")  # fmt: skip

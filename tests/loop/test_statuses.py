@@ -253,19 +253,41 @@ def test_a_far_tail_is_no_bound():
 # Starts of a sampler
 
 
-def two_modes(n):
-    """A posterior with modes at -1 and 1, and a start that covers the second one only."""
+def two_modes(n, prior_share):
+    """A posterior with modes at -1 and 1, and a Gaussian that covers the second one only."""
     problem = ek.InverseProblem(lambda u: u**2, ek.GaussianPrior(0.0, [1.0]), 0.01, [1.0])
-    start = ek.GaussianStart((1.0,), ((1.0,),), (0.07,))
+    start = ek.GaussianStart((1.0,), ((1.0,),), (0.07,), prior_share=prior_share)
     return ek.run(problem, ek.TemperedSMC(start=start), n_members=n, rng=0)
 
 
 def test_a_sampler_with_a_start_claims_only_what_the_start_covers():
-    result = two_modes(200)
+    result = two_modes(200, prior_share=0)
     assert float(result.u[-1].min()) > 0  # the other mode was missed
     assert result.attrs["status_level"] == "note"
     assert "a mode outside the start is not found" in result.attrs["status"]
     assert "they sample the posterior." not in result.attrs["status"]
+    assert ek.summary(result).trust.level == "note"
+
+
+def test_a_start_with_draws_of_the_prior_claims_what_they_reach():
+    """Of n draws of N(0, 1), 0.086 n are in the two modes, effectively (their r is 1/0.086)."""
+    few, many = two_modes(400, prior_share=0.2), two_modes(4000, prior_share=0.2)
+    assert few.attrs["status_level"] in ("note", "care")
+    assert "they sample the posterior" not in few.attrs["status"]
+    assert many.attrs["status_level"] == "good"
+    assert "within each of 2 modes" in many.attrs["status"]
+    assert "would show another mode" in many.attrs["status"]
+    assert ek.summary(many).trust.level == "good"
+
+
+def test_a_narrow_posterior_is_beyond_the_reach_of_the_prior():
+    problem = ek.InverseProblem(
+        ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1e-6, [1.0]
+    )  # 0.003 of n draws of the prior
+    start = ek.GaussianStart((1.0,), ((1.0,),), (0.001,))
+    result = ek.run(problem, ek.TemperedSMC(start=start), n_members=200, rng=0)
+    assert result.attrs["status_level"] == "note"
+    assert "A mode outside the Gaussian of the start can be missed" in result.attrs["status"]
     assert ek.summary(result).trust.level == "note"
 
 
@@ -274,7 +296,7 @@ def test_a_start_far_from_the_particles_is_doubted(mean, sd, text):
     problem = ek.InverseProblem(
         ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [0.0]
     )  # posterior N(0, 1/2)
-    method = ek.TemperedSMC(start=ek.GaussianStart((mean,), ((1.0,),), (sd,)))
+    method = ek.TemperedSMC(start=ek.GaussianStart((mean,), ((1.0,),), (sd,), prior_share=0))
     result = ek.run(problem, method, n_members=200, rng=0)
     if result.attrs["status_code"] == "posterior_reached":
         assert text in result.attrs["status"]

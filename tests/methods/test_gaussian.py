@@ -55,6 +55,7 @@ def test_weights_are_as_good_as_copies():
         (((0.0, np.nan), (), ()), "^mean: must be finite"),
         (((0.0, 0.0), ((1.0, 0.0),), (0.0,)), "^sd: must be positive"),
         (((0.0, 0.0), ((1.0, 1.0),), (0.5,)), "^basis: must have orthonormal rows"),
+        (((0.0,), (), (), "", 1.0), r"^prior_share: must be within \[0, 1\)"),
     ],
 )
 def test_a_start_that_is_no_gaussian_is_refused(arguments, message):
@@ -73,3 +74,33 @@ def test_a_start_from_an_ensemble_leaves_out_failed_members_and_needs_two():
         ek.GaussianStart.from_ensemble(u[3:5], prior)
     with pytest.raises(ValueError, match="^inflation: must be positive"):
         ek.GaussianStart.from_ensemble(u, prior, inflation=0.0)
+
+
+def test_the_density_of_a_mixture_is_that_of_its_parts():
+    gaussian = some_gaussian()
+    cov = np.eye(5) + gaussian.basis.T @ np.diag(gaussian.sd**2 - 1) @ gaussian.basis
+    parts = (stats.multivariate_normal(gaussian.mean, cov), stats.multivariate_normal(np.zeros(5)))
+    x = np.random.default_rng(1).normal(size=(7, 5))
+    for share in (0.0, 0.3):
+        start = ek.GaussianStart(gaussian.mean, gaussian.basis, gaussian.sd, prior_share=share)
+        exact = np.log((1 - share) * parts[0].pdf(x) + share * parts[1].pdf(x))
+        np.testing.assert_allclose(start.log_density(x), exact + 2.5 * np.log(2 * np.pi))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_share_of_the_draws_stays_where_the_prior_put_it(dtype):
+    """Those that stay are draws of the prior, and the others of the Gaussian."""
+    n, share = 20_000, 0.3
+    prior = ek.GaussianPrior([5.0, -5.0], 4.0)
+    start = ek.GaussianStart((9.0, 0.0), ((1.0, 0.0),), (0.1,), prior_share=share)
+    draws = prior.sample_unconstrained(n, rng=0).astype(dtype)
+    mixed = start.mixed(draws, prior)
+    assert mixed.dtype == dtype
+    stays = np.all(mixed == draws, axis=1)
+    assert np.mean(stays) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / n))
+    white = np.asarray(prior.whiten(mixed.astype(np.float64)))
+    for x in (white[stays], (white[~stays] - [9.0, 0.0]) / [0.1, 1.0]):
+        for column in x.T:
+            assert stats.kstest(column, "norm").pvalue > 1e-3
+    # a row has its place whatever the others are
+    np.testing.assert_array_equal(start.mixed(draws[7:50], prior), mixed[7:50])

@@ -7,6 +7,7 @@ from zoo.results import same
 
 import ekitools as ek
 from ekitools import theory
+from ekitools.methods.smc.ending import _error_of_start, ended
 from ekitools.methods.smc.moves import MOVES
 
 P, D = 10, 20
@@ -92,6 +93,128 @@ def test_a_gaussian_start_gives_the_same_posterior_and_evidence():
         for method in (ek.TemperedSMC(), ek.TemperedSMC(start=start))
     )
     assert near < plain / 2
+
+
+@pytest.mark.parametrize("prior_share", [0.0, 0.5])
+def test_any_share_of_the_prior_gives_the_same_posterior_and_evidence(prior_share):
+    problem, matrix = linear_problem(5)
+    mean, cov, _ = exact(problem, matrix)
+    guess = np.random.default_rng(0).multivariate_normal(mean, cov, size=100)
+    start = ek.GaussianStart.from_ensemble(guess, problem.prior, prior_share=prior_share)
+    z, _ = z_scores(ek.TemperedSMC(start=start, move="ensemble"), range(30), 300, 5)
+    # 11 scores of about 30 degrees of freedom each
+    assert np.max(np.abs(z)) < 4
+    assert np.mean(z**2) < 2.5
+
+
+def one_mode(prior_share=0.2):
+    """u² = 1 with two modes, and a start on the upper one."""
+    model = ek.FunctionModel(np.square, vectorized=True)
+    problem = ek.InverseProblem(model, ek.GaussianPrior([0.0], 1.0), 0.01, [1.0])
+    return problem, ek.GaussianStart((1.0,), ((1.0,),), (0.06,), prior_share=prior_share)
+
+
+def test_a_mode_that_the_start_misses_is_found_by_its_draws_of_the_prior():
+    problem, start = one_mode()
+    n, masses, logs = 2000, [], []
+    for seed in range(10):
+        method = ek.TemperedSMC(start=start)
+        result = ek.run(problem, method, n_members=n, rng=seed, store="last")
+        masses.append(result.weight[-1].values @ (result.u[-1].values[:, 0] > 0))
+        logs.append(result.attrs["log_evidence"])
+    grid = np.linspace(-6, 6, 200_001)
+    density = stats.norm.pdf(grid) * np.exp(-0.5 * ((grid**2 - 1) / 0.1) ** 2)
+    log_evidence = np.log(density.sum() * (grid[1] - grid[0]))
+    for found, truth in ((masses, 0.5), (logs, log_evidence)):
+        error = np.std(found, ddof=1) / np.sqrt(len(found))
+        assert abs(np.mean(found) - truth) < 4 * error
+    assert np.std(masses) < 0.1
+    # without them it is lost
+    problem, start = one_mode(prior_share=0)
+    result = ek.run(problem, ek.TemperedSMC(start=start), n_members=n, rng=0, store="last")
+    assert float(result.u[-1].min()) > 0
+
+
+def test_a_start_whose_draws_of_the_prior_fail_keeps_the_evidence():
+    """A model that fails for u < 0 is a prior cut there, and most of the Gaussian runs."""
+    problem = ek.InverseProblem(
+        ek.FunctionModel(lambda u: np.where(u < 0, np.nan, u), vectorized=True),
+        ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0],
+    )  # fmt: skip
+    start = ek.GaussianStart((1.0,), ((1.0,),), (0.3,), prior_share=0.5)
+    runs = [
+        ek.run(problem, ek.TemperedSMC(start=start), n_members=1000, rng=seed, store="last")
+        for seed in range(20)
+    ]
+    truth = -1 - 0.5 * np.log(2) + stats.norm.logcdf(np.sqrt(2))  # posterior N(1, 1/2), cut
+    logs = np.array([run.attrs["log_evidence"] for run in runs])
+    error = logs.std(ddof=1) / np.sqrt(len(logs))
+    assert abs(logs.mean() + 0.5 * logs.var(ddof=1) - truth) < 4 * error
+    assert error < 0.02
+    posterior = stats.truncnorm(-np.sqrt(2), np.inf, loc=1, scale=np.sqrt(0.5))
+    means = np.array([moments(run)[0][0] for run in runs])
+    assert abs(means.mean() - posterior.mean()) < 4 * means.std(ddof=1) / np.sqrt(len(means))
+    at_start = np.mean([run.attrs["failed_at_start"] for run in runs])
+    assert at_start == pytest.approx(0.25, abs=4 * 0.5 / np.sqrt(20_000))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_particles_that_cannot_change_modes_are_no_reason_to_doubt(p):
+    """u_i² = 1: two and four modes. The correlation with the origins stays near 1 for ever."""
+    model = ek.FunctionModel(np.square, vectorized=True)
+    problem = ek.InverseProblem(model, ek.GaussianPrior(np.zeros(p), 1.0), 0.01, np.ones(p))
+    method = ek.TemperedSMC(move="random_walk")
+    result = ek.run(problem, method, n_members=1500, rng=0, store="last")
+    assert result.attrs["status_level"] == "good"
+    assert f"within each of {2**p} modes" in result.attrs["status"]
+    sides = result.u[-1].values > 0
+    codes = sides @ 2 ** np.arange(p)
+    masses = np.bincount(codes, weights=result.weight[-1].values)
+    np.testing.assert_allclose(masses, 0.5**p, atol=0.1)
+
+
+def test_the_error_of_a_mass_by_the_starts_draws_is_that_of_importance_sampling():
+    """Two modes, of which the start's Gaussian covers one, over 400 weighted samples of 2000."""
+    rng, n, sd = np.random.default_rng(0), 2000, 0.06
+    mixture = ek.GaussianStart((1.0,), ((1.0,),), (sd,))
+
+    def log_posterior(u):
+        return np.logaddexp(*(stats.norm.logpdf(u[:, 0], m, sd) for m in (-1, 1))) - np.log(2)
+
+    def log_ratio(u):
+        return log_posterior(u) - mixture.log_density(u) + 0.5 * np.log(2 * np.pi)
+
+    masses = []
+    for _ in range(400):
+        of_prior = rng.random(n) < 0.2
+        u = np.where(of_prior, rng.normal(size=n), 1 + sd * rng.normal(size=n))[:, None]
+        weight = np.exp(log_ratio(u))
+        masses.append(weight @ (u[:, 0] > 0) / weight.sum())
+    exact = np.where(rng.random(n) < 0.5, -1, 1)[:, None] + sd * rng.normal(size=(n, 1))
+    found = _error_of_start(exact[:, 0] > 0, np.full(n, 1 / n), log_ratio(exact))
+    # a standard deviation of 400 values is known to 3.5 %, and the formula is of first order
+    assert found == pytest.approx(np.std(masses), rel=4 * 0.035 + 0.05)
+
+
+def test_few_first_particles_are_a_reason_to_doubt():
+    """All particles of a mode from two first ones: as sure as two draws are."""
+    rng = np.random.default_rng(0)
+    n = 400
+    equal, zeros = np.full(n, 1 / n), np.zeros(n)
+    told = {"prior_share": None, "log_ratio": zeros, "log_start": zeros}
+    two = rng.normal(size=(n, 1)) + 20 * (np.arange(n) % 2)[:, None]
+    first = np.arange(n)
+    assert ended(two, equal, first, 5, 0.1, True, **told).level == "good"
+    few = ended(two, equal, first % 4, 5, 0.1, True, **told)
+    assert few.level == "care"
+    # each of four families has a quarter of the weight, all of it on one side
+    assert "masses of the modes have standard errors up to 0.25. Use more" in few.sentence
+    one = ended(two - 20 * (first % 2)[:, None], equal, first, 5, 0.1, True, **told)
+    assert one.level == "good"
+    # quarters of a uniform sample: means at 1/8, 3/8, ... of its width, which is √12 of its sd
+    slow = ended(np.cumsum(np.ones((n, 1)), axis=0), equal, first // 100, 5, 0.1, True, **told)
+    assert slow.level == "care"
+    assert "means have standard errors up to 0.48 standard deviations. Use" in slow.sentence
 
 
 @pytest.mark.parametrize("move", [*MOVES, ("pcn", "kernel")])
@@ -290,20 +413,22 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted_after_failures_too(
     assert whole.failed.any()
 
 
-def test_a_torch_ensemble_stays_one_and_gives_the_numpy_numbers():
+@pytest.mark.parametrize("start", [None, ek.GaussianStart((0.0,) * P, (), ())])
+def test_a_torch_ensemble_stays_one_and_gives_the_numpy_numbers(start):
     torch = pytest.importorskip("torch")
     problem, matrix = linear_problem()
-    start = problem.prior.sample(100, rng=0)
+    draws = problem.prior.sample(100, rng=0)
+    method = ek.TemperedSMC(start=start)
 
     def final(ensemble, matrix):
-        loop = ek.AskTell(problem, ek.TemperedSMC(), ensemble=ensemble, rng=0)
+        loop = ek.AskTell(problem, method, ensemble=ensemble, rng=0)
         while not loop.done:
             asked = loop.ask()
             assert type(asked) is type(ensemble)
             loop.tell(asked @ matrix.T)
         return loop.result()
 
-    ours, theirs = final(start, matrix), final(torch.asarray(start), torch.asarray(matrix))
+    ours, theirs = final(draws, matrix), final(torch.asarray(draws), torch.asarray(matrix))
     np.testing.assert_allclose(theirs.u, ours.u, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(theirs.weight, ours.weight, rtol=1e-6)
 

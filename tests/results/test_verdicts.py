@@ -94,7 +94,7 @@ def two_modes(tilt=0.0):
 def test_a_mode_that_was_missed_is_never_confirmed(tilt):
     """A start that covers one mode of two: the sampler is right about that one alone."""
     problem, at = two_modes(tilt), (-tilt + np.sqrt(tilt**2 + 4)) / 2
-    start = ek.GaussianStart((at,), ((1.0,),), (0.07,))
+    start = ek.GaussianStart((at,), ((1.0,),), (0.07,), prior_share=0)
     for seed in range(5):
         result = ek.run(problem, ek.TemperedSMC(start=start), n_members=100, rng=seed)
         assert float(result.u[-1].min()) > 0

@@ -171,6 +171,7 @@ swept(
     basis=array(2, 2),
     sd=array(2).also((-1.0, 1.0), (0.0, 1.0)),
     doubt=TEXT.but("empty text"),
+    prior_share=SHARE.but("zero"),
 )
 swept(
     "GaussianStart.from_ensemble",
@@ -179,6 +180,7 @@ swept(
     prior=PRIOR,
     weights=optional(array(6)).also(-np.ones(6), np.zeros(6)),
     inflation=POSITIVE,
+    prior_share=SHARE.but("zero"),
 )
 swept(
     "GaussianStart.from_result",
@@ -193,6 +195,7 @@ swept(
     ),
     prior=optional(PRIOR),
     inflation=POSITIVE,
+    prior_share=SHARE.but("zero"),
 )
 
 # Step rules and stopping rules

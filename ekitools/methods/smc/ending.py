@@ -1,0 +1,189 @@
+"""How a run of tempered sequential Monte Carlo ended: what its particles can be trusted with."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ekitools.methods.smc.modes import modes_of, standard_errors
+from ekitools.typing import Level, Status
+
+__all__ = ["ended"]
+
+_MASS, _MEAN = 0.15 / 3, 0.25 / 3
+"""Largest standard errors of the mass of a mode, and of a mean in standard deviations. Three such
+errors are 0.15, and a quarter of a standard deviation."""
+
+_DRAWS = 2.0
+"""Twice the standard error of as many independent draws is no reason to doubt the mean of few."""
+
+_REACH = 10.0
+"""Least effective number of the start's draws of the prior in the posterior. With fewer, a second
+mode of the same size may have none, or too few for its mass."""
+
+_FAR_OFF, _TOO_WIDE = 2.0, 1.5
+"""Of the particles, in standard deviations of the Gaussian: above them a start that its draws of
+the prior do not make up for is doubted. In runs from EKI and GNKI on the example problems, the
+means were within 1.9 and the widths within 1.2."""
+
+
+def ended(
+    x: np.ndarray,
+    weight: np.ndarray,
+    eve: np.ndarray,
+    n_moves: int,
+    left: float,
+    moved: bool,
+    *,
+    prior_share: float | None,
+    log_ratio: np.ndarray,
+    log_start: np.ndarray,
+) -> Status:
+    """The status at temperature 1.
+
+    Parameters
+    ----------
+    x : (J, p)
+        Particles, in coordinates in which the Gaussian of the start is N(0, I).
+    weight : (J,)
+        Their weights.
+    eve : (J,) of int
+        The first particle that each descends from.
+    n_moves : int
+        Moves made at this temperature.
+    left : float
+        Correlation that the moves left.
+    moved : bool
+        Whether that is little enough.
+    prior_share : float or None
+        Of the start; None for a start from the prior.
+    log_ratio : (J,)
+        Logarithm of the density of the posterior relative to the start.
+    log_start : (J,)
+        Logarithm of the density of the start relative to the prior.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.methods.smc.ending import ended
+    >>> x, equal = np.random.default_rng(0).normal(size=(100, 1)), np.full(100, 0.01)
+    >>> told = {"prior_share": None, "log_ratio": np.zeros(100), "log_start": np.zeros(100)}
+    >>> ended(x, equal, np.arange(100), 5, 0.1, True, **told).level
+    'good'
+    >>> ended(x, equal, np.arange(100) // 50, 5, 0.9, False, **told).level
+    'care'
+    """
+    modes = modes_of(x, weight)
+    n_modes = int(modes.max()) + 1
+    if not moved:
+        where = f" within {n_modes} modes" if n_modes > 1 else ""
+        return Status(
+            "moves_spent",
+            f"The temperature is 1, but {n_moves} moves left the particles with a correlation of "
+            f"{left:.2g} to where they were{where}: the sample may be poor. Allow more max_moves, "
+            "another move, or more members.",
+        )
+    within = f" within each of {n_modes} modes" if n_modes > 1 else ""
+    told = (
+        f"The temperature is 1 and {n_moves} moves decorrelated the particles{within} "
+        f"(correlation {left:.2g})"
+    )
+    unsure, errors = _unsure(x, weight, eve, modes, n_modes)
+    if unsure:
+        return _reached(f"{told}. {unsure} Use more members.", "care")
+    found = f"{told}: they sample the posterior.{errors}"
+    if prior_share is None:
+        return _reached(found, "good")
+    if prior_share > 0:
+        everywhere = np.ones(len(x), dtype=bool)
+        reach = prior_share * _reach(everywhere, weight, log_ratio + log_start)
+        if reach >= _REACH:
+            worst = max(_error_of_start(modes == k, weight, log_ratio) for k in range(n_modes))
+            if worst > _MASS:
+                return _reached(
+                    f"{told}. The start has so few draws in a mode that the standard error of its "
+                    f"mass can be {worst:.2g}. Use more members, or compare with a run without "
+                    "start=.",
+                    "care",
+                )
+            text = f"{found} The start's draws of the prior would show another mode of this size."
+            return _reached(text, "good")
+        text = (
+            f"{told}. A mode outside the Gaussian of the start can be missed: of the start's draws "
+            f"of the prior only {reach:.2g} (effective number) are in the posterior, and "
+            f"{_REACH:.0f} would show another mode."
+        )
+        return _by_start(text, x, weight)
+    text = (
+        f"{told}. They sample the part of the posterior that the start covers; a mode outside "
+        "the start is not found."
+    )
+    return _by_start(text, x, weight)
+
+
+def _reached(text: str, level: Level) -> Status:
+    return Status("posterior_reached", text, level=level, posterior=True)
+
+
+def _by_start(text: str, x: np.ndarray, weight: np.ndarray) -> Status:
+    """The status of a run that is only as good as the Gaussian of its start."""
+    doubt = _start_doubt(x, weight)
+    return _reached(
+        f"{text}{doubt} Compare with a run without start=.", "care" if doubt else "note"
+    )
+
+
+def _unsure(
+    x: np.ndarray, weight: np.ndarray, eve: np.ndarray, modes: np.ndarray, n_modes: int
+) -> tuple[str, str]:
+    """A sentence on errors that are too large, or ""; and one on errors that are not."""
+    sd = np.sqrt(weight @ (x - weight @ x) ** 2)
+    off = float(np.max(standard_errors(x / np.where(sd > 0, sd, 1.0), weight, eve)))
+    inside = (modes[:, None] == np.arange(n_modes)).astype(np.float64)
+    worst = float(np.max(standard_errors(inside, weight, eve)))
+    masses = f"The masses of the modes have standard errors up to {worst:.2g}."
+    if worst > _MASS:
+        return masses, ""
+    if off > max(_MEAN, _DRAWS / np.sqrt(len(x))):
+        return f"The means have standard errors up to {off:.2g} standard deviations.", ""
+    return "", f" {masses}" * (n_modes > 1)
+
+
+def _reach(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
+    """How many of J draws of a distribution are in a part of the posterior, effectively.
+
+    Draws of it, weighted by the density r of the posterior relative to it, have an effective number
+    of J m²/E_post[r] in a part of the mass m, with the expectation over the part.
+    """
+    w = weight[inside]
+    with np.errstate(divide="ignore"):
+        mean = float(logsumexp(log_ratio[inside] + np.log(w)))
+    return len(weight) * float(np.exp(min(2 * np.log(w.sum()) - mean, 0.0)))
+
+
+def _error_of_start(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
+    """Standard error of the mass of a mode by the draws that the start has in it and elsewhere.
+
+    It is what these draws alone would give, so temperatures and moves between modes make the error
+    smaller. But it does not depend on luck: a mode in which there are fewer particles than there
+    should be has a smaller mass, and a smaller error by its genealogy.
+    """
+    mass, rest = float(weight[inside].sum()), float(weight[~inside].sum())
+    if mass == 0 or rest == 0:
+        return 0.0
+    numbers = [_reach(part, weight, log_ratio) for part in (inside, ~inside)]
+    return float(mass * rest * np.sqrt(1 / numbers[0] + 1 / numbers[1]))
+
+
+def _start_doubt(x: np.ndarray, weight: np.ndarray) -> str:
+    """A sentence on a start that is far from the particles, or narrower; "" for a good one."""
+    mean = weight @ x
+    off = float(np.max(np.abs(mean)))
+    centred = x - mean
+    share = max(1 - float(weight @ weight), 1e-12)
+    wide = float(np.sqrt(np.max(weight @ (centred * centred)) / share))
+    if off > _FAR_OFF:
+        return f" The mean of the particles is {off:.2g} standard deviations of the start away."
+    if wide > _TOO_WIDE:
+        return f" The particles are {wide:.2g} times as wide as the start: it was too narrow."
+    return ""
