@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from ekitools.priors.field import FieldPrior
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.priors.joint import JointPrior
 from ekitools.priors.marginals import Prior
@@ -96,6 +97,8 @@ def prior_density(prior: Any, column: int) -> Callable[[np.ndarray], np.ndarray]
     if isinstance(prior, Prior):
         found: Callable[[np.ndarray], np.ndarray] = prior.marginals[prior.names[column]].pdf
         return found
+    if isinstance(prior, FieldPrior) and prior.parameters == "values":  # may be transformed
+        return None
     if isinstance(prior, GaussianPrior):
         variance = prior.cov if prior.cov.ndim == 0 else prior.cov[(column,) * prior.cov.ndim]
         gaussian: Callable[[np.ndarray], np.ndarray] = stats.norm(

@@ -344,7 +344,7 @@ def plot_marginals(
         bar = ax.hlines(at, left, right, color=colour, lw=5, label=f"{label}, 50 %")
         ax.plot(middle, at, "o", ms=4, mfc="white", mec=colour)
         handles[label] = bar
-    ax.axvline(0, color=GREY, lw=0.8, ls=":")
+    ax.plot([0, 0], [-0.5, rows.size - 0.5], color=GREY, lw=0.8, ls=":")
     ax.set_yticks(rows, shortened(table.parameter.values, 24))
     ax.set_ylim(rows.size - 0.5, -0.5)
     of = {"prior": "prior", "start": "first ensemble", "": "last ensemble"}[start]

@@ -53,7 +53,10 @@ def test_exact_priors():
         np.testing.assert_allclose(prior_density(joint, column)(at), law.pdf(at))
     np.testing.assert_allclose(prior_density(ek.GaussianPrior([0.0], 4.0), 0)(at),
                                stats.norm(0, 2).pdf(at))  # fmt: skip
-    assert prior_density(ek.GaussianRandomField((4,)), 0) is None
+    np.testing.assert_allclose(prior_density(ek.GaussianRandomField((4,)), 0)(at),
+                               stats.norm(0, 1).pdf(at))  # fmt: skip
+    values = ek.GaussianRandomField((4,), lengths=100.0, parameters="values")
+    assert prior_density(values, 0) is None
 
 
 def test_contours_of_a_gaussian_are_ellipses_of_their_probability():
@@ -61,8 +64,10 @@ def test_contours_of_a_gaussian_are_ellipses_of_their_probability():
     u = np.random.default_rng(0).multivariate_normal([0, 0], cov, 1000)
     x, y, height, levels = contour_levels(u, equal(1000), (-5, 5), (-7, 7))
     peak = stats.multivariate_normal([0, 0], cov).pdf([0, 0])
-    # the density at the border of the region with probability q is (1 - q) times the peak
-    np.testing.assert_allclose(levels, [0.1 * peak, 0.5 * peak], rtol=0.25)
+    # The region with probability q ends at r² = -2 log(1 - q). There the Gaussian that is smoothed
+    # by Scott's kernels, of variance 1000^(-1/3) = 0.1, has this density:
+    expected = [peak * (1 - q) ** (1 / 1.1) / 1.1 for q in (0.9, 0.5)]
+    np.testing.assert_allclose(levels, expected, rtol=0.2)
     assert height.shape == (y.size, x.size)
 
 
