@@ -192,6 +192,11 @@ def plot_arviz(
     if ax is not None:
         ax = _axes(ax, kind, k, az)
         options["axes" if kind == "trace" else "ax"] = ax.item() if ax.size == 1 else ax
+    elif not {"figsize", "figure_kwargs"} & set(options):
+        size = _size(kind, k, len(results))
+        options |= {"figure_kwargs": {"figsize": size}} if _generation(az) >= 1 else {
+            "figsize": size
+        }  # fmt: skip
     with own_colours():
         drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
     if ax is not None:  # without those that ArviZ took away, above the diagonal of pairs
@@ -200,6 +205,17 @@ def plot_arviz(
     if figure.get_layout_engine() is None:
         figure.set_layout_engine("constrained")  # or titles lie on the numbers above them
     return np.array(figure.axes, dtype=object)
+
+
+def _size(kind: str, k: int, chains: int) -> tuple[float, float]:
+    """Inches of a figure of ``k`` parameters that fits the width of a page."""
+    heights = {
+        "forest": 1.6 + 0.3 * k * chains,
+        "pair": 1.7 * (k - 1) + 0.6,
+        "rank": 2.8 * math.ceil(k / 3),
+        "trace": 1.5 * k,
+    }
+    return 7.0, max(heights[kind], 2.0)
 
 
 def _generation(az: Any) -> int:

@@ -90,6 +90,7 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Axes:
         title="Calibration of intervals",
     )
     ax.set_aspect("equal")
+    ax.apply_aspect()  # the legend fits into the square
     legend_above(ax)
     ax.set_yticks(ax.get_xticks())  # coverage ends at 1, the legend is above
     return ax

@@ -12,8 +12,9 @@ from ekitools.priors.field import FieldPrior
 from ekitools.priors.gaussian import GaussianPrior
 from ekitools.priors.joint import JointPrior
 from ekitools.priors.marginals import Prior
+from ekitools.typing import HasSupport
 
-__all__ = ["HDR", "contour_levels", "density", "prior_density"]
+__all__ = ["HDR", "contour_levels", "density", "prior_density", "support_of"]
 
 HDR = (0.9, 0.5)
 """Probabilities within the contours."""
@@ -27,7 +28,9 @@ _MOST = 1000
 _GRID = 64
 
 
-def density(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def density(
+    x: np.ndarray, weight: np.ndarray, support: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[np.ndarray, np.ndarray]:
     """ArviZ's kernel density estimate of draws with weights.
 
     ArviZ takes no weights. Draws of different weights are resampled at evenly spaced probabilities,
@@ -39,6 +42,9 @@ def density(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Finite draws.
     weight : (J,)
         Weights, which add up to 1.
+    support : (lower, upper)
+        Bounds of the draws. The estimate extends half a standard deviation beyond the outermost
+        draws. If this would cross a bound, it ends at the outermost draws, with ArviZ's correction.
 
     Returns
     -------
@@ -59,12 +65,15 @@ def density(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import arviz
 
     az: Any = arviz  # of either generation
+    beyond = 0.5 * x.std()
+    bounded = bool(x.min() - beyond < support[0] or x.max() + beyond > support[1])
+    options = {"bound_correction": bounded, "extend": not bounded, "extend_fct": 0.5}
     if int(az.__version__.split(".")[0]) >= 1:
         from arviz_stats.base import array_stats
 
-        grid, height = array_stats.kde(x)[:2]
+        grid, height = array_stats.kde(x, **options)[:2]
     else:
-        grid, height = az.kde(x)
+        grid, height = az.kde(x, **options)
     return np.asarray(grid), np.asarray(height)
 
 
@@ -106,6 +115,20 @@ def prior_density(prior: Any, column: int) -> Callable[[np.ndarray], np.ndarray]
         ).pdf
         return gaussian
     return None
+
+
+def support_of(prior: Any, column: int) -> tuple[float, float]:
+    """Bounds of a parameter; infinite where the prior has none or does not know them.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> import ekitools as ek
+    >>> from ekitools.plots.density import support_of
+    >>> support_of(ek.Prior({"share": stats.uniform(0, 1)}), 0)
+    (0.0, 1.0)
+    """
+    return prior.support(column) if isinstance(prior, HasSupport) else (-np.inf, np.inf)
 
 
 def contour_levels(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.plots.density import contour_levels, density
+from ekitools.plots.density import contour_levels, density, prior_density, support_of
 from ekitools.plots.posterior import limits_of, truth_by_name
 from ekitools.plots.style import (
     BLUE,
@@ -22,6 +22,7 @@ from ekitools.plots.style import (
     panels,
     shortened,
 )
+from ekitools.results.alignment import columns_of
 from ekitools.results.marginals import first_members, marginals, start_of, weighted_quantiles
 from ekitools.results.reading import members_at, with_units
 
@@ -59,7 +60,8 @@ def plot_pairs(
     parameters : sequence of k labels, optional
         Which parameters; by default the six whose standard deviation was reduced most.
     problem : InverseProblem, optional
-        The problem of the result. Its prior is used if the result does not hold the first ensemble.
+        The problem of the result, for the exact densities of the prior, and for draws of the prior
+        if the result does not hold the first ensemble.
     truth : (p,), or mapping of names to numbers, optional
         The true parameters, where they are known: all p in the order of the result, or some by
         name.
@@ -117,6 +119,8 @@ def plot_pairs(
     medians = weighted_quantiles(last, [0.5], weight)[0]
     truths = [values.get(name) for name in shown]
     limits = [_limits(*each) for each in zip(last.T, truths, strict=True)]
+    prior = None if problem is None else problem.prior
+    columns = np.zeros(k, int) if problem is None else columns_of(problem, result)[index]
     many = k * k * sum(len(u) for u, *_ in clouds) > 1000  # as an image in a vector graphic
     for i in range(k):
         for j in range(k):
@@ -125,14 +129,14 @@ def plot_pairs(
                 panel.remove()
                 continue
             if i == j:
-                _diagonal(panel, clouds, i)
+                _diagonal(panel, clouds, i, limits[i], prior, int(columns[i]))
             else:
                 _cloud(panel, clouds, (j, i), (limits[j], limits[i]), many)
-                panel.axhline(medians[i], color=ink(BLUE), lw=0.8)
+                panel.axhline(medians[i], color=ink(BLUE), lw=0.8, ls="--")
                 if truths[i] is not None:
                     panel.axhline(truths[i], color=RED, lw=1.2, ls=":")
                 panel.set_ylim(limits[i])
-            panel.axvline(medians[j], color=ink(BLUE), lw=0.8, label="median")
+            panel.axvline(medians[j], color=ink(BLUE), lw=0.8, ls="--", label="median")
             if truths[j] is not None:
                 panel.axvline(truths[j], color=RED, lw=1.2, ls=":", label="truth")
             panel.set_xlim(limits[j])
@@ -141,11 +145,16 @@ def plot_pairs(
     return axes
 
 
-def _diagonal(panel: Any, clouds: list[Any], i: int) -> None:
-    """Densities of one parameter."""
-    top = 0.0
+def _diagonal(
+    panel: Any, clouds: list[Any], i: int, limits: tuple[float, float], prior: Any, column: int
+) -> None:
+    """Densities of one parameter, with the exact prior where it is known."""
+    top, exact = 0.0, prior_density(prior, column)
     for u, w, colour, label in clouds:
-        x, height = density(u[:, i], w)
+        x, height = density(u[:, i], w, support_of(prior, column))
+        if label == "prior" and exact is not None:
+            x = np.linspace(*limits, 200)
+            height = np.nan_to_num(exact(x), posinf=0.0)
         panel.fill_between(x, height, color=colour, alpha=0.25, lw=0)
         panel.plot(x, height, color=colour, lw=1.2, label=label)
         top = float(np.max(height, initial=0.0))

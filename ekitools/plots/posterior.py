@@ -10,7 +10,7 @@ from scipy import stats
 
 from ekitools.core.arrays import as_real
 from ekitools.core.checks import number
-from ekitools.plots.density import density, prior_density
+from ekitools.plots.density import density, prior_density, support_of
 from ekitools.plots.style import (
     BLUE,
     GREY,
@@ -157,7 +157,7 @@ def plot_ensemble(
         axes = np.array([axes_for(ax, height=3.2)], dtype=object)
     for i, (panel, name) in enumerate(zip(axes.flat, shown, strict=True)):
         column = names.index(name)
-        in_prior = None if columns is None else int(columns[column])
+        in_prior = 0 if columns is None else int(columns[column])
         _densities(panel, result, column, problem, in_prior, known, values.get(name))
         text = with_units(result, "parameter", name, *shortened([name], 30 if not several else 20))
         panel.set(xlabel=drawable(text), ylabel="density" if i % 3 == 0 else "", yticks=[])
@@ -193,7 +193,7 @@ def _densities(
     result: xr.Dataset,
     column: int,
     problem: InverseProblem | None,
-    in_prior: int | None,
+    in_prior: int,
     reference: Reference | None,
     truth: float | None,
 ) -> None:
@@ -204,7 +204,9 @@ def _densities(
         not_known(ax)
         return
     low, high = limits_of(draws)
-    x, height = density(draws, weight)
+    prior = None if problem is None else problem.prior
+    support = support_of(prior, in_prior)
+    x, height = density(draws, weight, support)
     heights = [0.0, *height]
     if x.size:
         ax.fill_between(x, height, color=BLUE, alpha=0.25, lw=0)
@@ -222,15 +224,13 @@ def _densities(
         low, high = min(low, truth - margin), max(high, truth + margin)
     start = start_of(result, problem)
     if start:
-        exact = None if problem is None or in_prior is None else prior_density(
-            problem.prior, in_prior
-        )  # fmt: skip
+        exact = prior_density(prior, in_prior)
         grid = np.linspace(low, high, 400)
         if exact is not None:
             before = np.asarray(exact(grid))
         else:
             first, first_weight = first_members(result, problem, [column])
-            grid, before = density(first[:, 0], first_weight)
+            grid, before = density(first[:, 0], first_weight, support)
         before = np.where(np.isfinite(before), before, np.nan)
         if len(grid):
             ax.plot(grid, before, color=GREY, lw=1.5, label=start)

@@ -225,24 +225,20 @@ def legend_above(
         return
     size = 9.0
     width = ax.bbox.width * 72 / ax.figure.dpi
-    caption = fill(title, max(20, int(width / (0.48 * size))))
-    for columns in range(min(len(handles), 4), -1, -1):
-        legend = ax.legend(
-            handles,
-            labels,
-            frameon=False,
-            fontsize=size,
-            title=caption or None,
-            title_fontsize=size,
-            alignment="left",
-            loc="upper center",
-            ncols=max(columns, 1),
-            borderaxespad=0.2,
-            columnspacing=1.2,
-        )
-        box = legend.get_window_extent()
-        if columns <= 1 or box.width <= ax.bbox.width:
+    caption = fill(title, max(20, int(width / (0.52 * size)))) or None
+    style = {"frameon": False, "fontsize": size, "loc": "upper center", "alignment": "left",
+             "borderaxespad": 0.2, "columnspacing": 1.2}  # fmt: skip
+    columns = min(len(handles), 4)
+    while columns > 1:
+        if ax.legend(handles, labels, ncols=columns, **style).get_window_extent().width <= (
+            ax.bbox.width
+        ):
             break
+        columns -= 1
+    legend = ax.legend(
+        handles, labels, ncols=max(columns, 1), title=caption, title_fontsize=size, **style
+    )
+    box = legend.get_window_extent()
     share = min((box.height + 4) / ax.bbox.height, 0.7)
     scale = ax.yaxis.get_transform()
     low, high = scale.transform(np.array(ax.get_ylim()))

@@ -63,7 +63,7 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
             "report: must be what ek.theory.check_linear_theory returns, with its rows, got "
             f"{type(report).__name__}."
         )
-    ax = panels(1, 1, size=(11, 1.4 + 0.26 * len(rows)))[0, 0] if ax is None else axes_for(ax)
+    ax = panels(1, 1, size=(7.4, 1.4 + 0.26 * len(rows)))[0, 0] if ax is None else axes_for(ax)
     share = np.nan_to_num([row.share for row in rows], nan=np.inf)
     at, shown = np.arange(len(rows)), np.clip(share, *_ENDS)
     holds = np.array([row.passed for row in rows])
@@ -79,12 +79,10 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
     ax.axvline(1, color="black", lw=1, ls="--", label="tolerance")
     ax.set_xlim(_ENDS[0] / 2, max(5.0, 2 * shown.max()))
     logarithmic(ax, "x")
-    ax.set_yticks(at, [row.statement for row in rows], fontsize="small")
+    ax.set_yticks(at, [row.statement for row in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     words = ax.secondary_yaxis("right")
-    words.set_yticks(
-        at, [f"{row.predicted};  measured {row.measured}" for row in rows], fontsize="small"
-    )
+    words.set_yticks(at, [f"{row.predicted};  measured {row.measured}" for row in rows], fontsize=8)
     words.tick_params(length=0)
     ax.set(
         xlabel="error / tolerance",
