@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["band", "plot_predictive"]
 
+_FAINT = 0.08
+"""Opacity of the first ensemble."""
+
 
 @overload
 def plot_predictive(
@@ -225,7 +228,7 @@ def _series(
         prefix = f"{drawable(group)}: " if len(known) > 1 else ""
         drawn = [(*bands[[0, 4]], 0.2, "90 %"), (*bands[[1, 3]], 0.4, "50 %")]
         if before is not None:
-            drawn.insert(0, (*before, 0.08, "first ensemble, 90 %"))
+            drawn.insert(0, (*before, _FAINT, "first ensemble, 90 %"))
         pieces = [p for p in np.split(np.arange(at.size), ends) if p.size]
         median, along, line = bands[2, rows], at, "_"
         if _ordered(view):
@@ -254,9 +257,22 @@ def _series(
               np.nanmax([y[view.rows].max(), within.max()])]  # fmt: skip
     margin = 0.15 * (limits[1] - limits[0])
     ax.set_ylim(limits[0] - margin, limits[1] + margin)
+    _clip_first(ax)
     if not ax.get_xlabel():
         name = view.x_name if _ordered(view) else "datum"
         ax.set_xlabel(drawable(name))
+
+
+def _clip_first(ax: Any) -> None:
+    """Cut the bands of the first ensemble at the limits, so that the caption above is free."""
+    from matplotlib.patches import Rectangle
+
+    low, high = ax.get_ylim()
+    for each in ax.collections:
+        if each.get_alpha() == _FAINT:
+            each.set_clip_path(
+                Rectangle((0, low), 1, high - low, transform=ax.get_yaxis_transform())
+            )
 
 
 def _legend(ax: Any, view: View, what: str, before: bool) -> None:
