@@ -272,7 +272,8 @@ def _pictures(name: str, example: Example, result: xr.Dataset, out: Path) -> lis
     ek.plot_predictive(result, ax, x=x, groups=example.groups).set(**labels[name])
     save(fig, "predictive")
     fig, axes = detached(2, 3, figsize=(6.8, 4.2))
-    truth, reference = None, example.reference
+    truth: Any = None
+    reference: Any = example.reference
     if name == "darcy":
         truth = dict(zip(example.extra["field"].names, _modes(example).tolist(), strict=True))
     if name == "deconvolution":

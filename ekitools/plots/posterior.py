@@ -245,7 +245,7 @@ def _densities(
 def _reference(ax: Axes, reference: Reference, at: int, grid: np.ndarray) -> list[float]:
     """Draw the marginal of the reference; its greatest heights come back."""
     mean, sd = reference.mean[at], reference.sd[at]
-    style = {"color": "black", "lw": 1.2, "ls": "--"}
+    style: dict[str, Any] = {"color": "black", "lw": 1.2, "ls": "--"}
     if reference.marginals is None:  # a mean and a standard deviation alone have no shape
         ax.axvline(mean, **style, label="reference, mean ± sd")
         ax.axvspan(mean - sd, mean + sd, color="black", alpha=0.08, lw=0)

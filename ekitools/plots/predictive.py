@@ -249,7 +249,7 @@ def _series(
         edge = colour if len(known) > 1 else "black"
         ax.plot(at, y[rows], "o", ms=size, mfc="white", mec=edge, label=f"{prefix}data")
     if view.x.dtype.kind == "M":
-        _dates(ax)
+        _dates(ax, (view.x.max() - view.x.min()) / np.timedelta64(1, "D"))
     elif np.all(view.x == np.round(view.x.astype(float))):
         whole_numbers(ax)
     within = bands[:, view.rows]
@@ -257,22 +257,25 @@ def _series(
               np.nanmax([y[view.rows].max(), within.max()])]  # fmt: skip
     margin = 0.15 * (limits[1] - limits[0])
     ax.set_ylim(limits[0] - margin, limits[1] + margin)
-    _clip_first(ax)
+    if before is not None:
+        _clip_first(ax)
     if not ax.get_xlabel():
         name = view.x_name if _ordered(view) else "datum"
         ax.set_xlabel(drawable(name))
 
 
 def _clip_first(ax: Any) -> None:
-    """Cut the bands of the first ensemble at the limits, so that the caption above is free."""
+    """Cut the bands of the first ensemble at the limits, below a line and the caption above it."""
+    from matplotlib import rcParams
     from matplotlib.patches import Rectangle
 
     low, high = ax.get_ylim()
+    across = ax.get_yaxis_transform()
     for each in ax.collections:
         if each.get_alpha() == _FAINT:
-            each.set_clip_path(
-                Rectangle((0, low), 1, high - low, transform=ax.get_yaxis_transform())
-            )
+            each.set_clip_path(Rectangle((0, low), 1, high - low, transform=across))
+    style = {"color": rcParams["axes.edgecolor"], "lw": rcParams["axes.linewidth"]}
+    ax.add_patch(Rectangle((0, high), 1, 0, transform=across, **style))
 
 
 def _legend(ax: Any, view: View, what: str, before: bool) -> None:
@@ -310,12 +313,13 @@ def _pairs(ax: Any, view: View, y: np.ndarray, bands: np.ndarray, before: Any) -
     legend_above(ax)
 
 
-def _dates(ax: Any) -> None:
+def _dates(ax: Any, days: float) -> None:
     """Ticks of x at dates, in a short form."""
     from matplotlib import dates
 
     module: Any = dates  # it has no types
-    locator = module.AutoDateLocator()
+    # within two months, multiples of days would put a tick at the 29th, and one at the 1st
+    locator = module.AutoDateLocator(maxticks=8, interval_multiples=days > 62)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(module.ConciseDateFormatter(locator))
 

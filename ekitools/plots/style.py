@@ -153,7 +153,9 @@ def label_ends(ax: Axes) -> None:
     texts = [str(line.get_label()) for line in lines]
     size = 9.0
     points = ax.bbox.height * 72 / ax.figure.dpi
-    heights = np.array([(text.count("\n") + 1) * 1.25 * size for text in texts]) / points
+    lines_of = [text.split("\n") for text in texts]  # formulas are higher
+    heights = np.array([sum(1.25 + 0.35 * ("$" in t) for t in each) for each in lines_of])
+    heights *= size / points
     shares = np.array([share for _, share, _ in ends])
     places = _apart(np.clip(shares, 0, 1), heights)
     for line, text, (_, share, y), place in zip(lines, texts, ends, places, strict=True):
