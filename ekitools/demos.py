@@ -57,12 +57,13 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     """
     import matplotlib.pyplot as plt
 
+    from ekitools.plots.theorems import size_of
     from ekitools.theory.theorems import momentum_flows, momentum_runs
 
     rng = integer("rng", rng, least=0)
-    height = 1.2 + 0.26 * len(report.table)
-    figure = plt.figure(figsize=(11, height + 4), layout="constrained")
-    above, below = figure.subfigures(2, height_ratios=(height, 4))  # with margins of their own
+    width, height = size_of(report)
+    figure = plt.figure(figsize=(width, height + 3.4), layout="constrained")
+    above, below = figure.subfigures(2, height_ratios=(height, 3.4))  # with margins of their own
     ek.plot_theorems(report, above.subplots())
     for ax, made, title in zip(
         below.subplots(1, 2),
@@ -72,7 +73,8 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     ):
         results, truth = made(rng)
         ek.plot_error(dict(zip(("EKI", "EKI with momentum"), results, strict=True)), truth, ax)
-        ax.set_title(f"Linear problem, condition 50. {title}")
+        ax.set_title(title, fontsize="medium")
+    below.suptitle("Linear problem, condition 50")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -152,7 +152,7 @@ def label_ends(ax: Axes) -> None:
         return
     texts = [str(line.get_label()) for line in lines]
     size = 9.0
-    points = ax.bbox.height * 72 / ax.figure.dpi
+    points = _points(ax)
     lines_of = [text.split("\n") for text in texts]  # formulas are higher
     heights = np.array([sum(1.25 + 0.35 * ("$" in t) for t in each) for each in lines_of])
     heights *= size / points
@@ -170,6 +170,14 @@ def label_ends(ax: Axes) -> None:
             color=ink(line.get_color()),
             annotation_clip=False,
         )
+
+
+def _points(ax: Axes) -> float:
+    """Height of the Axes in points, as it will be once the layout has made room for its texts."""
+    inches = ax.bbox.height / ax.figure.dpi
+    if ax.figure.get_layout_engine() is not None:  # 0.77 is the default height, 0.9 inches of texts
+        inches = max(min(inches, inches / 0.77 - 0.9), 0.5)
+    return float(72 * inches)
 
 
 def _end(ax: Axes, line: Any) -> tuple[float, float, float]:
@@ -241,7 +249,7 @@ def legend_above(
         handles, labels, ncols=max(columns, 1), title=caption, title_fontsize=size, **style
     )
     box = legend.get_window_extent()
-    share = min((box.height + 4) / ax.bbox.height, 0.7)
+    share = min((box.height * 72 / ax.figure.dpi + 3) / _points(ax), 0.7)
     scale = ax.yaxis.get_transform()
     low, high = scale.transform(np.array(ax.get_ylim()))
     top = scale.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0]

@@ -12,7 +12,7 @@ from ekitools.theory.rows import Report
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_theorems"]
+__all__ = ["plot_theorems", "size_of"]
 
 _ENDS = (1e-4, 1e3)
 """Shares beyond these limits are drawn at the limits."""
@@ -30,7 +30,7 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
     report : Report
         A result of `ekitools.theory.check_linear_theory` or `ekitools.theory.verify`.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default, as high as the rows need.
+        Where to draw; a new figure by default, as large as the rows need.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
             "report: must be what ek.theory.check_linear_theory returns, with its rows, got "
             f"{type(report).__name__}."
         )
-    ax = panels(1, 1, size=(7.4, 1.4 + 0.26 * len(rows)))[0, 0] if ax is None else axes_for(ax)
+    ax = panels(1, 1, size=size_of(report))[0, 0] if ax is None else axes_for(ax)
     share = np.nan_to_num([row.share for row in rows], nan=np.inf)
     at, shown = np.arange(len(rows)), np.clip(share, *_ENDS)
     holds = np.array([row.passed for row in rows])
@@ -76,13 +76,13 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
         for marker, chosen in zip((inside, "<", ">"), (~np.any(beyond, 0), *beyond), strict=True):
             kept = which & chosen
             ax.plot(shown[kept], at[kept], marker, ms=6, color=colour)
-    ax.axvline(1, color="black", lw=1, ls="--", label="tolerance")
+    ax.plot([1, 1], [-0.5, len(rows) - 0.5], "--", color="black", lw=1, label="tolerance")
     ax.set_xlim(_ENDS[0] / 2, max(5.0, 2 * shown.max()))
     logarithmic(ax, "x")
     ax.set_yticks(at, [row.statement for row in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     words = ax.secondary_yaxis("right")
-    words.set_yticks(at, [f"{row.predicted};  measured {row.measured}" for row in rows], fontsize=8)
+    words.set_yticks(at, [_measured(row) for row in rows], fontsize=8)
     words.tick_params(length=0)
     ax.set(
         xlabel="error / tolerance",
@@ -91,3 +91,14 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
     )
     legend_above(ax)
     return ax
+
+
+def size_of(report: Report) -> tuple[float, float]:
+    """Inches of a figure that has room for the texts on both sides."""
+    left = max(len(row.statement) for row in report.table)
+    right = max(len(_measured(row)) for row in report.table)
+    return 3.0 + (left + right) * 8 * 0.52 / 72, 1.4 + 0.26 * len(report.table)
+
+
+def _measured(row: Any) -> str:
+    return f"{row.predicted};  measured {row.measured}"

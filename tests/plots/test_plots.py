@@ -51,6 +51,18 @@ def test_no_label_lies_on_the_data(plot, layout, result):
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
+@pytest.mark.parametrize("name", ["comparison", "calibration", "theorems", "several diagnostics"])
+def test_no_legend_lies_on_points_or_lines(name, measured, report):
+    ax = {
+        "comparison": lambda: ek.plot_comparison(measured["comparison"]),
+        "calibration": lambda: ek.plot_calibration({"a": measured["calibration"]}),
+        "theorems": lambda: ek.plot_theorems(report),
+        "several diagnostics": lambda: ek.plot_diagnostic(measured["comparison"], "sd_ratio"),
+    }[name]()
+    assert ax.get_legend() is not None
+    assert points_under_legend(ax) == 0
+
+
 @pytest.mark.parametrize("plot", PLOTS)
 def test_it_makes_its_own_figure_otherwise(plot, result):
     axes = np.ravel(plot(result))
