@@ -243,7 +243,7 @@ def _series(
             for i, piece in enumerate(pieces):
                 name = f"{prefix}{label}" if i == 0 else None
                 band(ax, at[piece], low[rows[piece]], high[rows[piece]], label=name, **style)
-        size = 4 if d <= 100 else 2
+        size = 4 if d <= (100 if _ordered(view) else 30) else 2.5
         dash = max(2.0, min(8.0, 1.3 * _bar(ax, d)))
         ax.plot(along, median, line, color=colour, lw=1.2, ms=dash, label=f"{prefix}median")
         edge = colour if len(known) > 1 else "black"
