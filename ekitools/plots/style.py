@@ -145,9 +145,9 @@ def label_ends(ax: Axes) -> None:
     five lines, or if a line ends elsewhere. Call this function last, when the limits are final.
     """
     lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    ax.get_xlim(), ax.get_ylim()  # matplotlib takes limits from the data when it is asked for them
     ends = [_end(ax, line) for line in lines]
-    managed = ax.figure.get_layout_engine() is not None
-    if not managed or not 0 < len(lines) <= _MOST_ENDS or not all(x > 0.9 for x, *_ in ends):
+    if not _managed(ax) or not 0 < len(lines) <= _MOST_ENDS or not all(x > 0.9 for x, *_ in ends):
         legend_above(ax)
         return
     texts = [str(line.get_label()) for line in lines]
@@ -172,10 +172,18 @@ def label_ends(ax: Axes) -> None:
         )
 
 
+def _managed(ax: Axes) -> bool:
+    """Whether the figure has a layout engine, which makes room for texts outside of the Axes."""
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    engine = ax.figure.get_layout_engine()
+    return engine is not None and not isinstance(engine, PlaceHolderLayoutEngine)
+
+
 def _points(ax: Axes) -> float:
     """Height of the Axes in points, as it will be once the layout has made room for its texts."""
     inches = ax.bbox.height / ax.figure.dpi
-    if ax.figure.get_layout_engine() is not None:  # 0.77 is the default height, 0.9 inches of texts
+    if _managed(ax):  # 0.77 is the default height, 0.9 inches of texts
         inches = max(min(inches, inches / 0.77 - 0.9), 0.5)
     return float(72 * inches)
 
@@ -258,12 +266,15 @@ def legend_above(
 
 def legend_of_figure(axes: np.ndarray) -> None:
     """One legend for all panels, below them, of everything that has a label in one of them."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     entries: dict[str, Any] = {}
     for ax in axes.flat:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     first = axes.flat[0]
-    if first.figure.get_layout_engine() is None:  # nothing would make room below the panels
+    constrained = isinstance(first.figure.get_layout_engine(), ConstrainedLayoutEngine)
+    if not constrained:  # nothing would make room below the panels
         legend_above(first, list(entries.values()), list(entries))
         return
     first.figure.legend(
