@@ -72,9 +72,9 @@ from ekitools.plots.convergence import plot_collapse as plot_collapse
 from ekitools.plots.convergence import plot_misfit as plot_misfit
 from ekitools.plots.convergence import plot_residual as plot_residual
 from ekitools.plots.diagnostic import plot_diagnostic as plot_diagnostic
+from ekitools.plots.pairs import plot_pairs as plot_pairs
 from ekitools.plots.posterior import plot_ensemble as plot_ensemble
 from ekitools.plots.posterior import plot_marginals as plot_marginals
-from ekitools.plots.posterior import plot_pairs as plot_pairs
 from ekitools.plots.predictive import plot_predictive as plot_predictive
 from ekitools.plots.theorems import plot_theorems as plot_theorems
 from ekitools.priors.base import BasePrior as BasePrior

@@ -105,7 +105,7 @@ PUBLIC = {
     "plot_diagnostic": "plots.diagnostic",
     "plot_pit": "plots.calibration",
     "plot_marginals": "plots.posterior",
-    "plot_pairs": "plots.posterior",
+    "plot_pairs": "plots.pairs",
     "plot_theorems": "plots.theorems",
     "summary": "pages.summary",
     "report": "pages.page",

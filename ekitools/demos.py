@@ -1,4 +1,4 @@
-"""The demonstrations behind ``ekitools demo``: a table, result.nc and pictures."""
+"""Demonstrations of ``ekitools demo``: a table, result.nc and pictures."""
 
 from __future__ import annotations
 
@@ -25,16 +25,26 @@ __all__ = ["demo", "verification_figure"]
 
 
 def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> None:
-    """Draw what was verified, and the slides' "Linear problem: l2 error" with and without momentum.
+    """Draw the verified theorems, and the error on a linear problem with and without momentum.
+
+    The lower panels repeat the comparison of Kovachki & Stuart (2019) [1]_.
 
     Parameters
     ----------
     path : str or Path
-        File of the picture; its ending says of which kind.
+        File of the picture. Its ending sets the format.
     report : Report
-        What `ekitools.theory.verify` returned.
+        A result of `ekitools.theory.verify`.
     rng : int, default 0
         Seed of the ensembles.
+
+    See Also
+    --------
+    ekitools.plot_theorems, ekitools.plot_error : The two parts of the picture.
+
+    References
+    ----------
+    .. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
 
     Examples
     --------
@@ -47,12 +57,13 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     """
     import matplotlib.pyplot as plt
 
+    from ekitools.plots.theorems import size_of
     from ekitools.theory.theorems import momentum_flows, momentum_runs
 
     rng = integer("rng", rng, least=0)
-    height = 1.2 + 0.26 * len(report.table)
-    figure = plt.figure(figsize=(11, height + 4), layout="constrained")
-    above, below = figure.subfigures(2, height_ratios=(height, 4))  # with margins of their own
+    width, height = size_of(report)
+    figure = plt.figure(figsize=(width, height + 3.4), layout="constrained")
+    above, below = figure.subfigures(2, height_ratios=(height, 3.4))  # with margins of their own
     ek.plot_theorems(report, above.subplots())
     for ax, made, title in zip(
         below.subplots(1, 2),
@@ -62,7 +73,8 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     ):
         results, truth = made(rng)
         ek.plot_error(dict(zip(("EKI", "EKI with momentum"), results, strict=True)), truth, ax)
-        ax.set_title(f"Linear problem, condition 50. {title}")
+        ax.set_title(title, fontsize="medium")
+    below.suptitle("Linear problem, condition 50")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -81,7 +93,7 @@ def demo(
     Parameters
     ----------
     name : {"lynx-hare", "darcy", "deconvolution"}
-        Which.
+        The problem.
     n_members : int, default 200
         Ensemble size J.
     rng : None, int or numpy.random.Generator
@@ -91,12 +103,16 @@ def demo(
     progress : bool, default False
         Whether to show progress bars.
     show : callable, default print
-        Takes every line of the report.
+        Called with each line of the report.
 
     Returns
     -------
     dict of str to xarray.Dataset
         Results by method.
+
+    See Also
+    --------
+    ekitools.problems : The problems.
 
     Examples
     --------
@@ -116,7 +132,7 @@ def demo(
         f"{name}: {problem.n_parameters} parameters, {problem.n_data} data, "
         f"{n_members} members; y = G(u) + noise, u from the prior."
     )
-    # plain EKI is the yardstick everywhere; its refinement is for models that are not linear
+    # EKI is the baseline for all problems; GNKI refines it for nonlinear models
     methods: dict[str, Method] = {"EKI": ek.EKI()}
     if name != "deconvolution":
         methods["GNKI"] = ek.GNKI()
@@ -206,9 +222,7 @@ def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str
 def _darcy(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
     """The first modes beside the truth's, and the errors of the fields."""
     field = example.extra["field"]
-    assert example.truth is not None
-    truth = example.truth.reshape(field.shape[0], 2, field.shape[1], 2).mean(axis=(1, 3))
-    modes = field.coefficients(truth)
+    truth, modes = _coarse(example), _modes(example)
     ensembles = {k: result.u.isel(iteration=-1).values for k, result in results.items()}
     rows = [
         [
@@ -240,7 +254,7 @@ _REPORTS: dict[str, Callable[[Example, dict[str, Any]], list[str]]] = {
 
 
 def _pictures(name: str, example: Example, result: xr.Dataset, out: Path) -> list[Path]:
-    """Data with predictive bands, prior against posterior, misfit and spread; and the field."""
+    """Data and predictions, prior and posterior, misfit and spread; a signal or a field."""
     from ekitools.plots.style import detached
 
     paths = []
@@ -250,65 +264,85 @@ def _pictures(name: str, example: Example, result: xr.Dataset, out: Path) -> lis
         fig.savefig(path, dpi=150)
         paths.append(path)
 
-    fig, ax = detached(figsize=(8, 4.5))
-    ek.plot_predictive(result, ax=ax, x=example.x, groups=example.groups)
-    if name == "lynx-hare":
-        ax.set(xlabel="year", ylabel="log of pelts (thousands)")
+    labels = {
+        "lynx-hare": {"xlabel": "year", "ylabel": "log of pelts (thousands)"},
+        "darcy": {"xlabel": "well, by number", "ylabel": "pressure"},
+        "deconvolution": {"xlabel": "x", "ylabel": "blurred signal"},
+    }
+    x = None if name == "darcy" else example.x  # the number of a well is no coordinate
+    fig, ax = detached(figsize=(6.4, 3.8))
+    ek.plot_predictive(result, ax, x=x, groups=example.groups).set(**labels[name])
     save(fig, "predictive")
-    fig, axes = detached(2, 3, figsize=(10, 6))
-    for ax, parameter in zip(axes.ravel(), result.parameter.values, strict=False):
-        ek.plot_ensemble(result, ax=ax, parameter=parameter)
+    fig, axes = detached(2, 3, figsize=(6.8, 4.2))
+    truth: Any = None
+    reference: Any = example.reference
+    if name == "darcy":
+        truth = dict(zip(example.extra["field"].names, _modes(example).tolist(), strict=True))
+    if name == "deconvolution":
+        truth, reference = example.truth, (example.extra["mean"], example.extra["cov"])
+    ek.plot_ensemble(
+        result, axes.ravel(), problem=example.problem, reference=reference, truth=truth
+    )
     save(fig, "ensemble")
-    fig, axes = detached(1, 2, figsize=(9, 4))
+    fig, axes = detached(2, 1, figsize=(6.4, 5.6))
     ek.plot_misfit(result, ax=axes[0])
     ek.plot_collapse(result, ax=axes[1])
     save(fig, "convergence")
     if name == "deconvolution":
-        fig, ax = detached(figsize=(8, 4.5))
+        fig, ax = detached(figsize=(6.4, 3.8))
         _signal(ax, example, result)
         save(fig, "signal")
     if name == "darcy":
-        fig, axes = detached(1, 3, figsize=(12, 4))
+        fig, axes = detached(1, 3, figsize=(7.6, 2.7))
         _fields(axes, example, result)
         save(fig, "field")
     return paths
 
 
+def _coarse(example: Example) -> np.ndarray:
+    """The true field on the grid of the model."""
+    shape = example.extra["field"].shape
+    assert example.truth is not None
+    return np.asarray(example.truth.reshape(shape[0], 2, shape[1], 2).mean(axis=(1, 3)))
+
+
+def _modes(example: Example) -> np.ndarray:
+    """The coefficients of the true field."""
+    return np.asarray(example.extra["field"].coefficients(_coarse(example)))
+
+
 def _signal(ax: Any, example: Example, result: xr.Dataset) -> None:
+    from ekitools.plots.style import BLUE, RED, legend_above
+
     grid, exact = example.extra["grid"], example.extra["mean"]
     sd = np.sqrt(np.diag(example.extra["cov"]))
     mean, spread = _moments(result.u.isel(iteration=-1).values)
-    ax.fill_between(grid, mean - 2 * spread, mean + 2 * spread, color="C0", alpha=0.25, lw=0)
-    ax.plot(grid, mean, color="C0", label="EKI, mean ± 2 sd")
-    ax.plot(grid, exact, "--", color="C1", label="exact posterior, mean ± 2 sd")
-    ax.plot(grid, exact - 2 * sd, ":", color="C1")
-    ax.plot(grid, exact + 2 * sd, ":", color="C1")
-    ax.plot(grid, example.truth, color="black", lw=1, label="truth")
-    ax.set(xlabel="x", ylabel="signal u(x)")
-    ax.legend()
+    ax.fill_between(grid, mean - 2 * spread, mean + 2 * spread, color=BLUE, alpha=0.25, lw=0)
+    ax.plot(grid, mean, color=BLUE, label="EKI, mean ± 2 sd")
+    ax.plot(grid, exact, "--", color="black", lw=1, label="exact posterior, mean ± 2 sd")
+    ax.plot(grid, exact - 2 * sd, ":", color="black", lw=1)
+    ax.plot(grid, exact + 2 * sd, ":", color="black", lw=1)
+    ax.plot(grid, example.truth, color=RED, lw=1, label="truth")
+    ax.set(xlabel="x", ylabel="signal u(x)", title="Signal and posterior")
+    legend_above(ax)
 
 
 def _fields(axes: Any, example: Example, result: xr.Dataset) -> None:
     field, wells = example.extra["field"], example.extra["wells"]
     u = result.u.isel(iteration=-1).values
     members = field.field(u[np.isfinite(u).all(axis=1)])
-    panels = {
-        "log-permeability: truth": example.truth,
-        "posterior mean": members.mean(axis=0),
-        "standard deviation": members.std(axis=0, ddof=1),
-    }
     limit = float(np.max(np.abs(example.truth))) if example.truth is not None else 1.0
-    for ax, (title, values) in zip(axes, panels.items(), strict=True):
-        scale = (
-            {"cmap": "viridis", "vmin": 0}
-            if "deviation" in title
-            else {
-                "cmap": "PuOr",
-                "vmin": -limit,
-                "vmax": limit,
-            }
-        )
+    signed = {"cmap": "PuOr", "vmin": -limit, "vmax": limit}
+    fields = (
+        ("truth", example.truth, signed),
+        ("posterior mean", members.mean(axis=0), signed),
+        ("posterior sd", members.std(axis=0, ddof=1), {"cmap": "viridis", "vmin": 0}),
+    )
+    for ax, (title, values, scale) in zip(axes, fields, strict=True):
         image = ax.imshow(np.asarray(values).T, origin="lower", extent=(0, 1, 0, 1), **scale)
-        ax.plot(*wells.T, ".", color="black", ms=3)
-        ax.set(title=title, xlabel="x", ylabel="y")
-        ax.figure.colorbar(image, ax=ax, shrink=0.8)
+        ax.plot(*wells.T, ".", color="black", ms=2)
+        ax.set(title=title, xlabel="x", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        if title != "truth":  # has the scale of the posterior mean
+            what = "sd of log-permeability" if title.endswith("sd") else "log-permeability"
+            ax.figure.colorbar(image, ax=ax, shrink=0.75, label=f"{what} [1]")
+    axes[0].set_ylabel("y")

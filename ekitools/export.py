@@ -1,4 +1,4 @@
-"""Conversion of results to ArviZ: the only module that imports it."""
+"""Conversion of results to ArviZ, and ArviZ's pictures of them."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ def plot_arviz(
     rng: Rng = 0,
     **options: Any,
 ) -> np.ndarray:
-    """One of ArviZ's pictures of an ensemble, or of several independent runs side by side.
+    """ArviZ's own pictures of an ensemble, or of several independent runs.
 
-    Runs given as a list are chains: "forest" shows whether their intervals agree, "rank" whether
-    each has its share of low and high values. In "trace" the members stand in no order: what it
-    shows is their scatter, not time.
+    Runs given as a list become chains. "forest" shows whether their intervals agree, "rank" whether
+    each run has its share of low and high values. Members have no order, so "trace" shows their
+    scatter and not a course in time.
 
     Parameters
     ----------
@@ -147,27 +147,33 @@ def plot_arviz(
     kind : {"forest", "pair", "rank", "trace"}
         Which of ``arviz.plot_forest`` and so on.
     ax : array of matplotlib Axes, optional
-        Where to draw, with ArviZ before version 1 alone, which lays k parameters out on 1 Axes
-        ("forest"), k ("rank"), ``(k, 2)`` ("trace") or ``(k - 1, k - 1)`` ("pair"). ArviZ 1.x
-        makes its own figures and takes no Axes; `plot_marginals` and `plot_pairs` do.
+        Where to draw, for ArviZ before version 1. The Axes of k parameters are 1 ("forest"), k
+        ("rank"), ``(k, 2)`` ("trace") or ``(k - 1, k - 1)`` ("pair"). ArviZ 1.x makes its own
+        figures; `plot_marginals` and `plot_pairs` take Axes.
     parameters : sequence of labels, optional
-        Which parameters; by default those with the smallest share of their prior standard
-        deviation left, 20 for "forest" and 6 for the others.
+        Which parameters; by default those whose standard deviation was reduced most, 20 for
+        "forest" and 6 for the others.
     iteration, rng
         As in `to_arviz`.
     **options
-        For ArviZ, which has other ones from version 1 on.
+        Options of ArviZ, which differ between its versions. The figure fits the width of a page
+        unless ``figsize`` (ArviZ before version 1) or ``figure_kwargs`` is given.
 
     Returns
     -------
     ndarray of matplotlib Axes
-        Those given, or all of the new figure, whatever the installed ArviZ returns.
+        The given Axes, or all Axes of the new figure.
 
     Raises
     ------
     TypeError, ValueError
         If ``result`` is no result, there is no such picture, parameter or iteration, or ``ax``
         has another shape or is not for the installed ArviZ.
+
+    See Also
+    --------
+    to_arviz : The data that ArviZ draws.
+    plot_marginals, plot_pairs : Similar pictures without ArviZ.
 
     Examples
     --------
@@ -192,6 +198,11 @@ def plot_arviz(
     if ax is not None:
         ax = _axes(ax, kind, k, az)
         options["axes" if kind == "trace" else "ax"] = ax.item() if ax.size == 1 else ax
+    elif not {"figsize", "figure_kwargs"} & set(options):
+        size = _size(kind, k, len(results))
+        options |= {"figure_kwargs": {"figsize": size}} if _generation(az) >= 1 else {
+            "figsize": size
+        }  # fmt: skip
     with own_colours():
         drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
     if ax is not None:  # without those that ArviZ took away, above the diagonal of pairs
@@ -200,6 +211,17 @@ def plot_arviz(
     if figure.get_layout_engine() is None:
         figure.set_layout_engine("constrained")  # or titles lie on the numbers above them
     return np.array(figure.axes, dtype=object)
+
+
+def _size(kind: str, k: int, chains: int) -> tuple[float, float]:
+    """Inches of a figure of ``k`` parameters that fits the width of a page."""
+    heights = {
+        "forest": 1.6 + 0.3 * k * chains,
+        "pair": 1.7 * (k - 1) + 0.6,
+        "rank": 2.8 * math.ceil(k / 3),
+        "trace": 1.5 * k,
+    }
+    return 7.0, max(heights[kind], 2.0)
 
 
 def _generation(az: Any) -> int:

@@ -19,7 +19,8 @@ from ekitools.pages.markup import figure, page, paragraph, table
 from ekitools.pages.summary import ResultSummary, called, duration, head, summary
 from ekitools.plots.convergence import plot_misfit
 from ekitools.plots.diagnostic import plot_diagnostic
-from ekitools.plots.posterior import plot_marginals, plot_pairs
+from ekitools.plots.pairs import plot_pairs
+from ekitools.plots.posterior import plot_marginals
 from ekitools.plots.predictive import plot_predictive
 from ekitools.plots.style import as_svg, detached
 from ekitools.results.marginals import start_of
@@ -172,7 +173,6 @@ def _data(result: xr.Dataset) -> str:
     noisy = has_noise(result)
     if "position" in part.coords and index.size < d:  # data left out here are no gaps
         part = part.assign_coords(position=("data", np.arange(index.size)))
-    numeric = np.issubdtype(part["data"].dtype, np.number)
     blocks = list(dict.fromkeys(part.block.values.tolist())) if "block" in part.coords else []
     text = "" if noisy else (
         "<p>A loss stands in place of the noise: the bands are those of the outputs alone, and "
@@ -188,9 +188,8 @@ def _data(result: xr.Dataset) -> str:
     )
     alt = f"data and the predictions of iteration {iteration}: median, 50 % and 90 % bands."
     if not blocks:
-        x = None if numeric else index
         return text + _drawn(
-            lambda ax: plot_predictive(part, ax, x=x),
+            lambda ax: plot_predictive(part, ax),
             (7.5, 4.0),
             alt=f"{index.size} {alt}",
             caption=f"Data, and {caption}",
@@ -225,7 +224,7 @@ def _pairs(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSum
     return figure(
         as_svg(drawing),
         size,
-        alt=f"Scatter of the last ensemble for every pair of {listed}; histograms on the diagonal.",
+        alt=f"Scatter of the last ensemble for every pair of {listed}; densities on the diagonal.",
         caption="Members of the last ensemble" + behind.get(start, "")
         + (f"; {chosen}." if len(names) < result.sizes["parameter"] else "."),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,21 +16,25 @@ from ekitools.plots.style import (
     GREY,
     MARKERS,
     axes_for,
+    legend_above,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["plot_calibration", "plot_pit"]
 
 
-def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
-    """Coverage against nominal level, of one prediction or of several by label.
+def plot_calibration(calibrations: Any, ax: Any = None) -> Axes:
+    """Coverage against nominal level, of one prediction or of several.
 
-    On the diagonal all is well; the band is two standard errors around it, for as many
-    independent data as the first has. Below it predictions are too sure.
+    Calibrated predictions lie on the diagonal. The band is two standard errors of as many
+    independent data as the first prediction has. Curves below the diagonal are overconfident.
 
     Parameters
     ----------
     calibrations : xarray.Dataset, or mapping of label to xarray.Dataset
-        What `calibration` returned.
+        Results of `calibration`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -41,7 +45,12 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If there is none, or one is not what `calibration` returns.
+        If the mapping is empty, or a value is no result of `calibration`.
+
+    See Also
+    --------
+    plot_pit : Where each datum falls in its prediction.
+    calibration : The numbers.
 
     Examples
     --------
@@ -63,7 +72,7 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
                 f"calibrations: must be what ek.calibration returns, got {type(each).__name__} for "
                 f"{label!r}."
             )
-    ax = axes_for(ax)
+    ax = axes_for(ax, height=4.6)
     first = next(iter(several.values()))
     level, error = first.level.values, 2 * first.standard_error.values
     ax.plot([0, 1], [0, 1], "--", color=GREY, lw=1)
@@ -81,20 +90,23 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Any:
         title="Calibration of intervals",
     )
     ax.set_aspect("equal")
-    ax.legend(frameon=False, fontsize="small")
+    ax.apply_aspect()  # the legend fits into the square
+    legend_above(ax)
+    ax.set_yticks(ax.get_xticks())  # coverage ends at 1, the legend is above
     return ax
 
 
-def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
+def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Axes:
     """Histogram of the probability integral transform F(y): flat if predictions are calibrated.
 
-    A hump says that predictions are not sure enough, a valley that they are too sure, a slope
-    that they are biased [1]_. The band is two standard errors of independent data.
+    A peak in the middle means that predictions are underconfident, peaks at both ends that they are
+    overconfident, and a slope that they are biased [1]_. The band is two standard errors of
+    independent data.
 
     Parameters
     ----------
     calibration : xarray.Dataset
-        What `ekitools.calibration` returned.
+        A result of `calibration`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     bins : int, default 10
@@ -108,6 +120,10 @@ def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
     ------
     TypeError, ValueError
         If ``calibration`` is something else, or there are too few bins.
+
+    See Also
+    --------
+    plot_calibration : Coverage of the intervals.
 
     References
     ----------
@@ -140,5 +156,5 @@ def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Any:
         ylabel="share of the data",
         title="Probability integral transform",
     )
-    ax.legend(frameon=False, fontsize="small")
+    legend_above(ax)
     return ax

@@ -1,10 +1,11 @@
-"""Plots of several methods: beside a reference, and their errors by iteration."""
+"""Plots that compare methods: with a reference, and by their errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
-from typing import Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,8 @@ from ekitools.plots.style import (
     MARKERS,
     axes_for,
     drawable,
+    label_ends,
+    legend_above,
     logarithmic,
     shortened,
     whole_numbers,
@@ -26,20 +29,23 @@ from ekitools.results.comparison import check_comparison
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.reading import is_flow
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["plot_comparison", "plot_error"]
 
 _MOST_PARAMETERS = 12
 
 
-def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) -> Any:
-    """Error of the ensemble mean, ‖ū − u†‖, of several methods side by side.
+def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) -> Axes:
+    """Error of the ensemble mean, ‖ū − u†‖, of several methods.
 
-    By iteration, or by time t where the results are flows.
+    The error is drawn by iteration, or by pseudo-time t for results of `integrate`.
 
     Parameters
     ----------
     results : mapping of label to xarray.Dataset
-        What `run` returned, or `integrate`, for one problem. Parameters are matched by name.
+        Results of `run` or of `integrate` for one problem. Parameters are matched by name.
     truth : (p,)
         u†, in physical coordinates and in the order of the first result.
     ax : matplotlib Axes, optional
@@ -54,6 +60,10 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     ValueError
         If there is no result, runs and flows are mixed, results have other parameters or other
         data, or ``truth`` has another size.
+
+    See Also
+    --------
+    plot_comparison : Methods compared with a reference posterior.
 
     Examples
     --------
@@ -92,7 +102,7 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     for (label, result), colour in zip(results.items(), cycle(LINES)):
         error = np.linalg.norm(diagnose(result)["mean"].values - truth, axis=1)
         x = result.t.values if continuous else result.iteration.values
-        ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=str(label))
+        ax.plot(x, error, ".-", ms=4, lw=1.2, color=colour, label=_broken(label))
     long = continuous and max(float(result.t[-1]) for result in results.values()) >= 100
     logarithmic(ax, *("xy" if long else "y"))
     if not continuous:
@@ -102,29 +112,33 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
         ylabel="error of the mean, $|\\bar{u} - u^\\dagger|$",
         title="Error of the ensemble mean",
     )
-    ax.legend(frameon=False)
+    label_ends(ax)
     return ax
 
 
-def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
-    """Methods beside the reference: their means and spreads, or their error and cost.
+def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Axes:
+    """Means and spreads of methods beside the reference, or their errors and costs.
 
-    For up to 12 parameters: mean and standard deviation of every parameter and method, in
-    standard deviations of the reference from its mean, on the band of the reference's own
-    standard deviation. For more: the root mean square of the errors of the means against the
-    number of model runs, a point for every method, with what independent exact draws of its
-    size would have.
+    For up to 12 parameters the plot shows the mean and the standard deviation of each parameter and
+    method, standardised by the mean and the standard deviation of the reference. For more
+    parameters it shows the root mean square error of the mean against the number of model runs.
+    Grey bars are the error that the same number of independent exact draws would have.
 
     Parameters
     ----------
     comparison : xarray.Dataset
-        What `compare` returned.
+        A result of `compare`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib Axes
+
+    See Also
+    --------
+    compare_table : The same as a table.
+    plot_diagnostic : Any other number of a comparison.
 
     Examples
     --------
@@ -141,7 +155,7 @@ def plot_comparison(comparison: xr.Dataset, ax: Any = None) -> Any:
         _by_parameter(comparison, ax)
     else:
         _by_cost(comparison, ax)
-        ax.legend(frameon=False, fontsize="small")
+    legend_above(ax)
     return ax
 
 
@@ -166,13 +180,9 @@ def _by_parameter(comparison: xr.Dataset, ax: Any) -> None:
     ax.set_xlim(-0.5, p - 0.5)
     ax.set(
         xlabel="parameter",
-        ylabel="mean ± sd, from the reference mean\nin reference standard deviations",
+        ylabel="(mean ± sd − reference mean)\n/ reference sd",
         title="Comparison with the reference",
     )
-    lines = -(-(n + 1) // 2)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high + (0.03 + 0.06 * lines) * (high - low))  # room for the legend
-    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
 
 
 def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
@@ -196,12 +206,18 @@ def _by_cost(comparison: xr.Dataset, ax: Any) -> None:
         mew=2,
         color=GREY,
         zorder=1,
-        label="exact draws, as many",
+        label="as many exact draws",
     )
     ax.margins(0.12)
     logarithmic(ax, "x", "y")
     ax.set(
         xlabel="model runs",
-        ylabel="error of the mean, rms over parameters\nin reference standard deviations",
+        ylabel="rms error of the mean\n[reference sd]",
         title="Error and cost",
     )
+
+
+def _broken(label: Any) -> str:
+    """A label in short lines, except for one that has a formula."""
+    text = drawable(label)
+    return text if "$" in text else fill(text, 22)

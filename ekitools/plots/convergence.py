@@ -1,4 +1,4 @@
-"""Plots of convergence: collapse, misfit and residual by pseudo-time."""
+"""Plots of convergence: ensemble spread, misfit and residual."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ekitools.plots.style import (
     GREY,
     ORANGE,
     axes_for,
+    label_ends,
     logarithmic,
     not_known,
     whole_numbers,
@@ -23,6 +24,7 @@ from ekitools.results.reading import check_result, has_noise, members_at
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
 
     from ekitools.problem import InverseProblem
 
@@ -31,25 +33,36 @@ __all__ = ["plot_collapse", "plot_misfit", "plot_residual"]
 
 def plot_collapse(
     result: xr.Dataset, ax: Any = None, *, problem: InverseProblem | None = None
-) -> Any:
-    """Ensemble collapse: the spread of parameters and outputs, by pseudo-time.
+) -> Axes:
+    """Ensemble spread of parameters and outputs, by pseudo-time.
 
-    Means over members of ‖u_j − ū‖² and ‖Γ^{-1/2}(g_j − ḡ)‖², relative to the first. Where the
-    run is long enough to show it, the rate t⁻¹ of the linear theory for the second, beside the
-    rate that `ekitools.results.diagnostics.fit_rate` finds over the last factor of ten in t.
+    The lines are the means over members of ‖u_j − ū‖² and ‖Γ^{-1/2}(g_j − ḡ)‖², relative to their
+    first values. If the pseudo-time spans a factor of ten, a dashed line shows the rate t⁻¹ of the
+    linear theory for the outputs [1]_. Its label has the exponent that is fitted to the last factor
+    of ten (`ekitools.results.diagnostics.fit_rate`).
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        A result of `run` or `integrate`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     problem : InverseProblem, optional
-        For the noise's exact whitening; its standard deviations are used otherwise.
+        The problem of the result, for the whitening by correlated noise. By default the standard
+        deviations of the noise are used.
 
     Returns
     -------
     matplotlib Axes
+
+    See Also
+    --------
+    diagnose : The numbers ``collapse`` and ``output_collapse``.
+    plot_diagnostic : Any other number.
+
+    References
+    ----------
+    .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55(3), 1264-1290.
 
     Examples
     --------
@@ -62,8 +75,8 @@ def plot_collapse(
     x, label = _abscissa(result)
     ax = axes_for(ax)
     series = (
-        ("collapse", "parameters, mean $|u_j - \\bar{u}|^2$", BLUE, "o"),
-        ("output_collapse", "outputs, mean $|g_j - \\bar{g}|^2_\\Gamma$", ORANGE, "s"),
+        ("collapse", "parameters,\nmean $|u_j - \\bar{u}|^2$", BLUE, "o"),
+        ("output_collapse", "outputs,\nmean $|g_j - \\bar{g}|^2_\\Gamma$", ORANGE, "s"),
     )
     for name, text, colour, marker in series:
         values = d[name].values
@@ -81,33 +94,36 @@ def plot_collapse(
             text = "rate $t^{-1}$"
             if np.sum(t >= t[-1] / 10) > 2:
                 fit = fit_rate(t, level, t_min=t[-1] / 10)
-                text += f"; at the end that of the outputs is $t^{{{fit.exponent:.2f}}}$"
+                text += f"\n(outputs, at the end: $t^{{{fit.exponent:.2f}}}$)"
             ax.plot(t, level[0] * t[0] / t, "--", color=GREY, label=text)
     else:
         _whole_iterations(ax, label)
     logarithmic(ax, *log)
-    ax.set(xlabel=label, ylabel="spread, relative to the first", title="Ensemble collapse")
-    ax.legend(frameon=False)
+    ax.set(xlabel=label, ylabel="spread, relative to the first", title="Ensemble spread")
+    label_ends(ax)
     return ax
 
 
-def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
-    r"""Misfit by iteration: mean and range of the members that did not fail, and the expected d/2.
+def plot_misfit(result: xr.Dataset, ax: Any = None) -> Axes:
+    r"""Misfit by iteration: the mean, 90 % of the members, and the expected value d/2.
 
-    The legend counts the failed model runs of the stored iterations.
-
-    Under a loss in place of noise nothing is expected, and no line drawn.
+    Members that failed are left out; the label counts them. A problem with a loss instead of noise
+    has no expected value.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        A result of `run` or `integrate`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib Axes
+
+    See Also
+    --------
+    plot_residual : The residual of the mean output.
 
     Examples
     --------
@@ -126,51 +142,56 @@ def plot_misfit(result: xr.Dataset, ax: Any = None) -> Any:
             known[i] = True
             low[i], high[i] = weighted_quantiles(misfit, (0.05, 0.95), weight)
     low, high = low[known], high[known]
+    text = "mean"
     if known.any():
         lost = int(result.failed.sum())
-        text = "90 % of the members" + f" ({lost} failed left out)" * bool(lost)
-        band(ax, result.iteration.values[known], low, high, color=BLUE, alpha=0.25, label=text)
+        text = "mean and 90 %\nof the members" + f"\n({lost} failed left out)" * bool(lost)
+        band(ax, result.iteration.values[known], low, high, color=BLUE, alpha=0.25)
     mean = result.history_misfit.values.astype(np.float64)
     mean = np.where(np.isfinite(mean), mean, np.nan)
     x = result.history.values
     if "draws_misfit" in result:  # the history has the mean over nodes, which are no draws
         x, mean = result.iteration.values, result.draws_misfit.mean("draw").values
-    ax.plot(x, mean, "o-", ms=4, color=BLUE, label="mean")
+    ax.plot(x, mean, "o-", ms=4, color=BLUE, label=text)
     name = "misfit" if has_noise(result) else "loss"
     if name == "misfit":
         expected = result.sizes["data"] / 2
-        ax.axhline(expected, ls="--", color=GREY, label=f"expected of noise, d/2 = {expected:g}")
+        ax.axhline(expected, ls="--", color=GREY, label=f"expected: d/2 = {expected:g}")
     if 0 < np.nanmin([*mean, *low, np.inf]) < np.inf:  # a loss may be negative
         logarithmic(ax, "y")
     ax.set(
         xlabel="iteration", ylabel=f"{name} $\\Phi$", title=f"{name.capitalize()} of the members"
     )
     whole_numbers(ax)
-    ax.legend(frameon=False)
+    label_ends(ax)
     return ax
 
 
 def plot_residual(
     result: xr.Dataset, ax: Any = None, *, problem: InverseProblem | None = None
-) -> Any:
+) -> Axes:
     """Residual of the mean output in noise standard deviations, and the noise level √d.
 
-    Under a loss in place of noise it is not known.
+    The residual is unknown for a problem with a loss instead of noise.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        A result of `run` or `integrate`.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     problem : InverseProblem, optional
-        With a `LinearModel`, the parts of A r within the span of the initial ensemble (‖A r_∥‖,
-        which decays as t^{-1/2}) and orthogonal to it (‖A r_⊥‖, constant without localization) are
-        drawn too.
+        The problem of the result. If its model is a `LinearModel`, the residual A r is also split
+        into the part within the span of the initial ensemble (‖A r_∥‖, which decays as t^{-1/2})
+        and the part orthogonal to it (‖A r_⊥‖, constant without localization).
 
     Returns
     -------
     matplotlib Axes
+
+    See Also
+    --------
+    plot_misfit : The misfit of the members.
 
     Examples
     --------
@@ -195,9 +216,9 @@ def plot_residual(
         level, n_data = d.attrs["noise_level"], d.n_data.values
         if len(np.unique(n_data[n_data > 0])) > 1:  # steps see some of the observations
             known = np.sqrt(np.where(n_data > 0, n_data, np.nan))
-            ax.plot(x, known, ls="--", color=GREY, label="noise level, $\\sqrt{d}$ of the step")
+            ax.plot(x, known, ls="--", color=GREY, label="noise level,\n$\\sqrt{d}$ of the step")
         else:
-            text = f"noise level, $\\sqrt{{d}}$ = {level:.3g}"
+            text = f"noise level,\n$\\sqrt{{d}}$ = {level:.3g}"
             ax.axhline(level, ls="--", color=GREY, label=text)
     else:
         not_known(ax)
@@ -209,12 +230,12 @@ def plot_residual(
         ylabel="residual, noise standard deviations",
         title="Residual of the mean output",
     )
-    ax.legend(frameon=False)
+    label_ends(ax)
     return ax
 
 
 def _abscissa(result: xr.Dataset) -> tuple[np.ndarray, str]:
-    """Pseudo-time where it advances all along, else iterations."""
+    """Pseudo-time if it always increases, else iterations."""
     times = result.t.values
     if times.size > 1 and np.all(np.diff(times) > 0):
         return times, "pseudo-time $t$"

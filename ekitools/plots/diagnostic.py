@@ -15,6 +15,8 @@ from ekitools.plots.style import (
     MARKERS,
     axes_for,
     drawable,
+    label_ends,
+    legend_above,
     logarithmic,
     not_known,
     whole_numbers,
@@ -25,13 +27,15 @@ from ekitools.results.reading import check_result, with_units
 from ekitools.results.reference import listed
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from ekitools.problem import InverseProblem
 
 __all__ = ["plot_diagnostic"]
 
 _NAMED = ("parameter", "label")
 _ALONG = ("iteration", "history", "level", "datum", *_NAMED)
-"""What values can be drawn along; of two, along the first here, in a line for each of the other."""
+"""Dimensions of the abscissa, by precedence; a second dimension has a line for each entry."""
 
 _MOST_ROWS = 30
 _TITLES = {
@@ -52,36 +56,40 @@ def plot_diagnostic(
     ax: Any = None,
     *,
     problem: InverseProblem | None = None,
-) -> Any:
-    """Any number that was measured: of a run by iteration, of a comparison, of a calibration.
+) -> Axes:
+    """Any diagnostic of a run, of a comparison or of a calibration.
 
     Parameters
     ----------
     measured : xarray.Dataset, or mapping of label to xarray.Dataset
-        What `run` or `integrate` returned, or `diagnose`, `compare` or `calibration`; or several
-        of a kind, drawn together.
+        A result of `run`, `integrate`, `diagnose`, `compare` or `calibration`, or several of one
+        kind to draw together.
     name : str
-        Of a result a variable of ``ek.diagnose(result, problem)``, such as "coverage",
-        "n_effective", "misfit_min", "spread" (a line for each of the first six parameters), or
-        one of the result's own, such as "history_spread", "history_acceptance". Of the others one
-        of theirs, such as "wasserstein" and "cov_error" of a comparison, "width" and "crps" of a
-        calibration.
+        For a run, a variable of ``ek.diagnose(result, problem)``, such as "coverage",
+        "n_effective", "misfit_min" or "spread" (a line for each of the first six parameters), or a
+        history of the result, such as "history_spread" or "history_acceptance". For a comparison a
+        variable such as "wasserstein" or "cov_error", for a calibration one such as "width" or
+        "crps".
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     problem : InverseProblem, optional
-        As in `diagnose`.
+        The problem of the result, for diagnostics of linear models and correlated noise.
 
     Returns
     -------
     matplotlib Axes
-        Its labels are the ``long_name`` and the ``units`` of the variable; what is known of every
-        parameter, method or label is a row of its own. The axis is logarithmic where all values
-        are positive and span more than a factor of ten.
+        The axis label is the ``long_name`` and the ``units`` of the variable. Values of parameters,
+        methods or labels have a row each. The axis is logarithmic if all values are positive and
+        span more than a factor of ten.
 
     Raises
     ------
     TypeError, ValueError
         If ``measured`` is something else, or there is no such number.
+
+    See Also
+    --------
+    diagnose, compare, calibration : The numbers.
 
     Examples
     --------
@@ -138,14 +146,18 @@ def plot_diagnostic(
     short = name.removeprefix("history_")
     ax.set_title(_TITLES.get(short, short.replace("_", " ").capitalize()))
     if len(lines) > 1:
-        ax.legend(frameon=False, fontsize="small", title=first.attrs.get("shown"))
+        shown = str(first.attrs.get("shown", ""))
+        if in_rows or shown:
+            legend_above(ax, title=shown)
+        else:
+            label_ends(ax)
     return ax
 
 
 def _lines(
     measured: Any, name: str, problem: InverseProblem | None
 ) -> Iterator[tuple[str, xr.DataArray]]:
-    """What is drawn in one style: its label, "_" if it needs none, and its values along one dim."""
+    """The lines: a label, "_" for none, and values along one dimension."""
     several = measured
     if isinstance(measured, xr.Dataset):  # which is a mapping of its variables, too
         several = {"": measured}
@@ -184,7 +196,7 @@ def _lines(
 
 
 def _by_name(found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """The values with their names in the order of the first; others are refused."""
+    """The values with names in the order of the first; raises if the names differ."""
     first_label, first = next(iter(found.items()))
     for dim in ("parameter", "label"):
         if dim not in first.dims:

@@ -1,36 +1,81 @@
-"""Plots of the posterior: histograms, intervals of many parameters, and pairs of some."""
+"""Plots of the posterior: densities of each parameter, and intervals of many parameters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from scipy import stats
 
+from ekitools.core.arrays import as_real
+from ekitools.core.checks import number
+from ekitools.plots.density import density, prior_density, support_of
 from ekitools.plots.style import (
     BLUE,
     GREY,
+    RED,
+    WIDTH,
     axes_array,
     axes_for,
     drawable,
-    legend_below,
+    legend_above,
+    legend_of_figure,
     not_known,
     panels,
     shortened,
 )
-from ekitools.priors.marginals import Prior
-from ekitools.problem import check_problem
+from ekitools.results.alignment import columns_of
 from ekitools.results.marginals import first_members, marginals, start_of
 from ekitools.results.reading import check_result, members_at, with_units
+from ekitools.results.reference import Reference, as_reference, listed
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
 
     from ekitools.problem import InverseProblem
 
-__all__ = ["plot_ensemble", "plot_marginals", "plot_pairs"]
+__all__ = ["limits_of", "plot_ensemble", "plot_marginals", "truth_by_name"]
 
 _MOST_ROWS = 20
-_MOST_PAIRS = 6
+_MOST_PANELS = 12
+
+
+@overload
+def plot_ensemble(
+    result: xr.Dataset,
+    ax: Axes,
+    *,
+    parameter: Any = None,
+    problem: InverseProblem | None = None,
+    reference: Any = None,
+    truth: Any = None,
+) -> Axes: ...
+
+
+@overload
+def plot_ensemble(
+    result: xr.Dataset,
+    ax: np.ndarray | None = None,
+    *,
+    parameter: None = None,
+    problem: InverseProblem | None = None,
+    reference: Any = None,
+    truth: Any = None,
+) -> np.ndarray: ...
+
+
+@overload
+def plot_ensemble(
+    result: xr.Dataset,
+    ax: None = None,
+    *,
+    parameter: Any,
+    problem: InverseProblem | None = None,
+    reference: Any = None,
+    truth: Any = None,
+) -> Axes: ...
 
 
 def plot_ensemble(
@@ -39,82 +84,199 @@ def plot_ensemble(
     *,
     parameter: Any = None,
     problem: InverseProblem | None = None,
+    reference: Any = None,
+    truth: Any = None,
 ) -> Any:
-    """Prior against posterior: marginal histograms of the first and the last ensemble.
+    """Prior and posterior densities of each parameter.
+
+    The density of the last ensemble is ArviZ's kernel density estimate [1]_. The prior is drawn as
+    its exact density where ``problem`` gives one in closed form, and otherwise as the density
+    estimate of the first ensemble. The axes show the range of the posterior.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` returned, with iteration 0 stored; else the last ensemble alone.
-    ax : matplotlib Axes, optional
-        Where to draw one parameter. Without it a figure with a panel for each parameter (the
-        first twelve) is made.
+        A result of `run` or `integrate`. The prior is left out if neither ``problem`` is given nor
+        iteration 0 is stored.
+    ax : matplotlib Axes, or an array of k Axes, optional
+        One Axes shows one parameter, an array the first k parameters. By default a new figure has
+        a panel for each of the first twelve parameters.
     parameter : label, optional
-        Which parameter; the first by default, where ``ax`` is given.
+        Which parameter to draw on one Axes; the first by default.
     problem : InverseProblem, optional
-        Not needed; its named marginals, if it has any, are drawn as curves.
+        The problem of the result, for the prior.
+    reference : optional
+        A reference posterior in any form that `compare` takes: a result, ``(mean, cov)`` of an
+        exact Gaussian, draws, or names with ``(mean, sd)``.
+    truth : (p,), or mapping of names to numbers, optional
+        The true parameters, where they are known.
 
     Returns
     -------
     matplotlib Axes, or ndarray of Axes
-        One Axes where ``ax`` or ``parameter`` was given, else the array of panels.
+        One Axes if ``parameter`` or one Axes was given, else the array of panels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` is no result, there is no such parameter, there are more Axes than parameters,
+        or ``reference`` or ``truth`` belongs to other parameters.
+
+    See Also
+    --------
+    plot_marginals : Intervals of many parameters on one axis.
+    plot_pairs : Pairs of parameters.
+
+    References
+    ----------
+    .. [1] Kumar et al. (2019), J. Open Source Softw. 4(33), 1143.
 
     Examples
     --------
     >>> import ekitools as ek
-    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
-    >>> [panel.get_xlabel() for panel in ek.plot_ensemble(result)]
+    >>> example = ek.problems.linear(p=3)
+    >>> result = ek.run(example.problem, ek.EKI(), n_members=50, rng=0)
+    >>> exact = (example.extra["mean"], example.extra["cov"])
+    >>> panels = ek.plot_ensemble(result, problem=example.problem, reference=exact)
+    >>> [panel.get_xlabel() for panel in panels]
     ['u0', 'u1', 'u2']
     """
     check_result(result)
-    if problem is not None:
-        check_problem(problem)
     names = list(result.parameter.values)
-    if ax is None and parameter is None:
-        shown = names[:12]
-        columns = min(len(shown), 3)
-        axes = panels(-(-len(shown) // columns), columns, size=(3.4, 2.8)).ravel()
-        for spare in axes[len(shown) :]:
-            spare.remove()
-        axes = axes[: len(shown)]
-        for panel, name in zip(axes, shown, strict=True):
-            plot_ensemble(result, panel, parameter=name, problem=problem)
-        if len(shown) < len(names):
-            axes[0].figure.suptitle(f"The first {len(shown)} of {len(names)} parameters")
-        return axes
-    name = names[0] if parameter is None else parameter
-    if isinstance(name, np.ndarray) or name not in names:
-        raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
-    ax = axes_for(ax)
-    column = names.index(name)
-    last, weight = members_at(result, -1).present()
-    draws = last[:, column]
+    columns = None if problem is None else columns_of(problem, result)
+    known = None if reference is None else as_reference(reference, names)
+    values = truth_by_name(truth, names)
+    several = parameter is None and (ax is None or isinstance(ax, np.ndarray | list | tuple))
+    if several:
+        axes = _panels(ax, len(names))
+        shown = names[: axes.size]
+    else:
+        shown = [names[0] if parameter is None else parameter]
+        if isinstance(shown[0], np.ndarray) or shown[0] not in names:
+            raise ValueError(f"parameter: must be one of {names}, got {parameter!r}.")
+        axes = np.array([axes_for(ax, height=3.2)], dtype=object)
+    for i, (panel, name) in enumerate(zip(axes.flat, shown, strict=True)):
+        column = names.index(name)
+        in_prior = 0 if columns is None else int(columns[column])
+        _densities(panel, result, column, problem, in_prior, known, values.get(name))
+        text = with_units(result, "parameter", name, *shortened([name], 30 if not several else 20))
+        panel.set(xlabel=drawable(text), ylabel="density" if i % 3 == 0 else "", yticks=[])
+    if not several:
+        legend_above(axes[0])
+        return axes[0]
+    legend_of_figure(axes)
+    if len(shown) < len(names) and ax is None:
+        axes.flat[0].figure.suptitle(f"The first {len(shown)} of {len(names)} parameters")
+    return axes
+
+
+def _panels(ax: Any, p: int) -> np.ndarray:
+    """The Axes given, or new ones for the first parameters."""
+    if ax is not None:
+        given = axes_array(ax)
+        if not 0 < given.size <= p:
+            raise ValueError(
+                f"ax: must be an array of at most p = {p} Axes, one for each parameter, got "
+                f"{given.size}. Choose one parameter by parameter=."
+            )
+        return given
+    n = min(p, _MOST_PANELS)
+    columns = min(n, 3)
+    axes = panels(-(-n // columns), columns, size=(WIDTH / max(columns, 2), 1.9)).ravel()
+    for spare in axes[n:]:
+        spare.remove()
+    return axes[:n]
+
+
+def _densities(
+    ax: Axes,
+    result: xr.Dataset,
+    column: int,
+    problem: InverseProblem | None,
+    in_prior: int,
+    reference: Reference | None,
+    truth: float | None,
+) -> None:
+    """Densities of one parameter: last ensemble, prior and reference, and the truth."""
+    u, weight = members_at(result.isel(parameter=[column]), -1).present()
+    draws = u[:, 0].astype(np.float64)
     if not draws.size:
         not_known(ax)
-        return ax
-    start = start_of(result)
+        return
+    low, high = limits_of(draws)
+    prior = None if problem is None else problem.prior
+    support = support_of(prior, in_prior)
+    x, height = density(draws, weight, support)
+    heights = [0.0, *height]
+    if x.size:
+        ax.fill_between(x, height, color=BLUE, alpha=0.25, lw=0)
+        ax.plot(x, height, color=BLUE, lw=1.5, label="last ensemble")
+    else:
+        ax.axvline(float(np.median(draws)), color=BLUE, lw=1.5, label="last ensemble")
+    name = result.parameter.values[column]
+    if reference is not None and name in reference.names:
+        at = reference.names.index(name)
+        mean, sd = float(reference.mean[at]), float(reference.sd[at])
+        low, high = min(low, mean - 3 * sd), max(high, mean + 3 * sd)
+        heights += _reference(ax, reference, at, np.linspace(low, high, 400))
+    if truth is not None:
+        margin = 0.05 * (high - low)
+        low, high = min(low, truth - margin), max(high, truth + margin)
+    start = start_of(result, problem)
     if start:
-        first, first_weight = members_at(result, 0).present(at_start=True)
-        before = first[:, column]
-        low, high = np.quantile(before, [0.005, 0.995])
-        edges = np.linspace(min(low, draws.min()), max(high, draws.max()), 31)
-        ax.hist(
-            before, edges, weights=first_weight, density=True, color=GREY, alpha=0.45, label=start
+        exact = prior_density(prior, in_prior)
+        grid = np.linspace(low, high, 400)
+        if exact is not None:
+            before = np.asarray(exact(grid))
+        else:
+            first, first_weight = first_members(result, problem, [column])
+            grid, before = density(first[:, 0], first_weight, support)
+        before = np.where(np.isfinite(before), before, np.nan)
+        if len(grid):
+            ax.plot(grid, before, color=GREY, lw=1.5, label=start)
+            inside = before[(grid >= low) & (grid <= high)]
+            heights.append(min(np.nanmax([0.0, *inside]), 2 * max(heights)))
+    if truth is not None:
+        ax.axvline(truth, color=RED, lw=1.5, ls=":", label="truth")
+    ax.set_xlim(low, high)
+    ax.set_ylim(0, 1.08 * max(heights) or 1.0)
+
+
+def _reference(ax: Axes, reference: Reference, at: int, grid: np.ndarray) -> list[float]:
+    """Draw the marginal of the reference; its greatest heights come back."""
+    mean, sd = reference.mean[at], reference.sd[at]
+    style: dict[str, Any] = {"color": "black", "lw": 1.2, "ls": "--"}
+    if reference.marginals is None:  # a mean and a standard deviation alone have no shape
+        ax.axvline(mean, **style, label="reference, mean ± sd")
+        ax.axvspan(mean - sd, mean + sd, color="black", alpha=0.08, lw=0)
+        return []
+    if np.isinf(reference.n_effective):
+        height = stats.norm(mean, sd).pdf(grid)
+    else:
+        points, weight = reference.marginals
+        grid, height = density(mean + sd * points[:, at], weight)
+    ax.plot(grid, height, **style, label="reference")
+    return [float(height.max())] if height.size else []
+
+
+def truth_by_name(truth: Any, names: list[Any]) -> dict[Any, float]:
+    """The true parameters by name, from all p of them in order or from some of them by name."""
+    if truth is None:
+        return {}
+    if isinstance(truth, Mapping):
+        unknown = [name for name in truth if name not in names]
+        if unknown or not truth:
+            raise ValueError(
+                f"truth: must have names among {listed(names)}, got {listed(unknown) or 'none'}."
+            )
+        return {name: number(f"truth[{name!r}]", value) for name, value in truth.items()}
+    values = as_real("truth", truth)
+    if values.shape != (len(names),):
+        raise ValueError(
+            f"truth: must have p = {len(names)} entries, got shape {values.shape}. A mapping of "
+            "names to numbers may have some of the parameters."
         )
-    width = float(np.ptp(draws)) or 1.0
-    edges = np.linspace(draws.min() - 0.02 * width, draws.max() + 0.02 * width, 17)
-    ax.hist(
-        draws, edges, weights=weight, density=True, color=BLUE, alpha=0.75, label="last ensemble"
-    )
-    if problem is not None and isinstance(problem.prior, Prior) and name in problem.prior.marginals:
-        left, right = ax.get_xlim()
-        grid = np.linspace(left, right, 400)
-        density = problem.prior.marginals[name].pdf(grid)
-        ax.plot(grid, density, color="black", lw=1, label="prior density")
-    text = with_units(result, "parameter", name, *shortened([name], 30))
-    ax.set(xlabel=drawable(text), ylabel="density")
-    ax.legend(frameon=False, fontsize="small")
-    return ax
+    return dict(zip(names, values.tolist(), strict=True))
 
 
 def plot_marginals(
@@ -123,25 +285,25 @@ def plot_marginals(
     *,
     parameters: Any = None,
     problem: InverseProblem | None = None,
-) -> Any:
-    """Prior against posterior, a line for every parameter: medians, 50 % and 90 % intervals.
+) -> Axes:
+    """Medians, 50 % and 90 % intervals of many parameters, prior and posterior.
 
-    All are in standard deviations of the prior from its mean, so that parameters of any
-    units share one axis: a short bar says that the data told much, a bar far from 0 that they
-    disagree with the prior. Where the prior is not known, one standard deviation and the mean
-    of the last ensemble take its place.
+    Values are standardised by the mean and the standard deviation of the prior, so that parameters
+    of any units share one axis. A short bar means that the data were informative. A bar far from 0
+    means that the data disagree with the prior. If the prior is unknown, the mean and the standard
+    deviation of the last ensemble are used.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        A result of `run` or `integrate`.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Where to draw; a new figure by default, as high as the rows need.
     parameters : sequence of labels, optional
-        Which parameters, from top to bottom; by default the first 20 at most, those with the
-        smallest share of their prior standard deviation left.
+        Which parameters, from top to bottom; by default the 20 whose standard deviation was
+        reduced most.
     problem : InverseProblem, optional
-        Its prior is used where the result does not hold the first ensemble.
+        The problem of the result. Its prior is used if the result does not hold the first ensemble.
 
     Returns
     -------
@@ -151,6 +313,11 @@ def plot_marginals(
     ------
     TypeError, ValueError
         If ``result`` is no result, or there is no such parameter.
+
+    See Also
+    --------
+    plot_ensemble : Densities of the parameters.
+    intervals : The numbers.
 
     Examples
     --------
@@ -165,141 +332,34 @@ def plot_marginals(
     centre, scale = (table.start_mean, table.start_sd) if start else (table["mean"], table.sd)
     scale = scale.where(scale > 0, 1.0)
     rows = np.arange(table.sizes["parameter"])
-    ax = axes_for(ax)
+    ax = axes_for(ax, height=1.6 + 0.3 * rows.size)
     bars = [("quantile", BLUE, -0.14 if start else 0.0, "last ensemble")]
     if start:
         bars.insert(0, ("start_quantile", GREY, 0.14, start))
+    handles: dict[str, Any] = {}
     for name, colour, shift, label in bars:
         low, left, middle, right, high = ((table[name] - centre) / scale).values
         at = rows - shift
         ax.hlines(at, low, high, color=colour, lw=1.5, label=f"{label}, 90 %")
-        ax.hlines(at, left, right, color=colour, lw=5, label=f"{label}, 50 %")
+        bar = ax.hlines(at, left, right, color=colour, lw=5, label=f"{label}, 50 %")
         ax.plot(middle, at, "o", ms=4, mfc="white", mec=colour)
-    ax.axvline(0, color=GREY, lw=0.8, ls=":")
+        handles[label] = bar
+    ax.plot([0, 0], [-0.5, rows.size - 0.5], color=GREY, lw=0.8, ls=":")
     ax.set_yticks(rows, shortened(table.parameter.values, 24))
     ax.set_ylim(rows.size - 0.5, -0.5)
-    of = {"prior": "the prior", "start": "the first ensemble", "": "the last ensemble"}[start]
+    of = {"prior": "prior", "start": "first ensemble", "": "last ensemble"}[start]
     ax.set(
-        xlabel=f"from the mean of {of}, in its standard deviations",
+        xlabel=f"(value − mean) / sd of the {of}",
         ylabel="parameter" + f", {rows.size} of {p}" * (rows.size < p),
-        title=f"Marginals: {start} and last ensemble"
-        if start
-        else "Marginals of the last ensemble",
+        title="Marginal intervals",
     )
-    legend_below(ax, ncols=2)
+    caption = "Thick bars: 50 %. Thin bars: 90 %. Circles: medians."
+    legend_above(ax, list(handles.values()), list(handles), title=caption)
     return ax
 
 
-def plot_pairs(
-    result: xr.Dataset,
-    ax: Any = None,
-    *,
-    parameters: Any = None,
-    problem: InverseProblem | None = None,
-) -> Any:
-    """Parameters in pairs: members of the last ensemble on those of the prior.
-
-    Histograms on the diagonal, scatter below it; the axes are those of the last ensemble. Members
-    with weights have points of an area in proportion.
-
-    Parameters
-    ----------
-    result : xarray.Dataset
-        What `run` or `integrate` returned.
-    ax : (k, k) array of matplotlib Axes, optional
-        Where to draw; those above the diagonal are taken away. A new figure by default.
-    parameters : sequence of k labels, optional
-        Which parameters; by default the first six at most, those with the smallest share of
-        their prior standard deviation left.
-    problem : InverseProblem, optional
-        Its prior is used where the result does not hold the first ensemble.
-
-    Returns
-    -------
-    (k, k) ndarray of matplotlib Axes
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``result`` is no result, there is no such parameter, or ``ax`` has another shape.
-
-    Examples
-    --------
-    >>> import ekitools as ek
-    >>> result = ek.run(ek.problems.linear(p=3).problem, ek.EKI(), n_members=50, rng=0)
-    >>> axes = ek.plot_pairs(result, parameters=["u0", "u2"])
-    >>> axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel()
-    ('u0', 'u2')
-    """
-    table = marginals(result, problem, parameters=parameters, most=_MOST_PAIRS)
-    index = table.position.values
-    k = index.size
-    axes = panels(k, k, size=(1.9, 1.9)) if ax is None else axes_array(ax)
-    if axes.shape != (k, k):
-        raise ValueError(
-            f"ax: must be an array of ({k}, {k}) Axes, one for every pair, got {axes.shape}."
-        )
-    for panel in axes.flat:
-        axes_for(panel)
-    start = start_of(result, problem)
-    clouds = [(*members_at(result.isel(parameter=index), -1).present(), BLUE, "last ensemble")]
-    if start:
-        clouds.insert(0, (*first_members(result, problem, index), GREY, start))
-    shown = result.parameter.values[index]
-    names = [
-        drawable(with_units(result, "parameter", name, text))
-        for name, text in zip(shown, shortened(shown, 14), strict=True)
-    ]
-    if not len(clouds[-1][0]):
-        for panel in axes.flat:
-            not_known(panel)
-        return axes
-    limits = [_limits(column) for column in clouds[-1][0].T]
-    many = k * k * sum(len(u) for u, *_ in clouds) > 1000
-    for i in range(k):
-        for j in range(k):
-            panel = axes[i, j]
-            if j > i:
-                panel.remove()
-                continue
-            for u, w, colour, label in clouds:
-                if i == j:  # a density of all members, whether within the limits or not
-                    edges = np.linspace(*limits[i], 31)
-                    height = w / (edges[1] - edges[0])
-                    panel.hist(u[:, i], edges, weights=height, color=colour, alpha=0.6, label=label)
-                    panel.set_yticks([])
-                else:
-                    area = np.clip(6 * w / w.mean(), 0.0, 40.0)
-                    panel.scatter(
-                        u[:, j], u[:, i], area, color=colour, alpha=0.5, lw=0, rasterized=many
-                    )
-                    panel.set_ylim(limits[i])
-            panel.set_xlim(limits[j])
-            _label(panel, names, i, j, k)
-    if k == 1:
-        axes[0, 0].legend(frameon=False, fontsize="small")
-    else:
-        where = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-        legend = axes[0, 0].legend(frameon=False, fontsize="small", **where)
-        legend.set_in_layout(False)  # it lies where there are no Axes
-    return axes
-
-
-def _label(panel: Any, names: list[str], i: int, j: int, k: int) -> None:
-    """Names outside alone, and no numbers where a panel below or to the left has them."""
-    panel.tick_params(labelsize="small")
-    panel.locator_params(nbins=4)
-    if i == k - 1:
-        panel.set_xlabel(names[j], fontsize="small")
-    else:
-        panel.tick_params(labelbottom=False)
-    if j == 0 and i > 0:
-        panel.set_ylabel(names[i], fontsize="small")
-    elif i != j:
-        panel.tick_params(labelleft=False)
-
-
-def _limits(x: np.ndarray) -> tuple[float, float]:
+def limits_of(x: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis that shows draws: their central 99.6 % and a margin."""
     low, high = np.quantile(x, [0.002, 0.998])
     margin = 0.3 * float(high - low) or 0.5
     return float(low) - margin, float(high) + margin

@@ -1,13 +1,19 @@
-"""Style of the plots: Axes, colours, legends and ticks; matplotlib is imported on first use."""
+"""Style of the plots: Axes, colours, labels, legends and ticks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 import numpy as np
+from scipy.optimize import isotonic_regression
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "as_svg",
@@ -16,7 +22,10 @@ __all__ = [
     "check_axes",
     "detached",
     "drawable",
-    "legend_below",
+    "ink",
+    "label_ends",
+    "legend_above",
+    "legend_of_figure",
     "logarithmic",
     "not_known",
     "own_colours",
@@ -25,11 +34,11 @@ __all__ = [
     "whole_numbers",
 ]
 
-# Okabe & Ito's palette, which all kinds of colour vision tell apart
+# the palette of Okabe & Ito, which is safe for colour-blind readers
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
 PINK, SKY = "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY)
-LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # those first that are told apart as thin lines
+LINES = (BLUE, RED, GREEN, ORANGE, PINK, SKY)  # the colours with most contrast first
 
 _LONGEST = 200
 """Characters of a name that are drawn."""
@@ -38,27 +47,35 @@ _UNSEEN = ("Cc", "Cf", "Cs")
 """Categories of characters without a glyph."""
 MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
+WIDTH = 6.4
+"""Width of a figure in inches: that of a page's text."""
 
-def axes_for(ax: Any) -> Any:
-    """The Axes given, or those of a new figure."""
+_MOST_ENDS = 5
+"""Lines that are labelled at their ends; more have a legend."""
+
+
+def axes_for(ax: Any, *, height: float = 3.8) -> Axes:
+    """The Axes given, or the Axes of a new figure of this height in inches."""
     if ax is not None:
         return check_axes(ax)
     import matplotlib.pyplot as plt
 
-    return plt.subplots(layout="constrained")[1]
+    axes: Axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")[1]
+    return axes
 
 
-def check_axes(ax: Any) -> Any:
-    """The Axes, after a check that they are some."""
+def check_axes(ax: Any) -> Axes:
+    """The Axes, after a check that it is one."""
     if not hasattr(ax, "get_xlabel"):
         raise TypeError(
             f"ax: must be one matplotlib Axes, such as plt.subplots()[1], got {type(ax).__name__}."
         )
-    return ax
+    axes: Axes = ax
+    return axes
 
 
-def axes_array(ax: Any) -> Any:
-    """One Axes, or several in any order of rows, as an array of objects."""
+def axes_array(ax: Any) -> np.ndarray:
+    """One Axes, or an array of Axes of any shape, as an array of objects."""
     if isinstance(ax, Mapping):  # such as a Dataset, which NumPy would refuse in its own words
         raise TypeError(f"ax: must be an array of matplotlib Axes, got {type(ax).__name__}.")
     axes = np.asarray(ax, dtype=object)
@@ -67,21 +84,24 @@ def axes_array(ax: Any) -> Any:
     return axes
 
 
-def panels(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
-    """The Axes ``(rows, columns)`` of a new figure; ``size`` in inches is that of one of them."""
+def panels(rows: int, columns: int, *, size: tuple[float, float]) -> np.ndarray:
+    """The Axes ``(rows, columns)`` of a new figure; ``size`` in inches is that of one panel."""
     import matplotlib.pyplot as plt
 
-    return plt.subplots(
+    axes: np.ndarray = plt.subplots(
         rows,
         columns,
         figsize=(size[0] * columns, size[1] * rows),
         layout="constrained",
         squeeze=False,
     )[1]
+    return axes
 
 
-def detached(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]) -> tuple[Any, Any]:
-    """A figure that has no window and need not be closed, and its Axes."""
+def detached(
+    rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]
+) -> tuple[Figure, Any]:
+    """A figure without a window, which need not be closed, and its Axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -102,22 +122,178 @@ def as_svg(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def legend_below(ax: Any, *, ncols: int) -> None:
-    """A legend below the label of x, as far from it whatever the height of the Axes."""
-    from matplotlib.transforms import ScaledTranslation
+def ink(colour: Any) -> tuple[float, float, float]:
+    """A darker shade of the colour, in which text can be read on white.
 
-    down = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
-    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=ncols,
-              bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + down)  # fmt: skip
+    Examples
+    --------
+    >>> from ekitools.plots.style import ink
+    >>> ink("#ffffff")
+    (0.62, 0.62, 0.62)
+    """
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = (round(0.62 * float(part), 6) for part in to_rgb(colour))
+    return red, green, blue
 
 
-def not_known(ax: Any) -> None:
-    """Say that there is nothing to draw."""
-    ax.text(0.5, 0.5, "not known: NaN throughout", ha="center", transform=ax.transAxes)
+def label_ends(ax: Axes) -> None:
+    """Label the lines at their right ends, or in a legend where that cannot be read.
+
+    Labels stand to the right of the Axes, so the layout of the figure must make room for them.
+    There is a legend in place of them if the figure has no layout engine, if there are more than
+    five lines, or if a line ends elsewhere. Call this function last, when the limits are final.
+    """
+    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    ax.get_xlim(), ax.get_ylim()  # matplotlib takes limits from the data when it is asked for them
+    ends = [_end(ax, line) for line in lines]
+    if not _managed(ax) or not 0 < len(lines) <= _MOST_ENDS or not all(x > 0.9 for x, *_ in ends):
+        legend_above(ax)
+        return
+    texts = [str(line.get_label()) for line in lines]
+    size = 9.0
+    points = _points(ax)
+    lines_of = [text.split("\n") for text in texts]  # formulas are higher
+    heights = np.array([sum(1.25 + 0.35 * ("$" in t) for t in each) for each in lines_of])
+    heights *= size / points
+    shares = np.array([share for _, share, _ in ends])
+    places = _apart(np.clip(shares, 0, 1), heights)
+    for line, text, (_, share, y), place in zip(lines, texts, ends, places, strict=True):
+        ax.annotate(
+            text,
+            (1, y),
+            xycoords=ax.get_yaxis_transform(),
+            xytext=(5, (place - share) * points),
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=ink(line.get_color()),
+            annotation_clip=False,
+        )
 
 
-def whole_numbers(ax: Any) -> None:
-    """Ticks of x at whole numbers alone, and at round ones."""
+def _managed(ax: Axes) -> bool:
+    """Whether the figure has a layout engine, which makes room for texts outside of the Axes."""
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    engine = ax.figure.get_layout_engine()
+    return engine is not None and not isinstance(engine, PlaceHolderLayoutEngine)
+
+
+def _points(ax: Axes) -> float:
+    """Height of the Axes in points, as it will be once the layout has made room for its texts."""
+    inches = ax.bbox.height / ax.figure.dpi
+    if _managed(ax):  # 0.77 is the default height, 0.9 inches of texts
+        inches = max(min(inches, inches / 0.77 - 0.9), 0.5)
+    return float(72 * inches)
+
+
+def _end(ax: Axes, line: Any) -> tuple[float, float, float]:
+    """Where the line ends: shares of the Axes' width and height, and y; NaN if nowhere."""
+    x, y = (np.asarray(each, float) for each in line.get_data(orig=False))
+    known = np.flatnonzero(np.isfinite(y))
+    if not known.size:
+        return np.nan, np.nan, np.nan
+    x_last, y_last = float(x[known[-1]]), float(y[known[-1]])
+    across, up = ax.transAxes.inverted().transform(ax.transData.transform((x_last, y_last)))
+    # such as axhline, whose x is a share of the Axes' width
+    share = float(across) if line.get_transform() == ax.transData else x_last
+    return share, float(up), y_last
+
+
+def _apart(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """The places nearest to ``places`` at which texts of these heights do not touch.
+
+    With the space that the texts before it need taken off, each place must be no less than the
+    place before: this is isotonic regression.
+    """
+    order = np.argsort(places, kind="stable")
+    h = heights[order]
+    taken = np.concatenate([[0], np.cumsum((h[1:] + h[:-1]) / 2)])
+    free = isotonic_regression(places[order] - taken).x
+    free = np.maximum(np.minimum(free, 1 - taken[-1]), 0)
+    found = np.empty_like(free)
+    found[order] = free + taken
+    return found
+
+
+def legend_above(
+    ax: Axes,
+    handles: Sequence[Any] | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str = "",
+) -> None:
+    """A legend within the Axes, above everything that is drawn: y is extended to make room.
+
+    It has as many columns as fit. Call this function last, when the limits are final.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where to draw.
+    handles, labels : sequences, optional
+        The entries; by default everything that has a label.
+    title : str, optional
+        A caption of the picture, in lines that fit.
+    """
+    if handles is None or labels is None:
+        handles, labels = ax.get_legend_handles_labels()
+    if not handles and not title:
+        return
+    size = 9.0
+    width = ax.bbox.width * 72 / ax.figure.dpi
+    caption = fill(title, max(20, int(width / (0.52 * size)))) or None
+    style = {"frameon": False, "fontsize": size, "loc": "upper center", "alignment": "left",
+             "borderaxespad": 0.2, "columnspacing": 1.2}  # fmt: skip
+    columns = min(len(handles), 4)
+    while columns > 1:
+        if ax.legend(handles, labels, ncols=columns, **style).get_window_extent().width <= (
+            ax.bbox.width
+        ):
+            break
+        columns -= 1
+    legend = ax.legend(
+        handles, labels, ncols=max(columns, 1), title=caption, title_fontsize=size, **style
+    )
+    box = legend.get_window_extent()
+    share = min((box.height * 72 / ax.figure.dpi + 3) / _points(ax), 0.7)
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(np.array(ax.get_ylim()))
+    top = scale.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0]
+    ax.set_ylim(ax.get_ylim()[0], float(top))
+
+
+def legend_of_figure(axes: np.ndarray) -> None:
+    """One legend for all panels, below them, of everything that has a label in one of them."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    entries: dict[str, Any] = {}
+    for ax in axes.flat:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    first = axes.flat[0]
+    constrained = isinstance(first.figure.get_layout_engine(), ConstrainedLayoutEngine)
+    if not constrained:  # nothing would make room below the panels
+        legend_above(first, list(entries.values()), list(entries))
+        return
+    first.figure.legend(
+        entries.values(),
+        entries,
+        frameon=False,
+        fontsize=9,
+        loc="outside lower center",
+        ncols=min(len(entries), 4),
+    )
+
+
+def not_known(ax: Axes) -> None:
+    """Write on the Axes that all values are NaN."""
+    ax.text(0.5, 0.5, "unknown: all values are NaN", ha="center", transform=ax.transAxes)
+
+
+def whole_numbers(ax: Axes) -> None:
+    """Put the ticks of x at round whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(
@@ -126,17 +302,18 @@ def whole_numbers(ax: Any) -> None:
 
 
 def own_colours() -> Any:
-    """A context in which whoever draws takes the colours of this module one after the other."""
+    """A context in which lines take the colours of this module one after the other."""
     from matplotlib import rc_context
     from matplotlib.rcsetup import cycler
 
     return rc_context({"axes.prop_cycle": cycler(color=COLOURS)})
 
 
-def logarithmic(ax: Any, *which: str) -> None:
-    """Log scales of what is drawn, ``which`` being "x" and "y"; with ticks where it spans little.
+def logarithmic(ax: Axes, *which: str) -> None:
+    """Log scales of the axes ``which`` ("x", "y"), with enough ticks.
 
-    Powers of ten alone are too few over less than two of them; there ticks are plain numbers.
+    Ticks at powers of ten are too few where the axis spans less than two of them. There the ticks
+    are plain numbers.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ekitools.plots.style import BLUE, GREY, RED, axes_for, legend_below, logarithmic, panels
+from ekitools.plots.style import BLUE, GREY, RED, axes_for, legend_above, logarithmic, panels
 from ekitools.theory.rows import Report
 
-__all__ = ["plot_theorems"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_theorems", "size_of"]
 
 _ENDS = (1e-4, 1e3)
-"""Shares beyond these are drawn at them: how exact an identity is to rounding says little."""
+"""Shares beyond these limits are drawn at the limits."""
 
 
-def plot_theorems(report: Any, ax: Any = None) -> Any:
-    """Every statement of the linear theory: what it predicts, what was found, and how far off.
+def plot_theorems(report: Any, ax: Any = None) -> Axes:
+    """Statements of the linear theory: predicted and measured values, and the errors.
 
-    A row for each, with what is predicted and what was found in words to the right. The point
-    is the error as a share of the tolerance, and of a statement that one is less than another
-    their ratio: what holds is left of the line at 1. Arrows are at less than 10⁻⁴ or more than 10³.
+    Each statement has a row. The text on the right gives the predicted and the measured value. The
+    point is the error as a share of the tolerance, or the ratio of the two sides of an inequality.
+    Statements left of the line at 1 hold. Arrows stand for shares below 10⁻⁴ or above 10³.
 
     Parameters
     ----------
     report : Report
-        What `ekitools.theory.check_linear_theory` or `ekitools.theory.verify` returned.
+        A result of `ekitools.theory.check_linear_theory` or `ekitools.theory.verify`.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default, as high as the rows need.
+        Where to draw; a new figure by default, as large as the rows need.
 
     Returns
     -------
@@ -37,6 +40,10 @@ def plot_theorems(report: Any, ax: Any = None) -> Any:
     ------
     TypeError
         If ``report`` is something else.
+
+    See Also
+    --------
+    ekitools.theory.check_linear_theory : The numbers.
 
     Examples
     --------
@@ -56,7 +63,7 @@ def plot_theorems(report: Any, ax: Any = None) -> Any:
             "report: must be what ek.theory.check_linear_theory returns, with its rows, got "
             f"{type(report).__name__}."
         )
-    ax = panels(1, 1, size=(11, 1.4 + 0.26 * len(rows)))[0, 0] if ax is None else axes_for(ax)
+    ax = panels(1, 1, size=size_of(report))[0, 0] if ax is None else axes_for(ax)
     share = np.nan_to_num([row.share for row in rows], nan=np.inf)
     at, shown = np.arange(len(rows)), np.clip(share, *_ENDS)
     holds = np.array([row.passed for row in rows])
@@ -69,20 +76,29 @@ def plot_theorems(report: Any, ax: Any = None) -> Any:
         for marker, chosen in zip((inside, "<", ">"), (~np.any(beyond, 0), *beyond), strict=True):
             kept = which & chosen
             ax.plot(shown[kept], at[kept], marker, ms=6, color=colour)
-    ax.axvline(1, color="black", lw=1, ls="--", label="all that is allowed")
+    ax.plot([1, 1], [-0.5, len(rows) - 0.5], "--", color="black", lw=1, label="tolerance")
     ax.set_xlim(_ENDS[0] / 2, max(5.0, 2 * shown.max()))
     logarithmic(ax, "x")
-    ax.set_yticks(at, [row.statement for row in rows], fontsize="small")
+    ax.set_yticks(at, [row.statement for row in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     words = ax.secondary_yaxis("right")
-    words.set_yticks(
-        at, [f"{row.predicted};  found {row.measured}" for row in rows], fontsize="small"
-    )
+    words.set_yticks(at, [_measured(row) for row in rows], fontsize=8)
     words.tick_params(length=0)
     ax.set(
-        xlabel="share of what is allowed",
+        xlabel="error / tolerance",
         ylabel="statement",
         title=f"Linear theory: {holds.sum()} of {len(rows)} statements hold",
     )
-    legend_below(ax, ncols=3)
+    legend_above(ax)
     return ax
+
+
+def size_of(report: Report) -> tuple[float, float]:
+    """Inches of a figure that has room for the texts on both sides."""
+    left = max(len(row.statement) for row in report.table)
+    right = max(len(_measured(row)) for row in report.table)
+    return 3.0 + (left + right) * 8 * 0.52 / 72, 1.4 + 0.26 * len(report.table)
+
+
+def _measured(row: Any) -> str:
+    return f"{row.predicted};  measured {row.measured}"

@@ -90,11 +90,16 @@ def test_wells_are_a_map_and_sites_are_predicted_against_observed(by_block):
     np.testing.assert_array_equal(site.containers[0][0].get_xdata(), np.arange(3.0))
 
 
+def test_data_without_a_coordinate_are_not_joined(by_block):
+    ax = ek.plot_predictive(by_block, block="plain")
+    assert {each.get_linestyle() for each in ax.get_lines()} == {"None"}
+    half = next(each for each in ax.collections if each.get_label() == "50 %")
+    assert [segment[0, 0] for segment in half.get_segments()] == [0, 2]  # a bar for each datum
+
+
 def test_labels_beside_a_coordinate_are_series(by_block):
     ax = ek.plot_predictive(by_block, block="two")
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "N: data" in labels
-    assert "S: data" in labels
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["N", "S"]
 
 
 def test_axes_and_blocks_are_checked(by_block):

@@ -79,7 +79,7 @@ def test_one_parameter_has_its_legend_within_the_figure(problem):
 def test_what_is_not_known_or_does_not_move_is_drawn_as_such(problem):
     learnt = ek.InverseProblem(problem.model, problem.prior, ek.Huber(0.1), problem.data)
     ax = ek.plot_residual(ek.run(learnt, ek.LossEKI(), n_members=20, n_steps=3, rng=0))
-    assert [text.get_text() for text in ax.texts] == ["not known: NaN throughout"]
+    assert [text.get_text() for text in ax.texts[:1]] == ["unknown: all values are NaN"]
     assert len(ax.get_lines()) == 1  # no level of a noise that is not there
     still = ek.FunctionModel(lambda u: np.zeros(12))
     flat = ek.InverseProblem(still, problem.prior, problem.noise, np.zeros(12))

@@ -1,9 +1,10 @@
-"""Histograms, intervals and pairs of the parameters."""
+"""Densities, intervals and pairs of the parameters."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
+from zoo.pictures import line, words
 
 import ekitools as ek
 
@@ -20,13 +21,71 @@ def test_ensemble_shows_the_density_of_a_named_prior():
     problem = ek.InverseProblem(ek.FunctionModel(lambda u: u), prior, 0.01, [1.0])
     result = ek.run(problem, ek.EKI(), n_members=30, rng=0)
     ax = ek.plot_ensemble(result, parameter="rate", problem=problem)
-    (curve,) = [each for each in ax.get_lines() if each.get_label() == "prior density"]
+    (curve,) = [each for each in ax.get_lines() if each.get_label() == "prior"]
     np.testing.assert_allclose(curve.get_ydata(), stats.lognorm(0.5).pdf(curve.get_xdata()))
+    low, high = ax.get_xlim()  # the range of the posterior, near 1 with sd 0.1
+    assert 0.4 < low < 0.9
+    assert 1.1 < high < 1.6
+
+
+def test_a_named_prior_without_the_problem_is_the_density_of_the_first_ensemble(result):
+    ax = ek.plot_ensemble(result, parameter="u1")
+    assert words(ax) == ["last ensemble", "prior"]
+    assert ax.get_lines()[0].get_ydata().max() > ax.get_lines()[1].get_ydata().max()
+
+
+def test_ensemble_shows_the_reference_in_every_form(result):
+    mean, cov = np.arange(4.0), np.diag([1.0, 4.0, 9.0, 16.0])
+    exact = ek.plot_ensemble(result, parameter="u1", reference=(mean, cov))
+    (curve,) = [each for each in exact.get_lines() if each.get_label() == "reference"]
+    np.testing.assert_allclose(curve.get_ydata(), stats.norm(1, 2).pdf(curve.get_xdata()))
+    draws = np.random.default_rng(0).normal(mean, [1, 2, 3, 4], size=(20_000, 4))
+    ax = ek.plot_ensemble(result, parameter="u1", reference=draws)
+    (curve,) = [each for each in ax.get_lines() if each.get_label() == "reference"]
+    expected = stats.norm(1, 2).pdf(curve.get_xdata())
+    np.testing.assert_allclose(curve.get_ydata(), expected, atol=0.05 * expected.max())
+    ax = ek.plot_ensemble(result, parameter="u1", reference={"u1": (0.5, 0.1)})
+    assert line(ax, "reference, mean ± sd") is not None
+    assert "reference" not in " ".join(
+        words(ek.plot_ensemble(result, parameter="u0", reference={"u1": (0.5, 0.1)}))
+    )
+
+
+@pytest.mark.parametrize("draw", [ek.plot_ensemble, ek.plot_pairs])
+def test_the_truth_is_a_line_within_the_axes(draw, result):
+    axes = np.ravel(draw(result, truth=[5.0, -5.0, 0.0, 9.0]))
+    shown = [ax for ax in axes if ax.figure is not None]
+    for value in (5.0, -5.0, 0.0, 9.0):
+        found = [ax for ax in shown for each in ax.get_lines()
+                 if each.get_label() == "truth" and each.get_xdata()[0] == value]  # fmt: skip
+        assert found
+        for ax in found:
+            low, high = ax.get_xlim()
+            assert low < value < high
+    one = np.ravel(draw(result, truth={"u2": 1.0}))
+    lines = [each for ax in one if ax.figure is not None for each in ax.get_lines()]
+    assert {each.get_xdata()[0] for each in lines if each.get_label() == "truth"} == {1.0}
+    with pytest.raises(ValueError, match="truth: must have p = 4 entries, got shape"):
+        draw(result, truth=[1.0])
+    with pytest.raises(ValueError, match="truth: must have names among u0, .*, got w"):
+        draw(result, truth={"w": 1.0})
+
+
+def test_panels_have_one_legend_and_as_many_axes_as_given(result):
+    axes = ek.plot_ensemble(result)
+    assert [ax.get_legend() for ax in axes] == [None] * 4
+    (legend,) = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["last ensemble", "prior"]
+    given = plt.figure(layout="constrained").subplots(2)
+    assert ek.plot_ensemble(result, given).tolist() == given.tolist()
+    assert [ax.get_xlabel() for ax in given] == ["u0", "u1"]
+    with pytest.raises(ValueError, match="ax: must be an array of at most p = 4 Axes"):
+        ek.plot_ensemble(result, plt.figure().subplots(5))
 
 
 def test_a_first_ensemble_that_is_not_the_prior_is_called_the_start(result):
     ax = ek.plot_ensemble(result.assign_attrs(start="method"), parameter="u0")
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["start", "last ensemble"]
+    assert words(ax) == ["last ensemble", "start"]
     with pytest.raises(TypeError, match="problem: must be an ek.InverseProblem, got int"):
         ek.plot_ensemble(result, problem=3)
 
@@ -61,7 +120,7 @@ def test_marginals_without_a_start_stand_alone_or_take_the_problems_prior(result
 
 def test_pairs_show_the_members_below_the_diagonal(result):
     axes = ek.plot_pairs(result, parameters=["u2", "u0"])
-    prior, last = (each.get_offsets() for each in axes[1, 0].collections)
+    prior, last = (each.get_offsets() for each in axes[1, 0].collections[:2])
     np.testing.assert_allclose(prior, result.u[0].sel(parameter=["u2", "u0"]))
     np.testing.assert_allclose(last, result.u[-1].sel(parameter=["u2", "u0"]))
     assert axes[0, 1] not in axes[0, 0].figure.axes
@@ -71,9 +130,22 @@ def test_pairs_show_the_members_below_the_diagonal(result):
         ek.plot_pairs(result, plt.figure().subplots(2, 2))
 
 
+def test_pairs_mark_the_medians_and_contours_hold_their_share(problem):
+    result = ek.run(problem, ek.EKI(), n_members=2000, rng=0)
+    panel = ek.plot_pairs(result, parameters=["u0", "u1"])[1, 0]
+    last = result.u[-1].sel(parameter=["u0", "u1"]).values
+    across, up = panel.get_lines()[1].get_xdata()[0], panel.get_lines()[0].get_ydata()[0]
+    np.testing.assert_allclose([across, up], np.median(last, axis=0))
+    contours = panel.collections[-1]
+    for path, share in zip(contours.get_paths(), (0.9, 0.5), strict=True):
+        inside = path.contains_points(last).mean()
+        # three binomial standard errors, and the smoothing of the kernels
+        assert abs(inside - share) < 3 * np.sqrt(share * (1 - share) / 2000) + 0.02
+
+
 def test_pairs_of_weighted_members_have_areas_in_proportion(problem):
     result = ek.run(problem, ek.TemperedSMC(), n_members=50, rng=0)
-    last = ek.plot_pairs(result, parameters=["u0", "u1"])[1, 0].collections[-1]
+    last = ek.plot_pairs(result, parameters=["u0", "u1"])[1, 0].collections[1]
     weight = result.weight[-1].values[result.weight[-1].values > 0]
     areas, expected = last.get_sizes(), 6 * weight / weight.mean()
     np.testing.assert_allclose(areas, np.clip(expected, 0, 40))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from zoo.pictures import line
+from zoo.pictures import line, words
 
 import ekitools as ek
 from ekitools.results.predictive import predictive_quantiles
@@ -15,12 +15,23 @@ def test_predictive_bands_are_the_quantiles_of_the_mixture(result):
     np.testing.assert_allclose(line(ax, "data"), result.y)
 
 
+def test_data_without_an_order_have_bars_and_no_line(result):
+    ax = ek.plot_predictive(result)
+    assert {each.get_linestyle() for each in ax.get_lines()} == {"None"}
+    expected = predictive_quantiles([0.25, 0.75], result.g[-1].values, result.noise_sd.values)
+    half = next(each for each in ax.collections if each.get_label() == "50 %")
+    np.testing.assert_allclose([part[:, 1] for part in half.get_segments()], expected.T)
+    ordered = ek.plot_predictive(result, x=np.arange(12))
+    assert {each.get_linestyle() for each in ordered.get_lines()} == {"-", "None"}
+
+
 def test_predictive_series_are_told_apart_and_sorted_by_their_coordinate(result):
     x, groups = np.arange(12)[::-1] // 2, np.tile(["hare", "lynx"], 6)
     ax = ek.plot_predictive(result, x=x, groups=groups)
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "hare: data" in labels
-    assert "lynx: median" in labels
+    caption, *labels = words(ax)
+    assert labels == ["hare", "lynx"]
+    assert caption.startswith("Circles: data; line: median. Bands: 50 % and 90 % predictive inter")
+    assert caption.endswith("lightest band: 90 % of the first ensemble.")
     (hare,) = [each for each in ax.get_lines() if each.get_label() == "hare: data"]
     assert np.all(np.diff(hare.get_xdata()) > 0)
     np.testing.assert_allclose(hare.get_ydata(), result.y[groups == "hare"][::-1])
@@ -31,8 +42,7 @@ def test_predictive_series_are_told_apart_and_sorted_by_their_coordinate(result)
 
 def test_every_series_is_drawn_however_many(problem, result):
     ax = ek.plot_predictive(result, groups=[f"site {i}" for i in range(12)])
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "site 11: data" in labels
+    assert words(ax)[1:] == [f"site {i}" for i in range(12)]
 
 
 def test_predictive_without_outputs_is_said(problem):

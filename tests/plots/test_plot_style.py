@@ -4,7 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from ekitools.plots.style import COLOURS, detached, logarithmic, whole_numbers
+from ekitools.plots.style import COLOURS, detached, label_ends, logarithmic, whole_numbers
 
 MACHADO = {  # Machado, Oliveira & Fernandes (2009), IEEE TVCG 15, 1291-1298, severity 1.0
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
@@ -66,3 +66,39 @@ def test_whole_numbers_on_an_axis_are_round(first, last, step):
     ticks = [t for t in ax.get_xticks() if first <= t <= last]
     assert np.array_equal(np.diff(ticks), np.full(len(ticks) - 1, step))
     assert all(tick % step == 0 for tick in ticks)
+
+
+def labelled(ends, layout="constrained"):
+    figure, ax = detached(figsize=(5, 3))
+    figure.set_layout_engine(layout or "none")
+    for i, end in enumerate(ends):
+        ax.plot([0, 1], [i, end], label=f"line {i}\nof several")
+    label_ends(ax)
+    figure.canvas.draw()
+    return ax
+
+
+@pytest.mark.parametrize("ends", [(1, 1, 1), (0, 0.1, 3), (2, 1.9, 1.8, 2.1, 2)])
+def test_labels_of_lines_that_end_together_do_not_touch(ends):
+    ax = labelled(ends)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == len(ends)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert ax.figure.bbox.y0 <= box.y0 < box.y1 <= ax.figure.bbox.y1
+    heights = [box.y0 for box in boxes]
+    order = np.argsort(ends, kind="stable")
+    assert np.all(np.diff(np.array(heights)[order]) > 0)  # in the order of the ends
+
+
+def test_a_label_alone_is_at_the_end_of_its_line():
+    ax = labelled([0.5])
+    (text,) = ax.texts
+    box, end = text.get_window_extent(), ax.transData.transform((1, 0.5))
+    assert abs((box.y0 + box.y1) / 2 - end[1]) < 2  # pixels
+
+
+def test_many_lines_or_no_layout_have_a_legend_instead():
+    for ax in (labelled(range(6)), labelled([1, 2], layout=None)):
+        assert not ax.texts
+        assert ax.get_legend() is not None

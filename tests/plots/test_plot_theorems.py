@@ -23,9 +23,9 @@ def test_theorems_have_a_row_each_and_those_that_fail_are_seen_to(report):
         (3, "1.0e+03"): (">", RED),
     }
     (words,) = ax.child_axes
-    assert words.get_yticklabels()[0].get_text() == "t^(-1);  found t^(-0.97)"
+    assert words.get_yticklabels()[0].get_text() == "t^(-1);  measured t^(-0.97)"
     assert ax.get_title() == "Linear theory: 2 of 4 statements hold"
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["holds", "fails", "all that is allowed"]
+    assert labels == ["holds", "fails", "tolerance"]
     with pytest.raises(TypeError, match="report: must be what .* with its rows, got Report"):
         ek.plot_theorems(Report(()))

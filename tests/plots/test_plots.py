@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from zoo.pictures import points_under_legend, words
 
 import ekitools as ek
 from ekitools.plots.style import detached
@@ -31,8 +32,35 @@ def test_it_draws_where_it_is_told_to_and_opens_nothing_else(plot, result):
     assert plt.get_fignums() == before
     assert ax.get_xlabel()
     assert ax.get_ylabel()
-    assert ax.get_legend() is not None
+    assert words(ax)
     ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+@pytest.mark.parametrize("plot", [*PLOTS, ek.plot_marginals])
+def test_no_label_lies_on_the_data(plot, layout, result):
+    _, ax = plt.subplots(layout=layout)
+    plot(result, ax)
+    ax.figure.canvas.draw()
+    assert points_under_legend(ax) == 0
+    assert (ax.get_legend() is not None) or layout == "constrained"
+    whole, boxes = ax.figure.bbox, [text.get_window_extent() for text in ax.texts]
+    for i, box in enumerate(boxes):
+        assert box.x0 >= ax.bbox.x1  # to the right of the Axes
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+@pytest.mark.parametrize("name", ["comparison", "calibration", "theorems", "several diagnostics"])
+def test_no_legend_lies_on_points_or_lines(name, measured, report):
+    ax = {
+        "comparison": lambda: ek.plot_comparison(measured["comparison"]),
+        "calibration": lambda: ek.plot_calibration({"a": measured["calibration"]}),
+        "theorems": lambda: ek.plot_theorems(report),
+        "several diagnostics": lambda: ek.plot_diagnostic(measured["comparison"], "sd_ratio"),
+    }[name]()
+    assert ax.get_legend() is not None
+    assert points_under_legend(ax) == 0
 
 
 @pytest.mark.parametrize("plot", PLOTS)
@@ -122,8 +150,7 @@ def test_units_come_from_the_labels_of_the_model(tmp_path):
         assert [ax.get_xlabel() for ax in ek.plot_ensemble(result)] == ["start [Bq]", "share"]
         assert ek.plot_predictive(result).get_ylabel() == "G(u) [Bq]"
         assert ek.plot_pairs(result)[1, 0].get_xlabel() == "start [Bq]"
-        legend = ek.plot_diagnostic(result, "spread").get_legend()
-        assert [text.get_text() for text in legend.get_texts()] == ["start [Bq]", "share"]
+        assert words(ek.plot_diagnostic(result, "spread")) == ["start [Bq]", "share"]
         comparison = ek.compare([result], result)
         ax = ek.plot_diagnostic(comparison, "mean")
         assert ax.get_yticklabels()[0].get_text() == "start [Bq]"

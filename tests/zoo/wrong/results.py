@@ -117,22 +117,23 @@ swept(
     path=PATH,
     problem=optional(PROBLEM),
 )
+REFERENCE = made(
+    "reference",
+    lambda: (np.zeros(2),),
+    lambda: (np.zeros(3), np.eye(3)),
+    lambda: (np.zeros(2), -np.eye(2)),
+    lambda: np.ones((4, 3)),
+    lambda: {"u0": 3},
+    lambda: {"u0": (0.0, -1.0)},
+    lambda: {"x": (0.0, 1.0)},
+    lambda: np.ones((1, 2)),
+    right.prior,
+)
 swept(
     "compare",
     lambda: {"results": {"EKI": right.result()}, "reference": (np.zeros(2), np.eye(2))},
     results=RESULT,
-    reference=made(
-        "reference",
-        lambda: (np.zeros(2),),
-        lambda: (np.zeros(3), np.eye(3)),
-        lambda: (np.zeros(2), -np.eye(2)),
-        lambda: np.ones((4, 3)),
-        lambda: {"u0": 3},
-        lambda: {"u0": (0.0, -1.0)},
-        lambda: {"x": (0.0, 1.0)},
-        lambda: np.ones((1, 2)),
-        right.prior,
-    ),
+    reference=REFERENCE,
     iteration=ITERATION,
 )
 swept(
@@ -175,9 +176,18 @@ swept(
     **AFTERWARDS,
     ax=AXES,
     parameter=kind("label", "u9", 17, ["u0"], ("u0", "u1"), right=("None",)),
+    reference=optional(REFERENCE),
+    truth=optional(array(2)),
 )
-for each in ("plot_marginals", "plot_pairs"):
-    swept(each, given, **AFTERWARDS, ax=AXES, parameters=PARAMETERS)
+swept("plot_marginals", given, **AFTERWARDS, ax=AXES, parameters=PARAMETERS)
+swept(
+    "plot_pairs",
+    given,
+    **AFTERWARDS,
+    ax=AXES,
+    parameters=PARAMETERS,
+    truth=optional(array(2)),
+)
 swept(
     "plot_error",
     lambda: {"results": {"EKI": right.result()}, "truth": [0.0, 0.0]},
