@@ -1,4 +1,4 @@
-"""How a run of tempered sequential Monte Carlo ended: what its particles can be trusted with."""
+"""The final status of tempered sequential Monte Carlo, with the reasons for doubt."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def ended(
     >>> import numpy as np
     >>> from ekitools.methods.smc.ending import ended
     >>> x, equal = np.random.default_rng(0).normal(size=(100, 1)), np.full(100, 0.01)
-    >>> told = {"prior_share": None, "log_ratio": np.zeros(100), "log_start": np.zeros(100)}
-    >>> ended(x, equal, np.arange(100), 5, 0.1, True, **told).level
+    >>> options = {"prior_share": None, "log_ratio": np.zeros(100), "log_start": np.zeros(100)}
+    >>> ended(x, equal, np.arange(100), 5, 0.1, True, **options).level
     'good'
-    >>> ended(x, equal, np.arange(100) // 50, 5, 0.9, False, **told).level
+    >>> ended(x, equal, np.arange(100) // 50, 5, 0.9, False, **options).level
     'care'
     """
     modes = modes_of(x, weight)
@@ -84,14 +84,14 @@ def ended(
             "another move, or more members.",
         )
     within = f" within each of {n_modes} modes" if n_modes > 1 else ""
-    told = (
+    finished = (
         f"The temperature is 1 and {n_moves} moves decorrelated the particles{within} "
         f"(correlation {left:.2g})"
     )
     unsure, errors = _unsure(x, weight, eve, modes, n_modes)
     if unsure:
-        return _reached(f"{told}. {unsure} Use more members.", "care")
-    found = f"{told}: they sample the posterior.{errors}"
+        return _reached(f"{finished}. {unsure} Use more members.", "care")
+    found = f"{finished}: they sample the posterior.{errors}"
     if prior_share is None:
         return _reached(found, "good")
     if prior_share > 0:
@@ -101,21 +101,21 @@ def ended(
             worst = max(_error_of_start(modes == k, weight, log_ratio) for k in range(n_modes))
             if worst > _MASS:
                 return _reached(
-                    f"{told}. The start has so few draws in a mode that the standard error of its "
-                    f"mass can be {worst:.2g}. Use more members, or compare with a run without "
+                    f"{finished}. The start has so few draws in a mode that the standard error of "
+                    f"its mass can be {worst:.2g}. Use more members, or compare with a run without "
                     "start=.",
                     "care",
                 )
             text = f"{found} The start's draws of the prior would show another mode of this size."
             return _reached(text, "good")
         text = (
-            f"{told}. A mode outside the Gaussian of the start can be missed: of the start's draws "
-            f"of the prior only {reach:.2g} (effective number) are in the posterior, and "
+            f"{finished}. A mode outside the Gaussian of the start can be missed: of the start's "
+            f"draws of the prior only {reach:.2g} (effective number) are in the posterior, and "
             f"{_REACH:.0f} would show another mode."
         )
         return _by_start(text, x, weight)
     text = (
-        f"{told}. They sample the part of the posterior that the start covers; a mode outside "
+        f"{finished}. They sample the part of the posterior that the start covers; a mode outside "
         "the start is not found."
     )
     return _by_start(text, x, weight)
