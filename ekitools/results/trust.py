@@ -11,6 +11,7 @@ from scipy.special import chdtri
 
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.linearity import nonlinear_share, nonlinear_share_of_nodes
+from ekitools.results.randomness import Randomness, is_stochastic, randomness
 from ekitools.results.reading import (
     attribute,
     has_noise,
@@ -20,7 +21,6 @@ from ekitools.results.reading import (
     method_of,
     model_runs,
 )
-from ekitools.results.randomness import Randomness, is_stochastic, randomness
 from ekitools.results.shifts import found_by_runs, found_by_weights, verdict_of
 from ekitools.results.weights import SPARE
 
