@@ -13,8 +13,8 @@ deviation is off. Both are medians over the seeds; a setting is right if they ar
 1.1. Otherwise the row has the best setting. The model counts its runs.
 
 Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped goes on when
-it is called again. A ladder also ends where a run takes more than ``--longest`` seconds. ``--table``
-prints the tables of what there is, without new runs.
+it is called again. A ladder also ends where a run takes more than ``--longest`` seconds. With
+``--table`` it prints the tables of the stored runs, without new ones.
 """
 
 from __future__ import annotations

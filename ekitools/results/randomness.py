@@ -1,9 +1,9 @@
 r"""Randomness of a stochastic model, as a result shows it.
 
-With y = G(u, ω) + η the methods that regress outputs on parameters need noise with the covariance of
-η and of G(u, ·) together. A sampler, and the importance weights of `check_posterior`, average the
-likelihood over ω themselves (the pseudo-marginal argument of Andrieu & Roberts 2009, Ann. Stat. 37,
-697-725). They need the covariance of η alone.
+With y = G(u, ω) + η the methods that regress outputs on parameters need noise with the covariance
+of η and of G(u, ·) together. A sampler, and the importance weights of `check_posterior`, average
+the likelihood over ω themselves (the pseudo-marginal argument of Andrieu & Roberts 2009, Ann. Stat.
+37, 697-725). They need the covariance of η alone.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def randomness(result: xr.Dataset) -> Randomness | None:
     share = _share(result)
     must = (
         "The noise must contain the variance of the model's outputs at fixed parameters, beside "
-        "that of the observations: repeat the model at one u and use ek.GaussianNoise.from_samples. "
-        "ek.check_posterior needs another problem, with the noise of the observations alone."
+        "that of the observations: repeat the model at one u and use "
+        "ek.GaussianNoise.from_samples. ek.check_posterior needs another problem, with the noise "
+        "of the observations alone."
     )
     if not np.isfinite(share):
         return Randomness(share, Finding("note", f"The model is stochastic. {must}"))

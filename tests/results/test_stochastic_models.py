@@ -155,7 +155,7 @@ def test_the_summary_doubts_noise_that_cannot_contain_the_randomness():
 
 
 def test_the_misfit_is_judged_without_the_scatter_of_the_model():
-    """Of 200 data it is (200 + 100)/2 with the right noise, and noise alone explains 134 at most."""
+    """Of 200 data it is (200 + 100)/2 with the right noise. Noise alone explains 134 at most."""
     d, rng = 200, np.random.default_rng(0)
     many = np.repeat(A, d // D, axis=0)
     data = many @ [1.0, -0.5] + np.sqrt(2 * GAMMA) * rng.standard_normal(d)
