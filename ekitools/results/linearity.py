@@ -9,7 +9,13 @@ import xarray as xr
 
 from ekitools.linalg.quadrature import linear_fit
 
-__all__ = ["Rest", "nonlinear_share", "nonlinear_share_of_nodes", "rest_of_linear_fit"]
+__all__ = [
+    "Rest",
+    "nonlinear_share",
+    "nonlinear_share_of_nodes",
+    "rest_of_linear_fit",
+    "rest_of_nodes",
+]
 
 
 class Rest(NamedTuple):
@@ -81,6 +87,12 @@ def rest_of_linear_fit(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> Rest
 
 def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
     """Share of the variance of the outputs that the linear map through the nodes leaves over."""
+    left, total = rest_of_nodes(at)
+    return left / total if total > 0 else np.nan
+
+
+def rest_of_nodes(at: xr.Dataset) -> Rest:
+    """Variances of the outputs of nodes, both by the freedom that the linear map leaves."""
     g = at.g.transpose("member", "data").values / at.noise_sd.values
     g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
     nodes = at.node.transpose("member", "score").values
@@ -88,4 +100,5 @@ def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
     fit = linear_fit(nodes, g, through_centre=False)
     total = np.sum((g - g.mean(axis=0)) ** 2)
     rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
-    return float(rest / total) if total > 0 else np.nan
+    freedom = max(len(nodes) - 1 - fit.rank, 1)
+    return Rest(float(rest / freedom), float(total / freedom))

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.problem import InverseProblem
-from ekitools.results.linearity import rest_of_linear_fit
+from ekitools.results.linearity import rest_of_linear_fit, rest_of_nodes
 from ekitools.results.reading import has_noise, last_evaluated, members_at
 from ekitools.results.shifts import Finding
 from ekitools.typing import ScaledNoise
@@ -24,6 +24,9 @@ __all__ = ["Randomness", "is_stochastic", "noise_of_another_kind", "randomness"]
 _MOST = 1.1
 """Scatter of the outputs, as a share of the stated variance, above which that cannot contain it. It
 is at most 1 for noise that does, and its standard error is 5 % with 800 numbers."""
+
+_MOST_LOST = 0.1
+"""Of a variance, by random slopes: 5 % of a standard deviation."""
 
 _MOST_DATA = 2000
 
@@ -53,6 +56,8 @@ def randomness(result: xr.Dataset) -> Randomness | None:
             "must be that of the observations alone. Noise that also contains the variance of the "
             "model makes the posterior too wide.",
         ))  # fmt: skip
+    if "draws" in result:
+        return Randomness(np.nan, _of_nodes(result))
     share = _share(result)
     must = (
         "The noise must contain the variance of the model's outputs at fixed parameters, beside "
@@ -100,10 +105,38 @@ def noise_of_another_kind(result: xr.Dataset, problem: InverseProblem) -> str:
     )
 
 
+def _of_nodes(result: xr.Dataset) -> Finding:
+    """What random slopes do to a Gaussian that its nodes hold.
+
+    A slope is known from few outputs. Its variance counts as information on the parameters: the
+    covariance is too small by the factor 1 − tr(Γ⁻¹S)/Σz², with the squares of all nodes in one
+    direction.
+    """
+    at = last_evaluated(result)
+    lost = np.nan
+    if at >= 0:
+        nodes = result.node.isel(iteration=at) if "iteration" in result.node.dims else result.node
+        squares = float(np.mean(np.sum(nodes.values**2, axis=0)))
+        lost = rest_of_nodes(result.isel(iteration=at)).left / squares
+    if lost > _MOST_LOST:
+        about = "more than half" if lost > 0.75 else f"about {100 * (1 - np.sqrt(1 - lost)):.2g} %"
+        return Finding(
+            "care",
+            "The model is stochastic. The randomness of a few nodes counts as a slope, and "
+            f"standard deviations are too small by {about}. Use ek.ETKI(ek.FixedStep(0.1)), or the mean of "
+            "repeated runs as the model.",
+        )
+    return Finding(
+        "note",
+        "The model is stochastic. The noise must contain the variance of its outputs at fixed "
+        "parameters.",
+    )
+
+
 def _share(result: xr.Dataset) -> float:
     """Variance about the linear fit over the last ensemble, in that of the noise."""
     at = last_evaluated(result)
-    if at < 0 or "draws" in result:
+    if at < 0:
         return np.nan
     d = result.sizes["data"]
     some = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))

@@ -180,6 +180,23 @@ def test_a_sampler_is_told_that_its_noise_is_that_of_the_observations():
     assert "observations alone" in checks_of(result)["Randomness"].sentence
 
 
+def test_random_slopes_of_nodes_are_told_and_measured():
+    """The precision of UKI is too large by the factor 1 + x with x = d S/(Γ + S)/8 (1 + x)."""
+    ratios, told = [], []
+    sd = np.sqrt(np.diag(posterior(GAMMA + S)[1]))
+    for seed in range(12):
+        result = ek.run(problem(GAMMA + S), ek.UKI(h=0.3), rng=seed)
+        ratios.append(result.draws[-1].std("draw").values / sd)
+        check = checks_of(result)["Randomness"]
+        told.append(check.level)
+    error = np.std(ratios, axis=0) / np.sqrt(12)
+    predicted = np.sqrt(1 - D * S / (GAMMA + S) / 8)
+    assert np.all(np.abs(np.mean(ratios, axis=0) - predicted) < 4 * error)
+    assert told.count("care") >= 10
+    quiet = ek.run(problem(GAMMA, 1e-4), ek.UKI(), rng=0)
+    assert checks_of(quiet)["Randomness"].level == "note"
+
+
 @pytest.mark.parametrize("noise", [GAMMA + S, GAMMA], ids=["both", "observations alone"])
 def test_the_noise_that_moved_an_ensemble_does_not_confirm_it(noise):
     result = ek.run(problem(noise), ek.EKI(), n_members=100, rng=0)
