@@ -6,8 +6,9 @@ Every package works in the coordinates in which the prior is N(0, I) and calls t
 counts its runs. Settings are the defaults of the package. Where it has none, they are named here:
 
 * emcee has 32 walkers, or 2 p where that is more, and its default move (stretch), or differential
-  evolution with a fifth of snooker updates. The first half of every chain is burn-in. Walkers start
-  at draws of the prior, or at the ensemble of a `GNKI` run with 100 members.
+  evolution, alone or with a fifth of snooker moves, as its documentation has it. The first half of
+  every chain is burn-in. Walkers start at draws of the prior, or at the ensemble of a `GNKI` run
+  with 100 members.
 * pymc has one chain of `sample_smc`.
 * blackjax has adaptive tempered SMC with ten random-walk moves a temperature (its default number)
   with the covariance of the particles times 2.38^2/p, and halves the effective sample size.
@@ -40,7 +41,7 @@ UNITS_OF_TIME = 10
 
 
 def emcee_chain(
-    case: Case, seed: int, *, steps: int, near: bool = False, evolution: bool = False
+    case: Case, seed: int, *, steps: int, near: bool = False, move: str = "stretch"
 ) -> np.ndarray:
     import emcee
 
@@ -54,10 +55,9 @@ def emcee_chain(
     def log_density(z: np.ndarray) -> np.ndarray:
         return case.log_likelihood(z) - 0.5 * np.sum(z**2, axis=1)
 
-    moves = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
-    sampler = emcee.EnsembleSampler(
-        n, case.p, log_density, vectorize=True, moves=moves if evolution else None
-    )
+    evolution, snooker = emcee.moves.DEMove(), emcee.moves.DESnookerMove()
+    moves = {"DE": evolution, "DE and snooker": [(evolution, 0.8), (snooker, 0.2)]}.get(move)
+    sampler = emcee.EnsembleSampler(n, case.p, log_density, vectorize=True, moves=moves)
     start = emcee.State(z, random_state=np.random.RandomState(seed).get_state())
     sampler.run_mcmc(start, steps)
     return moments(case.physical(sampler.get_chain(discard=steps // 2, flat=True)))
@@ -235,7 +235,12 @@ PEERS: dict[str, tuple[str, Any, tuple[dict[str, Any], ...]]] = {
     "emcee, differential evolution, from GNKI with 100 members": (
         "emcee",
         emcee_chain,
-        tuple({"steps": n, "near": True, "evolution": True} for n in _STEPS),
+        tuple({"steps": n, "near": True, "move": "DE"} for n in _STEPS),
+    ),
+    "emcee, with snooker moves, from GNKI with 100 members": (
+        "emcee",
+        emcee_chain,
+        tuple({"steps": n, "near": True, "move": "DE and snooker"} for n in _STEPS),
     ),
     "dynesty, static nested sampling": (
         "dynesty",
