@@ -13,7 +13,8 @@ deviation is off. Both are medians over the seeds; a setting is right if they ar
 1.1. Otherwise the row has the best setting. The model counts its runs.
 
 Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped goes on when
-it is called again. A ladder also ends where a run takes more than ``--longest`` seconds. With
+it is called again. Seconds are those of the processor. A ladder also ends where a run takes more
+than ``--longest`` of them. With
 ``--table`` it prints the tables of the stored runs, without new ones.
 """
 
@@ -104,7 +105,7 @@ def measured(
     case: Case, label: str, row: Row, settings: dict[str, Any], seed: int
 ) -> dict[str, Any]:
     """One run. One that fails, or is not finite, has moments of None."""
-    since, case.counted.runs, failure = time.perf_counter(), 0, ""
+    since, case.counted.runs, failure = time.process_time(), 0, ""
     found = None
     try:
         with warnings.catch_warnings():
@@ -119,7 +120,7 @@ def measured(
         "settings": settings,
         "seed": seed,
         "runs": case.counted.runs,
-        "seconds": round(time.perf_counter() - since, 2),
+        "seconds": round(time.process_time() - since, 2),
         "failure": failure,
         "moments": None if found is None else found.tolist(),
     }
