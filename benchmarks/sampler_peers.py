@@ -14,8 +14,8 @@ deviation is off. Both are medians over the seeds; a setting is right if they ar
 
 Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped goes on when
 it is called again. Seconds are those of the processor. A ladder also ends where a run takes more
-than ``--longest`` of them. With
-``--table`` it prints the tables of the stored runs, without new ones.
+than ``--longest`` of them. With ``--table`` it prints the tables of the stored runs, without new
+ones.
 """
 
 from __future__ import annotations

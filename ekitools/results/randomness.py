@@ -123,8 +123,8 @@ def _of_nodes(result: xr.Dataset) -> Finding:
         return Finding(
             "care",
             "The model is stochastic. The randomness of a few nodes counts as a slope, and "
-            f"standard deviations are too small by {about}. Use ek.ETKI(ek.FixedStep(0.1)), or the mean of "
-            "repeated runs as the model.",
+            f"standard deviations are too small by {about}. Use ek.ETKI(ek.FixedStep(0.1)), or the "
+            "mean of repeated runs as the model.",
         )
     return Finding(
         "note",
