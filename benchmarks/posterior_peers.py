@@ -1,15 +1,20 @@
 """Samplers of other packages on the problems of `posterior_problems.py`, for `posterior_runs.py`.
 
-    pip install emcee pymc blackjax kalman-inversion-lib
+    pip install emcee pymc blackjax dynesty pocomc kalman-inversion-lib
 
 Every package works in the coordinates in which the prior is N(0, I) and calls the same model, which
 counts its runs. Settings are the defaults of the package. Where it has none, they are named here:
 
-* emcee has 32 walkers and its default move. The first half of every chain is burn-in. Walkers start
-  at draws of the prior, or at the ensemble of a `GNKI` run with 100 members.
+* emcee has 32 walkers, or 2 p where that is more, and its default move (stretch), or differential
+  evolution, alone or with a fifth of snooker moves, as its documentation has it. The first half of
+  every chain is burn-in. Walkers start at draws of the prior, or at the ensemble of a `GNKI` run
+  with 100 members.
 * pymc has one chain of `sample_smc`.
 * blackjax has adaptive tempered SMC with ten random-walk moves a temperature (its default number)
   with the covariance of the particles times 2.38^2/p, and halves the effective sample size.
+* dynesty has the static sampler. Its own stopping rule ends a run.
+* pocomc has the number of effective particles that the row names and its defaults otherwise, which
+  train a normalizing flow. It draws 4,096 samples in the end.
 * kalman-inversion-lib has time steps of 0.5 (its default). Its UKI uses the extended space, because
   it leaves the prior out otherwise. Its EKS and ALDI have the adaptive step and ten units of time.
 """
@@ -24,6 +29,8 @@ from typing import Any
 
 import numpy as np
 from posterior_problems import Case, moments
+from scipy import stats
+from scipy.special import ndtri
 
 import ekitools as ek
 
@@ -33,20 +40,24 @@ WALKERS, NEAR, DRAWS = 32, 100, 10_000
 UNITS_OF_TIME = 10
 
 
-def emcee_chain(case: Case, seed: int, *, steps: int, near: bool = False) -> np.ndarray:
+def emcee_chain(
+    case: Case, seed: int, *, steps: int, near: bool = False, move: str = "stretch"
+) -> np.ndarray:
     import emcee
 
-    rng = np.random.default_rng(seed)
-    z = rng.standard_normal((WALKERS, case.p))
+    rng, n = np.random.default_rng(seed), max(WALKERS, 2 * case.p)
+    z = rng.standard_normal((n, case.p))
     if near:
         result = ek.run(case.problem, ek.GNKI(), n_members=NEAR, rng=seed, evaluate_final=False)
         u = result.u[-1].dropna("member").values
-        z = case.whitened(u[rng.choice(len(u), WALKERS, replace=False)])
+        z = case.whitened(u[rng.choice(len(u), n, replace=False)])
 
     def log_density(z: np.ndarray) -> np.ndarray:
         return case.log_likelihood(z) - 0.5 * np.sum(z**2, axis=1)
 
-    sampler = emcee.EnsembleSampler(WALKERS, case.p, log_density, vectorize=True)
+    evolution, snooker = emcee.moves.DEMove(), emcee.moves.DESnookerMove()
+    moves = {"DE": evolution, "DE and snooker": [(evolution, 0.8), (snooker, 0.2)]}.get(move)
+    sampler = emcee.EnsembleSampler(n, case.p, log_density, vectorize=True, moves=moves)
     start = emcee.State(z, random_state=np.random.RandomState(seed).get_state())
     sampler.run_mcmc(start, steps)
     return moments(case.physical(sampler.get_chain(discard=steps // 2, flat=True)))
@@ -129,6 +140,33 @@ def blackjax_smc(case: Case, seed: int, *, particles: int) -> np.ndarray:
     return moments(case.physical(np.asarray(found.particles)), np.asarray(found.weights))
 
 
+def dynesty_nested(case: Case, seed: int, *, live: int) -> np.ndarray:
+    import dynesty
+
+    def log_likelihood(z: np.ndarray) -> float:
+        return float(case.log_likelihood(z[None])[0])
+
+    rng = np.random.default_rng(seed)
+    sampler = dynesty.NestedSampler(log_likelihood, ndtri, case.p, nlive=live, rstate=rng)
+    sampler.run_nested(print_progress=False)
+    found = sampler.results
+    return moments(case.physical(found.samples), found.importance_weights())
+
+
+def pocomc_preconditioned(case: Case, seed: int, *, effective: int) -> np.ndarray:
+    import pocomc
+    import torch
+
+    torch.set_num_threads(1)
+    prior = pocomc.Prior(case.p * [stats.norm(0.0, 1.0)])
+    sampler = pocomc.Sampler(
+        prior, case.log_likelihood, vectorize=True, n_effective=effective, random_state=seed
+    )
+    sampler.run(progress=False)
+    samples, weight, *_ = sampler.posterior()
+    return moments(case.physical(samples), weight / weight.sum())
+
+
 def _container(case: Case) -> Any:
     from kalman_inversion_lib.kalman_base_classes import KalmanInversionDataContainer
 
@@ -193,6 +231,26 @@ PEERS: dict[str, tuple[str, Any, tuple[dict[str, Any], ...]]] = {
         "emcee",
         emcee_chain,
         tuple({"steps": n, "near": True} for n in _STEPS),
+    ),
+    "emcee, differential evolution, from GNKI with 100 members": (
+        "emcee",
+        emcee_chain,
+        tuple({"steps": n, "near": True, "move": "DE"} for n in _STEPS),
+    ),
+    "emcee, with snooker moves, from GNKI with 100 members": (
+        "emcee",
+        emcee_chain,
+        tuple({"steps": n, "near": True, "move": "DE and snooker"} for n in _STEPS),
+    ),
+    "dynesty, static nested sampling": (
+        "dynesty",
+        dynesty_nested,
+        tuple({"live": n} for n in (50, 100, 250, 500, 1000)),
+    ),
+    "pocomc, preconditioned SMC": (
+        "pocomc",
+        pocomc_preconditioned,
+        tuple({"effective": n} for n in (256, 512, 1024)),
     ),
     "pymc, sample_smc": ("pymc", pymc_smc, tuple({"draws": n} for n in _PARTICLES)),
     "blackjax, adaptive tempered SMC": (

@@ -61,7 +61,7 @@ def is_numpy(x: Array) -> bool:
 
 
 def is_large(x: Any) -> TypeGuard[LargeEnsemble]:
-    """Whether members of ``x`` have to be read; arrays are recognised without a look at their numbers."""
+    """Whether members of ``x`` have to be read; the numbers of an array are not looked at."""
     return not is_array_api_obj(x) and isinstance(x, LargeEnsemble)
 
 

@@ -21,6 +21,7 @@ from ekitools.emulation.runs import (
     checked_problem,
     gathered,
     near_posterior,
+    nearby_means,
     whitened,
 )
 from ekitools.methods.gaussian import Gaussian, GaussianStart, fit_gaussian
@@ -90,6 +91,9 @@ class Emulator:
     regressors: tuple[Regressor, ...] = field(repr=False)
     spread: float = field(repr=False)
     """Root of the total variance of the components over the points."""
+    scatter: np.ndarray = field(repr=False)
+    """Least variance of a prediction at the points, that of a stochastic model; otherwise zero,
+    ``(k,)``."""
     z_scores: np.ndarray = field(repr=False)
     """Errors of held-out predictions in their standard deviations, ``(n_points, k)``."""
     most_points: int = field(repr=False)
@@ -200,7 +204,9 @@ class Emulator:
 
     def unknown(self, sd: np.ndarray, limit: float) -> np.ndarray:
         """Whether predictions have more than this share of the spread of the outputs, ``(n,)``."""
-        return np.asarray(np.sqrt(np.sum(sd**2, axis=1)) > limit * self.spread)
+        own = np.sum(self.scatter)
+        of_model = np.sum(sd**2, axis=1) - own  # what more runs would lower
+        return np.asarray(of_model > limit**2 * (self.spread**2 - own))
 
     def at_edge(self, u: np.ndarray) -> np.ndarray:
         """Whether physical points ``(n, p + B)`` are at the edge of what the emulator knows."""
@@ -291,8 +297,11 @@ def emulate(
 
     Notes
     -----
-    Equal runs count once, except for a stochastic model. Runs far from the posterior are a third of
-    the points at most, and the misfits of wild ones enter as their logarithms.
+    Equal runs count once, except for a stochastic model. There the regressors learn the variance of
+    the outputs too, and the likelihood of ``as_problem()`` contains it: the noise of ``problem``
+    must be that of the observations alone, whatever noise the results were made with. Runs far from
+    the posterior are a third of the points at most, and the misfits of wild ones enter as their
+    logarithms.
 
     An emulator knows the surroundings of its runs. Where its standard deviation is more than half
     of the spread of the outputs over the runs, the likelihood counts as zero: a mode that no run
@@ -340,18 +349,21 @@ def fitted(
     """An emulator of the runs, the last ``n_fresh`` of which it learns from in any case."""
     reference = best_scales(runs.r, problem)
     r = measured(runs.r, reference, problem)
-    misfit = 0.5 * np.sum(r * r, axis=1)
+    expected = nearby_means(r, runs.w) if problem.info.stochastic else r
+    misfit = 0.5 * np.sum(expected * expected, axis=1)
     chosen = near_posterior(misfit, n_points, runs.u.shape[1], n_fresh, rng)
     points, near = chosen.rows, chosen.near
     components = principal_components(r[points][near], groups_of(problem), problem.n_scales)
     radius = float(np.max(np.linalg.norm(r[points][near], axis=1)))
     region = fit_gaussian(runs.w[points], chosen.weight)
     x, z = region.whiten(runs.w[points]), components.bounded_scores(r[points], radius)
-    regressors, scores = [], []
+    regressors, scores, scatter = [], [], np.zeros(z.shape[1])
     for k in range(z.shape[1]):
         each = copy.deepcopy(regressor)
         each.fit(x, z[:, k])
         mean, sd = held_out(each, x, z[:, k], rng)
+        if problem.info.stochastic:
+            scatter[k] = np.min(sd) ** 2
         regressors.append(each)
         scores.append((z[:, k] - mean) / np.sqrt(sd**2 + _NEGLIGIBLE**2))
     return Emulator(
@@ -365,6 +377,7 @@ def fitted(
         reference=reference,
         regressors=tuple(regressors),
         spread=float(np.sqrt(np.sum(z.var(axis=0)))),
+        scatter=np.minimum(scatter, z.var(axis=0)),
         z_scores=np.stack(scores, axis=1),
         most_points=n_points,
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy.spatial import KDTree
 
 from ekitools.core.arrays import host
 from ekitools.methods.smc.resampling import effective_sample_size, normalised
@@ -22,6 +23,7 @@ __all__ = [
     "checked_problem",
     "gathered",
     "near_posterior",
+    "nearby_means",
     "runs_of",
     "whitened",
 ]
@@ -29,6 +31,9 @@ __all__ = [
 _GRID = np.linspace(-4.0, 4.0, 161)
 """Logarithms of a scale relative to the root mean square of the residuals."""
 
+
+_NEIGHBOURS = 10
+"""Runs of a stochastic model whose outputs are averaged before runs are chosen."""
 
 _NEAR = 10.0
 """Misfit above the least for each parameter up to which a run counts as near: 4.5 standard
@@ -144,6 +149,31 @@ def best_scales(r: np.ndarray, problem: InverseProblem) -> np.ndarray:
         best = np.argmin(each, axis=1)
         cost, scales[:, b] = cost + each[rows, best], np.exp(log_s[rows, best])
     return np.asarray(scales[np.argmin(cost)])
+
+
+def nearby_means(r: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Means of the residuals ``(n, d)`` of every run and its nearest others.
+
+    Runs of a stochastic model must not be chosen by their own outputs: those that are near the data
+    by chance would bias a regression towards the data.
+
+    Parameters
+    ----------
+    r : (n, d)
+        Residuals.
+    w : (n, p)
+        Parameters, whitened by the prior.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.emulation.runs import nearby_means
+    >>> w, noise = np.random.default_rng(0).normal(size=(2, 1000, 1))
+    >>> bool(nearby_means(noise, w).std() < 0.4)
+    True
+    """
+    _, nearest = KDTree(w).query(w, k=min(_NEIGHBOURS, len(w)))
+    return np.asarray(r[nearest.reshape(len(w), -1)].mean(axis=1))
 
 
 class Chosen(NamedTuple):

@@ -128,8 +128,9 @@ class GNKI:
     draws : {"kept", "fresh"}, default "kept"
         Whether m_j and η_j are drawn once, or anew at every refinement, with the variances
         C₀(2 − α)/α and Γ(2 − α)/α. Then the ensemble does not converge but becomes stationary, and
-        for a linear G its covariance is exact for every α. No problem is known on which this is
-        better. It needs J > p and known scales of the noise.
+        for a linear G its covariance is exact for every α. It is for stochastic models, whose
+        outputs differ at every refinement; use it with ``damping=0.2``. It needs J > p and known
+        scales of the noise.
 
     Raises
     ------

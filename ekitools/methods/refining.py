@@ -119,7 +119,8 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
             "The refinement came to its end, but the linear fit of the model over the ensemble "
             f"leaves {math.sqrt(refining.rest):.3g} noise standard deviations of the outputs "
             "unexplained. The ensemble is not a sample of the posterior, which may have several "
-            "modes. Use ek.TemperedSMC().",
+            "modes. Use ek.TemperedSMC(). If the model is stochastic, the noise must contain its "
+            "variance.",
         )
     if change <= rtol:
         return Status(
@@ -145,7 +146,8 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
         f"The refinement no longer makes progress: the last {_IDLE} steps lowered neither "
         f"the misfit nor their own length. The last one moved the members by {change:.3g} "
         f"standard deviations (rtol = {rtol:g}). The linear fit of the model does not "
-        "hold over this ensemble. Use ek.TemperedSMC(), or more members.",
+        "hold over this ensemble. Use ek.TemperedSMC(), or more members. If the model is "
+        'stochastic, use draws="fresh" and damping=0.2.',
     )
 
 

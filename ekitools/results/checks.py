@@ -43,7 +43,7 @@ _OF_DRAWS = {
     "node": ("member", "score"),
 }
 
-_NUMBERS = ("model_runs", "seconds", "log_evidence", "posterior", "failed_at_start")
+_NUMBERS = ("model_runs", "seconds", "log_evidence", "posterior", "failed_at_start", "stochastic")
 _TEXTS = ("status", "status_code", "covariance_normalisation", "loss", "verdict_reason")
 _CHOICES = {
     "status_level": ("good", "note", "care", "bad"),

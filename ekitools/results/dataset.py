@@ -102,6 +102,7 @@ def to_dataset(
         "status_level": status.level,
         "posterior": int(status.posterior),
         **_of_noise(problem),
+        **({"stochastic": 1} if problem.info.stochastic else {}),
         **({"unknown_noise": scales} if scales else {}),
         "model_runs": history.model_runs,
         "failures": history.failures,

@@ -57,6 +57,13 @@ def judged(
     told = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
     error = max(numbers["shift_error"], numbers["sd_error"])
     if not drawn.khat < limit:
+        if problem.info.stochastic:
+            return "not confirmed", (
+                f"The importance weights of {runs} are not reliable ({told}): the model's "
+                "randomness is too large beside the noise, or the Gaussian of the ensemble is too "
+                f"far from the posterior. Use n={5 * drawn.runs}, or ek.emulate(result, problem), "
+                "which puts the variance of the model into the likelihood."
+            )
         return "not confirmed", (
             f"The importance weights of {runs} are not reliable ({told}): the Gaussian of the "
             "ensemble is too far from the posterior. Use ek.TemperedSMC(), or ek.GNKI() with more "

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 
 from ekitools.linalg.quadrature import linear_fit
 
-__all__ = ["nonlinear_share", "nonlinear_share_of_nodes"]
+__all__ = [
+    "Rest",
+    "nonlinear_share",
+    "nonlinear_share_of_nodes",
+    "rest_of_linear_fit",
+    "rest_of_nodes",
+]
+
+
+class Rest(NamedTuple):
+    """Variances of outputs, added up over the data."""
+
+    left: float
+    """About the least-squares fit; NaN where there are no more members than parameters."""
+    total: float
 
 
 def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
@@ -38,20 +54,45 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
     >>> round(share, 1)
     0.7
     """
+    left, total = rest_of_linear_fit(u, g, weight)
+    return left / total if total > 0 else np.nan
+
+
+def rest_of_linear_fit(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> Rest:
+    """Variance about the least-squares fit of ``g`` on ``u``, adjusted for its freedom.
+
+    Arguments as in `nonlinear_share`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.results.linearity import rest_of_linear_fit
+    >>> u, noise = np.random.default_rng(0).normal(size=(2, 4000, 1))
+    >>> rest = rest_of_linear_fit(u, u + 2 * noise, np.full(4000, 1 / 4000))  # exact: 4 and 5
+    >>> round(rest.left), round(rest.total)
+    (4, 5)
+    """
     root = np.sqrt(weight)[:, None]
     x, z = (root * (values - weight @ values) for values in (u.astype(np.float64), g))
     scale = np.linalg.norm(x, axis=0)
     basis, s, _ = np.linalg.svd(x[:, scale > 0] / scale[scale > 0], full_matrices=False)
     basis = basis[:, s > 1e-10 * s.max(initial=0.0)]
     freedom = 1 / float(weight @ weight) - 1
-    total, left = np.sum(z**2) / freedom, freedom - basis.shape[1]
-    if left < 1 or not total > 0:
-        return np.nan
-    return float(np.sum((z - basis @ (basis.T @ z)) ** 2) / left / total)
+    n, left = freedom + 1, freedom - basis.shape[1]
+    total = float(np.sum(z**2) * n / freedom) if freedom > 0 else np.nan
+    if left < 1:
+        return Rest(np.nan, total)
+    return Rest(float(np.sum((z - basis @ (basis.T @ z)) ** 2) * n / left), total)
 
 
 def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
     """Share of the variance of the outputs that the linear map through the nodes leaves over."""
+    left, total = rest_of_nodes(at)
+    return left / total if total > 0 else np.nan
+
+
+def rest_of_nodes(at: xr.Dataset) -> Rest:
+    """Variances of the outputs of nodes, both by the freedom that the linear map leaves."""
     g = at.g.transpose("member", "data").values / at.noise_sd.values
     g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
     nodes = at.node.transpose("member", "score").values
@@ -59,4 +100,5 @@ def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
     fit = linear_fit(nodes, g, through_centre=False)
     total = np.sum((g - g.mean(axis=0)) ** 2)
     rest = np.sum((g - fit.centre - nodes @ fit.slopes) ** 2)
-    return float(rest / total) if total > 0 else np.nan
+    freedom = max(len(nodes) - 1 - fit.rank, 1)
+    return Rest(float(rest / freedom), float(total / freedom))

@@ -110,6 +110,10 @@ def predict(
 
     Notes
     -----
+    With a stochastic model the draws contain its randomness. ``noise=True`` adds that again if the
+    noise of the problem contains it, as it must for EKI and its relatives: give the noise of the
+    observations alone.
+
     Without a model the outputs of `UKI` are those of its linear map at the draws of its Gaussian.
     Give the model for outputs that are not linear in the parameters.
 

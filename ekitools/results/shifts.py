@@ -37,6 +37,10 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
     )
     names = result.parameter.values.tolist()
     # the error of a curvature is 1/√2 of that of a slope
+    noisy = bool(np.max(error) > _MOST_ERROR)
+    if noisy and result.attrs.get("stochastic", 0):
+        # log-weights of random outputs: extreme estimates are chance
+        return _too_noisy(error)
     size = np.abs(without_noise(shift, error))
     ratio = np.exp(without_noise(np.log(ratio), error / np.sqrt(2)))
     first, second = int(np.argmax(size)), int(np.argmax(np.abs(np.log(ratio))))
@@ -58,19 +62,23 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
             f"By the importance weights of the last members, {' and '.join(said)}. Use "
             "ek.check_posterior(result, problem), or ek.GNKI() or ek.TemperedSMC().",
         )
-    if np.max(error) > _MOST_ERROR:
-        return Finding(
-            "note",
-            "The importance weights of the last members are too noisy to tell the posterior: a "
-            f"shift of a mean is known to {np.max(error):.2g} standard deviations. Use "
-            "ek.check_posterior(result, problem), or more members.",
-        )
+    if noisy:
+        return _too_noisy(error)
     return Finding(
         "good",
         "By the importance weights of the last members, every mean is within "
         f"{max(size[first], 0.01):.2g} standard deviations of the posterior's, and every standard "
         f"deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. They cannot see "
         "other modes. ek.check_posterior(result, problem) looks further.",
+    )
+
+
+def _too_noisy(error: np.ndarray) -> Finding:
+    return Finding(
+        "note",
+        "The importance weights of the last members are too noisy to tell the posterior: a "
+        f"shift of a mean is known to {np.max(error):.2g} standard deviations. Use "
+        "ek.check_posterior(result, problem), or more members.",
     )
 
 

@@ -11,6 +11,7 @@ from scipy.special import chdtri
 
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.linearity import nonlinear_share, nonlinear_share_of_nodes
+from ekitools.results.randomness import Randomness, is_stochastic, randomness
 from ekitools.results.reading import (
     attribute,
     has_noise,
@@ -39,7 +40,7 @@ _MOSTLY_NONLINEAR = 0.5
 """Share above which a result is doubted even where the importance weights object to nothing."""
 
 _NATURE = "What the ensemble is"
-_POSTERIOR, _VERDICT = "Posterior", "Verdict"
+_POSTERIOR, _VERDICT, _RANDOMNESS = "Posterior", "Verdict", "Randomness"
 _MOST_DATA = 2000
 _FEWEST, _EACH, _MANY = 10, 10, 1000
 """Members that an ensemble has at least, and for each direction that the data can tell of: rules of
@@ -89,9 +90,11 @@ def judge(result: xr.Dataset) -> tuple[Check, ...]:
     first = at % (last + 1)
     both = slice(first, last + 1, max(1, last - first))  # no list: members may fill the memory
     diagnosis = diagnose(result.isel(iteration=both))
-    checks = [_ending(result), nature(result)]
+    checks, random = [_ending(result), nature(result)], randomness(result)
+    if random is not None:
+        checks.append(Check(random.finding.level, _RANDOMNESS, random.finding.sentence))
     if has_noise(result):
-        checks += _fit(result, diagnosis)
+        checks += _fit(result, diagnosis, random)
     else:
         checks += _loss(result)
     checks += _posterior(result, at)
@@ -115,6 +118,9 @@ def verdict(checks: tuple[Check, ...]) -> Check:
     if any(check.level == "good" and check.topic == _VERDICT for check in checks):
         return Check("good", "Trust", "All checks passed, and the posterior was confirmed by runs "
                      "of the model.")  # fmt: skip
+    if any(check.topic == _RANDOMNESS for check in checks):
+        return Check("note", "Trust", "All checks that cost no model run passed. They cannot tell "
+                     "whether the noise is right for a stochastic model: see below.")  # fmt: skip
     if any(check.topic == _POSTERIOR for check in checks):
         return Check("note", "Trust", "All checks that cost no model run passed. Confirm the "
                      "posterior with ek.check_posterior(result, problem).")  # fmt: skip
@@ -207,7 +213,7 @@ def nature(result: xr.Dataset) -> Check:
     )
 
 
-def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
+def _fit(result: xr.Dataset, diagnosis: xr.Dataset, random: Randomness | None) -> list[Check]:
     evaluated = np.flatnonzero(np.isfinite(diagnosis.misfit_mean.values))
     if not evaluated.size:
         return [Check("care", "Misfit", "No stored ensemble was evaluated: whether it fits the "
@@ -216,6 +222,11 @@ def _fit(result: xr.Dataset, diagnosis: xr.Dataset) -> list[Check]:
     phi, d = float(last.misfit_mean), int(last.n_data)
     low, high = (float(chdtri(d, tail)) / 2 for tail in (1 - _TAIL, _TAIL))
     told = f"The mean misfit is {phi:.4g}, where noise alone gives d/2 = {d / 2:g}"
+    if random is not None and np.isfinite(random.share):
+        # each output differs from its mean over the randomness, as the data do
+        scatter = 0.5 * d * random.share
+        phi -= scatter
+        told += f" and the scatter of the stochastic model {scatter:.4g}"
     span = f"({low:.4g} to {high:.4g} in all but 2 of 1000 cases)"
     if phi > high:
         checks = [Check("care", "Misfit", f"{told} {span}: more than the noise explains. The model "
@@ -248,7 +259,9 @@ def _posterior(result: xr.Dataset, at: int) -> list[Check]:
     if not is_posterior(result):
         return []
     found = found_by_weights(result)
-    linearity = _linearity(result, at) if has_noise(result) else []
+    # of a stochastic model the scatter of the outputs is not linear either: see Randomness
+    known = has_noise(result) and not is_stochastic(result)
+    linearity = _linearity(result, at) if known else []
     if found is None:
         return [check for check, _ in linearity]
     # moments may be right by symmetry where the slope is that of no mode

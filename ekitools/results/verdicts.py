@@ -33,6 +33,7 @@ from ekitools.results.proposal import (
     mixture_of,
     pilot_of,
 )
+from ekitools.results.randomness import noise_of_another_kind
 from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
 from ekitools.typing import Rng
@@ -103,8 +104,9 @@ def check_posterior(
             The weights are reliable, and the corrected moments or quantiles may differ by more.
         "not confirmed"
             The weights are not reliable, those of the stored runs disagree, the data are not
-            fitted, or there are no more members than parameters (then the model is not run).
-            ``verdict_reason`` says which.
+            fitted, there are no more members than parameters, or the noise is not that of the
+            observations (see Notes; in these two cases the model is not run). ``verdict_reason``
+            says which.
 
         Corrected moments in physical coordinates are ``checked_mean``, ``checked_sd`` and
         ``checked_quantile(checked_level)``, each with a standard error (``checked_mean_error``,
@@ -132,6 +134,12 @@ def check_posterior(
     With more than about 20 parameters the Gaussian of an ensemble is seldom near enough to the
     posterior: the verdict is then "not confirmed". A narrow mode far from the ensemble is found
     only if a stored run or a draw of the prior falls near it.
+
+    For a stochastic model the likelihood of every draw is random, and the weights average over it.
+    This is exact where the noise of ``problem`` is that of the observations alone, without the
+    variance of the model. An ensemble that was moved by the same noise cannot be confirmed by it,
+    since EKI and its relatives need both variances: the verdict is then "not confirmed", without a
+    model run. Give another problem with the noise of the observations.
 
     References
     ----------
@@ -166,7 +174,7 @@ def check_posterior(
     inside = np.isfinite(white).all(axis=1)
     unconstrained, white, weight = unconstrained[inside], white[inside], weight[inside]
     weight = weight / weight.sum()
-    reason = _unknown(unconstrained, weight, result)
+    reason = noise_of_another_kind(result, problem) or _unknown(unconstrained, weight, result)
     if reason:
         return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
     p = white.shape[1]

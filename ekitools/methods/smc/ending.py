@@ -150,7 +150,7 @@ def _unsure(
 
 
 def _reach(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
-    """How many of J draws of a distribution are in a part of the posterior, effectively.
+    """The effective number of J draws of a distribution that are in a part of the posterior.
 
     Draws of it, weighted by the density r of the posterior relative to it, have an effective number
     of J m²/E_post[r] in a part of the mass m, with the expectation over the part.

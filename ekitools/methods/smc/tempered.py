@@ -142,6 +142,8 @@ class TemperedSMC:
     start are drawn again until all run, and the evidence counts the failed draws. With
     ``on_failure="drop"`` or ``"resample"``, or with an initial ensemble of your own, they are given
     no weight instead.
+    The likelihood of a stochastic model is averaged over its randomness, since a particle keeps its
+    outputs until a proposal is accepted [5]_: the noise is that of the observations alone.
     The outputs of the last particles are known, so ``evaluate_final`` makes no difference.
     The result has the variables ``weight``, ``history_log_evidence``,
     ``history_acceptance``, ``history_scale`` and ``history_ess``, and the attribute
@@ -163,6 +165,7 @@ class TemperedSMC:
     .. [2] Buchholz, Chopin & Jacob (2021), Bayesian Analysis 16, 745-771.
     .. [3] Cotter, Roberts, Stuart & White (2013), Statistical Science 28, 424-446.
     .. [4] Lee & Whiteley (2018), Biometrika 105, 609-625.
+    .. [5] Andrieu & Roberts (2009), Annals of Statistics 37, 697-725.
 
     Examples
     --------
