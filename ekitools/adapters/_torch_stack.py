@@ -75,7 +75,11 @@ class Stack:
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else None
 
     def evaluate(self, rows: Any, first: Any, out: Any, buffers: dict[Any, Any]) -> None:
-        """Outputs of the members ``rows`` into ``out`` (k, d)."""
+        """Outputs of the members ``rows`` into ``out`` (k, d).
+
+        All layers compute in the dtype of ``rows`` and ``first``, and the outputs are converted to
+        that of ``out``.
+        """
         k, h = len(rows), first
         for i, layer in enumerate(self.layers):
             if isinstance(layer.module, nn.Linear):
@@ -134,9 +138,9 @@ def _fits(layers: list[Layer]) -> bool:
 
 
 def _of_members(rows: Any, entry: Entry | None, constant: Any) -> Any:
-    """A parameter of every member, ``(k, *shape)``, without a copy."""
+    """A parameter of every member, ``(k, *shape)``; a constant is not repeated in memory."""
     if entry is None:
-        return constant.detach().expand(len(rows), *constant.shape)
+        return constant.detach().to(rows.dtype).expand(len(rows), *constant.shape)
     return rows[:, entry.where].view(len(rows), *entry.shape)
 
 
