@@ -25,7 +25,9 @@ __all__ = ["demo", "verification_figure"]
 
 
 def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> None:
-    """Draw what was verified, and the slides' "Linear problem: l2 error" with and without momentum.
+    """Draw what was verified, and the errors on a linear problem with and without momentum.
+
+    The second part repeats a figure of Kovachki & Stuart (2019).
 
     Parameters
     ----------

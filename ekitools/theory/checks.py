@@ -25,8 +25,8 @@ from ekitools.theory.measures import (
 )
 from ekitools.theory.rows import (
     ITERATIVE,
+    KOVACHKI_STUART,
     SCHILLINGS,
-    SLIDES,
     Report,
     Row,
     error_row,
@@ -58,7 +58,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     r"""Check a noise-free ensemble flow of a linear model against its theorems.
 
     With r_j = u_j − u†, and y for A u†: the ensemble collapses at the rate t⁻¹ in the square,
-    ‖A r_∥‖ decays as t^{-1/2} (its square as t⁻¹, which is the rate the slides state) and
+    ‖A r_∥‖ decays as t^{-1/2} (its square as t⁻¹, the rate that [2]_ states) and
     A r_⊥ neither changes nor differs between members [1]_; members stay in the affine span of
     the initial ensemble; the velocity is −C ∇Φ; covariance and members are those of the closed
     form.
@@ -85,6 +85,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     References
     ----------
     .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
+    .. [2] Kovachki & Stuart (2019), Inverse Problems 35, 095005.
 
     Examples
     --------
@@ -133,7 +134,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     rows = [
         decays("ensemble collapse |A e|^2", SCHILLINGS, d.output_collapse.values, -1.0),
         decays("|A r_par|", SCHILLINGS, d.residual_parallel.values, -0.5),
-        decays("|A r_par|^2", SLIDES, d.residual_parallel.values**2, -1.0),
+        decays("|A r_par|^2", KOVACHKI_STUART, d.residual_parallel.values**2, -1.0),
         error_row(
             "A r_perp constant, equal for all members",
             SCHILLINGS,
@@ -167,7 +168,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
         ),
         error_row(
             "velocity = -C grad Phi",
-            SLIDES,
+            KOVACHKI_STUART,
             velocity_error(problem, start, derivative(problem, start))[0],
             1e-7,
         ),

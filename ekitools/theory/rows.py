@@ -15,9 +15,9 @@ from ekitools.results.tables import table_lines
 __all__ = [
     "CRAMER_RAO",
     "ITERATIVE",
+    "KOVACHKI_STUART",
     "MOMENTUM",
     "SCHILLINGS",
-    "SLIDES",
     "Report",
     "Row",
     "error_row",
@@ -27,7 +27,7 @@ __all__ = [
 
 ITERATIVE = "Iglesias, Law & Stuart (2013)"
 SCHILLINGS = "Schillings & Stuart (2017)"
-SLIDES = "Kovachki & Stuart (2019)"
+KOVACHKI_STUART = "Kovachki & Stuart (2019)"
 CRAMER_RAO = "Cramer (1946), Rao (1945)"
 MOMENTUM = "Su, Boyd & Candes (2016)"
 

@@ -29,8 +29,8 @@ from ekitools.theory.measures import covariance, outside, velocity_error
 from ekitools.theory.rows import (
     CRAMER_RAO,
     ITERATIVE,
+    KOVACHKI_STUART,
     MOMENTUM,
-    SLIDES,
     Row,
     error_row,
     judged,
@@ -120,7 +120,7 @@ def approximation(
     share = np.maximum(abs(relative.exponent - 1), abs(absolute.exponent - 3)) / 0.1
     return judged(
         "velocity = -C grad Phi for nonlinear G, spread eps",
-        SLIDES,
+        KOVACHKI_STUART,
         "eps^1, absolute eps^3",
         measured,
         share,
@@ -196,7 +196,9 @@ def discrete_to_flow(rng: int, *, perturbed: bool = False) -> Row:
         last = run(problem, method, ensemble=start, rng=rng, store="last").u[-1].values
         errors.append(np.linalg.norm(last - flow))
     statement = "discrete EKI to the flow as h to 0"
-    return rate_row(statement, SLIDES, steps, np.array(errors), 1.0, symbol="h", tolerance=0.1)
+    return rate_row(
+        statement, KOVACHKI_STUART, steps, np.array(errors), 1.0, symbol="h", tolerance=0.1
+    )
 
 
 def posterior_moments(rng: int, t_end: float = 1.0) -> list[Row]:
