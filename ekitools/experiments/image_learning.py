@@ -15,7 +15,7 @@ from ekitools.experiments.devices import placed, require_torch, tf32_products
 from ekitools.experiments.error_indicators import ErrorIndicators
 from ekitools.experiments.frame import progress_bar, write_json
 from ekitools.experiments.images import Split, accuracy
-from ekitools.experiments.networks import build
+from ekitools.experiments.networks import CONVOLUTIONAL, build
 from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning, Recipe
 
 __all__ = ["LOSSES", "train"]
@@ -57,8 +57,8 @@ def train(
     progress : bool
         Whether to show a progress bar.
     device : str, default "cpu"
-        Where the network and its members are. On a CUDA device `Learning` computes with TF32
-        products.
+        Where the network and its members are. On a CUDA device `Learning` computes products in
+        TF32, and convolutional networks in bfloat16.
     activation : str, default "ReLU"
         Activation of the hidden layers of a dense network: "ReLU" or "step".
     loss : str, default "cross-entropy"
@@ -69,8 +69,8 @@ def train(
     dict
         Accuracies after the last epoch: ``test`` and ``validation`` of the mean, and, except for
         `Descent`, ``best_test`` and ``best_validation`` of the member with the lowest misfit. The
-        same for every epoch in ``by_epoch``. Also ``parameters``, ``epochs``, ``status`` and the
-        name of the ``data``.
+        same for every epoch in ``by_epoch``. Also ``parameters``, ``epochs``, ``status``, the name
+        of the ``data`` and the ``precision`` of the network's products.
 
     Raises
     ------
@@ -83,14 +83,15 @@ def train(
     from ekitools.adapters.torch import TorchModel
 
     net = build(network, split.x_train.shape[1], split.n_classes, activation)
-    model = TorchModel(net.to(device))
+    precision = _precision(recipe, network, device)
+    model = TorchModel(net.to(device), precision=precision)
     prior = ek.GaussianPrior(0.0, model.glorot_variances())
     if isinstance(recipe, Descent):
         model.load(prior.sample(1, rng=seed)[0])
         by_epoch, status = _descended(recipe, model, split, seed, progress, device), "budget_spent"
     else:
         problem = _problem(model, prior, split, recipe.batch, loss)
-        with tf32_products(device if isinstance(recipe, Learning) else "cpu"):
+        with tf32_products("cpu" if precision is None else device):
             by_epoch, status = _learned(
                 recipe, problem, model, split, seed, folder, progress, device
             )
@@ -100,8 +101,16 @@ def train(
         "epochs": len(by_epoch),
         "status": status,
         "data": split.name,
+        "precision": precision or "float32",
         "by_epoch": by_epoch,
     }
+
+
+def _precision(recipe: Recipe, network: str, device: str) -> str | None:
+    """The precision of the network. `CurvatureEKI` solves systems that need all digits."""
+    if device != "cuda" or not isinstance(recipe, Learning):
+        return None
+    return "bfloat16" if network in CONVOLUTIONAL else "tf32"
 
 
 def _problem(model: Any, prior: Any, split: Split, batch: int, loss: str) -> ek.InverseProblem:

@@ -17,6 +17,7 @@ from ekitools.experiments import (
     cnn,
     devices,
     frame,
+    image_learning,
     images,
     lstm_online,
     networks,
@@ -25,7 +26,7 @@ from ekitools.experiments import (
 from ekitools.experiments.images import RENDERED, Data, data_for, split_of
 from ekitools.experiments.learning.loop import learned
 from ekitools.experiments.learning.options import Factored, Layerwise, Local
-from ekitools.experiments.recipes import Descent, Learning
+from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning
 from ekitools.experiments.rendered import coloured_digits
 
 torch = pytest.importorskip("torch", reason="the networks are torch modules")
@@ -93,6 +94,16 @@ def test_tf32_is_for_the_time_of_a_training():
     with devices.tf32_products("cuda"):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_fewer_bits_are_for_the_published_scheme_on_a_cuda_device():
+    scheme, precision = Learning(9, 1), image_learning._precision
+    assert precision(scheme, "DNN 2", "cuda") == "tf32"
+    assert precision(scheme, "CNN-1", "cuda") == "bfloat16"
+    assert precision(scheme, "CNN-1", "cpu") is None
+    assert precision(scheme, "DNN 2", "mps") is None
+    for other in (Descent(1, 0.1), CurvatureLearning(9, 1)):
+        assert precision(other, "CNN-1", "cuda") is None
 
 
 @pytest.mark.parametrize(
