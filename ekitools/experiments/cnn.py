@@ -7,8 +7,9 @@ The table of [1]_ has the final test accuracies of SGD, momentum SGD and EKI(R).
 numbers of epochs and paddings are not published; `networks` describes our choice of the paddings.
 `CurvatureEKI` is our own addition. Settings of the scales "small" and "medium" were chosen on the
 validation set. The scale "paper" has the EKI(R) of `recipes.scheme` with J = 2000 and batches of
-300 images. There h = 2 is unstable on CNN-MNIST from the third epoch on, so h starts from 1 and
-falls, to a half after two epochs and to a tenth after twenty. This choice has not been tried yet.
+300 images. In a trial with plain torch, h = 2 was unstable on CNN-MNIST from the third epoch on.
+Here h starts from 1 and falls, to a half after two epochs and to a tenth after twenty. This choice
+has not been tried yet.
 
 References
 ----------
