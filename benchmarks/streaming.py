@@ -76,7 +76,7 @@ def outputs():
     return g, rng.standard_normal(DATA).astype(np.float32)
 
 
-def distance(p, n=None, resolution=0.25):
+def distance(p, n=None, resolution=0.5):
     """The rule that localizes the first n cells of a square grid with p cells."""
     side = math.isqrt(p - 1) + 1
     cells = np.stack(np.divmod(np.arange(p if n is None else n), side), axis=1)

@@ -1,6 +1,6 @@
-r"""What is known exactly for a linear model G(u) = Au: closed forms to check against.
+r"""Closed forms for a linear model G(u) = Au.
 
-Everything is computed in the space of the members. With the initial anomalies E₀ ``(J, p)``,
+All computations are in the space of the members. With the initial anomalies E₀ ``(J, p)``,
 W = E₀AᵀΓ^{-1/2} ``(J, d)`` and the eigenvalues K = WWᵀ/J = VΛVᵀ, the flow
 
     u̇_j = −C(u) Aᵀ Γ⁻¹ (A u_j − y),   C(u) = EᵀE / J,
@@ -28,18 +28,18 @@ __all__ = ["covariance_flow", "linear_flow", "posterior", "spectrum"]
 def linear_flow(
     ensemble: Any, A: Any, data: Any, noise: Any = None, t: Any = None, *, noise_sd: Any = None
 ) -> np.ndarray:
-    """The EKI flow of a linear model, exactly.
+    """The exact EKI flow of a linear model.
 
     Parameters
     ----------
     ensemble : (J, p)
-        Initial ensemble, of any rank.
+        Initial ensemble of any rank.
     A : (d, p) array, scipy.sparse matrix, LinearOperator or LinearModel
-        Of any rank.
+        Matrix of any rank.
     data : (d,)
-        The datum y, in the range of A or not.
+        Data y, inside or outside the range of A.
     noise : GaussianNoise, another noise model, or a covariance
-        Γ.
+        Noise covariance Γ.
     t : (n,) or float
         Times >= 0.
     noise_sd : float or (d,), optional
@@ -53,12 +53,17 @@ def linear_flow(
     Raises
     ------
     TypeError, ValueError
-        If shapes disagree, a time is negative, or both or neither of ``noise`` and ``noise_sd``
-        are given.
+        If shapes disagree, if a time is negative, or if both or neither of ``noise`` and
+        ``noise_sd`` are given.
+
+    See Also
+    --------
+    ekitools.theory.covariance_flow : Covariance of the flow.
+    ekitools.integrate : Numerical solution of flows.
 
     Examples
     --------
-    One parameter, members ±1, A = 1, Γ = 1, y = 0: the anomalies decay as (1 + 2t)^{-1/2}.
+    For one parameter, members ±1, A = 1, Γ = 1 and y = 0, anomalies decay as (1 + 2t)^{-1/2}:
 
     >>> import ekitools as ek
     >>> ek.theory.linear_flow([[-1.0], [1.0]], [[1.0]], [0.0], 1.0, [0.0, 4.0])[:, 1, 0].round(4)
@@ -70,10 +75,10 @@ def linear_flow(
     anomalies = ensemble - mean
     vectors, values, b = _modes(mean, anomalies, A, data, noise, noise_sd)
     shrink = 1 / np.sqrt(1 + 2 * times[:, None] * values)  # (n, k)
-    g = -2 * times[:, None] * shrink**2 / (1 + shrink)  # without cancellation for any tλ
+    g = -2 * times[:, None] * shrink**2 / (1 + shrink)  # no cancellation for any tλ
     rotated = vectors.T @ anomalies  # (k, p)
     moved = mean + (g * b) @ rotated
-    rest = anomalies - vectors @ rotated  # what A does not see
+    rest = anomalies - vectors @ rotated  # the part outside the row space of A
     return np.asarray(
         moved[:, None, :] + rest + np.einsum("jk,nk,kp->njp", vectors, shrink, rotated)
     )
@@ -82,7 +87,7 @@ def linear_flow(
 def covariance_flow(
     ensemble: Any, A: Any, noise: Any = None, t: Any = None, *, noise_sd: Any = None
 ) -> np.ndarray:
-    """C(t) of the flow, which solves Ċ = −2 C AᵀΓ⁻¹A C: ``(n, p, p)``, normalised by 1/J.
+    """The covariance C(t) of the exact flow, which solves Ċ = −2 C AᵀΓ⁻¹A C.
 
     Parameters
     ----------
@@ -92,7 +97,11 @@ def covariance_flow(
     Returns
     -------
     (n, p, p)
-        C at each time.
+        C at each time, normalised by 1/J.
+
+    See Also
+    --------
+    ekitools.theory.linear_flow : The members of the flow.
 
     Examples
     --------
@@ -109,9 +118,9 @@ def covariance_flow(
 def posterior(
     A: Any, data: Any, prior: Any, noise: Any = None, *, noise_sd: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ``(p,)`` and covariance ``(p, p)`` of u given y = Au + η under a Gaussian prior.
+    """The exact posterior of u given y = Au + η under a Gaussian prior.
 
-    By the QR decomposition of the whitened stack of data and prior, which squares no condition
+    The QR decomposition of the whitened stack of data and prior does not square the condition
     number.
 
     Parameters
@@ -119,14 +128,19 @@ def posterior(
     A, data, noise, noise_sd
         As in `linear_flow`.
     prior : GaussianPrior
-        N(m, C₀).
+        Prior N(m, C₀).
 
     Returns
     -------
     mean : (p,)
-        Of the posterior.
+        Mean of the posterior.
     cov : (p, p)
-        Its covariance.
+        Covariance of the posterior.
+
+    See Also
+    --------
+    ekitools.theory.linear_flow : The exact EKI flow.
+    ekitools.compare : Comparison of results with a posterior.
 
     Examples
     --------
@@ -163,7 +177,7 @@ def posterior(
 def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) -> np.ndarray:
     """Eigenvalues λ > 0 of the whitened output covariance WWᵀ/J, in decreasing order.
 
-    In the flow the component of A r_∥ along each decays as (1 + 2tλ)^{-1/2}.
+    In the flow the component of A r_∥ along the eigenvector of λ decays as (1 + 2tλ)^{-1/2}.
 
     Parameters
     ----------
@@ -173,7 +187,11 @@ def spectrum(ensemble: Any, A: Any, noise: Any = None, *, noise_sd: Any = None) 
     Returns
     -------
     (r,)
-        The eigenvalues, r the rank.
+        The eigenvalues; r is the rank.
+
+    See Also
+    --------
+    ekitools.theory.linear_flow : The exact EKI flow.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The inverse problem: model, prior, noise or loss, and data, checked once."""
+"""Inverse problems: model, prior, noise or loss, and data, checked once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["InverseProblem", "as_model", "check_problem", "check_whole"]
 
 _RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "draw",
              "observation")  # fmt: skip
-"""Dimensions of results and of ArviZ: a parameter of that name cannot be a variable of theirs."""
+"""Dimensions of results and of ArviZ, which cannot be names of parameters."""
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -42,56 +42,63 @@ class InverseProblem:
     Parameters
     ----------
     model : ForwardModel
-        G: a `FunctionModel`, a `LinearModel`, or anything callable with the attribute
+        Model G: a `FunctionModel`, a `LinearModel`, or any callable with the attribute
         ``vectorized``. A plain function of one member is wrapped in a `FunctionModel`.
     prior : Prior
-        μ₀ over p parameters.
+        Prior μ₀ of p parameters.
     noise : GaussianNoise, a covariance, a loss, or a mapping of noises by block
-        Γ; what `GaussianNoise` takes is taken here too. Or `UnknownNoise`, whose scales become
-        further parameters. Or a loss Ψ(G(u), y), such as `Huber`,
-        `CrossEntropy` or a `FunctionLoss`, for the flows, `LossEKI` and `TemperedSMC`, which
+        Noise covariance Γ, in any form that `GaussianNoise` accepts. `UnknownNoise` makes the
+        scales of the noise further parameters. A loss Ψ(G(u), y), such as `Huber`,
+        `CrossEntropy` or a `FunctionLoss`, is for the flows, `LossEKI` and `TemperedSMC`, which
         need no Γ. For data in blocks, a mapping has the noise of every block. A Series, a
-        DataArray or a Dataset has the variance of every datum, matched by its labels. For an
-        `ObservationSeries` it is the noise of every observation that has none of its own.
+        DataArray or a Dataset has the variance of every datum, matched by labels. For an
+        `ObservationSeries` the noise is for observations without their own noise.
     data : array, Series, DataArray, Dataset, mapping, ObservationSeries, MiniBatches or OnlineData
-        The datum y, in the units of G's output. A mapping, a Dataset or a DataFrame has data in
-        blocks with names. NaN and masked entries are gaps: they are left out, and Γ becomes the
-        marginal of the others. Or what is seen of the data at every step: observations with noise
-        and inputs of their own, or samples for a model that takes inputs.
+        Data y, in the units of the outputs of G. A mapping, a Dataset or a DataFrame has data in
+        named blocks. NaN and masked entries are gaps: they are left out, and Γ becomes the
+        marginal of the other data. An `ObservationSeries`, `MiniBatches` or `OnlineData` gives a
+        part of the data to every step.
     noise_sd : number, (d,), Series, DataArray, Dataset or mapping by block, optional
         Standard deviations in place of ``noise``.
     parameter_names, data_names : sequence of str, optional
-        Labels of the results. By default the prior's or the model's own names, or
-        ``u0, u1, ...``; and the model's own, or ``y0, y1, ...``. Labels are texts, numbers or
-        dates. Pairs, such as a pandas MultiIndex, and other objects become texts.
+        Labels of the results. By default parameters have the names of the prior or the model, or
+        ``u0, u1, ...``, and data have the names of the model, or ``y0, y1, ...``. Labels are
+        texts, numbers or dates. Pairs, such as a pandas MultiIndex, and other objects become
+        texts.
 
     Attributes
     ----------
     n_parameters, n_data : int
-        p and d. With `MiniBatches` and `OnlineData` d is what one step sees, with an
-        `ObservationSeries` all of its data.
+        Numbers p and d. With `MiniBatches` and `OnlineData` d is the number of data in one step,
+        and with an `ObservationSeries` the number of all data.
     info : ModelInfo
-        Everything that the model declares about itself.
+        The declarations of the model.
     layout : Layout, Together or None
         Blocks, labels and gaps of the data; None for a vector without gaps.
     batch : Batch or None
-        Which part of the data this problem is (see `seen`); None for all of them.
+        Part of the data that this problem uses (see `seen`); None for all data.
     inputs : array, tuple of arrays or None
-        Inputs of that part: an array, or one for each observation.
+        Inputs of this part: an array, or one for each observation.
     has_noise : bool
-        Whether there is Gaussian noise, and not another loss.
+        Whether the problem has Gaussian noise, and not another loss.
 
     Raises
     ------
     TypeError, ValueError
-        If a part lacks what it must offer, sizes or labels disagree, a block has no noise, the
+        If a part lacks a required member, sizes or labels disagree, a block has no noise, the
         data are infinite or all missing, or a label is empty, not unique or reserved.
+
+    See Also
+    --------
+    ekitools.run : Run a method on the problem.
+    ekitools.Prior : Named parameters with distributions of scipy.stats.
+    ekitools.GaussianNoise : Gaussian noise of the data.
 
     Notes
     -----
-    A model returns the outputs in the form of the data, gaps included: a vector with one entry for
-    every datum given, a mapping by block, or labelled arrays, which are matched by their labels and
-    may have more. The outputs of a vectorized model have the members first.
+    A model returns outputs in the form of the data, including gaps: a vector with one entry for
+    every datum, a mapping by block, or labelled arrays. Labelled arrays are matched by their labels
+    and may have further labels. The outputs of a vectorized model have the members first.
 
     Examples
     --------
@@ -160,10 +167,10 @@ class InverseProblem:
             self._add_scales(self.noise)
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
-        """The noise, or the loss, of the data that are seen."""
+        """The noise, or the loss, of the data in use."""
         if isinstance(noise, UnknownNoise):
             if noise_sd is not None:
-                as_loss(noise, noise_sd)  # it refuses both
+                as_loss(noise, noise_sd)  # refuses both together
             check_whole(self, "UnknownNoise")
             layout = self.layout
             return noise.bound(self.data, layout if isinstance(layout, Layout) else None)
@@ -175,8 +182,8 @@ class InverseProblem:
         elif isinstance(noise_sd if noise is None else noise, Mapping):
             name = "noise" if noise_sd is None else "noise_sd"
             raise TypeError(
-                f"{name}: must not be by block where the data are one array, got a mapping. Pass "
-                "the data by block too: data={name: array}."
+                f"{name}: must not be by block if the data are one array, got a mapping. Pass "
+                "the data by block as well: data={name: array}."
             )
         else:
             noise = as_loss(noise, noise_sd)
@@ -192,24 +199,24 @@ class InverseProblem:
         return noise
 
     def _check_inputs(self) -> None:
-        """Check that the model takes inputs if, and only if, the data come with some."""
+        """Check that the model takes inputs if and only if the data have inputs."""
         given = self.series.takes_inputs if self.series else self.batched
         if given and not self.info.takes_inputs:
             raise TypeError(
-                f"model: must take inputs= for {type(self.data).__name__} and say so by an "
+                f"model: must take inputs= for {type(self.data).__name__} and declare the "
                 f"attribute takes_inputs = True, got {self.model!r}. For a function use "
                 "ek.FunctionModel(fn, takes_inputs=True)."
             )
         if self.info.takes_inputs and not given:
             if self.series:
                 raise TypeError(
-                    f"data: must have inputs for {self.model!r}, which is to be given some, got "
-                    "observations without. Use ek.Observation(data, noise, inputs=...)."
+                    f"data: must have inputs for {self.model!r}, which takes inputs, got "
+                    "observations without inputs. Use ek.Observation(data, noise, inputs=...)."
                 )
             raise TypeError(
                 "model, data: must be ek.MiniBatches or ek.OnlineData for "
-                f"{self.model!r}, which is to be given inputs with them, got an array. Or give the "
-                "model all its inputs itself."
+                f"{self.model!r}, which takes inputs, got an array. Or bind the "
+                "inputs in the model."
             )
 
     def _check_sizes(self) -> None:
@@ -217,7 +224,7 @@ class InverseProblem:
         size, info = (self.n_data, self.n_parameters), self.info
         if info.shape is not None and info.shape != size:
             raise ValueError(
-                f"model: must have the shape (d, p) = {size} that data and prior ask for, "
+                f"model: must have the shape (d, p) = {size} that data and prior require, "
                 f"got {info.shape}."
             )
         if info.n_parameters not in (None, self.n_parameters):
@@ -230,12 +237,12 @@ class InverseProblem:
             given = getattr(info, name)
             if given is not None and len(given) != n:
                 raise ValueError(
-                    f"model: must have {n} {name}, if it has some, got {len(given)}. Give a text "
-                    'for each, "" where there is no unit.'
+                    f"model: must have {n} {name}, if any, got {len(given)}. Give a text "
+                    'for each, "" for no unit.'
                 )
 
     def _checked_data_names(self, names: Any) -> tuple[Any, ...]:
-        """Labels of the data: those given, of the data themselves, or of the model."""
+        """Labels of the data: from the argument, from the data, or from the model."""
         layout = self.layout
         if names is None and layout is not None and layout.names is not None:
             names = layout.names
@@ -246,7 +253,7 @@ class InverseProblem:
         return checked_labels("data_names", names, self.n_data, stem="y")
 
     def _checked_names(self, parameter_names: Any) -> tuple[Any, ...]:
-        """Names of the parameters, which a model that knows them by name must have in its order."""
+        """Names of the parameters, in the order of the model if the model has names."""
 
         def checked(names: Any) -> tuple[Any, ...]:
             p = self.n_parameters
@@ -258,18 +265,18 @@ class InverseProblem:
         known = checked(self.info.parameter_names)
         if given is not None and checked(given) != known:
             raise ValueError(
-                f"parameter_names: must be those of the model in its order, {known}, got "
-                f"{tuple(given)}. Give the prior, or the model, its parameters in the same order."
+                f"parameter_names: must be the names of the model in the same order, {known}, got "
+                f"{tuple(given)}. Order the parameters of the prior or of the model accordingly."
             )
         return known
 
     def _add_scales(self, noise: ScaledGaussian) -> None:
-        """The scales of the noise become parameters, which the model is not given."""
+        """Make the scales of the noise parameters, without passing them to the model."""
         info, p, names = self.info, self.n_parameters, noise.prior.names
         if taken := set(names) & set(self.parameter_names or ()):
             raise ValueError(
-                f"parameter_names: must not have {taken.pop()!r}, which is the name of a scale of "
-                "the noise. Rename the parameter, or the block of data."
+                f"parameter_names: must not have {taken.pop()!r}, which is the name of a noise "
+                "scale. Rename the parameter, or the block of data."
             )
         units = info.parameter_units
         put(
@@ -285,54 +292,54 @@ class InverseProblem:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters p; the scales of the noise are among them (see `UnknownNoise`)."""
+        """Number of parameters p, including noise scales (see `UnknownNoise`)."""
         return self.prior.n_parameters
 
     @property
     def n_data(self) -> int:
-        """Number of data d; with batches those of one step."""
+        """Number of data d; with batches the number in one step."""
         return int(self.data.n_data if self.batched else self.data.size)
 
     def n_data_of(self, observations: np.ndarray) -> int:
-        """Number of data that a step sees; of a series, one that sees these ``observations``."""
+        """Number of data in a step; for a series, in a step with these ``observations``."""
         if isinstance(self.layout, Together):
             return int(self.layout.sizes[observations].sum())
         return self.n_data
 
     @property
     def batched(self) -> bool:
-        """Whether a step sees a part of the data (see `seen`)."""
+        """Whether a step uses only a part of the data (see `seen`)."""
         return isinstance(self.data, Batches)
 
     @property
     def series(self) -> ObservationSeries | None:
-        """The observations where the data are a series of them, else None."""
+        """The observation series, or None for other data."""
         return self.data if isinstance(self.data, ObservationSeries) else None
 
     @property
     def has_noise(self) -> bool:
-        """Whether there is Gaussian noise, and not another loss."""
+        """Whether the problem has Gaussian noise, and not another loss."""
         return isinstance(self.noise, NoiseModel | ScaledNoise)
 
     @property
     def n_scales(self) -> int:
-        """Number of the last parameters that are scales of the noise (see `UnknownNoise`)."""
+        """Number of noise scales, which are the last parameters (see `UnknownNoise`)."""
         return self.noise.n_scales if isinstance(self.noise, ScaledNoise) else 0
 
     @property
     def noise_sd(self) -> np.ndarray:
-        """Marginal standard deviations of η, ``(d,)``; NaN where there is a loss instead.
+        """Marginal standard deviations of η, ``(d,)``; NaN for a loss.
 
-        Of `UnknownNoise` those of its shape.
+        For `UnknownNoise` these are the standard deviations of the shape.
         """
         sd = self.noise.sd if self.has_noise else np.nan
         return np.broadcast_to(sd, (self.n_data,)).copy()
 
     def seen(self, n: int, streams: Streams) -> InverseProblem | None:
-        """The problem that step ``n`` sees: this one, or with batches the one of its batch.
+        """The problem of step ``n``: this problem, or with batches the problem of the batch.
 
-        The order of an epoch's data is drawn from ``streams``, those of the run.
-        None where there is nothing more to see.
+        The order of the data in an epoch is drawn from the ``streams`` of the run.
+        None is returned after the last batch.
         """
         if not self.batched:
             return self
@@ -346,14 +353,14 @@ class InverseProblem:
         return self._bound(data, batch=batch, inputs=inputs, model=AtInputs(self.model, inputs))
 
     def whole(self) -> InverseProblem:
-        """The problem that sees all observations of an `ObservationSeries` at every step.
+        """The problem with all observations of an `ObservationSeries` in every step.
 
-        Every method can solve it. A problem with whole data is returned as it is.
+        Every method can solve this problem. A problem without a series is returned unchanged.
 
         Raises
         ------
         TypeError
-            With `MiniBatches` or `OnlineData`, whose noise is that of one batch.
+            With `MiniBatches` or `OnlineData`, whose noise is for one batch.
 
         Examples
         --------
@@ -370,7 +377,7 @@ class InverseProblem:
         return self
 
     @cached_property
-    def _independent(self) -> bool:  # once, for it may whiten a matrix
+    def _independent(self) -> bool:  # cached, because it may whiten a matrix
         return independent_samples(self.noise, self.data.n_data // self.data.targets[0].size)
 
     def _observations(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
@@ -381,7 +388,7 @@ class InverseProblem:
         return self._bound(**fields, batch=batch, data_names=names)
 
     def _bound(self, data: np.ndarray, **parts: Any) -> InverseProblem:
-        """A copy with other data; all was checked for the whole."""
+        """A copy with other data, without checks, which were made for all data."""
         data.flags.writeable = False
         bound = copy.copy(self)
         bound.__dict__.pop("_independent", None)
@@ -389,7 +396,7 @@ class InverseProblem:
         return bound
 
     def fingerprint(self) -> dict[str, str]:
-        """What tells this problem from another, part by part; the model only by its name."""
+        """Fingerprints of the parts of this problem; the model only by its name."""
         layout = () if self.layout is None else (self.layout.kept, self.layout.block_names)
         return {
             "data": self.data.fingerprint() if self.batched else digest(self.data, *layout),
@@ -401,7 +408,7 @@ class InverseProblem:
 
 
 def _observed(data: Any) -> tuple[Layout | None, np.ndarray]:
-    """The layout of the data and the vector y, which nobody can change."""
+    """Layout of the data and the read-only vector y."""
     first = data[0] if isinstance(data, list | tuple) and data else data
     if isinstance(first, Observation):
         raise TypeError(
@@ -417,7 +424,7 @@ def _observed(data: Any) -> tuple[Layout | None, np.ndarray]:
 
 
 def _of_data(info: ModelInfo, layout: Layout | Together) -> ModelInfo:
-    """What the model declares, for the data that were observed alone."""
+    """Declarations of the model for the observed data only."""
     changes: dict[str, Any] = {}
     if info.shape is not None and info.shape[0] == layout.n_whole:
         changes["shape"] = (layout.n_data, info.shape[1])
@@ -431,7 +438,7 @@ def _of_data(info: ModelInfo, layout: Layout | Together) -> ModelInfo:
 
 
 def as_model(model: Any) -> Any:
-    """``model`` where it says whether it is vectorized, else a `FunctionModel` of it."""
+    """``model`` if it declares ``vectorized``, else a `FunctionModel` of ``model``."""
     if isinstance(model, type):
         raise TypeError(f"model: must be a model, got the class {model.__name__} itself.")
     if not callable(model):
@@ -443,13 +450,13 @@ def as_model(model: Any) -> Any:
 
 
 def check_problem(problem: Any) -> None:
-    """Check that it is one."""
+    """Check that ``problem`` is an `InverseProblem`."""
     if not isinstance(problem, InverseProblem):
         raise TypeError(f"problem: must be an ek.InverseProblem, got {type(problem).__name__}.")
 
 
 def check_whole(problem: InverseProblem, who: str) -> None:
-    """Check that all data are seen at once."""
+    """Check that every step uses all data."""
     if problem.batched:
         raise TypeError(
             f"problem: must have all its data at once for {who}, got {problem.data!r}. Use a "

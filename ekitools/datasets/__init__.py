@@ -1,9 +1,9 @@
-"""Data sets that are too large to ship: digits, clothes, house numbers, and two long series.
+"""Data sets that are not part of the package: images of digits and clothes, and two time series.
 
-A file is looked for in the folder that the environment variable ``EKITOOLS_DATA`` names, then in
-the user's cache (``EKITOOLS_CACHE`` names another folder), and else is downloaded into the cache
-from where its makers, or a mirror, publish it. What is read is checked: by a checksum of the
-decompressed bytes, and by its format.
+Functions look for a file in the folder ``EKITOOLS_DATA`` (an environment variable) and then in the
+user's cache (or in the folder ``EKITOOLS_CACHE``). Otherwise they download the file from its
+publisher, or from a mirror, into the cache. They check the format of every file, and a checksum of
+the decompressed bytes.
 """
 
 from __future__ import annotations

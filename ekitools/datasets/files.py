@@ -1,4 +1,4 @@
-"""Files of data sets: found in a folder or downloaded, checked, and read."""
+"""Files of data sets: search, download, check and read."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["DataFile", "cache_folder", "house_numbers", "idx", "load"]
 
 
 class DataFile(NamedTuple):
-    """Where a file is, here and out there."""
+    """Local path, address and checksum of a file."""
 
     path: str
-    """Below the folder that holds the data sets."""
+    """Path below the folder of the data sets."""
     url: str
     sha256: str | None
-    """Of the decompressed bytes, so that it does not matter who compressed them."""
+    """SHA-256 of the decompressed bytes, which does not depend on the compression."""
 
 
 def cache_folder() -> Path:
-    """The user's cache, where the platform has it."""
+    """The user's cache, at the usual place of the platform."""
     if given := os.environ.get("EKITOOLS_CACHE"):
         return Path(given)
     if sys.platform == "win32":
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 
 
 def load(file: DataFile, parse: Callable[[bytes], Any], download: bool) -> Any:
-    """The arrays in a file, from where it is found first."""
+    """The arrays in a file, from the first folder that has the file."""
     download = flag("download", download)
     given = os.environ.get("EKITOOLS_DATA")
     cache = cache_folder()
@@ -51,13 +51,13 @@ def load(file: DataFile, parse: Callable[[bytes], Any], download: bool) -> Any:
     for folder in folders:
         path = folder / file.path
         if path.is_file():
-            remedy = f"Delete it; it is then looked for elsewhere, or downloaded from {file.url}."
+            remedy = f"Delete the file to search elsewhere, or to download it from {file.url}."
             return _parsed(file, parse, path.read_bytes(), str(path), remedy)
     missing = (
         f"{file.path}: must be in a data folder, but is not in "
         f"{' or '.join(str(folder) for folder in folders)}"
     )
-    remedy = f"Get it from {file.url} and let EKITOOLS_DATA name the folder that has {file.path}."
+    remedy = f"Download it from {file.url} and set EKITOOLS_DATA to the folder with {file.path}."
     if not download:
         raise FileNotFoundError(f"{missing}, and download is False. {remedy}")
     try:
@@ -67,7 +67,7 @@ def load(file: DataFile, parse: Callable[[bytes], Any], download: bool) -> Any:
         raise FileNotFoundError(
             f"{missing}, and cannot be downloaded ({error!r}). {remedy}"
         ) from error
-    arrays = _parsed(file, parse, data, file.url, "Try again, or get the file elsewhere.")
+    arrays = _parsed(file, parse, data, file.url, "Try again, or find the file elsewhere.")
     _write(cache / file.path, data)
     return arrays
 
@@ -77,7 +77,7 @@ def _parsed(
 ) -> Any:
     try:
         return parse(_published(file, data))
-    except Exception as error:  # what is no such file may fail anywhere
+    except Exception as error:  # parsing another file may fail anywhere
         raise ValueError(
             f"{file.path}: must be the published file, got something else from {source} "
             f"({error}). {remedy}"
@@ -85,7 +85,7 @@ def _parsed(
 
 
 def _published(file: DataFile, data: bytes) -> bytes:
-    """The decompressed bytes, compared with the checksum."""
+    """The decompressed bytes, checked by the checksum."""
     if file.path.endswith(".gz"):
         data = gzip.decompress(data)
     found = hashlib.sha256(data).hexdigest()
@@ -95,7 +95,7 @@ def _published(file: DataFile, data: bytes) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of a file or nothing: readers at any moment see no part of it."""
+    """Write a file atomically, so that readers never see an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:

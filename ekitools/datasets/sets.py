@@ -1,4 +1,4 @@
-"""The data sets: what each one is, where its files are, and how they are read."""
+"""Data sets: descriptions, files and readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ __all__ = [
 
 
 class Images(NamedTuple):
-    """Labelled images, as they are published.
+    """Labelled images in their published form.
+
+    See Also
+    --------
+    ekitools.datasets.mnist : Handwritten digits.
+    ekitools.datasets.fashion_mnist : Pictures of clothes.
+    ekitools.datasets.svhn : House numbers.
 
     Examples
     --------
@@ -32,16 +38,21 @@ class Images(NamedTuple):
     """
 
     x_train: np.ndarray
-    """``(n, height, width)``, or with colours as a fourth axis; uint8, 0 ... 255."""
+    """Images ``(n, height, width)``, with colours as a fourth axis if any; uint8, 0 ... 255."""
     y_train: np.ndarray
-    """Which of ``names`` every image shows, ``(n,)``, uint8."""
+    """Index in ``names`` for every image, ``(n,)``, uint8."""
     x_test: np.ndarray
     y_test: np.ndarray
     names: tuple[str, ...]
 
 
 class Series(NamedTuple):
-    """One number after the other.
+    """A time series.
+
+    See Also
+    --------
+    ekitools.datasets.zurich_sunspots : Monthly sunspot numbers.
+    ekitools.datasets.melbourne_temperatures : Daily minimum temperatures.
 
     Examples
     --------
@@ -52,21 +63,22 @@ class Series(NamedTuple):
     """
 
     values: np.ndarray
-    """``(n,)``, float64."""
+    """Values ``(n,)``, float64."""
     dates: np.ndarray
-    """``(n,)``, datetime64."""
+    """Dates ``(n,)``, datetime64."""
     name: str
 
 
 def mnist(*, download: bool = True) -> Images:
     """MNIST: 60,000 and 10,000 handwritten digits, 28 x 28.
 
-    By Y. LeCun, C. Cortes and C. Burges [1]_, under CC BY-SA 3.0; files below ``mnist/``.
+    The data are by Y. LeCun, C. Cortes and C. Burges [1]_, under CC BY-SA 3.0. The files are below
+    ``mnist/``.
 
     Parameters
     ----------
     download : bool, default True
-        Whether files that are nowhere found are downloaded (11 MB).
+        Whether missing files are downloaded (11 MB).
 
     Returns
     -------
@@ -76,9 +88,13 @@ def mnist(*, download: bool = True) -> Images:
     Raises
     ------
     FileNotFoundError
-        If a file is nowhere found and cannot be downloaded.
+        If a file is missing and cannot be downloaded.
     ValueError
-        If a file is not what was published.
+        If a file differs from the published file.
+
+    See Also
+    --------
+    ekitools.datasets.fashion_mnist : Pictures of clothes in the same form.
 
     References
     ----------
@@ -97,12 +113,13 @@ def mnist(*, download: bool = True) -> Images:
 def fashion_mnist(*, download: bool = True) -> Images:
     """Fashion-MNIST: 60,000 and 10,000 pictures of clothes, 28 x 28.
 
-    By Zalando Research [1]_, under the MIT licence; files below ``fashion-mnist/``.
+    The data are by Zalando Research [1]_, under the MIT licence. The files are below
+    ``fashion-mnist/``.
 
     Parameters
     ----------
     download : bool, default True
-        Whether files that are nowhere found are downloaded (31 MB).
+        Whether missing files are downloaded (31 MB).
 
     Returns
     -------
@@ -112,9 +129,13 @@ def fashion_mnist(*, download: bool = True) -> Images:
     Raises
     ------
     FileNotFoundError
-        If a file is nowhere found and cannot be downloaded.
+        If a file is missing and cannot be downloaded.
     ValueError
-        If a file is not what was published.
+        If a file differs from the published file.
+
+    See Also
+    --------
+    ekitools.datasets.mnist : Handwritten digits in the same form.
 
     References
     ----------
@@ -133,14 +154,14 @@ def fashion_mnist(*, download: bool = True) -> Images:
 def svhn(*, download: bool = True) -> Images:
     """SVHN: 73,257 and 26,032 digits of house numbers, 32 x 32 in colour.
 
-    By Netzer et al. [1]_, for non-commercial use; files below ``svhn/``. Images are
-    (n, 32, 32, 3), and the label of the digit 0 is 0 (it is 10 in the files). No checksum is
-    known here: the files are checked for their format only.
+    The data are by Netzer et al. [1]_, for non-commercial use. The files are below ``svhn/``.
+    Images are (n, 32, 32, 3). The label of the digit 0 is 0, although the files use 10. Only
+    the format of the files is checked, because no checksum is known.
 
     Parameters
     ----------
     download : bool, default True
-        Whether files that are nowhere found are downloaded (246 MB).
+        Whether missing files are downloaded (246 MB).
 
     Returns
     -------
@@ -150,9 +171,13 @@ def svhn(*, download: bool = True) -> Images:
     Raises
     ------
     FileNotFoundError
-        If a file is nowhere found and cannot be downloaded.
+        If a file is missing and cannot be downloaded.
     ValueError
-        If a file is not in the format that was published.
+        If a file is not in the published format.
+
+    See Also
+    --------
+    ekitools.datasets.mnist : Handwritten digits without colours.
 
     References
     ----------
@@ -172,25 +197,30 @@ def svhn(*, download: bool = True) -> Images:
 def melbourne_temperatures(*, download: bool = True) -> Series:
     """Daily minimum temperatures in Melbourne in °C, 1981 to 1990, without leap days: 3,650.
 
-    By the Australian Bureau of Meteorology, from the Time Series Data Library [1]_ by way of a
-    public collection that states no licence; ``timeseries/daily-min-temperatures.csv``.
+    The data are by the Australian Bureau of Meteorology, from the Time Series Data Library [1]_ by
+    way of a public collection that states no licence. The file is
+    ``timeseries/daily-min-temperatures.csv``.
 
     Parameters
     ----------
     download : bool, default True
-        Whether the file is downloaded if it is nowhere found (68 kB).
+        Whether a missing file is downloaded (68 kB).
 
     Returns
     -------
     Series
-        The values and their dates.
+        Values and dates.
 
     Raises
     ------
     FileNotFoundError
-        If the file is nowhere found and cannot be downloaded.
+        If the file is missing and cannot be downloaded.
     ValueError
-        If the file is not what was published.
+        If the file differs from the published file.
+
+    See Also
+    --------
+    ekitools.datasets.zurich_sunspots : A monthly series.
 
     References
     ----------
@@ -208,25 +238,29 @@ def melbourne_temperatures(*, download: bool = True) -> Series:
 def zurich_sunspots(*, download: bool = True) -> Series:
     """Monthly mean sunspot numbers, Zürich, 1749 to 1983: 2,820.
 
-    From Andrews and Herzberg [1]_, in the Time Series Data Library, by way of a public
-    collection that states no licence; ``timeseries/monthly-sunspots.csv``.
+    The data are from Andrews and Herzberg [1]_, in the Time Series Data Library, by way of a public
+    collection that states no licence. The file is ``timeseries/monthly-sunspots.csv``.
 
     Parameters
     ----------
     download : bool, default True
-        Whether the file is downloaded if it is nowhere found (52 kB).
+        Whether a missing file is downloaded (52 kB).
 
     Returns
     -------
     Series
-        The values and their dates.
+        Values and dates.
 
     Raises
     ------
     FileNotFoundError
-        If the file is nowhere found and cannot be downloaded.
+        If the file is missing and cannot be downloaded.
     ValueError
-        If the file is not what was published.
+        If the file differs from the published file.
+
+    See Also
+    --------
+    ekitools.datasets.melbourne_temperatures : A daily series.
 
     References
     ----------
@@ -303,7 +337,7 @@ def _four(files: tuple[DataFile, ...], names: tuple[str, ...], download: bool) -
         if (images.ndim, labels.ndim) != (3, 1) or len(images) != len(labels):
             raise ValueError(
                 f"{files[0].path}: must have as many images as labels, got shapes {images.shape} "
-                f"and {labels.shape}. Delete both files; they are then downloaded again."
+                f"and {labels.shape}. Delete both files to download them again."
             )
     return Images(x, y, x_test, y_test, names)
 

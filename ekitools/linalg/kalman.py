@@ -130,7 +130,7 @@ def _localized(
     rule: Localization, u: Array, g: Array, data: Array, noise: Any, step: float, draw: Any
 ) -> Array:
     whole, difference = host(u), _exact(g) - _exact(data)
-    rule = adapted(rule, whole, difference, noise, step)
+    rule, _ = adapted(rule, whole, difference, noise, step)
     drawn = None if draw is None else host(draw)
     analysis = local_coefficients(rule, difference, noise, step, "unperturbed", noise_draw=drawn)
     return like(analysis.located(whole.shape[1]).update(whole), u)

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +37,9 @@ _TILE_BYTES = 1 << 26
 
 _BATCH_BYTES = 1 << 24
 """Bytes of the local outputs of analyses that are decomposed together."""
+
+_MIXTURES = 128
+"""Mixtures whose local analyses are in memory together."""
 
 _LOSS = 1e-9
 """Largest relative error of 1 + a s that squares may cause."""
@@ -116,7 +118,7 @@ class LocalAnalysis:
         if own and self.noise is None and size.max(initial=0) <= 2 * self.outputs.shape[1]:
             at_once(self._one_by_one(near, u, out))
         else:
-            at_once(self._together(near, u, out))
+            self._together(near, u, out)
 
     # Parameters that have an analysis each
 
@@ -154,21 +156,24 @@ class LocalAnalysis:
 
     # Analyses that several parameters share
 
-    def _together(
-        self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray
-    ) -> Iterator[Callable[[], None]]:
-        operators = self._operators(near)
-        order = np.argsort(near.mixture, kind="stable")
-        ends = np.cumsum(np.bincount(near.mixture, minlength=len(near.analysis)))
-        f = self.outputs.astype(u.dtype)
-        draw = None if self.draw is None else self.draw.astype(u.dtype)
+    def _together(self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray) -> None:
+        n = len(near.analysis)
+        small = np.uint16 if n <= 1 << 16 else np.int64  # numbers of 16 bits are sorted in O(m)
+        order = np.argsort(near.mixture.astype(small), kind="stable")
+        end = np.cumsum(np.bincount(near.mixture, minlength=n))
+        f = self.outputs.astype(u.dtype, copy=False)
+        draw = None if self.draw is None else self.draw.astype(u.dtype, copy=False)
+        last = np.zeros(len(near.start) - 1, dtype=np.int64)  # mixture that needs an analysis
+        np.maximum.at(last, near.analysis, np.arange(n)[:, None])
+        operators: dict[int, _Operator] = {}
 
-        def job(mixture: np.ndarray, cells: np.ndarray) -> None:
+        def job(i: int) -> None:
+            cells = order[end[i - 1] if i else 0 : end[i]]
             parts = [
-                (operators[i], near.share[cells, at].astype(u.dtype))
-                for at, i in enumerate(mixture.tolist())
+                (operators[k], near.share[cells, at].astype(u.dtype))
+                for at, k in enumerate(near.analysis[i].tolist())
+                if k in operators
             ]
-            parts = [(op, share) for op, share in parts if len(op.data) and share.any()]
             if parts:
                 here, e = _members_at(u, cells)
                 here += self._moved_together(parts, e, f, draw)
@@ -176,9 +181,14 @@ class LocalAnalysis:
             else:
                 _keep(u, cells, out)
 
-        for mixture, (low, high) in zip(near.analysis, pairwise((0, *ends.tolist())), strict=True):
-            if low < high:
-                yield partial(job, mixture, order[low:high])
+        for first in range(0, n, _MIXTURES):  # the operators of all would need much memory
+            some = range(first, min(first + _MIXTURES, n))
+            wanted = np.unique(near.analysis[first : some.stop])
+            known = np.fromiter(operators, dtype=np.int64, count=len(operators))
+            operators |= self._operators(near, np.setdiff1d(wanted, known))
+            at_once(partial(job, i) for i in some)
+            for k in [k for k in operators if last[k] < some.stop]:
+                del operators[k]
 
     def _moved_together(
         self,
@@ -223,8 +233,9 @@ class LocalAnalysis:
             k += self.draw[op.data].T @ (op.draws @ f)
         return k
 
-    def _operators(self, near: Neighbourhoods) -> list[_Operator]:
-        found: list[_Operator] = [_OfMembers(near.data[:0], np.zeros((0, 0)))] * len(near.start)
+    def _operators(self, near: Neighbourhoods, which: np.ndarray) -> dict[int, _Operator]:
+        """The operators of the analyses ``which`` that have data, by number."""
+        found: dict[int, _Operator] = {}
 
         def job(part: np.ndarray, k: int) -> None:
             place = near.start[part, None] + np.arange(k)
@@ -233,14 +244,13 @@ class LocalAnalysis:
                 made = [self._of_members(near.data[place[0]], near.weight[place[0]])]
             else:
                 made = self._of_data(near.data[place], near.weight[place])
-            for i, op in zip(part.tolist(), made, strict=True):
-                found[i] = op
+            found.update(zip(part.tolist(), made, strict=True))
 
-        sizes = ((k, which) for k, which in _by_size(np.diff(near.start)) if k)
+        sizes = ((k, which[at]) for k, at in _by_size(np.diff(near.start)[which]) if k)
         at_once(
             partial(job, part, k)
-            for k, which in sizes
-            for part in (which[:, None] if self._by_members(k) else self._batches(which, k))
+            for k, some in sizes
+            for part in (some[:, None] if self._by_members(k) else self._batches(some, k))
         )
         return found
 

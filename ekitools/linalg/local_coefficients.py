@@ -24,28 +24,24 @@ class LocalCoefficients:
     """
 
     localization: Localization
-    residuals: np.ndarray
-    """Γ^{-1/2}(G(u) − y) ``(J, d)``; or G(u) − y where there is ``noise``."""
+    outputs: np.ndarray
+    """F, the anomalies of the outputs ``(d, J)``: whitened, or as they are with ``noise``."""
+    mean: np.ndarray
+    """r̄, the mean of G(u) − y ``(d,)``, in the same units."""
     h: float
     draw: np.ndarray | None
-    """η of perturbed data ``(J, d)``, with the noise I/h, or with that of ``noise``."""
+    """η of perturbed data ``(d, J)``, with the noise I/h, or with that of ``noise``."""
     noise: MarginalNoise | None
     """Noise that correlates data."""
 
     def __len__(self) -> int:
-        return len(self.residuals)
+        return self.outputs.shape[1]
 
     def located(self, n_parameters: int, target: Any = None) -> LocalAnalysis:
         """The analysis of an ensemble with p parameters; names are those of the ``target``."""
-        r = self.residuals
-        localizer = self.localization.located(n_parameters, r.shape[1], target)
-        outputs = np.ascontiguousarray((r - r[-1:]).T)  # a shared offset costs no digits
-        mean = outputs.mean(axis=1)
-        outputs -= mean[:, None]
-        draw = None if self.draw is None else np.ascontiguousarray(self.draw.T)
-        return LocalAnalysis(
-            localizer, outputs, r[-1] + mean, draw, self.h / (len(r) - 1), self.noise
-        )
+        localizer = self.localization.located(n_parameters, len(self.outputs), target)
+        a = self.h / (len(self) - 1)
+        return LocalAnalysis(localizer, self.outputs, self.mean, self.draw, a, self.noise)
 
 
 def local_coefficients(
@@ -93,18 +89,28 @@ def local_coefficients(
     (array([1., 4.]), array([0.5, 0.5]))
     """
     independent = is_independent(noise)
-    exact = np.asarray(difference, dtype=np.float64)
     if not independent and not isinstance(noise, MarginalNoise):
         check_independent(noise, "local analyses")
-    r = noise.whiten(exact) if independent else exact
+
+    def white(x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, dtype=np.float64)
+        return noise.whiten(x) if independent else x
+
+    r = white(difference)
+    del difference  # there may be no memory for many copies of the outputs
+    shape, last = r.shape, r[-1].copy()
+    outputs = np.subtract(r.T, last[:, None], order="C")  # a shared offset costs no digits
+    del r
+    mean = outputs.mean(axis=1)
+    outputs -= mean[:, None]
     draw = None
     if noise_draw is not None:
-        draw = np.asarray(noise_draw, dtype=np.float64)
-        draw = noise.whiten(draw) if independent else draw
+        draw = np.ascontiguousarray(white(noise_draw).T)
     elif kind == "perturbed":
         rng = as_rng(rng)
-        draw = rng.standard_normal(r.shape) if independent else noise.sample(len(r), rng=rng)
-        draw = draw / math.sqrt(h)
+        drawn = rng.standard_normal(shape) if independent else noise.sample(shape[0], rng=rng)
+        draw = np.divide(drawn.T, math.sqrt(h), order="C")
     elif kind == "unperturbed":
-        draw = np.zeros_like(r)
-    return LocalCoefficients(localization, r, h, draw, None if independent else noise)
+        draw = np.zeros_like(outputs)
+    correlating = None if independent else noise
+    return LocalCoefficients(localization, outputs, last + mean, h, draw, correlating)

@@ -52,12 +52,16 @@ def adapted(
     noise: Any,
     h: float,
     target: Any = None,
-) -> Localization:
-    """The rule, with a strength chosen where it has none; ``difference`` is G(u) − y ``(J, d)``."""
+) -> tuple[Localization, StrengthCurve | None]:
+    """The rule, with a strength chosen where it has none, and the curve of the choice.
+
+    ``difference`` is G(u) − y ``(J, d)``.
+    """
     if not isinstance(rule, Tunable) or rule.strength is not None:
-        return rule
+        return rule, None
     check_choice(noise, len(difference), f'{rule.strength_name}="adaptive"')
-    return rule.with_strength(strength_curve(rule, u, noise.whiten(difference), h, target).chosen)
+    curve = strength_curve(rule, u, noise.whiten(difference), h, target)
+    return rule.with_strength(curve.chosen), curve
 
 
 def strength_curve(

@@ -47,8 +47,8 @@ class Distance(Rule):
         labelled data, in the order of ``coordinates``.
     radius : float or "adaptive", default "adaptive"
         c ≥ 0 in the same units; kilometres with "great-circle". "adaptive" chooses c at the first
-        step by leaving members out, for all of the data (see `choose_strength`); the result has it
-        as ``history_radius``.
+        step by leaving members out, for all of the data (see `choose_strength`). The result has
+        it as ``history_radius``, and its curve as ``radius_score`` over ``radius_tried``.
     taper : {"gaspari-cohn", "box"}, default "gaspari-cohn"
         ρ. "box" is 1 up to one radius, and 0 beyond it.
     metric : {"euclidean", "great-circle"}, default "euclidean"
@@ -217,7 +217,7 @@ class Distance(Rule):
         return points, data
 
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
 """Parameters whose boxes are found at a time."""
 
 _MOST_NEAR = 500
@@ -284,24 +284,27 @@ class _Near(Weighing):
             )
         if self.origin is None:
             return super().neighbourhoods(columns, u, outputs)
-        place = (self.points[columns] - self.origin) / self._spacing
-        low = np.floor(place).astype(np.int64)
-        part = place - low
-        shape = tuple(low.max(axis=0) + 2)
-        boxes, mixture = np.unique(np.ravel_multi_index(tuple(low.T), shape), return_inverse=True)
-        first = np.stack(np.unravel_index(boxes, shape), axis=1)
-        corners = list(np.ndindex(*(2,) * low.shape[1]))
-        ends = [np.ravel_multi_index(tuple((first + corner).T), shape) for corner in corners]
-        share = [np.where(corner, part, 1 - part).prod(axis=1) for corner in corners]
-        grid, analysis = np.unique(np.stack(ends, axis=1), return_inverse=True)
+        part = self.points[columns] - self.origin
+        part /= self._spacing
+        low = np.floor(part)
+        part -= low
+        shape = tuple(low.max(axis=0).astype(np.int64) + 2)
+        strides = np.cumprod((1, *shape[:0:-1]))[::-1]
+        keys = (low @ strides).astype(np.int64)
+        del low
+        boxes, mixture = _different(keys, math.prod(shape))
+        corners = list(np.ndindex(*(2,) * len(shape)))
+        grid, analysis = np.unique(boxes[:, None] + corners @ strides, return_inverse=True)
         at = self.origin + self._spacing * np.stack(np.unravel_index(grid, shape), axis=1)
         if self.on_sphere:
             at *= _EARTH / np.linalg.norm(at, axis=1, keepdims=True)
         near = own_analyses(self._weights(at))
+        share = np.ones((len(part), len(corners)))
+        for i, corner in enumerate(corners):
+            for axis, high in enumerate(corner):
+                share[:, i] *= part[:, axis] if high else 1 - part[:, axis]
         return near._replace(
-            analysis=analysis.reshape(len(boxes), -1),
-            mixture=mixture,
-            share=np.stack(share, axis=1),
+            analysis=analysis.reshape(len(boxes), -1), mixture=mixture, share=share
         )
 
     @property
@@ -314,14 +317,13 @@ class _Near(Weighing):
         origin = self.points.min(axis=0)
         if np.ptp(self.points, axis=0).max() > 2**20 * self._spacing:
             return None
-        box = np.empty(len(self.points), dtype=np.int64)
-        for i in range(0, len(box), _BLOCK):
-            part = slice(i, i + _BLOCK)
-            cells = np.floor((self.points[part] - origin) / self._spacing).astype(np.int64)
-            box[part] = cells @ (1 << 21) ** np.arange(cells.shape[1])
-        box.sort()
-        n_boxes = 1 + np.count_nonzero(box[1:] != box[:-1])
-        return None if len(box) < 2 * n_boxes else origin
+        p, found = len(self.points), np.zeros(0)
+        for i in range(0, p, _BLOCK):
+            cells = np.floor((self.points[i : i + _BLOCK] - origin) / self._spacing)
+            found = np.union1d(found, cells @ 2.0 ** (21 * np.arange(cells.shape[1])))
+            if p < 2 * len(found):
+                return None
+        return origin
 
     def _weights(self, points: np.ndarray) -> csr_array:
         shape = (len(points), len(self.data))
@@ -336,6 +338,15 @@ class _Near(Weighing):
             x = _arc(x)
         z = x / self.radius if self.radius else np.where(x > 0, np.inf, 0.0)
         return csr_array((self.taper(z), (near["i"], near["j"])), shape=shape)
+
+
+def _different(keys: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The different keys below n, and the place of every key among them."""
+    if n > 4 * len(keys):
+        return np.unique(keys, return_inverse=True)
+    there = np.zeros(n, dtype=bool)
+    there[keys] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[keys]
 
 
 def _arc(chord: np.ndarray) -> np.ndarray:

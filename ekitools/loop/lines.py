@@ -83,8 +83,9 @@ def _summary(value: Any) -> Summary:
         raise TypeError("model_runs is not an integer")
     if not isinstance(extra, dict):
         raise TypeError(f"{extra!r}")
-    for number, long_name in extra.values():
-        _check_number(number)
+    for number, long_name, *curve in extra.values():
+        for each in (number, *(x for pairs in curve for pair in pairs for x in pair)):
+            _check_number(each)
         if not isinstance(long_name, str):
             raise TypeError(f"{long_name!r} is not a name")
     return Summary.of(value)

@@ -185,6 +185,7 @@ def _streamed(
             for start in range(0, p, block):
                 columns = slice(start, min(start + block, p))
                 read = host(unmasked("source", source[:, columns]))  # netCDF4 gives masked arrays
+                ask_for_pages(source, slice(columns.stop, columns.stop + block))
                 out = target[:, columns] if buffer is None else buffer[:, : read.shape[1]]
                 update(read, out, start)
                 if buffer is not None:
@@ -243,13 +244,36 @@ def give_back_pages(array: Any) -> None:
 
     Without this the memory of the process grows by all that was read and written.
     """
+    base, shared = _map_of(array)
+    if base is not None and shared:
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def ask_for_pages(array: Any, columns: slice) -> None:
+    """Let the system begin to read some columns of a file that is mapped.
+
+    The disk then works while other columns are updated.
+    """
+    base, _ = _map_of(array)
+    part = array[:, columns] if base is not None else None
+    if base is None or part is None or part.size == 0 or part.strides[1] != part.itemsize:
+        return
+    begin = np.frombuffer(base, dtype=np.uint8).__array_interface__["data"][0]
+    for row in part:
+        first = row.__array_interface__["data"][0] - begin
+        page = first - first % mmap.PAGESIZE
+        base.madvise(mmap.MADV_WILLNEED, page, first - page + row.nbytes)
+
+
+def _map_of(array: Any) -> tuple[mmap.mmap | None, bool]:
+    """The map of a file that an array lies in, and whether its changes go to the file."""
     base, shared = array, False
     while isinstance(base, np.ndarray):
         # the pages of a copy-on-write map (mode "c") hold changes that are in no file
         shared = shared or (isinstance(base, np.memmap) and base.mode != "c")
         base = base.base
-    if shared and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    mapped = isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
+    return (base if mapped else None), shared
 
 
 @contextmanager

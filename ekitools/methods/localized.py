@@ -16,6 +16,7 @@ from ekitools.typing import (
     Localization,
     MarginalNoise,
     ScaledNoise,
+    StrengthCurve,
     Target,
     Tunable,
     UpdatableEnsemble,
@@ -74,14 +75,14 @@ def chosen_rule(
     g: Array,
     target: Target,
     h: float,
-) -> Localization:
-    """The rule with a strength that is chosen for an analysis with the noise Γ/h.
+) -> tuple[Localization, StrengthCurve | None]:
+    """The rule with a strength that is chosen for an analysis with the noise Γ/h, and its curve.
 
     A strength that was chosen before is kept. One that is chosen for a small step of its own leaves
     out data that the steps together could use.
     """
     if strength is not None and isinstance(localization, Tunable):
-        return localization.with_strength(strength)
+        return localization.with_strength(strength), None
     return adapted(localization, u, _difference(g, target), target.noise, h, target)
 
 

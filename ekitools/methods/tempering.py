@@ -200,13 +200,16 @@ class Tempered(ABC):
                 ensemble = self._analysis(u, r, h, rng)
             else:
                 left = h if self.t_end is None else self.t_end - state.t
-                rule = chosen_rule(self.localization, strength, u, g, target, left)
+                rule, curve = chosen_rule(self.localization, strength, u, g, target, left)
                 if isinstance(rule, Tunable) and rule is not self.localization:
                     strength = rule.strength
                     assert strength is not None
-                    name = rule.strength_name
-                    told = Reported(strength, f"{name} of the localization")
-                    info = info._replace(extra={name: told})
+                    told = Reported(
+                        strength,
+                        f"{rule.strength_name} of the localization",
+                        () if curve is None else curve.pairs,
+                    )
+                    info = info._replace(extra={rule.strength_name: told})
                 ensemble = localized_analysis(rule, u, g, target, h, self._kind, rng)
                 ensemble = self._mixed(ensemble, rng)
         else:

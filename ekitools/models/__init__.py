@@ -1,4 +1,4 @@
-"""Forward models, and their evaluation by any executor."""
+"""Forward models and their evaluation with any executor."""
 
 from ekitools._public import face
 

@@ -1,4 +1,4 @@
-"""Dask: a model on its way to all workers, and outcomes fetched while workers may die."""
+"""Evaluation on dask: the model is sent to all workers, and outcomes survive dead workers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["ModelPlugin", "NoWorkersError", "as_done", "is_blamed", "run_settled
 
 SETTLING = 0.25
 """Seconds that a new worker waits before its first member. A process that dies before its nanny
-knows that it has started is not started again."""
+has registered the start is not started again."""
 
 PATIENCE = 300.0
-"""Seconds to wait for a worker after the last one has died."""
+"""Seconds to wait for a new worker after the last worker has died."""
 
 _LOST = {"distributed.deploy.lost-worker-timeout": "1 hour"}
 
@@ -30,24 +30,24 @@ _settled: list[bool] = []
 
 
 class NoWorkersError(RuntimeError):
-    """All workers have died, and none has come in their place."""
+    """All workers have died, and no new worker has started."""
 
 
 class ModelPlugin(WorkerPlugin):
-    """Unpickles a model in every worker, those that start later included."""
+    """Plugin that unpickles a model in every worker, including workers that start later."""
 
     def __init__(self, digest: str, pickled: bytes) -> None:
         self.name = f"ekitools-model-{digest}"
         self.digest, self.pickled = digest, pickled
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002 - dask's signature
-        """Called once in every worker."""
+        """Load the model; dask calls this once in every worker."""
         keep(self.digest, self.pickled)
         self.pickled = b""
 
 
 def run_settled(*arguments: Any) -> Any:
-    """`run_here`, once the worker is known to its nanny."""
+    """`run_here` after the nanny of the worker has registered its start."""
     if not _settled:
         time.sleep(SETTLING)
         _settled.append(True)
@@ -55,30 +55,30 @@ def run_settled(*arguments: Any) -> Any:
 
 
 def workers_kept(client: Any) -> AbstractContextManager[Any]:
-    """While a `LocalCluster` evaluates, it does not give up a worker that is started again.
+    """Keep a `LocalCluster` from giving up workers that are being restarted.
 
-    It would do so 15 seconds after a death, where the worker is not there at that moment: with
-    several members that kill their workers none is left in the end.
+    By default a cluster gives up a dead worker after 15 seconds if the worker is not back by then.
+    Several members that kill their workers would then leave no worker.
     """
     local = isinstance(client.cluster, LocalCluster)
     return dask_config.set(_LOST) if local else nullcontext()
 
 
 def is_blamed(outcome: Any) -> bool:
-    """Whether dask gave up the member, since workers died while it was with them."""
+    """Whether dask gave up the member because its workers died."""
     return isinstance(outcome, Failure) and isinstance(outcome.error, KilledWorker)
 
 
 def as_done(client: Any, futures: Sequence[Any], poll: float = 5.0) -> Iterator[tuple[Any, Any]]:
-    """Futures with their outcomes, fetched as soon as they are there.
+    """Futures with their outcomes, fetched as soon as they are done.
 
-    dask's own executor waits for ever for a result that is lost with its worker and then not
-    computed again; so does any wait where no worker is left.
+    The executor of dask waits for ever for a result that was lost with its worker and is not
+    computed again. It also waits for ever if no worker is left.
 
     Raises
     ------
     NoWorkersError
-        If there were workers, and none is left for `PATIENCE` seconds.
+        If all workers have died and no worker starts for `PATIENCE` seconds.
     """
     ready: SimpleQueue[Any] = SimpleQueue()
     for future in futures:
@@ -97,7 +97,7 @@ def as_done(client: Any, futures: Sequence[Any], poll: float = 5.0) -> Iterator[
         try:
             together = partial(client.gather, done, asynchronous=True)
             outcomes = client.sync(together, callback_timeout=poll)
-        except Exception:  # of one of them, or one is lost and has to be computed again
+        except Exception:  # one failed, or one is lost and has to be computed again
             outcomes = [_outcome(future, watch, poll) for future in done]
         yield from zip(done, outcomes, strict=True)
 
@@ -106,15 +106,15 @@ def _outcome(future: Any, watch: _Watch, poll: float) -> Any:
     while True:
         try:
             return future.result(timeout=poll)
-        except TimeoutError:  # a model's own comes back as an outcome
+        except TimeoutError:  # a timeout of the model comes back as an outcome
             watch.look()
-            poll *= 2  # a large output takes its time
+            poll *= 2  # a large output takes longer
         except Exception as error:
             return failure_of(error)
 
 
 class _Watch:
-    """Looks whether there are workers."""
+    """Watch for workers that are left."""
 
     def __init__(self, client: Any) -> None:
         self.client, self.seen, self.gone = client, False, 0.0

@@ -1,4 +1,4 @@
-"""G at every member, by any executor; whatever goes wrong becomes a NaN row and a reason."""
+"""Evaluation of G at every member, by any executor; failures become NaN rows with reasons."""
 
 from __future__ import annotations
 
@@ -35,42 +35,42 @@ def evaluate(
     seeds: Sequence[np.random.SeedSequence] | None = None,
     gaps: bool = False,
 ) -> Evaluation:
-    """G at every member.
+    """Evaluate G at every member.
 
     Parameters
     ----------
     model : ForwardModel
-        G, of one member or vectorized.
+        The model G, of one member or vectorized.
     u : (J, p)
-        Members in physical coordinates, in memory or not. Of those that are not, a vectorized model
-        gets some at a time.
+        Members in physical coordinates, in memory or on disk. A vectorized model gets members on
+        disk in blocks.
     n_data : int
-        d, the length of an output.
+        Length d of an output.
     executor : concurrent.futures.Executor or Workers, optional
-        One task a member is submitted (a vectorized model: one task for all), so the outputs
-        are bitwise the same with any executor and any number of workers. `Workers` keep what
-        they have sent for the next evaluation.
+        One task for each member is submitted (for a vectorized model: one task for all), so the
+        outputs are bitwise the same with any executor and any number of workers. `Workers` keep
+        the sent model for the next evaluation.
     timeout : float, optional
-        Seconds for one call of the model, enforced where it runs.
+        Seconds for one call of the model, enforced on the worker.
     seeds : sequence of SeedSequence, optional
-        One for every member, for a stochastic model.
+        One seed for every member, for a stochastic model.
     gaps : bool, default False
-        Whether some of the outputs of a member may be NaN, but not all. They stay NaN.
+        Whether some of the outputs of a member may be NaN, but not all. Such outputs stay NaN.
 
     Returns
     -------
     Evaluation
-        Outputs are copied, so a model may use its own array again. A member whose model run
-        raises any exception but KeyboardInterrupt has failed.
+        Outputs are copied, so a model may reuse its array. A member fails if its model run
+        raises any exception except KeyboardInterrupt.
 
     Raises
     ------
     KeyboardInterrupt
-        If that is raised here or in a model run.
+        If it is raised here or in a model run.
     BrokenPoolError
-        If a worker died and the pool cannot go on.
+        If a worker died and the pool cannot continue.
     ValueError
-        If the executor is shut down, or a process pool cannot be sent the model.
+        If the executor is shut down, or the model cannot be sent to a process pool.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def _in_parts(
     *,
     gaps: bool,
 ) -> Evaluation:
-    """G of a vectorized model at members that are read some at a time."""
+    """Evaluate a vectorized model at members that are read in blocks."""
     g = np.full((u.shape[0], n_data), np.nan, dtype=u.dtype)
     failures: dict[int, Failure] = {}
     extras: dict[int, Any] = {}
@@ -141,11 +141,11 @@ def _in_parts(
 def check_timeout(timeout: Any) -> None:
     """Check a number of seconds."""
     if timeout is not None:
-        number("timeout", timeout, above=0, remedy="Give seconds.")
+        number("timeout", timeout, above=0, remedy="Pass a number of seconds.")
 
 
 def check_executor(executor: Any) -> None:
-    """Check that tasks can be submitted."""
+    """Check that the executor accepts tasks."""
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(
             f"executor: must be a concurrent.futures.Executor, got {type(executor).__name__}. "

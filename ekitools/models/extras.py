@@ -1,4 +1,4 @@
-"""Side products of a model run: numbers and arrays that are kept but do not enter the misfit."""
+"""Side products of a model run: numbers and arrays that do not enter the misfit."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = [
 
 
 class Labels(NamedTuple):
-    """Dimensions of a side product and the labels along them; empty for plain arrays."""
+    """Dimensions of a side product with their labels; empty for plain arrays."""
 
     dims: tuple[str, ...] = ()
     coords: tuple[tuple[str, str, tuple[Any, ...]], ...] = ()
-    """A dimension, the kind of its labels ("date" or "plain") and the labels, dates as texts."""
+    """A dimension, the kind of its labels ("date" or "plain") and the labels (dates as texts)."""
 
     @classmethod
     def of_json(cls, entry: Any) -> Labels:
-        """The labels that JSON holds as ``entry``."""
+        """Labels from an ``entry`` in JSON."""
         dims, coords = entry
         found = tuple((str(dim), str(kind), tuple(values)) for dim, kind, values in coords)
         return cls(tuple(map(str, dims)), found)
@@ -52,47 +52,47 @@ class Labels(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """One side product of one member."""
+    """A side product of one member."""
 
     values: np.ndarray
     labels: Labels = Labels()
 
 
 class Output(NamedTuple):
-    """What one member's model run gave."""
+    """Outputs and side products of the model run of one member."""
 
     g: np.ndarray
-    """``(d,)``."""
+    """Outputs ``(d,)``."""
     extras: dict[str, Extra]
 
 
 class Evaluation(NamedTuple):
-    """Outputs ``(J, d)``, NaN where failed, and the reason of every failed row."""
+    """Outputs ``(J, d)``, with NaN rows for failures, and the reason of every failure."""
 
     g: Array
     failures: dict[int, Failure]
     extras: Mapping[int, Mapping[str, Extra]] = MappingProxyType({})
-    """Side products of the rows that have some."""
+    """Side products by row, for rows that have any."""
 
 
 def checked_extras(extras: Mapping[Any, Any]) -> dict[str, Extra]:
-    """The side products of one member, copied.
+    """Copied side products of one member.
 
     Raises
     ------
     UnfitError
-        If a name is not a text, or a value is not made of real numbers.
+        If a name is not a text, or a value does not consist of real numbers.
     """
     return {_name(name): _extra(name, value) for name, value in extras.items()}
 
 
 def split_extras(extras: Mapping[Any, Any], n: int) -> list[dict[str, Extra]]:
-    """The side products of every member, of arrays with ``n`` members first, labelled or not.
+    """Side products of every member, from arrays with ``n`` members first, labelled or not.
 
     Raises
     ------
     UnfitError
-        As `checked_extras`, or if an array does not have the members first.
+        As for `checked_extras`, or if an array does not have the members first.
     """
     rows: list[dict[str, Extra]] = [{} for _ in range(n)]
     for name, extra in checked_extras(extras).items():
@@ -113,10 +113,10 @@ def gathered(
     known: Mapping[str, Labels],
     reserved: Container[str],
 ) -> tuple[dict[str, np.ndarray], dict[str, Labels], dict[int, Failure]]:
-    """The side products of ``n`` members as arrays ``(n, ...)``, NaN where a member has none.
+    """Side products of ``n`` members as arrays ``(n, ...)``, with NaN for members without any.
 
-    Returns the arrays, the labels of each, and a `Failure` for each member whose side product has
-    another shape or other labels than the first one has. ``known`` are labels of before.
+    Returns the arrays, their labels, and a `Failure` for each member whose side product differs in
+    shape or labels from that of the first member. ``known`` are labels of earlier iterations.
     """
     arrays: dict[str, np.ndarray] = {}
     labels, failures = dict(known), {}
@@ -139,7 +139,7 @@ def _check_alike(
     name: str, extra: Extra, array: Any, labels: Labels | None, reserved: Container[str]
 ) -> None:
     if name in reserved:
-        raise UnfitError(f"model: extras: must not have the name {name!r}, which results have")
+        raise UnfitError(f"model: extras: must not have the name {name!r}, which results use")
     if array is not None and array.shape[1:] != extra.values.shape:
         raise UnfitError(
             f"model: extras[{name!r}]: must have the same shape for every member, got "

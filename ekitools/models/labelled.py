@@ -1,4 +1,4 @@
-"""Models of labelled arrays: which number of u and of G(u) belongs to which labels."""
+"""Models of labelled arrays: maps between labels and the entries of u and G(u)."""
 
 from __future__ import annotations
 
@@ -22,33 +22,32 @@ __all__ = ["XarrayModel"]
 class XarrayModel:
     """A function of labelled parameters, with labelled outputs, as the black box G.
 
-    What was observed says what is wanted of the outputs: which variables, at which labels and in
-    which order. Outputs are matched with it by their labels, so that the function may return more,
-    or its dimensions in another order.
+    The observations define the variables, labels and order of the outputs. Outputs are matched by
+    their labels, so the function may return further labels, or dimensions in another order.
 
     Parameters
     ----------
     function : callable
         ``function(parameters)`` returns a DataArray, or a Dataset with the variables observed.
     parameters : sequence of str, DataArray or Dataset
-        Names of numbers, which the function gets as a Dataset of them; or an example of what it
-        is to get, such as a field on a grid, whose values do not matter.
+        Names of numbers, which the function receives as a Dataset; or an example of the argument
+        of the function, such as a field on a grid, whose values do not matter.
     observations : DataArray or Dataset
-        What was observed, with coordinates. NaN is what was not observed, and is left out.
+        Observations with coordinates. NaN marks missing observations, which are left out.
     stochastic : bool, default False
-        Whether the function is also to be given ``rng=``, as in `FunctionModel`.
+        Whether the function also receives ``rng=``, as in `FunctionModel`.
 
     Attributes
     ----------
     data : (d,) ndarray
-        The observations as a vector: the datum of the problem. Variables come one after the other
+        The observations as a vector: the data of the problem. Variables follow one after the other
         in the order of the Dataset, each with its last dimension running fastest.
     data_names, parameter_names : tuple of str
-        A name for every datum and every parameter, such as ``"height(year=1890, site=2)"``. They
+        Names of the data and the parameters, such as ``"height(year=1890, site=2)"``. The names
         become the labels of the results.
     data_units, parameter_units : tuple of str
-        The attribute ``units`` of the variable that each belongs to, or "". Results have them as
-        coordinates, and plots show them.
+        The attribute ``units`` of the variable of each datum and parameter, or "". Results store
+        units as coordinates, and plots show them.
     shape : tuple of int
         (d, p).
     vectorized : bool
@@ -58,6 +57,10 @@ class XarrayModel:
     ------
     TypeError, ValueError
         If an argument is of another kind, has no numbers, or has labels that are not unique.
+
+    See Also
+    --------
+    FunctionModel : A function of plain arrays.
 
     Examples
     --------
@@ -108,17 +111,17 @@ class XarrayModel:
         return f"XarrayModel({name}, shape={self.shape})"
 
     def __call__(self, u: Array, /, **kwargs: Any) -> np.ndarray:
-        """Outputs ``(d,)`` of one member ``(p,)``, at the labels that were observed."""
+        """Outputs ``(d,)`` of one member ``(p,)``, at the labels of the observations."""
         outputs = self.function(self.unflatten_parameters(host(u)), **kwargs)
         return self._observations.pack("model", outputs)
 
     def flatten(self, labelled: Labelled) -> np.ndarray:
-        """The vector ``(d,)`` of what has the labels of the observations, such as variances.
+        """Convert values with the labels of the observations, such as variances, to ``(d,)``.
 
         Parameters
         ----------
         labelled : DataArray or Dataset
-            In any order, and with more than was observed if you like.
+            Values in any order, possibly with further labels.
 
         Examples
         --------
@@ -132,22 +135,22 @@ class XarrayModel:
         return self._observations.pack("labelled", labelled)
 
     def unflatten(self, values: Any) -> Labelled:
-        """Data as labelled arrays again, NaN where nothing was observed.
+        """Convert data back to labelled arrays, with NaN for missing observations.
 
         Parameters
         ----------
         values : (..., d) array or DataArray
-            Such as ``problem.data`` or, from a result, ``result.g`` or ``result.y``, whose other
-            dimensions and coordinates are kept.
+            Data such as ``problem.data`` or, from a result, ``result.g`` or ``result.y``, whose
+            other dimensions and coordinates are kept.
         """
         return self._observations.unpack("data", values)
 
     def flatten_parameters(self, labelled: Labelled) -> np.ndarray:
-        """The vector ``(p,)`` of labelled parameters, such as a prior mean."""
+        """Convert labelled parameters, such as a prior mean, to a vector ``(p,)``."""
         return self._parameters.pack("labelled", labelled)
 
     def unflatten_parameters(self, values: Any) -> Labelled:
-        """Parameters ``(..., p)`` as the function gets them; ``values`` such as ``result.u``."""
+        """Convert ``(..., p)``, such as ``result.u``, to labelled parameters."""
         return self._parameters.unpack("parameter", values)
 
 

@@ -1,4 +1,4 @@
-"""Layouts of labelled arrays: which entry of a vector belongs to which variable and labels."""
+"""Layouts of labelled arrays: maps between entries of a vector, variables and labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labelled = xr.DataArray | xr.Dataset
 
 
 class Layout:
-    """The layout of an example: its variables one after the other, the last dimension fastest."""
+    """Layout of an example: variables one after the other, with the last dimension fastest."""
 
     def __init__(self, argument: str, example: Any, *, nan_is_missing: bool = False) -> None:
         self.one = isinstance(example, xr.DataArray)
@@ -40,7 +40,7 @@ class Layout:
                 raise TypeError(f"{argument}: must not be stacked, got {dim!r}. Unstack it first.")
             if not index.is_unique:
                 raise ValueError(
-                    f"{argument}: must have unique labels, got some twice in {dim!r}. Make "
+                    f"{argument}: must have unique labels, got duplicates in {dim!r}. Make "
                     f"{dim!r} a coordinate of another dimension, as in xr.DataArray(values, "
                     f"{{{dim!r}: ('datum', labels)}}, dims='datum')."
                 )
@@ -65,7 +65,7 @@ class Layout:
         return [f"{name}({', '.join(labels)})" for labels in product(*texts)]
 
     def pack(self, argument: str, labelled: Any) -> np.ndarray:
-        """What is labelled like the example, as a vector."""
+        """Convert an object labelled like the example to a vector."""
         if self.one and isinstance(labelled, xr.DataArray):
             (name,) = self.example.data_vars
             labelled = labelled.rename(name)
@@ -100,21 +100,21 @@ class Layout:
             if there is None:
                 raise ValueError(f"{argument}: must have the coordinate {dim!r}, got none.")
             if not there.is_unique:
-                raise ValueError(f"{argument}: must have unique labels, got some twice in {dim!r}.")
+                raise ValueError(f"{argument}: must have unique labels, got duplicates in {dim!r}.")
             if there.equals(wanted):
                 continue
             places = there.get_indexer(wanted)
             if np.any(places < 0):
                 label = _texts(wanted[places < 0], 1)[0]
                 raise ValueError(
-                    f"{argument}: must be there at {dim}={label}, got no such label. Labels are "
-                    "compared exactly; interpolate in the function."
+                    f"{argument}: must have the label {dim}={label}, got no such label. Labels are "
+                    "compared exactly: interpolate in the function."
                 )
             variable = variable.isel({dim: places})
         return variable.transpose(*dims)
 
     def unpack(self, last: str, values: Any) -> Labelled:
-        """Vectors ``(..., n)`` as what is labelled like the example."""
+        """Convert vectors ``(..., n)`` to objects labelled like the example."""
         coords: dict[Any, Any] = dict(self.example.coords)
         before: tuple[Hashable, ...] = ()
         if isinstance(values, xr.DataArray):
@@ -158,13 +158,13 @@ def _as_dataset(argument: str, labelled: Any) -> xr.Dataset:
             "For plain arrays use ek.FunctionModel."
         )
     name = labelled.name if labelled.name is not None else "y"
-    if name in labelled.coords:  # a variable cannot have the name of a coordinate, such as x and y
+    if name in labelled.coords:  # a variable cannot have the name of a coordinate
         name = f"{name}_"
     return labelled.to_dataset(name=name)
 
 
 def _texts(index: Any, size: int) -> list[str]:
-    """Labels as texts: dates no finer than they need to be, positions where there are none."""
+    """Labels as texts: dates as short as possible, positions if there are no labels."""
     if index is None:
         return [str(i) for i in range(size)]
     if isinstance(index.dtype, np.dtype) and index.dtype.kind == "M":

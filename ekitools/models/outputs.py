@@ -1,7 +1,7 @@
-"""What a model returned, as rows of numbers of their own; or why it cannot be used.
+"""Checked outputs of models as copied rows of numbers, or the reasons of failures.
 
-Checks raise `UnfitError`. `failure_of` is the one place that turns it, and every other exception
-of a model, into a `Failure`.
+Checks raise `UnfitError`. Only `failure_of` turns this error, and every other exception of a
+model, into a `Failure`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LONGEST_REASON = 2000
-"""Characters of a reason; what is longer is cut."""
+"""Largest number of characters of a reason; longer reasons are cut."""
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARIES = tuple(
@@ -45,7 +45,7 @@ _LIBRARIES = tuple(
 
 
 class Failure(NamedTuple):
-    """Why a member has no output."""
+    """Reason of a failed member."""
 
     reason: str
     error: BaseException | None = None
@@ -64,7 +64,7 @@ class UnfitError(Exception):
 
 
 class TimedOutError(BaseException):
-    """A model run that took too long; no Exception, so ``except Exception`` lets it through."""
+    """A model run took too long; not an Exception, so ``except Exception`` does not catch it."""
 
     def __init__(self, timeout: float) -> None:
         super().__init__(timeout)
@@ -72,7 +72,7 @@ class TimedOutError(BaseException):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The `Failure` of an exception that ended a model run, or of an output that is unfit."""
+    """The `Failure` for an exception that ended a model run, or for an unfit output."""
     if isinstance(error, UnfitError):
         return Failure(cut(error.reason), None, "", error.datum)
     if isinstance(error, TimedOutError):
@@ -81,7 +81,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def safe_text(value: Any) -> str:
-    """``repr(value)``, cut; or the name of its class where it has no text."""
+    """``repr(value)``, cut; or the name of the class if ``repr`` fails."""
     try:
         return cut(repr(value))
     except KeyboardInterrupt:
@@ -91,26 +91,26 @@ def safe_text(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """``text``, at most `LONGEST_REASON` characters of it."""
+    """At most `LONGEST_REASON` characters of ``text``."""
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 4]} ..."
 
 
 def own(x: Array) -> Array:
-    """A copy of ``x`` in its own memory, of the same kind and dtype."""
+    """A copy of ``x`` in new memory, with the same kind and dtype."""
     if isinstance(x, np.ndarray):
         return np.array(x, copy=True)
     return array_namespace(x).asarray(x, copy=True)
 
 
 def parted(value: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Outputs and side products of what a model returned: ``outputs`` or ``(outputs, extras)``."""
+    """Outputs and side products from a return value ``outputs`` or ``(outputs, extras)``."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
         return value
     return value, {}
 
 
 def shares_memory(x: Array, given: Any) -> bool:
-    """Whether a change of ``given`` may change ``x``; no where that cannot be found out."""
+    """Whether a change of ``given`` may change ``x``; False if this cannot be determined."""
     if isinstance(x, np.ndarray):
         given = host(given) if hasattr(given, "shape") else given
         return isinstance(given, np.ndarray) and np.may_share_memory(x, given)
@@ -123,12 +123,12 @@ def shares_memory(x: Array, given: Any) -> bool:
 def row_of(
     value: Any, n_data: int, n_members: int, dtype: np.dtype[Any], *, gaps: bool = False
 ) -> np.ndarray:
-    """One member's output ``(d,)``, copied; with ``gaps`` some of it may be NaN, but not all.
+    """Copied output ``(d,)`` of one member; with ``gaps`` some entries may be NaN, but not all.
 
     Raises
     ------
     UnfitError
-        If it is not d finite real numbers that fit ``dtype``.
+        If the output is not d finite real numbers that fit ``dtype``.
     """
     array = _numbers(value)
     if array.ndim == 0 and n_data == 1:
@@ -156,14 +156,14 @@ def row_of(
 def rows_of(
     value: Any, u: Array, n_data: int, *, gaps: bool = False
 ) -> tuple[Array, dict[int, Failure]]:
-    """The outputs ``(J, d)`` of a vectorized model, copied, and the rows that cannot be used.
+    """Copied outputs ``(J, d)`` of a vectorized model, and the failed rows.
 
     With ``gaps`` some entries of a row may be NaN, but not all.
 
     Raises
     ------
     UnfitError
-        If it is not an array of that shape.
+        If the value is not an array of this shape.
     """
     n = int(u.shape[0])
     if isinstance(value, list | tuple) and len(value) == n:
@@ -195,14 +195,14 @@ def rows_of(
 
 
 def all_failed(u: Array, n_data: int, failures: Mapping[int, Failure]) -> np.ndarray:
-    """Rows of NaN for ``failures``, in the dtype of ``u`` and on the host."""
+    """Rows of NaN for ``failures``, on the host with the dtype of ``u``."""
     return np.full((len(failures), n_data), np.nan, dtype=host(u[:1, :1]).dtype)
 
 
 def _row_by_row(
     value: list[Any] | tuple[Any, ...], u: Array, n_data: int, *, gaps: bool
 ) -> tuple[Array, dict[int, Failure]] | None:
-    """A list with a row of another length or kind; None where all rows are alike."""
+    """A list with a row of another length or kind; None if all rows are alike."""
     try:
         if np.asarray(value).dtype.kind in "fiub":
             return None
@@ -238,7 +238,7 @@ def _numbers(value: Any) -> np.ndarray:
 
 
 def _usable(row: np.ndarray, *, gaps: bool) -> bool:
-    """Whether all is finite, or with ``gaps`` some is and the rest is NaN."""
+    """Whether all entries are finite, or with ``gaps`` some are and the others are NaN."""
     finite = np.isfinite(row)
     return bool(finite.all() or (gaps and finite.any() and not np.isinf(row).any()))
 
@@ -251,7 +251,7 @@ def _not_finite(row: np.ndarray) -> UnfitError:
 
 
 def _where(error: BaseException) -> str:
-    """File and line of the deepest call in the user's own code, else of the deepest call."""
+    """File and line of the deepest call in user code, or else of the deepest call."""
     frames = [
         (frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(error.__traceback__)

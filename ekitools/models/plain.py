@@ -1,4 +1,4 @@
-"""Forward models: a function, or a matrix."""
+"""Forward models: functions and matrices."""
 
 from __future__ import annotations
 
@@ -25,24 +25,30 @@ class FunctionModel:
     Parameters
     ----------
     fn : callable
-        ``fn(u) -> (d,)`` for one member ``u`` of shape ``(p,)``; or, vectorized,
+        ``fn(u) -> (d,)`` for one member ``u`` of shape ``(p,)``, or the vectorized form
         ``fn(U) -> (J, d)`` for an ensemble ``(J, p)``.
     vectorized : bool, default False
-        Which of the two.
+        Whether ``fn`` takes an ensemble.
     stochastic : bool, default False
-        Whether ``fn`` is also to be given ``rng=``, a Generator of its own for every member
-        and iteration, so that the result does not depend on who evaluates what.
+        Whether ``fn`` also receives ``rng=``, a separate Generator for every member and
+        iteration. The result then does not depend on the worker that evaluates a member.
     takes_inputs : bool, default False
-        Whether ``fn`` is also to be given ``inputs=``, the inputs ``(m, ...)`` of the samples
-        seen at a step, and returns their outputs one after the other, d = m k: what
-        `MiniBatches` and `OnlineData` need. Or the inputs of one `Observation`.
+        Whether ``fn`` also receives ``inputs=``. With `MiniBatches` and `OnlineData` these are the
+        inputs ``(m, ...)`` of the samples of a step, and ``fn`` returns their outputs one after
+        the other, d = m k. With an `ObservationSeries` they are the inputs of one `Observation`.
 
     Raises
     ------
     TypeError
-        If ``fn`` cannot be called, or an option is not a flag.
+        If ``fn`` cannot be called, or an option is not True or False.
     ValueError
-        If ``fn`` is to be both vectorized and stochastic.
+        If both ``vectorized`` and ``stochastic`` are True.
+
+    See Also
+    --------
+    LinearModel : A matrix as a model.
+    XarrayModel : A function of labelled arrays.
+    ekitools.adapters.command.CommandModel : A program as a model.
 
     Examples
     --------
@@ -64,12 +70,12 @@ class FunctionModel:
             put(self, **{name: flag(name, getattr(self, name))})
         if self.vectorized and self.stochastic:
             raise ValueError(
-                "stochastic: must be False with vectorized=True, since every member needs a "
-                "Generator of its own. Leave vectorized=False and use an executor for speed."
+                "stochastic: must be False with vectorized=True, because every member needs "
+                "its own Generator. Leave vectorized=False and use an executor for speed."
             )
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
-        """Whatever ``fn`` returns."""
+        """The return value of ``fn``."""
         return self.fn(u, **kwargs)
 
     def __repr__(self) -> str:
@@ -85,19 +91,24 @@ class LinearModel:
     Parameters
     ----------
     A : (d, p) array, scipy.sparse matrix, or scipy.sparse.linalg.LinearOperator
-        The matrix; a dense one is copied.
+        The matrix; a dense matrix is copied.
 
     Attributes
     ----------
     shape : tuple of int
         (d, p).
     matrix : ndarray, sparse array or LinearOperator
-        A.
+        The matrix A.
 
     Raises
     ------
     TypeError, ValueError
         If A is not two-dimensional, real and finite.
+
+    See Also
+    --------
+    FunctionModel : A Python function as a model.
+    ekitools.theory.posterior : The exact posterior of a linear model.
 
     Examples
     --------
@@ -146,7 +157,7 @@ class LinearModel:
         return self._product(r, adjoint=True)
 
     def rows(self, kept: Any) -> LinearModel:
-        """The model of some of the data: ``kept`` is a mask ``(d,)`` or has indices of rows of A.
+        """The model of a part of the data: ``kept`` is a mask ``(d,)`` or has indices of rows of A.
 
         Examples
         --------
@@ -162,7 +173,7 @@ class LinearModel:
         return LinearModel(aslinearoperator(selection) @ self.matrix)
 
     def fingerprint(self) -> str:
-        """A short text that tells matrices apart; a linear operator only by its shape."""
+        """A short text that identifies a matrix; a linear operator only by its shape."""
         if isinstance(self.matrix, np.ndarray):
             return digest(self.matrix)
         if isinstance(self.matrix, LinearOperator):

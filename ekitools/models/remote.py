@@ -1,4 +1,4 @@
-"""The side of the workers: a model is unpickled once in a process, and outcomes travel safely."""
+"""Functions that run on workers: load a model once in a process, and pack outcomes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ekitools.models.outputs import Failure, failure_of
 __all__ = ["LACKING", "dump", "keep", "load", "received", "run_here", "run_packed"]
 
 KEPT = 2
-"""Models that a worker keeps."""
+"""Number of models that a worker keeps."""
 
 LACKING = "lacking"
-"""What `run_here` returns where the worker has no model of that digest."""
+"""Return value of `run_here` if the worker has no model with this digest."""
 
 _models: OrderedDict[str, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
 def dump(model: Any, dumps: Callable[..., bytes] = pickle.dumps) -> list[bytes | memoryview]:
-    """A pickled model in parts, its large arrays as they lie in the memory; `load` reads them."""
+    """A pickled model in parts, with large arrays as raw memory, for `load`."""
     buffers: list[pickle.PickleBuffer] = []
     pickled = dumps(model, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
@@ -36,9 +36,9 @@ def dump(model: Any, dumps: Callable[..., bytes] = pickle.dumps) -> list[bytes |
 
 
 def load(stream: BinaryIO) -> Any:
-    """The model whose parts, one after the other, make up ``stream``."""
+    """The model from a ``stream`` of its parts, one after the other."""
     pickled, sizes = pickle.load(stream)
-    buffers = [np.empty(size, dtype=np.uint8) for size in sizes]  # aligned as arrays are
+    buffers = [np.empty(size, dtype=np.uint8) for size in sizes]  # aligned like arrays
     for buffer in buffers:
         if stream.readinto(buffer.data) != buffer.nbytes:  # type: ignore[attr-defined]
             raise EOFError("the pickled model is cut off")
@@ -46,7 +46,7 @@ def load(stream: BinaryIO) -> Any:
 
 
 def keep(digest: str, source: bytes | Path) -> Any:
-    """The model with that digest, unpickled from ``source`` where the process lacks it."""
+    """The model with this digest, unpickled from ``source`` if the process does not have it."""
     with _lock:
         if digest not in _models:
             with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
@@ -63,7 +63,7 @@ def run_here(
     source: bytes | Path | None,
     batch: Sequence[tuple[Any, ...]],
 ) -> Any:
-    """What ``function(model, *arguments)`` returns for every one of a batch, packed."""
+    """Packed return values of ``function(model, *arguments)`` for a batch of arguments."""
     try:
         if source is None and digest not in _models:
             return LACKING
@@ -76,10 +76,10 @@ def run_here(
 
 
 def run_packed(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``function`` returns, with exceptions pickled apart, so that all of it can travel."""
+    """Packed return value of ``function``, with exceptions pickled separately."""
     try:
         outcome = function(*arguments)
-    except KeyboardInterrupt as error:  # ends the run, and not the worker
+    except KeyboardInterrupt as error:  # ends the run, but not the worker
         return _packed(Failure("interrupted", error))
     if isinstance(outcome, Evaluation):
         failures = {row: _packed(failure) for row, failure in outcome.failures.items()}
@@ -88,12 +88,12 @@ def run_packed(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def received(outcome: Any) -> Any:
-    """What `run_packed` has packed.
+    """Unpack the return value of `run_packed`.
 
     Raises
     ------
     KeyboardInterrupt
-        If that ended the model run.
+        If a KeyboardInterrupt ended the model run.
     """
     if isinstance(outcome, Evaluation):
         failures = {row: received(failure) for row, failure in outcome.failures.items()}

@@ -1,4 +1,4 @@
-"""Model runs where they happen: one member, or a vectorized model's whole ensemble."""
+"""Model runs on a worker: of one member, or of a whole ensemble by a vectorized model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["FirstOutputs", "Wanted", "first_outputs", "run_member", "run_togethe
 
 
 class Wanted(NamedTuple):
-    """What is wanted of every model run of an evaluation."""
+    """Options of every model run of an evaluation."""
 
     n_data: int
     n_members: int
@@ -39,11 +39,11 @@ class Wanted(NamedTuple):
 def run_member(
     model: Any, u: np.ndarray, seed: np.random.SeedSequence | None, wanted: Wanted
 ) -> Output | Failure:
-    """The output ``(d,)`` of one member and its side products, copied, or the `Failure`.
+    """Copied output ``(d,)`` and side products of one member, or the `Failure`.
 
-    The model gets a copy of the member, which is made here: copies of all members at once would
-    take the memory of a second ensemble. Whatever the model raises is a failure, but for
-    KeyboardInterrupt. What it sets by `numpy.seterr` ends with it.
+    The model gets a copy of the member. The copy is made here, because copies of all members at
+    once would take the memory of a second ensemble. Every exception of the model is a failure,
+    except KeyboardInterrupt. Settings of `numpy.seterr` are reset after the run.
     """
     member = np.array(u)
 
@@ -62,7 +62,7 @@ def run_member(
 
 
 class FirstOutputs(NamedTuple):
-    """The outputs of one member as the model returned them."""
+    """The return value of the model for one member."""
 
     value: Any
 
@@ -70,18 +70,18 @@ class FirstOutputs(NamedTuple):
 def first_outputs(
     model: Any, u: np.ndarray, seed: np.random.SeedSequence | None, timeout: float | None
 ) -> FirstOutputs | Failure:
-    """The outputs of a member, to find out their form.
+    """The outputs of a member, used to determine their form.
 
     Parameters
     ----------
     model : ForwardModel
-        Run once.
+        The model, which runs once.
     u : (p,)
         The member; a vectorized model gets it as an ensemble of one.
     seed : SeedSequence or None
-        For a stochastic model.
+        Seed for a stochastic model.
     timeout : float or None
-        Seconds.
+        Seconds for the run.
     """
     options = {} if seed is None else {"rng": np.random.default_rng(seed)}
 
@@ -97,10 +97,10 @@ def first_outputs(
 
 
 def run_together(model: Any, u: Array, wanted: Wanted) -> Evaluation:
-    """The outputs ``(J, d)`` of a vectorized model, copied, the failed rows and side products.
+    """Copied outputs ``(J, d)`` of a vectorized model, the failed rows and side products.
 
-    Where the model raises, it is called again with halves of the ensemble, and so on, to find
-    the members that it fails for.
+    If the model raises, it is called again with halves of the ensemble, and so on, to find the
+    failing members.
     """
     outcome = _part(model, u, wanted)
     if not isinstance(outcome, Failure):
@@ -129,10 +129,10 @@ def _part(model: Any, u: Array, wanted: Wanted) -> Evaluation | Failure:
 
 
 def _bisected(model: Any, u: Array, wanted: Wanted, whole: Failure) -> Evaluation:
-    """As `run_together`, for a model that fails for all of ``u`` at once; level by level.
+    """Find the failing members of a model that fails for all of ``u`` at once, level by level.
 
-    Not more than 8 + 6 log2(J) further calls are made. Members that are not told apart by then
-    have failed. So have all where none of sixteen parts of the ensemble can be evaluated.
+    At most 8 + 6 log2(J) further calls are made. Members that cannot be separated by then
+    count as failed. If none of sixteen parts of the ensemble can be evaluated, all members fail.
     """
     n = int(u.shape[0])
     calls = 8 + 6 * math.ceil(math.log2(n))
@@ -155,13 +155,13 @@ def _bisected(model: Any, u: Array, wanted: Wanted, whole: Failure) -> Evaluatio
         alone = [each for each in failing if each[0][1] - each[0][0] == 1]
         pending = [each for each in failing if each[0][1] - each[0][0] > 1]
         if calls <= 0 or (not found and len(failing) >= 16):
-            note = "the model failed for these members together, and the calls are used up"
+            note = "the model failed for these members together, and no further calls are allowed"
             alone += [(span, _noted(why, note)) for span, why in pending]
             pending = []
         for span, why in alone:
             failures |= dict.fromkeys(range(*span), why)
     if not found:
-        note = "the model failed for parts of the ensemble too, so no member could be told apart"
+        note = "the model also failed for parts of the ensemble, so no member could be separated"
         failures = dict.fromkeys(range(n), _noted(whole, note))
     told = g if isinstance(u, np.ndarray) else like(g, u)
     return Evaluation(told, dict(sorted(failures.items())), extras)

@@ -1,4 +1,4 @@
-"""A limit to the time of one model run: by a signal where one can be had, else by a thread."""
+"""Time limits of model runs: by a signal if possible, else by a thread."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ekitools.models.outputs import TimedOutError
 __all__ = ["within"]
 
 GRACE = 1.0
-"""Seconds that a model has to clean up after its time is over, before it is interrupted again."""
+"""Seconds for a model to clean up after the timeout, before the next interruption."""
 
 AGAIN = 1e-4
-"""Seconds between later interruptions, which come until one is not caught."""
+"""Seconds between later interruptions, until the model does not catch one."""
 
 
 def within(timeout: float | None, call: Callable[[], Any]) -> Any:
-    """``call()``, which may take ``timeout`` seconds.
+    """Run ``call()`` for at most ``timeout`` seconds.
 
-    In the main thread of a process a signal (POSIX) interrupts the call. It is repeated, so that
-    a bare ``except:`` in a loop does not keep it off; a call that returns too late has timed out
-    too. An alarm of the caller goes on with its remaining time when the call is over. In other
-    threads the call has a thread of its own, which is abandoned.
+    In the main thread of a process a signal (POSIX) interrupts the call. The signal is
+    repeated, so a bare ``except:`` in a loop does not suppress it. A call that returns too late has
+    also timed out. An alarm of the caller continues with its remaining time after the call. In
+    other threads the call runs in a separate thread, which is abandoned at the timeout.
 
     Raises
     ------
@@ -61,11 +61,11 @@ def _by_thread(timeout: float, call: Callable[[], Any]) -> Any:
 
 def _by_signal(timeout: float, call: Callable[[], Any]) -> Any:
     def expire(signum: int, frame: Any) -> None:  # noqa: ARG001 - a handler's signature
-        if over:  # a signal that came before the timer was stopped: it must not start it again
+        if over:  # a late signal must not start the timer again
             return
         signal.setitimer(signal.ITIMER_REAL, GRACE if first else AGAIN, AGAIN)
         first.clear()
-        if frame is None or frame.f_code.co_filename != __file__:  # not once the call is over
+        if frame is None or frame.f_code.co_filename != __file__:  # not after the call is over
             raise TimedOutError(timeout)
 
     first, over = [True], list[bool]()
@@ -79,14 +79,14 @@ def _by_signal(timeout: float, call: Callable[[], Any]) -> Any:
     except BaseException as error:
         if time.perf_counter() - start < timeout or isinstance(error, TimedOutError):
             raise
-        raise TimedOutError(timeout) from None  # another exception in the place of this one
+        raise TimedOutError(timeout) from None  # instead of the other exception
     finally:
         over.append(True)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL if previous is None else previous)
-        if remaining > 0:  # the caller's own alarm; at once where it was due meanwhile
+        if remaining > 0:  # the caller's alarm, at once if it was due during the call
             left = remaining - (time.perf_counter() - start)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), interval)
-    if time.perf_counter() - start > timeout:  # the model has caught the signal, or held it off
+    if time.perf_counter() - start > timeout:  # the model has caught or delayed the signal
         raise TimedOutError(timeout)
     return value

@@ -1,12 +1,12 @@
-"""The side of the caller: model runs submitted to any executor, the model sent once a worker.
+"""Submission of model runs to any executor, with one transfer of the model to each worker.
 
-A pickled model of at most `SMALL` bytes goes with every member. A larger one goes
+A pickled model of at most `SMALL` bytes is sent with every member. A larger model is sent
 
 * to processes on this machine (the standard library's pool, loky) by a temporary file, which each
-  of them reads once;
-* to the workers of dask by a plugin, which those that start later get too;
-* to an executor that has a number ``num_workers`` (mpi4py) with every batch of members, of which
-  there are `BATCHES` a worker;
+  process reads once;
+* to the workers of dask by a plugin, also to workers that start later;
+* to an executor with a number ``num_workers`` (mpi4py) with every batch of members, with
+  `BATCHES` batches for each worker;
 * to threads not at all, and to an executor of another kind with every member.
 """
 
@@ -31,23 +31,23 @@ from ekitools.models.remote import LACKING, dump, received, run_here, run_packed
 __all__ = ["BrokenPoolError", "Workers"]
 
 SMALL = 2**16
-"""Bytes of a pickled model that may go with every member."""
+"""Largest number of bytes of a pickled model that is sent with every member."""
 
 BATCHES = 4
-"""Batches for each worker where a batch carries the model: more of them balance the load."""
+"""Batches for each worker if batches carry the model; more batches balance the load."""
 
 
 class BrokenPoolError(RuntimeError):
-    """A worker died and took the pool with it."""
+    """A worker died and broke the pool."""
 
 
 class Workers:
-    """An executor, and what has been sent to its workers.
+    """An executor with a record of the models sent to its workers.
 
     Parameters
     ----------
     executor : concurrent.futures.Executor or None
-        None runs everything here.
+        None runs all members in this process.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Workers:
 
     def __init__(self, executor: Any) -> None:
         self.executor = executor
-        self._run = uuid.uuid4().hex  # a later run does not see what this one left in a model
+        self._run = uuid.uuid4().hex  # a later run does not reuse the copies of this run
         self._digest = ""
         self._source: bytes | Path | None = None
         self._size = 0
@@ -75,14 +75,14 @@ class Workers:
     def run(
         self, function: Callable[..., Any], model: Any, arguments: Sequence[tuple[Any, ...]]
     ) -> list[Any]:
-        """``function(model, *each)`` for each of ``arguments``, in order.
+        """Results of ``function(model, *each)`` for each of ``arguments``, in order.
 
         Raises
         ------
         BrokenPoolError
-            If a worker died and the pool cannot go on.
+            If a worker died and the pool cannot continue.
         KeyboardInterrupt
-            If that ended a model run; what waits is cancelled.
+            If a KeyboardInterrupt ended a model run; waiting tasks are cancelled.
         ValueError
             If the executor is shut down, or the model cannot be pickled for its workers.
         """
@@ -103,7 +103,7 @@ class Workers:
                 "use loky or dask, which pickle by value.",
             )
         elif _is_loky(executor):
-            self._send(model, _by_value, "Make what cannot be pickled within the function.")
+            self._send(model, _by_value, "Create unpicklable objects inside the function.")
         else:
             return self._by_others(function, model, arguments)
         return self._sent(function, arguments, [1] * len(arguments))
@@ -111,22 +111,22 @@ class Workers:
     def _sent(
         self, function: Callable[..., Any], arguments: Sequence[Any], sizes: Sequence[int]
     ) -> list[Any]:
-        """Through `run_here`, in batches of the given sizes."""
+        """Run by `run_here`, in batches of the given sizes."""
         ends = list(accumulate(sizes))
         batches = [arguments[end - size : end] for end, size in zip(ends, sizes, strict=True)]
         calls = [(run_here, function, self._digest, self._source, batch) for batch in batches]
         outcomes: list[Any] = []
         for batch, outcome in zip(batches, self._gathered(calls, _batch), strict=True):
-            lost = not isinstance(outcome, list)  # the whole batch did not come back
+            lost = not isinstance(outcome, list)  # the whole batch is lost
             outcomes += [outcome] * len(batch) if lost else outcome
         return outcomes
 
     def _by_others(
         self, function: Callable[..., Any], model: Any, arguments: Sequence[Any]
     ) -> list[Any]:
-        n_workers = getattr(self.executor, "num_workers", None)  # mpi4py's, or the user's own
+        n_workers = getattr(self.executor, "num_workers", None)  # mpi4py, or a user executor
         if isinstance(n_workers, int) and n_workers > 0:
-            with suppress(ValueError):  # it cannot be pickled, and may not have to be
+            with suppress(ValueError):  # a model that cannot be pickled may still work
                 self._send(model, _by_value, "", in_file=False)
             if self._size > SMALL:
                 n = min(len(arguments), BATCHES * n_workers)
@@ -138,18 +138,18 @@ class Workers:
     def _by_dask(
         self, function: Callable[..., Any], model: Any, arguments: Sequence[Any]
     ) -> list[Any]:
-        """By dask's client: see `ekitools.models.dask`."""
+        """Run by the client of dask: see `ekitools.models.dask`."""
         from ekitools.models import dask  # noqa: PLC0415 - imports distributed
 
         client, options = self.executor._client, self.executor._kwargs
         if self.executor._shutdown or client.status == "closed":
             raise ValueError("executor: must accept tasks, got one that is shut down.")
         dumps = sys.modules["distributed.protocol.pickle"].dumps
-        self._send(model, dumps, "Make what cannot be pickled within the function.", in_file=False)
+        self._send(model, dumps, "Create unpicklable objects inside the function.", in_file=False)
         if self._size > SMALL and self._plugin is None:
             assert isinstance(self._source, bytes)
             self._plugin = dask.ModelPlugin(self._digest, self._source)
-            with suppress(Exception):  # workers that lack the model say so, and get it
+            with suppress(Exception):  # workers without the model report it, and then receive it
                 client.register_plugin(self._plugin)
         outcomes: list[Any] = [LACKING] * len(arguments)
 
@@ -176,7 +176,7 @@ class Workers:
             if not any(isinstance(found, str) for found in outcomes):  # LACKING
                 break
         blamed = [row for row, found in enumerate(outcomes) if dask.is_blamed(found)]
-        if len(blamed) > 1:  # dask also blames members that waited where another killed the worker
+        if len(blamed) > 1:  # dask also blames waiting members of a killed worker
             for row in blamed:
                 gather([row], self._source)
         return outcomes
@@ -184,7 +184,7 @@ class Workers:
     def _gathered(
         self, calls: Sequence[tuple[Any, ...]], receive: Callable[[Any], Any] = lambda x: x
     ) -> list[Any]:
-        """What every call returned, in order, and as ``receive`` takes it."""
+        """Return values of all calls in order, converted by ``receive``."""
         futures: list[Any] = []
         try:
             for each in calls:
@@ -211,7 +211,7 @@ class Workers:
     def _send(
         self, model: Any, dumps: Callable[..., bytes], remedy: str, *, in_file: bool = True
     ) -> None:
-        """Make the model ready for `run_here`, unless it is the one that was sent before."""
+        """Prepare the model for `run_here`, unless the same model was sent before."""
         try:
             parts = dump(model, dumps)
         except Exception as error:
@@ -228,7 +228,7 @@ class Workers:
         self._forget()
         self._digest, self._size = digest, sum(memoryview(part).nbytes for part in parts)
         if in_file and self._size > SMALL:
-            with suppress(OSError):  # no room: it goes with every member
+            with suppress(OSError):  # no disk space: send the model with every member
                 self._source = _written(parts)
                 return
         self._source = b"".join(parts)
@@ -238,7 +238,7 @@ class Workers:
             with suppress(OSError):
                 self._source.unlink()
         if self._plugin is not None:
-            with suppress(Exception):  # the cluster may be gone
+            with suppress(Exception):  # the cluster may have ended
                 self.executor._client.unregister_worker_plugin(self._plugin.name)
         self._digest, self._size, self._source, self._plugin = "", 0, None, None
 
@@ -270,7 +270,7 @@ def _batch(outcome: Any) -> Any:
 
 
 def _is_of(module: str, name: str, executor: Any) -> bool:
-    """Whether it is of that class, without an import where nobody has imported it."""
+    """Whether an object is of a class, without importing the module of the class."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(executor, getattr(loaded, name, ()))
 
@@ -283,7 +283,7 @@ def _is_loky(executor: Any) -> bool:
 
 
 def _by_value(model: Any, **options: Any) -> bytes:
-    """Pickled by value where it cannot be imported elsewhere, as loky and dask do."""
+    """Pickle an object, by value if it cannot be imported elsewhere, like loky and dask."""
     for name in ("cloudpickle", "joblib.externals.cloudpickle"):
         if name in sys.modules:
             return bytes(sys.modules[name].dumps(model, **options))

@@ -1,1 +1,1 @@
-"""Data as they come: blocks with names, labels and gaps, and the vector y that is made of them."""
+"""Observed data: blocks with names, labels and gaps, and the data vector y."""

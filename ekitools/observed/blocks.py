@@ -1,4 +1,4 @@
-"""One block of data: an array or a labelled array, and its place in the vector y."""
+"""Blocks of data: arrays, plain or labelled, as parts of the vector y."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Block(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the block; "" for the only block of data without a name."""
+        """Name of the block; "" if the only block has no name."""
         ...
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As it was given, gaps included."""
+        """Shape as given, including the gaps."""
         ...
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """A label for every entry; None for the default ones."""
+        """A label for every entry; None for default labels."""
         ...
 
     @property
     def units(self) -> str:
-        """Of all entries; "" where there are none."""
+        """Units of all entries; "" without units."""
         ...
 
     @property
@@ -43,12 +43,12 @@ class Block(Protocol):
         ...
 
     def flat(self, argument: str, value: Any) -> np.ndarray:
-        """``value``, which is shaped or labelled like the block, as a vector; NaN stays NaN.
+        """Turn a ``value`` in the form of the block into a vector; NaN stays NaN.
 
         Raises
         ------
         TypeError, ValueError
-            If it is not; the message starts with ``argument``.
+            If the value does not have the form of the block. The message starts with ``argument``.
         """
         ...
 
@@ -76,7 +76,7 @@ class ArrayBlock(NamedTuple):
         return {}
 
     def flat(self, argument: str, value: Any) -> np.ndarray:
-        """``value`` of the shape of the block, or flattened, as a vector."""
+        """Turn a ``value`` in the shape of the block, or flattened, into a vector."""
         return _flat(argument, value, self.shape)
 
 
@@ -86,7 +86,7 @@ class LabelledBlock:
     Parameters
     ----------
     name : str
-        Of the block.
+        Name of the block.
     array : xarray.DataArray
         The data with dimensions and coordinates.
     """
@@ -112,7 +112,7 @@ class LabelledBlock:
         return self._names
 
     def flat(self, argument: str, value: Any) -> np.ndarray:
-        """``value`` in the order of the block: by its labels, or by its shape if it has none."""
+        """Turn ``value`` into the order of the block, by labels or, without labels, by shape."""
         labelled = as_labelled(value)
         if labelled is None:
             return _flat(argument, value, self.shape)
@@ -120,7 +120,7 @@ class LabelledBlock:
 
 
 def as_labelled(value: Any) -> Any:
-    """An xarray.DataArray of what has labels, such as a pandas.Series; None where nothing has."""
+    """Convert an object with labels, such as a pandas.Series, to a DataArray; else None."""
     if of_library(value, "xarray", "DataArray"):
         return value
     if of_library(value, "pandas", "Series"):
@@ -132,12 +132,12 @@ def as_labelled(value: Any) -> Any:
 
 
 def with_gaps(argument: str, value: Any, *, remedy: str = "") -> np.ndarray:
-    """``value`` as a real array, NaN where it is NaN or masked; everything else is finite.
+    """Convert ``value`` to a real array, finite except for NaN at NaN or masked entries.
 
     Raises
     ------
     TypeError, ValueError
-        As `ekitools.core.arrays.as_real`.
+        As for `ekitools.core.arrays.as_real`.
     """
     value = masked_as_nan(value)
     array = as_array(argument, value)

@@ -1,4 +1,4 @@
-"""The layout of the data: their blocks, their gaps, and the vector y of everything observed."""
+"""Layout of the data: blocks, gaps, and the vector y of all observed entries."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ FLATTEN = (
     "Flatten an image with data.ravel() and return outputs.ravel() from the model, or pass an "
     'xarray.DataArray, or a block with a name: data={"image": data}. Pass one datum as [datum].'
 )
-"""What to do with data of another shape."""
+"""Remedy in errors about data of another shape."""
 
 _REMEDY = "Pass an array, a Series, a DataArray, a Dataset, or a dictionary of these."
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Which entry of y belongs to which block, and which entries of the blocks were observed."""
+    """Map between the entries of y and the observed entries of the blocks."""
 
     blocks: tuple[Block, ...]
     kept: np.ndarray
-    """Which of the n entries of all blocks were observed, ``(n,)``."""
+    """Mask of the observed entries among the n entries of all blocks, ``(n,)``."""
 
     @property
     def n_whole(self) -> int:
-        """Entries of all blocks, gaps included."""
+        """Number of entries of all blocks, including gaps."""
         return int(self.kept.size)
 
     @property
@@ -49,7 +49,7 @@ class Layout:
 
     @property
     def n_gaps(self) -> int:
-        """Entries that were not observed."""
+        """Number of entries that were not observed."""
         return self.n_whole - self.n_data
 
     @property
@@ -59,24 +59,24 @@ class Layout:
 
     @property
     def named(self) -> bool:
-        """Whether the data have blocks with names, and not one without."""
+        """Whether the blocks have names; False for a single block without a name."""
         return self.block_names != ("",)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries of each block, gaps included."""
+        """Number of entries of each block, including gaps."""
         return tuple(int(np.prod(block.shape)) for block in self.blocks)
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where the entries of each block stand among those of all blocks."""
+        """Positions of the entries of each block among the entries of all blocks."""
         ends = np.cumsum((0, *self.sizes)).tolist()
         spans = pairwise(ends)
         return {name: slice(*span) for name, span in zip(self.block_names, spans, strict=True)}
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """Labels of the data; None for the default ones."""
+        """Labels of the data; None for default labels."""
         names = [block.names for block in self.blocks]
         if None in names:
             return None if self.n_gaps == 0 else self.of_data(range(self.n_whole), stem="y")
@@ -84,7 +84,7 @@ class Layout:
 
     @property
     def units(self) -> tuple[str, ...] | None:
-        """Units of the data; None where no block has any."""
+        """Units of the data; None if no block has units."""
         if not any(block.units for block in self.blocks):
             return None
         return self.of_data(
@@ -96,15 +96,15 @@ class Layout:
         )
 
     def of_data(self, entries: Sequence[Any], *, stem: str = "") -> tuple[Any, ...]:
-        """The entries, one of each of all blocks, that belong to data; as texts with a stem."""
+        """The observed ones of the entries of all blocks; as texts if a stem is given."""
         kept = (entries[i] for i in np.flatnonzero(self.kept).tolist())
         return tuple(f"{stem}{entry}" for entry in kept) if stem else tuple(kept)
 
     def coordinates(self) -> dict[str, np.ndarray]:
-        """Coordinates of the data, ``(d,)`` each: ``block``, ``position`` and those of the blocks.
+        """Coordinates ``(d,)`` of the data: ``block``, ``position`` and the blocks' coordinates.
 
-        A position counts the entries of a block, gaps included. A block without a coordinate that
-        another one has is given NaN, NaT or "".
+        A position counts the entries of a block, including gaps. If only some blocks have a
+        coordinate, the other blocks get NaN, NaT or "".
         """
         labels = [np.full(n, block.name, dtype=object) for block, n in self._sized()]
         found = {
@@ -117,15 +117,15 @@ class Layout:
         return {key: values[self.kept] for key, values in found.items()}
 
     def flat(self, argument: str, value: Any) -> np.ndarray:
-        """The vector ``(n,)`` of what has the form of the data; NaN stays NaN.
+        """Turn a value in the form of the data into a vector ``(n,)``; NaN stays NaN.
 
         Parameters
         ----------
         argument : str
-            What the value is, for errors.
+            Name of the value, for errors.
         value : array, Series, DataArray, Dataset or mapping
-            A vector of all entries; or with the labels or the names of the blocks, and more if
-            that is at hand.
+            A vector of all entries, or a value with the labels or names of the blocks, and
+            possibly more labels.
 
         Raises
         ------
@@ -143,18 +143,18 @@ class Layout:
         )
 
     def check_names(self, argument: str, parts: Mapping[Any, Any], *, more: bool) -> None:
-        """Check that there is an entry for every block, and whether there are ``more``."""
+        """Check that every block has an entry, and no others exist unless ``more``."""
         known, given = self.block_names, tuple(parts)
         lacking = [name for name in known if name not in parts]
         if lacking or (not more and set(given) - set(known)):
             rule = f"have the blocks {', '.join(map(repr, known))} of the data"
             if not self.named:
-                rule = "not be by block where the data are one array"
+                rule = "not be by block if the data are one array"
             there = ", ".join(map(repr, given)) or "none"
             raise ValueError(f"{argument}: must {rule}, got {there}.")
 
     def rows(self, argument: str, value: Any, n: int) -> Any:
-        """Outputs ``(n, d)`` of ``n`` members: arrays ``(n, ...)`` by block, or one of all entries.
+        """Outputs ``(n, d)`` of ``n`` members from arrays ``(n, ...)`` by block or of all entries.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class Layout:
                 return whole[:, np.flatnonzero(self.kept)] if self.n_gaps else whole
             raise ValueError(
                 f"{argument}: must have the shape {(n, self.n_whole)}, one column for every datum "
-                f"given{', gaps included' if self.n_gaps else ''}, got {tuple(whole.shape)}."
+                f"given{', including gaps' if self.n_gaps else ''}, got {tuple(whole.shape)}."
             )
         self.check_names(argument, parts, more=True)
         columns = []
@@ -187,19 +187,19 @@ class Layout:
 
 
 def layout_of(data: Any, *, remedy: str) -> tuple[Layout | None, np.ndarray]:
-    """The layout of the data and the vector y, ``(d,)``; no layout for a vector without gaps.
+    """Layout of the data and the vector y ``(d,)``; the layout of a vector without gaps is None.
 
     Parameters
     ----------
     data : array, Series, DataArray, Dataset, DataFrame or mapping of these
-        As given. NaN and masked entries are gaps.
+        The data as given. NaN and masked entries are gaps.
     remedy : str
-        A sentence to end the error about an array of another shape with.
+        Last sentence of the error about an array of another shape.
 
     Raises
     ------
     TypeError, ValueError
-        If the data are no numbers, infinite or all missing, or two blocks have one name.
+        If the data are not numbers, are infinite or all missing, or two blocks have the same name.
     """
     parts = parts_of(data)
     if parts is None:
@@ -223,8 +223,8 @@ def _observed(blocks: tuple[Block, ...], whole: np.ndarray) -> tuple[Layout, np.
     kept = ~np.isnan(whole)
     if not kept.any():
         raise ValueError(
-            f"data: must have at least one number, got {whole.size} missing ones. Check how the "
-            "data were read."
+            f"data: must have at least one number, got {whole.size} missing entries. Check how "
+            "the data were read."
         )
     kept.flags.writeable = False
     return Layout(blocks, kept), whole[kept]
@@ -251,8 +251,8 @@ def _of(name: str) -> str:
 
 
 def parts_of(value: Any) -> Mapping[Any, Any] | None:
-    """The blocks of a mapping, a Dataset or a DataFrame; None of anything else."""
-    if of_library(value, "xarray", "Dataset"):  # a mapping that has its coordinates as well
+    """The blocks of a mapping, a Dataset or a DataFrame; None for other objects."""
+    if of_library(value, "xarray", "Dataset"):  # a mapping that also has coordinates
         return dict(value.data_vars)
     if isinstance(value, Mapping):
         return value
@@ -260,7 +260,7 @@ def parts_of(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _joined(parts: Sequence[tuple[np.ndarray | None, int]]) -> np.ndarray:
-    """One coordinate of all blocks, filled where a block has none."""
+    """One coordinate of all blocks, filled for blocks without the coordinate."""
     kinds = {"n" if p.dtype.kind in "iuf" else p.dtype.kind for p, _ in parts if p is not None}
     whole = all(p is not None for p, _ in parts)
     if len(kinds) > 1:

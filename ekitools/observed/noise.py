@@ -1,4 +1,4 @@
-"""Noise in the form of the data: by block, by label, for all entries, less the gaps."""
+"""Noise in the form of the data: by block, by label or for all entries, without the gaps."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ["noise_of"]
 
 
 def noise_of(layout: Layout, noise: Any, noise_sd: Any) -> Loss:
-    """The noise, or the loss, of the data that were observed.
+    """The noise, or the loss, of the observed data.
 
     Parameters
     ----------
     layout : Layout
-        Of the data.
+        Layout of the data.
     noise, noise_sd : covariance, NoiseModel, loss, or a mapping of these by block
-        Exactly one of the two. An array or a labelled array of variances, or of standard
-        deviations, has the form of the data.
+        Exactly one of both. An array of variances or of standard deviations, plain or labelled,
+        has the form of the data.
 
     Raises
     ------
     TypeError, ValueError
-        If a block has no noise or is not known, or sizes or labels disagree.
+        If a block has no noise or is unknown, or sizes or labels disagree.
     """
     argument, given = ("noise", noise) if noise_sd is None else ("noise_sd", noise_sd)
     if noise is not None and noise_sd is not None:
-        as_loss(noise, noise_sd)  # it refuses both
+        as_loss(noise, noise_sd)  # refuses both together
     parts = parts_of(given)
     if parts is None:
         if as_labelled(given) is not None:
@@ -52,7 +52,7 @@ def noise_of(layout: Layout, noise: Any, noise_sd: Any) -> Loss:
         if not isinstance(made, NoiseModel):
             raise TypeError(
                 f"{name}: must be Gaussian noise, got the loss {type(made).__name__}. A loss "
-                "stands for all blocks: pass it as the noise itself."
+                "is for all blocks: pass the loss in place of the mapping."
             )
         noises[block.name] = made
         sizes.append(int(np.count_nonzero(kept)))
@@ -60,7 +60,7 @@ def noise_of(layout: Layout, noise: Any, noise_sd: Any) -> Loss:
 
 
 def _made(argument: str, value: Any) -> Loss:
-    """The noise of a covariance or of standard deviations, as ``argument`` says."""
+    """The noise from a covariance or from standard deviations, depending on ``argument``."""
     try:
         return as_noise(None, value) if argument.startswith("noise_sd") else as_loss(value)
     except (TypeError, ValueError) as error:
@@ -70,7 +70,7 @@ def _made(argument: str, value: Any) -> Loss:
 
 
 def _observed(argument: str, noise: Loss, kept: np.ndarray) -> Loss:
-    """The noise of the entries that were observed."""
+    """The noise of the observed entries."""
     n_data = noise.n_data if isinstance(noise, NoiseModel) else None
     gaps = np.count_nonzero(~kept)
     if n_data not in (None, kept.size, kept.size - gaps):
@@ -85,7 +85,7 @@ def _observed(argument: str, noise: Loss, kept: np.ndarray) -> Loss:
     if n_data is None and isinstance(noise, NoiseModel):
         return noise
     raise TypeError(
-        f"{argument}: must have marginal(kept) where {gaps} data are missing (see "
+        f"{argument}: must have marginal(kept) if data are missing, here {gaps} (see "
         f"ekitools.typing.MarginalNoise), got {type(noise).__name__}. Use ek.GaussianNoise, or "
         "leave the missing data out yourself."
     )

@@ -1,4 +1,4 @@
-"""One observation of a series: its data, its noise and its inputs."""
+"""Observations of a series: data, noise and inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Observation"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Observation:
-    """One observation of a series: data, and the noise and the inputs that belong to them.
+    """One observation of a series: data with their noise and inputs.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ class Observation:
         As in `InverseProblem`: a vector, labelled data or blocks with names. NaN and masked entries
         are gaps. The data are copied.
     noise : GaussianNoise, a covariance or a mapping of noises by block, optional
-        Γ of this observation. Without it the noise of the `InverseProblem` is taken.
+        Noise Γ of this observation, by default the noise of the `InverseProblem`.
     noise_sd : number, (d,), Series, DataArray, Dataset or mapping by block, optional
         Standard deviations in place of ``noise``.
     inputs : array of numbers, optional
-        What the model is given as ``inputs=`` to compute the outputs of this observation. Copied.
+        Inputs that the model receives as ``inputs=`` for this observation. The inputs are copied.
     name : str, optional
-        Label in results; by default ``observation0``, ``observation1``, ... by the place in the
+        Label in results; by default ``observation0``, ``observation1``, ... by the position in the
         series.
 
     Attributes
@@ -46,11 +46,11 @@ class Observation:
     Raises
     ------
     TypeError, ValueError
-        If the data, the noise or the inputs are not of these kinds or do not fit each other.
+        If the data, the noise or the inputs are of another kind or do not fit each other.
 
     See Also
     --------
-    ObservationSeries : Observations, seen some at a time.
+    ObservationSeries : Several observations, with a few in every step.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Observation:
             if not isinstance(noise, NoiseModel):
                 raise TypeError(
                     f"noise: must be Gaussian for an observation, got the loss "
-                    f"{type(noise).__name__}. A loss stands for all observations: pass it to "
+                    f"{type(noise).__name__}. A loss is for all observations: pass it to "
                     "ek.InverseProblem."
                 )
             put(self, noise=noise, noise_sd=None)
@@ -97,17 +97,17 @@ class Observation:
         return self.layout.n_data
 
     def noise_from(self, noise: Any, noise_sd: Any) -> Loss:
-        """The noise, or the loss, of these data from what was given for them.
+        """The noise, or the loss, of these data.
 
         Parameters
         ----------
         noise, noise_sd : covariance, NoiseModel, loss, or a mapping of these by block
-            As for `InverseProblem`; exactly one of the two.
+            As for `InverseProblem`; exactly one of both.
 
         Raises
         ------
         TypeError, ValueError
-            If it does not fit the data.
+            If the noise does not fit the data.
         """
         made = noise_of(self.layout, noise, noise_sd)
         if isinstance(made, NoiseModel) and made.n_data not in (None, self.n_data):

@@ -1,4 +1,4 @@
-"""Outputs of a model by block, with labels or with gaps, as the vector that the data are."""
+"""Outputs of a model by block, with labels or with gaps, as vectors like the data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Packed(WrappedModel):
 def packed(model: Any, info: ModelInfo, layout: Layout) -> Any:
     """The model with one output for every datum.
 
-    A model that declares d outputs leaves the gaps out by itself, and stays as it is.
+    A model that declares d outputs already leaves out the gaps, and is returned unchanged.
     """
     if info.shape is not None and info.shape[0] == layout.n_data:
         return model

@@ -1,4 +1,4 @@
-"""Scales of the noise as further parameters: their prior, and the model without them."""
+"""Noise scales as further parameters: their prior, and the model without scales."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ekitools.typing import Array, Rng
 from ekitools.typing import Prior as AnyPrior
 
 _FAR, _LARGEST = 8.0, 300.0
-"""Normal scores beyond which there is no scale, and the largest logarithm of one."""
+"""Largest normal score of a scale, and largest logarithm of a scale."""
 
 __all__ = ["ScalePrior", "WithScales", "WithoutScales"]
 
@@ -29,9 +29,9 @@ class ScalePrior:
     Parameters
     ----------
     marginals : mapping of str to frozen distribution
-        By the names of the scales.
+        Distributions by the names of the scales.
     squared : bool
-        Whether they are the distributions of s².
+        Whether the distributions are those of s².
     """
 
     def __init__(self, marginals: Mapping[str, Any], *, squared: bool) -> None:
@@ -72,7 +72,7 @@ class ScalePrior:
         return np.clip(np.log(ends), -_LARGEST, _LARGEST)
 
     def to_physical(self, z: Array) -> Array:
-        """Scales of standard normal coordinates."""
+        """Map standard normal coordinates to scales."""
         x = self._prior.to_physical(z)
         return array_namespace(x).sqrt(x) if self._squared else x
 
@@ -81,11 +81,11 @@ class ScalePrior:
         return self._prior.to_unconstrained(u * u if self._squared else u)
 
     def whiten(self, z: Array) -> Array:
-        """The same: the prior already is N(0, I)."""
+        """The same array: the prior already is N(0, I)."""
         return z
 
     def unwhiten(self, w: Array) -> Array:
-        """The same: the prior already is N(0, I)."""
+        """The same array: the prior already is N(0, I)."""
         return w
 
     def fingerprint(self) -> str:
@@ -94,14 +94,14 @@ class ScalePrior:
 
 
 class WithScales:
-    """The prior of a model's parameters and, after them, of independent scales.
+    """The joint prior of the parameters of a model, followed by independent scales.
 
     Parameters
     ----------
     parameters : Prior
-        Of the p parameters of the model.
+        Prior of the p parameters of the model.
     scales : ScalePrior
-        Of B scales.
+        Prior of B scales.
     """
 
     def __init__(self, parameters: AnyPrior, scales: ScalePrior) -> None:
@@ -120,7 +120,7 @@ class WithScales:
 
     @property
     def points(self) -> np.ndarray | None:
-        """Coordinates of the parameters, rows of NaN for the scales; None if none has a place."""
+        """Coordinates of the parameters, NaN for the scales; None if no parameter has any."""
         return joined_points([self.parameters, self.scales])
 
     def sample(self, n: int, *, rng: Rng = None) -> Array:
@@ -140,7 +140,7 @@ class WithScales:
         return self.parameters.logpdf(parameters) + like(self.scales.logpdf(host(scales)), u)
 
     def to_physical(self, z: Array) -> Array:
-        """Parameters and scales of unconstrained coordinates."""
+        """Map unconstrained coordinates to parameters and scales."""
         return self._each("to_physical", z)
 
     def to_unconstrained(self, u: Array) -> Array:
@@ -148,7 +148,7 @@ class WithScales:
         return self._each("to_unconstrained", u)
 
     def whiten(self, z: Array) -> Array:
-        """Coordinates in which the prior is N(0, I)."""
+        """Map to coordinates in which the prior is N(0, I)."""
         return self._each("whiten", z)
 
     def unwhiten(self, w: Array) -> Array:
@@ -162,8 +162,8 @@ class WithScales:
     def _split(self, x: Array) -> tuple[Array, Array]:
         if x.ndim == 0 or x.shape[-1] != self.n_parameters:
             raise ValueError(
-                f"ensemble: last axis must have p = {self.n_parameters} entries, the scales of "
-                f"the noise included, got {tuple(x.shape)}."
+                f"ensemble: last axis must have p = {self.n_parameters} entries, including "
+                f"the scales of the noise, got {tuple(x.shape)}."
             )
         p = self.parameters.n_parameters
         return x[..., :p], x[..., p:]
@@ -177,14 +177,14 @@ class WithScales:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WithoutScales(WrappedModel):
-    """A model of the first p parameters: a `ForwardModel` of all.
+    """A `ForwardModel` of all parameters that passes the first p to a model.
 
     Parameters
     ----------
     model : ForwardModel
-        Of p parameters.
+        Model of p parameters.
     n_model : int
-        p.
+        Number of parameters p.
     """
 
     n_model: int

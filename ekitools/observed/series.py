@@ -1,4 +1,4 @@
-"""A series of observations, of which steps see some at a time."""
+"""Series of observations, with some of the observations in every step."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ __all__ = ["ObservationSeries", "Part", "noise_of_all", "part_of"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ObservationSeries:
-    """Observations that differ in length, noise and inputs, some of them seen at every step.
+    """Observations that differ in length, noise and inputs, with some of them in every step.
 
-    The series is passed as ``data`` of an `InverseProblem`. In every epoch each observation is seen
-    once, with its own y, Γ and inputs.
+    Pass the series as ``data`` of an `InverseProblem`. Every epoch uses each observation once, with
+    its own y, Γ and inputs.
 
     Parameters
     ----------
     observations : sequence of Observation
-        N of them. All have inputs, or none has.
+        The N observations. Either all have inputs, or none.
     size : int, default 1
-        Observations seen at a step, b.
+        Number b of observations in a step.
     order : {"random", "given"}, default "random"
-        Whether every epoch has a new order, which depends on the seed of the run and on the number
-        of the epoch alone, or all have the given one.
+        Whether every epoch has a new order, which depends only on the seed of the run and on the
+        number of the epoch, or all epochs have the given order.
     remainder : {"join", "drop"}, default "join"
-        What becomes of the N mod b observations that are left at the end of an epoch: they join the
-        last batch, or are not seen in this epoch.
+        Whether the remaining N mod b observations at the end of an epoch join the last batch, or
+        are left out of this epoch.
     passes : int, optional
-        Epochs after which the run ends with the status "stream_ended", unless the method has come
-        to its end before. Without it the method or ``n_steps`` ends the run.
+        Number of epochs after which the run ends with the status "stream_ended", unless the method
+        ends earlier. By default the method or ``n_steps`` ends the run.
 
     Attributes
     ----------
     names : tuple of str
-        Of the observations.
+        Names of the observations.
     n_data : int
         Number of data of all observations.
     steps_per_epoch : int
@@ -55,8 +55,8 @@ class ObservationSeries:
     Raises
     ------
     TypeError, ValueError
-        If an entry is no `Observation`, two have one name, only some have inputs, an option is of a
-        wrong kind, or some observations would never be seen.
+        If an entry is not an `Observation`, two have the same name, only some have inputs, an
+        option is of a wrong kind, or some observations would never be used.
 
     See Also
     --------
@@ -64,17 +64,17 @@ class ObservationSeries:
 
     Notes
     -----
-    A step h on a batch uses h of the information of its observations and nothing of the others. The
-    posterior of all data is reached where the steps of *every* observation add up to 1, Σh = 1.
-    `EKI` keeps the Σh of each observation and cuts each one at ``t_end``. Its t is their mean,
-    weighted by the number of data: t = Σ_i d_i (Σh)_i / Σ_i d_i. For a linear model, a Gaussian
-    prior and many members the result is the posterior of all data, whatever the order, the size of
-    the batches and the step rule.
+    A step h on a batch uses the part h of the information of its observations and nothing of the
+    other observations. The ensemble approximates the posterior of all data when the steps of
+    *every* observation add up to 1, Σh = 1. `EKI` keeps the sum Σh of each observation and cuts
+    each sum at ``t_end``. The time t is the mean of the sums, weighted by the number of data:
+    t = Σ_i d_i (Σh)_i / Σ_i d_i. For a linear model, a Gaussian prior and many members the result
+    is the posterior of all data, for every order, batch size and step rule.
 
     A model with inputs is called as ``model(u, inputs=...)`` once for every observation of the
     batch, and returns outputs in the form of that observation. A model without inputs is called
-    once and returns a mapping of outputs by observation, of at least those that the step sees, or
-    the outputs of all observations in one vector.
+    once. It returns a mapping of outputs by observation, for at least the observations of the
+    step, or the outputs of all observations in one vector.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class ObservationSeries:
         if (order, remainder) == ("given", "drop") and n % size:
             raise ValueError(
                 f'remainder: must be "join" with order="given", got "drop": the last {n % size} of '
-                f"{n} observations would never be seen. Or leave them out of the series."
+                f"{n} observations would never be used. Or leave them out of the series."
             )
         passes = None if self.passes is None else integer("passes", self.passes)
         names = tuple(
@@ -147,12 +147,12 @@ class ObservationSeries:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which the observations are seen once."""
+        """Number of steps that use every observation once."""
         return len(self.names) // self.size
 
     @property
     def n_steps(self) -> int | None:
-        """Steps until the passes are over; None without ``passes``."""
+        """Number of steps in all passes; None without ``passes``."""
         return None if self.passes is None else self.passes * self.steps_per_epoch
 
     @cached_property
@@ -161,14 +161,14 @@ class ObservationSeries:
         return Together(self.names, tuple(each.layout for each in self.observations))
 
     def part(self, n: int, order: Callable[[int], np.random.Generator]) -> Batch | None:
-        """Which observations step n sees, in the order of the series; None after the last pass.
+        """Observations of step n, in the order of the series; None after the last pass.
 
         Parameters
         ----------
         n : int
-            The step.
+            Number of the step.
         order : callable
-            ``order(epoch)``, the source of randomness of an epoch.
+            ``order(epoch)`` returns the random generator of an epoch.
         """
         if self.n_steps is not None and n >= self.n_steps:
             return None
@@ -183,7 +183,7 @@ class ObservationSeries:
         return Batch(index, self.sizes[index], n_all, self.n_data, epoch, names)
 
     def take(self, index: np.ndarray) -> tuple[tuple[Any, ...], np.ndarray]:
-        """Inputs of the observations ``index``, one for each, and their data ``(d,)``."""
+        """Inputs, one for each of the observations ``index``, and their data ``(d,)``."""
         chosen = [self.observations[i] for i in index]
         return tuple(each.inputs for each in chosen), np.concatenate([each.data for each in chosen])
 
@@ -193,7 +193,7 @@ class ObservationSeries:
         Parameters
         ----------
         noise, noise_sd : covariance, NoiseModel, loss, a mapping of these by block, or None
-            Of the problem: for observations without noise of their own.
+            Noise of the problem, for observations without their own noise.
 
         Raises
         ------
@@ -204,15 +204,15 @@ class ObservationSeries:
         given = noise is not None or noise_sd is not None
         if given and not lacking:
             raise TypeError(
-                "noise: must be left out where every observation has its own, got "
-                f"{'noise' if noise is not None else 'noise_sd'}. Leave it out, or leave out the "
-                "noise of the observations that it is for."
+                "noise: must be left out if every observation has its own noise, got "
+                f"{'noise' if noise is not None else 'noise_sd'}. Remove it, or remove the "
+                "noise of the observations that should use it."
             )
         if lacking and not given:
             first = next(i for i, each in enumerate(self.observations) if each.noise is None)
             raise TypeError(
                 f"noise: must be given for every observation, got none for {self.names[first]!r}. "
-                "Pass ek.Observation(data, noise), or noise= for all that have none."
+                "Pass ek.Observation(data, noise), or noise= for all observations without noise."
             )
         made = []
         for name, each in zip(self.names, self.observations, strict=True):
@@ -226,7 +226,7 @@ class ObservationSeries:
                 if len(lacking) == len(self.names):
                     return own
                 raise TypeError(
-                    f"noise: must be Gaussian where some observations have noise of their own, got "
+                    f"noise: must be Gaussian if some observations have their own noise, got "
                     f"the loss {type(own).__name__}. Leave out the noise of all observations, or "
                     "pass Gaussian noise."
                 )
@@ -238,7 +238,7 @@ class ObservationSeries:
         return self._digest
 
     @cached_property
-    def _digest(self) -> str:  # once: checkpoints ask for it at every step
+    def _digest(self) -> str:  # cached: checkpoints use it at every step
         options = (self.size, self.order, self.remainder, self.passes)
         each = [observation.fingerprint() for observation in self.observations]
         return digest("ObservationSeries", self.names, *options, *each)
@@ -259,7 +259,7 @@ def _checked(given: Any) -> tuple[Observation, ...]:
     having = [each.inputs is not None for each in observations]
     if any(having) and not all(having):
         raise ValueError(
-            f"observations: must all have inputs, or none, got none for number "
+            f"observations: must all have inputs, or none of them, got none for number "
             f"{having.index(False)} and some for number {having.index(True)}. Give inputs to every "
             "observation."
         )
@@ -275,11 +275,11 @@ class Part(NamedTuple):
     layout: Together
     model: Any
     columns: np.ndarray
-    """Where the data stand among those of all observations."""
+    """Positions of the data among the data of all observations."""
 
 
 def noise_of_all(noises: Loss | tuple[NoiseModel, ...], layout: Together) -> Loss:
-    """The noise of observations together, of the noise of each; or the loss of all of them."""
+    """Joint noise of several observations from the noise of each; or the loss of all."""
     if not isinstance(noises, tuple):
         return noises
     named = dict(zip(layout.observations, noises, strict=True))
@@ -301,16 +301,16 @@ def part_of(
     index : (b,)
         Increasing numbers of observations.
     model : ForwardModel
-        Of all observations, or with inputs.
+        Model of all observations, or with inputs.
     noises : tuple of NoiseModel, or Loss
-        As `ObservationSeries.noises` gives them.
+        Result of `ObservationSeries.noises`.
     """
     every, (inputs, data) = series.layout, series.take(index)
     layout, columns = every.part(index), every.columns(index)
     if isinstance(noises, tuple):
         noises = tuple(noises[i] for i in index)
     given = inputs if series.takes_inputs else None
-    if isinstance(model, LinearModel):  # only the rows that are needed are multiplied
+    if isinstance(model, LinearModel):  # multiply only the needed rows
         n = model.shape[0]
         rows = np.zeros(n, dtype=bool)
         rows[columns if n == every.n_data else np.flatnonzero(every.kept)[columns]] = True

@@ -1,4 +1,4 @@
-"""The data of several observations as one vector, and models that compute outputs for them."""
+"""Data of several observations as one vector, and models of their outputs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["PerObservation", "Together"]
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """The layout of the data of several observations, one after the other."""
+    """Layout of the data of several observations, one after the other."""
 
     observations: tuple[str, ...]
-    """Their names."""
+    """Names of the observations."""
     layouts: tuple[Layout, ...]
-    """The layout of each."""
+    """Layout of each observation."""
 
     @cached_property
     def joined(self) -> Layout:
@@ -35,7 +35,7 @@ class Together:
 
     @property
     def kept(self) -> np.ndarray:
-        """Which of the n entries of all observations were observed, ``(n,)``."""
+        """Mask of the observed entries among the n entries of all observations, ``(n,)``."""
         return self.joined.kept
 
     @property
@@ -45,7 +45,7 @@ class Together:
 
     @property
     def n_whole(self) -> int:
-        """Entries of all observations, gaps included."""
+        """Number of entries of all observations, including gaps."""
         return self.joined.n_whole
 
     @property
@@ -55,17 +55,17 @@ class Together:
 
     @property
     def n_gaps(self) -> int:
-        """Entries that were not observed."""
+        """Number of entries that were not observed."""
         return self.joined.n_gaps
 
     @property
     def units(self) -> tuple[str, ...] | None:
-        """Units of the data; None where no block has any."""
+        """Units of the data; None if no block has units."""
         return self.joined.units
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Labels of the data: ``observation[0]``, or ``observation.label`` where they have one."""
+        """Labels of the data: ``observation.label``, or ``observation[0]`` without labels."""
         found: list[str] = []
         for name, layout in zip(self.observations, self.layouts, strict=True):
             if layout.named:
@@ -80,15 +80,15 @@ class Together:
         return np.array([layout.n_data for layout in self.layouts])
 
     def of_data(self, entries: Sequence[Any]) -> tuple[Any, ...]:
-        """The entries, one of each of all observations, that belong to data."""
+        """The observed ones of the entries of all observations."""
         return self.joined.of_data(entries)
 
     def columns(self, index: np.ndarray) -> np.ndarray:
-        """Where the data of the observations ``index`` stand in y."""
+        """Positions in y of the data of the observations ``index``."""
         return columns_of(self.sizes, index)
 
     def coordinates(self) -> dict[str, np.ndarray]:
-        """Coordinates of the data: ``data_observation``, and those of `Layout`."""
+        """Coordinates of the data: ``data_observation``, and the coordinates of `Layout`."""
         found = self.joined.coordinates()
         if not any(layout.named for layout in self.layouts):
             del found["block"]
@@ -101,7 +101,7 @@ class Together:
         return Together(names, tuple(self.layouts[i] for i in index))
 
     def rows(self, argument: str, value: Any, n: int) -> Any:
-        """Outputs ``(n, d)`` of ``n`` members: those of each observation by its name, or an array.
+        """Outputs ``(n, d)`` of ``n`` members, from a mapping by observation or an array.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Together:
         )
 
     def vector(self, argument: str, value: Any) -> np.ndarray:
-        """Outputs ``(d,)`` of one member, as `rows`."""
+        """Outputs ``(d,)`` of one member, like `rows`."""
         parts = parts_of(value)
         if parts is None:
             return self.joined.flat(argument, value)[self.kept]
@@ -143,14 +143,14 @@ class Together:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PerObservation(WrappedModel):
-    """A model of some observations: a `ForwardModel` with the outputs that one step needs."""
+    """A `ForwardModel` of some observations, with the outputs of one step."""
 
     every: Together
     """The layout of all observations of the series."""
     index: np.ndarray
-    """The observations that are seen."""
+    """The observations of the step."""
     inputs: tuple[np.ndarray, ...] | None
-    """Inputs of each of them; None for a model without inputs."""
+    """Inputs of each observation; None for a model without inputs."""
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Any:
         """Outputs ``(d,)``, or ``(J, d)`` of a vectorized model, and side products if any.
@@ -164,13 +164,13 @@ class PerObservation(WrappedModel):
         found: dict[str, Any] = {}
         further: dict[str, Any] = {}
         for name, inputs in zip(seen.observations, self.inputs, strict=True):
-            # the model has inputs of its own, which the next member does not see
+            # the model gets copied inputs, so a change does not affect the next member
             found[name], extras = parted(self.model(u, inputs=inputs.copy(), **kwargs))
             further |= {f"{key}_{name}": value for key, value in extras.items()}
         return _with(self._chosen(found, seen, u), further)
 
     def _chosen(self, outputs: Any, seen: Together, u: Array) -> Any:
-        """The outputs of the observations that are seen."""
+        """The outputs of the observations of the step."""
         whole = parts_of(outputs) is None
         layout = self.every if whole else seen
         try:
@@ -184,7 +184,7 @@ class PerObservation(WrappedModel):
 
 
 def columns_of(sizes: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Where the entries of the parts ``index`` stand among those of all parts.
+    """Positions of the entries of the parts ``index`` among the entries of all parts.
 
     Examples
     --------
@@ -203,20 +203,20 @@ def _with(outputs: Any, extras: Mapping[str, Any]) -> Any:
 
 
 def _vector(argument: str, value: Any, layout: Layout) -> np.ndarray:
-    """Outputs of one member for one observation; a number for a single datum."""
+    """Outputs of one member for one observation; a single datum may be a number."""
     if parts_of(value) is None and layout.n_whole == 1 and np.ndim(value) == 0:
         value = np.reshape(value, 1)
     return layout.flat(argument, value)[layout.kept]
 
 
 def _columns(value: Any, n: int, layout: Layout) -> Any:
-    """Outputs of ``n`` members for one observation; a vector for a single datum."""
+    """Outputs of ``n`` members for one observation; a single datum may be a vector."""
     single = parts_of(value) is None and layout.n_whole == 1 and np.shape(value) == (n,)
     return value.reshape(n, 1) if single else value
 
 
 def _side_by_side(parts: Sequence[Any]) -> Any:
-    """Columns of arrays of one kind, or of several kinds on the host."""
+    """Columns of arrays joined: on the host if the kinds of array differ."""
     if len({type(part) for part in parts}) == 1:
         return array_namespace(parts[0]).concat(parts, axis=-1)
     return np.concatenate([host(part) for part in parts], axis=-1)

@@ -1,4 +1,4 @@
-"""Noise whose level is not known: scales by block of data, each with a prior."""
+"""Noise of unknown level: scales by block of data, each with a prior."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ __all__ = ["ScaledGaussian", "UnknownNoise"]
 
 @dataclass(frozen=True, eq=False)
 class UnknownNoise:
-    r"""Gaussian noise η ~ N(0, blockdiag(s_b² Γ_b)) whose scales s_b are not known.
+    r"""Gaussian noise η ~ N(0, blockdiag(s_b² Γ_b)) with unknown scales s_b.
 
-    It is passed in place of the noise. The scales become parameters of the problem, after those
-    of the model, with the names ``sigma`` or ``sigma_<block>``. So every reader of a result
-    shows them with their uncertainty. The model is not given them. A scale is the factor of the
-    standard deviations of the shape Γ_b: with the shape 1 it is the standard deviation.
+    Pass it in place of the noise. The scales become parameters of the problem, after the
+    parameters of the model, with the names ``sigma`` or ``sigma_<block>``. Tables and plots of a
+    result therefore show the scales with their uncertainty. The model does not receive the scales.
+    A scale multiplies the standard deviations of the shape Γ_b. With the shape 1 the scale is the
+    standard deviation.
 
     Parameters
     ----------
     prior : frozen scipy.stats distribution, or a mapping of these
-        Of the scale s, a positive number. A mapping has one for every scale, by the name of the
-        block or by the label; data that it does not name have the known noise ``shape``.
+        Prior of the scale s, a positive number. A mapping has one prior for every scale, by the
+        name of the block or by the label. Data outside the mapping have the known noise ``shape``.
     shape : covariance, NoiseModel, or a mapping of these by block, default 1
-        Γ_b: what `InverseProblem` takes as noise. Data with different scales are independent.
+        Shape Γ_b, in any form that `InverseProblem` takes as noise. Data with different scales are
+        independent.
     blocks : sequence of str, or labels (d,), optional
-        Of data in blocks: the names of those with a scale of their own, by default all. The
-        other blocks have the known noise ``shape``. Of one array: a label for every datum; data
+        For data in blocks: the names of the blocks with their own scale, by default all. The
+        other blocks have the known noise ``shape``. For one array: a label for every datum. Data
         with the same label share a scale. By default an array has one scale.
     variance : frozen scipy.stats distribution, or a mapping of these, optional
         Prior of s², in place of ``prior``: ``stats.invgamma(a, scale=b)`` for example.
@@ -46,8 +48,8 @@ class UnknownNoise:
     Raises
     ------
     TypeError, ValueError
-        If both or neither of ``prior`` and ``variance`` are given, or one is no positive
-        continuous distribution.
+        If both or neither of ``prior`` and ``variance`` are given, or a distribution is not
+        continuous and positive.
 
     See Also
     --------
@@ -57,13 +59,13 @@ class UnknownNoise:
     Notes
     -----
     The density of the data y given u and s is
-    :math:`\prod_b s_b^{-d_b} \exp(-\|\Gamma_b^{-1/2}(G(u) - y)_b\|^2 / 2 s_b^2)` but for a
+    :math:`\prod_b s_b^{-d_b} \exp(-\|\Gamma_b^{-1/2}(G(u) - y)_b\|^2 / 2 s_b^2)` up to a
     constant. `TemperedSMC` samples u and s jointly. `GNKI` and `EKI` draw s from its
     posterior under their linear fit of the model, with u integrated out, and give every member
-    the noise level that was drawn for it (see `GNKI`). In a result, ``misfit`` is measured by the
-    scales of each member, and ``noise_sd`` by the root mean square of the scales over the last
-    ensemble, so that outputs plus noise have the variance of the posterior predictive. The
-    attribute ``unknown_noise`` holds these scales by name.
+    its own draw of the noise level (see `GNKI`). In a result, ``misfit`` uses the scales of each
+    member. ``noise_sd`` uses the root mean square of the scales over the last ensemble, so outputs
+    plus noise have the variance of the posterior predictive. The attribute ``unknown_noise`` holds
+    these root mean squares by name.
 
     Examples
     --------
@@ -113,14 +115,14 @@ class UnknownNoise:
         Parameters
         ----------
         data : (d,)
-            All that were observed.
+            All observed data.
         layout : Layout or None
-            Of the data.
+            Layout of the data.
 
         Raises
         ------
         TypeError, ValueError
-            If a block or a label is not known, or the shape does not fit the data.
+            If a block or a label is unknown, or the shape does not fit the data.
         """
         shape = self._shape(len(data), layout)
         labels, scaled = self._labels(len(data), layout)
@@ -145,14 +147,14 @@ class UnknownNoise:
         if not isinstance(found, NoiseModel):
             raise TypeError(
                 f"shape: must be a covariance or Gaussian noise, got the loss "
-                f"{type(found).__name__}. A loss has no scale: pass it as the noise itself."
+                f"{type(found).__name__}. A loss has no scale: pass it in place of UnknownNoise."
             )
         if found.n_data not in (None, d):
             raise ValueError(f"shape: must be for the {d} data, got one for {found.n_data}.")
         return found
 
     def _labels(self, d: int, layout: Layout | None) -> tuple[list[Any], set[Any]]:
-        """The label of every datum, and which labels have a scale."""
+        """The label of every datum, and the labels that have a scale."""
         if layout is not None and layout.named:
             labels = layout.coordinates()["block"].tolist()
             known = set(layout.block_names)
@@ -169,7 +171,7 @@ class UnknownNoise:
                 raise ValueError(
                     f"{'variance' if self.prior is None else 'prior'}: must have the blocks or "
                     f"labels of the data as keys, {_listed(known)}, got a mapping that does not "
-                    f"fit at {lacking[0]!r}. For one array of data pass their labels as blocks=."
+                    f"fit at {lacking[0]!r}. For one array of data pass labels as blocks=."
                 )
             chosen = set(given)
         return labels, chosen
@@ -192,7 +194,7 @@ class UnknownNoise:
 
 @dataclass(frozen=True, eq=False)
 class ScaledGaussian:
-    """Noise of unknown scales for the data of one problem: a `ScaledNoise`."""
+    """A `ScaledNoise` of unknown scales for the data of one problem."""
 
     options: UnknownNoise
     shape: NoiseModel
@@ -209,7 +211,7 @@ class ScaledGaussian:
 
     @property
     def sd(self) -> np.ndarray:
-        """Marginal standard deviations where every scale is 1."""
+        """Marginal standard deviations if every scale is 1."""
         return np.broadcast_to(self.shape.sd, self.groups.shape)
 
     def sd_at(self, scales: np.ndarray) -> np.ndarray:
@@ -257,7 +259,7 @@ def _listed(names: set[Any]) -> str:
 def _check_independent(shape: NoiseModel, groups: np.ndarray) -> None:
     """Check that whitening does not mix data with different scales.
 
-    A random vector of one group alone stays within its group.
+    A random vector of one group is whitened, and must stay within this group.
     """
     present = np.unique(groups)
     if present.size == 1:
@@ -268,5 +270,5 @@ def _check_independent(shape: NoiseModel, groups: np.ndarray) -> None:
     if np.any(outside.max(axis=1) > 1e-8 * np.abs(white).max(axis=1)):
         raise ValueError(
             "shape: must have no covariance between data with different scales, got some. Give "
-            "such data one scale, or a shape by block."
+            "such data the same scale, or a shape by block."
         )

@@ -16,22 +16,22 @@ __all__ = ["BasePrior", "check_points", "joined_points", "named", "position"]
 
 
 class BasePrior(ABC):
-    r"""Base class for a prior of your own: a bijection from standard normal coordinates.
+    r"""Base class for your own prior: a bijection from standard normal coordinates.
 
     The prior is the distribution of u = f(z) with z ~ N(0, I). A subclass defines three
     functions of float64 arrays, with one point in a row:
 
     ``forward(z)``
-        f, from ``(n, p)`` unconstrained points to ``(n, p)`` physical ones.
+        The map f from unconstrained points ``(n, p)`` to physical points ``(n, p)``.
     ``inverse(u)``
-        f⁻¹. Points outside the support become NaN or infinite.
+        The inverse f⁻¹. Points outside the support become NaN or infinite.
     ``log_density(u)``
         The log-density of physical points inside the support, ``(n, p)`` to ``(n,)``. By the
-        change of variables it is log N(z; 0, I) less the logarithm of the Jacobian's
-        determinant, of f at z.
+        change of variables the log-density is log N(z; 0, I) minus the logarithm of the
+        Jacobian determinant of f at z.
 
     The base class derives all other members of `ekitools.typing.Prior` from these three.
-    `ekitools.testing.check_prior` checks that the three functions agree with each other.
+    `ekitools.testing.check_prior` checks that the three functions are consistent.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class BasePrior(ABC):
     Attributes
     ----------
     names : tuple of str or None
-        The names, where they were given.
+        The names, if they were given.
 
     Raises
     ------
@@ -51,17 +51,17 @@ class BasePrior(ABC):
     See Also
     --------
     ekitools.Prior : Parameters by name with distributions of scipy.stats.
-    ekitools.testing.check_prior : Check of a prior of your own.
+    ekitools.testing.check_prior : Check of your own prior.
 
     Notes
     -----
-    The functions never see a point with NaN entries: a failed member stays a row of NaN. They
-    see NumPy arrays for ensembles of every array library and dtype. The results are converted
+    The functions never receive a point with NaN entries: a failed member stays a row of NaN. They
+    receive NumPy arrays for ensembles of every array library and dtype. The results are converted
     back to the library, dtype and device of the ensemble.
 
     Examples
     --------
-    A wind vector of uniform direction and lognormal speed:
+    A wind vector with uniform direction and log-normal speed:
 
     >>> import numpy as np
     >>> from scipy import stats
@@ -91,7 +91,7 @@ class BasePrior(ABC):
 
     @abstractmethod
     def forward(self, z: np.ndarray) -> np.ndarray:
-        """Map unconstrained points z ``(n, p)`` to physical ones."""
+        """Map unconstrained points z ``(n, p)`` to physical points."""
 
     @abstractmethod
     def inverse(self, u: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ class BasePrior(ABC):
         return self._size if self.names is None else len(self.names)
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of one parameter, given by its position; infinite where there are none."""
+        """The bounds of the parameter at a position; infinite without bounds."""
         position(parameter, self.n_parameters)
         return -np.inf, np.inf
 
@@ -119,14 +119,14 @@ class BasePrior(ABC):
         return np.asarray(self.to_physical(self.sample_unconstrained(n, rng=rng)))
 
     def sample_unconstrained(self, n: int, *, rng: Rng = None) -> np.ndarray:
-        """``n`` draws in unconstrained coordinates, ``(n, p)``: standard normal ones."""
+        """``n`` standard normal draws in unconstrained coordinates, ``(n, p)``."""
         return as_rng(rng).standard_normal((integer("n", n), self.n_parameters))
 
     def logpdf(self, u: Any) -> np.ndarray:
         """Log-density at physical ``(p,)`` or ``(n, p)``; −inf outside the support."""
         u = check_points(u, self.n_parameters)
         rows = np.atleast_2d(u).astype(np.float64, copy=False)
-        with np.errstate(all="ignore"):  # of points outside the support
+        with np.errstate(all="ignore"):  # from points outside the support
             inside = np.isfinite(self.inverse(rows)).all(axis=1)
         found = np.full(len(rows), -np.inf)
         if inside.any():
@@ -139,8 +139,8 @@ class BasePrior(ABC):
         return self._mapped("z", "forward", self.forward, z)
 
     def to_unconstrained(self, u: Array) -> Array:
-        """Map it back; NaN or infinite outside the support."""
-        with np.errstate(all="ignore"):  # of points outside the support
+        """Map physical points back; NaN or infinite outside the support."""
+        with np.errstate(all="ignore"):  # from points outside the support
             return self._mapped("u", "inverse", self.inverse, u)
 
     def whiten(self, z: Array) -> Array:
@@ -177,11 +177,11 @@ class BasePrior(ABC):
 
 
 def _checked(name: str, found: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """What one of the three functions returned."""
+    """The array that one of the three functions returned, with its shape checked."""
     found = np.asarray(found)
     if found.shape != shape:
         raise ValueError(
-            f"{name}: must return an array of the shape {shape}, got {found.shape}. Compute one "
+            f"{name}: must return an array of shape {shape}, got {found.shape}. Compute one "
             "row for each point."
         )
     return found
@@ -196,7 +196,7 @@ def check_points(u: Any, p: int) -> np.ndarray:
 
 
 def position(parameter: Any, p: int) -> int:
-    """The position of one of ``p`` parameters, from 0 to p − 1; −1 stands for the last one.
+    """The position of one of ``p`` parameters, from 0 to p − 1; −1 means the last one.
 
     Examples
     --------
@@ -210,8 +210,8 @@ def position(parameter: Any, p: int) -> int:
 def joined_points(parts: Iterable[Prior]) -> np.ndarray | None:
     """Coordinates of the parameters of priors side by side, ``(p, dim)``, or None.
 
-    Parameters without a place get rows of NaN. None is returned if no parameter has a place, or
-    if the places of the parts differ in their number of coordinates.
+    Parameters without a location get rows of NaN. None is returned if no parameter has a location,
+    or if the locations of the parts differ in their number of coordinates.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def joined_points(parts: Iterable[Prior]) -> np.ndarray | None:
 
 
 def named(argument: str, parameters: Any, stem: str = "") -> tuple[tuple[str, ...] | None, int]:
-    """Names and their number, from names or a number.
+    """Names of parameters and their number, from names or a number.
 
     Parameters
     ----------
@@ -244,7 +244,8 @@ def named(argument: str, parameters: Any, stem: str = "") -> tuple[tuple[str, ..
     parameters : int or sequence of str
         A number, or names that must differ.
     stem : str, optional
-        A number n becomes the names ``stem[0]`` to ``stem[n-1]``, and None without a stem.
+        With a stem, a number n becomes the names ``stem[0]`` to ``stem[n-1]``. Without a stem the
+        names are None.
 
     Examples
     --------

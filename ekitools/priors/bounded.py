@@ -18,9 +18,9 @@ def bounded(mean: float, sd: float, lower: float = -np.inf, upper: float = np.in
     r"""Distribution with a given mean, standard deviation and bounds, for `ekitools.Prior`.
 
     The transformed variable is normal: x itself without bounds, log(x − lower) or
-    log(upper − x) with one bound, and log((x − lower)/(upper − x)) with two. So the density
-    vanishes at the bounds and has no corners. The mean and the standard deviation are those of
-    x itself, to a relative error of about 1e-14.
+    log(upper − x) with one bound, and log((x − lower)/(upper − x)) with two bounds. The density
+    therefore vanishes at the bounds and has no corners. The mean and the standard deviation are
+    those of x itself, to a relative error of about 1e-14.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def bounded(mean: float, sd: float, lower: float = -np.inf, upper: float = np.in
         The mean, strictly between the bounds.
     sd : float
         The standard deviation. With two bounds it must be less than
-        √((mean − lower)(upper − mean)); no distribution has more.
+        √((mean − lower)(upper − mean)), the largest possible value.
     lower : float, optional
         The lower bound; none by default.
     upper : float, optional
@@ -47,15 +47,15 @@ def bounded(mean: float, sd: float, lower: float = -np.inf, upper: float = np.in
 
     See Also
     --------
-    ekitools.Prior : Parameters by name with such distributions.
+    ekitools.Prior : Parameters by name with these distributions.
 
     Notes
     -----
     With one bound at distance δ = mean − lower, σ² = log(1 + (sd/δ)²) and μ = log δ − σ²/2. With
-    two bounds μ and σ of the logit-normal [1]_ have no closed form: two equations are solved,
-    with moments by the trapezoidal rule, which converges exponentially for analytic functions
-    on the real line [2]_. For standard deviations near the largest possible one the distribution
-    concentrates at both bounds.
+    two bounds μ and σ of the logit-normal [1]_ have no closed form. They are the solution of two
+    equations, with moments by the trapezoidal rule, which converges exponentially for analytic
+    functions on the real line [2]_. For standard deviations near the largest possible value the
+    distribution concentrates at both bounds.
 
     References
     ----------
@@ -99,8 +99,8 @@ def bounded(mean: float, sd: float, lower: float = -np.inf, upper: float = np.in
     width = upper - lower
     if not min(below, above) / width > 1e-300:
         raise ValueError(
-            f"mean: must not be that close to a bound, got {mean:g} between {lower:g} and "
-            f"{upper:g}. Leave the other bound out: its effect is nil."
+            f"mean: must not be so close to a bound, got {mean:g} between {lower:g} and "
+            f"{upper:g}. Leave the other bound out, because it has no effect."
         )
     mu, sigma = _logit_normal(min(below, above) / width, sd / width)
     mu = mu if below <= above else -mu
@@ -144,10 +144,10 @@ _MIRRORED = _MirroredLognormal(b=0.0, name="mirrored_lognorm", shapes="s")
 
 
 def _logit_normal(mean: float, sd: float) -> tuple[float, float]:
-    """μ and σ of the normal whose logistic has these moments; ``mean`` ≤ ½, in (0, 1).
+    """μ and σ of the normal whose logistic function has these moments, for 0 < ``mean`` ≤ ½.
 
-    The unknowns are μ/√(1 + πσ²/8), close to logit(mean), and log σ. The equations are in the
-    logits of the mean and of sd²/(mean (1 − mean)), in which they are nearly linear.
+    The unknowns are μ/√(1 + πσ²/8), close to logit(mean), and log σ. The equations are
+    nearly linear in the logits of the mean and of sd²/(mean (1 − mean)).
     """
     logit = math.log(mean) - math.log1p(-mean)
     fraction = (sd / math.sqrt(mean * (1 - mean))) ** 2
@@ -180,7 +180,7 @@ def _logit_normal(mean: float, sd: float) -> tuple[float, float]:
 def _moments(mu: float, sigma: float) -> tuple[float, float]:
     """Logits of m = E[x] and of Var[x]/(m(1 − m)) for x = expit(μ + σz), z ~ N(0, 1)."""
     if sigma <= 10:
-        # by z: the poles of x are π/σ from the real line; x² e^{-z²/2} has its peak before 2σ
+        # over z: the poles of x are π/σ from the real line; x² e^{-z²/2} has its peak before 2σ
         z = _grid(9 + 2 * sigma, min(0.25, math.pi**2 / (20 * sigma)))
         weight = np.exp(-z * z / 2)
         weight /= weight.sum()
@@ -190,7 +190,7 @@ def _moments(mu: float, sigma: float) -> tuple[float, float]:
         relative = weight @ from_median**2 - (weight @ from_median) ** 2
         log_variance = 2 * np.log(m) + np.log(relative)
     else:
-        # by parts, E[x] = ∫ x'(t) Φ((μ - t)/σ) dt: x' has its width, whatever σ is
+        # by parts, E[x] = ∫ x'(t) Φ((μ - t)/σ) dt: the width of x' does not depend on σ
         t = _grid(40 if sigma > 370 else 40 + 9 * sigma, 0.5)
         slope = expit(t) * expit(-t) * 0.5
         m, other = slope @ ndtr((mu - t) / sigma), slope @ ndtr((t - mu) / sigma)

@@ -1,4 +1,4 @@
-"""The correlation matrix of a Gaussian copula, checked."""
+"""Checks of the correlation matrix of a Gaussian copula."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def checked_correlation(names: tuple[str, ...], correlation: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If it is not symmetric and positive definite with a unit diagonal, or a mapping has an
-        unknown name.
+        If the matrix is not symmetric and positive definite with a unit diagonal, or a mapping has
+        an unknown name.
 
     Examples
     --------

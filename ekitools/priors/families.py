@@ -1,4 +1,4 @@
-"""Families of marginals: their quantile functions, from both tails, and what may be a marginal."""
+"""Families of marginals: quantile functions from both tails, and checks of marginals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ekitools.typing import Prior
 __all__ = ["FARTHEST", "Family", "check_marginal", "grouped", "identity"]
 
 FARTHEST = 37.5
-"""Beyond it the standard normal's tail probability is not a positive double any more."""
+"""Largest |z| whose standard normal tail probability is still a positive double."""
 
 _NEW_NORMAL: Any = getattr(stats, "Normal", None)  # since scipy 1.15
 
@@ -35,8 +35,8 @@ class Family:
     Parameters
     ----------
     marginals : list of frozen distributions
-        One, or several of one of scipy's families with the same state, given their parameters in
-        the same way.
+        One distribution, or several of the same SciPy family with the same state and the same
+        form of parameters.
     """
 
     def __init__(self, marginals: list[Any]) -> None:
@@ -47,7 +47,7 @@ class Family:
             if _NEW_NORMAL is not None and isinstance(first, _NEW_NORMAL):
                 self.closed = (first.mean(), first.standard_deviation())
         elif not _is_plain(first):
-            self.frozen = first  # its own instance: its state may not survive being made anew
+            self.frozen = first  # a new instance might lose its state
         else:
             args = [
                 np.array(each, dtype=float)
@@ -56,10 +56,10 @@ class Family:
             kwds = {k: np.array([m.kwds[k] for m in marginals], dtype=float) for k in first.kwds}
             self.frozen = first.dist(*args, **kwds)
             if type(first.dist) is type(stats.norm):
-                # the identity up to scale, also where a tail probability underflows
+                # exact also if a tail probability underflows
                 self.closed = (self.frozen.mean(), self.frozen.std())
         lower, upper = np.broadcast_arrays(*self.frozen.support())
-        # an end point itself is not a value the parameter may take
+        # the parameter never takes the value of an end point
         self.lower = np.where(np.isfinite(lower), np.nextafter(lower, np.inf), lower)
         self.upper = np.where(np.isfinite(upper), np.nextafter(upper, -np.inf), upper)
 
@@ -73,7 +73,7 @@ class Family:
         lost = np.isnan(u) & ~np.isnan(z)
         u = np.where(lost, np.where(z <= 0, self.lower, self.upper), u)
         u = np.clip(u, self.lower, self.upper)
-        for _ in range(80):  # a family without bounds that loses its tail ends where it still knows
+        for _ in range(80):  # an unbounded family without its tail: go back to a finite value
             lost = np.isinf(u)
             if not lost.any():
                 break
@@ -88,7 +88,7 @@ class Family:
             mean, sd = self.closed
             return np.asarray((u - mean) / sd)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers outside the support
+            warnings.simplefilter("ignore", RuntimeWarning)  # from numbers outside the support
             below, above = self.frozen.cdf(u), self.frozen.sf(u)
         z = np.where(below <= 0.5, ndtri(below), -ndtri(above))
         inside = (u >= self.lower) & (u <= self.upper)
@@ -104,10 +104,10 @@ class Family:
 
 
 def grouped(marginals: list[Any]) -> list[tuple[list[int], Family]]:
-    """Columns of the same family and the same way of giving parameters, together.
+    """Groups of columns with the same family and the same form of parameters.
 
-    Only scipy's own families as they come are sure to broadcast their parameters. Any other
-    distribution is a group of its own.
+    Only unmodified SciPy families are sure to broadcast their parameters. Any other distribution
+    is a separate group.
     """
     groups: dict[Any, list[int]] = {}
     for i, m in enumerate(marginals):
@@ -118,7 +118,7 @@ def grouped(marginals: list[Any]) -> list[tuple[list[int], Family]]:
 
 
 def identity(marginal: Any) -> tuple[Any, ...]:
-    """What tells one distribution from another: family, parameters and further state."""
+    """Identity of a distribution: family, parameters and further state."""
     if is_new(marginal):
         return ("new", describe(marginal))
     kwds = tuple(sorted((k, float(v)) for k, v in marginal.kwds.items()))
@@ -156,8 +156,7 @@ def check_marginal(where: str, marginal: Any) -> None:
 
 
 _SCALAR = (
-    "must have scalar parameters, got arrays. Give every parameter a name and a distribution of "
-    "its own."
+    "must have scalar parameters, got arrays. Give every parameter a name and its own distribution."
 )
 _DISCRETE = (
     " A discrete parameter needs a continuous relaxation: use a continuous distribution, such as "
@@ -166,7 +165,7 @@ _DISCRETE = (
 
 
 def _is_plain(marginal: Any) -> bool:
-    """Whether it is one of scipy's own families as they come."""
+    """Whether the distribution is of an unmodified SciPy family."""
     return is_from_scipy(type(marginal.dist)) and not state_of(marginal.dist)
 
 
@@ -187,7 +186,7 @@ def _check_new(where: str, marginal: Any) -> None:
 
 
 def _check_quantiles(where: str, marginal: Any) -> None:
-    """Check that quantiles lie within the support, and that the distribution function is theirs."""
+    """Check that quantiles lie within the support and agree with the distribution function."""
     p = np.array([0.05, 0.5, 0.95])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -210,13 +209,13 @@ def _kind(marginal: Any) -> str:
 
 
 def _remedy(marginal: Any) -> str:
-    """What to do instead."""
+    """The remedy in an error about this object."""
     if isinstance(marginal, type):
         return " Make an instance with its parameters."
     if isinstance(marginal, stats.gaussian_kde):
         return (
             " A kernel density estimate has no quantile function. Fit the prior to the sample by "
-            "ek.Prior.from_samples({name: x}), or freeze a histogram of it, "
+            "ek.Prior.from_samples({name: x}), or freeze a histogram, "
             "scipy.stats.rv_histogram(np.histogram(x, bins=50))()."
         )
     if isinstance(marginal, stats.rv_discrete) or isinstance(
@@ -224,7 +223,7 @@ def _remedy(marginal: Any) -> str:
     ):
         return _DISCRETE
     if isinstance(marginal, Prior):
-        return ' Put priors side by side by ek.JointPrior({"field": ..., "rates": ek.Prior(...)}).'
+        return ' Join priors by ek.JointPrior({"field": ..., "rates": ek.Prior(...)}).'
     if hasattr(marginal, "logpdf") or hasattr(marginal, "rvs"):
         return (
             " A marginal is a distribution of one number with a quantile function. For correlated "

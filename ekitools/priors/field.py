@@ -1,4 +1,4 @@
-"""The base of Gaussian fields whose parameters are coefficients, or values at places."""
+"""Base class of Gaussian fields whose parameters are coefficients, or values at points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ekitools.typing import Array, Rng
 __all__ = ["FieldPrior", "by_rows", "check_all_modes", "checked_parameters", "per_direction"]
 
 _BLOCK_BYTES = 1 << 22
-"""Bytes of float64 rows that are mapped at a time: a field may have a million parameters."""
+"""Bytes of float64 rows in one block of a map: a field may have a million parameters."""
 
 
 class FieldPrior(GaussianPrior):
@@ -34,7 +34,7 @@ class FieldPrior(GaussianPrior):
     Attributes
     ----------
     parameters : {"coefficients", "values"}
-        What the parameters are.
+        Meaning of the parameters.
     """
 
     parameters: str = "coefficients"
@@ -42,16 +42,16 @@ class FieldPrior(GaussianPrior):
 
     @property
     def _bijection(self) -> Interval:
-        """From unconstrained to physical coordinates."""
+        """The map from unconstrained to physical coordinates."""
         return self._transform if self.parameters == "values" else Interval()
 
     @property
     def constrained(self) -> bool:
-        """Whether physical coordinates differ from unconstrained ones: for transformed values."""
+        """Whether physical and unconstrained coordinates differ: True for transformed values."""
         return self._bijection != Interval()
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of one parameter, given by its position; infinite where there are none."""
+        """The bounds of the parameter at a position; infinite without bounds."""
         position(parameter, self.n_parameters)
         return self._bijection.lower, self._bijection.upper
 
@@ -71,14 +71,14 @@ class FieldPrior(GaussianPrior):
         return np.where(inside, super().logpdf(z) - slopes, -np.inf)
 
     def to_physical(self, z: Array) -> Array:
-        """Map ``(..., p)`` to physical coordinates: T(z) for values, else the same."""
+        """Map ``(..., p)`` to physical coordinates: T(z) for values, z for coefficients."""
         if not self.constrained:
             return super().to_physical(z)
         check_array("z", z, last=self.n_parameters)
         return by_rows(z, self._bijection.forward)
 
     def to_unconstrained(self, u: Array) -> Array:
-        """Map it back; NaN or infinite outside the support."""
+        """Map physical points back; NaN or infinite outside the support."""
         if not self.constrained:
             return super().to_unconstrained(u)
         check_array("u", u, last=self.n_parameters)
@@ -87,19 +87,19 @@ class FieldPrior(GaussianPrior):
 
 
 def by_rows(x: Array, function: Callable[[np.ndarray], np.ndarray]) -> Array:
-    """Map the last axis of ``x`` by a function of NumPy rows, some rows at a time.
+    """Map the last axis of ``x`` by a function of NumPy rows, in blocks of rows.
 
     Parameters
     ----------
     x : (..., p)
         Points, of any array library.
     function : callable
-        From ``(n, p)`` to ``(n, p)``.
+        Map from ``(n, p)`` to ``(n, p)``.
 
     Returns
     -------
     (..., p)
-        In the library, the dtype and on the device of ``x``.
+        Result in the library, dtype and device of ``x``.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def by_rows(x: Array, function: Callable[[np.ndarray], np.ndarray]) -> Array:
 
 
 def checked_parameters(parameters: Any) -> str:
-    """Check what the parameters of a field are: ``"coefficients"`` or ``"values"``.
+    """Check the option ``parameters`` of a field: ``"coefficients"`` or ``"values"``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Priors, and the bijections between physical and unconstrained coordinates they own."""
+"""Gaussian priors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["GaussianPrior"]
 
 
 _BLOCK_BYTES = 1 << 22
-"""Bytes of the draws that are made at a time."""
+"""Bytes of one block of draws."""
 
 
 class GaussianPrior:
@@ -34,11 +34,11 @@ class GaussianPrior:
     Parameters
     ----------
     mean : float or (p,)
-        m; one number stands for all parameters. Draws have its dtype: float32 for ensembles
-        that fill the memory.
+        Mean m; a single number is the mean of all parameters. Draws have the dtype of ``mean``:
+        use float32 for ensembles that fill the memory.
     cov : float, (p,) or (p, p)
-        C₀: one variance, p variances, or a dense symmetric positive definite matrix. The
-        first two never become a matrix.
+        Covariance C₀: one variance, p variances, or a dense symmetric positive definite
+        matrix. Variances never become a matrix.
 
     Attributes
     ----------
@@ -51,6 +51,11 @@ class GaussianPrior:
     ------
     TypeError, ValueError
         If sizes disagree or C₀ is not finite, symmetric and positive definite.
+
+    See Also
+    --------
+    Prior : Named parameters with distributions of scipy.stats.
+    JointPrior : Several priors side by side.
 
     Examples
     --------
@@ -80,8 +85,8 @@ class GaussianPrior:
             self._root = checked_cholesky("cov", cov)
         elif np.any(cov <= 0):
             raise ValueError(
-                f"cov: variances must be positive, got {float(np.min(cov)):.6g}. A parameter "
-                "that is known belongs into the model as a constant."
+                f"cov: variances must be positive, got {float(np.min(cov)):.6g}. A known "
+                "parameter belongs in the model as a constant."
             )
         else:
             self._root = np.broadcast_to(np.sqrt(cov), (p,)).copy()
@@ -101,7 +106,7 @@ class GaussianPrior:
 
     @property
     def constrained(self) -> bool:
-        """Whether physical coordinates differ from unconstrained ones: not for this prior."""
+        """Whether physical and unconstrained coordinates differ: False for this prior."""
         return False
 
     def sample(self, n: int, *, rng: Rng = None) -> np.ndarray:
@@ -119,7 +124,7 @@ class GaussianPrior:
         """``n`` draws, ``(n, p)``: the same as `sample`."""
         n, rng, p = integer("n", n), as_rng(rng), self.n_parameters
         u = np.empty((n, p), dtype=self.mean.dtype)
-        rows = max(1, _BLOCK_BYTES // (8 * p))  # at a time: the ensemble may fill the memory
+        rows = max(1, _BLOCK_BYTES // (8 * p))  # in one block: the ensemble may fill the memory
         for i in range(0, n, rows):
             block = u[i : i + rows]
             block[...] = self.unwhiten(rng.standard_normal(block.shape))
@@ -138,12 +143,12 @@ class GaussianPrior:
         return float(np.log(diagonal).sum())
 
     def to_physical(self, z: Array) -> Array:
-        """The same: nothing is constrained."""
+        """The same array: the parameters have no bounds."""
         check_array("z", z, last=self.n_parameters)
         return z
 
     def to_unconstrained(self, u: Array) -> Array:
-        """The same: nothing is constrained."""
+        """The same array: the parameters have no bounds."""
         check_array("u", u, last=self.n_parameters)
         return u
 
@@ -171,7 +176,7 @@ class GaussianPrior:
         return xp.matrix_transpose(white)
 
     def unwhiten(self, w: Array) -> Array:
-        """M + C₀^{1/2} w along the last axis: the inverse of `whiten`.
+        """Inverse of `whiten`: m + C₀^{1/2} w along the last axis.
 
         Examples
         --------

@@ -19,7 +19,7 @@ from ekitools.priors.transforms import Interval, pointwise
 __all__ = ["GraphField", "graph_laplacian"]
 
 _DENSE = 600
-"""Nodes up to which all eigenvectors are computed at once: quicker there, and surer."""
+"""Largest number of nodes for a dense eigendecomposition, which is then faster and safer."""
 
 
 def graph_laplacian(points: Any, *, n_neighbours: int = 10) -> sparse.csr_array:
@@ -29,28 +29,32 @@ def graph_laplacian(points: Any, *, n_neighbours: int = 10) -> sparse.csr_array:
         L = I - D^{-1/2} W D^{-1/2}, \qquad
         W_{ij} = \exp\{-|x_i - x_j|^2 / (\sigma_i \sigma_j)\},
 
-    for points of which one is among the k nearest of the other, else W_ij = 0. σ_i is the
-    distance of x_i to its k-th neighbour, so that weights adapt to how dense the points lie
-    [1]_; D holds the row sums of W. Eigenvalues are between 0 and 2, and there are as many
-    zeros as the graph has components [2]_.
+    if one of the two points is among the k nearest neighbours of the other, else W_ij = 0. σ_i is
+    the distance of x_i to its k-th neighbour, so weights adapt to the density of the points [1]_.
+    D holds the row sums of W. Eigenvalues are between 0 and 2, and the number of zero eigenvalues
+    is the number of components of the graph [2]_.
 
     Parameters
     ----------
     points : (n, q)
-        Features x_i, all in one unit.
+        Features x_i, all in the same unit.
     n_neighbours : int, default 10
-        k.
+        Number of neighbours k.
 
     Returns
     -------
     (n, n) scipy.sparse.csr_array
-        L, with about 2 k n entries at most.
+        The Laplacian L, with at most about 2 k n entries.
 
     Raises
     ------
     TypeError, ValueError
-        If points are not finite or k is not between 1 and n − 1, or if a point is so often
-        repeated that the distance to its k-th neighbour is zero.
+        If points are not finite or k is not between 1 and n − 1, or if a point is
+        repeated so often that the distance to its k-th neighbour is zero.
+
+    See Also
+    --------
+    GraphField : Gaussian field on the nodes of a graph.
 
     References
     ----------
@@ -67,20 +71,20 @@ def graph_laplacian(points: Any, *, n_neighbours: int = 10) -> sparse.csr_array:
     x = as_real("points", points, ndim=(2,)).astype(np.float64, copy=False)
     n = len(x)
     if x.size == 0:
-        raise ValueError(f"points: must be one row for each point, got shape {x.shape}.")
+        raise ValueError(f"points: must have one row for each point, got shape {x.shape}.")
     remedy = f"There are n = {n} points."
     n_neighbours = integer("n_neighbours", n_neighbours, most=n - 1, remedy=remedy)
     distance, neighbour = cKDTree(x).query(x, k=n_neighbours + 1)
     scale = distance[:, -1]
     if not np.all(scale > 0):
         raise ValueError(
-            f"points: must have less than {n_neighbours + 1} copies of each, got more of point "
-            f"{int(np.argmin(scale))}. Drop repeated points or take more n_neighbours."
+            f"points: must have fewer than {n_neighbours + 1} copies of each, got more of point "
+            f"{int(np.argmin(scale))}. Drop repeated points or increase n_neighbours."
         )
     rows = np.repeat(np.arange(n), n_neighbours + 1)
     columns = neighbour.ravel()
     weights = np.exp(-(distance.ravel() ** 2) / (scale[rows] * scale[columns]))
-    other = rows != columns  # a point is its own neighbour, unless it has a copy
+    other = rows != columns  # a point is its own neighbour unless a copy of it exists
     W = sparse.csr_array((weights[other], (rows[other], columns[other])), shape=(n, n))
     return sparse.csr_array(csgraph.laplacian(W.maximum(W.T), normed=True))
 
@@ -88,7 +92,7 @@ def graph_laplacian(points: Any, *, n_neighbours: int = 10) -> sparse.csr_array:
 class GraphField(GaussianPrior):
     r"""A Gaussian field on the nodes of a graph, as a prior on its coefficients.
 
-    The covariance is proportional to (L + τ²I)^{−α} with L the graph's Laplacian [1]_, in the
+    The covariance is proportional to (L + τ²I)^{−α} with the Laplacian L of the graph [1]_, in the
     span of the eigenvectors φ_k of its p smallest eigenvalues λ_k,
 
     .. math::
@@ -96,7 +100,7 @@ class GraphField(GaussianPrior):
         \mu_k = c\,(\lambda_k + \tau^2)^{-\alpha}, \qquad u_k \sim N(0, 1),
 
     with Σ_i φ_k(i)² = 1 and c such that s² is the average variance over the nodes. The
-    parameters are the u_k. What is observed at some nodes is linear in them:
+    parameters are the u_k. Observations at some nodes are linear in the parameters:
     ``LinearModel(field.basis[nodes])``.
 
     Parameters
@@ -107,16 +111,16 @@ class GraphField(GaussianPrior):
     alpha : float, default 1
         Smoothness α > 0.
     tau : float, default 0.1
-        τ > 0. Modes with λ well below τ² are taken to be about as likely as the constant one.
+        τ > 0. Modes with λ well below τ² have about the same variance as the constant mode.
     sd : float, default 1
-        s, root of the average variance over the nodes.
+        Amplitude s, root of the average variance over the nodes.
     mean : float, default 0
-        m.
+        Level m.
     n_modes : int, optional
-        Number p of modes kept; min(100, n) by default. Those of clusters come first.
+        Number p of modes kept; min(100, n) by default. The modes of clusters come first.
     transform : None, "exp" or ("bounded", lower, upper), default None
         T at every node: the identity, exp for a positive field, or the logistic function
-        scaled to an interval. ``mean`` and ``sd`` are those before the transform.
+        scaled to an interval. ``mean`` and ``sd`` refer to the field before the transform.
 
     Attributes
     ----------
@@ -133,11 +137,16 @@ class GraphField(GaussianPrior):
         If an option is out of range, or L is not square and symmetric or has a negative
         eigenvalue.
 
+    See Also
+    --------
+    graph_laplacian : Laplacian of the nearest-neighbour graph of points.
+    MaternField : Gaussian field at points, with a correlation length.
+
     Notes
     -----
-    More than 600 nodes are left to Lanczos' iteration (`scipy.sparse.linalg.eigsh`) on cI − L
-    with c a bound of the spectrum: only products with L, from a fixed start. Where eigenvalues
-    are the same, their eigenvectors are any basis of what they span.
+    For more than 600 nodes, the Lanczos iteration (`scipy.sparse.linalg.eigsh`) with a fixed start
+    is applied to cI − L, where c is a bound of the spectrum. It needs only products with L. The
+    eigenvectors of equal eigenvalues are an arbitrary basis of their eigenspace.
 
     References
     ----------
@@ -216,7 +225,7 @@ class GraphField(GaussianPrior):
 
 
 def _checked(laplacian: Any) -> sparse.csr_array:
-    """As a sparse matrix in canonical form, symmetric and finite."""
+    """The Laplacian as a sparse matrix in canonical form, checked to be symmetric and finite."""
     if not sparse.issparse(laplacian):
         laplacian = as_real("laplacian", laplacian, ndim=(2,))
     L = sparse.csr_array(laplacian, dtype=np.float64, copy=True)
@@ -229,7 +238,8 @@ def _checked(laplacian: Any) -> sparse.csr_array:
     if asymmetry > 1e-10 * float(abs(L).max()):
         raise ValueError(
             f"laplacian: must be symmetric, got entries that differ by {asymmetry:.3g} from their "
-            "transposes. The random-walk Laplacian is not: use the symmetric normalised one."
+            "transposes. The random-walk Laplacian is not symmetric: use the symmetric normalised "
+            "one."
         )
     return L
 
@@ -237,7 +247,7 @@ def _checked(laplacian: Any) -> sparse.csr_array:
 def _smallest(L: sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``count`` smallest eigenvalues, increasing, and their eigenvectors ``(n, count)``."""
     n = L.shape[0]
-    bound = float(abs(L).sum(axis=1).max())  # Gershgorin's
+    bound = float(abs(L).sum(axis=1).max())  # Gershgorin's bound
     if n <= _DENSE or 2 * count >= n:
         values, vectors = np.linalg.eigh(L.toarray())
         values, vectors = values[:count], vectors[:, :count]
@@ -252,6 +262,6 @@ def _smallest(L: sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
             f"laplacian: must have no negative eigenvalue, got {values[0]:.3g}. Use D - W or "
             "I - D^(-1/2) W D^(-1/2) with weights W >= 0."
         )
-    largest = np.argmax(np.abs(vectors), axis=0)  # the sign is free: make it the same everywhere
+    largest = np.argmax(np.abs(vectors), axis=0)  # fix the sign, which is free
     vectors = vectors * np.sign(vectors[largest, np.arange(count)])
     return np.maximum(values, 0.0), vectors

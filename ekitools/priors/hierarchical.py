@@ -1,4 +1,4 @@
-"""Parameters of similar groups, with a population mean and spread of their own."""
+"""Hierarchical priors: parameters of similar groups with a common population."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Hierarchical"]
 
 
 class Hierarchical(BasePrior):
-    r"""Two levels: members of a population whose mean and standard deviation are unknown too.
+    r"""Hierarchical prior: members of a population with unknown mean and standard deviation.
 
     .. math::
         m \sim \pi_m, \qquad s \sim \pi_s, \qquad
         \theta_i = T(m + s\,\varepsilon_i), \quad \varepsilon_i \sim N(0, 1).
 
-    The parameters are m, s, θ₁, …, θ_n: p = n + 2. Unconstrained coordinates are those of m and
-    s and the ε_i themselves (the non-centred parametrisation [1]_), so the prior is exactly
-    N(0, I) in them and the members are not tied to the population by narrow funnels.
+    The parameters are m, s, θ₁, …, θ_n: p = n + 2. The unconstrained coordinates are
+    those of m and s, and the ε_i (the non-centred parametrisation [1]_). In these coordinates the
+    prior is exactly N(0, I), without narrow funnels between population and members.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class Hierarchical(BasePrior):
     Attributes
     ----------
     names : tuple of str
-        ``"mean"``, ``"sd"`` and the members: ``"theta[0]"`` and so on where only a number is
-        given.
+        ``"mean"``, ``"sd"`` and the members, which are ``"theta[0]"`` and so on if only a number
+        is given.
 
     Raises
     ------
     TypeError, ValueError
-        If a distribution is not frozen, continuous and of one number, if ``sd`` may be negative,
-        or if names are repeated.
+        If a distribution is not a frozen continuous distribution of one number, if ``sd`` may be
+        negative, or if names are repeated.
 
     See Also
     --------
@@ -79,7 +79,7 @@ class Hierarchical(BasePrior):
         if not lowest >= 0:
             raise ValueError(
                 f"sd: must be a distribution of positive numbers, got the lower bound {lowest:g}. "
-                "Use one such as scipy.stats.halfnorm(scale=1)."
+                "Use a distribution such as scipy.stats.halfnorm(scale=1)."
             )
         self._transform = pointwise(transform)
         names, _ = named("members", members, "theta")
@@ -89,7 +89,7 @@ class Hierarchical(BasePrior):
         self._families = (Family([mean]), Family([sd]))
 
     def forward(self, z: np.ndarray) -> np.ndarray:
-        """Population and members by z."""
+        """Population and members from z."""
         m, s = (f.to_physical(z[:, [i]]) for i, f in enumerate(self._families))
         return np.concatenate([m, s, self._transform.forward(m + s * z[:, 2:])], axis=1)
 
@@ -99,7 +99,7 @@ class Hierarchical(BasePrior):
         return np.concatenate([m, s, self._standard(u)], axis=1)
 
     def log_density(self, u: np.ndarray) -> np.ndarray:
-        """Log-density at u by the chain rule: m, s, and the members given both."""
+        """Log-density at u by the chain rule: m, s, and the members given m and s."""
         mean, sd = self._distributions
         m, s, epsilon = u[:, 0], u[:, 1], self._standard(u)
         slopes = np.log(s)[:, None] + self._transform.log_slope(m[:, None] + s[:, None] * epsilon)
@@ -107,7 +107,7 @@ class Hierarchical(BasePrior):
         return np.asarray(mean.logpdf(m) + sd.logpdf(s) + members)
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of one parameter, given by its position."""
+        """The bounds of the parameter at a position."""
         parameter = position(parameter, self.n_parameters)
         if parameter < 2:
             low, high = self._distributions[parameter].support()

@@ -1,8 +1,8 @@
-"""Digests of distributions: two distributions are the same where all they are made of is the same.
+"""Digests of distributions: equal digests mean equal class, parameters and state.
 
 A distribution is its class, its parameters and the state of its instance, such as the bins of a
-histogram or the bounds given to ``scipy.stats.rv_continuous``. `describe` turns all of it into
-plain values whose text is the same in every process.
+histogram or the bounds given to ``scipy.stats.rv_continuous``. `describe` turns a distribution
+into plain values whose text is the same in every process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GENERATED = frozenset(
         *("_moment_methods", "generic_moment", "longname", "rng", "seed", "vecentropy"),
     }
 )
-"""Attributes that scipy makes of the others, that say how to draw, or that are documentation."""
+"""Attributes left out: derived from others, for drawing only, or documentation."""
 
 _SKIPPED = _GENERATED | {"__doc__", "_ctor_param"}
 
@@ -36,26 +36,26 @@ _PLAIN = (bool, int, str, bytes, complex, type(None), type(...))
 
 
 def is_new(marginal: Any) -> bool:
-    """Whether it has the methods of the distributions that scipy has had since version 1.15."""
+    """Whether the object has the methods of the distributions that SciPy 1.15 introduced."""
     parts = ("icdf", "iccdf", "cdf", "ccdf", "logpdf", "support", "median")
     return not isinstance(marginal, type) and all(hasattr(marginal, part) for part in parts)
 
 
 def is_from_scipy(kind: type) -> bool:
-    """Whether a class is one of scipy's own, and not made by a function of scipy."""
+    """Whether a class is defined in SciPy, and not created by a function of SciPy."""
     return kind.__module__.startswith("scipy.") and "<locals>" not in kind.__qualname__
 
 
 def _is_known(kind: type) -> bool:
-    """Whether a class is not a user's: its name says what it does."""
+    """Whether a class is part of a library, so that its name identifies it."""
     ours = kind.__module__ == "builtins" or kind.__module__.startswith("ekitools.")
     return ours or is_from_scipy(kind)
 
 
 def state_of(family: Any) -> str:
-    """Digest of what a `scipy.stats.rv_continuous` is beside the parameters of the frozen one.
+    """Digest of a `scipy.stats.rv_continuous` without the parameters of the frozen distribution.
 
-    The text is empty for scipy's own families as they come.
+    The text is empty for unmodified SciPy families.
     """
     default = getattr(stats, str(family.name), None)
     if type(default) is type(family) and _texts(default) == _texts(family):
@@ -64,19 +64,19 @@ def state_of(family: Any) -> str:
 
 
 def _texts(family: Any) -> dict[str, str]:
-    """State of an instance as texts: a quick look at those who are as they come."""
+    """State of an instance as texts, for a fast comparison with an unmodified instance."""
     return {name: repr(part) for name, part in vars(family).items() if name not in _SKIPPED}
 
 
 def describe(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """Plain nested tuples that say what ``value`` is, whatever the process.
+    """Plain nested tuples that identify ``value`` in every process.
 
     Parameters
     ----------
     value : object
         A distribution, or a part of one.
     above : tuple of int
-        Objects whose parts are being described: one that holds itself is not followed.
+        Objects whose parts are being described, so that a reference to one of them is not followed.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def describe(value: Any, above: tuple[int, ...] = ()) -> Any:
     >>> describe(stats.norm(0, 1)) == describe(stats.norm(0, 2))
     False
     """
-    if isinstance(value, float):  # of NumPy too
+    if isinstance(value, float):  # NumPy's too
         return "float", repr(float(value))
     if isinstance(value, np.dtype):
         return "dtype", value.str
@@ -132,11 +132,11 @@ def _instance(value: Any, above: tuple[int, ...]) -> Any:
     if not hasattr(value, "__dict__") and not state:
         try:
             return "pickled", _class(kind, above), digest(pickle.dumps(value, protocol=4).hex())
-        except Exception:  # it cannot be told from others of its class
+        except Exception:  # only its class can be described
             return "object", _class(kind, above)
     state |= getattr(value, "__dict__", {})
     if isinstance(value, stats.rv_continuous | stats.rv_discrete):
-        # what a subclass hands on to the instance that a frozen distribution makes of it
+        # arguments that a subclass passes to the instance of a frozen distribution
         state |= {f"given {k}": v for k, v in value._updated_ctor_param().items()}
     kept = {
         name: describe(part, above)
@@ -147,7 +147,7 @@ def _instance(value: Any, above: tuple[int, ...]) -> Any:
 
 
 def _class(kind: type, above: tuple[int, ...]) -> Any:
-    """Module and name; for a user's classes, all that they and their bases define."""
+    """Module and name; for user classes, everything that they and their bases define."""
     name = f"{kind.__module__}.{kind.__qualname__}"
     if id(kind) in above or _is_known(kind):
         return "class", name
@@ -164,7 +164,7 @@ def _class(kind: type, above: tuple[int, ...]) -> Any:
 
 
 def _function(value: types.FunctionType, above: tuple[int, ...]) -> Any:
-    """Module, name, defaults, what it closes over and, where it is a user's, its code."""
+    """Module, name, defaults, closure and, for a user's function, its code."""
     name = f"{value.__module__}.{value.__qualname__}"
     known = name.startswith(("scipy.", "numpy.", "ekitools."))
     code = () if known else describe(value.__code__, above)
@@ -172,7 +172,7 @@ def _function(value: types.FunctionType, above: tuple[int, ...]) -> Any:
     for cell in value.__closure__ or ():
         try:
             cells.append(describe(cell.cell_contents, above))
-        except ValueError:  # nothing is in it yet
+        except ValueError:  # the cell is still empty
             cells.append("empty")
     defaults = describe((value.__defaults__, value.__kwdefaults__), above)
     return "function", name, code, defaults, tuple(cells)

@@ -21,22 +21,22 @@ class JointPrior:
     r"""Independent priors side by side: one prior on all their parameters.
 
     The parameters of the first part come first. `split` gives a model the parameters by part.
-    A part keeps its own names. If it has none, or if a name also occurs in another part, its
-    names begin with the name of the part: ``field[0]`` or ``rates.slope``.
+    A part keeps its own names. If a part has no names, or if a name also occurs in another part,
+    its names begin with the name of the part: ``field[0]`` or ``rates.slope``.
 
     Parameters
     ----------
     parts : mapping of str to Prior
-        At least one prior, of any kind, under a name.
+        Priors of any kind by name, at least one.
 
     Attributes
     ----------
     parts : mapping of str to Prior
-        As given, read-only.
+        The parts as given, read-only.
     slices : mapping of str to slice
         Positions of the parameters of each part.
     names : tuple of str
-        Of all parameters.
+        Names of all parameters.
 
     Raises
     ------
@@ -107,7 +107,7 @@ class JointPrior:
         Returns
         -------
         dict of str to array
-            Views of ``u`` where its library has views.
+            Views of ``u`` if its library has views.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class JointPrior:
         return {name: u[..., cut] for name, cut in self.slices.items()}
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of one parameter, given by its position; infinite where not known."""
+        """The bounds of the parameter at a position; infinite if the part does not know them."""
         parameter = position(parameter, self.n_parameters)
         for name, cut in self.slices.items():
             part = self.parts[name]
@@ -143,10 +143,10 @@ class JointPrior:
 
     @property
     def points(self) -> np.ndarray | None:
-        """Coordinates of the parameters, ``(p, dim)``, rows of NaN for those without a place.
+        """Coordinates of the parameters, ``(p, dim)``, NaN for parameters without a location.
 
         All parts must use the same unit and origin. None is returned if no parameter has a
-        place, or if the places of the parts differ in their number of coordinates.
+        location, or if the locations of the parts differ in their number of coordinates.
         """
         return joined_points(self.parts.values())
 
@@ -170,15 +170,15 @@ class JointPrior:
         return self._by_part("z", "to_physical", z)
 
     def to_unconstrained(self, u: Array) -> Array:
-        """Map it back; NaN or infinite outside the support."""
+        """Map physical points back; NaN or infinite outside the support."""
         return self._by_part("u", "to_unconstrained", u)
 
     def whiten(self, z: Array) -> Array:
-        """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
+        """Map unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
         return self._by_part("z", "whiten", z)
 
     def unwhiten(self, w: Array) -> Array:
-        """Carry them back."""
+        """Map whitened ``(J, p)`` back: the inverse of `whiten`."""
         return self._by_part("w", "unwhiten", w)
 
     def fingerprint(self) -> str:
@@ -192,7 +192,7 @@ class JointPrior:
 
 
 def _names(parts: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of all parameters, with the name of the part where they need it."""
+    """The names of all parameters, with the name of the part if a name alone is ambiguous."""
     count = Counter(n for part in parts.values() for n in part.names or ())
     found: list[str] = []
     for name, part in parts.items():

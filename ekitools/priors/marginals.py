@@ -1,4 +1,4 @@
-"""Parameters by name, each with a distribution of scipy.stats, independent or correlated."""
+"""Priors of named parameters with distributions of scipy.stats, independent or correlated."""
 
 from __future__ import annotations
 
@@ -23,30 +23,29 @@ __all__ = ["Prior"]
 class Prior(BasePrior):
     r"""Named parameters, each with a distribution from scipy.stats.
 
-    Every parameter is carried to a standard normal by its own quantile function,
-    u = F⁻¹(Φ(z)), so bounds hold for every member at every iteration and the prior is
-    exactly Gaussian in the coordinates in which the methods work: N(0, I), or N(0, R) with a
-    ``correlation`` R, the Gaussian copula [1]_. Both tails are computed
-    from their own side (the quantile function below the median, the inverse survival
-    function above), so no digits are lost in either.
+    The quantile function of every parameter maps a standard normal z to the parameter,
+    u = F⁻¹(Φ(z)), so bounds hold for every member at every iteration. In the coordinates z, in
+    which the methods work, the prior is exactly Gaussian: N(0, I), or N(0, R) with a
+    ``correlation`` R, the Gaussian copula [1]_. The quantile function is used below the median
+    and the inverse survival function above, so no digits are lost in either tail.
 
     Parameters
     ----------
     marginals : mapping of str to frozen scipy.stats distribution
-        ``{"rate": scipy.stats.lognorm(1.0), ...}``, continuous and with scalar parameters. The
-        distributions that SciPy has had since version 1.15, such as
+        Continuous distributions with scalar parameters, such as
+        ``{"rate": scipy.stats.lognorm(1.0), ...}``. The new distributions of SciPy 1.15, such as
         ``scipy.stats.truncate(scipy.stats.Normal(mu=1, sigma=2), lb=0)``, are accepted too.
     correlation : (p, p) or mapping of pairs of names to float, optional
-        R, the correlation of z: a matrix, or ``{("rate", "share"): 0.6}`` with zeros for all
-        other pairs. The parameters are independent by default. The rank correlation of two
-        parameters is (6/π) arcsin(r/2), whatever their marginals are.
+        Correlation R of z: a matrix, or ``{("rate", "share"): 0.6}`` with zeros for all other
+        pairs. The parameters are independent by default. The rank correlation of two parameters
+        is (6/π) arcsin(r/2) for all marginals.
 
     Attributes
     ----------
     marginals : mapping
-        As given, read-only.
+        The marginals as given, read-only.
     correlation : (p, p) ndarray or None
-        R.
+        The correlation R.
     names : tuple of str
         The keys of ``marginals``.
 
@@ -112,33 +111,33 @@ class Prior(BasePrior):
         names: Sequence[str] | None = None,
         bounds: Any = None,
     ) -> Prior:
-        r"""A prior fitted to samples, such as the last posterior, which new data then update.
+        r"""Fit a prior to samples, such as an earlier posterior that new data update.
 
         Every marginal is the distribution of a smooth increasing function of a standard normal
         variable, through the quantiles of the samples, with Gaussian tails. The correlation of
         the Gaussian copula is that of the samples in the coordinates of the marginals. Samples
         that are Gaussian, or Gaussian after the transform to unbounded coordinates, give a
-        Gaussian there. Several modes are kept in the marginals, and not where only the joint
-        distribution has them.
+        Gaussian there. Several modes are kept if the marginals show them, and lost if only the
+        joint distribution has them.
 
         Parameters
         ----------
         samples : (n, p), mapping of names to (n,), or result
             One sample in a row. Columns by name may be a dict, a DataFrame or a Dataset, in which
-            ``weight`` holds the weights. Of a result of `ekitools.run` the last ensemble is
-            taken, without failed members.
+            ``weight`` holds the weights. A result of `ekitools.run` gives its last ensemble,
+            without failed members.
         weights : (n,), optional
-            Weights of the samples, such as those of `ekitools.TemperedSMC`; not normalised.
+            Weights of the samples, such as those of `ekitools.TemperedSMC`, with any positive sum.
         names : sequence of str, optional
             Names of the columns of an array; ``u0``, ``u1``, … by default.
         bounds : mapping of names to (lower, upper) or prior, optional
-            Bounds of the parameters, infinite where there are none. A prior stands for the
-            bounds of its parameters: pass the one that the samples began with.
+            Bounds of the parameters, infinite by default. A prior gives the bounds of its
+            parameters: pass the prior of the run that made the samples.
 
         Returns
         -------
         Prior
-            With a correlation where p > 1.
+            The fitted prior, with a correlation if p > 1.
 
         Raises
         ------
@@ -182,11 +181,11 @@ class Prior(BasePrior):
 
     @property
     def correlation(self) -> np.ndarray | None:
-        """R, the correlation of the unconstrained coordinates; None where it is I."""
+        """The correlation R of the unconstrained coordinates; None for R = I."""
         return None if self._gaussian is None else self._gaussian.cov
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of one parameter, given by its position.
+        """The bounds of the parameter at a position.
 
         Examples
         --------
@@ -225,7 +224,7 @@ class Prior(BasePrior):
         return gaussian.sample_unconstrained(n, rng=rng)
 
     def whiten(self, z: Array) -> Array:
-        """R^{-1/2} z along the last axis: the same array where parameters are independent."""
+        """R^{-1/2} z along the last axis: the same array for independent parameters."""
         return super().whiten(z) if self._gaussian is None else self._gaussian.whiten(z)
 
     def unwhiten(self, w: Array) -> Array:
@@ -246,4 +245,4 @@ class Prior(BasePrior):
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not name.strip():
-        raise TypeError(f"marginals: names must be text, got {name!r}.")
+        raise TypeError(f"marginals: names must be texts, got {name!r}.")

@@ -26,16 +26,16 @@ from ekitools.priors.transforms import pointwise
 __all__ = ["MaternField", "matern"]
 
 _MOST_ALL = 2_000
-"""Points up to which all modes can be kept: their eigenvectors take seconds."""
+"""Largest number of points for keeping all modes: the eigenvectors take seconds."""
 
 _MOST_DENSE = 5_000
-"""Points up to which the matrix of all pairs is formed: 200 MB."""
+"""Largest number of points for which the matrix of all pairs is formed: 200 MB."""
 
 _SMALL = 600
-"""Points up to which all eigenvectors are computed at once: quicker there than Lanczos."""
+"""Largest number of points for a dense eigendecomposition, then faster than Lanczos."""
 
 _NEGLIGIBLE = 1e-12
-"""Eigenvalues below this share of the largest are rounding errors."""
+"""Share of the largest eigenvalue below which eigenvalues are rounding errors."""
 
 
 def matern(h: np.ndarray, nu: float) -> np.ndarray:
@@ -44,9 +44,9 @@ def matern(h: np.ndarray, nu: float) -> np.ndarray:
     Parameters
     ----------
     h : ndarray
-        Distances in lengths.
+        Distances divided by the correlation length.
     nu : float
-        Smoothness ν > 0. ½ is the exponential kernel.
+        Smoothness ν > 0. ν = ½ is the exponential kernel.
 
     Examples
     --------
@@ -78,64 +78,65 @@ class MaternField(FieldPrior):
         \operatorname{Cov}(g_i, g_j) = s^2\, \frac{2^{1-\nu}}{\Gamma(\nu)}\, x^\nu K_\nu(x),
         \qquad x = \sqrt{2\nu}\, |x_i - x_j| / \ell.
 
-    By default the parameters are the coefficients u_k ~ N(0, 1) of its Karhunen–Loève expansion
-    g = Σ √λ_k u_k φ_k, in the order of decreasing λ. With ``parameters="values"`` they are the
-    values a_i at up to 5000 points. They have a place, so data can be localized by distance.
+    By default the parameters are the coefficients u_k ~ N(0, 1) of the Karhunen–Loève expansion
+    g = Σ √λ_k u_k φ_k, in the order of decreasing λ. With ``parameters="values"`` the parameters
+    are the values a_i at up to 5000 points. Values have a location, so data can be localized by
+    distance.
 
     Parameters
     ----------
     points : (n,) or (n, dim)
-        Coordinates, such as metres: cells of any grid, stations or nodes of a mesh.
+        Coordinates, for example in metres, of grid cells, stations or nodes of a mesh.
     length : float or (dim,)
-        ℓ in the unit of the coordinates, one for all directions or one for each. The correlation
-        is about 0.5 at 0.7 to 1.2 lengths, whatever ν is.
+        Correlation length ℓ in the unit of the coordinates, one for all directions or one for
+        each. For every ν the correlation is about 0.5 at 0.7 to 1.2 lengths.
     nu : float, default 1.5
-        Smoothness ν > 0: draws have about ν derivatives. ½ is the exponential kernel.
+        Smoothness ν > 0: draws have about ν derivatives. ν = ½ is the exponential kernel.
     sd : float, default 1
-        s, the standard deviation of g at every point.
+        Standard deviation s of g at every point.
     mean : float, default 0
-        m.
+        Level m.
     n_modes : int, optional
-        Number p of modes kept, which hold the share ``explained`` of the variance. All modes
-        are kept by default, for up to 2000 points; more points need a number. For coefficients
+        Number p of modes kept, which hold the share ``explained`` of the variance. By default
+        all modes are kept for up to 2000 points, and more points need a number. For coefficients
         only.
     transform : None, "exp" or ("bounded", lower, upper), default None
         T at every point: the identity, exp for a positive field, or the logistic function
-        scaled to an interval. ``mean`` and ``sd`` are those before the transform.
+        scaled to an interval. ``mean`` and ``sd`` refer to the field before the transform.
     parameters : {"coefficients", "values"}, default "coefficients"
-        What the parameters are. Values are those of the transformed field; methods work on
-        T^{-1} of them.
+        Meaning of the parameters. Values are those of the transformed field, and methods work on
+        T^{-1} of the values.
 
     Attributes
     ----------
     parameters : str
-        As given.
+        The option as given.
     basis : (n, p) ndarray
         √λ_k φ_k at the points, so that g = basis u. For coefficients only.
     explained : float
         Share of the variance Σ Var(g_i) that the modes hold. For coefficients only.
     cov : ndarray
-        1, the variance of every coefficient, or the ``(n, n)`` covariance of g for values.
+        The variance 1 of every coefficient or, for values, the ``(n, n)`` covariance of g.
 
     Raises
     ------
     TypeError, ValueError
         If an option is out of range, or there are more than 2000 points and no ``n_modes``. For
-        values, if there are more than 5000 points, or their covariance cannot be inverted in
-        double precision, as for a point that occurs twice.
+        values, also if there are more than 5000 points, or the covariance cannot be inverted in
+        double precision, for example because a point occurs twice.
 
     See Also
     --------
-    ekitools.GaussianRandomField : Fields on regular grids by fast cosine transforms.
-    ekitools.GraphField : Fields on the nodes of a graph.
-    ekitools.typing.HasPoints : The contract of parameters that have a place.
+    ekitools.GaussianRandomField : Gaussian field on a regular grid, by fast cosine transforms.
+    ekitools.GraphField : Gaussian field on the nodes of a graph.
+    ekitools.typing.HasPoints : The contract of parameters that have a location.
 
     Notes
     -----
-    Up to 5000 points the eigenvectors are those of the matrix of all pairs. For more points that
-    matrix is never formed: the modes are those of its pivoted Cholesky factor [2]_ with
-    3p + 50 columns, in O(n p²) operations. They are close to the exact ones where ``explained``
-    is close to 1.
+    For up to 5000 points the eigenvectors are those of the matrix of all pairs. For more points
+    this matrix is never formed. The modes are then those of its pivoted Cholesky factor [2]_ with
+    3p + 50 columns, in O(n p²) operations. They are close to the exact modes if ``explained`` is
+    close to 1.
 
     References
     ----------
@@ -193,7 +194,7 @@ class MaternField(FieldPrior):
             raise ValueError(
                 f"n_modes: must be given for more than {_MOST_ALL} points, got {n} points. Use "
                 "n_modes=200, for example; the attribute explained is the share of the variance "
-                "that the modes hold."
+                "in the modes."
             )
         self._transform = pointwise(transform)
         self.level = mean
@@ -251,7 +252,7 @@ class MaternField(FieldPrior):
     def points(self) -> np.ndarray | None:
         """Coordinates of the points as given, ``(n, dim)``.
 
-        None if the parameters are coefficients, which have no place.
+        None if the parameters are coefficients, which have no location.
         """
         return self._points if self.parameters == "values" else None
 
@@ -306,7 +307,7 @@ def _modes(
         if count is None:
             order, values = (a[values > _NEGLIGIBLE * values[0]] for a in (order, values))
         basis = vectors[:, order] * np.sqrt(np.maximum(values, 0.0))
-    largest = np.argmax(np.abs(basis), axis=0)  # the sign is free: make it the same everywhere
+    largest = np.argmax(np.abs(basis), axis=0)  # fix the sign, which is free
     signs = np.sign(basis[largest, np.arange(basis.shape[1])])
     return np.asarray(basis * np.where(signs == 0, 1.0, signs))
 
@@ -314,7 +315,7 @@ def _modes(
 def _pivoted_cholesky(
     x: np.ndarray, correlation: Callable[[np.ndarray], np.ndarray], rank: int
 ) -> np.ndarray:
-    """F ``(rank, n)`` with FᵀF near the correlation matrix: the largest remainder goes first."""
+    """F ``(rank, n)`` with FᵀF near the correlation matrix, by the largest remainder first."""
     factor = np.zeros((rank, len(x)))
     left = np.ones(len(x))
     for k in range(rank):

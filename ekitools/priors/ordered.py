@@ -1,4 +1,4 @@
-"""Parameters in increasing order."""
+"""Priors of parameters in increasing order."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Ordered"]
 
 
 class Ordered(BasePrior):
-    r"""Parameters u₁ < u₂ < … < u_p: the order statistics of p draws from one distribution.
+    r"""Ordered parameters u₁ < u₂ < … < u_p: the order statistics of p draws from one distribution.
 
-    Use it for parameters that would otherwise be exchangeable, such as the depths of layers or
-    the rates of a mixture of decays: it removes the p! equivalent modes. Members keep the order
+    Use this prior for parameters that would otherwise be exchangeable, such as the depths of layers
+    or the rates of a mixture of decays. It removes the p! equivalent modes. Members keep the order
     at every iteration.
 
     Unconstrained coordinates follow the conditional distributions of order statistics [1]_.
@@ -34,20 +34,25 @@ class Ordered(BasePrior):
     Parameters
     ----------
     distribution : frozen scipy.stats distribution
-        Of one draw; continuous.
+        Continuous distribution of one draw.
     parameters : int or sequence of str
         The number of parameters p, or their names, the smallest first.
 
     Attributes
     ----------
     distribution : frozen scipy.stats distribution
-        As given.
+        The distribution as given.
 
     Raises
     ------
     TypeError, ValueError
         If ``distribution`` is not a frozen continuous distribution of one number, or
         ``parameters`` is not a positive integer or a sequence of different texts.
+
+    See Also
+    --------
+    ekitools.Prior : Named parameters without an order.
+    ekitools.JointPrior : Ordered parameters beside other parameters.
 
     References
     ----------
@@ -73,12 +78,12 @@ class Ordered(BasePrior):
         self._left = np.arange(self.n_parameters, 0, -1)
 
     def forward(self, z: np.ndarray) -> np.ndarray:
-        """Order statistics by z."""
+        """Order statistics from z."""
         log_survival = np.cumsum(log_ndtr(-z) / self._left, axis=1)
         return self._family.to_physical(-ndtri_exp(log_survival))
 
     def inverse(self, u: np.ndarray) -> np.ndarray:
-        """The inverse of `forward` at u; NaN or infinite where u does not increase."""
+        """The inverse of `forward` at u; NaN or infinite if u does not increase."""
         log_survival = log_ndtr(-self._family.to_unconstrained(u))
         steps = np.diff(log_survival, prepend=0, axis=1)
         return np.where(steps < 0, -ndtri_exp(np.minimum(steps * self._left, 0)), np.nan)
@@ -89,7 +94,7 @@ class Ordered(BasePrior):
         return np.asarray(constant + self.distribution.logpdf(u).sum(axis=1))
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of the distribution, whatever the position ``parameter`` is."""
+        """The bounds of the distribution, for every position ``parameter``."""
         position(parameter, self.n_parameters)
         low, high = self.distribution.support()
         return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Gaussian random fields on grids: coefficients in cosines, or values in the cells."""
+"""Gaussian random fields on grids: cosine coefficients, or values in the cells."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from ekitools.typing import Array
 __all__ = ["GaussianRandomField"]
 
 _LEAST_ROOT = 1e-10
-"""Least root of an eigenvalue of the covariance over sd: whitening then keeps six digits."""
+"""Smallest root of a covariance eigenvalue, relative to sd, for six digits after whitening."""
 
 
 class GaussianRandomField(FieldPrior):
     r"""A Gaussian field on an interval, rectangle or box, as a prior on coefficients or values.
 
-    The covariance is proportional to (−Δ + τ²)^{−α} with homogeneous Neumann conditions. Its
-    eigenfunctions are products of cosines, so
+    The covariance is proportional to (−Δ + τ²)^{−α} with homogeneous Neumann conditions. The
+    eigenfunctions are products of cosines:
 
     .. math::
         a(x) = T\Bigl(m + s \sum_k \sqrt{\lambda_k}\, u_k\, \varphi_k(x)\Bigr), \qquad
         \lambda_k = c\,(\pi^2 |k/L|^2 + \tau^2)^{-\alpha}, \qquad u_k \sim N(0, 1),
 
     where the mean of φ_k² over the cells is 1, and c makes Σ λ_k = 1 over all modes that the
-    grid resolves. A field lives at the cell centres (i + ½) L/n. By default the
-    parameters are the u_k, in the order of decreasing λ and without the constant mode k = 0.
+    grid resolves. The field is defined at the cell centres (i + ½) L/n. By default
+    the parameters are the u_k, in the order of decreasing λ and without the constant mode k = 0.
 
-    With ``parameters="values"`` they are the values of a in the cells. They have a place, so
-    data can be localized by distance. All modes are kept, the constant one too. Coordinates are
-    whitened by C^{-1/2}, the symmetric root, in O(p log p) operations by cosine transforms.
-    Whitened coordinates therefore belong to the cells as well.
+    With ``parameters="values"`` the parameters are the values of a in the cells. Values have a
+    location, so data can be localized by distance. All modes are kept, including the constant mode.
+    The symmetric root C^{-1/2} whitens the coordinates in O(p log p) operations by cosine
+    transforms. Whitened coordinates therefore belong to the cells as well.
 
     Parameters
     ----------
@@ -54,57 +54,58 @@ class GaussianRandomField(FieldPrior):
     alpha : float, default 2
         Smoothness α > dim/2: draws have about α − dim/2 derivatives.
     tau : float, default 3
-        Inverse length scale τ ≥ 0, in one over the unit of ``lengths``. Values need τ > 0: the
-        constant mode has the variance s² c τ^{−2α}. On a unit square with α = 2 that is 57 % of
-        s² for τ = 3 and 9 % for τ = 10.
+        Inverse length scale τ ≥ 0, in one over the unit of ``lengths``. Values need τ > 0, because
+        the constant mode has the variance s² c τ^{−2α}. On a unit square with α = 2 this variance
+        is 57 % of s² for τ = 3 and 9 % for τ = 10.
     sd : float, default 1
-        s, root of the average pointwise variance of the expansion with all modes that the grid
-        resolves (without the constant mode for coefficients); fewer modes have less.
+        Amplitude s, the root of the average pointwise variance of the expansion with all modes that
+        the grid resolves (for coefficients without the constant mode). Fewer modes have less
+        variance.
     mean : float, default 0
-        m.
+        Level m.
     n_modes : int, optional
-        Number p of modes kept; all that the grid resolves by default. For coefficients only.
+        Number p of modes kept, by default all modes that the grid resolves. For coefficients only.
     transform : None, "exp" or ("bounded", lower, upper), default None
         T at every point: the identity, exp for a positive field, or the logistic function
-        scaled to an interval. ``mean`` and ``sd`` are those before the transform.
+        scaled to an interval. ``mean`` and ``sd`` refer to the field before the transform.
     lengths : float or tuple of float, default 1
-        L, the size of the domain: one number for all directions or one for each, such as metres.
+        Size L of the domain, for example in metres: one number for all directions or one for each.
     parameters : {"coefficients", "values"}, default "coefficients"
-        What the parameters are. Values are those of the transformed field; methods work on
-        T^{-1} of them.
+        Meaning of the parameters. Values are those of the transformed field, and methods work on
+        T^{-1} of the values.
 
     Attributes
     ----------
     shape : tuple of int
-        As given.
+        The shape as given.
     lengths : tuple of float
-        L, one number for each direction.
+        Size L, one number for each direction.
     parameters : str
-        As given.
+        The option as given.
     modes : (p, dim) ndarray of int
         The wave numbers k.
     scales : (p,) ndarray
-        s √λ_k, the standard deviation of each mode.
+        Standard deviation s √λ_k of each mode.
     cov : ndarray
-        1, the variance of every coefficient. Values have no such attribute, because their
+        The variance 1 of every coefficient. For values this attribute is missing, because the
         covariance matrix is never formed.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is of a wrong kind or out of range, or values are asked for with τ = 0,
-        with ``n_modes``, or with a covariance that cannot be inverted in double precision.
+        If an option is of a wrong kind or out of range. For values, also if τ = 0, if ``n_modes``
+        is given, or if the covariance cannot be inverted in double precision.
 
     See Also
     --------
-    ekitools.MaternField : Fields at any points, with lengths in their unit.
-    ekitools.typing.HasPoints : The contract of parameters that have a place.
+    ekitools.MaternField : Gaussian field at any points, with a correlation length.
+    ekitools.typing.HasPoints : The contract of parameters that have a location.
 
     Notes
     -----
     Away from the boundary this is a Matérn covariance of smoothness ν = α − dim/2 [1]_, for
-    coefficients without its constant part. A correlation length ℓ is τ = √(2ν)/ℓ. Within
-    a correlation length of the boundary the variance is larger: about twice that inside at an
+    coefficients without the constant part. For a correlation length ℓ, set τ = √(2ν)/ℓ. Within
+    a correlation length of the boundary the variance is larger than inside: about two times at an
     edge, and four times in the corner of a square.
 
     The covariance of the values has the eigenvalues p s² λ_k. Rounding errors of the whitened
@@ -166,8 +167,8 @@ class GaussianRandomField(FieldPrior):
         else:
             remedy = f"The grid resolves {resolved} modes."
             n_modes = integer("n_modes", n_modes, most=resolved, remedy=remedy)
-        waves = np.indices(shape).reshape(dim, -1).T[0 if values else 1 :]  # k = 0 comes first
-        with np.errstate(all="ignore"):  # of extreme options, which the sum shows
+        waves = np.indices(shape).reshape(dim, -1).T[0 if values else 1 :]  # the first is k = 0
+        with np.errstate(all="ignore"):  # extreme options show up in the sum
             squares = ((waves / sides) ** 2).sum(axis=1)
             variances = (np.pi**2 * squares + tau * tau) ** -alpha
             total = float(variances.sum())
@@ -208,7 +209,7 @@ class GaussianRandomField(FieldPrior):
     def field(self, u: Any) -> np.ndarray:
         """Values at the cell centres: u ``(p,)`` to ``shape``, ``(J, p)`` to ``(J, *shape)``.
 
-        Parameters that are values are only given the shape of the grid.
+        Parameters that are values are only reshaped to the grid.
 
         Examples
         --------
@@ -229,7 +230,7 @@ class GaussianRandomField(FieldPrior):
         return np.asarray(self._transform.forward(values))
 
     def coefficients(self, field: Any) -> np.ndarray:
-        """The u_k of a field, ``shape`` to ``(p,)``: what of it the kept modes can hold.
+        """Coefficients u_k of a field in the kept modes, ``shape`` to ``(p,)``.
 
         If the parameters are values, these are the coefficients of all ``modes``.
 
@@ -260,7 +261,7 @@ class GaussianRandomField(FieldPrior):
     def points(self) -> np.ndarray | None:
         """Coordinates of the cell centres in the unit of ``lengths``, ``(p, dim)``.
 
-        None if the parameters are coefficients, which have no place.
+        None if the parameters are coefficients, which have no location.
         """
         if self.parameters == "coefficients":
             return None
@@ -276,7 +277,7 @@ class GaussianRandomField(FieldPrior):
         return by_rows(z, lambda rows: self._filtered(rows - self.level, 1 / self._spectrum))
 
     def unwhiten(self, w: Array) -> Array:
-        """M + C^{1/2} w along the last axis: the inverse of `whiten`."""
+        """Inverse of `whiten`: m + C^{1/2} w along the last axis."""
         if self.parameters == "coefficients":
             return super().unwhiten(w)
         check_array("w", w, last=self.n_parameters)
@@ -303,7 +304,7 @@ class GaussianRandomField(FieldPrior):
 
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
-    """One to three numbers of cells."""
+    """The numbers of cells in one to three directions, checked."""
     given = sequence("shape", shape, "a tuple of one to three integers")
     cells = tuple(integer("shape", n, least=2) for n in given)
     if len(cells) not in (1, 2, 3):
@@ -315,7 +316,7 @@ def _check_constant(tau: float) -> None:
     if tau == 0:
         raise ValueError(
             'tau: must be positive for parameters="values", got 0. The constant mode has a '
-            "variance proportional to tau^(-2 alpha). Use a small tau for a large one, or "
+            "variance proportional to tau^(-2 alpha). Use a small tau for a large variance, or "
             'parameters="coefficients", which have no constant mode.'
         )
 

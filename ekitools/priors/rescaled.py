@@ -1,4 +1,4 @@
-"""A prior with other variances, along the coordinates in which it is N(0, I)."""
+"""Priors with other variances along the whitened coordinates of another prior."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["RescaledPrior"]
 
 
 class RescaledPrior:
-    r"""Another prior with w ~ N(0, diag s²) in place of w ~ N(0, I), in its whitened coordinates w.
+    r"""A prior rescaled in its whitened coordinates w: N(0, diag s²) in place of N(0, I).
 
     Parameters
     ----------
     prior : Prior
-        The other prior. Its mean (in unconstrained coordinates), bounds and names stay.
+        The prior to rescale. Its mean (in unconstrained coordinates), bounds and names are kept.
     scale : (p,)
-        s > 0.
+        Positive factors s.
 
     Raises
     ------
     TypeError, ValueError
-        If ``prior`` is no prior, or ``scale`` is not p positive numbers.
+        If ``prior`` is not a prior, or ``scale`` is not p positive numbers.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class RescaledPrior:
 
     @property
     def points(self) -> np.ndarray | None:
-        """Coordinates of the parameters, or None: those of the other prior."""
+        """Coordinates of the parameters of the original prior, or None."""
         return joined_points([self.prior])
 
     def sample(self, n: int, *, rng: Rng = None) -> Array:
@@ -91,15 +91,15 @@ class RescaledPrior:
         return found
 
     def to_physical(self, z: Array) -> Array:
-        """Carry unconstrained ``(J, p)`` to physical coordinates."""
+        """Map unconstrained ``(J, p)`` to physical coordinates."""
         return self.prior.to_physical(z)
 
     def to_unconstrained(self, u: Array) -> Array:
-        """Carry them back."""
+        """Map physical ``(J, p)`` back."""
         return self.prior.to_unconstrained(u)
 
     def whiten(self, z: Array) -> Array:
-        """Coordinates in which the prior is N(0, I)."""
+        """Map to coordinates in which the prior is N(0, I)."""
         w = self.prior.whiten(z)
         return w / like(self.scale, w)
 

@@ -1,4 +1,4 @@
-"""Distributions fitted to weighted samples, for the prior that `Prior.from_samples` makes."""
+"""Distributions fitted to weighted samples, for `Prior.from_samples`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Samples(NamedTuple):
 
     names: tuple[str, ...]
     x: np.ndarray
-    """``(n, p)``."""
+    """Values ``(n, p)``."""
     weights: np.ndarray
-    """``(n,)``, with the sum 1."""
+    """Weights ``(n,)`` with sum 1."""
 
     @property
     def effective_size(self) -> float:
-        """1/Σw²."""
+        """The effective sample size 1/Σw²."""
         return float(1 / (self.weights @ self.weights))
 
     def correlation(self, z: np.ndarray) -> np.ndarray:
@@ -48,11 +48,11 @@ class SmoothQuantiles(stats.rv_continuous):  # type: ignore[misc]
     Parameters
     ----------
     knots : (2, K)
-        Increasing z and g(z).
+        Increasing values of z and g(z).
     interval : (float, float)
-        Bounds of T.
+        Bounds of the interval T.
     **options : Any
-        Of `scipy.stats.rv_continuous`.
+        Options of `scipy.stats.rv_continuous`.
 
     References
     ----------
@@ -78,7 +78,7 @@ class SmoothQuantiles(stats.rv_continuous):  # type: ignore[misc]
         self._transform = Interval(*interval)
 
     def _updated_ctor_param(self) -> dict[str, Any]:
-        # what scipy makes a frozen distribution with
+        # the arguments that SciPy passes to a frozen distribution
         return super()._updated_ctor_param() | {"knots": self.knots, "interval": self.interval}
 
     def _ppf(self, q: Any) -> Any:
@@ -102,7 +102,7 @@ class SmoothQuantiles(stats.rv_continuous):  # type: ignore[misc]
         return np.exp(self._logpdf(x))
 
     def _piece(self, x: np.ndarray, knots: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Index of the piece, its secant slope, and the slopes at its ends."""
+        """Index of the piece, secant slope of the piece, and slopes at its ends."""
         k = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
         return k, self._slopes[k], self._at_knots[k], self._at_knots[k + 1]
 
@@ -158,13 +158,13 @@ def fit_marginal(name: str, x: np.ndarray, samples: Samples, interval: Interval)
     if not np.all(np.diff(means) > 1e-12 * np.max(np.abs(means))):
         raise ValueError(
             f"samples: must vary, got {len(np.unique(x))} different value(s) of {name}. A known "
-            "parameter belongs into the model as a constant."
+            "parameter belongs in the model as a constant."
         )
     return SmoothQuantiles([z, means], (interval.lower, interval.upper))()
 
 
 def read_samples(samples: Any, weights: Any, names: Sequence[str] | None) -> Samples:
-    """Samples of an array, of a mapping of columns, or of the last ensemble of a run.
+    """Samples from an array, from a mapping of columns, or from the last ensemble of a run.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def read_samples(samples: Any, weights: Any, names: Sequence[str] | None) -> Sam
     """
     if hasattr(samples, "keys") and not isinstance(
         samples, type
-    ):  # as `dict` takes it: a dict, a DataFrame, a Dataset
+    ):  # anything that `dict` accepts: a dict, a DataFrame, a Dataset
         if names is not None:
             raise ValueError("names: must not be given for samples that have names.")
         names, samples, own = _columns(samples)
@@ -191,7 +191,7 @@ def read_samples(samples: Any, weights: Any, names: Sequence[str] | None) -> Sam
     if len(w) != n or np.any(w < 0) or not w.sum() > 0:
         raise ValueError(
             f"weights: must be {n} numbers of at least 0, one for each sample and not all 0, got "
-            f"{len(w)} with the least {w.min():.3g}."
+            f"{len(w)} with the smallest {w.min():.3g}."
         )
     found = Samples(known, x, w / w.sum())
     least = max(20, 2 * p)
@@ -215,12 +215,12 @@ def _columns(samples: Any) -> tuple[list[str], np.ndarray, Any]:
     weight = columns.pop("weight").ravel() if "weight" in columns else None
     sizes = {name: column.size for name, column in columns.items()}
     if not columns or len(set(sizes.values())) > 1:
-        raise ValueError(f"samples: must have columns of one size, got {sizes}.")
+        raise ValueError(f"samples: must have columns of the same size, got {sizes}.")
     return list(columns), np.stack([column.ravel() for column in columns.values()], axis=1), weight
 
 
 def intervals(bounds: Any, names: tuple[str, ...]) -> list[Interval]:
-    """An interval for each parameter, from bounds by name or from a prior that has them."""
+    """An interval for each parameter, from bounds by name or from the bounds of a prior."""
     if bounds is None:
         return [Interval()] * len(names)
     if isinstance(bounds, Prior):

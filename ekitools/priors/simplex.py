@@ -1,4 +1,4 @@
-"""Shares that sum to one."""
+"""Priors of shares that sum to one."""
 
 from __future__ import annotations
 
@@ -18,44 +18,49 @@ __all__ = ["Dirichlet"]
 
 
 class Dirichlet(BasePrior):
-    r"""Shares that sum to one, with a Dirichlet distribution.
+    r"""Dirichlet prior: shares that sum to one.
 
     k shares have k − 1 degrees of freedom. The parameters are the first p = k − 1 shares, and
     `shares` adds the last one. Members stay inside the simplex at every iteration.
 
-    Unconstrained coordinates come from breaking a stick [1]_. With v_i the fraction that share i
-    takes of what the shares before it have left,
+    Unconstrained coordinates follow from stick breaking [1]_. With v_i the fraction of the
+    remaining stick that share i takes,
 
     .. math::
         u_i = v_i \prod_{j<i} (1 - v_j), \qquad
         v_i \sim \mathrm{Beta}\Bigl(\alpha_i, \sum_{j>i} \alpha_j\Bigr), \qquad
         z_i = \Phi^{-1}(F_i(v_i)),
 
-    with F_i the distribution function of v_i. The v_i are independent, so the prior is exactly
+    with the distribution function F_i of v_i. The v_i are independent, so the prior is exactly
     N(0, I) in z.
 
     Parameters
     ----------
     alpha : (k,)
         Concentrations α > 0 of k ≥ 2 shares. The mean of a share is α_i/Σα, and shares vary less
-        the larger Σα is. All ones give the uniform distribution on the simplex.
+        for a larger Σα. If all α are 1, the distribution is uniform on the simplex.
     names : sequence of str, optional
-        Names of all k shares. The last one is not a parameter.
+        Names of all k shares. The last share is not a parameter.
 
     Attributes
     ----------
     alpha : (k,) ndarray
-        As given.
+        The concentrations as given.
     share_names : tuple of str or None
         Names of all k shares.
     names : tuple of str or None
-        Names of the first k − 1.
+        Names of the first k − 1 shares.
 
     Raises
     ------
     TypeError, ValueError
         If ``alpha`` has fewer than two entries or one that is not positive, or there are not k
         different names.
+
+    See Also
+    --------
+    ekitools.Prior : Named parameters with distributions of scipy.stats.
+    ekitools.JointPrior : Shares beside other parameters.
 
     References
     ----------
@@ -93,7 +98,7 @@ class Dirichlet(BasePrior):
         self._fractions = Family([stats.beta(a, b) for a, b in zip(alpha, rest, strict=False)])
 
     def forward(self, z: np.ndarray) -> np.ndarray:
-        """Break the stick into shares, by z."""
+        """Shares from z, by stick breaking."""
         v = self._fractions.to_physical(z)
         left = np.cumprod(1 - v, axis=1)
         return np.concatenate([v[:, :1], v[:, 1:] * left[:, :-1]], axis=1)
@@ -109,7 +114,7 @@ class Dirichlet(BasePrior):
         return np.asarray(constant + xlogy(self.alpha - 1, self.shares(u)).sum(axis=1))
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """The bounds of one share: 0 and 1, whatever its position ``parameter`` is."""
+        """The bounds 0 and 1 of a share, for every position ``parameter``."""
         position(parameter, self.n_parameters)
         return 0.0, 1.0
 
@@ -124,7 +129,7 @@ class Dirichlet(BasePrior):
         Returns
         -------
         (..., k) array
-            ``u`` and the last share 1 − Σu, in which a rounding error below 0 is set to 0.
+            ``u`` and the last share 1 − Σu. A rounding error below 0 is set to 0.
 
         Examples
         --------

@@ -17,12 +17,12 @@ __all__ = ["Interval", "pointwise"]
 class Interval:
     """An increasing map from the real line to an interval.
 
-    It is the identity without bounds, exp with one bound and the logistic function with two.
+    The map is the identity without bounds, exp with one bound and the logistic function with two.
 
     Parameters
     ----------
     lower, upper : float
-        The bounds, infinite where there are none.
+        The bounds; infinite means no bound.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Interval:
                 y = self.upper - np.exp(-x)
             else:
                 return x
-        kind = np.asarray(y).dtype.type  # the bounds of float32 are those of its own numbers
+        kind = np.asarray(y).dtype.type  # compare with bounds in the dtype of y
         lower, upper = kind(self.lower), kind(self.upper)
         return np.clip(y, np.nextafter(lower, kind(np.inf)), np.nextafter(upper, kind(-np.inf)))
 
@@ -72,7 +72,7 @@ class Interval:
 
 
 def pointwise(transform: Any) -> Interval:
-    """The transform that an option asks for: None, ``"exp"`` or ``("bounded", lower, upper)``.
+    """The transform for an option: None, ``"exp"`` or ``("bounded", lower, upper)``.
 
     Examples
     --------
@@ -88,8 +88,8 @@ def pointwise(transform: Any) -> Interval:
     if isinstance(transform, str) and transform == "exp":
         return Interval(0.0)
     if isinstance(transform, tuple | list) and len(transform) == 3 and transform[0] == "bounded":
-        lower = number("transform: its lower bound", transform[1])
-        upper = number("transform: its upper bound", transform[2], above=lower)
+        lower = number("transform: lower bound", transform[1])
+        upper = number("transform: upper bound", transform[2], above=lower)
         return Interval(lower, upper)
     raise ValueError(
         f'transform: must be None, "exp" or ("bounded", lower, upper), got {transform!r}.'

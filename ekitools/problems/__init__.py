@@ -1,7 +1,7 @@
-"""The zoo: real models on real or honestly synthetic data, each behind one function.
+"""Example problems: real models with real or synthetic data, one function for each.
 
-Every function returns an `Example`: the `InverseProblem`, what is known about its answer, and
-how to plot its data.
+Every function returns an `Example`: the `InverseProblem`, known facts about its answer, and
+coordinates for plots.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ __all__ = ["Example", "darcy", "darcy_field", "deconvolution", "linear", "lorenz
 
 
 class Example(NamedTuple):
-    """An inverse problem with what is known about its answer.
+    """An inverse problem with known facts about its answer.
+
+    See Also
+    --------
+    ekitools.problems.linear : A linear problem with its exact posterior.
+    ekitools.problems.lynx_hare : A nonlinear problem with a reference posterior.
 
     Examples
     --------
@@ -29,15 +34,15 @@ class Example(NamedTuple):
 
     problem: InverseProblem
     reference: dict[str, tuple[float, float]] | None
-    """Posterior mean and standard deviation by parameter name, from elsewhere."""
+    """Posterior mean and standard deviation by parameter name, from an independent source."""
     truth: np.ndarray | None
-    """The parameters (or, where said so, the field) that made the data."""
+    """The parameters (or, for some examples, the field) that made the data."""
     x: np.ndarray | None
-    """Coordinate of every datum, for plots."""
+    """Coordinates of the data, for plots."""
     groups: np.ndarray | None
-    """Series to which every datum belongs, for plots."""
+    """Series of each datum, for plots."""
     extra: dict[str, Any]
-    """What only this example has."""
+    """Further entries of this example."""
 
 
 _WHERE = {

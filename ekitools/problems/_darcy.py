@@ -1,4 +1,4 @@
-"""Darcy flow: the permeability of the ground from the pressure at a few wells."""
+"""Darcy flow: permeability from the pressures at a few wells."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = [
 
 
 class DarcyFlow:
-    """−∇·(κ ∇p) = f on the unit square, p = 0 on its boundary, by finite volumes.
+    """Finite-volume solver of −∇·(κ ∇p) = f on the unit square with p = 0 on the boundary.
 
-    Cells of an n × n grid, harmonic means of κ at their faces, half cells at the boundary;
-    second order for smooth κ. The sparsity pattern is built once, only its values change.
+    The scheme uses the cells of an n × n grid, harmonic means of κ at faces and half cells at the
+    boundary. It is of second order for smooth κ. The sparsity pattern is built once.
 
     Parameters
     ----------
     n : int
         Cells in each direction.
     source : float or (n, n), default 1
-        f at the cell centres.
+        Source f at the cell centres.
     """
 
     def __init__(self, n: int, source: float | np.ndarray = 1.0) -> None:
@@ -50,7 +50,7 @@ class DarcyFlow:
 
     @cached_property
     def _pattern(self) -> tuple[sparse.csc_array, np.ndarray]:
-        """The matrix with its entries numbered, and where each number has gone."""
+        """The sparsity pattern with numbered entries, and the position of each number."""
         cells = np.arange(self.n**2).reshape(self.n, self.n)
         east = cells[:-1].ravel(), cells[1:].ravel()
         north = cells[:, :-1].ravel(), cells[:, 1:].ravel()
@@ -67,7 +67,7 @@ class DarcyFlow:
         return np.asarray(self.factor(permeability).solve(source).reshape(self.n, self.n))
 
     def factor(self, permeability: np.ndarray) -> Any:
-        """The factors of the system for κ ``(n, n)``; the matrix is symmetric."""
+        """Factors of the symmetric system for κ ``(n, n)``."""
         resistance = 0.5 / permeability
         east = 1 / (resistance[:-1] + resistance[1:])
         north = 1 / (resistance[:, :-1] + resistance[:, 1:])
@@ -94,14 +94,14 @@ class DarcyFlow:
 
 
 class PressureAtWells:
-    """The forward model: coefficients of the log-permeability to pressures at the wells.
+    """Forward model from coefficients of the log-permeability to pressures at the wells.
 
     Parameters
     ----------
     field : GaussianRandomField
-        Carries coefficients to log κ on an n × n grid.
+        Field that maps coefficients to log κ on an n × n grid.
     wells : (d, 2)
-        Their coordinates in the unit square.
+        Coordinates of the wells in the unit square.
     """
 
     def __init__(self, field: GaussianRandomField, wells: np.ndarray) -> None:
@@ -110,7 +110,7 @@ class PressureAtWells:
         self.weights = bilinear(field.shape[0], wells)
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        """``(p,)`` to ``(d,)``."""
+        """Pressures ``(d,)`` for coefficients ``(p,)``."""
         return self.weights @ self.flow(np.exp(self.field.field(u))).ravel()
 
 
@@ -119,33 +119,37 @@ def darcy(
 ) -> Example:
     """Estimate a log-permeability field from pressures at a few wells.
 
-    The prior of log κ is a Gaussian random field (α = 2, τ = 3, sd = 1), the source is 1. The
-    data come from a truth with all modes of a grid twice as fine, so the model that is
-    inverted is not the one that made them.
+    The prior of log κ is a Gaussian random field (α = 2, τ = 3, sd = 1), and the source is 1. The
+    data come from a truth with all modes of a grid twice as fine, so they do not come from the
+    model of the inversion.
 
     Parameters
     ----------
     n : int, default 64
         Cells in each direction.
     n_modes : int, default 64
-        Parameters: Karhunen–Loève coefficients of log κ.
+        Number of parameters, which are Karhunen–Loève coefficients of log κ.
     n_wells : int, default 49
-        A square number of wells on a regular grid.
+        Number of wells on a regular grid, a square number.
     noise : float, default 1e-3
-        Standard deviation of η; pressures are about 0.05.
+        Standard deviation of η. Pressures are about 0.05.
     rng : None, int or numpy.random.Generator
         Source of the truth and of the noise.
 
     Returns
     -------
     Example
-        ``truth`` is log κ on the fine grid; ``extra["field"]`` the prior, whose ``field``
-        carries members to log κ; ``extra["wells"]`` their coordinates.
+        ``truth`` is log κ on the fine grid. ``extra["field"]`` is the prior, whose method ``field``
+        maps members to log κ. ``extra["wells"]`` has the coordinates of the wells.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of a wrong kind or out of range, or the number of wells is not a square.
+
+    See Also
+    --------
+    ekitools.problems.darcy_field : The log-permeabilities of the cells are the parameters.
 
     Examples
     --------
@@ -189,7 +193,7 @@ def grid_of_wells(n_wells: int) -> np.ndarray:
 
 
 def names_of_wells(wells: np.ndarray) -> list[str]:
-    """A name for the pressure at each well, with its coordinates."""
+    """Names of the pressures at the wells, with coordinates."""
     decimals = distinct_decimals(np.unique(wells), least=3)
     return [f"p({x:.{decimals}f}, {y:.{decimals}f})" for x, y in wells]
 

@@ -1,4 +1,4 @@
-"""Darcy flow with the log-permeability of every cell as a parameter."""
+"""Darcy flow with the log-permeabilities of the cells as parameters."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ekitools.typing import Rng
 __all__ = ["PressureOfCells", "darcy_field"]
 
 _MOST_CELLS = 70
-"""Cells in each direction: a `MaternField` has values at up to 5000 points."""
+"""Largest number of cells in a direction: a `MaternField` has values at up to 5000 points."""
 
 
 class PressureOfCells:
-    """The forward model: log κ of all cells to pressures at the wells.
+    """Forward model from log κ of all cells to pressures at the wells.
 
     Parameters
     ----------
     n : int
         Cells in each direction.
     wells : (d, 2)
-        Their coordinates in the unit square.
+        Coordinates of the wells in the unit square.
     """
 
     def __init__(self, n: int, wells: np.ndarray) -> None:
@@ -35,7 +35,7 @@ class PressureOfCells:
         self.weights = bilinear(n, wells)
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        """``(n²,)`` to ``(d,)``."""
+        """Pressures ``(d,)`` for log κ ``(n²,)``."""
         n = self.flow.n
         return np.asarray(self.weights @ self.flow(np.exp(u.reshape(n, n))).ravel())
 
@@ -53,26 +53,26 @@ def darcy_field(
     The prior of log κ is a `MaternField` of values with variance 1 and smoothness ν = 3/2, and the
     source is 1. The truth is a draw of the prior on the same grid, so credible
     intervals of the exact posterior cover their nominal share of the cells on average. The
-    parameters have a place, so data can be localized by distance.
+    parameters have a location, so data can be localized by distance.
 
     Parameters
     ----------
     n : int, default 64
         Cells in each direction, at most 70: the prior holds a matrix of n⁴ entries.
     length : float, default 0.1
-        Correlation length of log κ; the sides of the square are 1.
+        Correlation length of log κ in the unit square.
     n_wells : int, default 100
-        A square number of wells on a regular grid.
+        Number of wells on a regular grid, a square number.
     noise : float, default 1e-3
-        Standard deviation of η; pressures are about 0.05.
+        Standard deviation of η. Pressures are about 0.05.
     rng : None, int or numpy.random.Generator
         Source of the truth and of the noise.
 
     Returns
     -------
     Example
-        ``truth`` is log κ of all cells, ``(n²,)``; ``extra["cells"]`` the centres of the cells,
-        ``(n², 2)``; ``extra["wells"]`` the coordinates of the wells, ``(n_wells, 2)``.
+        ``truth`` is log κ of all cells, ``(n²,)``. ``extra["cells"]`` has the centres of the cells,
+        ``(n², 2)``, and ``extra["wells"]`` the coordinates of the wells, ``(n_wells, 2)``.
 
     Raises
     ------

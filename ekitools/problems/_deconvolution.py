@@ -1,4 +1,4 @@
-"""Deconvolution: a blurred and noisy signal, linear, with its exact posterior."""
+"""Deconvolution: a linear problem with a blurred and noisy signal and an exact posterior."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def deconvolution(
 ) -> Example:
     """Recover a signal on [0, 1] from samples of its blurred image.
 
-    y_i = ∫ k(s_i − x) u(x) dx + η_i with a Gaussian kernel, a piecewise smooth truth (a bump,
-    a box and a ramp) and a Gaussian prior with a Matérn-3/2 covariance.
+    The data are y_i = ∫ k(s_i − x) u(x) dx + η_i with a Gaussian kernel. The truth is piecewise
+    smooth (a bump, a box and a ramp), and the prior is Gaussian with a Matérn-3/2 covariance.
 
     Parameters
     ----------
     n, d : int
-        Grid points of the signal, and samples.
+        Numbers of grid points of the signal and of samples.
     width : float, default 0.04
         Standard deviation of the kernel.
     noise : float, default 0.02
@@ -39,13 +39,17 @@ def deconvolution(
     Returns
     -------
     Example
-        ``extra["mean"]``, ``extra["cov"]``: the exact posterior; ``extra["grid"]``: where the
-        signal lives.
+        ``extra["mean"]`` and ``extra["cov"]`` are those of the exact posterior, and
+        ``extra["grid"]`` has the grid points of the signal.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of a wrong kind or out of range.
+
+    See Also
+    --------
+    ekitools.problems.linear : A random linear problem of any size.
 
     Examples
     --------

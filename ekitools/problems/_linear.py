@@ -1,4 +1,4 @@
-"""A linear-Gaussian problem of any size, with its exact posterior."""
+"""Linear-Gaussian problems of any size, with exact posteriors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["linear", "with_posterior"]
 
 
 def linear(p: int = 10, d: int = 20, *, noise: float = 0.1, rng: Rng = 0) -> Example:
-    """A random linear-Gaussian problem: y = Au† + η with u† ~ N(0, I), A of unit scale.
+    """A random linear-Gaussian problem: y = Au† + η with u† ~ N(0, I) and A of unit scale.
 
     Parameters
     ----------
@@ -33,12 +33,17 @@ def linear(p: int = 10, d: int = 20, *, noise: float = 0.1, rng: Rng = 0) -> Exa
     Returns
     -------
     Example
-        ``extra["mean"]`` and ``extra["cov"]`` are the exact posterior's.
+        ``extra["mean"]`` and ``extra["cov"]`` are those of the exact posterior.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of a wrong kind or out of range.
+
+    See Also
+    --------
+    ekitools.theory.posterior : The exact posterior of a linear problem.
+    ekitools.problems.deconvolution : An ill-posed linear problem.
 
     Examples
     --------

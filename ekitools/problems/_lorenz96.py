@@ -1,4 +1,4 @@
-"""Lorenz-96: the forcing of a chaotic model from statistics of its trajectories."""
+"""Lorenz-96: forcing of a chaotic model from statistics of trajectories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Lorenz96", "lorenz96"]
 
 _WINDOW = {"constant": 10.0, "site": 50.0}
 _TRANSIENT = 20.0
-"""Time in which a state drawn from N(0, I) reaches the attractor."""
+"""Time until a state drawn from N(0, I) has reached the attractor."""
 
 
 class Lorenz96:
@@ -27,17 +27,17 @@ class Lorenz96:
 
     .. math:: \dot x_i = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + F_i, \qquad i \bmod n,
 
-    by the classical Runge–Kutta scheme with a fixed step. Every run starts at ``start`` plus
+    The classical Runge–Kutta scheme has a fixed step. Every run starts at ``start`` plus
     ``root`` times standard normal numbers, and the window begins after ``spin_up``.
 
     Parameters
     ----------
     start : (n,)
-        The state about which runs start.
+        Mean of the starting states.
     root : (n, n)
-        A root of the covariance of the starts.
+        Root of the covariance of the starting states.
     window, spin_up, dt : float
-        Length of the window, time before it, and step.
+        Length of the window, time before the window, and step.
     """
 
     vectorized = False
@@ -59,12 +59,12 @@ class Lorenz96:
         return f"Lorenz96({len(self.start)} sites)"
 
     def __call__(self, u: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-        """One run: ``(1,)`` for a constant forcing or ``(n,)``, to ``(2 n,)``."""
+        """Statistics ``(2 n,)`` of one run, for a forcing ``(1,)`` (constant) or ``(n,)``."""
         return self.ensemble(np.asarray(u)[None, :], [rng])[0]
 
     def ensemble(self, u: np.ndarray, rngs: Sequence[np.random.Generator]) -> np.ndarray:
-        """The same for all members at once, one Generator each: ``(J, p)`` to ``(J, 2 n)``."""
-        # one product a member: chaos would enlarge another rounding to another trajectory
+        """Statistics ``(J, 2 n)`` for all members ``(J, p)`` at once, with one Generator each."""
+        # one product for each member: another rounding would lead to another trajectory
         draws = [self.root @ rng.standard_normal(len(self.start)) for rng in rngs]
         return self.statistics(u, self.start + np.stack(draws))
 
@@ -81,7 +81,7 @@ def advance(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The states ``(n, J)`` after ``n_steps``, and means and standard deviations over the steps.
 
-    Everything is in place: a step of 100 members takes about 60 microseconds.
+    All operations are in place. A step of 100 members takes about 60 microseconds.
     """
     n, x = len(x), x.astype(float)
     wrapped = np.empty((n + 3, x.shape[1]))  # x with two sites before and one behind
@@ -96,7 +96,7 @@ def advance(
         np.subtract(slope, state, out=slope)
         np.add(slope, forcing, out=slope)
 
-    with np.errstate(over="ignore", invalid="ignore"):  # such a member has failed
+    with np.errstate(over="ignore", invalid="ignore"):  # such a member fails
         for _ in range(n_steps):
             set_slope(x)
             total[:] = slope
@@ -129,11 +129,10 @@ def lorenz96(
 
     .. math:: \dot x_i = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + F_i, \qquad i \bmod n.
 
-    The data are the mean and the standard deviation of every site over a window of time, so there
-    are d = 2n of them. The model is chaotic and every run has another start, so that outputs are
-    random. The noise is twice the covariance of the outputs at the truth, for both the data and the
-    outputs of the model have that covariance. This is the test problem of [1]_; its settings are
-    the defaults.
+    The d = 2n data are the mean and the standard deviation of every site over a window of time. The
+    model is chaotic and every run has another start, so outputs are random. The noise is twice the
+    covariance of the outputs at the truth, because both the data and the outputs of the model have
+    this covariance. This is the test problem of [1]_, with the same settings as defaults.
 
     Parameters
     ----------
@@ -149,25 +148,31 @@ def lorenz96(
     dt : float, default 0.01
         Step of the Runge–Kutta scheme.
     rng : None, int or numpy.random.Generator
-        Source of the trajectory that made the data, and of those that the noise is estimated from.
+        Source of the trajectory of the data, and of the trajectories for the noise estimate.
 
     Returns
     -------
     Example
-        ``problem.model`` takes one member at a time, as every stochastic model does. Its method
-        ``ensemble(u, rngs)`` runs all members together, which is about 50 times as fast;
-        `AskTell` is the way to use it.
+        ``problem.model`` takes one member at a time, like every stochastic model. Its method
+        ``ensemble(u, rngs)`` runs all members together and is about 50 times as fast. Use it
+        with `AskTell`.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of a wrong kind or out of range.
 
+    See Also
+    --------
+    ekitools.FunctionModel : Stochastic models.
+    ekitools.AskTell : The loop for your own evaluation of members.
+
     Notes
     -----
     The covariance of the outputs is estimated from 10 d independent runs at the truth, which takes
-    a second with the constant forcing and three seconds with a forcing by site. Starts scatter
-    about one state of the truth's attractor, with a tenth of the attractor's covariance.
+    a second with the constant forcing and three seconds with a forcing by site. Starting states
+    scatter about one state on the attractor of the truth, with a tenth of the covariance of the
+    attractor.
 
     References
     ----------

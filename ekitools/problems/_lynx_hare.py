@@ -1,4 +1,4 @@
-"""Lynx and hare: the Lotka–Volterra model and the pelts of 1900-1920."""
+"""Lynx and hare: the Lotka–Volterra model and the pelt counts of 1900-1920."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ SPECIES = ("hare", "lynx")
 class LotkaVolterra:
     """Logarithms of hare and lynx, year by year, for all members at once.
 
-    hare′ = (α − β lynx) hare, lynx′ = (−γ + δ hare) lynx, integrated in logarithms, so that
-    populations stay positive, by the classical Runge–Kutta scheme with a fixed step.
+    The equations are hare′ = (α − β lynx) hare and lynx′ = (−γ + δ hare) lynx. The classical
+    Runge–Kutta scheme with a fixed step integrates the logarithms, so populations stay positive.
 
     Parameters
     ----------
     n_years : int
-        Years after the first.
+        Number of years after the first year.
     steps_per_year : int, default 80
-        Its error is below 1e-6 for 95 % of the prior of `lynx_hare`.
+        Number of steps in a year. The default has an error below 1e-6 for 95 % of the prior of
+        `lynx_hare`.
     """
 
     n_years: int = 20
@@ -45,7 +46,7 @@ class LotkaVolterra:
         put(self, n_years=n_years, steps_per_year=integer("steps_per_year", self.steps_per_year))
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        """``(J, 6)`` (α, β, γ, δ, hare₀, lynx₀) to ``(J, 2 (n_years + 1))``."""
+        """Logarithms ``(J, 2 (n_years + 1))`` for (α, β, γ, δ, hare₀, lynx₀) ``(J, 6)``."""
         alpha, beta, gamma, delta = u[:, :4].T
         x = np.log(u[:, 4:6]).T
         out = np.empty((self.n_years + 1, 2, u.shape[0]))
@@ -56,7 +57,7 @@ class LotkaVolterra:
             hare, lynx = np.exp(x)
             return np.stack([alpha - beta * lynx, delta * hare - gamma])
 
-        with np.errstate(over="ignore", invalid="ignore"):  # such a member has failed
+        with np.errstate(over="ignore", invalid="ignore"):  # such a member fails
             for year in range(1, self.n_years + 1):
                 for _ in range(self.steps_per_year):
                     k1 = slope(x)
@@ -70,14 +71,14 @@ class LotkaVolterra:
 
 @dataclass(frozen=True)
 class WithLogScales:
-    """A model of all but the last ``n_scales`` parameters, followed by these in logarithms.
+    """A model of all but the last ``n_scales`` parameters, with their logarithms as outputs.
 
     Parameters
     ----------
     model : callable
-        ``(J, p)`` to ``(J, d)``.
+        Map from ``(J, p)`` to ``(J, d)``.
     n_scales : int, default 2
-        How many of the parameters are standard deviations of the observation error.
+        Number of parameters that are standard deviations of the observation error.
     """
 
     model: Callable[[np.ndarray], np.ndarray]
@@ -87,24 +88,24 @@ class WithLogScales:
         put(self, n_scales=integer("n_scales", self.n_scales))
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        """``(J, p + n_scales)`` to ``(J, d + n_scales)``."""
+        """Outputs ``(J, d + n_scales)`` for members ``(J, p + n_scales)``."""
         outputs = self.model(u[:, : -self.n_scales])
         return np.concatenate([outputs, np.log(u[:, -self.n_scales :])], axis=1)
 
 
 @dataclass(frozen=True)
 class UnknownScales:
-    r"""Gaussian errors whose standard deviations s_k are outputs too, as logarithms.
+    r"""Loss of Gaussian errors whose standard deviations s_k are further outputs, as logarithms.
 
     .. math:: \Psi = \sum_i \tfrac12 (z_i - y_i)^2 / s_{k(i)}^2 + \log s_{k(i)}
 
-    Data i belong to the scales k(i) = i mod K in turn; the last K outputs are log s, and the
-    data that stand at their places are not looked at.
+    Datum i belongs to the scale k(i) = i mod K. The last K outputs are log s, and the data at
+    these positions are ignored.
 
     Parameters
     ----------
     n_scales : int, default 2
-        K.
+        Number of scales K.
     """
 
     n_scales: int = 2
@@ -113,12 +114,12 @@ class UnknownScales:
         put(self, n_scales=integer("n_scales", self.n_scales))
 
     def misfit(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Ψ along the last axis: ``(..., d + K)`` to ``(...)``."""
+        """The loss Ψ along the last axis: ``(..., d + K)`` to ``(...)``."""
         r, log_s = self._parts(z, y)
         return np.asarray(np.sum(0.5 * r * r + log_s, axis=(-2, -1)))
 
     def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """∇_z Ψ, ``(..., d + K)``."""
+        """The gradient ∇_z Ψ, ``(..., d + K)``."""
         r, log_s = self._parts(z, y)
         by_z = (r * np.exp(-log_s)).reshape(*z.shape[:-1], -1)
         return np.concatenate([by_z, np.sum(1 - r * r, axis=-2)], axis=-1)
@@ -138,29 +139,34 @@ class UnknownScales:
 def lynx_hare(*, sigma: float | None = 0.25) -> Example:
     """Calibrate the Lotka–Volterra model to 21 years of lynx and hare.
 
-    The data are the pelts (in thousands) that the Hudson's Bay Company took in, 1900-1920,
-    as in posteriordb's ``hudson_lynx_hare``, in logarithms. Priors: α, γ ~ N(1, 0.5) and
-    β, δ ~ N(0.05, 0.05), all positive; initial values LogNormal(log 10, 1).
+    The data are the logarithms of the pelts (in thousands) that the Hudson's Bay Company bought in
+    1900-1920, as in the data set ``hudson_lynx_hare`` of posteriordb. The priors are
+    α, γ ~ N(1, 0.5) and β, δ ~ N(0.05, 0.05), all positive, and LogNormal(log 10, 1) for the
+    initial values.
 
     Parameters
     ----------
     sigma : float or None, default 0.25
-        Standard deviation of the observation error of the log data. None: unknown, one for each
-        species, LogNormal(−1, 1), as in posteriordb. That makes eight parameters, two further
-        outputs (the logarithms of the standard deviations, beside data of 0 that nothing looks
-        at) and a loss, `UnknownScales`, in place of Gaussian noise.
+        Standard deviation of the observation error of the log data. With None it is unknown, with
+        a LogNormal(−1, 1) prior for each species, as in posteriordb. The problem then has eight
+        parameters, two further outputs (the logarithms of the standard deviations, with ignored
+        data of 0) and the loss `UnknownScales` in place of Gaussian noise.
 
     Returns
     -------
     Example
-        ``reference`` is the posterior with σ unknown (posteriordb's model), whatever ``sigma``;
-        ``extra["fixed_sigma"]`` the one for σ = 0.25, computed by
+        For every ``sigma``, ``reference`` is the posterior with σ unknown (the model of
+        posteriordb). ``extra["fixed_sigma"]`` is the posterior for σ = 0.25, computed by
         ``benchmarks/lynx_hare_reference.py``.
 
     Raises
     ------
     TypeError, ValueError
         If ``sigma`` is not a number, or not positive.
+
+    See Also
+    --------
+    ekitools.UnknownNoise : Noise of unknown level for any problem.
 
     Examples
     --------

@@ -166,12 +166,17 @@ def to_dataset(
         values = np.array([s.extra[name].value if name in s.extra else np.nan for s in summaries])
         long_name = {"long_name": reported[name].long_name}
         variables[f"history_{name}"] = ("history", values, long_name)
+    curves = {name: each.curve for s in summaries for name, each in s.extra.items() if each.curve}
+    for name, curve in curves.items():
+        score = [score for _, score in curve]
+        variables[f"{name}_score"] = (f"{name}_tried", score, {"long_name": f"score of a {name}"})
     coords: dict[str, Any] = {
         "iteration": [record.iteration for record in records],
         "member": np.arange(n_members),
         "parameter": _names(problem.parameter_names),
         "data": _names(problem.data_names),
         "history": np.arange(len(summaries)),
+        **{f"{name}_tried": [value for value, _ in curve] for name, curve in curves.items()},
     }
     for dim in ("parameter", "data"):
         units = getattr(problem.info, f"{dim}_units")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -113,7 +114,11 @@ class Summary(NamedTuple):
     def of(cls, values: Sequence[Any]) -> Summary:
         """The summary that JSON holds as ``values``."""
         *numbers, extra = values
-        return cls._make([*numbers, {name: Reported(*pair) for name, pair in extra.items()}])
+        reported = {}
+        for name, (number, long_name, *curve) in extra.items():  # old files have no curves
+            pairs = (tuple(pair) for pair in itertools.chain(*curve))
+            reported[name] = Reported(number, long_name, tuple(pairs))
+        return cls._make([*numbers, reported])
 
 
 class History:

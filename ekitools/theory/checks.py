@@ -1,4 +1,4 @@
-"""The linear theorems, measured: a table with one row a statement."""
+"""Measurements of the linear theorems: a table with one row for each statement."""
 
 from __future__ import annotations
 
@@ -57,30 +57,34 @@ __all__ = ["Report", "Row", "check_linear_theory", "long_flow", "verify"]
 def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     r"""Check a noise-free ensemble flow of a linear model against its theorems.
 
-    With r_j = u_j − u†, and y for A u†: the ensemble collapses at the rate t⁻¹ in the square,
-    ‖A r_∥‖ decays as t^{-1/2} (its square as t⁻¹, the rate that [2]_ states) and
-    A r_⊥ neither changes nor differs between members [1]_; members stay in the affine span of
-    the initial ensemble; the velocity is −C ∇Φ; covariance and members are those of the closed
-    form.
+    Let r_j = u_j − u† and y = A u†. The squared size of the ensemble decays as t⁻¹, and ‖A r_∥‖
+    decays as t^{-1/2} [1]_. Its square decays as t⁻¹, which is the rate in [2]_. A r_⊥ is
+    constant and equal for all members. Members stay in the affine span of the initial ensemble. The
+    velocity is −C ∇Φ. Covariance and members agree with the closed form.
 
     Parameters
     ----------
     result : xarray.Dataset
-        From `ekitools.integrate` with `EKIFlow`, with several times late enough for the rates:
-        t λ ≥ 10 for the smallest eigenvalue λ > 0 of the initial output covariance.
+        Result of `ekitools.integrate` with `EKIFlow`. Several times must be late enough for the
+        rates: t λ ≥ 10 for the smallest eigenvalue λ > 0 of the initial output covariance.
     problem : InverseProblem
-        What was solved.
+        The problem of the result.
 
     Returns
     -------
     Report
-        With ``passed``, ``table`` and a text form. A model that is not a `LinearModel`, added
-        noise or another rate make rows fail.
+        Report with ``passed``, ``table`` and a text form. Rows fail for a model that is not a
+        `LinearModel`, for added noise or for another rate.
 
     Raises
     ------
     ValueError
-        If the result has fewer than three times that are late enough.
+        If the result has fewer than three late times.
+
+    See Also
+    --------
+    ekitools.theory.verify : The same checks on standard problems.
+    ekitools.theory.linear_flow : Closed form of the flow.
 
     References
     ----------
@@ -105,7 +109,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     start = u[0]
     if isinstance(model, LinearModel):
         linearised = problem
-    else:  # what the theorems would say of its regression on the first ensemble
+    else:  # test the theorems on the regression over the first ensemble
         slope, offset = _regression(problem, start)
         linearised = InverseProblem(
             LinearModel(slope), problem.prior, problem.noise, problem.data - offset
@@ -114,7 +118,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
     late = 10 / values.min()
     if np.sum(t >= late) < 3:
         raise ValueError(
-            f"result: must have at least three times t >= {late:.3g}, where the rates show, got "
+            f"result: must have at least three times t >= {late:.3g} to measure the rates, got "
             f"{int(np.sum(t >= late))}. Integrate longer, with t_eval."
         )
     d = diagnose(result.assign(y=("data", linearised.data)), linearised)
@@ -177,7 +181,7 @@ def check_linear_theory(result: xr.Dataset, problem: InverseProblem) -> Report:
 
 
 def verify(*, rng: int = 0) -> Report:
-    """Measure the theorems on standard problems; what ``ekitools verify`` prints.
+    """Measure the theorems on standard problems, as ``ekitools verify`` does.
 
     Parameters
     ----------
@@ -187,8 +191,12 @@ def verify(*, rng: int = 0) -> Report:
     Returns
     -------
     Report
-        The rows of `check_linear_theory` for a linear problem, then those that need runs of
-        their own.
+        The rows of `check_linear_theory` for a linear problem, followed by rows that need
+        separate runs.
+
+    See Also
+    --------
+    ekitools.theory.check_linear_theory : The checks for your own flow.
 
     Examples
     --------
@@ -220,7 +228,7 @@ def verify(*, rng: int = 0) -> Report:
 
 
 def long_flow(problem: InverseProblem, rng: int, flow: Any = None) -> xr.Dataset:
-    """A flow of few members until late, as accurately as `check_linear_theory` wants it."""
+    """A late flow of few members, as accurate as `check_linear_theory` needs."""
     end = 1e6
     options: dict[str, Any] = {"method": "LSODA", "rtol": 1e-10, "atol": 1e-12}
     times = [0.0, *np.geomspace(1e-1, end, 29)]

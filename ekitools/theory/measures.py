@@ -1,4 +1,4 @@
-"""What the theorems are about, measured on an ensemble: span, derivative, velocity, covariance."""
+"""Quantities of the theorems on an ensemble: span, derivative, velocity, covariance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def outputs(problem: InverseProblem, u: np.ndarray) -> np.ndarray:
 
 
 def outside(u: np.ndarray) -> float:
-    """How far ensembles ``(n, J, p)`` come out of the affine span of the first, relatively."""
+    """Relative distance of ensembles ``(n, J, p)`` from the affine span of the first."""
     mean = u[0].mean(axis=0)
     _, s, rows = np.linalg.svd(u[0] - mean, full_matrices=False)
     basis = rows[s > 1e-10 * s[0]]
@@ -33,13 +33,13 @@ def outside(u: np.ndarray) -> float:
 
 
 def covariance(u: np.ndarray) -> np.ndarray:
-    """C(u) with 1/J, ``(p, p)``."""
+    """Covariance C(u) with 1/J, ``(p, p)``."""
     anomalies = u - u.mean(axis=0)
     return np.asarray(anomalies.T @ anomalies / len(u))
 
 
 def derivative(problem: InverseProblem, u: np.ndarray) -> np.ndarray:
-    """DG at every member by central differences, ``(J, d, p)``."""
+    """Derivative DG at every member by central differences, ``(J, d, p)``."""
     columns = []
     for i, h in enumerate(1e-5 * np.maximum(np.abs(u).max(axis=0), 1)):
         shift = h * np.eye(u.shape[1])[i]
@@ -48,7 +48,7 @@ def derivative(problem: InverseProblem, u: np.ndarray) -> np.ndarray:
 
 
 def velocity_error(problem: InverseProblem, u: np.ndarray, slope: np.ndarray) -> tuple[float, ...]:
-    """Of EKI's velocity against −C ∇Φ(u_j) with DG ``(J, d, p)``: relative and absolute."""
+    """Relative and absolute error of EKI's velocity against −C ∇Φ(u_j), DG ``(J, d, p)``."""
     velocity, gradient = _velocity(problem, u)
     natural = -np.einsum("jdp,jd->jp", slope, gradient) @ covariance(u)
     error = float(np.max(np.abs(velocity - natural)))
@@ -56,7 +56,7 @@ def velocity_error(problem: InverseProblem, u: np.ndarray, slope: np.ndarray) ->
 
 
 def covariance_rate_error(problem: InverseProblem, u: np.ndarray) -> float:
-    """Of Ċ, from EKI's velocity, against −2CMC with M = DGᵀΓ⁻¹DG at the mean, relatively."""
+    """Relative error of Ċ, from EKI's velocity, against −2CMC with M = DGᵀΓ⁻¹DG at the mean."""
     velocity, _ = _velocity(problem, u)
     half = u.T @ (velocity - velocity.mean(axis=0)) / len(u)
     slope = derivative(problem, u.mean(axis=0, keepdims=True))[0]

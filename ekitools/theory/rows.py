@@ -1,4 +1,4 @@
-"""Statements with their verdicts: the rows and the table of `ekitools.theory`."""
+"""Rows and table of statements with verdicts, for `ekitools.theory`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ MOMENTUM = "Su, Boyd & Candes (2016)"
 
 
 class Row(NamedTuple):
-    """One statement and what was measured of it.
+    """A statement with its measurement and verdict.
 
-    ``share`` is the error over the tolerance, or the smaller over the larger of two that are
-    compared: the statement holds where it is below 1.
+    ``share`` is the error divided by the tolerance, or the ratio of two compared values. The
+    statement holds if ``share`` is below 1.
     """
 
     statement: str
@@ -54,7 +54,7 @@ class Report:
     Parameters
     ----------
     table : tuple of Row
-        One row a statement.
+        One row for each statement.
     """
 
     table: tuple[Row, ...]
@@ -79,7 +79,7 @@ class Report:
 
 
 def judged(statement: str, source: str, predicted: str, measured: str, share: float) -> Row:
-    """The row with its verdict, which the share decides alone; NaN fails."""
+    """The row with its verdict from ``share``; NaN fails."""
     return Row(statement, source, predicted, measured, bool(share < 1), float(share))
 
 
@@ -94,7 +94,7 @@ def rate_row(
     tolerance: float,
     x_min: float | None = None,
 ) -> Row:
-    """Value ∝ x^exponent, fitted from x_min on; the interval is of two standard errors."""
+    """Row for value ∝ x^exponent, fitted from x_min on, with two standard errors."""
     fit = fit_rate(x, value, t_min=x_min)
     interval = 2 * fit.standard_error
     share = np.maximum(abs(fit.exponent - exponent), interval / 2) / tolerance
@@ -103,5 +103,5 @@ def rate_row(
 
 
 def error_row(statement: str, source: str, error: float, tolerance: float) -> Row:
-    """An error that has to be below the tolerance."""
+    """Row for an error that has to be below the tolerance."""
     return judged(statement, source, f"error < {tolerance:g}", f"{error:.2g}", error / tolerance)

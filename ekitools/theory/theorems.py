@@ -1,7 +1,7 @@
-"""Theorems that are measured by runs of their own, each by one function that makes its row.
+"""Theorems that need separate runs: one function for each row.
 
-What a theorem is about (the model, the method, the flow, ...) is an argument whose default makes
-it hold, so that the same function can be given something for which it does not.
+The subject of a theorem (the model, the method, the flow, ...) is an argument. The theorem holds
+for the default, and tests pass a subject for which the theorem does not hold.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ __all__ = [
 ]
 
 Derivative = Callable[[np.ndarray], np.ndarray]
-"""DG at every member, ``(J, p) -> (J, d, p)``."""
+"""Derivative DG at every member, ``(J, p) -> (J, d, p)``."""
 Mapping = Callable[[np.ndarray], np.ndarray]
 
 
 def linear_problem(p: int, d: int, rng: int, scale: float = 1.0) -> InverseProblem:
-    """G(u) = Au, a dense Γ about ``scale``, and the datum y = Au† of a truth u†."""
+    """Linear problem G(u) = Au with a dense Γ of size ``scale`` and data y = Au†."""
     draw = np.random.default_rng(rng)
     matrix, root = draw.normal(size=(d, p)), 0.3 * draw.normal(size=(d, d))
     noise = scale * (np.eye(d) + root @ root.T)
@@ -73,7 +73,7 @@ def linear_problem(p: int, d: int, rng: int, scale: float = 1.0) -> InverseProbl
 
 
 def smooth_problem(p: int, d: int, rng: int) -> tuple[InverseProblem, Derivative]:
-    """G(u) = tanh(Bu + c) and its derivative."""
+    """The model G(u) = tanh(Bu + c) and its derivative."""
     draw = np.random.default_rng(rng)
     matrix, shift = draw.normal(size=(d, p)) / np.sqrt(p), draw.normal(size=d)
 
@@ -102,11 +102,11 @@ def subspace(problem: InverseProblem, algorithm: Any, rng: int) -> Row:
 def approximation(
     rng: int, model: Callable[[int, int, int], tuple[InverseProblem, Derivative]] = smooth_problem
 ) -> Row:
-    """EKI's velocity against −C∇Φ for a nonlinear G, as the ensemble shrinks about its mean.
+    """EKI's velocity against −C∇Φ for a nonlinear G, for an ensemble that shrinks to its mean.
 
-    With anomalies e = O(ε), Taylor's G(u_k) − Ḡ = DG(u_j) e_k + O(ε²) goes into
-    u̇_j = −(1/J) Σ_k ⟨G(u_k) − Ḡ, G(u_j) − y⟩_Γ e_k: velocity and −C∇Φ are O(ε²) and differ by
-    O(ε³).
+    For anomalies e = O(ε), insert the Taylor expansion G(u_k) − Ḡ = DG(u_j) e_k + O(ε²) into
+    u̇_j = −(1/J) Σ_k ⟨G(u_k) − Ḡ, G(u_j) − y⟩_Γ e_k. Velocity and −C∇Φ are O(ε²), and their
+    difference is O(ε³).
     """
     problem, slope = model(4, 6, rng)
     anomalies = problem.prior.sample(10, rng=rng)
@@ -128,11 +128,12 @@ def approximation(
 
 
 def cramer_rao_time(rng: int, flow: Any = None) -> Row:
-    """C(t) ⪰ F⁻¹ with F = AᵀΓ⁻¹A holds early in the flow, until a time that is known.
+    """C(t) ⪰ F⁻¹ with F = AᵀΓ⁻¹A holds early in the flow, until a known time.
 
-    C(t)⁻¹ = C(0)⁻¹ + 2tF, so C(t) ⪰ F⁻¹ is C(0)⁻¹ ⪯ (1 − 2t)F, that is t ≤ (1 − 1/μ)/2 with
-    the smallest eigenvalue μ of F^{1/2} C(0) F^{1/2}. At t = 1/2 the covariance is that of the
-    posterior, (C(0)⁻¹ + F)⁻¹, which is below F⁻¹: the prior has been told too.
+    Because C(t)⁻¹ = C(0)⁻¹ + 2tF, the statement C(t) ⪰ F⁻¹ is equivalent to C(0)⁻¹ ⪯ (1 − 2t)F,
+    that is t ≤ (1 − 1/μ)/2 with the smallest eigenvalue μ of F^{1/2} C(0) F^{1/2}. At t = 1/2 the
+    covariance is the posterior covariance (C(0)⁻¹ + F)⁻¹, which is below F⁻¹ because it includes
+    the information of the prior.
     """
     problem = linear_problem(4, 20, rng, scale=0.1)
     root, start = _information_root(problem), problem.prior.sample(20, rng=rng)
@@ -144,7 +145,7 @@ def cramer_rao_time(rng: int, flow: Any = None) -> Row:
     def crossing(t: float, x: np.ndarray) -> float:  # noqa: ARG001 - solve_ivp's signature
         return least(x) - 1
 
-    crossing.terminal = True  # type: ignore[attr-defined]  # scipy's way
+    crossing.terminal = True  # type: ignore[attr-defined]  # required by SciPy
     predicted = 0.5 * (1 - 1 / least(start.ravel()))
     result = integrate(problem, flow or EKIFlow(), t_span=(0, 2), ensemble=start, events=crossing)
     t = float(result.t[-1])
@@ -158,7 +159,7 @@ def cramer_rao_time(rng: int, flow: Any = None) -> Row:
 
 
 def efficiency(rng: int, noise: Any = None) -> Row:
-    """EKI's mean as t → ∞ is the maximum-likelihood estimate: its covariance over data is F⁻¹."""
+    """EKI's mean for t → ∞ is the maximum-likelihood estimate with covariance F⁻¹ over data."""
     values, _ = _estimator(rng, noise, h=1e8)
     return error_row(
         "covariance over data of EKI's mean at t = inf is F^-1",
@@ -169,10 +170,11 @@ def efficiency(rng: int, noise: Any = None) -> Row:
 
 
 def bound(rng: int, h: float = 1e8) -> Row:
-    """An unbiased estimate with other weights than Γ⁻¹ has a covariance over data ⪰ F⁻¹.
+    """An unbiased estimate with weights other than Γ⁻¹ has a covariance over data ⪰ F⁻¹.
 
-    EKI that takes Γ for the identity goes to ordinary least squares. Stopped early (a finite h)
-    its mean is biased towards the initial ensemble's, and the bound is not for it.
+    With the identity in place of Γ, EKI converges to ordinary least squares. If EKI stops early (a
+    finite h), its mean is biased towards that of the initial ensemble, and the bound does not
+    apply.
     """
     values, bias = _estimator(rng, 1.0, h)
     return judged(
@@ -185,10 +187,10 @@ def bound(rng: int, h: float = 1e8) -> Row:
 
 
 def discrete_to_flow(rng: int, *, perturbed: bool = False) -> Row:
-    """The error of EKI against the flow at one time, for steps h → 0."""
+    """The difference of EKI and the flow at one time, for steps h → 0."""
     problem = linear_problem(4, 6, rng)
     start = problem.prior.sample(6, rng=rng)
-    # EKI's covariances have 1/(J − 1), the flow's 1/J
+    # covariances of EKI have 1/(J − 1), those of the flow 1/J
     flow = linear_flow(start, problem.model, problem.data, problem.noise, 6 / 5)[0]
     steps, errors = np.array([0.008, 0.004, 0.002]), []
     for h in steps:
@@ -202,7 +204,7 @@ def discrete_to_flow(rng: int, *, perturbed: bool = False) -> Row:
 
 
 def posterior_moments(rng: int, t_end: float = 1.0) -> list[Row]:
-    """EKI at Σh = 1 with perturbed data: the errors of mean and covariance against J."""
+    """EKI at Σh = 1 with perturbed data: errors of mean and covariance as functions of J."""
     example = linear(p=4, d=6, rng=rng)
     sizes, repeats = np.array([100, 400, 1600, 6400]), 20
     errors = np.zeros((2, len(sizes)))
@@ -220,7 +222,7 @@ def posterior_moments(rng: int, t_end: float = 1.0) -> list[Row]:
             u = last.u[-1].values
             errors[0, i] += np.sum((u.mean(axis=0) - mean) ** 2) / repeats
             errors[1, i] += np.sum((np.cov(u.T) - cov) ** 2) / repeats
-    # a root mean square of 20 is known to about 11 %, the slope to 0.04: four standard errors
+    # a root mean square of 20 runs has an error of 11 %, the slope of 0.04: four standard errors
     return [
         rate_row(
             f"EKI with noise, sum h = 1: {what} to the posterior's",
@@ -252,7 +254,7 @@ def affine_analysis(rng: int, pair: tuple[Mapping, Mapping] | None = None) -> Ro
 
 
 def affine_flow(rng: int, pair: tuple[Mapping, Mapping] | None = None) -> Row:
-    """The flow of a mapped ensemble is the mapped flow, for a nonlinear G too."""
+    """The flow of a mapped ensemble is the mapped flow, also for a nonlinear G."""
     problem, _ = smooth_problem(3, 5, rng)
     there, back = pair or _affine_pair(3, rng)
     mapped = InverseProblem(
@@ -294,7 +296,7 @@ def momentum_runs(
 
 
 def momentum_flows(rng: int, fast: Any = None) -> tuple[list[Any], np.ndarray]:
-    """The same in continuous time."""
+    """The flows without and with momentum, on an ill-conditioned A, and the truth."""
     problem, truth = _ill_conditioned()
     times = [0.0, *np.geomspace(0.1, 3e4, 500)]
     options: dict[str, Any] = {"t_span": (0, 3e4), "t_eval": times, "method": "LSODA"}
@@ -320,11 +322,11 @@ def _ill_conditioned() -> tuple[InverseProblem, np.ndarray]:
 
 
 def _estimator(rng: int, noise: Any, h: float) -> tuple[np.ndarray, float]:
-    """Of EKI's mean over data y ~ N(Au†, Γ): eigenvalues of F^{1/2} C F^{1/2}, and the bias.
+    """Eigenvalues of F^{1/2} C F^{1/2} and bias of EKI's mean over data y ~ N(Au†, Γ).
 
-    The gain does not depend on the data, so the mean is Ly plus a constant, its covariance
-    C = LΓLᵀ and its bias ‖LA − I‖. One step h brings EKI to about where the flow is at t = h;
-    ``noise`` is the Γ that EKI is told.
+    The gain does not depend on the data. The mean is therefore Ly plus a constant, with the
+    covariance C = LΓLᵀ and the bias ‖LA − I‖. One step h of EKI is close to the flow at t = h.
+    ``noise`` is the Γ that EKI uses.
     """
     problem = linear_problem(3, 6, rng)
     start = problem.prior.sample(10, rng=rng)

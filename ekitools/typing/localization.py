@@ -112,6 +112,11 @@ class StrengthCurve(NamedTuple):
     A mean difference of one standard error over the members counts as no worse.
     """
 
+    @property
+    def pairs(self) -> tuple[tuple[float, float], ...]:
+        """Every strength with its score."""
+        return tuple(zip(self.values.tolist(), self.score.tolist(), strict=True))
+
 
 @runtime_checkable
 class Tunable(Localization, Protocol):

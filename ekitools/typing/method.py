@@ -34,6 +34,8 @@ class Reported(NamedTuple):
 
     value: float
     long_name: str
+    curve: tuple[tuple[float, float], ...] = ()
+    """Values that were tried, and the score of each, where the number was chosen."""
 
 
 class PerParameter(NamedTuple):

@@ -154,7 +154,7 @@ def test_what_is_no_idx_file(cache, data, message):
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(data, mtime=0))
     file = sets._MNIST[0]._replace(sha256=None)
-    with pytest.raises(ValueError, match=f"{message}.*Delete it"):
+    with pytest.raises(ValueError, match=f"{message}.*Delete the file"):
         datafiles.load(file, datafiles.idx, download=False)
 
 
@@ -173,7 +173,7 @@ def test_a_file_that_is_not_the_published_one_is_named_with_its_source(cache, da
     path.write_bytes(data)
     with pytest.raises(ValueError, match=message) as caught:
         ek.datasets.mnist(download=False)
-    for part in (file.path, str(path), "Delete it", file.url):
+    for part in (file.path, str(path), "Delete the file", file.url):
         assert part in str(caught.value)
 
 

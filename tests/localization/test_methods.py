@@ -243,6 +243,18 @@ def test_a_radius_is_chosen_once_for_all_of_the_data(field):
         Distance(x, at), u, problem.model(u), problem.data, problem.noise
     )
     np.testing.assert_array_equal(radius, curve.chosen)
+    np.testing.assert_array_equal(result.radius_tried, curve.values)
+    np.testing.assert_array_equal(result.radius_score, curve.score)
     given = ek.run(problem, ek.ETKI(localization=Distance(x, at, curve.chosen)), ensemble=u)
     np.testing.assert_array_equal(result.u.values, given.u.values)
-    assert "history_radius" not in given
+    assert not {"history_radius", "radius_score"} & set(given)
+
+
+def test_the_curve_of_a_radius_is_in_checkpoints(field, tmp_path):
+    problem, root, *_, x, at = field
+    u = np.random.default_rng(0).normal(size=(40, P)) @ root.T
+    method = ek.ETKI(localization=Distance(x, at))
+    result = ek.run(problem, method, ensemble=u, checkpoint=tmp_path / "run", n_steps=1)
+    resumed = ek.resume(tmp_path / "run", problem, method=method)
+    np.testing.assert_array_equal(result.radius_score, resumed.radius_score)
+    np.testing.assert_array_equal(result.radius_tried, resumed.radius_tried)

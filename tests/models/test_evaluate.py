@@ -417,12 +417,12 @@ def test_the_calls_that_tell_members_apart_are_bounded():
     bad = np.flatnonzero(np.isin(WIDE[:, 0], at))
     assert set(bad) <= set(failures)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(g[:, 0])), sorted(failures))
-    assert any("the calls are used up" in failure.reason for failure in failures.values())
+    assert any("no further calls are allowed" in failure.reason for failure in failures.values())
     broken = Together(lambda u: u[:, 0] < np.inf)
     failures = evaluate(broken, WIDE, 3).failures
     assert len(failures) == 100
     assert broken.calls <= 1 + 2 + 4 + 8 + 16
-    assert "no member could be told apart" in failures[0].reason
+    assert "no member could be separated" in failures[0].reason
 
 
 def test_a_model_that_takes_whole_ensembles_only_says_so():
@@ -430,7 +430,7 @@ def test_a_model_that_takes_whole_ensembles_only_says_so():
     failures = evaluate(Together(lambda u: u[:, 0] == at, least=6), U, 3).failures
     assert len(failures) == 6
     assert failures[0].reason.startswith("FloatingPointError('the solver diverged') (the model")
-    assert "for parts of the ensemble too" in failures[0].reason
+    assert "also failed for parts of the ensemble" in failures[0].reason
 
 
 def test_a_ragged_row_costs_its_member():

@@ -126,7 +126,7 @@ def test_two_dimensions_of_one_name_with_other_labels_are_kept_apart():
 @pytest.mark.parametrize(
     ("extras", "message"),
     [
-        ({"u": 1.0}, "must not have the name 'u', which results have"),
+        ({"u": 1.0}, "must not have the name 'u', which results use"),
         ({"block": 1.0}, "must not have the name 'block'"),
         ({"": 1.0}, "extras: names must be texts"),
         ({3: 1.0}, "extras: names must be texts, got 3"),

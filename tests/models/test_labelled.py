@@ -151,10 +151,10 @@ def test_it_can_be_stochastic_and_pickled(model):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        (GRID.isel(year=[0, 1, 2]), "must be there at year=1892"),
+        (GRID.isel(year=[0, 1, 2]), "must have the label year=1892"),
         (GRID.isel(site=0), r"must have the dimensions \('year', 'site'\), got \('year',\)"),
         (GRID.drop_vars("year"), "must have the coordinate 'year', got none"),
-        (GRID.isel(year=[0, 1, 1, 2, 3]), "unique labels, got some twice in 'year'"),
+        (GRID.isel(year=[0, 1, 1, 2, 3]), "unique labels, got duplicates in 'year'"),
         (GRID.to_dataset(name="depth"), "must have the variable 'height', got depth"),
         (GRID.values, "must be an xarray.DataArray or Dataset, got ndarray"),
     ],
@@ -185,7 +185,7 @@ def test_an_output_without_the_labels_is_a_failed_member(output, reason):
         ((growth, ["a"], OBSERVED * np.nan), ValueError, "observations: must have at least one"),
         ((growth, ["a"], OBSERVED.astype(str)), TypeError, "observations: must be real numbers"),
         ((growth, ["a"], OBSERVED.stack(z=("year", "site"))), TypeError, "must not be stacked"),
-        ((growth, ["a"], OBSERVED.isel(site=[0, 0])), ValueError, "some twice in 'site'"),
+        ((growth, ["a"], OBSERVED.isel(site=[0, 0])), ValueError, "duplicates in 'site'"),
     ],
 )
 def test_a_mistake_is_an_error_before_the_first_run(arguments, error, message):
@@ -204,12 +204,12 @@ def test_the_problem_is_checked_against_the_model(model):
     prior = ek.GaussianPrior([0.0, 0.0], 1.0)
     with pytest.raises(ValueError, match=r"shape \(d, p\) = \(6, 2\)"):
         ek.InverseProblem(model, prior, 1.0, np.zeros(6))
-    with pytest.raises(ValueError, match=r"those of the model in its order, \('start', 'rate'\)"):
+    with pytest.raises(ValueError, match=r"names of the model in the same order, \('start', 'r"):
         ek.InverseProblem(model, prior, 1.0, model.data, parameter_names=["rate", "start"])
     from scipy import stats
 
     marginals = {"rate": stats.norm(), "start": stats.norm()}
-    with pytest.raises(ValueError, match="Give the prior, or the model, its parameters in the"):
+    with pytest.raises(ValueError, match="Order the parameters of the prior or of the model"):
         ek.InverseProblem(model, ek.Prior(marginals), 1.0, model.data)
     named = ek.InverseProblem(model, prior, 1.0, model.data, data_names=range(5))
     assert named.data_names == (0, 1, 2, 3, 4)

@@ -592,7 +592,7 @@ BAD = [
     (
         lambda: ek.ObservationSeries([*PAIR, PAIR[0]], 2, order="given", remainder="drop"),
         ValueError,
-        "remainder: must be .*the last 1 of 3 observations would never be seen",
+        "remainder: must be .*the last 1 of 3 observations would never be used",
     ),
     (
         lambda: ek.ObservationSeries([ek.Observation([1.0], name="a")] * 2),
@@ -609,7 +609,7 @@ BAD = [
         TypeError,
         "data: must be an ek.ObservationSeries for observations, got list",
     ),
-    (lambda: problem(noise=1.0), TypeError, "noise: must be left out where every observation has"),
+    (lambda: problem(noise=1.0), TypeError, "noise: must be left out if every observation has"),
     (
         lambda: problem(noises=(DENSE, None, 0.5)),
         TypeError,
@@ -623,7 +623,7 @@ BAD = [
     (
         lambda: problem(noises=(DENSE, None, 0.5), noise=ek.Huber(1.0, 1.0)),
         TypeError,
-        "noise: must be Gaussian where some observations have noise of their own",
+        "noise: must be Gaussian if some observations have their own noise",
     ),
     (lambda: problem(model=by_name), TypeError, "model: must take inputs= for ObservationSeries"),
     (lambda: problem(inputs=False), TypeError, "data: must have inputs for .*ek.Observation"),

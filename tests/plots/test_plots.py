@@ -136,5 +136,5 @@ def test_units_of_another_number_are_refused_before_the_run(problem):
 
     wrapped = ek.FunctionModel(model)
     object.__setattr__(wrapped, "data_units", ["m"])
-    with pytest.raises(ValueError, match="model: must have 2 data_units, if it has some, got 1"):
+    with pytest.raises(ValueError, match="model: must have 2 data_units, if any, got 1"):
         ek.InverseProblem(wrapped, ek.GaussianPrior([0.0, 0.0], 1.0), 1.0, [0.0, 1.0])

@@ -148,7 +148,7 @@ def test_the_ensemble_has_the_kriging_posterior():
         ({"points": [[1.0], [np.nan]]}, "points: must be finite"),
         ({"n_neighbours": 0}, "n_neighbours: must be from 1 to 3, got 0. There are n = 4 points"),
         ({"n_neighbours": 4}, "n_neighbours: must be from 1 to 3, got 4. There are n = 4 points"),
-        ({"points": [[0.0], [0.0], [0.0], [1.0]]}, "points: must have less than 3 copies of each"),
+        ({"points": [[0.0], [0.0], [0.0], [1.0]]}, "points: must have fewer than 3 copies of each"),
     ],
 )
 def test_bad_points_are_named(options, message):

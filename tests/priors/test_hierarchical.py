@@ -122,7 +122,7 @@ def test_intervals_are_inverted_and_their_slopes_are_derivatives(bounds):
         ((MEAN, SD, ["a", "a"]), {}, ValueError, "members: names must differ"),
         ((MEAN, SD, ["sd"]), {}, ValueError, "names must differ, got 'sd'"),
         ((MEAN, SD, 2), {"transform": "log"}, ValueError, "transform: must be None"),
-        ((MEAN, SD, 2), {"transform": ("bounded", 1, 0)}, ValueError, "its upper bound: must be"),
+        ((MEAN, SD, 2), {"transform": ("bounded", 1, 0)}, ValueError, "upper bound: must be"),
     ],
 )
 def test_bad_arguments_are_named(arguments, options, error, message):

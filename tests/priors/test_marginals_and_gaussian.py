@@ -198,7 +198,7 @@ def test_fingerprints_tell_distributions_apart():
         (lambda: ek.GaussianPrior("0", 1.0), TypeError, "mean: must be an array of real numbers"),
         (lambda: ek.Prior([]), TypeError, "marginals: must be a mapping"),
         (lambda: ek.Prior({}), ValueError, "marginals: must not be empty"),
-        (lambda: ek.Prior({1: stats.norm()}), TypeError, "names must be text, got 1"),
+        (lambda: ek.Prior({1: stats.norm()}), TypeError, "names must be texts, got 1"),
         (lambda: ek.Prior({"a": stats.norm}), TypeError, r"frozen .* scipy.stats.norm\(...\)"),
         (lambda: ek.Prior({"a": stats.poisson(3)}), TypeError, "frozen continuous"),
         (lambda: ek.Prior({"a": 1.0}), TypeError, "frozen continuous .* got float"),
