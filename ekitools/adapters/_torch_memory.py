@@ -1,4 +1,4 @@
-"""How many members of a network are evaluated at once: by the memory of their device."""
+"""Number of members of a network that are evaluated at once, by the memory of their device."""
 
 from __future__ import annotations
 

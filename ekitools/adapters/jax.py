@@ -275,7 +275,7 @@ class JaxModel:
 
 
 def _shapes(x: Any) -> Any:
-    """What a compiled function depends on: the tree, and the shapes and dtypes of its leaves."""
+    """The tree, and the shapes and dtypes of its leaves, for which a function is compiled."""
     leaves, tree = jax.tree_util.tree_flatten(x)
     return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 

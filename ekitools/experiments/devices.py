@@ -1,4 +1,4 @@
-"""Where the networks of an experiment are: the device, its name and its memory.
+"""The device of the networks of an experiment, its name and its memory.
 
 Networks on a CPU get members as NumPy arrays, and those on another device as tensors there.
 """
