@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ekitools as ek
-from ekitools.experiments import EXPERIMENTS, SCALES, reproduce
+from ekitools.experiments import DEVICES, EXPERIMENTS, SCALES, reproduce
 from ekitools.loop.failures import POLICIES
 from ekitools.problem import check_problem
 from ekitools.problems import Example
@@ -115,7 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--scale", choices=SCALES, default=SCALES[0])
     again.add_argument("--out", help="folder for numbers and figure (default NAME-SCALE)")
     again.add_argument("--resume", action="store_true", help="go on with what the folder holds")
-    again.add_argument("--only", action="append", metavar="PART", help="a part; can be repeated")
+    again.add_argument(
+        "--only",
+        action="append",
+        metavar="PART",
+        help="a part, or a pattern such as 'DNN ?, EKI(R)*'; can be repeated",
+    )
+    again.add_argument(
+        "--device", choices=DEVICES, default=DEVICES[0], help="of the networks (default cpu)"
+    )
     again.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -128,6 +136,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         resume=options.resume,
         only=options.only or (),
         progress=not options.quiet,
+        device=options.device,
     )
     return 0
 

@@ -93,6 +93,10 @@ def _run(mode: str, n_layers: int, x: Any, weights: list[Any]) -> tuple[Any, Any
 
     x is ``(T, in, N)`` where all members are given the same, else ``(T, J, in, N)``.
     """
+    if torch.is_autocast_enabled(x.device.type):  # which leaves operations in place alone
+        half = torch.get_autocast_dtype(x.device.type)
+        with torch.autocast(x.device.type, enabled=False):
+            return _run(mode, n_layers, x.to(half), [each.to(half) for each in weights])
     x, each = x.contiguous(), len(weights) // n_layers
     layers = [_layer(mode, *weights[i * each : (i + 1) * each]) for i in range(n_layers)]
     zero = x.new_zeros(len(weights[1]), weights[1].shape[-1], x.shape[-1])

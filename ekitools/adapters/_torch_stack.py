@@ -72,10 +72,14 @@ class Stack:
             x = layer(x)
         if isinstance(self.layers[0].module, nn.Linear):
             return x.T.contiguous() if x.ndim == 2 else None
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else None
+        return x.contiguous(memory_format=_layout(x)) if x.ndim == 4 else None
 
     def evaluate(self, rows: Any, first: Any, out: Any, buffers: dict[Any, Any]) -> None:
-        """Outputs of the members ``rows`` into ``out`` (k, d)."""
+        """Outputs of the members ``rows`` into ``out`` (k, d).
+
+        All layers compute in the dtype of ``rows`` and ``first``, and the outputs are converted to
+        that of ``out``.
+        """
         k, h = len(rows), first
         for i, layer in enumerate(self.layers):
             if isinstance(layer.module, nn.Linear):
@@ -133,10 +137,15 @@ def _fits(layers: list[Layer]) -> bool:
     return True
 
 
+def _layout(x: Any) -> Any:
+    """The memory layout in which convolutions with many groups are fast."""
+    return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+
+
 def _of_members(rows: Any, entry: Entry | None, constant: Any) -> Any:
-    """A parameter of every member, ``(k, *shape)``, without a copy."""
+    """A parameter of every member, ``(k, *shape)``; a constant is not repeated in memory."""
     if entry is None:
-        return constant.detach().expand(len(rows), *constant.shape)
+        return constant.detach().to(rows.dtype).expand(len(rows), *constant.shape)
     return rows[:, entry.where].view(len(rows), *entry.shape)
 
 
@@ -176,7 +185,7 @@ def _convolution(layer: Layer, rows: Any, h: Any, *, shared: bool) -> Any:
     members = 1 if shared and groups == 1 else len(rows)
     return functional.conv2d(
         h,
-        weight.reshape(-1, *weight.shape[2:]).contiguous(memory_format=torch.channels_last),
+        weight.reshape(-1, *weight.shape[2:]).contiguous(memory_format=_layout(weight)),
         bias,
         conv.stride,
         conv.padding,

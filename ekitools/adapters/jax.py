@@ -34,7 +34,8 @@ class JaxModel:
     ----------
     apply : callable
         ``apply(params, x)`` returns one array: the ``apply`` of a Flax or Haiku module, or a
-        function of yours. It has to be pure, and is compiled.
+        function of yours. It has to be pure. It is compiled once for every shape of the batch, and
+        again only if more members come than before.
     params : tree of arrays
         Any pytree of floating arrays, such as the one that the module was initialised with. It
         says what is where in u, in the order of `jax.flatten_util.ravel_pytree`.
@@ -42,7 +43,9 @@ class JaxModel:
         The batch ``x``. Without it, every call must be given one; each new shape is compiled.
     chunk : int, optional
         How many members are evaluated at once: memory grows with it. By default as many as have
-        parameters and outputs of 8 MiB; give fewer where hidden layers are far larger.
+        parameters and outputs of 8 MiB; give fewer if hidden layers are far larger, and more on
+        an accelerator. Fewer members than were evaluated before are padded with copies of the last
+        one, so that the compiled function fits.
 
     Attributes
     ----------
@@ -113,6 +116,7 @@ class JaxModel:
         self.takes_inputs = inputs is None
         self._one = lambda u, x: apply(self._unravel(u), x).reshape(-1)
         self._many = jax.jit(jax.vmap(self._one, in_axes=(0, None)))
+        self._chunks: dict[Any, int] = {}
         self.shape = None if inputs is None else (self._width(self.inputs), self.n_parameters)
 
     def __repr__(self) -> str:
@@ -229,13 +233,28 @@ class JaxModel:
         return np.concatenate(parts)
 
     def _evaluate(self, u: Array, x: Any) -> Any:
+        n, size = int(u.shape[0]), self._members_at_once(int(u.shape[0]), x)
+        parts = []
+        for start in range(0, n, size):
+            rows = self._rows(u[start : start + size])
+            missing = size - rows.shape[0]
+            if missing:
+                rows = jnp.concatenate([rows, jnp.repeat(rows[-1:], missing, axis=0)])
+            parts.append(self._many(rows, x))
+        g = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        return g if g.shape[0] == n else g[:n]
+
+    def _members_at_once(self, n: int, x: Any) -> int:
+        """The number of rows of the compiled function, which grows up to the chunk."""
         member = self._dtype.itemsize * (self.n_parameters + self._width(x))
-        chunk = self.chunk or max(1, _BUDGET // member)
-        parts = (u[start : start + chunk] for start in range(0, u.shape[0], chunk))
-        return jnp.concatenate([self._many(self._rows(part), x) for part in parts])
+        most = self.chunk or max(1, _BUDGET // member)
+        n_parts = -(-n // most)
+        shapes = _shapes(x)
+        self._chunks[shapes] = max(-(-n // n_parts), self._chunks.get(shapes, 1))
+        return self._chunks[shapes]
 
     def _width(self, x: Any) -> int:
-        """d, from the shapes alone."""
+        """d, from the shapes alone; jax keeps what it has traced."""
         one = jax.ShapeDtypeStruct((self.n_parameters,), self._dtype)
         try:
             output = jax.eval_shape(self._one, one, x)
@@ -253,6 +272,12 @@ class JaxModel:
     def _rows(self, part: Array) -> Any:
         part = part if isinstance(part, jax.Array) else host(part)
         return jnp.asarray(part, dtype=self._dtype)
+
+
+def _shapes(x: Any) -> Any:
+    """The tree, and the shapes and dtypes of its leaves, for which a function is compiled."""
+    leaves, tree = jax.tree_util.tree_flatten(x)
+    return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
 
 def _as_inputs(inputs: Any, dtype: Any) -> Any:

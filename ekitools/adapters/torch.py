@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from ekitools.adapters._shared import check_members, check_vector, checked_chunk
 from ekitools.adapters._torch_glorot import glorot_variances
+from ekitools.adapters._torch_memory import first_chunk, give_up_cache
 from ekitools.adapters._torch_module import (
     Entry,
     check_mode,
@@ -21,6 +22,12 @@ from ekitools.adapters._torch_module import (
     evaluating,
     layout_of,
     sizes_of_a_run,
+)
+from ekitools.adapters._torch_precision import (
+    checked_precision,
+    converted,
+    products,
+    working_dtype,
 )
 from ekitools.adapters._torch_recurrent import explicit_recurrence, is_explicit
 from ekitools.adapters._torch_stack import Stack
@@ -31,8 +38,6 @@ from ekitools.typing import Array
 __all__ = ["TorchModel"]
 
 _PATHS = ("auto", "stacked", "vmap", "loop")
-_BUDGET = 2**23  # bytes of a chunk that stay in a CPU's cache
-_BUDGET_ELSEWHERE = 2**28
 
 
 class TorchModel:
@@ -54,13 +59,23 @@ class TorchModel:
         arrays of integers stay what they are. Without it, every call must be given one.
     chunk : int, optional
         How many members are evaluated at once: memory grows with it. By default as many as keep
-        the activations within 8 MiB on a CPU (they stay in its cache) and 256 MiB elsewhere.
+        the activations within 8 MiB on a CPU (they stay in its cache), within half of the free
+        memory of a CUDA device, and within 1 GiB elsewhere. If a CUDA device runs out of memory,
+        the chunk is halved and evaluated again.
     path : {"auto", "stacked", "vmap", "loop"}, default "auto"
         How: ``"stacked"`` for stacks of `Linear`, `Conv2d`, pooling, flattening and elementwise
         layers, where the first layer of all members of a chunk is one matrix product (or one
         convolution); ``"vmap"`` for other modules, those with recurrent layers in one direction
         among them; ``"loop"``, member by member, for what `torch.vmap` cannot do, such as
         recurrent layers in both directions, with projections or given an initial state.
+    precision : {"float32", "tf32", "bfloat16", "float16"}, optional
+        Numbers in which the matrix products and convolutions of a float32 module are computed.
+        The outputs are float32 again. By default these are the module's own numbers, with torch's
+        settings for TF32 (which allow it for convolutions on CUDA devices). ``"float32"`` forbids
+        TF32. ``"tf32"``, on CUDA devices only, rounds the factors of a product to 11 significant
+        bits. ``"bfloat16"`` and ``"float16"`` also store activations and the weights of a chunk
+        with 8 and 11 significant bits; in float16, values beyond 65504 become infinite and their
+        members fail.
 
     Attributes
     ----------
@@ -72,6 +87,8 @@ class TorchModel:
         As given.
     path : str
         The path in use; ``"vmap"`` becomes ``"loop"`` at the first call that needs it.
+    precision : str or None
+        As given.
     n_parameters : int
         p.
     shape : (int, int) or None
@@ -88,7 +105,8 @@ class TorchModel:
     TypeError, ValueError
         If the module has nothing to learn, has parameters of several dtypes or on several
         devices, or has dropout or batch normalisation in training mode; if the module does not
-        fit the path, or the batch does not fit the module, which is tried once.
+        fit the path, or the batch does not fit the module, which is tried once. If the module or
+        its device does not have the precision.
 
     Examples
     --------
@@ -113,7 +131,13 @@ class TorchModel:
     stochastic = False
 
     def __init__(
-        self, module: Any, inputs: Any = None, *, chunk: int | None = None, path: str = "auto"
+        self,
+        module: Any,
+        inputs: Any = None,
+        *,
+        chunk: int | None = None,
+        path: str = "auto",
+        precision: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}.")
@@ -122,6 +146,7 @@ class TorchModel:
         self.layout: Mapping[str, Entry] = layout_of(module)
         self.n_parameters = sum(math.prod(entry.shape) for entry in self.layout.values())
         self._kind = common_kind(module)
+        self.precision = checked_precision(precision, *self._kind)
         check_mode(module)
         self._stack = Stack.of(module, self.layout) if path in ("auto", "stacked") else None
         if path == "stacked" and self._stack is None:
@@ -132,6 +157,7 @@ class TorchModel:
         self._auto = path == "auto"
         self.path = self._best_path() if self._auto else path
         self._sizes: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._chunks: dict[tuple[int, ...], int] = {}
         self.inputs = None if inputs is None else self._as_inputs(inputs)
         self.takes_inputs = inputs is None
         if inputs is not None:
@@ -159,7 +185,7 @@ class TorchModel:
             )
         x = self.inputs if inputs is None else self._as_inputs(inputs)
         check_mode(self.module)
-        with evaluating(self.module):
+        with evaluating(self.module), products(self.precision, self._kind[1]):
             g = self._evaluate(u if u.ndim == 2 else u[None, :], x)
         g = g if u.ndim == 2 else g[0]
         return g.to(dtype=u.dtype, device=u.device) if torch.is_tensor(u) else like(g, u)
@@ -301,21 +327,38 @@ class TorchModel:
     def _evaluate(self, u: Array, x: Any) -> Any:
         """``(J, d)`` in the dtype and on the device of the module."""
         dtype, device = self._kind
-        first = self._stack.prepare(x) if self.path == "stacked" and self._stack else None
-        chunk, width = self._members_at_once(x), self._width(x)
-        out = torch.empty((u.shape[0], width), dtype=dtype, device=device)
-        buffers: dict[Any, Any] = {}
-        for start in range(0, u.shape[0], chunk):
-            part = u[start : start + chunk]
-            if torch.is_tensor(part):
-                rows = part.detach().to(device, dtype)
-            else:
-                rows = like(np.ascontiguousarray(host(part)), out)
-            if first is not None and self._stack is not None:
-                self._stack.evaluate(rows, first, out[start : start + chunk], buffers)
-            else:
-                out[start : start + chunk] = self._general(rows, x)
+        out = torch.empty((u.shape[0], self._width(x)), dtype=dtype, device=device)
+        first, working = None, working_dtype(self.precision, dtype)
+        if self.path == "stacked" and self._stack is not None:
+            first = self._stack.prepare(x)
+            first = None if first is None else first.to(working)
+        start, buffers = 0, dict[Any, Any]()
+        while start < u.shape[0]:
+            chunk = self._members_at_once(x)
+            part, target = u[start : start + chunk], out[start : start + chunk]
+            try:
+                if first is not None and self._stack is not None:
+                    self._stack.evaluate(self._rows(part, working), first, target, buffers)
+                else:
+                    target.copy_(self._general(self._rows(part, dtype), x))
+            except torch.cuda.OutOfMemoryError:
+                if self.chunk or len(target) == 1:
+                    raise
+                buffers.clear()
+                give_up_cache()
+                self._chunks[tuple(x.shape)] = (len(target) + 1) // 2
+                continue
+            start += len(target)
         return out
+
+    def _rows(self, part: Array, dtype: Any) -> Any:
+        """Some members in a dtype and on the device of the module."""
+        if torch.is_tensor(part):
+            return part.detach().to(self._kind[1], dtype)
+        rows = np.ascontiguousarray(host(part))
+        if not rows.flags.writeable:  # torch would share the memory, and warn
+            rows = rows.copy()
+        return torch.from_numpy(rows).to(self._kind[1], dtype)
 
     def _general(self, rows: Any, x: Any) -> Any:
         def one(row: Any) -> Any:
@@ -326,7 +369,7 @@ class TorchModel:
 
         if self.path != "loop":
             try:
-                with explicit_recurrence(self.module):
+                with explicit_recurrence(self.module), converted(self.precision, self._kind[1]):
                     return torch.vmap(one)(rows)
             except RuntimeError as error:
                 if "random" in str(error):
@@ -339,13 +382,17 @@ class TorchModel:
                         f'path: must be "loop" for this module, got "{self.path}" ({error}).'
                     ) from error
                 self.path = "loop"
-        return torch.stack([one(row) for row in rows])
+        with converted(self.precision, self._kind[1]):
+            return torch.stack([one(row) for row in rows])
 
     def _members_at_once(self, x: Any) -> int:
-        dtype, device = self._kind
-        member = dtype.itemsize * (self._run_sizes(x)[0] + self.n_parameters)
-        budget = _BUDGET if device.type == "cpu" else _BUDGET_ELSEWHERE
-        return self.chunk or max(1, budget // member)
+        shape = tuple(x.shape)
+        if self.chunk is None and shape not in self._chunks:
+            numbers = self._run_sizes(x)[0] + self.n_parameters
+            dtype, device = self._kind
+            working = working_dtype(self.precision, dtype)
+            self._chunks[shape] = first_chunk(numbers, working, device)
+        return self.chunk or self._chunks[shape]
 
     def _width(self, x: Any) -> int:
         return self._run_sizes(x)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ekitools.experiments.devices import DEVICES
 from ekitools.experiments.frame import EXPERIMENTS, SCALES, reproduce
 
-__all__ = ["EXPERIMENTS", "SCALES", "reproduce"]
+__all__ = ["DEVICES", "EXPERIMENTS", "SCALES", "reproduce"]

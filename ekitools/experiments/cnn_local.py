@@ -1,8 +1,8 @@
 """Convolutional networks by the Kalman form of EKI(R), with members of every layer.
 
 The members are those of `learning.layerwise`. CNN-MNIST is trained on MNIST, and CNN-1, 2 and 3 on
-house numbers (SVHN). Settings were chosen by the accuracy on the last 5,000 training images, which
-were not used for training then.
+house numbers (SVHN), or on the digits of `rendered` where SVHN is not available. Settings were
+chosen by the accuracy on the last 5,000 training images, which were not used for training then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ SETTINGS = {
 }
 
 
-def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+def compute(
+    settings: Settings, label: str, folder: Path, progress: bool, device: str = "cpu"
+) -> dict[str, Any]:
     """Accuracies along a run, of the mean and of the average of the means."""
     data = data_for(label.split(", ", maxsplit=1)[0], settings.data)
-    return networks_by_step.compute(replace(settings, data=data), label, folder, progress)
+    settings = replace(settings, data=data)
+    return networks_by_step.compute(settings, label, folder, progress, device)

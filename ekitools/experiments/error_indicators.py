@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ekitools.core.arrays import host, like
+from ekitools.typing import Array
+
 __all__ = ["ErrorIndicators"]
 
 
@@ -51,8 +54,9 @@ class ErrorIndicators:
     vectorized = takes_inputs = True
     stochastic = False
 
-    def __call__(self, u: np.ndarray, /, *, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, u: Array, /, *, inputs: Array) -> Array:
         """Errors ``(J, m)`` of the samples with the numbers ``inputs``, ``(m,)``."""
-        scores = self.classifier(u, inputs=self.x[inputs])
-        classes = scores.reshape(len(u), len(inputs), -1).argmax(axis=-1)
-        return np.asarray(classes != self.labels[inputs], dtype=u.dtype)
+        rows = host(inputs)
+        scores = self.classifier(u, inputs=self.x[rows])
+        classes = host(scores.reshape(len(u), len(rows), -1).argmax(-1))
+        return like(classes != self.labels[rows], u)

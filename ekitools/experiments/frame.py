@@ -9,11 +9,14 @@
 * ``parts(settings)``: the labels of the parts, in the order in which they are computed;
 * ``compute(settings, label, folder, progress)``: the numbers of one part, as a dictionary that JSON
   can hold. A long run makes ``folder``, keeps its checkpoints there and resumes from them. The
-  frame removes the folder when the numbers are written;
+  frame removes the folder when the numbers are written. An experiment in `WITH_NETWORKS` has
+  ``compute(settings, label, folder, progress, device)``, where ``device`` says where its networks
+  are;
 * ``table(settings, numbers)``: the report as text;
 * ``draw(settings, numbers, path)``: the report as a figure.
 
-`reproduce` computes the missing parts and writes ``numbers.json`` after each of them.
+`reproduce` computes the missing parts and writes ``numbers.json`` after each of them. It adds to
+the numbers of a part its ``seconds``, its ``device`` and the peak of its ``device_bytes``.
 
 The other modules of this folder are shared by several experiments. No module imports an experiment:
 `reproduce` alone does, by its name.
@@ -27,24 +30,25 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Collection
+from fnmatch import fnmatchcase
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ekitools._version import __version__
+from ekitools.experiments.devices import checked_device, device_name, peak_bytes, reset_peak
 from ekitools.plots.style import detached
 
 __all__ = [
     "EXPERIMENTS",
     "SCALES",
+    "WITH_NETWORKS",
     "new_figure",
     "progress_bar",
     "reproduce",
-    "require_torch",
     "write_json",
 ]
 
@@ -67,6 +71,12 @@ EXPERIMENTS = {
     "uncertainty": "uncertainty",
     "lstm-online": "lstm_online",
 }
+WITH_NETWORKS = (
+    *("mnist-dense", "mnist-factored", "mnist-local", "mnist-ablation", "mnist-methods"),
+    *("ensemble-size", "cnn", "cnn-local", "rnn-mnist", "step-activation", "zero-one-loss"),
+    "lstm-online",
+)
+"""Experiments whose networks are torch modules, which can be on any device."""
 SCALES = ("small", "medium", "paper")
 
 
@@ -78,6 +88,7 @@ def reproduce(
     resume: bool = False,
     only: Collection[str] = (),
     progress: bool = False,
+    device: str = "cpu",
     show: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
     """Run a published experiment, or the parts of it that are missing.
@@ -93,9 +104,12 @@ def reproduce(
     resume : bool, default False
         Whether to continue the experiment that the folder holds.
     only : collection of str, optional
-        Labels of the parts to compute, all by default. Table and figure follow the last part.
+        Labels of the parts to compute, or patterns such as ``"DNN ?, EKI(R)*"``; all by default.
+        Table and figure follow the last part.
     progress : bool, default False
         Whether to show progress bars.
+    device : {"cpu", "cuda", "mps"}, default "cpu"
+        Where the networks are. A run can be resumed on another device.
     show : callable, default print
         Receives every line of the report.
 
@@ -103,12 +117,15 @@ def reproduce(
     -------
     dict
         The content of ``numbers.json``, among it ``settings``, ``published`` and the ``numbers`` of
-        every part. The ``seconds`` of a part include the time before an interrupt.
+        every part. The ``seconds`` of a part include the time before an interrupt. Its ``device``
+        is the name of the device on which it ended, and ``device_bytes`` the peak of the memory
+        that torch used there since the part was started or resumed; None for a CPU.
 
     Raises
     ------
     ValueError
-        If there is no such experiment, scale or part. If the folder holds an experiment and
+        If there is no such experiment, scale, part or device, or the experiment has no networks to
+        put on a device. If the folder holds an experiment and
         ``resume`` is False, or if the folder holds another experiment or other settings. A folder
         without numbers and checkpoints counts as empty.
 
@@ -127,29 +144,43 @@ def reproduce(
         raise ValueError(f"name: must be one of {', '.join(EXPERIMENTS)}, got {name!r}.")
     if scale not in SCALES:
         raise ValueError(f"scale: must be one of {', '.join(SCALES)}, got {scale!r}.")
+    device = checked_device(device)
+    if device != "cpu" and name not in WITH_NETWORKS:
+        raise ValueError(
+            f"device: must be 'cpu' for {name}, whose models work with NumPy, got {device!r}."
+        )
     experiment = _experiment(name)
     settings = experiment.SETTINGS[scale]
     labels = experiment.parts(settings)
-    unknown = [label for label in only if label not in labels]
+    unknown = [each for each in only if not any(_matches(label, each) for label in labels)]
     if unknown:
         raise ValueError(f"only: must be among {labels}, got {unknown}.")
     folder = Path(f"{name}-{scale}" if out is None else out)
     record = _opened(folder, name, scale, settings, experiment.PUBLISHED, resume=resume)
     numbers = record["numbers"]
-    for label in (label for label in labels if not only or label in only):
+    where = (device,) if name in WITH_NETWORKS else ()
+    for label in labels:
+        if only and not any(_matches(label, each) for each in only):
+            continue
         if label in numbers:
             show(f"{label}: done before")
             continue
         checkpoints = folder / "checkpoints" / label
         spent = checkpoints / "seconds"
         started = time.perf_counter() - (float(spent.read_text("utf-8")) if spent.exists() else 0)
+        reset_peak(device)
         try:
-            found = experiment.compute(settings, label, checkpoints, progress)
+            found = experiment.compute(settings, label, checkpoints, progress, *where)
         except BaseException:  # a resumed part includes this time
             if _holds_files(checkpoints):
                 spent.write_text(f"{time.perf_counter() - started}", "utf-8")
             raise
-        numbers[label] = {**found, "seconds": time.perf_counter() - started}
+        numbers[label] = {
+            **found,
+            "seconds": time.perf_counter() - started,
+            "device": device_name(device),
+            "device_bytes": peak_bytes(device),
+        }
         write_json(folder / "numbers.json", record)
         shutil.rmtree(checkpoints, ignore_errors=True)  # ensembles of networks take gigabytes
         show(f"{label}: {numbers[label]['seconds']:.0f} s")
@@ -170,6 +201,11 @@ def _experiment(name: str) -> Any:
     module, _, within = EXPERIMENTS[name].partition(":")
     found = import_module(f"ekitools.experiments.{module}")
     return getattr(found, within) if within else found
+
+
+def _matches(label: str, wanted: str) -> bool:
+    """Whether a label is wanted, by itself or by a pattern."""
+    return label == wanted or fnmatchcase(label, wanted)
 
 
 def _opened(
@@ -230,11 +266,3 @@ def new_figure(columns: int = 1, *, size: tuple[float, float]) -> Any:
     """The Axes of a figure without a window, in a row, and the function that saves the figure."""
     figure, axes = detached(1, columns, figsize=size)
     return np.atleast_1d(axes), partial(figure.savefig, dpi=150)
-
-
-def require_torch() -> None:
-    """Raise an error that says how to install torch, if it is not installed."""
-    if find_spec("torch") is None:
-        raise ImportError(
-            "torch: must be installed for networks, and is not. Use pip install 'ekitools[torch]'."
-        )

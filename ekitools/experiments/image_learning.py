@@ -3,79 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 import ekitools as ek
+from ekitools.core.arrays import host
+from ekitools.experiments.devices import placed, require_torch, tf32_products
 from ekitools.experiments.error_indicators import ErrorIndicators
-from ekitools.experiments.frame import progress_bar, require_torch, write_json
+from ekitools.experiments.frame import progress_bar, write_json
 from ekitools.experiments.images import Split, accuracy
-from ekitools.experiments.networks import build
-from ekitools.typing import Method
+from ekitools.experiments.networks import CONVOLUTIONAL, build
+from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning, Recipe
 
-__all__ = ["LOSSES", "CurvatureLearning", "Descent", "Learning", "Recipe", "train"]
+__all__ = ["LOSSES", "train"]
 
 LOSSES = ("cross-entropy", "zero-one")
 """The second is ½ ‖e‖², half the number of errors e, which are outputs of `ErrorIndicators`."""
 
-
-@dataclass(frozen=True)
-class Descent:
-    """Stochastic gradient descent by `torch.optim`, from one draw of the prior."""
-
-    epochs: int
-    rate: float
-    momentum: float = 0.0
-    batch: int = 100
-
-
-@dataclass(frozen=True)
-class Learning:
-    """`LossEKI` with h_n = h/(‖D‖ + ε), with or without redraws and momentum."""
-
-    n_members: int
-    epochs: int
-    h: float = 2.0
-    epsilon: float = 0.5
-    redraw: Literal["never", "step", "epoch"] = "never"
-    gamma: float = 1.0
-    """Spread γ of the redrawn members."""
-    decay: float = 0.0
-    """Decay of γ by step."""
-    momentum: bool = False
-    batch: int = 600
-
-    def method(self, steps_per_epoch: int) -> Method:
-        """The method of ekitools with these options."""
-        spread = None
-        if self.redraw != "never":
-            every = steps_per_epoch if self.redraw == "epoch" else 1
-            spread = ek.Spread(self.gamma, every=every, decay=self.decay)
-        method = ek.LossEKI(ek.NormStep(self.h, self.epsilon), spread)
-        return ek.Nesterov(method) if self.momentum else method
-
-
-@dataclass(frozen=True)
-class CurvatureLearning:
-    """`CurvatureEKI`, a method of ekitools that is not among the published methods."""
-
-    n_members: int
-    epochs: int
-    damping: float = 1.0
-    memory: int = 0
-    batch: int = 2000
-    gamma: float = 0.02
-    """Spread of the members. A wide spread smooths the jumps of G."""
-
-    def method(self, steps_per_epoch: int) -> Method:  # noqa: ARG002 - the signature of `Learning.method`
-        """The method of ekitools with these options."""
-        return ek.CurvatureEKI(self.gamma, self.damping, memory=self.memory)
-
-
-Recipe = Descent | Learning | CurvatureLearning
+_SECONDS_BETWEEN_SAVES = 300
+"""A checkpoint has a whole ensemble, which for large networks takes longer to write than an epoch
+to compute."""
 
 
 def train(
@@ -86,6 +36,7 @@ def train(
     seed: int,
     folder: Path,
     progress: bool,
+    device: str = "cpu",
     activation: str = "ReLU",
     loss: str = "cross-entropy",
 ) -> dict[str, Any]:
@@ -105,6 +56,9 @@ def train(
         Folder for checkpoints.
     progress : bool
         Whether to show a progress bar.
+    device : str, default "cpu"
+        Where the network and its members are. On a CUDA device `Learning` computes products in
+        TF32, and convolutional networks in bfloat16.
     activation : str, default "ReLU"
         Activation of the hidden layers of a dense network: "ReLU" or "step".
     loss : str, default "cross-entropy"
@@ -115,7 +69,8 @@ def train(
     dict
         Accuracies after the last epoch: ``test`` and ``validation`` of the mean, and, except for
         `Descent`, ``best_test`` and ``best_validation`` of the member with the lowest misfit. The
-        same for every epoch in ``by_epoch``. Also ``parameters``, ``epochs`` and ``status``.
+        same for every epoch in ``by_epoch``. Also ``parameters``, ``epochs``, ``status``, the name
+        of the ``data`` and the ``precision`` of the network's products.
 
     Raises
     ------
@@ -127,21 +82,35 @@ def train(
     require_torch()
     from ekitools.adapters.torch import TorchModel
 
-    model = TorchModel(build(network, split.x_train.shape[1], split.n_classes, activation))
+    net = build(network, split.x_train.shape[1], split.n_classes, activation)
+    precision = _precision(recipe, network, device)
+    model = TorchModel(net.to(device), precision=precision)
     prior = ek.GaussianPrior(0.0, model.glorot_variances())
     if isinstance(recipe, Descent):
         model.load(prior.sample(1, rng=seed)[0])
-        by_epoch, status = _descended(recipe, model, split, seed, progress), "budget_spent"
+        by_epoch, status = _descended(recipe, model, split, seed, progress, device), "budget_spent"
     else:
         problem = _problem(model, prior, split, recipe.batch, loss)
-        by_epoch, status = _learned(recipe, problem, model, split, seed, folder, progress)
+        with tf32_products("cpu" if precision is None else device):
+            by_epoch, status = _learned(
+                recipe, problem, model, split, seed, folder, progress, device
+            )
     return {
         **by_epoch[-1],
         "parameters": model.n_parameters,
         "epochs": len(by_epoch),
         "status": status,
+        "data": split.name,
+        "precision": precision or "float32",
         "by_epoch": by_epoch,
     }
+
+
+def _precision(recipe: Recipe, network: str, device: str) -> str | None:
+    """The precision of the network. `CurvatureEKI` solves systems that need all digits."""
+    if device != "cuda" or not isinstance(recipe, Learning):
+        return None
+    return "bfloat16" if network in CONVOLUTIONAL else "tf32"
 
 
 def _problem(model: Any, prior: Any, split: Split, batch: int, loss: str) -> ek.InverseProblem:
@@ -163,62 +132,79 @@ def _learned(
     seed: int,
     folder: Path,
     progress: bool,
+    device: str,
 ) -> tuple[list[dict[str, float]], str]:
-    """Accuracies by epoch, and the status. Every epoch ends with a checkpoint of the run."""
+    """Accuracies by epoch, and the status. Checkpoints of the run are made at ends of epochs."""
     epoch = problem.data.steps_per_epoch
+    method, n_steps = recipe.method(epoch), recipe.epochs * epoch
     log, run = folder / "accuracies.json", folder / "run"
-    by_epoch = json.loads(log.read_text("utf-8")) if log.exists() else []
-    status = "budget_spent"
-    with progress_bar(recipe.epochs * epoch, progress) as bar:
-        bar.update(len(by_epoch) * epoch)
-        options: dict[str, Any] = {
-            "checkpoint_every": epoch,
-            "on_step": lambda info: bar.update(info.iteration - bar.n),
-        }
-        while len(by_epoch) < recipe.epochs and status == "budget_spent":
-            budget = (len(by_epoch) + 1) * epoch
+    folder.mkdir(parents=True, exist_ok=True)
+    if (run / "checkpoint.json").exists():
+        kind = placed(np.ones(1, np.float32), device)
+        loop = ek.AskTell.load(run, problem, method, ensemble=kind)
+        by_epoch = json.loads(log.read_text("utf-8"))
+    else:
+        start = _start(problem.prior, recipe.n_members, model.n_parameters, seed)
+        loop = ek.AskTell(
+            problem,
+            method,
+            ensemble=placed(start, device),
+            n_steps=n_steps,
+            rng=seed,
+            store="final",
+            on_failure="drop",  # a scheme that diverges is to be seen
+        )
+        del start
+        by_epoch = []
+    saved = time.monotonic()
+    with progress_bar(n_steps, progress) as bar:
+        while not loop.done:
+            bar.update(loop.n - bar.n)
+            u = loop.ask()
+            g = problem.model(u, inputs=loop.inputs)
+            if len(by_epoch) < loop.n // epoch:  # the log may be ahead of the checkpoint
+                by_epoch.append(_found(model, problem, loop.data, u, g, split))
+                write_json(log, by_epoch)
+                if time.monotonic() - saved >= _SECONDS_BETWEEN_SAVES:
+                    loop.save(run)
+                    saved = time.monotonic()
             try:
-                if (run / "checkpoint.json").exists():
-                    result = ek.resume(run, problem, n_steps=budget, **options)
-                else:
-                    result = ek.run(
-                        problem,
-                        recipe.method(epoch),
-                        ensemble=_start(problem.prior, recipe.n_members, model.n_parameters, seed),
-                        n_steps=budget,
-                        rng=seed,
-                        store="last",
-                        on_failure="drop",  # a scheme that diverges is to be seen
-                        checkpoint=run,
-                        **options,
-                    )
+                loop.tell(g)
             except ek.RunError:
                 if not by_epoch:
                     raise
                 return by_epoch, "failed"  # other parts can still be computed
-            status = result.attrs["status_code"]
-            if status == "interrupted":  # otherwise half an epoch would count as a whole one
-                raise KeyboardInterrupt
-            mean = result.u[-1].mean("member").values
-            best = _accuracies(model, ek.best_member(result).values, split)
-            found = _accuracies(model, mean, split)
-            by_epoch.append({**found, **{f"best_{name}": value for name, value in best.items()}})
-            write_json(log, by_epoch)
+    status = loop.status.code if loop.status is not None else ""
+    if status != "budget_spent" and len(by_epoch) <= loop.n // epoch:
+        by_epoch.append(_found(model, problem, loop.data, u, g, split))  # of the last good members
     return by_epoch, status
 
 
+def _found(
+    model: Any, problem: ek.InverseProblem, data: np.ndarray, u: Any, g: Any, split: Split
+) -> dict[str, float]:
+    """Accuracies of the mean, and of the member with the lowest misfit on the batch."""
+    misfit = host(problem.noise.misfit(g, data))
+    best = int(np.argmin(np.where(np.isfinite(misfit), misfit, np.inf)))
+    of_best = _accuracies(model, u[best], split)
+    return {
+        **_accuracies(model, u.mean(0), split),
+        **{f"best_{name}": value for name, value in of_best.items()},
+    }
+
+
 def _descended(
-    recipe: Descent, model: Any, split: Split, seed: int, progress: bool
+    recipe: Descent, model: Any, split: Split, seed: int, progress: bool, device: str
 ) -> list[dict[str, float]]:
     """Accuracies by epoch of gradient descent, which trains the module of ``model``."""
     import torch
 
     net, rng, by_epoch = model.module, np.random.default_rng(seed), []
-    x, y = torch.from_numpy(split.x_train), torch.from_numpy(split.y_train)
+    x, y = (torch.from_numpy(part).to(device) for part in (split.x_train, split.y_train))
     optimiser = torch.optim.SGD(net.parameters(), lr=recipe.rate, momentum=recipe.momentum)
     with progress_bar(recipe.epochs, progress) as bar:
         for _ in range(recipe.epochs):
-            order = torch.from_numpy(rng.permutation(len(x)))
+            order = torch.from_numpy(rng.permutation(len(x))).to(device)
             for rows in order[: len(x) - len(x) % recipe.batch].split(recipe.batch):
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(net(x[rows]), y[rows]).backward()
@@ -236,7 +222,7 @@ def _start(prior: Any, n: int, p: int, seed: int) -> np.ndarray:
     return u
 
 
-def _accuracies(model: Any, u: np.ndarray, split: Split) -> dict[str, float]:
+def _accuracies(model: Any, u: Any, split: Split) -> dict[str, float]:
     sets = {
         "validation": (split.x_validation, split.y_validation),
         "test": (split.x_test, split.y_test),

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 import ekitools as ek
+from ekitools.core.arrays import host
+from ekitools.datasets import Images
 from ekitools.experiments.networks import CONVOLUTIONAL
+from ekitools.experiments.rendered import coloured_digits
 
-__all__ = ["MNIST", "Data", "Split", "accuracy", "data_for", "split_of"]
+__all__ = ["MNIST", "RENDERED", "Data", "Split", "accuracy", "data_for", "split_of"]
+
+RENDERED = "rendered digits"
+"""The name of the images that take the place of SVHN where it is not available."""
 
 _AT_ONCE = 1000
 """Number of images that are classified together."""
@@ -45,6 +51,8 @@ class Split(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
     n_classes: int
+    name: str = ""
+    """Of the data set: that of `Data`, or `RENDERED`."""
 
 
 def data_for(network: str, data: Data) -> Data:
@@ -55,7 +63,7 @@ def data_for(network: str, data: Data) -> Data:
 
 def split_of(data: Data) -> Split:
     """Training, validation and test set. The scale is that of the training set."""
-    images = getattr(ek.datasets, data.name)()
+    images, name = _images(data.name)
     cut = len(images.y_train) - data.validation
     if not 0 <= data.validation < len(images.y_train):
         raise ValueError(
@@ -71,20 +79,28 @@ def split_of(data: Data) -> Split:
     y = images.y_train.astype(np.int64)
     return Split(
         *(x[:cut][: data.n_train], y[:cut][: data.n_train], x[cut:], y[cut:]),
-        *(x_test, images.y_test.astype(np.int64), len(images.names)),
+        *(x_test, images.y_test.astype(np.int64), len(images.names), name),
     )
+
+
+def _images(name: str) -> tuple[Images, str]:
+    """The images of a data set, and the name of what they are."""
+    try:
+        return getattr(ek.datasets, name)(), name
+    except FileNotFoundError:
+        if name != "svhn":
+            raise
+        return coloured_digits(), RENDERED
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(images, 3, 1) if images.ndim == 4 else images
 
 
-def accuracy(
-    logits: Callable[[np.ndarray], np.ndarray], x: np.ndarray, labels: np.ndarray
-) -> float:
-    """The share of inputs that are classified correctly."""
+def accuracy(logits: Callable[[np.ndarray], Any], x: np.ndarray, labels: np.ndarray) -> float:
+    """The share of inputs that are classified correctly, by logits on any device."""
     right = 0
     for i in range(0, len(labels), _AT_ONCE):
-        found = logits(x[i : i + _AT_ONCE]).argmax(axis=1)
+        found = host(logits(x[i : i + _AT_ONCE])).argmax(axis=1)
         right += int(np.sum(found == labels[i : i + _AT_ONCE]))
     return right / len(labels)

@@ -15,7 +15,7 @@ windows.
 
 References
 ----------
-.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and slides of a talk on it.
+.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and a talk on it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from typing import Any
 import numpy as np
 
 import ekitools as ek
+from ekitools.core.arrays import host
 from ekitools.datasets import zurich_sunspots
-from ekitools.experiments.frame import new_figure, progress_bar, require_torch
+from ekitools.experiments.devices import placed, require_torch
+from ekitools.experiments.frame import new_figure, progress_bar
 from ekitools.experiments.one_step_ahead import references, scaled, stretches
 from ekitools.plots.style import BLUE, GREEN, ORANGE
 from ekitools.results.tables import table_lines
+from ekitools.typing import Array
 
 __all__ = ["PUBLISHED", "SETTINGS", "Settings", "compute", "draw", "needed", "parts", "table"]
 
@@ -116,6 +119,7 @@ def compute(
     label: str,
     folder: Path,  # noqa: ARG001 - a run takes minutes at most: no checkpoints
     progress: bool,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Mean squared errors on the validation and on the test part, by examples seen."""
     train, validation, test = _data(settings)
@@ -126,12 +130,12 @@ def compute(
             "examples": len(train[1]),
         }
     name, seed = label.split(", seed ")
-    model = _model(settings)
+    model = _model(settings, device)
     method, _, rate = name.rpartition(" ")
     if method:
-        runs = _descent(settings, model, method, float(rate), int(seed), train, progress)
+        runs = _descent(settings, model, method, float(rate), int(seed), train, progress, device)
     else:
-        runs = _eki(settings, model, int(seed), train, progress)
+        runs = _eki(settings, model, int(seed), train, progress, device)
     examples: list[int] = []
     found: dict[str, list[float]] = {"validation": [], "test": []}
     passes = settings.passes if method else settings.eki_passes
@@ -186,7 +190,8 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
             row += [_at_least(theirs, most), f"{rate:g}", ratio]
         rows.append(tuple(row))
     claim = PUBLISHED["reduction in the number of examples"]
-    lines = [*table_lines(tuple(header), rows), "", f"slides: a ratio of the order of {claim:,.0f}"]
+    said = f"Kovachki & Stuart (2019): a ratio of the order of {claim:,.0f}"
+    lines = [*table_lines(tuple(header), rows), "", said]
     known = ", ".join(f"{name} {error:.2e}" for name, error in easy["test"].items())
     return "\n".join([*lines, f"test errors of {known}"])
 
@@ -248,8 +253,8 @@ def _data(settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
     return stretches(values, settings.window, [int(cut * len(values)) for cut in settings.cuts])
 
 
-def _model(settings: Settings) -> Any:
-    """The LSTM, in double precision."""
+def _model(settings: Settings, device: str) -> Any:
+    """The LSTM, in double precision where the device has it."""
     require_torch()
     from torch import nn
 
@@ -257,15 +262,16 @@ def _model(settings: Settings) -> Any:
     from ekitools.experiments.last_state import LastState
 
     lstm = nn.LSTM(1, settings.units, batch_first=True)
-    return TorchModel(LastState(lstm, 1).double())
+    network = LastState(lstm, 1)
+    return TorchModel((network if device == "mps" else network.double()).to(device))
 
 
 def _error(model: Any, u: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean((model(u, inputs=x) - y) ** 2))
 
 
-def _mean(ensemble: np.ndarray) -> np.ndarray:
-    return np.asarray(ensemble.mean(axis=0))
+def _mean(ensemble: Array) -> np.ndarray:
+    return host(ensemble.mean(0))
 
 
 def _eki(
@@ -274,15 +280,21 @@ def _eki(
     seed: int,
     train: tuple[np.ndarray, np.ndarray],
     progress: bool,
+    device: str,
 ) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
     """After every step, the number of steps and the mean."""
     prior = ek.GaussianPrior(0.0, settings.spread**2 * model.glorot_variances())
     data = ek.OnlineData(*train, settings.size, passes=settings.eki_passes)
     problem = ek.InverseProblem(model, prior, settings.variance, data)
+    start = None
+    if device != "cpu":
+        drawn = prior.sample(settings.n_members, rng=seed)
+        start = placed(drawn.astype(model.flat().dtype), device)
     loop = ek.AskTell(
         problem,
         ek.EKI(ek.FixedStep(1.0), t_end=None),
         n_members=settings.n_members,
+        ensemble=start,
         rng=seed,
         store="final",
     )
@@ -304,13 +316,15 @@ def _descent(
     seed: int,
     train: tuple[np.ndarray, np.ndarray],
     progress: bool,
+    device: str,
 ) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
     """As `_eki`, by gradient descent on the mean squared error of a batch."""
     import torch
 
     variances = settings.start**2 * model.glorot_variances()
     model.load(ek.GaussianPrior(0.0, variances).sample(1, rng=seed)[0])
-    net, (x, y) = model.module, map(torch.from_numpy, map(np.array, train))
+    net, dtype = model.module, model.flat().dtype
+    x, y = (torch.from_numpy(np.array(part, dtype)).to(device) for part in train)
     momentum = settings.momentum if method == "momentum SGD" else 0.0
     optimiser = torch.optim.SGD(net.parameters(), lr=rate, momentum=momentum)
     per_pass = len(y) // settings.size

@@ -89,7 +89,9 @@ def parts(settings: Settings) -> list[str]:
     return [f"{name}, seed {seed}" for seed in range(settings.seeds) for name in settings.variants]
 
 
-def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+def compute(
+    settings: Settings, label: str, folder: Path, progress: bool, device: str = "cpu"
+) -> dict[str, Any]:
     """Accuracies along the run of one variant."""
     name, seed = label.split(", seed ")
     return learned(
@@ -97,6 +99,7 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
         seed=int(seed),
         folder=folder,
         progress=progress,
+        device=device,
     )
 
 

@@ -44,18 +44,24 @@ def parts(settings: Settings) -> list[str]:
     ]
 
 
-def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+def compute(
+    settings: Settings, label: str, folder: Path, progress: bool, device: str = "cpu"
+) -> dict[str, Any]:
     """Accuracies along a run, of the mean and of the average of the means."""
     network, seed = label.split(", seed ")
     options = settings.networks[network]
     return learned(
-        options, network, settings.data, seed=int(seed), folder=folder, progress=progress
+        *(options, network, settings.data),
+        seed=int(seed),
+        folder=folder,
+        progress=progress,
+        device=device,
     )
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:  # noqa: ARG001 - of all
     """Accuracies at the end, beside the published ones."""
-    header = ("run", "p", "validation", "test", "averaged", "slides", "steps", "minutes")
+    header = ("run", "p", "validation", "test", "averaged", "published", "steps", "minutes")
     rows = []
     for label, found in numbers.items():
         published = PUBLISHED[f"{label.split(', ')[0]}, EKI(R), mean"]
@@ -82,7 +88,7 @@ def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
         for name, colour in zip(_METHODS.values(), (GREEN, RED, ORANGE), strict=True):
             value = PUBLISHED.get(f"{network}, {name}")
             if value is not None:
-                ax.axhline(value, color=colour, lw=1, ls="--", label=f"slides: {name}")
+                ax.axhline(value, color=colour, lw=1, ls="--", label=f"published: {name}")
                 published.append(value)
         ax.set(xlabel="step", title=network)
         ax.set_ylim(min(published) - 0.02, min(1.0, ax.get_ylim()[1]))

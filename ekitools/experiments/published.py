@@ -5,7 +5,7 @@ take as that of the mean.
 
 References
 ----------
-.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and slides of a talk on it.
+.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and a talk on it.
 """
 
 from __future__ import annotations

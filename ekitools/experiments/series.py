@@ -7,7 +7,7 @@ error on the last part of the series after every pass through the part before.
 
 References
 ----------
-.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and slides of a talk on it.
+.. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005, and a talk on it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,10 @@ class OnlineExperiment:
     def table(self, settings: OnlineSettings, numbers: Mapping[str, Any]) -> str:
         """Published errors beside ours, which are the mean and the range over the starts."""
         n = settings.passes
-        head = f"{'error, 1e-3':<26}{'slides':>8}{'first pass':>24}{'slides':>10}{f'pass {n}':>24}"
+        published = "published"
+        head = (
+            f"{'error, 1e-3':<24}{published:>10}{'first pass':>24}{published:>10}{f'pass {n}':>24}"
+        )
         lines = [head, "-" * len(head)]
         for name in METHODS:
             errors = _of(numbers, name, "errors")
@@ -172,7 +175,9 @@ class OnlineExperiment:
             on_the_way.plot(data, first.T, color=colour, lw=1)
             predicted = numbers[f"{name}, seed 0"]["predicted"][shown]
             stretch.plot(predicted, color=colour, label=f"{name}, one step ahead")
-        by_pass.set(xlabel="pass", ylabel="test error", yscale="log", title="stars: the slides'")
+        by_pass.set(
+            xlabel="pass", ylabel="test error", yscale="log", title="stars: published errors"
+        )
         on_the_way.set(
             xlabel="datum",
             ylabel=f"squared error, mean of {_BLOCK}",

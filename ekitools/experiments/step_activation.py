@@ -35,16 +35,11 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.experiments.frame import new_figure
-from ekitools.experiments.image_learning import (
-    CurvatureLearning,
-    Descent,
-    Learning,
-    Recipe,
-    train,
-)
+from ekitools.experiments.image_learning import train
 from ekitools.experiments.images import Data, split_of
 from ekitools.experiments.learning.loop import learned
 from ekitools.experiments.learning.options import Factored, Local
+from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning, Recipe
 from ekitools.plots.style import BLUE, GREEN, GREY, ORANGE, RED
 from ekitools.results.tables import table_lines
 
@@ -133,7 +128,9 @@ def parts(settings: Settings) -> list[str]:
     return [f"{data}, {name}" for data in settings.data for name in settings.recipes]
 
 
-def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+def compute(
+    settings: Settings, label: str, folder: Path, progress: bool, device: str = "cpu"
+) -> dict[str, Any]:
     """Accuracies of one network on one data set.
 
     Returns
@@ -154,6 +151,7 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
             seed=settings.seed,
             folder=folder,
             progress=progress,
+            device=device,
             activation=activation,
         )
         epoch = found["n_train"] / recipe.batch
@@ -169,6 +167,7 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
         seed=settings.seed,
         folder=folder,
         progress=progress,
+        device=device,
         activation=activation,
     )
     trace = [[i + 1, e["validation"], e["test"]] for i, e in enumerate(found["by_epoch"])]

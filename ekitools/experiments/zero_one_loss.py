@@ -34,14 +34,9 @@ from typing import Any
 import numpy as np
 
 from ekitools.experiments.frame import new_figure
-from ekitools.experiments.image_learning import (
-    CurvatureLearning,
-    Descent,
-    Learning,
-    Recipe,
-    train,
-)
+from ekitools.experiments.image_learning import train
 from ekitools.experiments.images import MNIST, Data, Split, split_of
+from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning, Recipe
 from ekitools.plots.style import BLUE, GREEN, ORANGE
 from ekitools.results.tables import table_lines
 
@@ -127,7 +122,9 @@ def parts(settings: Settings) -> list[str]:
     return [f"{name}, {key}" for name, recipes in settings.recipes.items() for key in recipes]
 
 
-def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dict[str, Any]:
+def compute(
+    settings: Settings, label: str, folder: Path, progress: bool, device: str = "cpu"
+) -> dict[str, Any]:
     """Accuracies of one method, by epoch."""
     name, loss, method = label.rsplit(", ", 2)
     return train(
@@ -137,6 +134,7 @@ def compute(settings: Settings, label: str, folder: Path, progress: bool) -> dic
         seed=settings.seed,
         folder=folder,
         progress=progress,
+        device=device,
         loss=loss,
     )
 

@@ -30,7 +30,7 @@ class CrossEntropy(Fingerprinted):
     r"""Cross-entropy −Σ⟨y, log p⟩ of class probabilities p.
 
     Outputs and data are m samples of k classes one after the other, d = m k; data are one-hot,
-    or probabilities themselves. The gradient is −y/z for probabilities z, as in the slides
+    or probabilities themselves. The gradient is −y/z for probabilities z, as in
     [1]_, and softmax(z) − y for logits.
 
     Parameters

@@ -94,7 +94,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     ``mean``, ``spread``              of every parameter; standard deviation with 1/(J − 1)
     ``spread_total``                  root of the total variance, relative to the first
                                       stored iteration, in physical coordinates
-    ``collapse``                      mean of ‖u_j − ū‖², the slides' ensemble collapse
+    ``collapse``                      mean of ‖u_j − ū‖², the ensemble collapse
     ``output_collapse``               mean of ‖Γ^{-1/2}(g_j − ḡ)‖²
     ``misfit_mean``, ``misfit_min``   of the members' Φ_j = ½‖Γ^{-1/2}(g_j − y)‖²
     ``misfit_of_mean``                ½‖Γ^{-1/2}(ḡ − y)‖²

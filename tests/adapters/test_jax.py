@@ -100,6 +100,52 @@ def test_a_batch_at_every_call():
         model(u)
 
 
+@pytest.fixture
+def traced():
+    """A function, and how often it was traced: jax runs its Python code only then."""
+    calls = []
+
+    def apply(params, x):
+        calls.append(x.shape)
+        return dense(params, x)
+
+    return apply, calls
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_it_is_compiled_once_whatever_the_number_of_members(kind, traced):
+    apply, calls = traced
+    model, u = JaxModel(apply, DENSE), members(DENSE, 40)
+    expected = one_by_one(dense, DENSE, u, X)
+    for n in (40, 39, 7, 1, 40):
+        g = model(kind(u[:n]), inputs=X)
+        assert g.shape == (n, 10)
+        np.testing.assert_allclose(g, expected[:n], rtol=1e-4, atol=1e-5)
+    assert len(calls) == 2  # for the length of the output, and to compile
+    model(kind(u[:3]), inputs=X[:4])
+    assert calls[2:] == [(4, 3)] * 2  # a batch of another shape
+    model(kind(u), inputs=X)
+    assert len(calls) == 4
+
+
+def test_more_members_than_before_are_compiled_once_more(traced):
+    apply, calls = traced
+    model, u = JaxModel(apply, DENSE, X, chunk=10), members(DENSE, 40)
+    expected = one_by_one(dense, DENSE, u, X)
+    for n, traces in ((1, 2), (1, 2), (8, 3), (40, 4), (23, 4), (11, 4), (9, 4)):
+        np.testing.assert_allclose(model(u[:n]), expected[:n], rtol=1e-4, atol=1e-5)
+        assert len(calls) == traces
+
+
+def test_members_that_fill_up_a_chunk_change_no_other(traced):
+    apply, _ = traced
+    u = members(DENSE, 7)
+    u[6] = np.nan
+    g = JaxModel(apply, DENSE, X, chunk=5)(u)
+    assert np.isnan(g[6]).all()
+    np.testing.assert_allclose(g[:6], one_by_one(dense, DENSE, u[:6], X), rtol=1e-4, atol=1e-5)
+
+
 def test_load_and_flat_are_inverse():
     u = members(DENSE)[0]
     params = JaxModel(dense, DENSE).load(u)

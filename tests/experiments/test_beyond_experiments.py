@@ -21,9 +21,9 @@ from ekitools.experiments import (
     zero_one_loss,
 )
 from ekitools.experiments.error_indicators import ErrorIndicators
-from ekitools.experiments.image_learning import CurvatureLearning, Descent, Learning
 from ekitools.experiments.images import Data, Split
 from ekitools.experiments.learning.options import Factored, Local
+from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning
 
 
 def needs_torch():
@@ -70,7 +70,7 @@ def test_gradient_descent_leaves_what_is_before_a_step_as_it_was():
     split = Split(*(x.astype(np.float32), labels) * 3, 2)
     model = TorchModel(networks.build("DNN 2", 2, 2, "step"))
     before = model.flat()
-    image_learning._descended(Descent(2, 0.1, batch=20), model, split, 0, False)
+    image_learning._descended(Descent(2, 0.1, batch=20), model, split, 0, False, "cpu")
     moved = model.flat() != before
     assert not moved[:300].any()  # (2 + 1) · 100 of the hidden layer
     assert moved[300:].mean() > 0.5  # of units that are not the same for all inputs

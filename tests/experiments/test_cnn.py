@@ -1,4 +1,4 @@
-"""The slides' convolutional networks, and training them on images made up by the test."""
+"""The published convolutional networks, and training them on images made up by the test."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from zoo.images import stripes
 
 import ekitools as ek
 from ekitools.experiments import cnn, networks, reproduce
-from ekitools.experiments.image_learning import CurvatureLearning, Descent, Learning
 from ekitools.experiments.images import Data, split_of
+from ekitools.experiments.recipes import CurvatureLearning, Descent, Learning
 
 torch = pytest.importorskip("torch", reason="the networks are torch modules")
 

@@ -22,8 +22,9 @@ def tiny(monkeypatch):
     """An experiment that is done at once, and the labels that it was asked for."""
     asked = []
 
-    def compute(settings, label, folder, progress):
+    def compute(settings, label, folder, progress, device=None):
         asked.append(label)
+        made.devices.append(device)
         made.clock += 100.0
         if label == made.fails and not made.late:
             raise KeyboardInterrupt
@@ -44,6 +45,7 @@ def tiny(monkeypatch):
         table=table,
         draw=lambda settings, numbers, path: path.write_text(",".join(numbers)),
         asked=asked,
+        devices=[],  # that it was asked for
         fails=None,
         late=False,  # whether it leaves a checkpoint before it fails
         clock=0.0,
@@ -67,6 +69,38 @@ def test_numbers_figure_and_report(tiny, tmp_path):
     assert (tmp_path / "new" / "t" / "figure.png").read_text() == "a,b,c"
     assert "3 parts" in lines
     assert not any((tmp_path / "new" / "t" / "checkpoints").iterdir())
+
+
+def test_a_part_says_where_it_was_computed(tiny, tmp_path):
+    record = reproduce("tiny", out=tmp_path / "a", show=lambda line: None)
+    for part in record["numbers"].values():
+        assert part["device"].startswith("CPU, ")
+        assert part["device_bytes"] is None
+    assert tiny.devices == [None] * 3  # of experiments without networks
+    reproduce("cnn", out=tmp_path / "b", show=lambda line: None)
+    assert tiny.devices[3:] == ["cpu"] * 3
+
+
+def test_the_peak_of_the_device_is_that_of_the_part(tiny, tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(frame, "checked_device", lambda device: device)
+    monkeypatch.setattr(frame, "device_name", lambda device: f"the {device}")
+    monkeypatch.setattr(frame, "reset_peak", lambda device: used.append(tuple(tiny.asked)))
+    monkeypatch.setattr(frame, "peak_bytes", lambda device: 1000 * len(tiny.asked))
+    record = reproduce("cnn", out=tmp_path, device="cuda", show=lambda line: None)
+    assert tiny.devices == ["cuda"] * 3
+    assert used == [(), ("a",), ("a", "b")]
+    assert [part["device"] for part in record["numbers"].values()] == ["the cuda"] * 3
+    assert [part["device_bytes"] for part in record["numbers"].values()] == [1000, 2000, 3000]
+
+
+def test_parts_are_found_by_patterns(tiny, tmp_path):
+    labels = ("DNN 1, EKI(R)", "DNN 1, MEKI(R)", "DNN 2, EKI(R)", "[x]")
+    tiny.SETTINGS["small"] = Tiny(labels=labels)
+    reproduce("tiny", out=tmp_path / "a", only=["DNN ?, EKI(R)*"], show=lambda line: None)
+    assert tiny.asked == ["DNN 1, EKI(R)", "DNN 2, EKI(R)"]
+    reproduce("tiny", out=tmp_path / "b", only=["[x]"], show=lambda line: None)
+    assert tiny.asked[2:] == ["[x]"]
 
 
 def test_only_what_is_missing_is_computed_on_resume(tiny, tmp_path):
@@ -141,7 +175,8 @@ def test_other_settings_are_refused(tiny, tmp_path):
     [
         ({"name": "mnist"}, "name: must be one of mnist-dense, .*got 'mnist'"),
         ({"name": "mnist-dense", "scale": "huge"}, "scale: must be one of small.*got 'huge'"),
-        ({"name": "online-sunspots", "only": ["EKI, seed 0", "x"]}, r"only: .* got \['x'\]"),
+        ({"name": "online-sunspots", "only": ["EKI, seed 0", "x*"]}, r"only: .* got \['x\*'\]"),
+        ({"name": "cnn", "device": "tpu"}, "device: must be one of cpu, cuda, mps, got 'tpu'"),
     ],
 )
 def test_unknown_names_are_refused(options, message, tmp_path):

@@ -21,6 +21,7 @@ from ekitools.experiments import (
     reproduce,
 )
 from ekitools.experiments.images import Data, split_of
+from ekitools.experiments.recipes import Descent, FallingNormStep, Learning, scheme
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def tiny_images(monkeypatch):
 
 
 def shortened(recipe, **changes):
-    if isinstance(recipe, image_learning.Descent):
+    if isinstance(recipe, Descent):
         return replace(recipe, epochs=4, batch=30)
     return replace(recipe, n_members=60, epochs=5, batch=100, **changes)
 
@@ -65,18 +66,20 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tiny_images, tmp_path,
     settings.methods["EKI(R)"] = slow
     whole = mnist_dense.compute(settings, "DNN 1, EKI(R)", tmp_path / "whole", False)
     assert whole == mnist_dense.compute(settings, "DNN 1, EKI(R)", tmp_path / "whole", False)
+    monkeypatch.setattr(image_learning, "_SECONDS_BETWEEN_SAVES", 0)
     calls = []
     accuracies = image_learning._accuracies
 
     def interrupted(*arguments):
         calls.append(1)
-        if len(calls) == 6:  # between the checkpoint of the third epoch and its accuracies
+        if len(calls) == 6:  # between the two measurements at the end of the third epoch
             raise KeyboardInterrupt
         return accuracies(*arguments)
 
     monkeypatch.setattr(image_learning, "_accuracies", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mnist_dense.compute(settings, "DNN 1, EKI(R)", tmp_path / "parts", False)
+    assert (tmp_path / "parts" / "run" / "checkpoint.json").exists()
     monkeypatch.undo()
     monkeypatch.setattr(ek.datasets, "mnist", images)
     assert mnist_dense.compute(settings, "DNN 1, EKI(R)", tmp_path / "parts", False) == whole
@@ -103,12 +106,103 @@ def test_a_run_that_fails_on_the_way_keeps_its_epochs(tiny_images, tmp_path, mon
     with pytest.raises(ek.RunError):
         mnist_dense.compute(settings, "DNN 1, EKI", tmp_path / "a", False)
 
-    def failing(*arguments, **options):
-        raise ek.RunError("all members failed")
+    tell = ek.AskTell.tell
 
-    monkeypatch.setattr(ek, "resume", failing)
+    def failing(loop, g):
+        if loop.n == 4:
+            raise ek.RunError("all members failed")
+        tell(loop, g)
+
+    monkeypatch.setattr(ek.AskTell, "tell", failing)
     found = mnist_dense.compute(settings, "DNN 1, EKI(R)", tmp_path / "b", False)
     assert (found["status"], found["epochs"]) == ("failed", 1)
+
+
+def test_a_run_that_diverges_ends_with_its_last_good_members(tiny_images, tmp_path, monkeypatch):
+    tell = ek.methods.LossEKI.tell
+
+    def diverging(method, state, g, target, **options):
+        new, info = tell(method, state, g, target, **options)
+        if state.n < 4:
+            return new, info
+        return state, info._replace(status=ek.typing.Status("diverged", "Too far.", level="bad"))
+
+    monkeypatch.setattr(ek.methods.LossEKI, "tell", diverging)
+    found = mnist_dense.compute(small_dense(tiny_images), "DNN 1, EKI(R)", tmp_path, False)
+    assert (found["status"], found["epochs"]) == ("diverged", 2)
+    assert found["test"] > 0.6
+
+
+def test_the_loop_makes_the_run_of_ekitools(tiny_images, tmp_path):
+    """The accuracies are those of `ekitools.run` with the same budget."""
+    from ekitools.adapters.torch import TorchModel
+
+    split, recipe = split_of(tiny_images), Learning(50, 2, redraw="epoch", batch=100)
+    found = image_learning.train(recipe, "DNN 1", split, seed=3, folder=tmp_path, progress=False)
+    model = TorchModel(networks.build("DNN 1", 784, 3))
+    problem = image_learning._problem(
+        model, ek.GaussianPrior(0.0, model.glorot_variances()), split, 100, "cross-entropy"
+    )
+    start = image_learning._start(problem.prior, 50, model.n_parameters, 3)
+    result = ek.run(problem, recipe.method(3), ensemble=start, n_steps=6, rng=3, store="last")
+    right = model(result.u[-1].mean("member").values, inputs=split.x_test).reshape(-1, 3)
+    assert found["test"] == np.mean(right.argmax(axis=1) == split.y_test)
+    right = model(ek.best_member(result).values, inputs=split.x_test).reshape(-1, 3)
+    assert found["best_test"] == np.mean(right.argmax(axis=1) == split.y_test)
+
+
+@pytest.mark.parametrize("name", ["EKI(R)", "MEKI(R)", "CurvatureEKI"])
+def test_tensors_learn_as_arrays_do(name, tiny_images, tmp_path, monkeypatch):
+    """Members on another device are tensors. Here they are tensors on the CPU."""
+    torch = pytest.importorskip("torch")
+    settings = small_dense(tiny_images)
+    arrays = mnist_dense.compute(settings, f"DNN 1, {name}", tmp_path / "arrays", False)
+    seen = []
+
+    def placed(x, device):
+        seen.append(device)
+        return torch.from_numpy(x)
+
+    monkeypatch.setattr(image_learning, "placed", placed)
+    monkeypatch.setattr(image_learning, "_SECONDS_BETWEEN_SAVES", 0)
+    calls, accuracies = [], image_learning._accuracies
+
+    def interrupted(model, u, split):
+        calls.append(torch.is_tensor(u))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return accuracies(model, u, split)
+
+    monkeypatch.setattr(image_learning, "_accuracies", interrupted)
+    for _ in range(2):
+        try:
+            tensors = mnist_dense.compute(settings, f"DNN 1, {name}", tmp_path / "tensors", False)
+        except KeyboardInterrupt:
+            assert len(calls) == 6
+    assert all(calls)
+    assert seen == ["cpu", "cpu"]
+    for one, other in zip(arrays["by_epoch"], tensors["by_epoch"], strict=True):
+        for key in one:
+            assert one[key] == pytest.approx(other[key], abs=0.06)  # by rounding, over epochs
+
+
+def test_the_scheme_is_that_of_the_letter():
+    methods = scheme(2000)
+    assert list(methods) == ["EKI", "MEKI", "EKI(R)", "MEKI(R)"]
+    for name, recipe in methods.items():
+        assert (recipe.n_members, recipe.epochs, recipe.batch) == (2000, 50, 600)
+        assert (recipe.h, recipe.epsilon, recipe.gamma) == (2.0, 0.5, 1.0)
+        assert recipe.redraw == ("epoch" if "(R)" in name else "never")
+        assert recipe.momentum == name.startswith("M")
+
+
+def test_a_step_that_falls():
+    seen = ek.typing.Seen(0, 0.0, np.inf, np.ones(2), 3, lambda: 1.5)
+    rule = FallingNormStep(2.0, 0.5, 0.25)
+    steps = [rule.step(seen._replace(n=n)) for n in (0, 4, 12)]
+    np.testing.assert_allclose(steps, [1.0, 0.5, 0.25])
+    assert rule.step(seen) == ek.NormStep(2.0, 0.5).step(seen)
+    assert Learning(9, 1, h=2.0, epsilon=0.5, decay_h=0.25).method(3).step == rule
 
 
 def test_without_torch_the_command_says_what_to_install(tmp_path, monkeypatch, capsys):
@@ -176,6 +270,16 @@ def test_tables_and_figures(tiny_images, tmp_path, monkeypatch):
         for found in record["numbers"].values():
             assert f"{found['test']:.4f}" in text
     assert "0.9252" in module_table(dense, tmp_path)
+    several = replace(dense, seeds=2)
+    record2 = json.loads((tmp_path / "mnist-dense" / "numbers.json").read_text("utf-8"))["numbers"]
+    twice = {f"{label}, seed {s}": found for label, found in record2.items() for s in (0, 1)}
+    assert list(mnist_dense.parts(several)) == [
+        *(label for label in twice if label.endswith("0")),
+        *(label for label in twice if label.endswith("1")),
+    ]
+    twice["DNN 1, EKI, seed 1"] = {**twice["DNN 1, EKI, seed 1"], "test": 0.5}
+    twice["DNN 1, EKI, seed 0"] = {**twice["DNN 1, EKI, seed 0"], "test": 0.75}
+    assert "0.6250 (0.5000-0.7500)" in mnist_dense.table(several, twice)
     assert "CurvatureEKI (ours)" in module_table(dense, tmp_path)
     assert record["numbers"]["MNIST, J = 20"] != record["numbers"]["MNIST, J = 40"]
 
@@ -194,7 +298,8 @@ def test_scales_grow(module):
 
 def test_published_values_are_the_table():
     published = mnist_dense.PUBLISHED
-    assert set(published) <= set(mnist_dense.parts(mnist_dense.SETTINGS["paper"]))
+    paper = mnist_dense.parts(mnist_dense.SETTINGS["paper"])
+    assert {f"{name}, seed {seed}" for name in published for seed in range(3)} <= set(paper)
     assert published["DNN 2, EKI(R)"] == {"test": 0.9721, "best_test": 0.9695}
     assert published["DNN 4, MSGD"] == {"test": 0.9840}
     assert sum(len(values) for values in published.values()) == 32

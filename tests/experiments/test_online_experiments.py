@@ -155,18 +155,18 @@ def test_nothing_of_the_end_is_seen_while_settings_are_chosen(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("published", "slides"),
+    ("made", "published"),
     [
         (series.temperatures, ("26.530", "8.954", "8.086", "7.448")),
         (series.sunspots, ("49.390", "6.480", "8.671", "6.006")),
     ],
     ids=["temperatures", "sunspots"],
 )
-def test_the_table_has_the_slides_numbers_beside_ours(numbers, published, slides):
-    lines = published.table(SHORT, numbers).splitlines()
+def test_the_table_has_the_published_numbers_beside_ours(numbers, made, published):
+    lines = made.table(SHORT, numbers).splitlines()
     assert "pass 3" in lines[0]
     for name, (first, last), line in zip(
-        ("OGD", "EKI"), (slides[:2], slides[2:]), lines[2:4], strict=True
+        ("OGD", "EKI"), (published[:2], published[2:]), lines[2:4], strict=True
     ):
         runs = [numbers[f"{name}, seed {seed}"]["errors"] for seed in range(2)]
         words = line.split()

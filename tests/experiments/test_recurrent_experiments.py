@@ -11,9 +11,9 @@ from zoo.series import autoregression
 import ekitools as ek
 from ekitools import experiments
 from ekitools.experiments import SCALES, lstm_online, networks, reproduce, rnn_mnist
-from ekitools.experiments.image_learning import Descent
 from ekitools.experiments.images import Data, split_of
 from ekitools.experiments.one_step_ahead import references, scaled, stretches
+from ekitools.experiments.recipes import Descent
 
 torch = pytest.importorskip("torch", reason="the networks are torch modules")
 
@@ -131,7 +131,9 @@ def test_the_table_has_what_each_needs_and_the_ratio(online):
     seen = numbers["references"]["examples"]
     assert row[2:6] == [">", f"{seen:,}", ">", f"{3 * seen:,}"]
     assert row[7] == "-"
-    assert any("slides: a ratio of the order of 100,000" in line for line in lines)
+    assert any(
+        "Kovachki & Stuart (2019): a ratio of the order of 100,000" in line for line in lines
+    )
 
 
 def test_the_rate_is_chosen_on_the_validation_part():

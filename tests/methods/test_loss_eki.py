@@ -1,4 +1,4 @@
-"""LossEKI and Spread: the slides' scheme against loops over members, and what large runs need."""
+"""LossEKI and Spread: the published scheme against loops over members, and what large runs need."""
 
 import tracemalloc
 
@@ -34,7 +34,7 @@ def linear(noise=0.5):
     )
 
 
-def slides(u, g, y, gradient, rule):
+def published_step(u, g, y, gradient, rule):
     """One step, as it is written: D entry by entry."""
     n = len(u)
     D = np.array([[(g[k] - g.mean(0)) @ gradient(g[j], y) / n for k in range(n)] for j in range(n)])
@@ -55,13 +55,13 @@ def steps_of(method, problem, u, n, **options):
         yield bound, loop.result()
 
 
-def test_steps_are_the_slides_on_the_batches_that_were_seen():
+def test_steps_are_the_published_ones_on_the_batches_that_were_seen():
     u = NETWORK.prior().sample(6, rng=1)
     method = ek.LossEKI(ek.NormStep(2.0, 0.5))
     for n, (bound, result) in enumerate(steps_of(method, classification(), u, 4)):
         np.testing.assert_allclose(result.u[n], u, rtol=1e-9, atol=1e-12)
         g = bound.model(u)
-        u, h, _ = slides(u, g, bound.data, softmax_minus_y, lambda norm: 2 / (norm + 0.5))
+        u, h, _ = published_step(u, g, bound.data, softmax_minus_y, lambda norm: 2 / (norm + 0.5))
         if n < 4:
             assert float(result.step[n]) == pytest.approx(h)
             assert float(result.history_best_misfit[n]) == pytest.approx(result.misfit[n].min())
@@ -92,11 +92,13 @@ def test_the_rule_sees_the_frobenius_norm_of_this_d():
     u = problem.prior.sample(6, rng=0)
     for spread in (None, ek.Spread(0.3)):
         ek.run(problem, ek.LossEKI(Look(), spread), ensemble=u, n_steps=1, rng=0)
-    _, _, D = slides(u, problem.model(u), problem.data, problem.noise.gradient, lambda norm: 1.0)
+    _, _, D = published_step(
+        u, problem.model(u), problem.data, problem.noise.gradient, lambda norm: 1.0
+    )
     np.testing.assert_allclose(found[::2], np.linalg.norm(D), rtol=1e-12)  # of the first steps
 
 
-def test_members_are_drawn_around_the_mean_that_the_slides_have():
+def test_members_are_drawn_around_the_published_mean():
     problem = linear()
     u = problem.prior.sample(2000, rng=0)
     method = ek.LossEKI(ek.FixedStep(0.01), spread=ek.Spread(0.3, every=2, decay=0.5))
@@ -225,7 +227,7 @@ def test_momentum_on_batches_is_nesterovs():
     for n, (bound, result) in enumerate(steps_of(method, classification(), v, 5)):
         np.testing.assert_allclose(result.u[n], v, rtol=1e-9, atol=1e-12)
         g = bound.model(v)
-        new, _, _ = slides(v, g, bound.data, softmax_minus_y, lambda norm: 2 / (norm + 0.5))
+        new, _, _ = published_step(v, g, bound.data, softmax_minus_y, lambda norm: 2 / (norm + 0.5))
         v, u = new + n / (n + 3) * (new - u), new
 
 

@@ -30,7 +30,7 @@ def test_misfit_controller_takes_what_remains_where_the_data_say_nothing():
     assert ek.MisfitController().step(seen([0.0, 0.0], t=0.75)) == 0.25
 
 
-def test_norm_step_is_the_slides_formula():
+def test_norm_step_is_the_published_formula():
     assert ek.NormStep(2.0, 0.5).step(seen([1.0, 2.0], d_norm=3.5)) == 0.5
 
 

@@ -43,8 +43,8 @@ __all__ = ["Chain", "Chains", "Pools", "chained", "logits", "start", "step", "st
 
 Pools = Sequence[tuple[int, int] | None]
 """Size and stride of the pool after every layer but the last, or None."""
-_AT_ONCE = 125
-"""Number of data in a piece."""
+_AT_ONCE, _AT_ONCE_ELSEWHERE = 125, 2000
+"""Number of data in a piece, on a CPU, whose cache they fit, and on other devices."""
 
 
 class Chain(NamedTuple):
@@ -77,7 +77,7 @@ class Chain(NamedTuple):
             seen = _transposed(self.network[i + 1].weights, v, self.inputs[i + 1])
             h = self.inputs[i]
             size = h.shape[2:] if seen.ndim == 4 else ()  # a convolution keeps it
-            v = _channels_last(torch.zeros(*seen.shape[:2], *size))
+            v = _channels_last(seen.new_zeros(*seen.shape[:2], *size))
             for slope, place in zip(self.slopes[i], _places(v, self.pools[i]), strict=True):
                 place.addcmul_(slope, seen)
             found.append(_own(v, h))
@@ -100,7 +100,7 @@ class Chains(NamedTuple):
 
     def back(self, v: Any) -> Network:
         """The transpose of `along` at v ``(m, k)``, averaged over the data."""
-        pulled = map(Chain.back, self.pieces, (v / len(v)).split(_AT_ONCE))
+        pulled = map(Chain.back, self.pieces, _pieces(v / len(v)))
         return reduce(sum_of, pulled)
 
 
@@ -125,7 +125,7 @@ def start(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) ->
 
 def logits(network: Network, x: Any, pools: Pools) -> Any:
     """Outputs ``(m, k)`` at inputs ``(m, in, height, width)``."""
-    return torch.cat([_outputs(network, piece, pools) for piece in x.split(_AT_ONCE)])
+    return torch.cat([_outputs(network, piece, pools) for piece in _pieces(x)])
 
 
 def _outputs(network: Network, x: Any, pools: Pools) -> Any:
@@ -152,7 +152,7 @@ def chained(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Po
     pools : sequence
         The pools between the layers.
     """
-    return Chains([_chain(mean, piece, sds, gamma, pools) for piece in x.split(_AT_ONCE)])
+    return Chains([_chain(mean, piece, sds, gamma, pools) for piece in _pieces(x)])
 
 
 def _chain(mean: Network, x: Any, sds: Sequence[float], gamma: float, pools: Pools) -> Chain:
@@ -244,6 +244,10 @@ def _own(v: Any, h: Any) -> Layer:
         return Layer(v.T @ h.flatten(1), v.sum(dim=0))
     weights = conv2d_weight(h, (v.shape[1], h.shape[1], 3, 3), v, padding=1)
     return Layer(_channels_last(weights), v.sum(dim=(0, 2, 3)))
+
+
+def _pieces(x: Any) -> Any:
+    return x.split(_AT_ONCE if x.device.type == "cpu" else _AT_ONCE_ELSEWHERE)
 
 
 def _channels_last(a: Any) -> Any:

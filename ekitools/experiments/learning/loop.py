@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.experiments.frame import progress_bar, require_torch
+from ekitools.experiments.devices import require_torch
+from ekitools.experiments.frame import progress_bar
 from ekitools.experiments.images import Data, Split, accuracy, split_of
 from ekitools.experiments.learning.options import Factored, Layerwise, Local, Options
 from ekitools.experiments.networks import CONVOLUTIONAL, NETWORKS, build
@@ -32,6 +33,7 @@ def learned(
     seed: int,
     folder: Path,
     progress: bool,
+    device: str = "cpu",
     activation: str = "ReLU",
 ) -> dict[str, Any]:
     """Accuracies along a run, which starts from the checkpoint in ``folder`` if there is one.
@@ -51,6 +53,8 @@ def learned(
         Folder for the checkpoint ``state.pt``.
     progress : bool
         Whether to show a progress bar.
+    device : str, default "cpu"
+        Where the network, its members and the images are.
     activation : str, default "ReLU"
         Activation of the hidden layers of a dense network: "ReLU" or "step". With "step" the loss
         is expanded around the mean of the members' outputs.
@@ -70,23 +74,24 @@ def learned(
     require_torch()
     import torch
 
-    from ekitools.experiments.learning.network import loaded, save
+    from ekitools.experiments.learning.network import loaded, placed, save
 
     if isinstance(options, Layerwise):
         learner = _convolutional(network, data)
     else:
         learner = _dense(options, network, data, activation)
-    x, labels = (torch.from_numpy(part) for part in learner.images.train)
+    x, labels = (torch.from_numpy(part).to(device) for part in learner.images.train)
     path = folder / "state.pt"
     state, trace = loaded(path) if path.exists() else (learner.start(seed), [])
+    state = placed(state, device)
     n = trace[-1]["step"] if trace else 0
     with progress_bar(options.steps, progress) as bar:
         bar.update(n)
         while n < options.steps:
-            generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + n)
+            generator = torch.Generator(device).manual_seed(1_000_003 * (seed + 1) + n)
             now = options.at(n)
             size = min(now.batch, len(labels))
-            rows = torch.randperm(len(labels), generator=generator)[:size]
+            rows = torch.randperm(len(labels), generator=generator, device=device)[:size]
             state, loss = learner.step(state, x[rows], labels[rows], generator, now)
             n += 1
             if n % learner.every == 0 or n == options.steps:
@@ -195,8 +200,9 @@ def _found(state: Any, learner: _Learner) -> dict[str, float]:
     import torch
 
     def of(network: Any, x: np.ndarray, labels: np.ndarray) -> float:
+        device = network[0].weights.device
         return accuracy(
-            lambda part: learner.outputs(network, torch.from_numpy(part)).numpy(), x, labels
+            lambda part: learner.outputs(network, torch.from_numpy(part).to(device)), x, labels
         )
 
     return {

@@ -25,6 +25,7 @@ __all__ = [
     "logits",
     "members_at_once",
     "norm",
+    "placed",
     "relu",
     "residual_of",
     "save",
@@ -35,6 +36,7 @@ __all__ = [
 
 _VALUES = 2**21
 """Number of hidden values that are in memory together. They should fit the cache of a CPU."""
+_VALUES_ELSEWHERE = 2**28
 
 
 class Layer(NamedTuple):
@@ -68,10 +70,16 @@ def start(sizes: Sequence[int], sds: Sequence[float], seed: int) -> State:
 
 
 def drawn(shapes: Sequence[tuple[int, ...]], sds: Sequence[float], seed: int) -> State:
-    """The start of a run: weights of standard deviation ``sds`` by layer, and biases of zero."""
-    generator = torch.Generator().manual_seed(seed)
+    """The start of a run: weights of standard deviation ``sds`` by layer, and biases of zero.
+
+    It is drawn on the CPU, and is the same for every device.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
     mean = [
-        Layer(sd * torch.randn(shape, generator=generator), torch.zeros(shape[0]))
+        Layer(
+            sd * torch.randn(shape, generator=generator, device="cpu"),
+            torch.zeros(shape[0], device="cpu"),
+        )
         for shape, sd in zip(shapes, sds, strict=True)
     ]
     return State(mean, mean, [])
@@ -87,10 +95,19 @@ def save(path: Path, state: State, trace: list[Any]) -> None:
 
 
 def loaded(path: Path) -> tuple[State, list[Any]]:
-    """The state and the trace that `save` wrote."""
-    saved = torch.load(path, weights_only=True)
+    """The state, on the CPU, and the trace that `save` wrote."""
+    saved = torch.load(path, map_location="cpu", weights_only=True)
     networks = [[Layer(*layer) for layer in network] for network in saved["networks"]]
     return State(networks[0], networks[1], networks[2:]), saved["trace"]
+
+
+def placed(state: State, device: str) -> State:
+    """The state on a device."""
+
+    def there(network: Network) -> Network:
+        return [Layer(*(part.to(device) for part in layer)) for layer in network]
+
+    return State(there(state.mean), there(state.average), [there(past) for past in state.past])
 
 
 def sum_of(network: Network, other: Network, factor: float = 1.0) -> Network:
@@ -135,9 +152,10 @@ def residual_of(share: Any, labels: Any) -> Any:
 
 def members_at_once(layers: Network, m: int) -> int:
     """Number of members whose hidden values for m data are in memory together."""
-    return at_once(m * max(len(layer.biases) for layer in layers))
+    widest = max(len(layer.biases) for layer in layers)
+    return at_once(m * widest, layers[0].weights.device)
 
 
-def at_once(n_values: int) -> int:
+def at_once(n_values: int, device: Any) -> int:
     """Number of pieces of ``n_values`` values each that are in memory together, at least one."""
-    return max(1, _VALUES // n_values)
+    return max(1, (_VALUES if device.type == "cpu" else _VALUES_ELSEWHERE) // n_values)

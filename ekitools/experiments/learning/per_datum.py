@@ -115,10 +115,12 @@ def linearised(
         pairs = 2 if options.antithetic else 1
         rows = _orthogonal(z.shape[1], options.members // pairs, generator)
         if averaged:  # lengths of Gaussian directions: they matter if outputs are not linear
-            rows *= torch.randn(rows.shape, generator=generator).norm(dim=1, keepdim=True)
+            lengths = torch.randn(rows.shape, generator=generator, device=rows.device)
+            rows *= lengths.norm(dim=1, keepdim=True)
             rows /= z.shape[1] ** 0.5
         rows = torch.cat([rows, -rows]) if options.antithetic else rows
-        signs = torch.randint(2, z.shape, generator=generator, dtype=z.dtype) * 2 - 1
+        like_z = {"dtype": z.dtype, "device": z.device}
+        signs = torch.randint(2, z.shape, generator=generator, **like_z) * 2 - 1
         f = _outputs(mean[i:], z, rows, signs * sigma[:, None], activation)
         middle = f.mean(dim=0) if averaged else outputs
         centre = middle if i == 0 else centre
@@ -161,7 +163,8 @@ def _orthogonal(n: int, n_rows: int, generator: Any) -> Any:
     """Rows ``(n_rows, n)`` of length √n. Blocks of n rows are orthogonal."""
     blocks = []
     for i in range(0, n_rows, n):
-        q, r = torch.linalg.qr(torch.randn(n, min(n, n_rows - i), generator=generator))
+        size = (n, min(n, n_rows - i))
+        q, r = torch.linalg.qr(torch.randn(size, generator=generator, device=generator.device))
         blocks.append((q * r.diagonal().sign()).T * n**0.5)  # with the signs of R, Q is uniform
     return torch.cat(blocks)
 
@@ -171,7 +174,7 @@ def _outputs(
 ) -> Any:
     """Outputs ``(J, m, k)`` of members whose first layer has the sums ``z + rows[j] * scale``."""
     m = len(z)
-    f = torch.empty((len(rows), m, len(layers[-1].biases)))
+    f = z.new_empty((len(rows), m, len(layers[-1].biases)))
     size = members_at_once(layers, m)
     for i in range(0, len(rows), size):
         h = torch.addcmul(z, rows[i : i + size, None], scale)

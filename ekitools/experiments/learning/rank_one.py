@@ -80,7 +80,7 @@ def step(
     """
     mean, past = state.mean, state.past
     deviations = _drawn(mean, sds, options, generator)
-    f = torch.empty((options.members + len(past), len(x), len(mean[-1].biases)))
+    f = x.new_empty((options.members + len(past), len(x), len(mean[-1].biases)))
     _outputs(mean, deviations, options.gamma, x, f, activation)
     for i, before in enumerate(past):
         f[options.members + i] = logits(sum_of(mean, before, options.gamma), x, activation)
@@ -108,11 +108,15 @@ def _drawn(
 ) -> list[_Deviations]:
     """Deviations of the members, for every layer."""
     n = options.members // 2 if options.antithetic else options.members
+
+    def draws(size: int) -> Any:
+        return torch.randn(n, size, generator=generator, device=generator.device)
+
     deviations = [
         _Deviations(
-            torch.randn(n, layer.weights.shape[1], generator=generator),
-            sd * torch.randn(n, len(layer.biases), generator=generator),
-            sd * torch.randn(n, len(layer.biases), generator=generator),
+            draws(layer.weights.shape[1]),
+            sd * draws(len(layer.biases)),
+            sd * draws(len(layer.biases)),
         )
         for layer, sd in zip(mean, sds, strict=True)
     ]
@@ -131,12 +135,12 @@ def _weights(f: Any, share: Any, labels: Any, damping: float) -> Any:
     """
     slope = f.flatten(1) @ residual_of(share, labels).flatten() / len(labels)
     root = share.sqrt()  # diag p − ppᵀ = LLᵀ with L = diag(√p)(I − √p√pᵀ)
-    for part in f.split(at_once(share.numel())):
+    for part in f.split(at_once(share.numel(), f.device)):
         part.mul_(root)
         part.sub_(root * (part * root).sum(dim=2, keepdim=True))
-    gram = (f.flatten(1) @ f.flatten(1).T).double().numpy() / len(labels)
-    weights = -solve_spd(gram, damping, slope.double().numpy()[None])[0]
-    return torch.from_numpy(weights).float()
+    gram = (f.flatten(1) @ f.flatten(1).T).cpu().double().numpy() / len(labels)
+    weights = -solve_spd(gram, damping, slope.cpu().double().numpy()[None])[0]
+    return torch.from_numpy(weights).float().to(f.device)
 
 
 def _as_long_as_a_draw(move: Network, sds: Sequence[float]) -> Network:

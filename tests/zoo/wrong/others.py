@@ -212,6 +212,7 @@ if find_spec("torch") is not None:
         inputs=optional(array(5, 2)),
         chunk=optional(COUNT),
         path=CHOICE,
+        precision=optional(CHOICE),
     )
     swept(f"{name}.load", {"u": np.ones(3)}, _of=right.torch_model, u=array(3))
     swept(
