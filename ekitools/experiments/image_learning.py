@@ -139,16 +139,20 @@ def _learned(
     method, n_steps = recipe.method(epoch), recipe.epochs * epoch
     log, run = folder / "accuracies.json", folder / "run"
     folder.mkdir(parents=True, exist_ok=True)
+    kind = placed(np.ones(1, np.float32), device)
     if (run / "checkpoint.json").exists():
-        kind = placed(np.ones(1, np.float32), device)
         loop = ek.AskTell.load(run, problem, method, ensemble=kind)
         by_epoch = json.loads(log.read_text("utf-8"))
     else:
-        start = _start(problem.prior, recipe.n_members, model.n_parameters, seed)
+        start: dict[str, Any] = (
+            {"ensemble": _start(problem.prior, recipe.n_members, model.n_parameters, seed)}
+            if isinstance(kind, np.ndarray)
+            else {"n_members": recipe.n_members, "like": kind, "draws": "device"}
+        )
         loop = ek.AskTell(
             problem,
             method,
-            ensemble=placed(start, device),
+            **start,
             n_steps=n_steps,
             rng=seed,
             store="final",

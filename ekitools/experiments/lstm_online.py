@@ -286,15 +286,12 @@ def _eki(
     prior = ek.GaussianPrior(0.0, settings.spread**2 * model.glorot_variances())
     data = ek.OnlineData(*train, settings.size, passes=settings.eki_passes)
     problem = ek.InverseProblem(model, prior, settings.variance, data)
-    start = None
-    if device != "cpu":
-        drawn = prior.sample(settings.n_members, rng=seed)
-        start = placed(drawn.astype(model.flat().dtype), device)
+    kind = placed(np.ones(1, model.flat().dtype), device)
     loop = ek.AskTell(
         problem,
         ek.EKI(ek.FixedStep(1.0), t_end=None),
         n_members=settings.n_members,
-        ensemble=start,
+        like=None if isinstance(kind, np.ndarray) else kind,
         rng=seed,
         store="final",
     )
