@@ -18,6 +18,7 @@ __all__ = [
     "doubted",
     "failed",
     "half_updated",
+    "runs_spent",
 ]
 
 CHECK_NEXT = (
@@ -51,6 +52,15 @@ def budget_spent(n_steps: int, t: float) -> Status:
         "budget_spent",
         f"The budget of {n_steps} step{'s' * (n_steps != 1)} is spent at t = {t:.4g}, before the "
         "method came to its own end. Resume from a checkpoint with a larger n_steps to go on.",
+    )
+
+
+def runs_spent(most: int, t: float) -> Status:
+    """The budget of model runs is spent."""
+    return Status(
+        "runs_spent",
+        f"The budget of {most} model runs is spent at t = {t:.4g}, before the method came to its "
+        "own end. Give a larger budget.",
     )
 
 

@@ -7,7 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-__all__ = ["MOST_RATIO", "MOST_SHIFT", "Finding", "found_by_runs", "found_by_weights", "verdict_of"]
+__all__ = [
+    "CONFIRMED",
+    "CORRECTED",
+    "MOST_RATIO",
+    "MOST_SHIFT",
+    "NOT_CONFIRMED",
+    "Finding",
+    "found_by_runs",
+    "found_by_weights",
+    "largest_shift",
+    "verdict_of",
+]
+
+CONFIRMED, CORRECTED, NOT_CONFIRMED = "confirmed", "corrected", "not confirmed"
+"""The verdicts of `check_posterior`."""
 
 MOST_SHIFT = 0.35
 """Shift of a mean, in standard deviations, above which a result is doubted. Chosen on the problems
@@ -72,6 +86,17 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
         f"deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. They cannot see "
         "other modes. ek.check_posterior(result, problem) looks further.",
     )
+
+
+def largest_shift(result: xr.Dataset) -> float | None:
+    """Largest shift of a mean by the weights of the last members; None where it is not known."""
+    if "posterior_shift" not in result:
+        return None
+    shift, error = (
+        np.atleast_1d(result[f"posterior_{name}"].values).astype(np.float64)
+        for name in ("shift", "shift_error")
+    )
+    return float(np.max(np.abs(without_noise(shift, error))))
 
 
 def without_noise(values: np.ndarray, error: np.ndarray) -> np.ndarray:

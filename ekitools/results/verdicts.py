@@ -13,7 +13,7 @@ from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import integer
 from ekitools.core.streams import Streams
 from ekitools.linalg.pareto import pareto_smoothed
-from ekitools.methods.gaussian import fit_gaussian
+from ekitools.methods.gaussian import Gaussian, fit_gaussian
 from ekitools.models.evaluate import check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.checks import check_contents, check_result
@@ -30,6 +30,7 @@ from ekitools.results.proposal import (
     Mixture,
     coordinates,
     draws_of_prior,
+    gaussians_of,
     mixture_of,
     pilot_of,
 )
@@ -37,7 +38,7 @@ from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
 from ekitools.typing import Rng
 
-__all__ = ["check_posterior"]
+__all__ = ["check_posterior", "checked_by_runs"]
 
 _FEWEST = 50
 """Model runs that a check needs at least."""
@@ -66,7 +67,9 @@ def check_posterior(
     A Gaussian q₁ is fitted to the last ensemble, in coordinates in which the prior is N(0, I). The
     model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, of a
     Gaussian of all stored runs, and of the prior. So tails and modes that q₁ misses are seen where
-    an earlier ensemble or the prior reaches them. With the weights
+    an earlier ensemble or the prior reaches them. For a sampler such as `TemperedSMC`, a mixture of
+    Gaussians that is fitted to the particles stands in place of the Gaussian of stored runs, so
+    that a sample with several modes or a bend can be confirmed. With the weights
 
     .. math:: w_i \propto e^{-\Phi(x_i)} \, N(x_i; 0, I) / q(x_i)
 
@@ -160,7 +163,23 @@ def check_posterior(
     n = integer("n", n, least=_FEWEST)
     check_executor(executor)
     check_timeout(timeout)
-    rng = as_rng(rng)
+    known = draws_of_prior(result, problem)
+    return checked_by_runs(result, problem, n, known, executor, timeout, as_rng(rng))
+
+
+def checked_by_runs(
+    result: xr.Dataset,
+    problem: InverseProblem,
+    n: int,
+    known: tuple[np.ndarray, np.ndarray] | None,
+    executor: Any,
+    timeout: float | None,
+    rng: np.random.Generator,
+) -> xr.Dataset:
+    """`check_posterior` with checked arguments and ``known`` draws of the prior.
+
+    These are whitened, ``(m, p)``, with their outputs ``(m, d)``, from any run of the problem.
+    """
     u, weight = members_at(result, -1).present()
     unconstrained, white = coordinates(u, problem)
     inside = np.isfinite(white).all(axis=1)
@@ -172,8 +191,11 @@ def check_posterior(
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
     pilot = pilot_of(result, problem)
-    mixture = mixture_of(gaussian, None if pilot is None else pilot.gaussian, n)
-    drawn = _drawn(mixture, problem, draws_of_prior(result, problem), executor, timeout, rng)
+    others: tuple[Gaussian, ...] = () if pilot is None else (pilot.gaussian,)
+    if result.attrs.get("members") == "kept":  # a sample, whose shape may be any
+        others = gaussians_of(white, weight, rng)
+    mixture = mixture_of(gaussian, others, n)
+    drawn = _drawn(mixture, problem, known, executor, timeout, rng)
     numbers: dict[str, Any] = {
         "runs": drawn.runs,
         "failed": drawn.failed,

@@ -264,8 +264,8 @@ def test_draws_of_a_mixture_have_its_density():
     basis = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     first = Gaussian(np.array([1.0, 0.0, -1.0]), basis[:2], np.array([0.3, 0.6]))
     pilot = Gaussian(np.zeros(3), basis, np.array([0.8, 1.2, 0.5]))
-    for other in (pilot, None):
-        mixture = mixture_of(first, other, 40_000)
+    for others in ((pilot,), (), (pilot, first)):
+        mixture = mixture_of(first, others, 40_000)
         assert sum(mixture.counts) == 40_000
         x = mixture.draws(rng)
         log_mixture, log_first = mixture.log_densities(x)
