@@ -35,8 +35,8 @@ _SOME_RUNS, _MANY_RUNS = 3000, 8000
 """Budgets from which on the first ensemble has 100 and 200 members. With 100 members GNKI is wrong
 on the lynx and hare in 4 of 20 cases, with 200 in 1."""
 
-_APPROXIMATING = 0.5
-"""Largest share of the budget for the first stage."""
+_APPROXIMATING, _ITERATIONS = 0.5, 24
+"""Largest share of the budget for the first stage, and its most iterations."""
 
 _SPARE = 20
 """Members beyond p that a regression on all parameters needs."""
@@ -151,7 +151,7 @@ class Seen(NamedTuple):
     stage: Stage
     runs: int
     reached: bool
-    """Whether it left an ensemble that is meant as a sample of the posterior."""
+    """Whether it left an ensemble that is worth a check."""
     made: bool = True
     """Whether it left an ensemble at all."""
     verdict: str = ""
@@ -239,6 +239,7 @@ def _first(facts: Facts, budget: int) -> Stage:
     many = _MANY_MEMBERS if budget >= _MANY_RUNS else _SOME_MEMBERS
     n = many if budget >= _SOME_RUNS else _FEW_MEMBERS
     n = max(n, min(3 * p, most // 15))
+    most = min(most, _ITERATIONS * n)
     if n >= p + _SPARE:
         return Approximate("GNKI", "", n, most)
     # ETKI knows no unknown scales of the noise

@@ -22,6 +22,7 @@ from ekitools.methods.etki import ETKI
 from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.gnki import GNKI
 from ekitools.methods.smc.tempered import TemperedSMC
+from ekitools.methods.steps import MisfitController
 from ekitools.problem import InverseProblem
 from ekitools.results.checks import attribute
 from ekitools.results.judged import too_few
@@ -40,6 +41,12 @@ MOST_EMULATED = 12
 
 _INFLATION = 1.5
 """Standard deviations of a sampler's start, in those of the ensemble that it is from."""
+
+_MOVES = 12
+"""Moves at one temperature. With several modes more would follow, but a check is cheaper."""
+
+_CRAWLING = 15
+"""Iterations after which a tempering that needs many more is given up."""
 
 
 class Border(NamedTuple):
@@ -80,7 +87,7 @@ def _located(problem: InverseProblem) -> bool:
     if points is None or points.shape[1] < 2:
         return False
     try:
-        localization.Distance().located(problem.n_parameters, problem.n_data, problem)
+        localization.Distance(radius=1.0).located(problem.n_parameters, problem.n_data, problem)
     except ValueError:
         return False
     return True
@@ -128,7 +135,9 @@ def perform(
                 if stage.start == "result":
                     prior = problem.prior
                     start = GaussianStart.from_result(made[-1], prior, inflation=_INFLATION)
-                return _run(stage, TemperedSMC(start=start), problem, rng, border, folder)
+                return _run(
+                    stage, TemperedSMC(start=start, max_moves=_MOVES), problem, rng, border, folder
+                )
             case Emulate():
                 return _emulated(stage, made, problem, rng, border)
             case Check():
@@ -153,10 +162,11 @@ def _method(stage: Approximate) -> Method:
         "Correlation": localization.Correlation(),
     }
     rule = rules[stage.localization]
+    step = MisfitController(max_runs=_CRAWLING)
     methods: dict[str, Method] = {
-        "GNKI": GNKI(),
-        "ETKI": ETKI(localization=rule),
-        "EKI": EKI(localization=rule),
+        "GNKI": GNKI(step),
+        "ETKI": ETKI(step, localization=rule),
+        "EKI": EKI(step, localization=rule),
     }
     return methods[stage.method]
 
@@ -194,9 +204,12 @@ def _checked(
     executor, timeout = border.executor, border.timeout
     result = checked_by_runs(made[-1], problem, stage.n, known, executor, timeout, rng)
     numbers, said = attribute(result, "check", {}), verdict_of(result)
-    saw = f"{said[0].upper()}{said[1:]}. {result.attrs['verdict_reason']}"
+    saw = f"{said[0].upper()}{said[1:]}"
+    if numbers.get("khat") is not None:
+        told = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
+        saw += f" with k-hat = {numbers['khat']:.2f}, and {told}"
     few = too_few(numbers)
-    seen = Seen(stage, numbers["runs"], is_posterior(result), False, said, few, saw=saw)
+    seen = Seen(stage, numbers["runs"], is_posterior(result), False, said, few, saw=f"{saw}.")
     return Done(seen, result)
 
 
@@ -227,12 +240,13 @@ def _ended(stage: Stage, result: xr.Dataset) -> Done:
     if result.attrs["status_code"] == INTERRUPTED.code:
         raise Interrupted(result)
     shift, reached = largest_shift(result), is_posterior(result)
-    saw = str(result.attrs["status"])
+    level, code = result.attrs["status_level"], result.attrs["status_code"]
+    saw = f"It ended with the status {code!r}."
+    if isinstance(stage, Sample) and level != "bad":
+        # particles at the last temperature that move slowly may be right, as with several modes
+        reached = reached or float(result.t[-1]) >= 1
     if reached and shift is not None:
-        saw = (
-            "The method came to its end. By weights that cost no run, a mean is off by "
-            f"{shift:.2g} standard deviations at most."
-        )
+        saw += f" By weights that cost no run, a mean is off by {shift:.2g} standard deviations."
     shift = shift if reached else None
     return Done(Seen(stage, model_runs(result), reached, shift=shift, saw=saw), result)
 
