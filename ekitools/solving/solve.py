@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.checks import as_path, flag, integer
+from ekitools.core.errors import RunError
 from ekitools.core.statuses import INTERRUPTED
 from ekitools.core.streams import Streams
 from ekitools.models.evaluate import check_executor, check_timeout
@@ -231,13 +232,13 @@ def _result(
     done: Sequence[Done], facts: Facts, budget: int, end: str, *, interrupted: bool = False
 ) -> xr.Dataset:
     """The best result with the verdict, the path and the advice."""
+    made = [(each.seen, each.result) for each in done if each.result is not None]
+    if not made:
+        raise RunError(f"solve: no stage gave a result. {done[-1].seen.line} {end}")
     # of equal ones the last
-    best = max(
-        (each for each in reversed(done) if each.result is not None),
-        key=lambda each: _RANKS.get(each.seen.verdict, 2 * each.seen.reached),
+    _, result = max(
+        reversed(made), key=lambda each: _RANKS.get(each[0].verdict, 2 * each[0].reached)
     )
-    result = best.result
-    assert result is not None
     seen = [each.seen for each in done]
     said = verdict_of(result) or NOT_CONFIRMED
     told = advice(facts, seen, budget)

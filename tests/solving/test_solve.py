@@ -102,6 +102,14 @@ def test_a_model_that_hardly_runs_ends_with_the_reason():
     assert counted.runs <= 250
 
 
+def test_a_model_that_breaks_down_on_the_way_ends_with_the_reason():
+    """It fails everywhere once the prior was seen: no stage gives a result."""
+    problem, counted = problem_of(squared, [1.0], 0.01)
+    counted.fails = lambda u: np.full(len(u), counted.runs > 100)
+    with pytest.raises(ek.RunError, match=r"no stage gave a result\. .*Reason, 50 of 50"):
+        ek.solve(problem, budget=1200, rng=0)
+
+
 def test_the_result_depends_on_the_seed_alone():
     model = ek.FunctionModel(squared)
     problem = ek.InverseProblem(model, ek.GaussianPrior([0.0], 1.0), 0.09, [1.0])
