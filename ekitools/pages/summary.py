@@ -268,6 +268,11 @@ def _facts(result: xr.Dataset) -> dict[str, str]:
         facts["Solver"] = called(solver).strip("()")
     if "verdict" in attrs:
         facts["Verdict"] = str(attrs["verdict"])
+    if "n_runs" in attrs:
+        facts["Model runs"] += f" for this result, {attrs['n_runs']} of {attrs['budget']} in all"
+        path = attribute(result, "path", [])
+        facts |= {f"Stage {number}": line for number, line in enumerate(path, 1)}
+        facts["With more runs"] = str(attrs["advice"])
     if "log_evidence" in attrs:
         facts["Log evidence"] = f"{float(attrs['log_evidence']):.4f}"
     return facts

@@ -11,7 +11,6 @@ import pytest
 
 import ekitools as ek
 
-
 CASES = ["sampled", pytest.param("emulated", marks=pytest.mark.slow)]
 
 
