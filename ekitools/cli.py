@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         help="solve the problem that a Python file defines",
         description="Run a Python file that defines `problem`, an ekitools.InverseProblem. If the "
         "file also defines `method`, that method is run. If not, ekitools.solve finds the "
-        "posterior and says whether model runs confirm it. --members and --steps without a `method` run "
-        "EKI().",
+        "posterior and says whether model runs confirm it. --members and --steps without a "
+        "`method` run EKI().",
     )
     run.set_defaults(command=_run)
     run.add_argument("file", type=Path)
