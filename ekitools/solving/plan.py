@@ -35,7 +35,7 @@ _SOME_RUNS, _MANY_RUNS = 3000, 8000
 """Budgets from which on the first ensemble has 100 and 200 members. With 100 members GNKI is wrong
 on the lynx and hare in 4 of 20 cases, with 200 in 1."""
 
-_APPROXIMATING, _ITERATIONS = 0.5, 24
+_APPROXIMATING, _ITERATIONS = 0.5, 30
 """Largest share of the budget for the first stage, and its most iterations."""
 
 _SPARE = 20

@@ -241,10 +241,10 @@ def _ended(stage: Stage, result: xr.Dataset) -> Done:
         raise Interrupted(result)
     shift, reached = largest_shift(result), is_posterior(result)
     level, code = result.attrs["status_level"], result.attrs["status_code"]
-    if isinstance(stage, Sample) and level != "bad":
-        # particles at the last temperature that move slowly may be right, as with several modes
-        reached = reached or float(result.t[-1]) >= 1
     saw = "It came to its end." if reached else f"It ended with the status {code!r}."
+    if level != "bad" and float(result.t[-1]) >= 1:
+        # particles that move slowly and refinements that were cut short may be right all the same
+        reached = True
     if reached and shift is not None:
         saw += f" By weights that cost no run, a mean is off by {shift:.2g} standard deviations."
     shift = shift if reached else None

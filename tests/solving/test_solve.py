@@ -165,6 +165,22 @@ def test_fields_with_places_are_localized_by_distance():
     assert not facts_of(LINEAR.problem).located
 
 
+def test_all_readers_show_the_verdict_and_the_path(tmp_path):
+    result = ek.solve(LINEAR.problem, budget=2000, rng=0)
+    for text in (
+        str(ek.summary(result)),
+        ek.report(result, tmp_path / "a.html").read_text("utf-8"),
+    ):
+        assert "Begin at the prior. GNKI with 50 members" in text
+        assert "The posterior is confirmed." in text
+        assert result.attrs["advice"] in text
+    assert ek.summary(result).end == "posterior"
+    assert ek.posterior(result).attrs["verdict"] == "confirmed"
+    result.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as read:
+        assert str(ek.summary(read)) == str(ek.summary(result))
+
+
 def test_progress_prints_a_line_for_each_stage(capsys):
     result = ek.solve(LINEAR.problem, budget=2000, rng=0, progress=True)
     err = capsys.readouterr().err
