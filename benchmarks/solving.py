@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from emulated import lynx_hare_unknown, pk_unknown
 from posterior_problems import lynx_hare, pk
 from verdict_problems import Known, by_grid, random_problem, sounding, squares
 from verdicts import kind
@@ -69,9 +70,9 @@ def plateau() -> Known:
     return planar("plateau", lambda u: np.tanh(4 * u), [0.95], 0.1, 1)
 
 
-def ode(make: Any) -> Known:
+def ode(name: str, make: Any) -> Known:
     case = make()
-    return Known(case.name, case.problem, *case.reference.T)
+    return Known(name, case.problem, *case.reference.T)
 
 
 NAMED: dict[str, Callable[[], Known]] = {
@@ -83,8 +84,10 @@ NAMED: dict[str, Callable[[], Known]] = {
     "funnel": funnel,
     "sine": sine,
     "plateau": plateau,
-    "pk": lambda: ode(pk),
-    "lynx_hare": lambda: ode(lynx_hare),
+    "pk": lambda: ode("pk", pk),
+    "pk_unknown": lambda: ode("pk, noise unknown", pk_unknown),
+    "lynx_hare": lambda: ode("lynx_hare", lynx_hare),
+    "lynx_hare_unknown": lambda: ode("lynx_hare, noise unknown", lynx_hare_unknown),
     "sounding": sounding,
 }
 

@@ -114,7 +114,7 @@ class Check:
     n: int
 
     def __str__(self) -> str:
-        return f"check by {self.n} model runs"
+        return f"check by importance weights of {self.n} draws"
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
     'GNKI with 200 members'
     >>> good = Seen(first.stage, 2000, reached=True, shift=0.1)
     >>> str(following(Facts(3), [good], 20_000).stage)
-    'check by 400 model runs'
+    'check by importance weights of 400 draws'
     """
     if not seen:
         return Decision(_first(facts, budget), "Begin at the prior")

@@ -23,6 +23,7 @@ from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.gnki import GNKI
 from ekitools.methods.smc.tempered import TemperedSMC
 from ekitools.methods.steps import MisfitController
+from ekitools.models.evaluate import BrokenPoolError
 from ekitools.problem import InverseProblem
 from ekitools.results.checks import attribute
 from ekitools.results.judged import too_few
@@ -121,7 +122,7 @@ def perform(
     Raises
     ------
     RunError
-        If the model runs nowhere.
+        If the model runs at no draw of the prior, or the executor broke down.
     Interrupted, KeyboardInterrupt
         After an interrupt from the keyboard.
     """
@@ -143,8 +144,8 @@ def perform(
             case Check():
                 return _checked(stage, made, problem, rng, border)
     except RunError as error:
-        broken = error.result is None or error.result.sizes["iteration"] < 2
-        if not before and broken:
+        nothing = error.result is None or error.result.sizes["iteration"] < 2
+        if isinstance(error.__cause__, BrokenPoolError) or (nothing and not before):
             raise
         # not all runs of a stage without a result are known: it counts as if all were made
         runs = _most(stage) if error.result is None else model_runs(error.result)

@@ -49,7 +49,7 @@ def test_a_linear_problem_is_confirmed_after_one_check():
     assert result.attrs["n_runs"] < 3000
     assert [line.split(":")[0] for line in path(result)] == [
         "Begin at the prior. GNKI with 200 members",
-        "The ensemble has to be checked. Check by 400 model runs",
+        "The ensemble has to be checked. Check by importance weights of 400 draws",
         "The posterior is confirmed.",
     ]
     draws = ek.posterior(result).to_dataarray().values
