@@ -1,7 +1,7 @@
 """`solve`: verdicts against posteriors that are known, budgets, randomness, and what it refuses."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +11,18 @@ import ekitools as ek
 from ekitools.solving.stages import facts_of
 
 LINEAR = ek.problems.linear(p=3, d=8)
+
+
+class Breaking(ThreadPoolExecutor):
+    """An executor that breaks down after some tasks."""
+
+    tasks = 0
+
+    def submit(self, *args, **kwargs):
+        self.tasks += 1
+        if self.tasks > 400:
+            raise BrokenExecutor("a worker died")
+        return super().submit(*args, **kwargs)
 
 
 class Counted:
@@ -108,6 +120,15 @@ def test_a_model_that_breaks_down_on_the_way_ends_with_the_reason():
     counted.fails = lambda u: np.full(len(u), counted.runs > 100)
     with pytest.raises(ek.RunError, match=r"no stage gave a result\. .*Reason, 50 of 50"):
         ek.solve(problem, budget=1200, rng=0)
+
+
+def test_an_executor_that_breaks_down_is_an_error_and_no_stage_that_failed():
+    problem = ek.InverseProblem(
+        ek.FunctionModel(squared), ek.GaussianPrior([0.0], 1.0), 0.01, [1.0]
+    )
+    with Breaking(2) as executor, pytest.raises(ek.RunError, match="a worker died") as error:
+        ek.solve(problem, budget=3000, rng=0, executor=executor)
+    assert error.value.result.sizes["iteration"] > 1
 
 
 def test_the_result_depends_on_the_seed_alone():
