@@ -12,6 +12,7 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "RUNNING",
+    "RUNS_SPENT",
     "STREAM_ENDED",
     "Losses",
     "budget_spent",
@@ -29,6 +30,9 @@ CHECK_NEXT = (
 
 FAILED = "failed"
 """The code of a run that ended with an error."""
+
+RUNS_SPENT = "runs_spent"
+"""The code of a run that ended before it exceeded a budget of model runs."""
 
 INTERRUPTED = Status(
     "interrupted",
@@ -58,7 +62,7 @@ def budget_spent(n_steps: int, t: float) -> Status:
 def runs_spent(most: int, t: float) -> Status:
     """The budget of model runs is spent."""
     return Status(
-        "runs_spent",
+        RUNS_SPENT,
         f"The budget of {most} model runs is spent at t = {t:.4g}, before the method came to its "
         "own end. Give a larger budget.",
     )

@@ -154,6 +154,8 @@ class Seen(NamedTuple):
     """Whether it left an ensemble that is worth a check."""
     made: bool = True
     """Whether it left an ensemble at all."""
+    torn: bool = False
+    """Whether the method gave up, as it does where an ensemble holds several modes."""
     verdict: str = ""
     few: bool = False
     """Whether a check was only too small to tell."""
@@ -254,18 +256,20 @@ def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Deci
         return Decision(None, f"{why}, and {p} parameters are too many for a sample to be checked")
     usable = left - _check_size(budget)
     samples = [each.stage for each in seen if isinstance(each.stage, Sample)]
-    made = [each.stage for each in seen if each.made and not isinstance(each.stage, Check)]
+    made = [each for each in seen if each.made]
+    # what starts near one mode of several is confirmed by all draws that stay near it
+    whole = bool(made) and (not made[0].torn or (made[-1].stage in samples and made[-1].reached))
     n = _particles(usable)
     emulated = Emulate(_FEW_DRAWS if usable < 1000 else _DRAWS, min(usable, _EMULATED))
     emulates = (
         facts.emulates
         and usable >= _FEW_DRAWS + 100
-        and bool(made)
+        and whole
         and not any(isinstance(each.stage, Emulate) for each in seen)
     )
     if emulates and usable < _ENOUGH:
         return Decision(emulated, why)
-    if made and not samples and usable >= _FROM_RESULT * n:
+    if whole and not samples and usable >= _FROM_RESULT * n:
         return Decision(Sample(n, usable, "result"), why)
     before = max((each.n_members for each in samples if each.start == "prior"), default=0)
     if usable >= _FROM_PRIOR * n and n >= _AGAIN * before:

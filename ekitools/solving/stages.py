@@ -13,7 +13,7 @@ import xarray as xr
 
 from ekitools import localization
 from ekitools.core.errors import RunError
-from ekitools.core.statuses import INTERRUPTED
+from ekitools.core.statuses import INTERRUPTED, RUNS_SPENT
 from ekitools.emulation.emulator import emulate
 from ekitools.emulation.sampling import sample_emulated
 from ekitools.loop.driver import run_within
@@ -209,8 +209,15 @@ def _checked(
     if numbers.get("khat") is not None:
         told = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
         saw += f" with k-hat = {numbers['khat']:.2f}, and {told}"
-    few = too_few(numbers)
-    seen = Seen(stage, numbers["runs"], is_posterior(result), False, said, few, saw=f"{saw}.")
+    seen = Seen(
+        stage,
+        numbers["runs"],
+        is_posterior(result),
+        made=False,
+        verdict=said,
+        few=too_few(numbers),
+        saw=f"{saw}.",
+    )
     return Done(seen, result)
 
 
@@ -249,7 +256,8 @@ def _ended(stage: Stage, result: xr.Dataset) -> Done:
     if reached and shift is not None:
         saw += f" By weights that cost no run, a mean is off by {shift:.2g} standard deviations."
     shift = shift if reached else None
-    return Done(Seen(stage, model_runs(result), reached, shift=shift, saw=saw), result)
+    torn = not is_posterior(result) and code != RUNS_SPENT
+    return Done(Seen(stage, model_runs(result), reached, torn=torn, shift=shift, saw=saw), result)
 
 
 class Interrupted(KeyboardInterrupt):
