@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -38,7 +38,7 @@ from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
 from ekitools.typing import Rng
 
-__all__ = ["check_posterior", "checked_by_runs"]
+__all__ = ["Checked", "check_posterior", "checked_by_runs"]
 
 _FEWEST = 50
 """Model runs that a check needs at least."""
@@ -164,7 +164,15 @@ def check_posterior(
     check_executor(executor)
     check_timeout(timeout)
     known = draws_of_prior(result, problem)
-    return checked_by_runs(result, problem, n, known, executor, timeout, as_rng(rng))
+    return checked_by_runs(result, problem, n, known, executor, timeout, as_rng(rng)).result
+
+
+class Checked(NamedTuple):
+    """What a check gives."""
+
+    result: xr.Dataset
+    drawn: Draws | None
+    """None where the model was not run."""
 
 
 def checked_by_runs(
@@ -175,7 +183,7 @@ def checked_by_runs(
     executor: Any,
     timeout: float | None,
     rng: np.random.Generator,
-) -> xr.Dataset:
+) -> Checked:
     """`check_posterior` with checked arguments and ``known`` draws of the prior.
 
     These are whitened, ``(m, p)``, with their outputs ``(m, d)``, from any run of the problem.
@@ -187,7 +195,8 @@ def checked_by_runs(
     weight = weight / weight.sum()
     reason = _unknown(unconstrained, weight, result)
     if reason:
-        return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+        unknown = _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+        return Checked(unknown, None)
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
     pilot = pilot_of(result, problem)
@@ -241,7 +250,7 @@ def checked_by_runs(
         "checked_quantile": (("checked_level", "parameter"), quantiles),
         "checked_quantile_error": (("checked_level", "parameter"), errors),
     }
-    return _with_verdict(result, said, reason, numbers, variables)
+    return Checked(_with_verdict(result, said, reason, numbers, variables), drawn)
 
 
 def _unknown(u: np.ndarray, weight: np.ndarray, result: xr.Dataset) -> str:
@@ -303,6 +312,7 @@ def _drawn(
         white,
         -target - 0.5 * np.sum(white * white, axis=1),
         weight,
+        g,
         np.exp(log_gaussian - log_mixture),
         float(khat),
         n,

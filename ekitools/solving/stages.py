@@ -29,10 +29,11 @@ from ekitools.results.checks import attribute
 from ekitools.results.judged import too_few
 from ekitools.results.proposal import draws_of_prior
 from ekitools.results.reading import model_runs
-from ekitools.results.shifts import largest_shift, verdict_of
+from ekitools.results.shifts import CONFIRMED, largest_shift, verdict_of
 from ekitools.results.trust import is_posterior
 from ekitools.results.verdicts import checked_by_runs
 from ekitools.solving.plan import Approximate, Check, Emulate, Facts, Sample, Seen, Stage
+from ekitools.solving.resampling import resampled
 from ekitools.typing import HasPoints, Localization, Method
 
 __all__ = ["MOST_EMULATED", "Border", "Done", "Interrupted", "facts_of", "perform"]
@@ -203,12 +204,16 @@ def _checked(
 ) -> Done:
     known = draws_of_prior(made[0], problem)
     executor, timeout = border.executor, border.timeout
-    result = checked_by_runs(made[-1], problem, stage.n, known, executor, timeout, rng)
+    result, drawn = checked_by_runs(made[-1], problem, stage.n, known, executor, timeout, rng)
     numbers, said = attribute(result, "check", {}), verdict_of(result)
     saw = f"{said[0].upper()}{said[1:]}"
     if numbers.get("khat") is not None:
         told = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
         saw += f" with k-hat = {numbers['khat']:.2f}, and {told}"
+    # a sampler's particles have no bias to be removed
+    if said == CONFIRMED and drawn is not None and made[-1].attrs["members"] == "moved":
+        result = resampled(result, drawn, problem, rng)
+        saw += ". The last ensemble is resampled by the weights"
     seen = Seen(
         stage,
         numbers["runs"],

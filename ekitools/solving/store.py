@@ -2,7 +2,7 @@
 
 ``solve.json`` lists the stages and is replaced atomically. A stage with iterations has a checkpoint
 of its own, ``stage-1`` and so on, as `run` writes it. A check or an emulated sample is one netCDF
-file, ``stage-2.nc``; it is written when the stage is over, and an earlier interrupt repeats it.
+file, ``stage-2.nc``. It is written when the stage is over, and an earlier interrupt repeats it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import xarray as xr
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.lock import Lock
 from ekitools.problem import InverseProblem
+from ekitools.results.shifts import CONFIRMED
 from ekitools.solving.plan import Approximate, Check, Emulate, Sample, Seen, Stage
 from ekitools.solving.stages import Done
 
@@ -92,7 +93,7 @@ class Store:
         """The result of a check, of the ensemble that was made last, or of an emulated sample."""
         with xr.open_dataset(self._file(number)) as file:
             stored = file.load()
-        if isinstance(self.seen[number].stage, Emulate):
+        if "u" in stored:
             return stored
         checked = made[-1].assign_coords(stored.coords).assign(stored.data_vars)
         checked.attrs = dict(stored.attrs)
@@ -105,7 +106,7 @@ class Store:
         stage, result = done.seen.stage, done.result
         if result is None or not isinstance(stage, Check | Emulate):
             return
-        if isinstance(stage, Check):
+        if isinstance(stage, Check) and done.seen.verdict != CONFIRMED:
             corrected = [name for name in result.data_vars if str(name).startswith("checked_")]
             kept = xr.Dataset({name: result[name].variable for name in corrected})
             if corrected:
