@@ -54,7 +54,9 @@ def solve(
        localization; with a loss in place of Gaussian noise it is `TemperedSMC`.
     2. The importance weights of the last members, which cost no run. An ensemble that is clearly
        wrong is not checked.
-    3. `check_posterior`. A posterior that is confirmed ends the call.
+    3. `check_posterior`. A posterior that is confirmed ends the call. Its last ensemble is then
+       resampled from the draws of the check by their importance weights [1]_, which removes the
+       bias that the method still has. Earlier iterations stay as the method left them.
     4. `sample_emulated` where runs are few, the model is deterministic, has at most 12 parameters,
        and scikit-learn is installed. Otherwise `TemperedSMC`, first from the ensemble and then from
        the prior.
@@ -132,6 +134,10 @@ def solve(
     For a stochastic model every run is one draw of its output, and it counts as if it were exact.
     The noise has to contain the variance of these draws. The verdict then refers to the posterior
     of the model with outputs drawn anew at every run.
+
+    References
+    ----------
+    .. [1] Rubin (1988), Bayesian Statistics 3, 395-402.
 
     Examples
     --------
