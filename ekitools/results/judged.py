@@ -15,7 +15,7 @@ from ekitools.results.proposal import Pilot
 from ekitools.results.reading import moments
 from ekitools.typing import NoiseModel
 
-__all__ = ["agreed", "judged", "too_few"]
+__all__ = ["agreed", "elsewhere", "judged", "too_few"]
 
 _LEAST_ESS = 30
 """Draws that are effective at least."""
@@ -116,6 +116,23 @@ def too_few(numbers: dict[str, Any]) -> bool:
         return False
     error = max(numbers["shift_error"], numbers["sd_error"])
     return bool(numbers["ess"] < _LEAST_ESS or error > _MOST_ERROR)
+
+
+def elsewhere(numbers: dict[str, Any], said: str) -> bool:
+    """Whether weights are reliable, and the posterior is not confirmed for another reason.
+
+    Then the data are not fitted, or stored runs contradict the weights: there may be another mode.
+
+    Examples
+    --------
+    >>> from ekitools.results.judged import elsewhere
+    >>> numbers = {"draws": 400, "khat": 0.3, "ess": 100.0, "shift_error": 0.1, "sd_error": 0.1}
+    >>> elsewhere(numbers, "not confirmed"), elsewhere(numbers, "corrected")
+    (True, False)
+    """
+    khat = numbers.get("khat")
+    reliable = khat is not None and khat < _most_khat(numbers["draws"])
+    return reliable and said == "not confirmed" and not too_few(numbers)
 
 
 def _most_khat(n: int) -> float:

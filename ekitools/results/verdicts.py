@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,10 +184,14 @@ def checked_by_runs(
     executor: Any,
     timeout: float | None,
     rng: np.random.Generator,
+    before: Sequence[xr.Dataset] = (),
 ) -> Checked:
     """`check_posterior` with checked arguments and ``known`` draws of the prior.
 
     These are whitened, ``(m, p)``, with their outputs ``(m, d)``, from any run of the problem.
+    Results ``before`` this one are further places to look at: their last ensembles are among the
+    proposals, and the stored runs of the first one are compared, unless the result is a sample
+    from the prior.
     """
     u, weight = members_at(result, -1).present()
     unconstrained, white = coordinates(u, problem)
@@ -200,9 +205,17 @@ def checked_by_runs(
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
     pilot = pilot_of(result, problem)
+    if before and result.attrs.get("start") != "prior":
+        pilot = pilot_of(before[0], problem)
     others: tuple[Gaussian, ...] = () if pilot is None else (pilot.gaussian,)
     if result.attrs.get("members") == "kept":  # a sample, whose shape may be any
-        others = gaussians_of(white, weight, rng)
+        others += gaussians_of(white, weight, rng)
+    for each in before:
+        earlier, share = members_at(each, -1).present()
+        _, x = coordinates(earlier, problem)
+        share, x = share[np.isfinite(x).all(axis=1)], x[np.isfinite(x).all(axis=1)]
+        if len(x) > 1:
+            others += gaussians_of(x, share / share.sum(), rng) or (fit_gaussian(x, share),)
     mixture = mixture_of(gaussian, others, n)
     drawn = _drawn(mixture, problem, known, executor, timeout, rng)
     numbers: dict[str, Any] = {

@@ -14,6 +14,7 @@ from ekitools.results.shifts import CONFIRMED
 
 __all__ = [
     "DEFAULT_BUDGET",
+    "ITERATIONS",
     "LEAST_BUDGET",
     "Approximate",
     "Check",
@@ -35,7 +36,7 @@ _SOME_RUNS, _MANY_RUNS = 3000, 8000
 """Budgets from which on the first ensemble has 100 and 200 members. With 100 members GNKI is wrong
 on the lynx and hare in 4 of 20 cases, with 200 in 1."""
 
-_APPROXIMATING, _ITERATIONS = 0.5, 30
+_APPROXIMATING, ITERATIONS = 0.5, 30
 """Largest share of the budget for the first stage, and its most iterations."""
 
 _SPARE = 20
@@ -155,7 +156,8 @@ class Seen(NamedTuple):
     made: bool = True
     """Whether it left an ensemble at all."""
     torn: bool = False
-    """Whether the method gave up, as it does where an ensemble holds several modes."""
+    """Whether there may be another mode: the method gave up, as it does where an ensemble holds
+    several, or stored runs contradict a check."""
     verdict: str = ""
     few: bool = False
     """Whether a check was only too small to tell."""
@@ -203,6 +205,8 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
         if last.few and more <= min(left, _MOST_CHECKS):
             return Decision(Check(more), "The check was too small to tell")
         return _sampling(facts, seen, budget, "The posterior is not confirmed")
+    if last.torn:
+        return _sampling(facts, seen, budget, "There may be several modes")
     if not last.reached:
         return _sampling(facts, seen, budget, "The method did not come to its end")
     if last.shift is not None and last.shift > _CLEARLY:
@@ -241,7 +245,7 @@ def _first(facts: Facts, budget: int) -> Stage:
     many = _MANY_MEMBERS if budget >= _MANY_RUNS else _SOME_MEMBERS
     n = many if budget >= _SOME_RUNS else _FEW_MEMBERS
     n = max(n, min(3 * p, most // 15))
-    most = min(most, _ITERATIONS * n)
+    most = min(most, ITERATIONS * n)
     if n >= p + _SPARE:
         return Approximate("GNKI", "", n, most)
     # ETKI knows no unknown scales of the noise
@@ -258,7 +262,9 @@ def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Deci
     samples = [each.stage for each in seen if isinstance(each.stage, Sample)]
     made = [each for each in seen if each.made]
     # what starts near one mode of several is confirmed by all draws that stay near it
-    whole = bool(made) and (not made[0].torn or (made[-1].stage in samples and made[-1].reached))
+    torn = any(each.torn for each in seen)
+    of_prior = isinstance(seen[0].stage, Sample) or any(s.start == "prior" for s in samples)
+    whole = bool(made) and (of_prior or not torn)
     n = _particles(usable)
     emulated = Emulate(_FEW_DRAWS if usable < 1000 else _DRAWS, min(usable, _EMULATED))
     emulates = (

@@ -26,13 +26,22 @@ from ekitools.methods.steps import MisfitController
 from ekitools.models.evaluate import BrokenPoolError
 from ekitools.problem import InverseProblem
 from ekitools.results.checks import attribute
-from ekitools.results.judged import too_few
+from ekitools.results.judged import elsewhere, too_few
 from ekitools.results.proposal import draws_of_prior
 from ekitools.results.reading import model_runs
 from ekitools.results.shifts import CONFIRMED, largest_shift, verdict_of
 from ekitools.results.trust import is_posterior
 from ekitools.results.verdicts import checked_by_runs
-from ekitools.solving.plan import Approximate, Check, Emulate, Facts, Sample, Seen, Stage
+from ekitools.solving.plan import (
+    ITERATIONS,
+    Approximate,
+    Check,
+    Emulate,
+    Facts,
+    Sample,
+    Seen,
+    Stage,
+)
 from ekitools.solving.resampling import resampled
 from ekitools.typing import HasPoints, Localization, Method
 
@@ -204,14 +213,15 @@ def _checked(
 ) -> Done:
     known = draws_of_prior(made[0], problem)
     executor, timeout = border.executor, border.timeout
-    result, drawn = checked_by_runs(made[-1], problem, stage.n, known, executor, timeout, rng)
+    *before, latest = made
+    result, drawn = checked_by_runs(latest, problem, stage.n, known, executor, timeout, rng, before)
     numbers, said = attribute(result, "check", {}), verdict_of(result)
     saw = f"{said[0].upper()}{said[1:]}"
     if numbers.get("khat") is not None:
         told = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
         saw += f" with k-hat = {numbers['khat']:.2f}, and {told}"
     # a sampler's particles have no bias to be removed
-    if said == CONFIRMED and drawn is not None and made[-1].attrs["members"] == "moved":
+    if said == CONFIRMED and drawn is not None and latest.attrs["members"] == "moved":
         result = resampled(result, drawn, problem, rng)
         saw += ". The last ensemble is resampled by the weights"
     seen = Seen(
@@ -219,6 +229,7 @@ def _checked(
         numbers["runs"],
         is_posterior(result),
         made=False,
+        torn=elsewhere(numbers, said),
         verdict=said,
         few=too_few(numbers),
         saw=f"{saw}.",
@@ -261,7 +272,10 @@ def _ended(stage: Stage, result: xr.Dataset) -> Done:
     if reached and shift is not None:
         saw += f" By weights that cost no run, a mean is off by {shift:.2g} standard deviations."
     shift = shift if reached else None
-    torn = not is_posterior(result) and code != RUNS_SPENT
+    torn = False
+    if isinstance(stage, Approximate) and not is_posterior(result):
+        # with all its iterations it should have come to its end
+        torn = code != RUNS_SPENT or stage.most_runs >= ITERATIONS * stage.n_members
     return Done(Seen(stage, model_runs(result), reached, torn=torn, shift=shift, saw=saw), result)
 
 
