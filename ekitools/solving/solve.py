@@ -60,8 +60,11 @@ def solve(
     4. `sample_emulated` where runs are few, the model is deterministic, has at most 12 parameters,
        and scikit-learn is installed. Otherwise `TemperedSMC`, first from the ensemble and then from
        the prior.
-    5. Every sample is checked by `check_posterior` too, with a mixture of Gaussians fitted to it
-       and draws of the prior as proposal.
+       Where there are signs of several modes, only the sampler from the prior follows: a method
+       that gave up, or stored runs that contradict a check.
+    5. Every sample is checked by `check_posterior` too, with a mixture of
+       Gaussians as proposal. They are fitted to the sample and to the ensembles before, and draws
+       of the prior are added.
 
     Parameters
     ----------

@@ -92,6 +92,20 @@ def test_many_parameters_are_not_sampled():
     assert "50 parameters are too many" in decision.why
 
 
+def test_signs_of_several_modes_lead_to_the_prior():
+    """Draws near one mode confirm what starts near it, so the sampler begins at the prior."""
+    facts = Facts(3, emulates=True)
+    torn = GOOD._replace(torn=True, shift=None)
+    contradicted = refused(400)._replace(torn=True)
+    for seen in ([torn], [GOOD, contradicted]):
+        stage, _ = following(facts, seen, 20_000)
+        assert isinstance(stage, Sample)
+        assert stage.start == "prior"
+        assert following(facts, seen, 3500).stage is None
+    whole = [torn, ended(Sample(500, 9000, "prior"), 9000), refused(400)]
+    assert isinstance(following(facts, whole, 20_000).stage, Emulate)
+
+
 def test_an_ensemble_that_was_lost_is_no_start():
     lost = ended(GNKI, reached=False, made=False)
     assert following(Facts(3), [lost], 20_000).stage == Sample(620, 18_600, "prior")
