@@ -100,6 +100,7 @@ from ekitools.results.posterior import prior_samples as prior_samples
 from ekitools.results.predict import predict as predict
 from ekitools.results.reading import best_member as best_member
 from ekitools.results.verdicts import check_posterior as check_posterior
+from ekitools.solving.solve import solve as solve
 
 def load_ipython_extension(ipython: Any) -> None: ...
 def unload_ipython_extension(ipython: Any) -> None: ...

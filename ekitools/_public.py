@@ -77,6 +77,7 @@ PUBLIC = {
     "integrate": "flows.integrate",
     "emulate": "emulation.emulator",
     "sample_emulated": "emulation.sampling",
+    "solve": "solving.solve",
     "run": "loop.driver",
     "resume": "loop.driver",
     "AskTell": "loop.asktell",

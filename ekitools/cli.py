@@ -76,18 +76,21 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser(
         "run",
-        help="run a Python file that defines `problem` and, if it likes, `method`",
-        description="Run a Python file that defines `problem`, an ekitools.InverseProblem, and, "
-        "if it likes, `method` (EKI() where it does not).",
+        help="solve the problem that a Python file defines",
+        description="Run a Python file that defines `problem`, an ekitools.InverseProblem. If the "
+        "file also defines `method`, that method is run. If not, ekitools.solve finds the "
+        "posterior and says whether model runs confirm it. --members and --steps without a "
+        "`method` run EKI().",
     )
     run.set_defaults(command=_run)
     run.add_argument("file", type=Path)
-    run.add_argument("--members", type=int, help="ensemble size (default 100)")
-    run.add_argument("--steps", type=int, help="step budget")
+    run.add_argument("--budget", type=int, help="most model runs of ekitools.solve (default 20000)")
+    run.add_argument("--members", type=int, help="ensemble size of a method (default 100)")
+    run.add_argument("--steps", type=int, help="step budget of a method")
     run.add_argument("--seed", type=int, help="of all randomness (default: a new one)")
     run.add_argument("--workers", type=int, default=1, help="processes for the members (default 1)")
     run.add_argument("--timeout", type=float, help="seconds that one model run may take")
-    run.add_argument("--on-failure", choices=POLICIES, default="retry")
+    run.add_argument("--on-failure", choices=POLICIES, help="of a method (default retry)")
     run.add_argument("--checkpoint", help="folder for checkpoints; resumed from if it holds one")
     run.add_argument("--out", type=Path, default=Path("result.nc"), help="default result.nc")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -229,12 +232,21 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError(f"{options.file}: must define `problem`, an ekitools.InverseProblem.")
         check_problem(problem)
         method = defined.get("method")
+        solves = _solves(options, method)
         border = {
             "executor": executor,
             "timeout": options.timeout,
             "progress": not options.quiet,
         }
-        if options.checkpoint and (Path(options.checkpoint) / "checkpoint.json").exists():
+        if solves:
+            result = ek.solve(
+                problem,
+                budget=options.budget,
+                rng=options.seed,
+                checkpoint=options.checkpoint,
+                **border,
+            )
+        elif options.checkpoint and (Path(options.checkpoint) / "checkpoint.json").exists():
             result = ek.resume(options.checkpoint, problem, method, n_steps=options.steps, **border)
         else:
             result = ek.run(
@@ -243,7 +255,7 @@ def _run(options: argparse.Namespace) -> int:
                 n_members=options.members,
                 n_steps=options.steps,
                 rng=options.seed,
-                on_failure=options.on_failure,
+                on_failure=options.on_failure or "retry",
                 checkpoint=options.checkpoint,
                 **border,
             )
@@ -256,8 +268,29 @@ def _run(options: argparse.Namespace) -> int:
         cells = [f"{float(u.mean()):.4g} ± {float(u.std(ddof=1)):.2g}" for u in columns]
         rows.append((str(name), *cells))
     print(*table_lines(("parameter", "start", "end"), rows, rule=False), sep="\n")
-    print(f"{result.attrs['status']} {result.attrs['model_runs']} model runs. Wrote {options.out}.")
+    runs = result.attrs["n_runs" if solves else "model_runs"]
+    print(f"{result.attrs['status']} {runs} model runs. Wrote {options.out}.")
     return INTERRUPTED if result.attrs["status_code"] == "interrupted" else 0
+
+
+def _solves(options: argparse.Namespace, method: Any) -> bool:
+    """Whether ekitools.solve chooses the method."""
+    given = {
+        "--members": options.members,
+        "--steps": options.steps,
+        "--on-failure": options.on_failure,
+    }
+    of_a_method = [name for name, value in given.items() if value is not None]
+    if options.budget is None:
+        begun = options.checkpoint and (Path(options.checkpoint) / "checkpoint.json").exists()
+        return method is None and not of_a_method and not begun
+    if method is not None or of_a_method:
+        raise ValueError(
+            "--budget: must be given without a `method`, --members, --steps and --on-failure, "
+            f"got it with {of_a_method[0] if of_a_method else 'a `method` in the file'}. Leave "
+            "one of them out."
+        )
+    return True
 
 
 def _defined(file: Path, *, module: bool) -> dict[str, Any]:

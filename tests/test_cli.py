@@ -221,3 +221,24 @@ def test_verify_draws_its_table_and_momentum(tmp_path, capsys, monkeypatch):
     assert main(["verify", "--figure", str(tmp_path / "theory.png")]) == 0
     assert (tmp_path / "theory.png").read_bytes().startswith(b"\x89PNG")
     assert plt.get_fignums() == before
+
+
+def test_run_without_a_method_solves(file, tmp_path, capsys):
+    words = ["run", str(file), "--seed", "0", "--quiet", "--budget", "3000", "--checkpoint", "c"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "Confirmed by model runs" in out
+    with xr.open_dataset(tmp_path / "result.nc") as result:
+        assert result.attrs["verdict"] == "confirmed"
+        assert f"{result.attrs['n_runs']} model runs. Wrote result.nc" in out
+        assert "Stage 3" in str(ek.summary(result))
+    assert main(words) == 0  # from the folder
+    assert capsys.readouterr().out == out
+
+
+def test_a_budget_is_for_solve_alone(file, capsys):
+    assert main(["run", str(file), "--quiet", "--budget", "3000", "--members", "50"]) == 2
+    assert "--budget: must be given without" in capsys.readouterr().err
+    file.write_text(PROBLEM + "\nmethod = ek.EKI()\n")
+    assert main(["run", str(file), "--quiet", "--budget", "3000"]) == 2
+    assert "a `method` in the file" in capsys.readouterr().err

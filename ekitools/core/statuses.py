@@ -12,12 +12,14 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "RUNNING",
+    "RUNS_SPENT",
     "STREAM_ENDED",
     "Losses",
     "budget_spent",
     "doubted",
     "failed",
     "half_updated",
+    "runs_spent",
 ]
 
 CHECK_NEXT = (
@@ -28,6 +30,9 @@ CHECK_NEXT = (
 
 FAILED = "failed"
 """The code of a run that ended with an error."""
+
+RUNS_SPENT = "runs_spent"
+"""The code of a run that ended before it exceeded a budget of model runs."""
 
 INTERRUPTED = Status(
     "interrupted",
@@ -51,6 +56,15 @@ def budget_spent(n_steps: int, t: float) -> Status:
         "budget_spent",
         f"The budget of {n_steps} step{'s' * (n_steps != 1)} is spent at t = {t:.4g}, before the "
         "method came to its own end. Resume from a checkpoint with a larger n_steps to go on.",
+    )
+
+
+def runs_spent(most: int, t: float) -> Status:
+    """The budget of model runs is spent."""
+    return Status(
+        RUNS_SPENT,
+        f"The budget of {most} model runs is spent at t = {t:.4g}, before the method came to its "
+        "own end. Give a larger budget.",
     )
 
 

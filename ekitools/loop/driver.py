@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ekitools.core.checks import as_path, flag, function, integer
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.signatures import check_accepts
-from ekitools.core.statuses import INTERRUPTED
+from ekitools.core.statuses import INTERRUPTED, runs_spent
 from ekitools.loop.asktell import AskTell
+from ekitools.loop.disk import INDEX
 from ekitools.loop.scratch import Scratch
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.models.workers import Workers
@@ -21,9 +22,10 @@ from ekitools.problem import InverseProblem
 from ekitools.typing import Array, Method, Rng, Status, StoppingRule
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
-__all__ = ["IterationInfo", "resume", "run"]
+__all__ = ["IterationInfo", "resume", "run", "run_within"]
 
 
 class IterationInfo(NamedTuple):
@@ -267,6 +269,41 @@ def resume(
         return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
 
 
+def run_within(
+    most_runs: int,
+    problem: InverseProblem,
+    method: Method,
+    n_members: int,
+    *,
+    rng: np.random.Generator,
+    executor: Executor | None,
+    timeout: float | None,
+    checkpoint: Path | None,
+    progress: bool,
+) -> xr.Dataset:
+    """As `run`, with at most ``most_runs`` model runs; as `resume` where there is a checkpoint.
+
+    Where the next iteration would exceed the budget, the run ends at the ensemble that was
+    evaluated last, with the status "runs_spent".
+
+    Raises
+    ------
+    RunError
+        Also if the first iteration, with the runs that replace failed ones, exceeds the budget.
+    """
+    if checkpoint is not None and (checkpoint / INDEX).exists():
+        loop = AskTell.load(checkpoint, problem)
+    else:
+        loop = AskTell(problem, method, n_members=n_members, rng=rng)
+    folder = None if checkpoint is None else checkpoint.absolute()
+    if loop.done:
+        return loop.result()
+    with nullcontext() if folder is None else loop._folder.holding(folder):
+        if folder is not None and loop.last is None:
+            loop.save(folder)
+        return _drive(loop, executor, timeout, folder, 1, progress, None, most_runs)
+
+
 def _drive(
     loop: AskTell,
     executor: Executor | None,
@@ -275,11 +312,15 @@ def _drive(
     checkpoint_every: int,
     progress: bool,
     on_step: Callable[[IterationInfo], Any] | None,
+    most_runs: int | None = None,
 ) -> xr.Dataset:
     stochastic = loop.problem.info.stochastic
     with _bar(loop) if progress else nullcontext() as bar, Workers(executor) as workers:
         try:
             while not loop.done:
+                if most_runs is not None and loop.model_runs + len(loop.members) > most_runs:
+                    _stop_within(loop, most_runs)
+                    break
                 seeds = loop.seeds() if stochastic else None
                 outputs = evaluate(
                     loop.seen.model,
@@ -321,6 +362,18 @@ def _drive(
                     error.result = loop.result()
             raise
     return loop.result()
+
+
+def _stop_within(loop: AskTell, most_runs: int) -> None:
+    """End the run at the ensemble that was evaluated last."""
+    status = runs_spent(most_runs, loop.t if loop.last is None else loop.last.t)
+    if loop.last is None:
+        raise RunError(
+            f"model: must run at {len(loop._alive)} draws of the prior within the budget of "
+            f"{most_runs} model runs, but {loop.model_runs} runs were not enough, because many of "
+            "them failed. Give a larger budget, or exclude the failing region by the prior."
+        )
+    loop.stop(status)
 
 
 def _is_due(loop: AskTell, every: int) -> bool:

@@ -92,6 +92,12 @@ class Present(ABC):
         return float(self._state.t)
 
     @property
+    def model_runs(self) -> int:
+        """Model runs told so far."""
+        waited = 0 if self._waiting is None else self._waiting.runs
+        return self._history.model_runs + waited
+
+    @property
     def _in_place(self) -> bool:
         """Whether the ensemble is updated in place, for nobody asks for the one before."""
         method = self.method

@@ -22,6 +22,7 @@ from ekitools.results.reading import (
     model_runs,
     with_units,
 )
+from ekitools.results.shifts import CONFIRMED, verdict_of
 from ekitools.results.tables import table_lines
 from ekitools.results.trust import Check, doubted, is_posterior, judge, verdict
 
@@ -53,8 +54,9 @@ class ResultSummary:
         Of the parameters: ``mean``, ``sd``, ``quantile(level)``, and the same at the start,
         ``start_mean``, ``start_sd``, ``start_quantile``; ``sd_ratio``.
     end : str
-        What the last ensemble is called: "posterior", or "last ensemble" where the method has
-        another aim or a check of the posterior failed.
+        What the last ensemble is called: "posterior" where model runs confirmed it,
+        "approximation" where it is meant as a sample of the posterior and no check objects, and
+        "last ensemble" otherwise.
     """
 
     title: str
@@ -180,8 +182,14 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
         checks=checks,
         facts=_facts(result),
         table=marginals(result, problem, most=_MOST_ROWS),
-        end="posterior" if is_posterior(result) and not doubted(checks) else "last ensemble",
+        end=_end(result, checks),
     )
+
+
+def _end(result: xr.Dataset, checks: tuple[Check, ...]) -> str:
+    if doubted(checks) or not is_posterior(result):
+        return "last ensemble"
+    return "posterior" if verdict_of(result) == CONFIRMED else "approximation"
 
 
 def head(summed: ResultSummary, *, level: int = 2) -> str:
@@ -268,6 +276,11 @@ def _facts(result: xr.Dataset) -> dict[str, str]:
         facts["Solver"] = called(solver).strip("()")
     if "verdict" in attrs:
         facts["Verdict"] = str(attrs["verdict"])
+    if "n_runs" in attrs:
+        facts["Model runs"] += f" for this result, {attrs['n_runs']} of {attrs['budget']} in all"
+        path = attribute(result, "path", [])
+        facts |= {f"Stage {number}": line for number, line in enumerate(path, 1)}
+        facts["With more runs"] = str(attrs["advice"])
     if "log_evidence" in attrs:
         facts["Log evidence"] = f"{float(attrs['log_evidence']):.4f}"
     return facts

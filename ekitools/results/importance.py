@@ -19,6 +19,8 @@ class Draws(NamedTuple):
     misfit: np.ndarray
     weight: np.ndarray
     """Smoothed; they add up to 1."""
+    g: np.ndarray
+    """Outputs, NaN where the model failed."""
     gaussian: np.ndarray
     """Density of the Gaussian over that of the proposal."""
     khat: float

@@ -15,7 +15,7 @@ from ekitools.results.proposal import Pilot
 from ekitools.results.reading import moments
 from ekitools.typing import NoiseModel
 
-__all__ = ["agreed", "judged"]
+__all__ = ["agreed", "elsewhere", "judged", "too_few"]
 
 _LEAST_ESS = 30
 """Draws that are effective at least."""
@@ -53,7 +53,7 @@ def judged(
     runs = f"{drawn.runs} model runs"
     if drawn.failed:
         runs += f", {drawn.failed} of which failed"
-    limit = min(0.7, 1 - 1 / np.log10(len(drawn.white)))
+    limit = _most_khat(len(drawn.white))
     told = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
     error = max(numbers["shift_error"], numbers["sd_error"])
     if not drawn.khat < limit:
@@ -106,6 +106,44 @@ def judged(
         f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
         "the result."
     )
+
+
+def too_few(numbers: dict[str, Any]) -> bool:
+    """Whether a check, by its ``numbers``, can tell more with more draws: its weights are reliable.
+
+    Examples
+    --------
+    >>> from ekitools.results.judged import too_few
+    >>> numbers = {"draws": 400, "khat": 0.3, "ess": 100.0, "shift_error": 0.2, "sd_error": 0.1}
+    >>> too_few(numbers), too_few(numbers | {"khat": 0.9}), too_few({"runs": 0, "failed": 0})
+    (True, False, False)
+    """
+    khat = numbers.get("khat")
+    if khat is None or not khat < _most_khat(numbers["draws"]):
+        return False
+    error = max(numbers["shift_error"], numbers["sd_error"])
+    return bool(numbers["ess"] < _LEAST_ESS or error > _MOST_ERROR)
+
+
+def elsewhere(numbers: dict[str, Any], said: str) -> bool:
+    """Whether weights are reliable, and the posterior is not confirmed for another reason.
+
+    Then the data are not fitted, or stored runs contradict the weights: there may be another mode.
+
+    Examples
+    --------
+    >>> from ekitools.results.judged import elsewhere
+    >>> numbers = {"draws": 400, "khat": 0.3, "ess": 100.0, "shift_error": 0.1, "sd_error": 0.1}
+    >>> elsewhere(numbers, "not confirmed"), elsewhere(numbers, "corrected")
+    (True, False)
+    """
+    khat = numbers.get("khat")
+    reliable = khat is not None and khat < _most_khat(numbers["draws"])
+    return reliable and said == "not confirmed" and not too_few(numbers)
+
+
+def _most_khat(n: int) -> float:
+    return float(min(0.7, 1 - 1 / np.log10(n)))
 
 
 def agreed(

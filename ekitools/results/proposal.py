@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.arrays import host
+from ekitools.linalg.gaussian_mixture import fit_mixture
 from ekitools.linalg.pareto import pareto_smoothed
 from ekitools.methods.gaussian import Gaussian, fit_gaussian
 from ekitools.problem import InverseProblem
@@ -15,11 +16,26 @@ from ekitools.results.checks import attribute
 from ekitools.results.reading import members_at
 from ekitools.results.weights import log_target
 
-__all__ = ["Mixture", "Pilot", "coordinates", "draws_of_prior", "mixture_of", "pilot_of"]
+__all__ = [
+    "Mixture",
+    "Pilot",
+    "coordinates",
+    "draws_of_prior",
+    "gaussians_of",
+    "mixture_of",
+    "pilot_of",
+]
 
 _SHARES = (0.55, 0.2, 0.15, 0.1)
 """Of draws from the Gaussian of the ensemble, from that of all stored runs, from the first with
 twice its standard deviations, and from the prior."""
+
+_SHARES_OF_SAMPLE = (0.2, 0.45, 0.1, 0.25)
+"""Likewise for a sample that several Gaussians describe. Modes that no particle is in are found by
+draws of the prior alone."""
+
+_MOST_DIMENSIONS = 12
+"""Parameters above which a sample is too small for several Gaussians."""
 
 _MOST_ITERATIONS = 40
 
@@ -72,15 +88,18 @@ class Mixture(NamedTuple):
         return self._replace(counts=(*self.counts[:-1], self.counts[-1] + n))
 
 
-def mixture_of(gaussian: Gaussian, pilot: Gaussian | None, n: int) -> Mixture:
+def mixture_of(gaussian: Gaussian, others: tuple[Gaussian, ...], n: int) -> Mixture:
     """The proposal of n draws for the Gaussian of an ensemble.
+
+    ``others`` is the Gaussian of all stored runs, or several Gaussians that describe a sample
+    better than one does; they are drawn from equally. They are empty where nothing is known.
 
     Examples
     --------
     >>> import numpy as np
     >>> from ekitools.methods.gaussian import Gaussian
     >>> from ekitools.results.proposal import mixture_of
-    >>> mixture = mixture_of(Gaussian(np.zeros(1), np.eye(1), np.array([0.1])), None, 100)
+    >>> mixture = mixture_of(Gaussian(np.zeros(1), np.eye(1), np.array([0.1])), (), 100)
     >>> mixture.counts, mixture.draws(np.random.default_rng(0)).shape
     ((55, 15, 30), (100, 1))
     """
@@ -89,12 +108,33 @@ def mixture_of(gaussian: Gaussian, pilot: Gaussian | None, n: int) -> Mixture:
     _, wide_sd, wide_basis = _twice(gaussian)
     wide = Gaussian(gaussian.mean, wide_basis, wide_sd)
     prior = Gaussian(np.zeros(p), np.zeros((0, p)), np.zeros(0))
-    _, of_pilot, of_wide, of_prior = (int(share * n) for share in _SHARES)
-    if pilot is None:  # nothing else is known of other places
-        counts = (n - of_wide - of_pilot - of_prior, of_wide, of_pilot + of_prior)
-        return Mixture((gaussian, wide, prior), counts)
-    counts_with = (n - of_pilot - of_wide - of_prior, of_pilot, of_wide, of_prior)
-    return Mixture((gaussian, pilot, wide, prior), counts_with)
+    shares = _SHARES if len(others) < 2 else _SHARES_OF_SAMPLE
+    _, of_others, of_wide, of_prior = (int(share * n) for share in shares)
+    if not others:  # nothing else is known of other places
+        of_prior, of_others = of_prior + of_others, 0
+    each = [of_others // max(len(others), 1)] * len(others)
+    counts = (n - sum(each) - of_wide - of_prior, *each, of_wide, of_prior)
+    return Mixture((gaussian, *others, wide, prior), counts)
+
+
+def gaussians_of(
+    white: np.ndarray, weight: np.ndarray, rng: np.random.Generator
+) -> tuple[Gaussian, ...]:
+    """Gaussians that describe a weighted sample ``(n, p)`` better than one; empty if one is enough.
+
+    Their standard deviations are wider by a tenth, because tails are worse to miss than to exceed.
+    """
+    p = white.shape[1]
+    if p > _MOST_DIMENSIONS or np.linalg.matrix_rank(white - weight @ white) < p:
+        return ()
+    mixture = fit_mixture(white, weight, rng)
+    if len(mixture.shares) < 2:
+        return ()
+    parts = []
+    for mean, cov in zip(mixture.means, mixture.covariances, strict=True):
+        variance, basis = np.linalg.eigh(cov)
+        parts.append(Gaussian(mean, basis.T, 1.1 * np.sqrt(np.maximum(variance, 1e-16))))
+    return tuple(parts)
 
 
 def _twice(gaussian: Gaussian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

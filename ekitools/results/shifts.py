@@ -7,7 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-__all__ = ["MOST_RATIO", "MOST_SHIFT", "Finding", "found_by_runs", "found_by_weights", "verdict_of"]
+__all__ = [
+    "CONFIRMED",
+    "CORRECTED",
+    "MOST_RATIO",
+    "MOST_SHIFT",
+    "NOT_CONFIRMED",
+    "Finding",
+    "found_by_runs",
+    "found_by_weights",
+    "largest_shift",
+    "verdict_of",
+]
+
+CONFIRMED, CORRECTED, NOT_CONFIRMED = "confirmed", "corrected", "not confirmed"
+"""The verdicts of `check_posterior`."""
 
 MOST_SHIFT = 0.35
 """Shift of a mean, in standard deviations, above which a result is doubted. Chosen on the problems
@@ -80,6 +94,17 @@ def _too_noisy(error: np.ndarray) -> Finding:
         f"shift of a mean is known to {np.max(error):.2g} standard deviations. Use "
         "ek.check_posterior(result, problem), or more members.",
     )
+
+
+def largest_shift(result: xr.Dataset) -> float | None:
+    """Largest shift of a mean by the weights of the last members; None where it is not known."""
+    if "posterior_shift" not in result:
+        return None
+    shift, error = (
+        np.atleast_1d(result[f"posterior_{name}"].values).astype(np.float64)
+        for name in ("shift", "shift_error")
+    )
+    return float(np.max(np.abs(without_noise(shift, error))))
 
 
 def without_noise(values: np.ndarray, error: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -13,7 +14,7 @@ from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import integer
 from ekitools.core.streams import Streams
 from ekitools.linalg.pareto import pareto_smoothed
-from ekitools.methods.gaussian import fit_gaussian
+from ekitools.methods.gaussian import Gaussian, fit_gaussian
 from ekitools.models.evaluate import check_executor, check_timeout, evaluate
 from ekitools.problem import InverseProblem, check_problem
 from ekitools.results.checks import check_contents, check_result
@@ -30,6 +31,7 @@ from ekitools.results.proposal import (
     Mixture,
     coordinates,
     draws_of_prior,
+    gaussians_of,
     mixture_of,
     pilot_of,
 )
@@ -38,7 +40,7 @@ from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
 from ekitools.typing import Rng
 
-__all__ = ["check_posterior"]
+__all__ = ["Checked", "check_posterior", "checked_by_runs"]
 
 _FEWEST = 50
 """Model runs that a check needs at least."""
@@ -67,7 +69,9 @@ def check_posterior(
     A Gaussian q₁ is fitted to the last ensemble, in coordinates in which the prior is N(0, I). The
     model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, of a
     Gaussian of all stored runs, and of the prior. So tails and modes that q₁ misses are seen where
-    an earlier ensemble or the prior reaches them. With the weights
+    an earlier ensemble or the prior reaches them. For a sampler such as `TemperedSMC`, a mixture of
+    Gaussians that is fitted to the particles stands in place of the Gaussian of stored runs, so
+    that a sample with several modes or a bend can be confirmed. With the weights
 
     .. math:: w_i \propto e^{-\Phi(x_i)} \, N(x_i; 0, I) / q(x_i)
 
@@ -168,7 +172,35 @@ def check_posterior(
     n = integer("n", n, least=_FEWEST)
     check_executor(executor)
     check_timeout(timeout)
-    rng = as_rng(rng)
+    known = draws_of_prior(result, problem)
+    return checked_by_runs(result, problem, n, known, executor, timeout, as_rng(rng)).result
+
+
+class Checked(NamedTuple):
+    """What a check gives."""
+
+    result: xr.Dataset
+    drawn: Draws | None
+    """None where the model was not run."""
+
+
+def checked_by_runs(
+    result: xr.Dataset,
+    problem: InverseProblem,
+    n: int,
+    known: tuple[np.ndarray, np.ndarray] | None,
+    executor: Any,
+    timeout: float | None,
+    rng: np.random.Generator,
+    before: Sequence[xr.Dataset] = (),
+) -> Checked:
+    """`check_posterior` with checked arguments and ``known`` draws of the prior.
+
+    These are whitened, ``(m, p)``, with their outputs ``(m, d)``, from any run of the problem.
+    Results ``before`` this one are further places to look at: their last ensembles are among the
+    proposals, and the stored runs of the first one are compared, unless the result is a sample
+    from the prior.
+    """
     u, weight = members_at(result, -1).present()
     unconstrained, white = coordinates(u, problem)
     inside = np.isfinite(white).all(axis=1)
@@ -176,12 +208,24 @@ def check_posterior(
     weight = weight / weight.sum()
     reason = noise_of_another_kind(result, problem) or _unknown(unconstrained, weight, result)
     if reason:
-        return _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+        unknown = _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+        return Checked(unknown, None)
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
     pilot = pilot_of(result, problem)
-    mixture = mixture_of(gaussian, None if pilot is None else pilot.gaussian, n)
-    drawn = _drawn(mixture, problem, draws_of_prior(result, problem), executor, timeout, rng)
+    if before and result.attrs.get("start") != "prior":
+        pilot = pilot_of(before[0], problem)
+    others: tuple[Gaussian, ...] = () if pilot is None else (pilot.gaussian,)
+    if result.attrs.get("members") == "kept":  # a sample, whose shape may be any
+        others += gaussians_of(white, weight, rng)
+    for each in before:
+        earlier, share = members_at(each, -1).present()
+        _, x = coordinates(earlier, problem)
+        share, x = share[np.isfinite(x).all(axis=1)], x[np.isfinite(x).all(axis=1)]
+        if len(x) > 1:
+            others += gaussians_of(x, share / share.sum(), rng) or (fit_gaussian(x, share),)
+    mixture = mixture_of(gaussian, others, n)
+    drawn = _drawn(mixture, problem, known, executor, timeout, rng)
     numbers: dict[str, Any] = {
         "runs": drawn.runs,
         "failed": drawn.failed,
@@ -227,7 +271,7 @@ def check_posterior(
         "checked_quantile": (("checked_level", "parameter"), quantiles),
         "checked_quantile_error": (("checked_level", "parameter"), errors),
     }
-    return _with_verdict(result, said, reason, numbers, variables)
+    return Checked(_with_verdict(result, said, reason, numbers, variables), drawn)
 
 
 def _unknown(u: np.ndarray, weight: np.ndarray, result: xr.Dataset) -> str:
@@ -289,6 +333,7 @@ def _drawn(
         white,
         -target - 0.5 * np.sum(white * white, axis=1),
         weight,
+        g,
         np.exp(log_gaussian - log_mixture),
         float(khat),
         n,

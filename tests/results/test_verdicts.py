@@ -10,7 +10,7 @@ from scipy import stats
 
 import ekitools as ek
 from ekitools.methods.gaussian import Gaussian
-from ekitools.results.proposal import mixture_of, pilot_of
+from ekitools.results.proposal import coordinates, gaussians_of, mixture_of, pilot_of
 from ekitools.results.trust import judge
 
 LINEAR = ek.problems.linear(p=3, d=8)
@@ -99,6 +99,20 @@ def test_a_mode_that_was_missed_is_never_confirmed(tilt):
         result = ek.run(problem, ek.TemperedSMC(start=start), n_members=100, rng=seed)
         assert float(result.u[-1].min()) > 0
         assert ek.check_posterior(result, problem, rng=seed).attrs["verdict"] != "confirmed"
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+def test_a_sample_of_two_modes_is_confirmed(tilt):
+    """By draws of a mixture of two Gaussians that is fitted to the sample."""
+    problem, at = two_modes(tilt), (-tilt + np.array([-1, 1]) * np.sqrt(tilt**2 + 4)) / 2
+    result = ek.run(problem, ek.TemperedSMC(), n_members=500, rng=0)
+    _, white = coordinates(result.u.values[-1], problem)
+    found = gaussians_of(white, np.full(500, 1 / 500), np.random.default_rng(0))
+    assert len(found) == 2
+    np.testing.assert_allclose(np.sort([part.mean[0] for part in found]), at, atol=0.02)
+    checked = ek.check_posterior(result, problem, 400, rng=0)
+    assert checked.attrs["verdict"] == "confirmed"
+    assert numbers(checked)["ess"] > 150
 
 
 def test_an_ensemble_between_two_modes_has_the_moments_and_not_the_shape():
@@ -264,8 +278,8 @@ def test_draws_of_a_mixture_have_its_density():
     basis = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     first = Gaussian(np.array([1.0, 0.0, -1.0]), basis[:2], np.array([0.3, 0.6]))
     pilot = Gaussian(np.zeros(3), basis, np.array([0.8, 1.2, 0.5]))
-    for other in (pilot, None):
-        mixture = mixture_of(first, other, 40_000)
+    for others in ((pilot,), (), (pilot, first)):
+        mixture = mixture_of(first, others, 40_000)
         assert sum(mixture.counts) == 40_000
         x = mixture.draws(rng)
         log_mixture, log_first = mixture.log_densities(x)

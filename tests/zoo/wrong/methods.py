@@ -322,6 +322,16 @@ swept(
     **DRIVEN,
     checkpoint=optional(PATH),
 )
+swept(
+    "solve",
+    lambda: {"problem": right.problem(), "rng": 0},
+    _runs=False,  # it takes long
+    problem=PROBLEM,
+    budget=optional(integer(500)),
+    rng=RNG,
+    checkpoint=optional(PATH),
+    **{name: DRIVEN[name] for name in ("executor", "timeout", "progress")},
+)
 swept("resume", saved, **RESUMED, **DRIVEN)
 swept("AskTell", begun, **DRAWN, **STARTED)
 swept("AskTell.load", saved, **RESUMED)

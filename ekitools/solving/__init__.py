@@ -1,0 +1,5 @@
+"""One call from a problem to a posterior with a verdict: `ekitools.solve`."""
+
+from ekitools._public import face
+
+__getattr__ = face(__name__)

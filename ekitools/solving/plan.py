@@ -1,0 +1,293 @@
+"""The plan of `solve`: stages, and the decision which stage follows, without any model.
+
+Stages are options, and a decision is a function of what the stages before have shown. So the plan
+can be read, tested and stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ekitools.results.shifts import CONFIRMED
+
+__all__ = [
+    "DEFAULT_BUDGET",
+    "ITERATIONS",
+    "LEAST_BUDGET",
+    "Approximate",
+    "Check",
+    "Decision",
+    "Emulate",
+    "Facts",
+    "Sample",
+    "Seen",
+    "Stage",
+    "advice",
+    "following",
+]
+
+DEFAULT_BUDGET, LEAST_BUDGET = 20_000, 500
+"""Model runs."""
+
+_FEW_MEMBERS, _SOME_MEMBERS, _MANY_MEMBERS = 50, 100, 200
+_SOME_RUNS, _MANY_RUNS = 3000, 8000
+"""Budgets from which on the first ensemble has 100 and 200 members. With 100 members GNKI is wrong
+on the lynx and hare in 4 of 20 cases, with 200 in 1."""
+
+_APPROXIMATING, ITERATIONS = 0.5, 30
+"""Largest share of the budget for the first stage, and its most iterations."""
+
+_SPARE = 20
+"""Members beyond p that a regression on all parameters needs."""
+
+_CLEARLY = 1.5
+"""Shift of a mean in standard deviations, by the weights that cost no run, above which an ensemble
+is not worth a check."""
+
+_CHECK, _LARGE_CHECK, _MOST_CHECKS = 200, 400, 3200
+_MORE = 4
+"""Factor of the draws of a check that were too few."""
+
+_PARTICLES, _MOST_PARTICLES = 500, 2000
+_FROM_RESULT, _FROM_PRIOR, _ROUNDS = 8, 12, 30
+"""Model runs for a particle that a sampler takes at least, from a Gaussian near the posterior and
+from the prior, and that it is planned with."""
+
+_AGAIN = 3
+"""Factor of the particles with which a sampler from the prior is worth to be run again."""
+
+_DRAWS, _FEW_DRAWS, _EMULATED = 400, 200, 2000
+_ENOUGH = 8000
+"""Model runs from which on the sampler of the model itself comes before an emulator."""
+
+_MOST_SAMPLED = 40
+"""Parameters above which no sample can be checked."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan knows of a problem.
+
+    Parameters
+    ----------
+    n_parameters : int
+        All that are estimated.
+    unknown_noise : bool
+        Whether scales of the noise are among them.
+    noise : bool
+        Whether the noise is Gaussian, not a loss.
+    emulates : bool
+        Whether outputs can be emulated: a deterministic model of a few parameters, and
+        scikit-learn is there.
+    located : bool
+        Whether parameters and data have places in the same space.
+    """
+
+    n_parameters: int
+    unknown_noise: bool = False
+    noise: bool = True
+    emulates: bool = False
+    located: bool = False
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """An ensemble Kalman method from the prior."""
+
+    method: str
+    """The public name."""
+    localization: str
+    """"", or the public name of a rule."""
+    n_members: int
+    most_runs: int
+
+    def __str__(self) -> str:
+        local = f" and localization by {self.localization.lower()}" if self.localization else ""
+        return f"{self.method} with {self.n_members} members{local}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Weights of model runs at draws of a proposal, as in `check_posterior`."""
+
+    n: int
+
+    def __str__(self) -> str:
+        return f"check by importance weights of {self.n} draws"
+
+
+@dataclass(frozen=True)
+class Emulate:
+    """A sample by way of an emulator that learns from all runs."""
+
+    n_draws: int
+    most_runs: int
+
+    def __str__(self) -> str:
+        return f"sample by an emulator, with at most {self.most_runs} model runs"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`TemperedSMC`."""
+
+    n_members: int
+    most_runs: int
+    start: str
+    """"result" or "prior"."""
+
+    def __str__(self) -> str:
+        start = "the prior" if self.start == "prior" else "the last ensemble"
+        return f"TemperedSMC with {self.n_members} particles from {start}"
+
+
+Stage = Approximate | Check | Emulate | Sample
+
+
+class Seen(NamedTuple):
+    """A stage that is over."""
+
+    stage: Stage
+    runs: int
+    reached: bool
+    """Whether it left an ensemble that is worth a check."""
+    made: bool = True
+    """Whether it left an ensemble at all."""
+    torn: bool = False
+    """Whether there may be another mode: the method gave up, as it does where an ensemble holds
+    several, or stored runs contradict a check."""
+    verdict: str = ""
+    few: bool = False
+    """Whether a check was only too small to tell."""
+    shift: float | None = None
+    """Largest shift of a mean by weights that cost no run, in standard deviations."""
+    saw: str = ""
+    """In words."""
+    why: str = ""
+    """Why the stage was chosen."""
+
+    @property
+    def line(self) -> str:
+        """The stage in the path of a result."""
+        name = str(self.stage)
+        return f"{self.why}. {name[0].upper()}{name[1:]}: {self.runs} model runs. {self.saw}"
+
+
+class Decision(NamedTuple):
+    """What is next, and why; a stage of None is the end."""
+
+    stage: Stage | None
+    why: str
+
+
+def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
+    """The stage that follows on those ``seen``.
+
+    Examples
+    --------
+    >>> from ekitools.solving.plan import Facts, Seen, following
+    >>> first = following(Facts(3), [], 20_000)
+    >>> str(first.stage)
+    'GNKI with 200 members'
+    >>> good = Seen(first.stage, 2000, reached=True, shift=0.1)
+    >>> str(following(Facts(3), [good], 20_000).stage)
+    'check by importance weights of 400 draws'
+    """
+    if not seen:
+        return Decision(_first(facts, budget), "Begin at the prior")
+    last, left = seen[-1], budget - sum(each.runs for each in seen)
+    if last.verdict == CONFIRMED:
+        return Decision(None, "The posterior is confirmed")
+    if isinstance(last.stage, Check):
+        more = _MORE * last.stage.n
+        if last.few and more <= min(left, _MOST_CHECKS):
+            return Decision(Check(more), "The check was too small to tell")
+        return _sampling(facts, seen, budget, "The posterior is not confirmed")
+    if last.torn:
+        return _sampling(facts, seen, budget, "There may be several modes")
+    if not last.reached:
+        return _sampling(facts, seen, budget, "The method did not come to its end")
+    if last.shift is not None and last.shift > _CLEARLY:
+        return _sampling(facts, seen, budget, "The ensemble is clearly not the posterior")
+    if (n := _check_size(budget)) > left:
+        return Decision(None, "No runs are left for a check")
+    return Decision(Check(n), "The ensemble has to be checked")
+
+
+def advice(facts: Facts, seen: Sequence[Seen], budget: int) -> str:
+    """What ten times the runs would be used for, in a sentence."""
+    if seen and seen[-1].verdict == CONFIRMED:
+        return (
+            "The posterior is confirmed. Ten times the runs would only reduce the sampling error: "
+            "use them for ek.run with more members."
+        )
+    more = 10 * budget
+    stage, _ = following(facts, seen, more)
+    if stage is None or isinstance(stage, Approximate):
+        first = _first(facts, more)
+        if str(first) == str(seen[0].stage if seen else first):
+            return (
+                "Ten times the runs would not change the verdict, because no stage is left that "
+                "could confirm the posterior. Reduce the number of parameters, or compare with "
+                "another method by ek.compare."
+            )
+        return f"With ten times the runs, ek.solve(problem, budget={more}) begins with {first}."
+    return f"With ten times the runs, ek.solve(problem, budget={more}) goes on with: {stage}."
+
+
+def _first(facts: Facts, budget: int) -> Stage:
+    most, p = int(_APPROXIMATING * budget), facts.n_parameters
+    if not facts.noise:
+        usable = budget - _check_size(budget)
+        return Sample(_particles(usable), usable, "prior")
+    many = _MANY_MEMBERS if budget >= _MANY_RUNS else _SOME_MEMBERS
+    n = many if budget >= _SOME_RUNS else _FEW_MEMBERS
+    n = max(n, min(3 * p, most // 15))
+    most = min(most, ITERATIONS * n)
+    if n >= p + _SPARE:
+        return Approximate("GNKI", "", n, most)
+    # ETKI knows no unknown scales of the noise
+    method = "EKI" if facts.unknown_noise else "ETKI"
+    return Approximate(method, "Distance" if facts.located else "Correlation", n, most)
+
+
+def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Decision:
+    """A sampler that was not tried and that the budget allows."""
+    p, left = facts.n_parameters, budget - sum(each.runs for each in seen)
+    if p > _MOST_SAMPLED:
+        return Decision(None, f"{why}, and {p} parameters are too many for a sample to be checked")
+    usable = left - _check_size(budget)
+    samples = [each.stage for each in seen if isinstance(each.stage, Sample)]
+    made = [each for each in seen if each.made]
+    # what starts near one mode of several is confirmed by all draws that stay near it
+    torn = any(each.torn for each in seen)
+    of_prior = isinstance(seen[0].stage, Sample) or any(s.start == "prior" for s in samples)
+    whole = bool(made) and (of_prior or not torn)
+    n = _particles(usable)
+    emulated = Emulate(_FEW_DRAWS if usable < 1000 else _DRAWS, min(usable, _EMULATED))
+    emulates = (
+        facts.emulates
+        and usable >= _FEW_DRAWS + 100
+        and whole
+        and not any(isinstance(each.stage, Emulate) for each in seen)
+    )
+    if emulates and usable < _ENOUGH:
+        return Decision(emulated, why)
+    if whole and not samples and usable >= _FROM_RESULT * n:
+        return Decision(Sample(n, usable, "result"), why)
+    before = max((each.n_members for each in samples if each.start == "prior"), default=0)
+    if usable >= _FROM_PRIOR * n and n >= _AGAIN * before:
+        return Decision(Sample(n, usable, "prior"), why)
+    if emulates:
+        return Decision(emulated, why)
+    return Decision(None, f"{why}, and {left} runs are too few for another stage")
+
+
+def _check_size(budget: int) -> int:
+    return _LARGE_CHECK if budget >= _MANY_RUNS else _CHECK if budget >= 1000 else _CHECK // 2
+
+
+def _particles(usable: int) -> int:
+    return max(_PARTICLES, min(usable // _ROUNDS, _MOST_PARTICLES))
