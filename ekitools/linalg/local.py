@@ -38,8 +38,11 @@ _TILE_BYTES = 1 << 26
 _BATCH_BYTES = 1 << 24
 """Bytes of the local outputs of analyses that are decomposed together."""
 
-_MIXTURES = 128
+_MIXTURES = 64
 """Mixtures whose local analyses are in memory together."""
+
+_SHORT = 20_000
+"""Numbers of a mixture of parameters below which its update is no work for a thread."""
 
 _LOSS = 1e-9
 """Largest relative error of 1 + a s that squares may cause."""
@@ -166,6 +169,7 @@ class LocalAnalysis:
         last = np.zeros(len(near.start) - 1, dtype=np.int64)  # mixture that needs an analysis
         np.maximum.at(last, near.analysis, np.arange(n)[:, None])
         operators: dict[int, _Operator] = {}
+        short = u.size < _SHORT * n
 
         def job(i: int) -> None:
             cells = order[end[i - 1] if i else 0 : end[i]]
@@ -185,8 +189,8 @@ class LocalAnalysis:
             some = range(first, min(first + _MIXTURES, n))
             wanted = np.unique(near.analysis[first : some.stop])
             known = np.fromiter(operators, dtype=np.int64, count=len(operators))
-            operators |= self._operators(near, np.setdiff1d(wanted, known))
-            at_once(partial(job, i) for i in some)
+            operators |= self._operators(near, np.setdiff1d(wanted, known), short)
+            at_once((partial(job, i) for i in some), short=short)
             for k in [k for k in operators if last[k] < some.stop]:
                 del operators[k]
 
@@ -233,7 +237,9 @@ class LocalAnalysis:
             k += self.draw[op.data].T @ (op.draws @ f)
         return k
 
-    def _operators(self, near: Neighbourhoods, which: np.ndarray) -> dict[int, _Operator]:
+    def _operators(
+        self, near: Neighbourhoods, which: np.ndarray, short: bool
+    ) -> dict[int, _Operator]:
         """The operators of the analyses ``which`` that have data, by number."""
         found: dict[int, _Operator] = {}
 
@@ -247,11 +253,12 @@ class LocalAnalysis:
             found.update(zip(part.tolist(), made, strict=True))
 
         sizes = ((k, which[at]) for k, at in _by_size(np.diff(near.start)[which]) if k)
-        at_once(
+        jobs = (
             partial(job, part, k)
             for k, some in sizes
             for part in (some[:, None] if self._by_members(k) else self._batches(some, k))
         )
+        at_once(jobs, short=short)
         return found
 
     def _by_members(self, k: int) -> bool:

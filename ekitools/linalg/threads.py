@@ -11,10 +11,11 @@ from threadpoolctl import ThreadpoolController
 __all__ = ["at_once"]
 
 
-def at_once(jobs: Iterable[Callable[[], None]]) -> None:
+def at_once(jobs: Iterable[Callable[[], None]], *, short: bool = False) -> None:
     """Do the jobs, which do not depend on each other, on as many threads as the BLAS would use.
 
-    The products of a job are small: the BLAS itself is kept to one thread for them.
+    The products of a job are small: the BLAS itself is kept to one thread for them. Threads would
+    mostly wait for the interpreter if the jobs are ``short``: then they are done one after another.
 
     Examples
     --------
@@ -25,7 +26,7 @@ def at_once(jobs: Iterable[Callable[[], None]]) -> None:
     [1, 2]
     """
     pools = _pools()
-    threads = max((pool["num_threads"] for pool in pools.info()), default=1)
+    threads = 1 if short else max((pool["num_threads"] for pool in pools.info()), default=1)
     with pools.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(_call, jobs) if threads > 1 else map(_call, jobs):
             pass
