@@ -55,8 +55,9 @@ class TorchModel:
         Any module that takes one tensor and returns one: dense, convolutional, recurrent. It is
         evaluated in eval mode, and gets its modes back afterwards.
     inputs : array, optional
-        The batch. A NumPy array of floats is converted to the module's dtype and device; other
-        arrays of integers stay what they are. Without it, every call must be given one.
+        The batch. Arrays are copied to the module's device; a tensor must be on this device
+        already. Floats are converted to the module's dtype, and integers keep their dtype. Without
+        a batch here, every call needs one.
     chunk : int, optional
         How many members are evaluated at once: memory grows with it. By default as many as keep
         the activations within 8 MiB on a CPU (they stay in its cache), within half of the free
@@ -316,13 +317,14 @@ class TorchModel:
                 raise TypeError(
                     f"inputs: must be an array of numbers, got {type(inputs).__name__} ({error})."
                 ) from error
-            inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
-        if inputs.device != device or (inputs.is_floating_point() and inputs.dtype != dtype):
+            inputs = inputs.to(device)
+        elif inputs.device != device:
             raise ValueError(
-                f"inputs: must be of the module's dtype and device, {dtype} on {device}, got "
-                f"{inputs.dtype} on {inputs.device}. Move one to the other."
+                f"inputs: must be on the module's device, {device}, got a tensor on "
+                f"{inputs.device}. Use inputs.to({str(device)!r}), or move the module."
             )
-        return inputs.detach()
+        inputs = inputs.detach()
+        return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
     def _evaluate(self, u: Array, x: Any) -> Any:
         """``(J, d)`` in the dtype and on the device of the module."""
