@@ -168,10 +168,10 @@ class Emulator:
         """
         if not self.trusted:
             raise ValueError(
-                f"emulator: must have at least {100 * (1 - _MOST):g} % of its held-out z-scores within "
-                f"3 to be sampled without model runs, got {100 * (1 - self.share_wrong):.3g} %. "
-                "Pass more runs to ek.emulate, or use ek.sample_emulated(emulator), which checks "
-                "by model runs."
+                f"emulator: must have at least {100 * (1 - _MOST):g} % of its held-out z-scores "
+                "within 3 to be sampled without model runs, got "
+                f"{100 * (1 - self.share_wrong):.3g} %. Pass more runs to ek.emulate, or use "
+                "ek.sample_emulated(emulator), which checks by model runs."
             )
         return self.problem_with(np.ones(self.n_components))
 
