@@ -69,7 +69,7 @@ def solve(
     Parameters
     ----------
     problem : InverseProblem
-        The problem. Every step must use all of its data.
+        Problem to solve. Every step must use all of its data.
     budget : int, optional
         Largest number of model runs, including failed runs; at least 500. The default is 20,000.
         Most problems need fewer runs, because the call ends as soon as the posterior is confirmed.
