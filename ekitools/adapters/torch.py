@@ -1,4 +1,4 @@
-"""Any torch module as a forward model of its parameters."""
+"""`TorchModel`, a forward model of the parameters of a torch module."""
 
 from __future__ import annotations
 
@@ -41,72 +41,73 @@ _PATHS = ("auto", "stacked", "vmap", "loop")
 
 
 class TorchModel:
-    r"""G(u) = the outputs of a torch module with parameters u on a batch of inputs.
+    r"""A model G(u): the outputs of a torch module with parameters u on a batch of inputs.
 
-    A member is the flat vector of the module's parameters, in the order of
-    ``module.named_parameters()``, as `torch.nn.utils.parameters_to_vector` lays it out; its
-    output is what the module returns on the batch, flattened. Parameters with
-    ``requires_grad=False`` are constants, not part of u; a parameter that several layers share
-    is in u once. Nothing is differentiated.
+    A member is the flat vector of the module's parameters in the order of
+    ``module.named_parameters()``, the layout of `torch.nn.utils.parameters_to_vector`. The output
+    of a member is the flattened output of the module on the batch. Parameters with
+    ``requires_grad=False`` are constants and not part of u. A parameter that several layers share
+    is in u once. No derivatives are computed.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Any module that takes one tensor and returns one: dense, convolutional, recurrent. It is
-        evaluated in eval mode, and gets its modes back afterwards.
+        Any module that takes one tensor and returns one tensor. It is evaluated in eval mode, and
+        its modes are restored afterwards.
     inputs : array, optional
-        The batch. A NumPy array of floats is converted to the module's dtype and device; other
-        arrays of integers stay what they are. Without it, every call must be given one.
+        The batch. Arrays are copied to the module's device; a tensor must be on this device
+        already. Floats are converted to the module's dtype, and integers keep their dtype. Without
+        a batch here, every call needs one.
     chunk : int, optional
-        How many members are evaluated at once: memory grows with it. By default as many as keep
-        the activations within 8 MiB on a CPU (they stay in its cache), within half of the free
-        memory of a CUDA device, and within 1 GiB elsewhere. If a CUDA device runs out of memory,
-        the chunk is halved and evaluated again.
+        Number of members evaluated at once. Memory grows with this number. By default the
+        activations fit into 8 MiB on a CPU (its cache), into half of the free memory of a CUDA
+        device, and into 1 GiB elsewhere. If a CUDA device runs out of memory, the chunk is halved
+        and evaluated again.
     path : {"auto", "stacked", "vmap", "loop"}, default "auto"
-        How: ``"stacked"`` for stacks of `Linear`, `Conv2d`, pooling, flattening and elementwise
-        layers, where the first layer of all members of a chunk is one matrix product (or one
-        convolution); ``"vmap"`` for other modules, those with recurrent layers in one direction
-        among them; ``"loop"``, member by member, for what `torch.vmap` cannot do, such as
-        recurrent layers in both directions, with projections or given an initial state.
+        Way of evaluation. ``"stacked"`` is for stacks of `Linear`, `Conv2d`, pooling, flattening
+        and elementwise layers. It evaluates the first layer of all members of a chunk as one
+        matrix product or one convolution. ``"vmap"`` is for other modules, including recurrent
+        layers in one direction. ``"loop"`` evaluates member by member. It is for modules that
+        `torch.vmap` cannot evaluate, such as recurrent layers in both directions, with projections
+        or with an initial state.
     precision : {"float32", "tf32", "bfloat16", "float16"}, optional
-        Numbers in which the matrix products and convolutions of a float32 module are computed.
-        The outputs are float32 again. By default these are the module's own numbers, with torch's
-        settings for TF32 (which allow it for convolutions on CUDA devices). ``"float32"`` forbids
-        TF32. ``"tf32"``, on CUDA devices only, rounds the factors of a product to 11 significant
-        bits. ``"bfloat16"`` and ``"float16"`` also store activations and the weights of a chunk
-        with 8 and 11 significant bits; in float16, values beyond 65504 become infinite and their
-        members fail.
+        Precision of matrix products and convolutions of a float32 module. The outputs are float32.
+        By default the module's dtype and torch's settings for TF32 apply; these allow TF32 for
+        convolutions on CUDA devices. ``"float32"`` forbids TF32. ``"tf32"``, on CUDA devices only,
+        rounds the factors of a product to 11 significant bits. ``"bfloat16"`` and ``"float16"``
+        also store activations and the weights of a chunk with 8 and 11 significant bits. In
+        float16, values beyond 65504 become infinite and their members fail.
 
     Attributes
     ----------
     module : torch.nn.Module
-        As given.
+        The module.
     inputs : Tensor or None
         The batch.
     chunk : int or None
-        As given.
+        The argument ``chunk``.
     path : str
-        The path in use; ``"vmap"`` becomes ``"loop"`` at the first call that needs it.
+        The path in use. ``"vmap"`` becomes ``"loop"`` at the first call that needs it.
     precision : str or None
-        As given.
+        The argument ``precision``.
     n_parameters : int
-        p.
+        Number of parameters p.
     shape : (int, int) or None
-        (d, p), where the batch is given here.
+        (d, p), or None without a batch.
     layout : mapping of str to Entry
-        Name of every parameter to its slice of u and its shape.
+        Slice of u and shape of every parameter, by name.
     takes_inputs : bool
-        Whether the batch is to be given at every call.
+        Whether every call needs a batch.
     vectorized, stochastic : bool
-        True and False: it takes ensembles (J, p), and the same u gives the same output.
+        True and False: the model takes ensembles (J, p), and equal u give equal outputs.
 
     Raises
     ------
     TypeError, ValueError
-        If the module has nothing to learn, has parameters of several dtypes or on several
-        devices, or has dropout or batch normalisation in training mode; if the module does not
-        fit the path, or the batch does not fit the module, which is tried once. If the module or
-        its device does not have the precision.
+        If the module has no trainable parameters, has parameters of several dtypes or on several
+        devices, or has dropout or batch normalisation in training mode; if the path is unsuitable
+        for the module; if the module fails on the batch; if the module or its device does not
+        support the precision.
 
     Examples
     --------
@@ -151,8 +152,9 @@ class TorchModel:
         self._stack = Stack.of(module, self.layout) if path in ("auto", "stacked") else None
         if path == "stacked" and self._stack is None:
             raise ValueError(
-                'path: must be "auto", "vmap" or "loop" for this module, got "stacked", and it is '
-                "no plain stack of Linear, Conv2d, pooling, flattening and elementwise layers."
+                'path: must be "auto", "vmap" or "loop" for this module, got "stacked" for a '
+                "module that is not a stack of Linear, Conv2d, pooling, flattening and elementwise "
+                "layers."
             )
         self._auto = path == "auto"
         self.path = self._best_path() if self._auto else path
@@ -191,7 +193,7 @@ class TorchModel:
         return g.to(dtype=u.dtype, device=u.device) if torch.is_tensor(u) else like(g, u)
 
     def flat(self) -> np.ndarray:
-        """The module's parameters as they are now, ``(p,)``.
+        """Current parameters of the module, ``(p,)``.
 
         Examples
         --------
@@ -218,7 +220,7 @@ class TorchModel:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """A name for every entry of u: the parameter's, and its index.
+        """Names of the entries of u: name of the parameter, and index.
 
         Examples
         --------
@@ -238,21 +240,21 @@ class TorchModel:
     ) -> np.ndarray:
         """Variances 2 / (fan_in + fan_out) of the Glorot normal prior, ``(p,)``.
 
-        Fans are those of `torch.nn.init.xavier_normal_`, receptive fields of convolutions
-        included; every gate of a recurrent layer is a layer of its own.
+        Fans are defined as in `torch.nn.init.xavier_normal_`, including receptive fields of
+        convolutions. Every gate of a recurrent layer counts as a separate layer.
 
         Parameters
         ----------
         bias : float, optional
-            Variance of the biases; by default that of the weights they belong to.
+            Variance of the biases. The default is the variance of their weights.
         other : float, optional
-            Variance of parameters that belong to no weights, such as the scales of
-            normalisation layers. A prior mean of zero is wrong for those: take ``flat()``.
+            Variance of parameters without fans, such as the scales of normalisation layers. Their
+            prior mean must not be zero: use ``flat()``.
 
         Raises
         ------
         TypeError, ValueError
-            If there are such parameters and ``other`` is not given, or a variance is not a
+            If there are parameters without fans and ``other`` is not given, or a variance is not a
             positive number.
 
         References
@@ -277,13 +279,13 @@ class TorchModel:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(d, p), which a problem is checked against; None where every call is given a batch."""
+        """(d, p), which is compared with the problem; None without a batch."""
         return None if self.inputs is None else (self._width(self.inputs), self.n_parameters)
 
     def _try_inputs(self) -> None:
-        """Evaluate the module's own parameters: what does not go together is said at once."""
+        """Evaluate the module's own parameters, to find errors before any run."""
         x: Any = self.inputs
-        version = x._version  # torch counts what is done to a tensor in place
+        version = x._version  # torch counts operations in place
         try:
             g = self(self.flat())
         except (ValueError, TypeError) as error:
@@ -294,8 +296,8 @@ class TorchModel:
             raise self._unfit(error) from error
         if x._version != version:
             raise ValueError(
-                "module: must leave its inputs as they are, got one that changes them in place. "
-                "Let it work on a copy."
+                "module: must leave its inputs as they are, got a module that changes them in "
+                "place. Copy the inputs in the module."
             )
         if not np.isfinite(g).all() and not torch.isfinite(x).all():
             raise ValueError("inputs: must be finite for this module, got NaN or infinite entries.")
@@ -303,7 +305,7 @@ class TorchModel:
     def _unfit(self, error: Exception) -> ValueError:
         x: Any = self.inputs
         return ValueError(
-            f"inputs: must be a batch that the module takes, got shape {tuple(x.shape)} and "
+            f"inputs: must be a batch that the module accepts, got shape {tuple(x.shape)} and "
             f"{x.dtype} ({error})."
         )
 
@@ -316,13 +318,14 @@ class TorchModel:
                 raise TypeError(
                     f"inputs: must be an array of numbers, got {type(inputs).__name__} ({error})."
                 ) from error
-            inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
-        if inputs.device != device or (inputs.is_floating_point() and inputs.dtype != dtype):
+            inputs = inputs.to(device)
+        elif inputs.device != device:
             raise ValueError(
-                f"inputs: must be of the module's dtype and device, {dtype} on {device}, got "
-                f"{inputs.dtype} on {inputs.device}. Move one to the other."
+                f"inputs: must be on the module's device, {device}, got a tensor on "
+                f"{inputs.device}. Use inputs.to({str(device)!r}), or move the module."
             )
-        return inputs.detach()
+        inputs = inputs.detach()
+        return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
     def _evaluate(self, u: Array, x: Any) -> Any:
         """``(J, d)`` in the dtype and on the device of the module."""
@@ -352,11 +355,11 @@ class TorchModel:
         return out
 
     def _rows(self, part: Array, dtype: Any) -> Any:
-        """Some members in a dtype and on the device of the module."""
+        """Rows of members in a dtype, on the device of the module."""
         if torch.is_tensor(part):
             return part.detach().to(self._kind[1], dtype)
         rows = np.ascontiguousarray(host(part))
-        if not rows.flags.writeable:  # torch would share the memory, and warn
+        if not rows.flags.writeable:  # torch would share read-only memory, and warn
             rows = rows.copy()
         return torch.from_numpy(rows).to(self._kind[1], dtype)
 
@@ -374,8 +377,8 @@ class TorchModel:
             except RuntimeError as error:
                 if "random" in str(error):
                     raise ValueError(
-                        "module: must give the same output for the same parameters, got one that "
-                        f"draws random numbers ({error}). Switch them off in eval mode."
+                        "module: must give equal outputs for equal parameters, got a module that "
+                        f"draws random numbers ({error}). Disable them in eval mode."
                     ) from error
                 if not self._auto:
                     raise ValueError(
@@ -398,7 +401,7 @@ class TorchModel:
         return self._run_sizes(x)[1]
 
     def _run_sizes(self, x: Any) -> tuple[int, int]:
-        """Numbers that all layers return together, and those of the output alone."""
+        """Total size of the outputs of all layers, and size of the module's output."""
         shape = tuple(x.shape)
         if shape not in self._sizes:
             self._sizes[shape] = sizes_of_a_run(self.module, x)

@@ -1,4 +1,4 @@
-"""An emulator of a model: regressions of its whitened outputs, and `emulate`, which makes it."""
+"""Emulators of models: regressions of whitened outputs on parameters, made by `emulate`."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from ekitools.typing import Regressor, Rng, ScaledNoise
 __all__ = ["Emulated", "Emulator", "emulate", "fitted"]
 
 _NEGLIGIBLE = 0.05
-"""Error of a component, in standard deviations of the noise, that does not matter."""
+"""Negligible error of a component, in standard deviations of the noise."""
 
 _UNKNOWN = 0.5
-"""Standard deviation of a prediction, in those of the outputs over the runs, above which the
-emulator knows too little."""
+"""Largest usable standard deviation of a prediction, as a share of the standard deviation of the
+outputs over the runs."""
 
 _WIDER = 2.0
-"""Standard deviations of the start of a sampler, in those of the runs near the posterior."""
+"""Factor from the standard deviations of runs near the posterior to those of a sampler's start."""
 
 _FAR, _MOST = 3.0, 0.05
-"""Held-out z-scores beyond which a prediction is wrong, and the share that may be."""
+"""Largest held-out z-score of a right prediction, and the largest share of wrong predictions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +53,18 @@ class Emulated:
     Parameters
     ----------
     emulator : Emulator
-        What predicts.
+        Predicts the outputs.
     factor : (k,)
-        Of the standard deviations.
+        Factors of the standard deviations.
     """
 
     emulator: Emulator
     factor: np.ndarray
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
-        """``(n, p + B)`` physical parameters to ``(n, 2k + B)`` outputs."""
+        """Outputs ``(n, 2k + B)`` at physical parameters ``(n, p + B)``."""
         w = whitened(u, self.emulator.problem)
-        with np.errstate(all="ignore"):  # at a bound of the prior
+        with np.errstate(all="ignore"):  # points at a bound of the prior are infinite
             log_s = np.log(u[:, w.shape[1] :])
         inside = np.isfinite(w).all(axis=1)
         mean, sd = self.emulator.components_at(np.where(inside[:, None], w, 0.0))
@@ -74,7 +74,7 @@ class Emulated:
 
 @dataclass(frozen=True, eq=False)
 class Emulator:
-    """A cheap stand-in for a model, with the variance of what it predicts; made by `emulate`."""
+    """A cheap approximation of a model that also predicts its own variance; made by `emulate`."""
 
     problem: InverseProblem
     regressor: Regressor = field(repr=False)
@@ -82,22 +82,22 @@ class Emulator:
     points: np.ndarray = field(repr=False)
     """Rows of the runs that the emulator learned from."""
     near: np.ndarray = field(repr=False)
-    """Rows of those among them that are near the posterior."""
+    """Rows of the learned runs that are near the posterior."""
     region: Gaussian = field(repr=False)
-    """Where the posterior is about, in coordinates in which the prior is N(0, I)."""
+    """A Gaussian near the posterior, in coordinates in which the prior is N(0, I)."""
     components: Components = field(repr=False)
     reference: np.ndarray = field(repr=False)
-    """Scales of the noise by which the components are measured, ``(B,)``."""
+    """Scales of the noise that whiten the components, ``(B,)``."""
     regressors: tuple[Regressor, ...] = field(repr=False)
     spread: float = field(repr=False)
-    """Root of the total variance of the components over the points."""
+    """Square root of the total variance of the components over the points."""
     scatter: np.ndarray = field(repr=False)
-    """Least variance of a prediction at the points, that of a stochastic model; otherwise zero,
-    ``(k,)``."""
+    """Smallest variance of a prediction at the points, which is the variance of a stochastic model.
+    Zero for a deterministic model, ``(k,)``."""
     z_scores: np.ndarray = field(repr=False)
-    """Errors of held-out predictions in their standard deviations, ``(n_points, k)``."""
+    """Errors of held-out predictions, in predicted standard deviations, ``(n_points, k)``."""
     most_points: int = field(repr=False)
-    """Most runs that an emulator of more runs is to learn from."""
+    """Largest number of runs that an emulator learns from."""
 
     def __repr__(self) -> str:
         return (
@@ -107,41 +107,41 @@ class Emulator:
 
     @property
     def n_runs(self) -> int:
-        """Different runs that are known."""
+        """Number of different runs."""
         return len(self.runs.u)
 
     @property
     def n_points(self) -> int:
-        """Runs that the emulator learned from."""
+        """Number of runs that the emulator learned from."""
         return len(self.points)
 
     @property
     def n_components(self) -> int:
-        """Principal components of the whitened outputs."""
+        """Number of principal components of the whitened outputs."""
         return len(self.components.basis)
 
     @property
     def rest(self) -> float:
-        """Root mean square of what the components leave, in standard deviations of the noise."""
+        """Root mean square of the residual outside the components, in noise standard deviations."""
         return self.components.rest
 
     @property
     def share_wrong(self) -> float:
-        """Share of the held-out z-scores that are beyond 3."""
+        """Share of held-out z-scores beyond 3."""
         return float(np.mean(np.abs(self.z_scores) > _FAR))
 
     @property
     def trusted(self) -> bool:
-        """Whether at most 5 % of the z-scores are beyond 3."""
+        """Whether at most 5 % of the held-out z-scores are beyond 3."""
         return self.share_wrong <= _MOST
 
     def predict(self, u: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs that the emulator predicts, and the standard deviations of these predictions.
+        """Predicted outputs and their standard deviations.
 
         Parameters
         ----------
         u : (p,) or (n, p)
-            Parameters of the model in physical coordinates, without scales of the noise.
+            Physical parameters of the model, without scales of the noise.
 
         Returns
         -------
@@ -149,17 +149,17 @@ class Emulator:
             Means and standard deviations, in the units of the data.
         """
         u = np.atleast_2d(check_points(u, self.runs.u.shape[1])).astype(np.float64)
-        scales = np.ones((len(u), self.problem.n_scales))  # any will do
+        scales = np.ones((len(u), self.problem.n_scales))  # do not change the outputs
         mean, sd = self.components_at(whitened(np.concatenate([u, scales], axis=1), self.problem))
         centre, slopes = self._outputs
         return centre + mean @ slopes, np.sqrt(sd**2 @ slopes**2)
 
     def as_problem(self) -> InverseProblem:
-        """The problem with the emulator in place of the model, and its variance in the likelihood.
+        """The problem with the emulator in place of the model and its variance in the likelihood.
 
-        `TemperedSMC` samples it without a model run. The outputs are the means and standard
-        deviations of the components. The sample is that of the emulator, which `sample_emulated`
-        corrects by true runs.
+        `TemperedSMC` samples this problem without a model run. The outputs of the problem are the
+        means and standard deviations of the components. The sample has the emulator's error;
+        `sample_emulated` corrects it by model runs.
 
         Raises
         ------
@@ -168,16 +168,16 @@ class Emulator:
         """
         if not self.trusted:
             raise ValueError(
-                f"emulator: must predict held-out runs within 3 of its standard deviations in "
-                f"{100 * (1 - _MOST):g} % of the cases to be sampled alone, got "
-                f"{100 * (1 - self.share_wrong):.3g} %. Give more runs, or use "
-                "ek.sample_emulated(emulator), which checks by true runs."
+                f"emulator: must have at least {100 * (1 - _MOST):g} % of its held-out z-scores "
+                "within 3 to be sampled without model runs, got "
+                f"{100 * (1 - self.share_wrong):.3g} %. Pass more runs to ek.emulate, or use "
+                "ek.sample_emulated(emulator), which checks by model runs."
             )
         return self.problem_with(np.ones(self.n_components))
 
     @property
     def start(self) -> GaussianStart:
-        """A Gaussian about the runs that fit the data best, wider by 2, to sample from."""
+        """A start for `TemperedSMC`: the Gaussian of the runs that fit best, twice as wide."""
         region, n_scales = self.region, self.problem.n_scales
         mean = np.append(region.mean, np.zeros(n_scales))
         basis = np.pad(region.basis, [(0, 0), (0, n_scales)])
@@ -185,17 +185,17 @@ class Emulator:
             tuple(mean.tolist()),
             tuple(tuple(row) for row in basis.tolist()),
             tuple((_WIDER * region.sd).tolist()),
-            prior_share=0,  # far from its runs an emulator knows nothing of modes
+            prior_share=0,  # an emulator is not valid far from its runs
         )
 
     @cached_property
     def inflation(self) -> np.ndarray:
-        """Factors of the standard deviations by which held-out predictions are right, ``(k,)``."""
+        """Factors that calibrate the standard deviations of held-out predictions, ``(k,)``."""
         return np.maximum(np.quantile(np.abs(self.z_scores), 0.95, axis=0) / 2, 1.0)
 
     @cached_property
     def _outputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of the outputs and their slopes on the components, by least squares."""
+        """Intercepts of the outputs, and least-squares slopes on the components."""
         known = self.runs.rows(self.near)
         z = self.components.scores(measured(known.r, self.reference, self.problem))
         centre = known.g.mean(axis=0)
@@ -203,24 +203,24 @@ class Emulator:
         return centre - z.mean(axis=0) @ slopes, slopes
 
     def unknown(self, sd: np.ndarray, limit: float) -> np.ndarray:
-        """Whether predictions have more than this share of the spread of the outputs, ``(n,)``."""
+        """Whether standard deviations exceed a share of the outputs' spread, ``(n,)``."""
         own = np.sum(self.scatter)
-        of_model = np.sum(sd**2, axis=1) - own  # what more runs would lower
+        of_model = np.sum(sd**2, axis=1) - own  # the part that more runs would reduce
         return np.asarray(of_model > limit**2 * (self.spread**2 - own))
 
     def at_edge(self, u: np.ndarray) -> np.ndarray:
-        """Whether physical points ``(n, p + B)`` are at the edge of what the emulator knows."""
+        """Whether physical points ``(n, p + B)`` are at the edge of the emulator's valid region."""
         return self.unknown(self.components_at(whitened(u, self.problem))[1], 0.5 * _UNKNOWN)
 
     def components_at(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and standard deviations ``(n, k)`` of the components at whitened ``(n, p)``."""
+        """Means and standard deviations ``(n, k)`` of components at whitened points ``(n, p)``."""
         x = self.region.whiten(w)
         found = [predicted(each, x) for each in self.regressors]
         mean, sd = (np.stack(each, axis=1) for each in zip(*found, strict=True))
         return mean, sd
 
     def problem_with(self, factor: np.ndarray) -> InverseProblem:
-        """The problem of the emulator with its standard deviations times ``factor``."""
+        """The emulator's problem with standard deviations multiplied by ``factor``."""
         problem = self.problem
         sizes = np.array([np.sum(groups_of(problem) == b) for b in range(problem.n_scales)])
         loss = EmulatedLoss(self.components, self.reference, sizes)
@@ -241,71 +241,73 @@ def emulate(
     n_points: int = 600,
     rng: Rng = 0,
 ) -> Emulator:
-    r"""Learn a cheap stand-in for the model from the runs that were made already [1]_.
+    r"""Learn a cheap approximation of the model from existing runs [1]_.
 
-    The outputs are whitened by the noise and reduced to principal components that keep 99.9 % of
-    their variance, and all but 0.3 standard deviations of the noise. A regressor predicts each
-    component from the parameters, with a variance. The parameters are whitened by the prior, and
-    then by the Gaussian of the runs that fit the data best.
+    The outputs are whitened by the noise and reduced to principal components. These keep 99.9 %
+    of the variance and leave a residual of at most 0.3 standard deviations of the noise. A
+    regressor predicts each component and its variance from the parameters. The parameters are
+    whitened by the prior, and then by the Gaussian of the runs that fit the data best.
 
     Parameters
     ----------
     results : xarray.Dataset, or a sequence of them
-        What `run` returned for this problem, with ``store="all"``: the runs of all iterations are
-        used, for a last ensemble that has collapsed says nothing of its surroundings.
+        Results of `run` for this problem, with ``store="all"``. The emulator uses the runs of all
+        iterations, because a collapsed last ensemble has no information about its surroundings.
     problem : InverseProblem
-        With Gaussian noise, whose scales may be unknown (`UnknownNoise`).
+        A problem with Gaussian noise. The scales of the noise may be unknown (`UnknownNoise`).
     regressor : Regressor, optional
         An object with ``fit(X, y)`` and ``predict(X, return_std=True)``. It is copied for every
-        component. By default Gaussian processes of scikit-learn
-        (``pip install "ekitools[sklearn]"``), with noise of their own for a stochastic model.
+        component. The default is a Gaussian process of scikit-learn
+        (``pip install "ekitools[sklearn]"``). It estimates noise if the model is stochastic.
     n_points : int, default 600
-        Most runs that the regressors learn from, those near the posterior.
+        Largest number of runs that the regressors learn from. Runs near the posterior are
+        preferred.
     rng : None, int or numpy.random.Generator, default 0
-        Chooses these, and the folds of held-out runs.
+        Chooses these runs and the folds of held-out runs.
 
     Returns
     -------
     Emulator
-        What `sample_emulated` takes. It has
+        An emulator for `sample_emulated`. Its attributes are
 
         ``predict(u)``
             Means and standard deviations ``(n, d)`` of the outputs at parameters ``(n, p)``.
         ``z_scores``, ``trusted``
-            Errors of held-out predictions in their standard deviations, over five folds, and
-            whether at most 5 % of them are beyond 3. An error of 0.05 standard deviations of the
-            noise counts as none.
+            Errors of held-out predictions over five folds, in predicted standard deviations, and
+            whether at most 5 % of them are beyond 3. Errors of 0.05 standard deviations of the
+            noise are negligible.
         ``as_problem()``
             The problem with the emulator in place of the model and its variance in the likelihood,
-            for ``TemperedSMC(start=emulator.start)``. An emulator that is not trusted refuses.
+            for ``TemperedSMC(start=emulator.start)``. Raises an error if the emulator is not
+            trusted.
         ``n_runs``, ``n_points``, ``n_components``, ``rest``
-            The different runs, those that it learned from, the components, and the root mean square
-            of the rest of the outputs, in standard deviations of the noise.
+            Numbers of different runs, of runs learned from and of components, and the root mean
+            square of the residual outside the components, in standard deviations of the noise.
 
     Raises
     ------
     ImportError
         If scikit-learn is not installed and no regressor is given.
     TypeError, ValueError
-        If a result is of another problem, there are fewer than 2 p + 10 different runs, or the
-        noise is a loss.
+        If a result belongs to another problem, there are fewer than 2 p + 10 different runs, or
+        the problem has a loss in place of Gaussian noise.
 
     See Also
     --------
-    sample_emulated : Samples the posterior by way of the emulator, and checks it by true runs.
+    sample_emulated : Samples the posterior with the emulator and checks the sample by model runs.
     TemperedSMC : Samples without an emulator, with more runs.
 
     Notes
     -----
-    Equal runs count once, except for a stochastic model. There the regressors learn the variance of
-    the outputs too, and the likelihood of ``as_problem()`` contains it: the noise of ``problem``
-    must be that of the observations alone, whatever noise the results were made with. Runs far from
-    the posterior are a third of the points at most, and the misfits of wild ones enter as their
-    logarithms.
+    Equal runs of a deterministic model count once. For a stochastic model the regressors also learn
+    the variance of the outputs, and the likelihood of ``as_problem()`` contains this variance. The
+    noise of ``problem`` must then be the noise of the observations alone, even if the results were
+    made with other noise. Runs far from the posterior are at most a third of the points, and the
+    lengths of very large residuals enter as logarithms.
 
-    An emulator knows the surroundings of its runs. Where its standard deviation is more than half
-    of the spread of the outputs over the runs, the likelihood counts as zero: a mode that no run
-    was near is not found.
+    An emulator is valid near its runs. The likelihood is zero where the standard deviation of the
+    emulator exceeds half of the spread of the outputs over the runs. A mode far from all runs is
+    therefore missed.
 
     References
     ----------
@@ -346,7 +348,7 @@ def fitted(
     n_fresh: int,
     rng: np.random.Generator,
 ) -> Emulator:
-    """An emulator of the runs, the last ``n_fresh`` of which it learns from in any case."""
+    """An emulator of the runs; the last ``n_fresh`` runs are always among its points."""
     reference = best_scales(runs.r, problem)
     r = measured(runs.r, reference, problem)
     expected = nearby_means(r, runs.w) if problem.info.stochastic else r
@@ -384,7 +386,7 @@ def fitted(
 
 
 def groups_of(problem: InverseProblem) -> np.ndarray:
-    """The scale of every datum, ``(d,)``; −1 where it is known."""
+    """Index of the unknown scale of every component of the data, ``(d,)``; −1 for a known scale."""
     noise = problem.noise
     if isinstance(noise, ScaledNoise):
         return np.asarray(noise.groups)
@@ -392,5 +394,5 @@ def groups_of(problem: InverseProblem) -> np.ndarray:
 
 
 def measured(r: np.ndarray, reference: np.ndarray, problem: InverseProblem) -> np.ndarray:
-    """Residuals in standard deviations of the noise at the reference scales."""
+    """Residuals, in standard deviations of the noise at the reference scales."""
     return np.asarray(r / np.append(reference, 1.0)[groups_of(problem)])

@@ -1,7 +1,7 @@
-r"""Mixtures of Gaussians, fitted to weighted samples by expectation and maximisation.
+r"""Mixtures of Gaussians, fitted to weighted samples by expectation maximisation.
 
-For a sample of several modes, or of one that bends, a single Gaussian is a poor proposal. The
-number of Gaussians is that of the least Bayesian information criterion [1]_.
+A single Gaussian is a poor proposal for a sample with several modes or with a curved mode. The
+number of Gaussians minimises the Bayesian information criterion [1]_.
 
 References
 ----------
@@ -18,12 +18,12 @@ from scipy.special import logsumexp
 __all__ = ["GaussianMixture", "fit_mixture"]
 
 _NUMBERS = (2, 3, 4, 6, 8)
-"""Numbers of Gaussians that are tried beside one."""
+"""Numbers of Gaussians that are tried, in addition to one."""
 
 _STARTS, _STEPS = 2, 60
 _FLOOR = 1e-4
-"""Least variance of a Gaussian, as a share of that of the whole sample along the same direction:
-copies of one particle have none."""
+"""Smallest variance of a Gaussian, as a share of the variance of the whole sample along the same
+direction. Copies of one particle would have zero variance."""
 
 
 class GaussianMixture(NamedTuple):
@@ -34,7 +34,7 @@ class GaussianMixture(NamedTuple):
     covariances: np.ndarray
 
     def log_densities(self, x: np.ndarray) -> np.ndarray:
-        """Of every Gaussian times its share at rows ``(n, p)``, ``(n, k)``."""
+        """Log densities of the Gaussians times their shares at rows ``(n, p)``, ``(n, k)``."""
         found = np.empty((len(x), len(self.shares)))
         for k, (share, mean, cov) in enumerate(zip(*self, strict=True)):
             root = np.linalg.cholesky(cov)
@@ -45,18 +45,19 @@ class GaussianMixture(NamedTuple):
 
 
 def fit_mixture(x: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> GaussianMixture:
-    """The mixture of a weighted sample, of 1 to 8 Gaussians.
+    """Fit a mixture of 1 to 8 Gaussians to a weighted sample.
 
-    Every Gaussian stands for at least 3 p + 5 effective rows, so a small sample has few of them.
+    Every Gaussian has at least 3 p + 5 effective rows, so the mixture of a small sample has few
+    Gaussians.
 
     Parameters
     ----------
     x : (n, p)
         The sample. Equal rows count as one, with the sum of their weights.
     weight : (n,)
-        Not negative; they add up to 1.
+        Weights. They are not negative and sum to 1.
     rng : numpy.random.Generator
-        Chooses the rows at which the Gaussians begin.
+        Chooses the rows that are the initial means of the Gaussians.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def fit_mixture(x: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> 
     x, weight = x[weight > 0], weight[weight > 0]
     n, p = 1 / float(weight @ weight), x.shape[1]
     mean, scale, basis = _principal(x, weight)
-    if len(scale) < p:  # all rows in a plane: one Gaussian says as much
+    if len(scale) < p:  # all rows in a plane: fit one Gaussian
         whole = (weight[:, None] * (x - mean)).T @ (x - mean)
         return GaussianMixture(np.ones(1), mean[None], whole[None])
     z = (x - mean) @ basis / scale
@@ -94,7 +95,7 @@ def fit_mixture(x: np.ndarray, weight: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _principal(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, and standard deviations along the columns of a basis, without those that vanish."""
+    """Mean, nonzero standard deviations, and the principal directions as columns."""
     mean = weight @ x
     _, s, rows = np.linalg.svd(np.sqrt(weight)[:, None] * (x - mean), full_matrices=False)
     known = s > 1e-9 * max(float(s[0]), 1e-300)
@@ -102,10 +103,10 @@ def _principal(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _fitted(z: np.ndarray, weight: np.ndarray, k: int, rng: np.random.Generator) -> GaussianMixture:
-    """The mixture of k Gaussians of a sample whose covariance is I."""
+    """Fit a mixture of k Gaussians to a sample with covariance I."""
     p = z.shape[1]
     centres = z[[rng.choice(len(z), p=weight)]]
-    while len(centres) < k:  # far from each other, as k-means++ has it
+    while len(centres) < k:  # far from each other, as in k-means++
         gaps = np.min(np.sum((z[:, None] - centres) ** 2, axis=2), axis=1) * weight
         centres = np.concatenate([centres, z[[rng.choice(len(z), p=gaps / gaps.sum())]]])
     near = np.argmin(np.sum((z[:, None] - centres) ** 2, axis=2), axis=1)
@@ -122,7 +123,7 @@ def _fitted(z: np.ndarray, weight: np.ndarray, k: int, rng: np.random.Generator)
 
 
 def _maximised(z: np.ndarray, parts: np.ndarray, p: int) -> GaussianMixture:
-    """Shares, means and covariances for given parts ``(n, k)`` of the rows."""
+    """Shares, means and covariances for given responsibilities ``(n, k)``."""
     shares = np.maximum(parts.sum(axis=0), 1e-12)
     means = (parts.T @ z) / shares[:, None]
     covariances = np.empty((len(shares), p, p))

@@ -1,9 +1,9 @@
-r"""Randomness of a stochastic model, as a result shows it.
+r"""Checks of a result for the randomness of its model.
 
-With y = G(u, ω) + η the methods that regress outputs on parameters need noise with the covariance
-of η and of G(u, ·) together. A sampler, and the importance weights of `check_posterior`, average
-the likelihood over ω themselves (the pseudo-marginal argument of Andrieu & Roberts 2009, Ann. Stat.
-37, 697-725). They need the covariance of η alone.
+Let y = G(u, ω) + η. Methods that regress outputs on parameters need noise with the sum of the
+covariances of η and G(u, ·). Samplers and the importance weights of `check_posterior` average the
+likelihood over ω (the pseudo-marginal argument of Andrieu & Roberts 2009, Ann. Stat. 37, 697-725).
+They need the covariance of η alone.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ekitools.typing import ScaledNoise
 __all__ = ["Randomness", "is_stochastic", "noise_of_another_kind", "randomness"]
 
 _MOST = 1.1
-"""Scatter of the outputs, as a share of the stated variance, above which that cannot contain it. It
-is at most 1 for noise that does, and its standard error is 5 % with 800 numbers."""
+"""Largest variance of the outputs, as a share of the stated variance, that is not a finding. The
+share is at most 1 for sufficient noise, and its standard error is 5 % with 800 numbers."""
 
 _MOST_LOST = 0.1
-"""Of a variance, by random slopes: 5 % of a standard deviation."""
+"""Largest share of a variance lost by random slopes: 5 % of a standard deviation."""
 
 _MOST_DATA = 2000
 
 
 class Randomness(NamedTuple):
-    """What the outputs of a stochastic model say of its noise."""
+    """Variance of a stochastic model's outputs, and the finding about the noise."""
 
     share: float
     """Variance of the outputs about their linear fit over the last ensemble, as a share of the
-    stated variance of the noise and on average over the data; NaN where it is not known."""
+    stated variance of the noise, averaged over the data; NaN if unknown."""
     finding: Finding
 
 
@@ -46,47 +46,48 @@ def is_stochastic(result: xr.Dataset) -> bool:
 
 
 def randomness(result: xr.Dataset) -> Randomness | None:
-    """What a result says of the randomness of its model; None where the model has none."""
+    """Check the noise of a result with a stochastic model; None for a deterministic model."""
     if not is_stochastic(result) or not has_noise(result):
         return None
     if result.attrs.get("members") == "kept":
         return Randomness(np.nan, Finding(
             "note",
-            "The model is stochastic. The sample averages over its randomness, so that the noise "
-            "must be that of the observations alone. Noise that also contains the variance of the "
-            "model makes the posterior too wide.",
+            "The model is stochastic, and the sample averages over its randomness. The noise of "
+            "the problem must therefore be the noise of the observations alone. Noise that also "
+            "contains the variance of the model makes the posterior too wide.",
         ))  # fmt: skip
     if "draws" in result:
         return Randomness(np.nan, _of_nodes(result))
     share = _share(result)
     must = (
-        "The noise must contain the variance of the model's outputs at fixed parameters, beside "
-        "that of the observations: repeat the model at one u and use "
-        "ek.GaussianNoise.from_samples. ek.check_posterior needs another problem, with the noise "
-        "of the observations alone."
+        "The noise must contain the variance of the observations and the variance of the model's "
+        "outputs at fixed parameters. Repeat the model at one u and use "
+        "ek.GaussianNoise.from_samples. Give ek.check_posterior another problem, with the noise of "
+        "the observations alone."
     )
     if not np.isfinite(share):
         return Randomness(share, Finding("note", f"The model is stochastic. {must}"))
-    about = f"{share:.2g} of the stated variance of the noise"
+    about = (
+        "The model is stochastic. The variance of its outputs about their linear fit over the last "
+        f"ensemble is {share:.2g} of the stated variance of the noise."
+    )
     if share > _MOST:
         return Randomness(share, Finding(
             "care",
-            f"The model is stochastic, and its outputs have {about} about their linear fit over "
-            f"the last ensemble: the noise is too small, and so is the spread. {must}",
+            f"{about} The noise and the spread are too small. {must}",
         ))  # fmt: skip
     return Randomness(share, Finding(
         "note",
-        f"The model is stochastic, and its outputs have {about} about their linear fit over the "
-        f"last ensemble. The result does not tell whether the noise is right. {must}",
+        f"{about} This does not show whether the noise is right. {must}",
     ))  # fmt: skip
 
 
 def noise_of_another_kind(result: xr.Dataset, problem: InverseProblem) -> str:
-    """Why the noise of a problem cannot be that of its observations alone; "" if it can.
+    """Explain that a problem's noise contains the variance of the model; "" if it need not.
 
-    The noise that moved the members of a stochastic model contains the variance of the model. If it
-    does not, the members are wrong. So it is not the noise that a likelihood with random outputs
-    needs.
+    Members of a stochastic model are right only if their noise contained the variance of the model.
+    A likelihood with random outputs needs the noise of the observations alone, so it cannot use the
+    noise of the members.
     """
     if not (problem.info.stochastic and is_stochastic(result)):
         return ""
@@ -98,19 +99,19 @@ def noise_of_another_kind(result: xr.Dataset, problem: InverseProblem) -> str:
     if not (unknown or close or np.any(ours > theirs * (1 + 1e-6))):
         return ""
     return (
-        "The model is stochastic. The noise that moves an ensemble must contain the variance of "
-        "the model. The likelihoods of this check average over the model's randomness, and need "
-        "the noise of the observations alone, which is smaller. The model was not run. Give a "
-        "problem with the same model, prior and data, and the noise of the observations."
+        "The model is stochastic. The noise of an ensemble method must contain the variance of the "
+        "model. The likelihoods of this check average over the model's randomness, so they need "
+        "the smaller noise of the observations alone. The model was not run. Give a problem with "
+        "the same model, prior and data, and the noise of the observations."
     )
 
 
 def _of_nodes(result: xr.Dataset) -> Finding:
-    """What random slopes do to a Gaussian that its nodes hold.
+    """Effect of random slopes on a Gaussian represented by nodes.
 
-    A slope is known from few outputs. Its variance counts as information on the parameters: the
-    covariance is too small by the factor 1 − tr(Γ⁻¹S)/Σz², with the squares of all nodes in one
-    direction.
+    A slope is estimated from few outputs, and the variance of the slope counts as information about
+    the parameters. The covariance is too small by the factor 1 − tr(Γ⁻¹S)/Σz², where Σz² sums the
+    squares of all nodes in one direction.
     """
     at = last_evaluated(result)
     lost = np.nan
@@ -122,9 +123,9 @@ def _of_nodes(result: xr.Dataset) -> Finding:
         about = "more than half" if lost > 0.75 else f"about {100 * (1 - np.sqrt(1 - lost)):.2g} %"
         return Finding(
             "care",
-            "The model is stochastic. The randomness of a few nodes counts as a slope, and "
-            f"standard deviations are too small by {about}. Use ek.ETKI(ek.FixedStep(0.1)), or the "
-            "mean of repeated runs as the model.",
+            "The model is stochastic. The randomness of the outputs at the nodes is taken for "
+            f"slopes, so standard deviations are too small by {about}. Use "
+            "ek.ETKI(ek.FixedStep(0.1)), or the mean of repeated runs as the model.",
         )
     return Finding(
         "note",
@@ -134,7 +135,7 @@ def _of_nodes(result: xr.Dataset) -> Finding:
 
 
 def _share(result: xr.Dataset) -> float:
-    """Variance about the linear fit over the last ensemble, in that of the noise."""
+    """Variance about the linear fit over the last ensemble, as a share of the noise variance."""
     at = last_evaluated(result)
     if at < 0:
         return np.nan

@@ -1,4 +1,4 @@
-"""One call from a problem to a posterior with a verdict: `ekitools.solve`."""
+"""One call that turns a problem into a posterior with a verdict: `ekitools.solve`."""
 
 from ekitools._public import face
 

@@ -1,7 +1,7 @@
-"""The plan of `solve`: stages, and the decision which stage follows, without any model.
+"""The plan of `solve`: stages, and the choice of the next stage, without a model.
 
-Stages are options, and a decision is a function of what the stages before have shown. So the plan
-can be read, tested and stored.
+A stage is a set of options, and a decision is a function of the earlier stages' findings. The plan
+can therefore be read, tested and stored without a model run.
 """
 
 from __future__ import annotations
@@ -29,60 +29,60 @@ __all__ = [
 ]
 
 DEFAULT_BUDGET, LEAST_BUDGET = 20_000, 500
-"""Model runs."""
+"""Default and smallest number of model runs."""
 
 _FEW_MEMBERS, _SOME_MEMBERS, _MANY_MEMBERS = 50, 100, 200
 _SOME_RUNS, _MANY_RUNS = 3000, 8000
-"""Budgets from which on the first ensemble has 100 and 200 members. With 100 members GNKI is wrong
-on the lynx and hare in 4 of 20 cases, with 200 in 1."""
+"""Smallest budgets for a first ensemble of 100 and 200 members. On lynx and hare, GNKI is wrong in
+4 of 20 cases with 100 members, and in 1 of 20 with 200."""
 
 _APPROXIMATING, ITERATIONS = 0.5, 30
-"""Largest share of the budget for the first stage, and its most iterations."""
+"""Largest share of the budget, and largest number of iterations, of the first stage."""
 
 _SPARE = 20
-"""Members beyond p that a regression on all parameters needs."""
+"""Members in addition to p that a regression on all parameters needs."""
 
 _CLEARLY = 1.5
-"""Shift of a mean in standard deviations, by the weights that cost no run, above which an ensemble
-is not worth a check."""
+"""Largest shift of a mean, in standard deviations, for which an ensemble is checked. The shift is
+estimated by the weights of the last members."""
 
 _CHECK, _LARGE_CHECK, _MOST_CHECKS = 200, 400, 3200
 _MORE = 4
-"""Factor of the draws of a check that were too few."""
+"""Factor of the number of draws if a check had too few."""
 
 _PARTICLES, _MOST_PARTICLES = 500, 2000
 _FROM_RESULT, _FROM_PRIOR, _ROUNDS = 8, 12, 30
-"""Model runs for a particle that a sampler takes at least, from a Gaussian near the posterior and
-from the prior, and that it is planned with."""
+"""Model runs per particle: the smallest number from a Gaussian near the posterior, the smallest
+number from the prior, and the planned number."""
 
 _AGAIN = 3
-"""Factor of the particles with which a sampler from the prior is worth to be run again."""
+"""Smallest factor of the number of particles for another sampler from the prior."""
 
 _DRAWS, _FEW_DRAWS, _EMULATED = 400, 200, 2000
 _ENOUGH = 8000
-"""Model runs from which on the sampler of the model itself comes before an emulator."""
+"""Smallest number of model runs for which a sampler of the model precedes an emulator."""
 
 _MOST_SAMPLED = 40
-"""Parameters above which no sample can be checked."""
+"""Largest number of parameters of a sample that can be checked."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the plan knows of a problem.
+    """Properties of a problem that the plan depends on.
 
     Parameters
     ----------
     n_parameters : int
-        All that are estimated.
+        Number of estimated parameters.
     unknown_noise : bool
-        Whether scales of the noise are among them.
+        Whether scales of the noise are estimated.
     noise : bool
         Whether the noise is Gaussian, not a loss.
     emulates : bool
-        Whether outputs can be emulated: a deterministic model of a few parameters, and
-        scikit-learn is there.
+        Whether the outputs can be emulated: the model is deterministic and has few parameters, and
+        scikit-learn is installed.
     located : bool
-        Whether parameters and data have places in the same space.
+        Whether parameters and data have coordinates in the same space.
     """
 
     n_parameters: int
@@ -97,9 +97,9 @@ class Approximate:
     """An ensemble Kalman method from the prior."""
 
     method: str
-    """The public name."""
+    """Public name of the method."""
     localization: str
-    """"", or the public name of a rule."""
+    """Public name of a localization rule, or ""."""
     n_members: int
     most_runs: int
 
@@ -110,7 +110,7 @@ class Approximate:
 
 @dataclass(frozen=True)
 class Check:
-    """Weights of model runs at draws of a proposal, as in `check_posterior`."""
+    """Importance weights of model runs at draws of a proposal, as in `check_posterior`."""
 
     n: int
 
@@ -120,7 +120,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Emulate:
-    """A sample by way of an emulator that learns from all runs."""
+    """A sample from an emulator that learns from all runs."""
 
     n_draws: int
     most_runs: int
@@ -131,7 +131,7 @@ class Emulate:
 
 @dataclass(frozen=True)
 class Sample:
-    """`TemperedSMC`."""
+    """A sample by `TemperedSMC`."""
 
     n_members: int
     most_runs: int
@@ -147,26 +147,26 @@ Stage = Approximate | Check | Emulate | Sample
 
 
 class Seen(NamedTuple):
-    """A stage that is over."""
+    """A finished stage and its findings."""
 
     stage: Stage
     runs: int
     reached: bool
-    """Whether it left an ensemble that is worth a check."""
+    """Whether the stage made an ensemble that should be checked."""
     made: bool = True
-    """Whether it left an ensemble at all."""
+    """Whether the stage made an ensemble."""
     torn: bool = False
-    """Whether there may be another mode: the method gave up, as it does where an ensemble holds
-    several, or stored runs contradict a check."""
+    """Whether there are signs of another mode: the method stopped early, which is typical of an
+    ensemble with several modes, or stored runs contradict a check."""
     verdict: str = ""
     few: bool = False
-    """Whether a check was only too small to tell."""
+    """Whether a check had too few draws for a verdict."""
     shift: float | None = None
-    """Largest shift of a mean by weights that cost no run, in standard deviations."""
+    """Largest shift of a mean by the weights of the last members, in standard deviations."""
     saw: str = ""
-    """In words."""
+    """The findings, in sentences."""
     why: str = ""
-    """Why the stage was chosen."""
+    """Reason for the stage, without a full stop."""
 
     @property
     def line(self) -> str:
@@ -176,14 +176,14 @@ class Seen(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is next, and why; a stage of None is the end."""
+    """The next stage and the reason; the stage is None at the end."""
 
     stage: Stage | None
     why: str
 
 
 def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
-    """The stage that follows on those ``seen``.
+    """Choose the stage that follows the stages ``seen``.
 
     Examples
     --------
@@ -203,12 +203,12 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
     if isinstance(last.stage, Check):
         more = _MORE * last.stage.n
         if last.few and more <= min(left, _MOST_CHECKS):
-            return Decision(Check(more), "The check was too small to tell")
+            return Decision(Check(more), "The check had too few draws for a verdict")
         return _sampling(facts, seen, budget, "The posterior is not confirmed")
     if last.torn:
         return _sampling(facts, seen, budget, "There may be several modes")
     if not last.reached:
-        return _sampling(facts, seen, budget, "The method did not come to its end")
+        return _sampling(facts, seen, budget, "The method did not finish")
     if last.shift is not None and last.shift > _CLEARLY:
         return _sampling(facts, seen, budget, "The ensemble is clearly not the posterior")
     if (n := _check_size(budget)) > left:
@@ -217,11 +217,11 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
 
 
 def advice(facts: Facts, seen: Sequence[Seen], budget: int) -> str:
-    """What ten times the runs would be used for, in a sentence."""
+    """Advice on the use of ten times the budget, in a sentence."""
     if seen and seen[-1].verdict == CONFIRMED:
         return (
-            "The posterior is confirmed. Ten times the runs would only reduce the sampling error: "
-            "use them for ek.run with more members."
+            "The posterior is confirmed. Ten times the runs would only reduce the sampling error. "
+            "For a smaller error, use ek.run with more members."
         )
     more = 10 * budget
     stage, _ = following(facts, seen, more)
@@ -229,12 +229,12 @@ def advice(facts: Facts, seen: Sequence[Seen], budget: int) -> str:
         first = _first(facts, more)
         if str(first) == str(seen[0].stage if seen else first):
             return (
-                "Ten times the runs would not change the verdict, because no stage is left that "
-                "could confirm the posterior. Reduce the number of parameters, or compare with "
-                "another method by ek.compare."
+                "Ten times the runs would not change the verdict, because no remaining stage can "
+                "confirm the posterior. Reduce the number of parameters, or use ek.compare with "
+                "the result of another method."
             )
-        return f"With ten times the runs, ek.solve(problem, budget={more}) begins with {first}."
-    return f"With ten times the runs, ek.solve(problem, budget={more}) goes on with: {stage}."
+        return f"With ten times the runs, ek.solve(problem, budget={more}) starts with {first}."
+    return f"With ten times the runs, ek.solve(problem, budget={more}) continues with: {stage}."
 
 
 def _first(facts: Facts, budget: int) -> Stage:
@@ -248,20 +248,20 @@ def _first(facts: Facts, budget: int) -> Stage:
     most = min(most, ITERATIONS * n)
     if n >= p + _SPARE:
         return Approximate("GNKI", "", n, most)
-    # ETKI knows no unknown scales of the noise
+    # ETKI cannot estimate scales of the noise
     method = "EKI" if facts.unknown_noise else "ETKI"
     return Approximate(method, "Distance" if facts.located else "Correlation", n, most)
 
 
 def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Decision:
-    """A sampler that was not tried and that the budget allows."""
+    """Choose a sampler that was not tried before and fits the budget."""
     p, left = facts.n_parameters, budget - sum(each.runs for each in seen)
     if p > _MOST_SAMPLED:
-        return Decision(None, f"{why}, and {p} parameters are too many for a sample to be checked")
+        return Decision(None, f"{why}, and a sample of {p} parameters cannot be checked")
     usable = left - _check_size(budget)
     samples = [each.stage for each in seen if isinstance(each.stage, Sample)]
     made = [each for each in seen if each.made]
-    # what starts near one mode of several is confirmed by all draws that stay near it
+    # a sample that starts near one of several modes, and stays there, would be confirmed
     torn = any(each.torn for each in seen)
     of_prior = isinstance(seen[0].stage, Sample) or any(s.start == "prior" for s in samples)
     whole = bool(made) and (of_prior or not torn)
@@ -282,7 +282,7 @@ def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Deci
         return Decision(Sample(n, usable, "prior"), why)
     if emulates:
         return Decision(emulated, why)
-    return Decision(None, f"{why}, and {left} runs are too few for another stage")
+    return Decision(None, f"{why}, and the remaining {left} runs are too few for another stage")
 
 
 def _check_size(budget: int) -> int:

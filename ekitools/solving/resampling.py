@@ -1,4 +1,4 @@
-"""Members resampled from the draws of a check: an ensemble without the bias of its method."""
+"""Resampling of members from the draws of a check, which removes the bias of the method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ekitools.results.importance import Draws
 __all__ = ["resampled"]
 
 _LEAST = 0.5
-"""Effective draws for each member: with fewer the copies among the members would be many."""
+"""Smallest number of effective draws per member. With fewer draws many members would be copies."""
 
 _STALE = ("posterior_shift", "posterior_shift_error", "posterior_sd_ratio")
 
@@ -22,12 +22,12 @@ _STALE = ("posterior_shift", "posterior_shift_error", "posterior_sd_ratio")
 def resampled(
     result: xr.Dataset, drawn: Draws, problem: InverseProblem, rng: np.random.Generator
 ) -> xr.Dataset:
-    """The result with draws of a check in place of its last members (Rubin 1988).
+    """Replace the last members of a result by draws of a check (Rubin 1988).
 
-    The draws are chosen with probabilities proportional to their importance weights. So the members
-    are a sample of the posterior also where the method is slightly biased. Side products of the
-    last members, which these draws do not have, become NaN. The result is returned as it is if the
-    effective number of draws is below half the number of members.
+    The draws are chosen with probabilities proportional to their importance weights. The members
+    are then a sample of the posterior even if the method is slightly biased. Side products of the
+    last members become NaN, because the draws have none. The result is unchanged if the effective
+    number of draws is below half the number of members.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""From a problem to a posterior with a verdict: `solve`."""
+"""`solve`, which turns a problem into a posterior with a verdict."""
 
 from __future__ import annotations
 
@@ -46,97 +46,96 @@ def solve(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    r"""Find the posterior of a problem, and say whether model runs confirm it.
+    r"""Find the posterior of a problem, and check it by further model runs.
 
-    The call begins with a cheap method and goes on as far as needed:
+    The call starts with a cheap method and stops as soon as the posterior is confirmed:
 
-    1. `GNKI` from the prior. With too few members for the parameters it is `ETKI` with
-       localization; with a loss in place of Gaussian noise it is `TemperedSMC`.
-    2. The importance weights of the last members, which cost no run. An ensemble that is clearly
-       wrong is not checked.
-    3. `check_posterior`. A posterior that is confirmed ends the call. Its last ensemble is then
-       resampled from the draws of the check by their importance weights [1]_, which removes the
-       bias that the method still has. Earlier iterations stay as the method left them.
-    4. `sample_emulated` where runs are few, the model is deterministic, has at most 12 parameters,
-       and scikit-learn is installed. Otherwise `TemperedSMC`, first from the ensemble and then from
-       the prior.
-       Where there are signs of several modes, only the sampler from the prior follows: a method
-       that gave up, or stored runs that contradict a check.
-    5. Every sample is checked by `check_posterior` too, with a mixture of
-       Gaussians as proposal. They are fitted to the sample and to the ensembles before, and draws
-       of the prior are added.
+    1. `GNKI` runs from the prior. If the budget allows too few members for the parameters, `ETKI`
+       with localization runs instead. If the problem has a loss in place of Gaussian noise,
+       `TemperedSMC` runs instead.
+    2. The importance weights of the last members are computed without model runs. An ensemble that
+       is clearly wrong is not checked further.
+    3. `check_posterior` runs. If it confirms the posterior, the call ends. The last ensemble is
+       then resampled from the draws of the check by their importance weights [1]_, which removes
+       the remaining bias of the method. Earlier iterations do not change.
+    4. `sample_emulated` runs if the remaining budget is small, the model is deterministic and has
+       at most 12 parameters, and scikit-learn is installed. Otherwise `TemperedSMC` runs, first
+       from the ensemble and then from the prior. If there are signs of several modes, only the
+       sampler from the prior runs. These signs are a method that stopped early, and stored runs
+       that contradict a check.
+    5. `check_posterior` checks every sample too. Its proposal is a mixture of Gaussians that are
+       fitted to the sample and to earlier ensembles, with added draws of the prior.
 
     Parameters
     ----------
     problem : InverseProblem
-        What is to be solved, with all its data at once.
+        Problem to solve. Every step must use all of its data.
     budget : int, optional
-        Most model runs, those that fail included; at least 500. The default is 20,000. The call
-        ends as soon as the posterior is confirmed, so most problems take less.
+        Largest number of model runs, including failed runs; at least 500. The default is 20,000.
+        Most problems need fewer runs, because the call ends as soon as the posterior is confirmed.
     executor : concurrent.futures.Executor, optional
-        Where the model runs, as in `run`. The result does not depend on it.
+        Evaluates the members, as in `run`. The result does not depend on the executor.
     timeout : float, optional
-        Seconds that one model run may take; a longer one counts as failed.
+        Time limit of one model run in seconds. A longer run counts as failed.
     rng : None, int or numpy.random.Generator
         Source of all randomness.
     checkpoint : str or Path, optional
-        Folder for checkpoints. It must be new, empty, or of an earlier call with the same problem.
-        A call with the folder of an earlier one goes on from there, with its randomness. If it was
-        over without being confirmed, a larger ``budget`` takes it further. A check or an emulated
-        sample that was interrupted is repeated; other stages go on from their last iteration.
+        Folder for checkpoints. It must be new, empty, or the folder of an earlier call with the
+        same problem. The new call then continues the earlier call, with the same random numbers.
+        Pass a larger ``budget`` to continue a call that ended without confirmation. An interrupted
+        check or emulated sample is repeated. Other stages continue from their last iteration.
     progress : bool, default False
-        Whether to print a line for each stage, and bars, on standard error.
+        Whether to print a line for each stage, and progress bars, to standard error.
 
     Returns
     -------
     xarray.Dataset
-        The best result, as from `run`, with the verdict of `check_posterior` and further
+        The best result, in the form of `run`, with the verdict of `check_posterior` and these
         attributes:
 
         ``verdict``, ``verdict_reason``
             "confirmed", "corrected" (use ``checked_mean``, ``checked_sd`` and
-            ``checked_quantile``) or "not confirmed", and why.
+            ``checked_quantile``) or "not confirmed", and the reason.
         ``status``
-            The same in a sentence, with the next thing to do.
+            The verdict in a sentence, with the next action.
         ``path``
-            The stages, as a JSON list of sentences: what was done, the model runs, and what was
-            seen.
+            A JSON list with the reason, the model runs and the findings of each stage, in
+            sentences.
         ``n_runs``, ``budget``
-            Model runs of all stages, and the most that were allowed. ``model_runs`` counts those of
-            the stage that made the result.
+            Model runs of all stages, and the largest number allowed. ``model_runs`` counts the runs
+            of the stage that made the result.
         ``advice``
-            What ten times the runs would be used for.
+            Use of ten times the budget.
 
-        An interrupt from the keyboard returns the best result so far, not confirmed by more than
-        it was.
+        A keyboard interrupt returns the best result so far, with its verdict so far.
 
     Raises
     ------
     RunError
-        If the model runs at no draw of the prior, or the budget is spent before the first ensemble
-        has run. The message has the most frequent reason.
+        If the model fails at every draw of the prior, or the budget is spent before the first
+        ensemble is evaluated. The message contains the most frequent reason.
     CheckpointError
-        If ``checkpoint`` is in use, damaged, or of another problem, before any model run.
+        If ``checkpoint`` is in use, damaged, or belongs to another problem, before any model run.
     KeyboardInterrupt
-        If it comes before there is any result.
+        If the interrupt arrives before the first result.
     TypeError, ValueError
-        If an argument is out of order, before any model run.
+        If an argument is invalid, before any model run.
 
     See Also
     --------
     summary : Shows the verdict, the path and all other checks.
-    check_posterior : The check alone, for a result of your own.
+    check_posterior : Checks the result of any run.
 
     Notes
     -----
-    The verdict is that of importance weights from fresh model runs. They see modes that the
-    proposal, including its draws of the prior, reaches. A narrow mode that holds little of the
-    prior can be missed by every stage. With more than about 20 parameters the weights are seldom
-    reliable, and the verdict is "not confirmed" though the result may be right.
+    The verdict depends on importance weights from new model runs. The weights detect modes that the
+    proposal reaches, including its draws of the prior. Every stage can miss a narrow mode with a
+    small share of the prior. With more than about 20 parameters the weights are seldom reliable.
+    The verdict is then "not confirmed" even if the result is right.
 
-    For a stochastic model every run is one draw of its output, and it counts as if it were exact.
-    The noise has to contain the variance of these draws. The verdict then refers to the posterior
-    of the model with outputs drawn anew at every run.
+    Every run of a stochastic model is one draw of its output, and the importance weights treat this
+    draw as exact. The noise must contain the variance of these draws. The verdict then refers to
+    the posterior of the model with outputs drawn anew at every run.
 
     References
     ----------
@@ -218,7 +217,7 @@ def _restored(
     border: Border,
     store: Store,
 ) -> Done:
-    """A stage that an earlier call has finished, with its result."""
+    """Restore a stage that an earlier call has finished."""
     _print(border, len(done), seen.line)
     if isinstance(seen.stage, Check | Emulate):
         if isinstance(seen.stage, Emulate) and not seen.made:
@@ -243,20 +242,21 @@ def _result(
     """The best result with the verdict, the path and the advice."""
     made = [(each.seen, each.result) for each in done if each.result is not None]
     if not made:
-        raise RunError(f"solve: no stage gave a result. {done[-1].seen.line} {end}")
-    # of equal ones the last
+        raise RunError(f"solve: no stage made a result. {done[-1].seen.line} {end}")
+    # the last of equally good results
     _, result = max(
         reversed(made), key=lambda each: _RANKS.get(each[0].verdict, 2 * each[0].reached)
     )
     seen = [each.seen for each in done]
     said = verdict_of(result) or NOT_CONFIRMED
-    told = advice(facts, seen, budget)
+    next_action = advice(facts, seen, budget)
     status, level = _STATUSES[said], "good" if said == CONFIRMED else "care"
     if said == NOT_CONFIRMED:
-        status = f"{status} {INTERRUPTED.sentence if interrupted else told}"
+        status = f"{status} {INTERRUPTED.sentence if interrupted else next_action}"
     if result.attrs["status_level"] == "bad":
         level = "bad"
-    reason = result.attrs.get("verdict_reason", f"It was not checked. {result.attrs['status']}")
+    unchecked = f"The result was not checked. {result.attrs['status']}"
+    reason = result.attrs.get("verdict_reason", unchecked)
     code = INTERRUPTED.code if interrupted and said != CONFIRMED else said.replace(" ", "_")
     path = [each.line for each in seen] + [end] * bool(end)
     return result.assign_attrs(
@@ -268,12 +268,12 @@ def _result(
         path=json.dumps(path),
         n_runs=sum(each.runs for each in seen),
         budget=budget,
-        advice=told,
+        advice=next_action,
     )
 
 
 _RANKS = {CONFIRMED: 4, CORRECTED: 3, NOT_CONFIRMED: 2}
-"""A sample that was not checked counts as one that was not confirmed."""
+"""Ranks of the verdicts. A sample without a check ranks as one that is not confirmed."""
 
 _STATUSES = {
     CONFIRMED: "Confirmed by model runs: the ensemble is a sample of the posterior. Read it with "

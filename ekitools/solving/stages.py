@@ -1,4 +1,4 @@
-"""Stages of `solve`, carried out: a stage becomes a result, and what the result shows."""
+"""Execution of the stages of `solve`: each stage yields a result and its findings."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ from ekitools.typing import HasPoints, Localization, Method
 __all__ = ["MOST_EMULATED", "Border", "Done", "Interrupted", "facts_of", "perform"]
 
 MOST_EMULATED = 12
-"""Parameters of a model above which an emulator of it knows too little."""
+"""Largest number of model parameters for an emulator."""
 
 _INFLATION = 1.5
-"""Standard deviations of a sampler's start, in those of the ensemble that it is from."""
+"""Factor from the standard deviations of an ensemble to those of a sampler's start."""
 
 _MOVES = 12
-"""Moves at one temperature. With several modes more would follow, but a check is cheaper."""
+"""Largest number of moves at one temperature. With several modes a check is cheaper than moves."""
 
 _CRAWLING = 15
-"""Iterations after which a tempering that needs many more is given up."""
+"""Iterations after which tempering stops if it needs many more."""
 
 
 class Border(NamedTuple):
-    """Where and how the model runs."""
+    """Executor, timeout and progress display of model runs."""
 
     executor: Executor | None
     timeout: float | None
@@ -69,14 +69,14 @@ class Border(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A stage with its result; None where the stage failed."""
+    """A finished stage with its result; the result is None if the stage failed."""
 
     seen: Seen
     result: xr.Dataset | None
 
 
 def facts_of(problem: InverseProblem) -> Facts:
-    """What the plan has to know of a problem."""
+    """Properties of a problem that the plan depends on."""
     n_model = problem.n_parameters - problem.n_scales
     few = n_model <= MOST_EMULATED and not problem.info.stochastic
     return Facts(
@@ -89,9 +89,9 @@ def facts_of(problem: InverseProblem) -> Facts:
 
 
 def _located(problem: InverseProblem) -> bool:
-    """Whether parameters and data have places in a plane or in space.
+    """Whether parameters and data have coordinates in the same plane or space.
 
-    Along a line the coordinate of the data may be another one than that of the parameters.
+    Coordinates on a line are ignored, because data and parameters may have different coordinates.
     """
     prior = problem.prior
     points = prior.points if isinstance(prior, HasPoints) else None
@@ -112,29 +112,29 @@ def perform(
     border: Border,
     folder: Path | None,
 ) -> Done:
-    """Carry out a stage.
+    """Execute a stage.
 
     Parameters
     ----------
     stage : Stage
-        Of the plan.
+        A stage of the plan.
     problem : InverseProblem
-        What is solved.
+        The problem that is solved.
     before : sequence of Done
-        The stages before.
+        The earlier stages.
     rng : numpy.random.Generator
-        For this stage alone.
+        Random numbers of this stage.
     border : Border
-        Of the model.
+        Executor, timeout and progress display.
     folder : Path or None
-        For the checkpoint of a stage that has iterations.
+        Folder for the checkpoint of a stage with iterations.
 
     Raises
     ------
     RunError
-        If the model runs at no draw of the prior, or the executor broke down.
+        If the model fails at every draw of the prior, or the executor breaks down.
     Interrupted, KeyboardInterrupt
-        After an interrupt from the keyboard.
+        After a keyboard interrupt.
     """
     made = [each.result for each in before if each.result is not None and each.seen.made]
     try:
@@ -157,7 +157,7 @@ def perform(
         nothing = error.result is None or error.result.sizes["iteration"] < 2
         if isinstance(error.__cause__, BrokenPoolError) or (nothing and not before):
             raise
-        # not all runs of a stage without a result are known: it counts as if all were made
+        # without a result the number of runs is unknown: count the largest possible number
         runs = _most(stage) if error.result is None else model_runs(error.result)
         return Done(Seen(stage, runs, reached=False, made=False, saw=str(error)), None)
 
@@ -218,9 +218,9 @@ def _checked(
     numbers, said = attribute(result, "check", {}), verdict_of(result)
     saw = f"{said[0].upper()}{said[1:]}"
     if numbers.get("khat") is not None:
-        told = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
-        saw += f" with k-hat = {numbers['khat']:.2f}, and {told}"
-    # a sampler's particles have no bias to be removed
+        effective = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
+        saw += f" with k-hat = {numbers['khat']:.2f}, and {effective}"
+    # the particles of a sampler have no bias that resampling could remove
     if said == CONFIRMED and drawn is not None and latest.attrs["members"] == "moved":
         result = resampled(result, drawn, problem, rng)
         saw += ". The last ensemble is resampled by the weights"
@@ -260,27 +260,27 @@ def _run(
 
 
 def _ended(stage: Stage, result: xr.Dataset) -> Done:
-    """A stage that made an ensemble."""
+    """The findings of a stage that made an ensemble."""
     if result.attrs["status_code"] == INTERRUPTED.code:
         raise Interrupted(result)
     shift, reached = largest_shift(result), is_posterior(result)
     level, code = result.attrs["status_level"], result.attrs["status_code"]
-    saw = "It came to its end." if reached else f"It ended with the status {code!r}."
+    saw = "The method finished." if reached else f"The method ended with the status {code!r}."
     if level != "bad" and float(result.t[-1]) >= 1:
-        # particles that move slowly and refinements that were cut short may be right all the same
+        # slowly moving particles and shortened refinements may still be right
         reached = True
     if reached and shift is not None:
-        saw += f" By weights that cost no run, a mean is off by {shift:.2g} standard deviations."
+        saw += f" The weights of its last members shift a mean by {shift:.2g} standard deviations."
     shift = shift if reached else None
     torn = False
     if isinstance(stage, Approximate) and not is_posterior(result):
-        # with all its iterations it should have come to its end
+        # a method with all its iterations should have finished
         torn = code != RUNS_SPENT or stage.most_runs >= ITERATIONS * stage.n_members
     return Done(Seen(stage, model_runs(result), reached, torn=torn, shift=shift, saw=saw), result)
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interrupt from the keyboard within a stage, with what the stage had computed."""
+    """A keyboard interrupt within a stage, with the stage's result so far."""
 
     def __init__(self, result: xr.Dataset) -> None:
         super().__init__()

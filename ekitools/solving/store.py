@@ -1,8 +1,9 @@
-"""The folder of `solve`: which stages are over, what they showed, and their results.
+"""The folder of `solve`: finished stages, their findings and their results.
 
-``solve.json`` lists the stages and is replaced atomically. A stage with iterations has a checkpoint
-of its own, ``stage-1`` and so on, as `run` writes it. A check or an emulated sample is one netCDF
-file, ``stage-2.nc``. It is written when the stage is over, and an earlier interrupt repeats it.
+``solve.json`` lists the stages and is replaced atomically. A stage with iterations has its own
+checkpoint in the format of `run`, such as ``stage-1``. A check or an emulated sample is one netCDF
+file, such as ``stage-2.nc``. This file is written at the end of the stage, so an interrupted check
+or emulated sample is repeated.
 """
 
 from __future__ import annotations
@@ -35,32 +36,32 @@ class Store:
     Parameters
     ----------
     folder : Path
-        New, empty, or of an earlier call.
+        A new or empty folder, or the folder of an earlier call.
     problem : InverseProblem
-        What is solved.
+        The problem that is solved.
     """
 
     def __init__(self, folder: Path, problem: InverseProblem) -> None:
         self.folder = folder
         self.root: list[int] | None = None
-        """Of the randomness; None where the folder is new."""
+        """Root of all random numbers; None for a new folder."""
         self.seen: list[Seen] = []
-        """Stages that are over."""
+        """Finished stages."""
         self.begun: tuple[Stage, str] | None = None
-        """The stage that an earlier call had begun, and why."""
+        """A stage that an earlier call began but did not finish, with the reason for the stage."""
         self._problem = {k: v for k, v in problem.fingerprint().items() if k != "model"}
         index = folder / _INDEX
         if index.exists():
             self._read(index)
         elif folder.exists() and any(folder.iterdir()):
             raise CheckpointError(
-                f"checkpoint: {folder} holds files that ek.solve has not written. Choose another "
-                "folder."
+                f"checkpoint: {folder} contains files that ek.solve has not written. Choose "
+                "another folder."
             )
 
     @contextmanager
     def holding(self, root: list[int]) -> Iterator[None]:
-        """Keep other processes out, and write the index of a new folder."""
+        """Lock the folder against other processes, and write the index of a new folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -74,23 +75,23 @@ class Store:
             yield
 
     def path(self, number: int) -> Path:
-        """Of the checkpoint of a stage, counted from 0."""
+        """Path of a stage's checkpoint; ``number`` counts from 0."""
         return self.folder / f"stage-{number + 1}"
 
     def begin(self, stage: Stage, why: str) -> None:
-        """Note that a stage has begun."""
+        """Record the start of a stage."""
         self.begun = (stage, why)
         self._write()
 
     def end(self, done: Done) -> None:
-        """Keep what a stage has given."""
+        """Save the findings and the result of a finished stage."""
         self._save(done)
         self.seen.append(done.seen)
         self.begun = None
         self._write()
 
     def result(self, number: int, made: Sequence[xr.Dataset]) -> xr.Dataset:
-        """The result of a check, of the ensemble that was made last, or of an emulated sample."""
+        """Load an emulated sample, or a check together with the last ensemble."""
         with xr.open_dataset(self._file(number)) as file:
             stored = file.load()
         if "u" in stored:
@@ -150,14 +151,15 @@ class Store:
             ) from error
         if not known:
             raise CheckpointError(
-                f"checkpoint: {index} is of another version of ekitools. Choose another folder."
+                f"checkpoint: {index} belongs to another version of ekitools. Choose another "
+                "folder."
             )
         if different := [
             name for name in self._problem if problem.get(name) != self._problem[name]
         ]:
             raise CheckpointError(
-                f"checkpoint: {self.folder} is of another problem: {', '.join(different)} differ. "
-                "Choose another folder."
+                f"checkpoint: {self.folder} belongs to another problem: {', '.join(different)} "
+                "differ. Choose another folder."
             )
 
 

@@ -302,6 +302,14 @@ def test_a_float64_ensemble_of_a_float32_module_comes_back_as_float64():
     assert model(u.double()).dtype == torch.float64
 
 
+def test_inputs_of_another_floating_dtype_are_converted():
+    module, u, x = made(*STACKED["dense"], dtype=torch.float32)
+    expected, x = TorchModel(module, x)(u), x.double()
+    assert torch.equal(TorchModel(module, x)(u), expected)
+    assert torch.equal(TorchModel(module)(u, inputs=x), expected)
+    assert x.dtype == torch.float64
+
+
 @pytest.mark.parametrize("order", ["F", "reversed", "read-only"])
 def test_arrays_of_any_layout(order):
     module, u, x = made(*STACKED["dense"])

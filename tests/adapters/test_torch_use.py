@@ -224,8 +224,11 @@ def test_other_mistakes():
             ValueError,
             'path: must be "auto", "stacked", "vmap" or "loop", got .fast.',
         ),
-        ({"inputs": torch.ones(1, 2).double()}, ValueError, "float32 on cpu, got torch.float64"),
-        ({"inputs": torch.ones(1, 2, device="meta")}, ValueError, "got torch.float32 on meta"),
+        (
+            {"inputs": torch.ones(1, 2, device="meta")},
+            ValueError,
+            r"module's device, cpu, got a tensor on meta. Use inputs.to\('cpu'\)",
+        ),
     ]:
         with pytest.raises(error, match=message):
             TorchModel(net, **options)

@@ -118,7 +118,7 @@ def test_a_model_that_breaks_down_on_the_way_ends_with_the_reason():
     """It fails everywhere once the prior was seen: no stage gives a result."""
     problem, counted = problem_of(squared, [1.0], 0.01)
     counted.fails = lambda u: np.full(len(u), counted.runs > 100)
-    with pytest.raises(ek.RunError, match=r"no stage gave a result\. .*Reason, 50 of 50"):
+    with pytest.raises(ek.RunError, match=r"no stage made a result\. .*Reason, 50 of 50"):
         ek.solve(problem, budget=1200, rng=0)
 
 
@@ -169,7 +169,7 @@ def test_more_parameters_than_members_are_not_confirmed():
     result = ek.solve(problem, budget=2000, rng=0)
     assert path(result)[0].startswith("Begin at the prior. ETKI with 66 members and localization")
     assert result.attrs["verdict"] == "not confirmed"
-    assert "begins with GNKI" in result.attrs["advice"]
+    assert "starts with GNKI" in result.attrs["advice"]
 
 
 def test_fields_with_places_are_localized_by_distance():
