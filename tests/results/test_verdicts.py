@@ -107,7 +107,7 @@ def test_a_sample_of_two_modes_is_confirmed(tilt):
     problem, at = two_modes(tilt), (-tilt + np.array([-1, 1]) * np.sqrt(tilt**2 + 4)) / 2
     result = ek.run(problem, ek.TemperedSMC(), n_members=500, rng=0)
     _, white = coordinates(result.u.values[-1], problem)
-    found = gaussians_of(white, np.full(500, 1 / 500), np.random.default_rng(0))
+    found = gaussians_of(white, result.weight.values[-1], np.random.default_rng(0))
     assert len(found) == 2
     np.testing.assert_allclose(np.sort([part.mean[0] for part in found]), at, atol=0.02)
     checked = ek.check_posterior(result, problem, 400, rng=0)
