@@ -81,6 +81,8 @@ class Facts:
     emulates : bool
         Whether the outputs can be emulated: the model is deterministic and has few parameters, and
         scikit-learn is installed.
+    stochastic : bool
+        Whether the outputs of the model are random.
     located : bool
         Whether parameters and data have coordinates in the same space.
     """
@@ -89,6 +91,7 @@ class Facts:
     unknown_noise: bool = False
     noise: bool = True
     emulates: bool = False
+    stochastic: bool = False
     located: bool = False
 
 
@@ -205,6 +208,8 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
         if last.few and more <= min(left, _MOST_CHECKS):
             return Decision(Check(more), "The check had too few draws for a verdict")
         return _sampling(facts, seen, budget, "The posterior is not confirmed")
+    if facts.stochastic and isinstance(last.stage, Approximate):
+        return _sampling(facts, seen, budget, "The noise of Kalman methods has other parts")
     if last.torn:
         return _sampling(facts, seen, budget, "There may be several modes")
     if not last.reached:
@@ -246,6 +251,8 @@ def _first(facts: Facts, budget: int) -> Stage:
     n = many if budget >= _SOME_RUNS else _FEW_MEMBERS
     n = max(n, min(3 * p, most // 15))
     most = min(most, ITERATIONS * n)
+    if n >= p + _SPARE and facts.stochastic:  # refinements of GNKI do not converge
+        return Approximate("EKI", "", n, most)
     if n >= p + _SPARE:
         return Approximate("GNKI", "", n, most)
     # ETKI cannot estimate scales of the noise

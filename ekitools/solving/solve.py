@@ -133,9 +133,9 @@ def solve(
     small share of the prior. With more than about 20 parameters the weights are seldom reliable.
     The verdict is then "not confirmed" even if the result is right.
 
-    Every run of a stochastic model is one draw of its output, and the importance weights treat this
-    draw as exact. The noise must contain the variance of these draws. The verdict then refers to
-    the posterior of the model with outputs drawn anew at every run.
+    For a stochastic model the noise must be that of the observations alone. A sampler then follows
+    the first stage without a check, and the likelihood is the mean over the random outputs at the
+    same parameters. If the randomness is large beside the noise, no sample can be confirmed.
 
     References
     ----------

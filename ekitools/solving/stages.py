@@ -84,6 +84,7 @@ def facts_of(problem: InverseProblem) -> Facts:
         unknown_noise=bool(problem.n_scales),
         noise=problem.has_noise,
         emulates=few and problem.has_noise and find_spec("sklearn") is not None,
+        stochastic=problem.info.stochastic,
         located=_located(problem),
     )
 

@@ -4,6 +4,8 @@ The exact posterior has the noise Γ + S. What each method makes of it has a clo
 docs/stochastic.md. Tolerances are standard errors of means over independent seeds.
 """
 
+import json
+
 import numpy as np
 import pytest
 
@@ -241,3 +243,13 @@ def test_an_emulator_learns_the_variance_of_the_model():
         at = w @ u
         found.append([(at - mean) / sd, np.sqrt(w @ (u - at) ** 2) / sd - 1])
     assert np.abs(np.mean(found, axis=0)).max() < 0.1
+
+
+def test_solve_samples_without_a_check_of_the_kalman_method_before():
+    """A check has other noise. Weights of single runs cannot confirm a sample of much randomness."""
+    result = ek.solve(problem(GAMMA), rng=1)
+    path = json.loads(result.attrs["path"])
+    assert "EKI with" in path[0]
+    assert "TemperedSMC with" in path[1]
+    assert result.attrs["verdict"] == "not confirmed"
+    assert "randomness is too large" in result.attrs["verdict_reason"]

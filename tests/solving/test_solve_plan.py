@@ -38,6 +38,7 @@ GOOD = ended(GNKI, 2000, shift=0.1)
         (Facts(1000), 20_000, "ETKI with 666 members and localization by correlation"),
         (Facts(1000, located=True), 5_000, "ETKI with 166 members and localization by distance"),
         (Facts(1000, unknown_noise=True), 5_000, "EKI with 166 members and localization by cor"),
+        (Facts(3, stochastic=True), 20_000, "EKI with 200 members"),
         (Facts(3, noise=False), 20_000, "TemperedSMC with 653 particles from the prior"),
     ],
 )

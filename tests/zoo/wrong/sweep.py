@@ -37,7 +37,8 @@ NOT_SWEPT = {
     r"(EKI|ETKI|ALDI|GNKI|UKI|LossEKI|CurvatureEKI|TemperedSMC|Nesterov|Inflated|Sparse)"
     r"\.(init|ask|tell|finished|select|map_members|redraws|nodes|drawn)": OF_THE_LOOP,
     r"(FixedStep|NormStep|MisfitController|ESMDA)\.(step|given_up)": OF_THE_LOOP,
-    r"GaussianStart\.moved": OF_THE_LOOP,
+    r"GaussianStart\.(moved|mixed|log_density)": OF_THE_LOOP,
+    r".*\.placed": OF_THE_LOOP,
     r"localization\.\w+\.(located|strengths|with_strength)": OF_THE_LOOP,
     r"(Discrepancy|Collapsed|NoProgress)\.(check|distance|reached|check_problem)": OF_THE_LOOP,
     r"\w+Flow\.(acceleration|advance|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
