@@ -6,7 +6,7 @@ In every replication the parameters are a draw of the prior and the data are sim
 If the posterior is right, the rank of the true parameter among draws of the posterior is uniform.
 ``decay`` is a e^{-kt} + c at eight times with log-normal a and k; ``bend`` has two outputs that are
 quadratic in two parameters, and often two modes. The table has, for every parameter, the p-value of
-a chi-squared test of ten bins, the share of the truths within the 90 % intervals, the same share for
+a chi-squared test of ten bins, the share of the truths within the 90 % intervals, the same share of
 the exact posterior, the mean of the ranks (0.5 if right), and at the end the verdicts and the model
 runs. The exact posterior is that of 400,000 weighted draws of the prior. All replications count,
 whatever their verdict. ``--first`` is the number of the first replication; the limits of `solve`

@@ -246,7 +246,7 @@ def test_an_emulator_learns_the_variance_of_the_model():
 
 
 def test_solve_samples_without_a_check_of_the_kalman_method_before():
-    """A check has other noise. Weights of single runs cannot confirm a sample of much randomness."""
+    """A check has other noise. Single runs of much randomness cannot confirm a sample."""
     result = ek.solve(problem(GAMMA), rng=1)
     path = json.loads(result.attrs["path"])
     assert "EKI with" in path[0]
