@@ -386,7 +386,7 @@ class Noisy(nn.Linear):
 
 
 def test_a_random_module_is_refused():
-    with pytest.raises(ValueError, match="same output for the same parameters"):
+    with pytest.raises(ValueError, match="equal outputs for equal parameters"):
         TorchModel(Noisy(4, 1), torch.ones(2, 4))
 
 
@@ -412,7 +412,6 @@ class Pair(nn.Linear):
             r"inputs: must be a batch .* torch.int64",
         ),
         (nn.Linear(3, 1), [["a"]], TypeError, "inputs: must be an array of numbers, got list"),
-        (nn.Linear(3, 1), torch.ones(5, 3).double(), ValueError, "inputs: must be of the module's"),
         (nn.Embedding(4, 2), [0, 7], ValueError, "inputs: must be a batch .*index out of range"),
         (Pair(3, 1), torch.ones(5, 3), TypeError, "module: must return one tensor, got tuple"),
     ],
