@@ -151,6 +151,15 @@ def test_readme_begins_with_the_two_commands() -> None:
     assert code_blocks(README, "python")
 
 
+def test_readme_shows_the_output_of_its_first_example(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code_blocks(README, "python")[0], "README.md", "exec"), {})
+    printed, shown = capsys.readouterr().out.split(), code_blocks(README, "text")[0].split()
+    assert len(printed) == len(shown)
+    for found, expected in zip(printed, shown, strict=True):
+        if found != expected:  # a processor can round otherwise
+            assert float(found) == pytest.approx(float(expected), rel=0.01)
+
+
 @pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
 def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
