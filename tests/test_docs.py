@@ -22,7 +22,7 @@ from ekitools._public import PUBLIC
 
 PACKAGE = Path(ek.__file__).parent
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md")])
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("howto/*.md"), *DOCS.glob("tutorials/*.md")])
 TUTORIALS = [path for path in sorted(DOCS.glob("tutorials/*.md")) if path.stem != "index"]
 
 
@@ -136,7 +136,11 @@ def test_code_fits_the_page(path):
 
 
 # What is shown and not run by the site: it needs a cluster, a server or a package of its own.
-SHOWN = {DOCS / "parallel.md": 4, DOCS / "tutorials" / "cluster.md": 1}
+SHOWN = {
+    DOCS / "parallel.md": 4,
+    DOCS / "howto" / "cluster.md": 1,
+    DOCS / "tutorials" / "cluster.md": 1,
+}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
