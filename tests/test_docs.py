@@ -136,7 +136,11 @@ def test_code_fits_the_page(path):
 
 
 # What is shown and not run by the site: it needs a cluster, a server or a package of its own.
-SHOWN = {DOCS / "parallel.md": 4, DOCS / "tutorials" / "cluster.md": 1}
+SHOWN = {
+    DOCS / "parallel.md": 4,
+    DOCS / "howto" / "cluster.md": 1,
+    DOCS / "tutorials" / "cluster.md": 1,
+}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
