@@ -107,14 +107,6 @@ class AskTell(Stepping):
         ridge regression on the parameters over the members that have it, or by their mean where at
         most p + 2 have it. With a larger share the member has failed. A datum that every member
         lacks is left out of the step, with a `RuntimeWarning`, and counts against no member.
-    like : array, optional
-        Any array of a floating dtype. The prior is drawn in its library, in its dtype and on its
-        device, such as ``torch.empty(1, device="cuda")``. Leave it out with ``ensemble``, which
-        keeps its own kind.
-    draws : {"host", "device"}, default "host"
-        Where the normal numbers for an ensemble of PyTorch, JAX or CuPy are drawn. Those of the
-        host are the same on every device. Those of the device cost no transfer, and are the same on
-        devices of the same kind.
     scratch : str or Path, optional
         Folder in which the ensemble is kept, for an ensemble that does not fit into memory: `EKI`
         and `ETKI` with ``store="final"``. ``ensemble`` may then be an array of zarr, h5py or dask
@@ -123,6 +115,14 @@ class AskTell(Stepping):
         ``members[j]`` reads one of them from the disk. The members of a result are a read-only
         memory map of a file in this folder, which stays there. Members that fail are dropped, with
         ``on_failure="retry"`` as well.
+    like : array, optional
+        Any array of a floating dtype. The prior is drawn in its library, in its dtype and on its
+        device, such as ``torch.empty(1, device="cuda")``. Leave it out with ``ensemble``, which
+        keeps its own kind.
+    draws : {"host", "device"}, default "host"
+        Where the normal numbers for an ensemble of PyTorch, JAX or CuPy are drawn. Those of the
+        host are the same on every device. Those of the device cost no transfer, and are the same on
+        devices of the same kind.
 
     Attributes
     ----------
@@ -418,10 +418,10 @@ class AskTell(Stepping):
         method: Method | None = None,
         *,
         n_steps: int | None = None,
+        like: Array | None = None,
         ensemble: Array | None = None,
         stop: StoppingRule | Sequence[StoppingRule] | None = None,
         scratch: str | os.PathLike[str] | None = None,
-        like: Array | None = None,
     ) -> AskTell:
         """Read a checkpoint; what follows is bitwise what would have followed.
 
