@@ -62,7 +62,7 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
 
     rng = integer("rng", rng, least=0)
     width, height = size_of(report)
-    figure = plt.figure(figsize=(width, height + 3.4), layout="constrained")
+    figure = plt.figure(figsize=(max(width, 6.4), height + 3.4), layout="constrained")
     above, below = figure.subfigures(2, height_ratios=(height, 3.4))  # with margins of their own
     ek.plot_theorems(report, above.subplots())
     for ax, made, title in zip(

@@ -53,7 +53,7 @@ def same(result, other):
 @pytest.fixture(scope="module")
 def sampled():
     """Three stages: GNKI, a sample, and its check."""
-    result = ek.solve(problem_of(Mortal()), rng=5)
+    result = ek.solve(problem_of(Mortal()), rng=1)
     assert ["GNKI" in result.attrs["path"], "TemperedSMC" in result.attrs["path"]] == [True, True]
     assert result.attrs["verdict"] == "confirmed"
     return result
@@ -62,7 +62,7 @@ def sampled():
 @pytest.fixture(scope="module")
 def emulated():
     """A sample by way of an emulator."""
-    result = ek.solve(problem_of(Mortal()), budget=2000, rng=5)
+    result = ek.solve(problem_of(Mortal()), budget=2000, rng=1)
     assert "emulator" in result.attrs["path"]
     return result
 
@@ -71,7 +71,7 @@ def emulated():
 def test_a_folder_changes_nothing(which, tmp_path, request):
     result = request.getfixturevalue(which)
     budget = int(result.attrs["budget"])
-    same(ek.solve(problem_of(Mortal()), budget=budget, rng=5, checkpoint=tmp_path), result)
+    same(ek.solve(problem_of(Mortal()), budget=budget, rng=1, checkpoint=tmp_path), result)
     again = ek.solve(problem_of(Mortal(0)), budget=budget, checkpoint=tmp_path)  # no model run
     same(again, result)
 
@@ -87,9 +87,9 @@ def test_an_interrupted_call_goes_on_bitwise(which, stage, share, tmp_path, requ
     dead = problem_of(Mortal(sum(runs[:stage]) + int(share * runs[stage])))
     if stage + share == 0:
         with pytest.raises(KeyboardInterrupt):
-            ek.solve(dead, budget=budget, rng=5, checkpoint=tmp_path)
+            ek.solve(dead, budget=budget, rng=1, checkpoint=tmp_path)
     else:
-        result = ek.solve(dead, budget=budget, rng=5, checkpoint=tmp_path)
+        result = ek.solve(dead, budget=budget, rng=1, checkpoint=tmp_path)
         assert result.attrs["status_code"] == "interrupted"
         assert result.attrs["verdict"] != "confirmed"
         assert "Interrupted" in result.attrs["status"]
@@ -113,7 +113,7 @@ class Killed(given.Mortal):
             os._exit(9)
         return super().__call__(u)
 
-ek.solve(given.problem_of(Killed()), rng=5, checkpoint={str(tmp_path)!r})
+ek.solve(given.problem_of(Killed()), rng=1, checkpoint={str(tmp_path)!r})
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert done.returncode == 9
