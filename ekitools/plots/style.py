@@ -154,7 +154,7 @@ def label_ends(ax: Axes) -> None:
     size = 9.0
     points = _points(ax)
     lines_of = [text.split("\n") for text in texts]  # formulas are higher
-    heights = np.array([sum(1.25 + 0.35 * ("$" in t) for t in each) for each in lines_of])
+    heights = np.array([sum(1.4 + 0.35 * ("$" in t) for t in each) for each in lines_of])
     heights *= size / points
     shares = np.array([share for _, share, _ in ends])
     places = _apart(np.clip(shares, 0, 1), heights)
