@@ -231,11 +231,7 @@ class GaussianStart:
         array([[1. , 2. ],
                [2. , 1.5]])
         """
-        p = int(ensemble.shape[1])
-        if len(self.mean) != p:
-            raise ValueError(f"start: must have p = {p} parameters, got {len(self.mean)}.")
-        x = host(prior.whiten(ensemble)).astype(np.float64)
-        return prior.unwhiten(like(self.gaussian.unwhiten(x), ensemble))
+        return self._moved(ensemble, self._scores(ensemble, prior), prior)
 
     def mixed(self, ensemble: Array, prior: Any) -> Array:
         """Draws of the mixture in place of draws of the prior, both unconstrained, ``(J, p)``.
@@ -267,14 +263,25 @@ class GaussianStart:
         >>> int(np.sum(drawn < 6))  # 300 expected
         287
         """
-        moved = self.moved(ensemble, prior)
+        scores = self._scores(ensemble, prior)
+        moved = self._moved(ensemble, scores, prior)
         if self.prior_share == 0:
             return moved
-        scores = host(prior.whiten(ensemble)).astype(np.float64)
         stays = np.mod(_DIGITS * np.sum(scores, axis=1), 1) < self.prior_share
         return array_namespace(ensemble).where(
             like(stays[:, None].astype(np.float64), ensemble) > 0.5, ensemble, moved
         )
+
+    def _scores(self, ensemble: Array, prior: Any) -> np.ndarray:
+        """Standard scores ``(J, p)`` of draws of the prior."""
+        p = int(ensemble.shape[1])
+        if len(self.mean) != p:
+            raise ValueError(f"start: must have p = {p} parameters, got {len(self.mean)}.")
+        return host(prior.whiten(ensemble)).astype(np.float64)
+
+    def _moved(self, ensemble: Array, scores: np.ndarray, prior: Any) -> Array:
+        """Draws of the Gaussian with these scores, of the kind of ``ensemble``."""
+        return prior.unwhiten(like(self.gaussian.unwhiten(scores), ensemble))
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Logarithm of q, without the (2π)^{-p/2}.

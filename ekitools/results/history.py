@@ -165,7 +165,8 @@ class History:
     @property
     def records(self) -> list[Record]:
         """The stored iterations on the host; what was on a device is copied now, and once."""
-        self._records[:] = [record.on_host() for record in self._records]
+        if self._records:  # the iterations before the newest are on the host
+            self._records[-1] = self._records[-1].on_host()
         return self._records
 
     @records.setter

@@ -118,8 +118,7 @@ def too_few(numbers: dict[str, Any]) -> bool:
     >>> too_few(numbers), too_few(numbers | {"khat": 0.9}), too_few({"runs": 0, "failed": 0})
     (True, False, False)
     """
-    khat = numbers.get("khat")
-    if khat is None or not khat < _most_khat(numbers["draws"]):
+    if not _reliable(numbers):
         return False
     error = max(numbers["shift_error"], numbers["sd_error"])
     return bool(numbers["ess"] < _LEAST_ESS or error > _MOST_ERROR)
@@ -137,9 +136,13 @@ def elsewhere(numbers: dict[str, Any], said: str) -> bool:
     >>> elsewhere(numbers, "not confirmed"), elsewhere(numbers, "corrected")
     (True, False)
     """
+    return _reliable(numbers) and said == "not confirmed" and not too_few(numbers)
+
+
+def _reliable(numbers: dict[str, Any]) -> bool:
+    """Whether the weights of a check have a tail that moments can be taken of."""
     khat = numbers.get("khat")
-    reliable = khat is not None and khat < _most_khat(numbers["draws"])
-    return reliable and said == "not confirmed" and not too_few(numbers)
+    return khat is not None and khat < _most_khat(numbers["draws"])
 
 
 def _most_khat(n: int) -> float:

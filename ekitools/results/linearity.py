@@ -25,6 +25,11 @@ class Rest(NamedTuple):
     """About the least-squares fit; NaN where there are no more members than parameters."""
     total: float
 
+    @property
+    def share(self) -> float:
+        """Of the variance about the fit in the total one; NaN where the outputs do not vary."""
+        return self.left / self.total if self.total > 0 else np.nan
+
 
 def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
     """Share of the variance of the outputs that no linear function of the parameters makes.
@@ -54,8 +59,7 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
     >>> round(share, 1)
     0.7
     """
-    left, total = rest_of_linear_fit(u, g, weight)
-    return left / total if total > 0 else np.nan
+    return rest_of_linear_fit(u, g, weight).share
 
 
 def rest_of_linear_fit(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> Rest:
@@ -87,8 +91,7 @@ def rest_of_linear_fit(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> Rest
 
 def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
     """Share of the variance of the outputs that the linear map through the nodes leaves over."""
-    left, total = rest_of_nodes(at)
-    return left / total if total > 0 else np.nan
+    return rest_of_nodes(at).share
 
 
 def rest_of_nodes(at: xr.Dataset) -> Rest:

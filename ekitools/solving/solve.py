@@ -29,7 +29,7 @@ from ekitools.solving.plan import (
     advice,
     following,
 )
-from ekitools.solving.stages import Border, Done, Interrupted, facts_of, perform
+from ekitools.solving.stages import Border, Done, Interrupted, ensembles, facts_of, perform
 from ekitools.solving.store import Store
 from ekitools.typing import Rng
 
@@ -222,8 +222,7 @@ def _restored(
     if isinstance(seen.stage, Check | Emulate):
         if isinstance(seen.stage, Emulate) and not seen.made:
             return Done(seen, None)
-        made = [each.result for each in done if each.result is not None and each.seen.made]
-        return Done(seen, store.result(len(done), made))
+        return Done(seen, store.result(len(done), ensembles(done)))
     if not seen.made:
         return Done(seen, None)
     quiet = border._replace(progress=False)

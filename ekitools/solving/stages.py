@@ -45,7 +45,7 @@ from ekitools.solving.plan import (
 from ekitools.solving.resampling import resampled
 from ekitools.typing import HasPoints, Localization, Method
 
-__all__ = ["MOST_EMULATED", "Border", "Done", "Interrupted", "facts_of", "perform"]
+__all__ = ["MOST_EMULATED", "Border", "Done", "Interrupted", "ensembles", "facts_of", "perform"]
 
 MOST_EMULATED = 12
 """Largest number of model parameters for an emulator."""
@@ -73,6 +73,11 @@ class Done(NamedTuple):
 
     seen: Seen
     result: xr.Dataset | None
+
+
+def ensembles(done: Sequence[Done]) -> list[xr.Dataset]:
+    """Results of the stages that left an ensemble."""
+    return [each.result for each in done if each.result is not None and each.seen.made]
 
 
 def facts_of(problem: InverseProblem) -> Facts:
@@ -137,7 +142,7 @@ def perform(
     Interrupted, KeyboardInterrupt
         After a keyboard interrupt.
     """
-    made = [each.result for each in before if each.result is not None and each.seen.made]
+    made = ensembles(before)
     try:
         match stage:
             case Approximate():
