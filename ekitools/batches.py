@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +26,7 @@ from ekitools.core.arrays import (
     take_rows,
 )
 from ekitools.core.checks import flag, integer, put
+from ekitools.core.devices import map_of
 from ekitools.core.model_info import WrappedModel
 from ekitools.losses.formed import FormedNoise
 from ekitools.typing import Array, Batch, NoiseModel
@@ -83,7 +83,7 @@ class Samples:
     def placed(self, reference: Array) -> Self:
         """The same samples on the device of ``reference``; those in a file stay there."""
         moved = copy.copy(self)
-        names = [name for name in ("inputs", "targets") if not _is_mapped(getattr(self, name))]
+        names = [name for name in ("inputs", "targets") if map_of(getattr(self, name))[0] is None]
         put(moved, _digest=self._digest)
         put(moved, **{name: beside(getattr(self, name), reference) for name in names})
         return moved
@@ -335,11 +335,3 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 def _rows(array: Array, index: Any) -> Array:
     return array[index] if isinstance(array, np.ndarray) else take_rows(array, index)
-
-
-def _is_mapped(array: np.ndarray) -> bool:
-    """Whether the numbers are in a file."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return isinstance(base, mmap.mmap)

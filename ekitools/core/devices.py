@@ -7,6 +7,7 @@ Kernels take arrays of any library that follows the array API. `host` brings one
 from __future__ import annotations
 
 import contextlib
+import mmap
 import warnings
 import weakref
 from functools import partial
@@ -41,6 +42,7 @@ __all__ = [
     "is_numpy",
     "is_updatable",
     "like",
+    "map_of",
     "numpy_dtype",
     "own",
     "placed",
@@ -157,6 +159,24 @@ def in_host_memory(x: Array) -> bool:
         return int(x.__dlpack_device__()[0]) == _CPU
     except (ValueError, RuntimeError, BufferError):  # of a device that DLPack does not know
         return False
+
+
+def map_of(array: Any) -> tuple[mmap.mmap | None, bool]:
+    """The map of a file that an array lies in, and whether its changes go to the file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.devices import map_of
+    >>> map_of(np.ones(2))
+    (None, False)
+    """
+    base, shared = array, False
+    while isinstance(base, np.ndarray):
+        # the pages of a copy-on-write map (mode "c") hold changes that are in no file
+        shared = shared or (isinstance(base, np.memmap) and base.mode != "c")
+        base = base.base
+    return (base if isinstance(base, mmap.mmap) else None), shared
 
 
 def numpy_dtype(x: Array) -> np.dtype[Any]:

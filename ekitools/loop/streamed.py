@@ -14,6 +14,7 @@ from array_api_compat import is_array_api_obj
 
 from ekitools.core.arrays import as_real, host, like, of_library, unmasked
 from ekitools.core.checks import flag, integer
+from ekitools.core.devices import map_of
 from ekitools.linalg.columns import combine, combine_part, part_width
 from ekitools.linalg.local import LocalAnalysis
 from ekitools.linalg.local_coefficients import LocalCoefficients
@@ -23,6 +24,9 @@ __all__ = ["apply_update", "bar_of_bytes", "columns_at_a_time", "give_back_pages
 
 _BLOCK_BYTES = 1 << 26
 """Bytes of a block of columns: large beside the seek of a disk, small beside the memory."""
+
+_ADVISES = hasattr(mmap, "MADV_DONTNEED")
+"""Whether the system takes advice on the pages of a map."""
 
 _ROUNDING = 1e-5
 """Sum of a row of coefficients, relative to its entries, that may be rounding of float32."""
@@ -244,8 +248,8 @@ def give_back_pages(array: Any) -> None:
 
     Without this the memory of the process grows by all that was read and written.
     """
-    base, shared = _map_of(array)
-    if base is not None and shared:
+    base, shared = map_of(array)
+    if base is not None and shared and _ADVISES:
         base.madvise(mmap.MADV_DONTNEED)
 
 
@@ -254,26 +258,17 @@ def ask_for_pages(array: Any, columns: slice) -> None:
 
     The disk then works while other columns are updated.
     """
-    base, _ = _map_of(array)
-    part = array[:, columns] if base is not None else None
-    if base is None or part is None or part.size == 0 or part.strides[1] != part.itemsize:
+    base, _ = map_of(array)
+    if base is None or not _ADVISES:
+        return
+    part = array[:, columns]
+    if part.size == 0 or part.strides[1] != part.itemsize:
         return
     begin = np.frombuffer(base, dtype=np.uint8).__array_interface__["data"][0]
     for row in part:
         first = row.__array_interface__["data"][0] - begin
         page = first - first % mmap.PAGESIZE
         base.madvise(mmap.MADV_WILLNEED, page, first - page + row.nbytes)
-
-
-def _map_of(array: Any) -> tuple[mmap.mmap | None, bool]:
-    """The map of a file that an array lies in, and whether its changes go to the file."""
-    base, shared = array, False
-    while isinstance(base, np.ndarray):
-        # the pages of a copy-on-write map (mode "c") hold changes that are in no file
-        shared = shared or (isinstance(base, np.memmap) and base.mode != "c")
-        base = base.base
-    mapped = isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
-    return (base if mapped else None), shared
 
 
 @contextmanager
