@@ -9,8 +9,11 @@ from ekitools.typing import Status
 
 __all__ = [
     "CHECK_NEXT",
+    "CONFIRMED",
+    "CORRECTED",
     "FAILED",
     "INTERRUPTED",
+    "NOT_CONFIRMED",
     "RUNNING",
     "RUNS_SPENT",
     "STREAM_ENDED",
@@ -27,6 +30,9 @@ CHECK_NEXT = (
     "then with ek.check_posterior(result, problem)."
 )
 """What to do after a run that has come to the end of its method."""
+
+CONFIRMED, CORRECTED, NOT_CONFIRMED = "confirmed", "corrected", "not confirmed"
+"""The verdicts of `check_posterior`."""
 
 FAILED = "failed"
 """The code of a run that ended with an error."""

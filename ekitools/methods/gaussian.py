@@ -24,6 +24,7 @@ from ekitools.core.arrays import (
     like,
 )
 from ekitools.core.checks import check_prior, number, put
+from ekitools.core.statuses import CONFIRMED, NOT_CONFIRMED
 from ekitools.typing import Array
 
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
@@ -436,9 +437,9 @@ def _checked_share(prior_share: Any) -> float:
 
 def _doubt(attrs: Any) -> str:
     """The warning of a run in its own words; "" where it came to its end without one."""
-    if attrs.get("verdict") == "confirmed":
+    if attrs.get("verdict") == CONFIRMED:
         return ""
-    if attrs.get("verdict") == "not confirmed":
+    if attrs.get("verdict") == NOT_CONFIRMED:
         return str(attrs.get("verdict_reason", ""))
     fine = attrs.get("posterior") == 1 and attrs.get("status_level") in ("good", "note")
     return "" if fine else str(attrs.get("status", "How the run ended is not recorded."))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ekitools.core.statuses import CONFIRMED
 from ekitools.pages.markup import STYLE, paragraph, plain, table
 from ekitools.problem import check_problem
 from ekitools.results.alignment import columns_of
@@ -22,7 +23,7 @@ from ekitools.results.reading import (
     model_runs,
     with_units,
 )
-from ekitools.results.shifts import CONFIRMED, verdict_of
+from ekitools.results.shifts import verdict_of
 from ekitools.results.tables import table_lines
 from ekitools.results.trust import Check, doubted, is_posterior, judge, verdict
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ekitools.core.statuses import CONFIRMED, CORRECTED, NOT_CONFIRMED
+
 __all__ = ["attribute", "check_contents", "check_result"]
 
 _MEMBER = ("iteration", "member")
@@ -52,7 +54,7 @@ _CHOICES = {
     "members": ("kept", "redrawn", "moved", "nodes"),
     "start": ("prior", "ensemble", "method"),
     "prior": ("learned",),
-    "verdict": ("confirmed", "corrected", "not confirmed"),
+    "verdict": (CONFIRMED, CORRECTED, NOT_CONFIRMED),
 }
 _JSON = ("method", "problem", "versions", "failures", "solver", "seed")
 _DEEPEST = 40

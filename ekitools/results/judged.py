@@ -9,6 +9,7 @@ import xarray as xr
 from scipy.special import chdtri
 
 from ekitools.core.arrays import host
+from ekitools.core.statuses import CONFIRMED, CORRECTED, NOT_CONFIRMED
 from ekitools.problem import InverseProblem
 from ekitools.results.importance import Draws
 from ekitools.results.proposal import Pilot
@@ -48,7 +49,7 @@ def judged(
 ) -> tuple[str, str]:
     """The verdict, and the reason in words."""
     if drawn.failed == drawn.runs:
-        return "not confirmed", f"All {drawn.runs} model runs failed. Reason: {drawn.why}."
+        return NOT_CONFIRMED, f"All {drawn.runs} model runs failed. Reason: {drawn.why}."
     names = result.parameter.values.tolist()
     runs = f"{drawn.runs} model runs"
     if drawn.failed:
@@ -58,20 +59,20 @@ def judged(
     error = max(numbers["shift_error"], numbers["sd_error"])
     if not drawn.khat < limit:
         if problem.info.stochastic:
-            return "not confirmed", (
+            return NOT_CONFIRMED, (
                 f"The importance weights of {runs} are not reliable ({told}): the model's "
                 "randomness is too large beside the noise, or the Gaussian of the ensemble is too "
                 f"far from the posterior. Use n={5 * drawn.runs}, or ek.emulate(result, problem), "
                 "which puts the variance of the model into the likelihood."
             )
-        return "not confirmed", (
+        return NOT_CONFIRMED, (
             f"The importance weights of {runs} are not reliable ({told}): the Gaussian of the "
             "ensemble is too far from the posterior. Use ek.TemperedSMC(), or ek.GNKI() with more "
             "members, and check again."
         )
     if drawn.ess < _LEAST_ESS or error > _MOST_ERROR:
         more = max(_LEAST_ESS / drawn.ess, (error / _MOST_ERROR) ** 2)
-        return "not confirmed", (
+        return NOT_CONFIRMED, (
             f"The importance weights of {runs} are too few to tell ({told}): a mean or a standard "
             f"deviation is known to {error:.2g} standard deviations only. Use "
             f"n={int(np.ceil(more * drawn.runs / 50)) * 100}, or ek.TemperedSMC()."
@@ -80,27 +81,27 @@ def judged(
         phi = float(drawn.weight[drawn.weight > 0] @ drawn.misfit[drawn.weight > 0])
         most = float(chdtri(problem.n_data, _TAIL)) / 2
         if phi > most:
-            return "not confirmed", (
+            return NOT_CONFIRMED, (
                 f"The mean misfit over {runs} is {phi:.4g}, and noise explains at most {most:.4g}. "
                 "The model or the stated noise is wrong, or there is a better mode elsewhere. "
                 "Check them, or use ek.TemperedSMC()."
             )
     near = numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO
     if near and numbers["misplaced"] <= _MOST_MISPLACED:
-        return "confirmed", (
+        return CONFIRMED, (
             f"By the importance weights of {runs} ({told}), every mean is within "
             f"{numbers['shift_bound']:.2g} standard deviations of the posterior's, and every "
             f"standard deviation within {100 * (numbers['sd_bound'] - 1):.2g} % (two standard "
             "errors included)."
         )
     if near:
-        return "corrected", (
+        return CORRECTED, (
             f"By the importance weights of {runs} ({told}), means and standard deviations are "
             "right, but the posterior has another shape: its quantiles differ from those of the "
             "ensemble. Use checked_quantile of the result, or ek.TemperedSMC()."
         )
     far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
-    return "corrected", (
+    return CORRECTED, (
         f"By the importance weights of {runs} ({told}), the mean of {names[far]!r} moves by "
         f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} "
         f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
@@ -136,7 +137,7 @@ def elsewhere(numbers: dict[str, Any], said: str) -> bool:
     >>> elsewhere(numbers, "not confirmed"), elsewhere(numbers, "corrected")
     (True, False)
     """
-    return _reliable(numbers) and said == "not confirmed" and not too_few(numbers)
+    return _reliable(numbers) and said == NOT_CONFIRMED and not too_few(numbers)
 
 
 def _reliable(numbers: dict[str, Any]) -> bool:
@@ -159,13 +160,13 @@ def agreed(
 ) -> tuple[str, str]:
     """Confirmed for ``reason``, unless the stored runs are reliable and disagree."""
     if pilot is None or not pilot.reliable:
-        return "confirmed", reason
+        return CONFIRMED, reason
     before, variance = moments(host(problem.prior.unwhiten(pilot.white)), pilot.weight)
     apart = float(np.max(np.abs(before - mean) / np.sqrt(variance)))
     stretch = float(np.exp(np.max(np.abs(np.log(np.sqrt(variance) / sd)))))
     if apart <= _MOST_SHIFT and stretch <= _MOST_RATIO:
-        return "confirmed", reason
-    return "not confirmed", (
+        return CONFIRMED, reason
+    return NOT_CONFIRMED, (
         f"The importance weights of {n} model runs agree with the ensemble, but those of the "
         f"stored runs do not: by them a mean is {apart:.2g} standard deviations away, or a "
         f"standard deviation is off by a factor of {stretch:.2g}. The posterior may have a tail or "

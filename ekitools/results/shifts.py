@@ -7,21 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from ekitools.core.statuses import CONFIRMED
+
 __all__ = [
-    "CONFIRMED",
-    "CORRECTED",
     "MOST_RATIO",
     "MOST_SHIFT",
-    "NOT_CONFIRMED",
     "Finding",
     "found_by_runs",
     "found_by_weights",
     "largest_shift",
     "verdict_of",
 ]
-
-CONFIRMED, CORRECTED, NOT_CONFIRMED = "confirmed", "corrected", "not confirmed"
-"""The verdicts of `check_posterior`."""
 
 MOST_SHIFT = 0.35
 """Shift of a mean, in standard deviations, above which a result is doubted. Chosen on the problems
@@ -132,7 +128,7 @@ def found_by_runs(result: xr.Dataset) -> Finding | None:
     if not said:
         return None
     reason = result.attrs.get("verdict_reason", "")
-    level = "good" if said == "confirmed" else "care"
+    level = "good" if said == CONFIRMED else "care"
     return Finding(level, f"{said[0].upper()}{said[1:]}. {reason}".strip())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import chdtri
 
+from ekitools.core.statuses import CONFIRMED, CORRECTED, NOT_CONFIRMED
 from ekitools.results.diagnostics import diagnose
 from ekitools.results.linearity import nonlinear_share, nonlinear_share_of_nodes
 from ekitools.results.randomness import Randomness, is_stochastic, randomness
@@ -164,10 +165,10 @@ def nature(result: xr.Dataset) -> Check:
                      "prior that were learned from the same data. Intervals of kept parameters "
                      "hold given that the right ones are kept.")  # fmt: skip
     said = verdict_of(result)
-    if said == "confirmed":
+    if said == CONFIRMED:
         return Check("good", _NATURE, "A sample of the posterior, confirmed by runs of the model "
                      "(ek.check_posterior).")  # fmt: skip
-    if said == "corrected":
+    if said == CORRECTED:
         return Check("note", _NATURE, "An approximation of the posterior. checked_mean, checked_sd "
                      "and checked_quantile are corrected by runs of the model.")  # fmt: skip
     if is_posterior(result):
@@ -186,7 +187,7 @@ def nature(result: xr.Dataset) -> Check:
         )
         told = (
             "It was checked, and not confirmed."
-            if said == "not confirmed"
+            if said == NOT_CONFIRMED
             else "Confirm it with ek.check_posterior(result, problem), which runs the model at "
             "draws of it."
         )

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from ekitools.core.arrays import as_rng, host
 from ekitools.core.checks import integer
+from ekitools.core.statuses import CONFIRMED, NOT_CONFIRMED
 from ekitools.core.streams import Streams
 from ekitools.linalg.pareto import pareto_smoothed
 from ekitools.methods.gaussian import Gaussian, fit_gaussian
@@ -208,7 +209,7 @@ def checked_by_runs(
     weight = weight / weight.sum()
     reason = noise_of_another_kind(result, problem) or _unknown(unconstrained, weight, result)
     if reason:
-        unknown = _with_verdict(result, "not confirmed", reason, {"runs": 0, "failed": 0}, {})
+        unknown = _with_verdict(result, NOT_CONFIRMED, reason, {"runs": 0, "failed": 0}, {})
         return Checked(unknown, None)
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
@@ -261,7 +262,7 @@ def checked_by_runs(
     errors_of_most = float(ndtri(1 - 0.05 / p))
     numbers["misplaced"] = float(np.max(wrong - errors_of_most * wrong_error))
     said, reason = judged(numbers, shift, ratio, drawn, problem, result)
-    if said == "confirmed":
+    if said == CONFIRMED:
         said, reason = agreed(reason, pilot, mean, sd, problem, n)
     physical = _physical(drawn.white, problem)
     found = corrected_moments(physical, drawn, _physical(exact, problem))
@@ -358,7 +359,7 @@ def _with_verdict(
         if name in checked:
             checked[name].attrs["long_name"] = text
     checked.attrs |= {"verdict": said, "verdict_reason": reason, "check": json.dumps(numbers)}
-    if said == "confirmed":
+    if said == CONFIRMED:
         checked.attrs["posterior"] = 1
     return checked
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ekitools.results.shifts import CONFIRMED
+from ekitools.core.statuses import CONFIRMED
 
 __all__ = [
     "DEFAULT_BUDGET",

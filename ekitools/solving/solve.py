@@ -13,12 +13,12 @@ import xarray as xr
 
 from ekitools.core.checks import as_path, flag, integer
 from ekitools.core.errors import RunError
-from ekitools.core.statuses import INTERRUPTED
+from ekitools.core.statuses import CONFIRMED, CORRECTED, INTERRUPTED, NOT_CONFIRMED
 from ekitools.core.streams import Streams
 from ekitools.models.evaluate import check_executor, check_timeout
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.results.proposal import coordinates
-from ekitools.results.shifts import CONFIRMED, CORRECTED, NOT_CONFIRMED, verdict_of
+from ekitools.results.shifts import verdict_of
 from ekitools.solving.plan import (
     DEFAULT_BUDGET,
     LEAST_BUDGET,

@@ -13,7 +13,7 @@ import xarray as xr
 
 from ekitools import localization
 from ekitools.core.errors import RunError
-from ekitools.core.statuses import INTERRUPTED, RUNS_SPENT
+from ekitools.core.statuses import CONFIRMED, INTERRUPTED, RUNS_SPENT
 from ekitools.emulation.emulator import emulate
 from ekitools.emulation.sampling import sample_emulated
 from ekitools.loop.driver import run_within
@@ -29,7 +29,7 @@ from ekitools.results.checks import attribute
 from ekitools.results.judged import elsewhere, too_few
 from ekitools.results.proposal import draws_of_prior
 from ekitools.results.reading import model_runs
-from ekitools.results.shifts import CONFIRMED, largest_shift, verdict_of
+from ekitools.results.shifts import largest_shift, verdict_of
 from ekitools.results.trust import is_posterior
 from ekitools.results.verdicts import checked_by_runs
 from ekitools.solving.plan import (

@@ -18,9 +18,9 @@ from typing import Any
 import xarray as xr
 
 from ekitools.core.errors import CheckpointError
+from ekitools.core.statuses import CONFIRMED
 from ekitools.loop.lock import Lock
 from ekitools.problem import InverseProblem
-from ekitools.results.shifts import CONFIRMED
 from ekitools.solving.plan import Approximate, Check, Emulate, Sample, Seen, Stage
 from ekitools.solving.stages import Done
 
