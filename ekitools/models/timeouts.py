@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -15,8 +16,11 @@ __all__ = ["within"]
 GRACE = 1.0
 """Seconds for a model to clean up after the timeout, before the next interruption."""
 
-AGAIN = 1e-4
-"""Seconds between later interruptions, until the model does not catch one."""
+AGAIN = 1e-3
+"""Longest wait for a later interruption, in seconds, until the model does not catch one."""
+
+TURN = (5**0.5 - 1) / 2
+"""The golden ratio. Multiples of it modulo one fill the unit interval evenly (Weyl)."""
 
 
 def within(timeout: float | None, call: Callable[[], Any]) -> Any:
@@ -63,12 +67,14 @@ def _by_signal(timeout: float, call: Callable[[], Any]) -> Any:
     def expire(signum: int, frame: Any) -> None:  # noqa: ARG001 - a handler's signature
         if over:  # a late signal must not start the timer again
             return
-        signal.setitimer(signal.ITIMER_REAL, GRACE if first else AGAIN, AGAIN)
-        first.clear()
+        turn = next(turns)
+        # the waits differ: equal ones would meet a loop at the same line each time, in its `try`
+        wait = AGAIN * max((turn * TURN % 1) ** 3, 1e-3) if turn else GRACE
+        signal.setitimer(signal.ITIMER_REAL, wait, AGAIN)
         if frame is None or frame.f_code.co_filename != __file__:  # not after the call is over
             raise TimedOutError(timeout)
 
-    first, over = [True], list[bool]()
+    turns, over = itertools.count(), list[bool]()
     previous = signal.signal(signal.SIGALRM, expire)
     start = time.perf_counter()
     remaining, interval = signal.setitimer(signal.ITIMER_REAL, timeout)

@@ -14,6 +14,8 @@ import pytest
 
 import ekitools as ek
 from ekitools.models.evaluate import BrokenPoolError, evaluate
+from ekitools.models.outputs import TimedOutError
+from ekitools.models.timeouts import within
 
 U = np.random.default_rng(0).normal(size=(6, 3))
 SEEDS = np.random.SeedSequence(1).spawn(6)
@@ -309,6 +311,17 @@ def swallowing_for_ever(u):
             time.sleep(30)
         except:  # noqa: E722
             u = u + 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_interruptions_do_not_meet_a_loop_at_the_same_line_each_time(monkeypatch):
+    """With equal waits between them, some calls did not end within minutes."""
+    monkeypatch.setattr("ekitools.models.timeouts.GRACE", 0.01)
+    start = time.perf_counter()
+    for _ in range(20):
+        with pytest.raises(TimedOutError):
+            within(0.01, lambda: swallowing_for_ever(1.0))
+    assert time.perf_counter() - start < 20
 
 
 def disguising(u):
