@@ -1,6 +1,6 @@
 """Model runs to means and standard deviations: ekitools beside samplers of other packages.
 
-    pip install emcee pymc blackjax dynesty pocomc scikit-learn
+    pip install emcee pymc blackjax dynesty pocomc dill multiprocess scikit-learn
     python benchmarks/sampler_peers.py FOLDER [--problem ...] [--only WORD ...] [--seeds 5]
         [--longest 120] [--table]
 
