@@ -11,7 +11,7 @@ counts its runs. Settings are the defaults of the package. Where it has none, th
   with 100 members.
 * pymc has one chain of `sample_smc`.
 * blackjax has adaptive tempered SMC with ten random-walk moves a temperature (its default number)
-  with the covariance of the particles times 2.38^2/p, and halves the effective sample size.
+  with the weighted covariance of the particles times 2.38^2/p, and halves the effective sample size.
 * dynesty has the static sampler. Its own stopping rule ends a run.
 * pocomc has the number of effective particles that the row names and its defaults otherwise, which
   train a normalizing flow. It draws 4,096 samples in the end.
@@ -116,7 +116,7 @@ def blackjax_smc(case: Case, seed: int, *, particles: int) -> np.ndarray:
         )
 
     def tuned(key: Any, state: Any, info: Any) -> Any:
-        cov = jnp.cov(state.particles.T) + 1e-10 * jnp.eye(case.p)
+        cov = jnp.cov(state.particles.T, aweights=state.weights) + 1e-10 * jnp.eye(case.p)
         return extend_params({"root": 2.38 / jnp.sqrt(case.p) * jnp.linalg.cholesky(cov)})
 
     algorithm = inner_kernel_tuning.as_top_level_api(
