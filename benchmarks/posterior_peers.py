@@ -11,7 +11,8 @@ counts its runs. Settings are the defaults of the package. Where it has none, th
   with 100 members.
 * pymc has one chain of `sample_smc`.
 * blackjax has adaptive tempered SMC with ten random-walk moves a temperature (its default number)
-  with the weighted covariance of the particles times 2.38^2/p, and halves the effective sample size.
+  with the weighted covariance of the particles times 2.38^2/p. A temperature halves the effective
+  sample size.
 * dynesty has the static sampler. Its own stopping rule ends a run.
 * pocomc has the number of effective particles that the row names and its defaults otherwise, which
   train a normalizing flow. It draws 4,096 samples in the end.
