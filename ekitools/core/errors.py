@@ -21,7 +21,7 @@ class RunError(RuntimeError):
     See Also
     --------
     CheckpointError : Error of a checkpoint.
-    run : A run of a method; the argument ``failures`` chooses what happens to failed members.
+    run : The function that raises the error; ``on_failure`` decides about failed members.
 
     Examples
     --------
