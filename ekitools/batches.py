@@ -1,7 +1,7 @@
-"""What is seen at step n: mini-batches drawn from the data, or the data one after the other.
+"""Mini-batches and online data.
 
-Either stands where the data of an `InverseProblem` do. Every step has the same number of
-samples m, so the datum of a step is always (m k,): m targets of k numbers, one after the other.
+Both are passed to an `InverseProblem` in place of the data. Every step uses the same number m of
+samples, so the data vector of a step is always (m k,): the m targets of k numbers, concatenated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["AtInputs", "MiniBatches", "OnlineData", "Samples", "independent_samp
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Pairs of inputs and targets, of which ``size`` are seen at once."""
+    """Pairs of inputs and targets, of which every step uses ``size``."""
 
     inputs: Any
     targets: Any
@@ -59,29 +59,29 @@ class Samples:
 
     @property
     def n_data(self) -> int:
-        """Length d = m k of the datum of one step."""
+        """Length d = m k of the data vector of one step."""
         return self.size * math.prod(self.targets.shape[1:])
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which the data are seen once: N / m, rounded down."""
+        """Steps of one pass over the data: N / m, rounded down."""
         return len(self.targets) // self.size
 
     def fingerprint(self) -> str:
-        """A short text that changes whenever the data or the options do."""
+        """A short text that changes if the data or the options change."""
         return self._digest
 
     @cached_property
-    def _digest(self) -> str:  # once: checkpoints ask for it at every step
+    def _digest(self) -> str:  # cached, because checkpoints use it at every step
         return digest(type(self).__name__, self.inputs, self.targets, *self._options())
 
     def take(self, index: Any) -> tuple[Array, Array]:
-        """Inputs ``(m, ...)`` and datum ``(m k,)`` of the samples ``index``, where these are."""
+        """Inputs ``(m, ...)`` and data ``(m k,)`` of the samples ``index``, on their device."""
         targets = _rows(self.targets, index)
         return _rows(self.inputs, index), array_namespace(targets).reshape(targets, (-1,))
 
     def placed(self, reference: Array) -> Self:
-        """The same samples on the device of ``reference``; those in a file stay there."""
+        """The same samples on the device of ``reference``; memory-mapped arrays stay on disk."""
         moved = copy.copy(self)
         names = [name for name in ("inputs", "targets") if map_of(getattr(self, name))[0] is None]
         put(moved, _digest=self._digest)
@@ -98,30 +98,35 @@ class Samples:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MiniBatches(Samples):
-    """Mini-batches: at every step a random subset of the data [1]_.
+    """Mini-batches: a random subset of the data at every step [1]_.
 
-    Within an epoch no sample is seen twice; every epoch has a new order, which depends on the
-    seed of the run and on the number of the epoch alone. What is left over at the end of an
-    epoch, less than a batch, is not seen in it.
+    No sample is used twice within an epoch. Every epoch has a new order, which depends only on the
+    seed of the run and the number of the epoch. Samples left over at the end of an epoch, fewer
+    than a batch, are not used in that epoch.
 
     Parameters
     ----------
     inputs : (N, ...)
-        One row for each sample. Inputs and targets are copied, unless they are read-only already
-        (``inputs.flags.writeable = False``, or a file mapped with ``mode="r"``): data that fill
-        the memory need no second copy then.
+        One row for each sample. Writeable arrays are copied. Read-only arrays are not copied, which
+        saves memory for large data: set ``inputs.flags.writeable = False``, or map a file with
+        ``mode="r"``. The same holds for the targets.
     targets : (N, k) or (N,)
-        What the model should give there.
+        Observed outputs at the inputs.
     size : int
-        Samples in a batch, m.
+        Number m of samples in a batch.
     shuffle : bool, default True, keyword-only
-        Whether the order is random. Without it every epoch is in the given order.
+        Whether the order is random. With False, every epoch uses the given order.
 
     Raises
     ------
     TypeError, ValueError
         If numbers are not finite, lengths disagree, the batch is larger than the data, or an
-        option is of a wrong kind.
+        option is of the wrong kind.
+
+    See Also
+    --------
+    OnlineData : The samples in their order, each used once.
+    InverseProblem : The problem that takes batches in place of the data.
 
     References
     ----------
@@ -129,7 +134,7 @@ class MiniBatches(Samples):
 
     Examples
     --------
-    A straight line, fitted to two of its points at a time:
+    Fit a straight line to two of its points at a time:
 
     >>> import numpy as np
     >>> import ekitools as ek
@@ -156,19 +161,19 @@ class MiniBatches(Samples):
     def batch(
         self, n: int, order: Callable[[int], np.random.Generator]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n.
+        """Inputs ``(m, ...)`` and data ``(m k,)`` of step n.
 
         Parameters
         ----------
         n : int
             The step.
         order : callable
-            ``order(epoch)``, the source of randomness of an epoch.
+            ``order(epoch)`` returns the random generator of an epoch.
         """
         return self.take(self.part(n, order).index)
 
     def part(self, n: int, order: Callable[[int], np.random.Generator]) -> Batch:
-        """Which samples step n sees; without shuffling, those left over do not count."""
+        """Samples of step n; without shuffling, left-over samples do not count as data."""
         epoch, i = divmod(n, self.steps_per_epoch)
         rows = np.arange(i * self.size, (i + 1) * self.size)
         if not self.shuffle:
@@ -176,7 +181,7 @@ class MiniBatches(Samples):
         return self._part(self._shuffled(order(epoch))[rows], len(self.targets), epoch)
 
     def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """The order of an epoch; that of the latest one is kept, for it costs as much as a step."""
+        """The order of an epoch; the latest order is cached, because it costs as much as a step."""
         state = repr(rng.bit_generator.state)
         if self._latest is None or self._latest[0] != state:
             put(self, _latest=(state, rng.permutation(len(self.targets))))
@@ -189,32 +194,37 @@ class MiniBatches(Samples):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OnlineData(Samples):
-    """Online learning: the data in their order, one datum or one batch at a time [1]_.
+    """Online data: the samples in their order, one sample or one batch at a time [1]_.
 
-    After the last one the run ends with the status "stream_ended"; its last ensemble is not
-    evaluated, for there is nothing left to compare it with. What is left over at the end of a
-    pass, less than a batch, is not seen.
+    After the last batch the run ends with the status "stream_ended". The last ensemble is not
+    evaluated, because no data are left for a comparison. Samples left over at the end of a pass,
+    fewer than a batch, are not used.
 
     Parameters
     ----------
     inputs : (N, ...)
-        One row for each sample. Inputs and targets are copied, unless they are read-only already
-        (``inputs.flags.writeable = False``, or a file mapped with ``mode="r"``): data that fill
-        the memory need no second copy then.
+        One row for each sample. Writeable arrays are copied. Read-only arrays are not copied, which
+        saves memory for large data: set ``inputs.flags.writeable = False``, or map a file with
+        ``mode="r"``. The same holds for the targets.
     targets : (N, k) or (N,)
-        What the model should give there.
+        Observed outputs at the inputs.
     size : int, default 1
-        Samples seen at a time, m.
+        Number m of samples in a batch.
     passes : int, default 1
-        How often the data are gone through.
+        Number of passes over the data.
     repeats : int, default 1
-        Steps made on every datum (or batch) before the next is seen.
+        Number of steps on each batch.
 
     Raises
     ------
     TypeError, ValueError
         If numbers are not finite, lengths disagree, the batch is larger than the data, or an
-        option is of a wrong kind.
+        option is of the wrong kind.
+
+    See Also
+    --------
+    MiniBatches : Random batches, a new order in every epoch.
+    InverseProblem : The problem that takes online data in place of the data.
 
     References
     ----------
@@ -246,12 +256,12 @@ class OnlineData(Samples):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which the data are gone through once."""
+        """Steps of one pass over the data."""
         return self.repeats * (len(self.targets) // self.size)
 
     @property
     def n_steps(self) -> int:
-        """Steps until the data have been gone through."""
+        """Steps of all passes over the data."""
         return self.passes * self.steps_per_epoch
 
     def batch(
@@ -259,14 +269,14 @@ class OnlineData(Samples):
         n: int,
         order: Callable[[int], np.random.Generator],
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Inputs ``(m, ...)`` and datum ``(m k,)`` of step n; None after the last.
+        """Inputs ``(m, ...)`` and data ``(m k,)`` of step n; None after the last step.
 
         Parameters
         ----------
         n : int
             The step.
         order : callable
-            As for `MiniBatches`; not used.
+            Not used, because the order of online data is fixed.
         """
         part = self.part(n, order)
         return None if part is None else self.take(part.index)
@@ -276,7 +286,7 @@ class OnlineData(Samples):
         n: int,
         order: Callable[[int], np.random.Generator],  # noqa: ARG002 - the contract's argument
     ) -> Batch | None:
-        """Which samples step n sees; None after the last."""
+        """Samples of step n; None after the last step."""
         if n >= self.n_steps:
             return None
         past, within = divmod(n, self.steps_per_epoch)
@@ -291,19 +301,19 @@ class OnlineData(Samples):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AtInputs(WrappedModel):
-    """A model with the inputs of one step: a `ForwardModel` of the parameters alone."""
+    """A model at the inputs of one step: a `ForwardModel` of the parameters alone."""
 
     inputs: Array
 
     def __call__(self, u: Array, /, **kwargs: Any) -> Array:
-        """G(u | x); the model has inputs of its own, which the next member does not see."""
+        """G(u | x); every call receives its own copy of the inputs."""
         given = self.inputs
         copied = given.copy() if isinstance(given, np.ndarray) else own(given)
         return self.model(u, inputs=copied, **kwargs)
 
 
 def independent_samples(noise: Any, size: int) -> bool:
-    """Whether the noise of each of ``size`` samples in a batch is independent of the others'.
+    """Whether the noises of the ``size`` samples in a batch are independent of each other.
 
     Examples
     --------
@@ -322,7 +332,7 @@ def independent_samples(noise: Any, size: int) -> bool:
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    """``array`` where nobody can write to its memory, else a read-only copy."""
+    """``array`` itself if its memory is read-only, otherwise a read-only copy."""
     base: Any = array
     while isinstance(base, np.ndarray):
         if base.flags.writeable:

@@ -287,7 +287,7 @@ def test_an_update_in_place_that_is_interrupted_says_so(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         loop.tell(heads(loop.ask(), loop.inputs))
     assert loop.status.code == "interrupted"
-    assert "a part of the ensemble has made it" in loop.result().attrs["status"]
+    assert "only a part of the ensemble is updated" in loop.result().attrs["status"]
 
 
 @pytest.mark.parametrize("kind", [ek.MiniBatches, ek.OnlineData])

@@ -1,4 +1,4 @@
-"""What a program has written, as a vector of numbers (JSON, CSV, netCDF), and its storage."""
+"""Readers of program outputs (JSON, CSV, netCDF), and storage of the outputs on disk."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MARK = b"\nsha256 "
 
 
 def read_output(path: Path, key: str | None) -> np.ndarray:
-    r"""The numbers in a file, as float64 ``(d,)``, arrays row by row.
+    r"""Read the numbers of a file as a float64 vector ``(d,)``; arrays are read row by row.
 
     Parameters
     ----------
     path : Path
-        A file whose ending is one of `FORMATS`.
+        The file; its ending is one of `FORMATS`.
     key : str or None
         Key of a JSON object, name of a CSV column, or netCDF variable; None for a JSON list, a
         CSV file of numbers alone, or the only variable of a netCDF file.
@@ -35,7 +35,7 @@ def read_output(path: Path, key: str | None) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        If the file lacks what is asked for, or that is not numbers.
+        If the file has no such key, or the value is not numeric.
 
     Examples
     --------
@@ -86,11 +86,11 @@ FORMATS: dict[str, Callable[[Path, str | None], Any]] = {
     ".csv": _csv,
     ".nc": _netcdf,
 }
-"""Readers by the ending of the file."""
+"""Readers by file ending."""
 
 
 def identity(function: Callable[..., Any]) -> str:
-    """The text of a function, or its name where that cannot be had."""
+    """The source text of a function, or its name if the source is not available."""
     try:
         return inspect.getsource(function)
     except (OSError, TypeError):
@@ -100,9 +100,9 @@ def identity(function: Callable[..., Any]) -> str:
 
 
 def load_stored(path: Path) -> np.ndarray | None:
-    """The array in a file that `store` has written; None where there is none, or a damaged one.
+    """Read an array that `store` wrote; None if the file is missing or damaged.
 
-    A file without a digest, as earlier versions wrote it, has to be a whole array and nothing else.
+    Earlier versions wrote no digest. A file without one must contain exactly one array.
     """
     try:
         content = path.read_bytes() if path.is_file() else None  # a pipe would wait for a writer
@@ -113,16 +113,16 @@ def load_stored(path: Path) -> np.ndarray | None:
         if os.path.lexists(path):
             _warn_damaged(path, "it is not a plain file")
         return None
-    array, mark, told = content.rpartition(_MARK)
+    array, mark, written = content.rpartition(_MARK)
     if not mark:
         array = content
-    elif told != _digest(path, array):
-        _warn_damaged(path, "its digest is not that of its name and contents")
+    elif written != _digest(path, array):
+        _warn_damaged(path, "its digest does not match its name and contents")
         return None
     stream = io.BytesIO(array)
     try:
         g = np.asarray(np.load(stream, allow_pickle=False))
-    except (ValueError, EOFError) as error:  # cut off when the machine went down
+    except (ValueError, EOFError) as error:  # truncated by a crash of the machine
         _warn_damaged(path, str(error))
         return None
     if stream.read(1):
@@ -132,7 +132,7 @@ def load_stored(path: Path) -> np.ndarray | None:
 
 
 def store(folder: Path, path: Path, g: np.ndarray) -> None:
-    """Write an array and the digest of it, all or nothing: a file under its name is finished."""
+    """Write an array and its digest to a temporary file, then rename the complete file."""
     stream = io.BytesIO()
     np.save(stream, g)
     content = stream.getvalue()
@@ -142,7 +142,7 @@ def store(folder: Path, path: Path, g: np.ndarray) -> None:
 
 
 def _digest(path: Path, content: bytes) -> bytes:
-    """Of a stored output; the name is in it, so that no file can take the place of another."""
+    """Digest of a stored output; it includes the file name, which detects swapped files."""
     return hashlib.sha256(path.name.encode() + content).hexdigest().encode()
 
 
@@ -156,4 +156,4 @@ def _warn_damaged(path: Path, why: str) -> None:
 
 def _lacking(path: Path, key: str | None, names: Iterable[str]) -> ValueError:
     there = ", ".join(map(repr, names)) or "none"
-    return ValueError(f"key: must be one of those in {path.name} ({there}), got {key!r}.")
+    return ValueError(f"key: must be one of the keys in {path.name} ({there}), got {key!r}.")

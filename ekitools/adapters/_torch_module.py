@@ -1,4 +1,4 @@
-"""What has to be known of a torch module: its parameters, their kind, its modes, its sizes."""
+"""Properties of a torch module: parameter layout, dtype and device, modes and output sizes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["Entry", "check_mode", "common_kind", "evaluating", "layout_of", "siz
 
 
 class Entry(NamedTuple):
-    """Where a parameter is in u, and its shape."""
+    """Position of a parameter in u, and its shape."""
 
     where: slice
     shape: tuple[int, ...]
 
 
 def layout_of(module: Any) -> dict[str, Entry]:
-    """Name to entry of every parameter that is not frozen; a shared one has its first name."""
+    """Entries of all trainable parameters by name; a shared parameter has its first name."""
     layout: dict[str, Entry] = {}
     start = frozen = 0
     for name, parameter in module.named_parameters():
         if is_lazy(parameter):
             raise ValueError(
-                f"module: must have parameters with shapes, got the lazy {name!r}. Call the module "
-                "once on its inputs."
+                f"module: must have parameters with shapes, got the lazy parameter {name!r}. Call "
+                "the module once on its inputs."
             )
         if not parameter.requires_grad:
             frozen += 1
@@ -41,16 +41,16 @@ def layout_of(module: Any) -> dict[str, Entry]:
         start = stop
     if not layout and frozen:
         raise ValueError(
-            f"module: must have parameters to be found, got {frozen} that are all frozen "
-            "(requires_grad=False), which makes them constants. Use module.requires_grad_(True)."
+            f"module: must have trainable parameters, got {frozen} frozen ones "
+            "(requires_grad=False). Use module.requires_grad_(True)."
         )
     if start == 0:
-        raise ValueError(f"module: must have parameters, got {module!r} without any.")
+        raise ValueError(f"module: must have parameters, got {module!r}, which has none.")
     return layout
 
 
 def common_kind(module: Any) -> tuple[Any, Any]:
-    """Dtype and device of all parameters and of all buffers that are not integers."""
+    """The common dtype and device of all parameters and floating-point buffers."""
     kind, first = None, ""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if not (tensor.is_floating_point() or isinstance(tensor, nn.Parameter)):
@@ -63,12 +63,12 @@ def common_kind(module: Any) -> tuple[Any, Any]:
                 f"module: must have one dtype and one device, got {kind[0]} on {kind[1]} for "
                 f"{first!r} and {tensor.dtype} on {tensor.device} for {name!r}. Use module.to(...)."
             )
-    assert kind is not None  # a module without parameters has been refused
+    assert kind is not None  # layout_of refuses modules without parameters
     return kind
 
 
 def check_mode(module: Any) -> None:
-    """Refuse what makes an output random, or dependent on the rest of the batch."""
+    """Refuse layers whose outputs are random or depend on the other samples of a batch."""
     for name, each in module.named_modules():
         if not each.training:
             continue
@@ -76,7 +76,7 @@ def check_mode(module: Any) -> None:
             what = "normalise by the statistics of a batch"
         elif isinstance(each, _DropoutNd):
             what = "drop units at random" if each.p else ""
-        else:  # recurrent and attention layers have their own
+        else:  # recurrent and attention layers have an attribute dropout
             dropout = getattr(each, "dropout", 0.0)
             what = "drop units at random" if isinstance(dropout, float) and dropout else ""
         if what:
@@ -88,7 +88,7 @@ def check_mode(module: Any) -> None:
 
 @contextmanager
 def evaluating(module: Any) -> Iterator[None]:
-    """Eval mode and no gradients within; every submodule gets its own mode back."""
+    """Disable gradients and use eval mode inside the block, then restore every mode."""
     modes = [(each, each.training) for each in module.modules()]
     module.eval()
     try:
@@ -100,7 +100,7 @@ def evaluating(module: Any) -> Iterator[None]:
 
 
 def sizes_of_a_run(module: Any, x: Any) -> tuple[int, int]:
-    """Numbers that all layers return together for ``x``, and those of the output alone."""
+    """Count the numbers that all layers return for ``x``, and the numbers of the output."""
     count = 0
 
     def add(_module: Any, _inputs: Any, output: Any) -> None:
@@ -118,7 +118,7 @@ def sizes_of_a_run(module: Any, x: Any) -> tuple[int, int]:
     if not torch.is_tensor(output):
         raise TypeError(
             f"module: must return one tensor, got {type(output).__name__}. Wrap it in a module "
-            "whose forward returns what is to be compared with the data."
+            "whose forward returns only the tensor to compare with the data."
         )
     if output.is_complex() or not output.numel():
         got = f"{output.dtype}" if output.numel() else f"shape {tuple(output.shape)}"

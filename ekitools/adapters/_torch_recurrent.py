@@ -1,9 +1,10 @@
-"""Recurrent layers of many members at once, for `torch.vmap`, which cannot batch torch's own.
+"""Recurrent layers evaluated for many members at once.
 
-Within `explicit_recurrence` the recurrent layers of a module take their steps one after the other
-in elementary operations, for all members of a chunk together: hidden states are laid out
-(member, unit, sample), so a step of a layer is two batched matrix products and the activations.
-All layers take a step before any takes the next, which keeps what is worked on in a CPU's cache.
+`torch.vmap` cannot batch torch's own recurrent layers. Within `explicit_recurrence`, the recurrent
+layers of a module compute their time steps in elementary operations, for all members of a chunk
+together. Hidden states have the layout (member, unit, sample), so a time step of a layer consists
+of two batched matrix products and the activations. All layers compute one time step before the
+next begins, which keeps the working set in a CPU's cache.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _TYPES = (nn.RNN, nn.GRU, nn.LSTM)
 
 
 def is_explicit(module: Any) -> bool:
-    """Whether a module is a recurrent layer that is understood here: in one direction, plain."""
+    """Whether a module is a supported recurrent layer: one direction, no projection."""
     return type(module) in _TYPES and not module.bidirectional and not module.proj_size
 
 
 @contextmanager
 def explicit_recurrence(module: Any) -> Iterator[None]:
-    """Within, recurrent layers of ``module`` in eval mode can be batched by `torch.vmap`."""
+    """Let `torch.vmap` batch the recurrent layers of ``module`` (eval mode) in this block."""
     layers = [each for each in module.modules() if is_explicit(each)]
     for layer in layers:
         layer.forward = partial(_forward, layer)
@@ -36,11 +37,11 @@ def explicit_recurrence(module: Any) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's shows again
+            del layer.forward  # restores the method of the class
 
 
 def _forward(layer: Any, x: Any, hx: Any = None) -> Any:
-    """As the layer's own forward; what is not understood goes to that."""
+    """Replacement of the layer's forward; unsupported inputs use the original method."""
     if hx is not None or not torch.is_tensor(x) or x.ndim != 3:
         return type(layer).forward(layer, x, hx)
     by_time = x.permute(1, 2, 0) if layer.batch_first else x.permute(0, 2, 1)
@@ -53,9 +54,9 @@ def _forward(layer: Any, x: Any, hx: Any = None) -> Any:
 
 
 class _Layer(NamedTuple):
-    """Weights of J members, gates one below the other: ``(J, g h, in)``, ``(J, g h, h)``.
+    """Weights of J members: ``(J, g h, in)`` and ``(J, g h, h)``, with the g gates stacked.
 
-    Biases are ``(J, g h, 1)``; the second is None where it has been added to the first.
+    Biases are ``(J, g h, 1)``. The second bias is None if it was added to the first.
     """
 
     w: Any
@@ -69,17 +70,17 @@ class _Recurrence(torch.autograd.Function):  # type: ignore[misc]  # torch is un
 
     @staticmethod
     def forward(mode: str, n_layers: int, x: Any, *weights: Any) -> Any:
-        """Of one member, as where none of its layers is learned."""
+        """Evaluate one member; used when all weights are constants."""
         stacked = [each[None] for each in weights]
         return tuple(each[0] for each in _run(mode, n_layers, x, stacked))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept: nothing is differentiated."""
+        """Save nothing, because no gradients are needed."""
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, mode: str, n_layers: int, x: Any, *weights: Any) -> Any:
-        """Of all members; inputs, or some of the weights, may be the same for all."""
+        """Evaluate all members; they may share inputs or some of the weights."""
         x = x if in_dims[2] is None else x.movedim(in_dims[2], 1)
         stacked = [
             each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
@@ -91,9 +92,9 @@ class _Recurrence(torch.autograd.Function):  # type: ignore[misc]  # torch is un
 def _run(mode: str, n_layers: int, x: Any, weights: list[Any]) -> tuple[Any, Any, Any]:
     """Outputs ``(J, T, h, N)`` and states ``(J, layers, h, N)`` at x.
 
-    x is ``(T, in, N)`` where all members are given the same, else ``(T, J, in, N)``.
+    x is ``(T, in, N)`` if all members share the inputs, otherwise ``(T, J, in, N)``.
     """
-    if torch.is_autocast_enabled(x.device.type):  # which leaves operations in place alone
+    if torch.is_autocast_enabled(x.device.type):  # autocast does not convert in-place operations
         half = torch.get_autocast_dtype(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
             return _run(mode, n_layers, x.to(half), [each.to(half) for each in weights])
@@ -105,7 +106,7 @@ def _run(mode: str, n_layers: int, x: Any, weights: list[Any]) -> tuple[Any, Any
     for now in x:
         for i, layer in enumerate(layers):
             h[i], c[i] = step(layer, _affine(layer, now), h[i], c[i])
-            now = h[i]  # noqa: PLW2901 - what the layer above is given
+            now = h[i]  # noqa: PLW2901 - the input of the next layer
         out.append(now)
     return torch.stack(out, 1), torch.stack(h, 1), torch.stack(c, 1)
 
@@ -114,13 +115,13 @@ def _layer(mode: str, w: Any, u: Any, *biases: Any) -> _Layer:
     if not biases:
         biases = (w.new_zeros(w.shape[:2]),) * 2
     first, second = (bias.unsqueeze(-1) for bias in biases)
-    if mode == "GRU":  # its reset gate multiplies the second alone
+    if mode == "GRU":  # the reset gate multiplies only the second bias
         return _Layer(w, u, first, second)
     return _Layer(w, u, first + second, None)
 
 
 def _affine(layer: _Layer, x: Any) -> Any:
-    """W x + b of every member: one matrix product where all are given the same ``(in, N)``."""
+    """W x + b of every member; shared inputs ``(in, N)`` need only one matrix product."""
     if x.ndim == 3:
         return torch.baddbmm(layer.bias, layer.w, x)
     stacked, bias = layer.w.reshape(-1, len(x)), layer.bias.reshape(-1, 1)

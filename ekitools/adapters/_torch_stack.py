@@ -1,9 +1,9 @@
-"""Stacks of plain layers, all members of a chunk at once.
+"""Stacks of plain layers, evaluated for all members of a chunk at once.
 
-A `Linear` layer on inputs that all members share is one matrix product with their weights
-stacked, (k·units, in) @ (in, samples); hidden values are laid out (member, unit, sample), so
-later layers are batched products on contiguous blocks. Convolutions see members as groups of
-channels, (sample, member·channel, height, width).
+If all members share the inputs of a `Linear` layer, the layer is one matrix product with the
+stacked weights, (k·units, in) @ (in, samples). Hidden values have the layout
+(member, unit, sample), so later layers are batched products of contiguous blocks. In convolutions
+the members are groups of channels, (sample, member·channel, height, width).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FREE = (*_IN_PLACE, *_IDLE, *_ELEMENTWISE, *_POOLS, nn.Flatten, nn.Unflatten)
 
 
 class Layer(NamedTuple):
-    """A layer and where its weights and biases are in u; None where they are constants."""
+    """A layer, and the positions of its weights and biases in u; None for constants."""
 
     module: Any
     weight: Entry | None
@@ -40,14 +40,14 @@ class Layer(NamedTuple):
 
 
 class Stack:
-    """What all members share, ``prefix``, and the layers from the first parameters on."""
+    """The layers before the first parameters (``prefix``, shared by all members) and the rest."""
 
     def __init__(self, prefix: list[Any], layers: list[Layer]) -> None:
         self.prefix, self.layers = prefix, layers
 
     @classmethod
     def of(cls, module: Any, layout: Mapping[str, Entry]) -> Stack | None:
-        """The module as a stack, or None where it is none."""
+        """The module as a stack, or None if it is not a stack of plain layers."""
         flat = list(_flattened(module))
         names = {id(each): name for name, each in module.named_parameters()}
 
@@ -67,7 +67,7 @@ class Stack:
         return cls(prefix, rest) if _fits(rest) else None
 
     def prepare(self, x: Any) -> Any:
-        """What the first layer with parameters is given, once for all members; None if unfit."""
+        """Inputs of the first layer with parameters, for all members; None if not supported."""
         for layer in self.prefix:
             x = layer(x)
         if isinstance(self.layers[0].module, nn.Linear):
@@ -75,10 +75,10 @@ class Stack:
         return x.contiguous(memory_format=_layout(x)) if x.ndim == 4 else None
 
     def evaluate(self, rows: Any, first: Any, out: Any, buffers: dict[Any, Any]) -> None:
-        """Outputs of the members ``rows`` into ``out`` (k, d).
+        """Write the outputs of the members ``rows`` into ``out`` (k, d).
 
-        All layers compute in the dtype of ``rows`` and ``first``, and the outputs are converted to
-        that of ``out``.
+        All layers compute in the dtype of ``rows`` and ``first``. The outputs are converted to the
+        dtype of ``out``.
         """
         k, h = len(rows), first
         for i, layer in enumerate(self.layers):
@@ -110,13 +110,13 @@ def _flattened(module: Any) -> Iterator[Any]:
         for each in module:
             yield from _flattened(each)
     elif hooked:
-        yield None  # a hook may do anything, so this is not a plain layer
+        yield None  # a hook may change the outputs, so the layer is not plain
     else:
         yield module
 
 
 def _fits(layers: list[Layer]) -> bool:
-    """Whether every layer can take the layout that it meets."""
+    """Whether every layer supports the layout of its inputs."""
     images = isinstance(layers[0].module, nn.Conv2d)
     for layer, _, _ in layers:
         if isinstance(layer, nn.Conv2d):
@@ -143,14 +143,14 @@ def _layout(x: Any) -> Any:
 
 
 def _of_members(rows: Any, entry: Entry | None, constant: Any) -> Any:
-    """A parameter of every member, ``(k, *shape)``; a constant is not repeated in memory."""
+    """A parameter for every member, ``(k, *shape)``; a constant is expanded without a copy."""
     if entry is None:
         return constant.detach().to(rows.dtype).expand(len(rows), *constant.shape)
     return rows[:, entry.where].view(len(rows), *entry.shape)
 
 
 def _buffer(buffers: dict[Any, Any], key: Any, like: Any, *shape: int) -> Any:
-    """Memory that later chunks use again; the first chunk is the largest."""
+    """Memory that later chunks reuse; the first chunk is the largest."""
     if key not in buffers:
         buffers[key] = like.new_empty(shape)
     return buffers[key][: shape[0]]
@@ -180,7 +180,7 @@ def _convolution(layer: Layer, rows: Any, h: Any, *, shared: bool) -> Any:
     weight = _of_members(rows, layer.weight, conv.weight)
     bias = None if conv.bias is None else _of_members(rows, layer.bias, conv.bias).reshape(-1)
     groups = conv.groups
-    if shared and groups > 1:  # every member needs its own copy: groups are split in order
+    if shared and groups > 1:  # groups are split in order, so every member needs its own copy
         h = h.repeat(1, len(rows), 1, 1)
     members = 1 if shared and groups == 1 else len(rows)
     return functional.conv2d(

@@ -1,4 +1,4 @@
-"""Any program as a forward model: run once for every member, in a folder of its own."""
+"""External programs as forward models, with a folder for every member."""
 
 from __future__ import annotations
 
@@ -39,46 +39,48 @@ __all__ = ["CommandModel"]
 
 @dataclass(frozen=True, eq=False)
 class CommandModel:
-    r"""G(u) = what a program writes when it is run with the parameters u.
+    r"""A forward model G(u) that runs an external program and reads its output.
 
-    Every member has a folder of its own: the input files are written there, the program is run
-    there without a shell, and its output is read from there. Outputs are stored, so a run that
-    was killed does not run again what had finished. Use threads to run several programs at once:
-    ``executor=concurrent.futures.ThreadPoolExecutor(n)``.
+    Every member has its own folder. The model writes the input files to the folder, runs the
+    program in the folder without a shell, and reads the output from the folder. Outputs are stored.
+    After an interruption, members that have finished are not run again. Use threads to run several
+    programs at once: ``executor=concurrent.futures.ThreadPoolExecutor(n)``.
 
     Parameters
     ----------
     command : sequence of str or Path
-        The program and its arguments. ``${name}`` in an argument is replaced by the parameter of
-        that name, and ``$$`` by a dollar sign. A `pathlib.Path` is a file of yours, such as a
-        script: it must exist and is passed with its absolute path.
+        The program and its arguments. In every argument, ``${name}`` is replaced by the parameter
+        of that name, and ``$$`` by a dollar sign. Use a `pathlib.Path` for your own files, such as
+        a script. The file must exist; the program receives its absolute path.
     parameter_names : sequence of str
         Names of the p parameters, in the order of u.
     folder : str or Path
-        Where folders and outputs are kept; made where it does not exist. With workers on other
-        machines it has to be on a shared file system.
+        The folder of all member folders and stored outputs; created if it does not exist. For
+        workers on other machines, the folder must be on a shared file system.
     output : str or callable
-        A file that the program writes, ending in ``.json``, ``.csv`` or ``.nc`` (netCDF); or a
-        function ``output(folder)`` of the member's folder that returns the numbers ``(d,)``.
+        The name of the output file, ending in ``.json``, ``.csv`` or ``.nc`` (netCDF). Or a
+        function ``output(folder)`` that reads the member's folder and returns the numbers ``(d,)``.
     key : str, optional
-        Which key of a JSON object, column of a CSV file or netCDF variable. Without it: a JSON
-        list, a CSV file without a header, or the only variable. Arrays are taken row by row.
+        Key of a JSON object, column of a CSV file, or netCDF variable. Without a key, the output
+        must be a JSON list, a CSV file without a header, or a netCDF file with one variable. Arrays
+        are read row by row.
     inputs : mapping of str to str, or callable, optional
-        Input files: file name and text, with ``${name}`` and ``$$`` as in ``command``; or a
-        function ``inputs(folder, parameters)`` that writes them, given the parameters by name.
-        Numbers are written so that they are read back exactly.
+        Input files: a mapping of file names to texts, with the placeholders ``${name}`` and ``$$``
+        of ``command``. Or a function ``inputs(folder, parameters)`` that writes the files;
+        ``parameters`` maps names to numbers. Numbers are written with all digits, so the program
+        reads exactly the same floats.
     timeout : float, optional
-        Seconds after which a program is killed, with all that it has started (POSIX).
+        Seconds after which a program is killed; its child processes are killed too (POSIX).
     retries : int, default 0
-        How often a program that failed is run again.
+        Number of further attempts after a program has failed.
     keep : {"failed", "always", "never"}, default "failed"
-        Which members' folders are kept: ``folder/runs/run-*``, with ``stdout.txt`` and
-        ``stderr.txt``.
+        Which member folders ``folder/runs/run-*`` are kept, with ``stdout.txt`` and
+        ``stderr.txt``: the folders of failed members, of all members, or none.
     environment : mapping of str to str, optional
-        Environment variables added for the program, such as ``{"OMP_NUM_THREADS": "1"}``.
+        Additional environment variables of the program, such as ``{"OMP_NUM_THREADS": "1"}``.
     stochastic : bool, default False
-        Whether the program is to be given ``${seed}``, an integer below 2³¹ of its own for every
-        member and iteration.
+        Whether the program is random. If True, the placeholder ``${seed}`` is available: an integer
+        below 2³¹ that differs between members and iterations.
 
     Attributes
     ----------
@@ -90,26 +92,31 @@ class CommandModel:
     Raises
     ------
     TypeError, ValueError
-        Where something is wrong before the first run: a program or file that is not there, a
-        placeholder that is no parameter, a parameter that is not used, a folder that cannot be
-        written to, a function that does not take what it will be given.
+        Before any run, if the program or a file is missing, a placeholder is not a parameter, a
+        parameter is not used, the folder is not writable, or a function does not accept its
+        arguments.
+
+    See Also
+    --------
+    ekitools.FunctionModel : A Python function as a forward model.
+    ekitools.adapters.umbridge.UMBridgeModel : A model on a UM-Bridge server.
 
     Notes
     -----
-    A member fails where the program exits with a code other than 0, takes too long, or writes no
-    output or numbers that are not finite. Failures are not stored.
+    A member fails if the program exits with a code other than 0, exceeds the timeout, writes no
+    output, or writes numbers that are not finite. Failures are not stored.
 
-    An output is stored under a digest of all that is known to have made it: the contents of the
-    program and of the files in ``command``, the arguments and input files with their numbers,
-    the environment variables given here, and ``key`` with the name of ``output`` or its text.
-    Other files that the program reads are not known: where they change, take another folder.
-    A stored file has a digest of its own name and bytes. One that is damaged, or that has the name
-    of another, is computed again, with a RuntimeWarning.
+    An output is stored under a digest of its known inputs: the contents of the program and of the
+    files in ``command``, the arguments and input files with their numbers, the environment
+    variables given here, ``key``, and ``output`` (the file name, or the source of the function).
+    Other files that the program reads are not part of the digest. If such a file changes, use
+    another folder. Every stored file contains a digest of its own name and bytes. If that digest
+    does not match, the output is computed again, with a RuntimeWarning.
 
-    A process that is killed leaves behind the folders of the members that it was running. They are
-    removed when the next `CommandModel` with the same ``folder`` is made (POSIX); folders in use
-    elsewhere, which are locked, and those that were kept are left alone. A program that outlives
-    its parent is not stopped: what it writes is not read any more.
+    A killed process leaves the folders of its running members behind. The next `CommandModel` with
+    the same ``folder`` removes these folders when it is created (POSIX). It does not remove folders
+    that are in use elsewhere (they are locked), nor folders that were kept. A program that outlives
+    its parent process is not stopped, but its output is not read.
 
     Examples
     --------
@@ -191,7 +198,7 @@ class CommandModel:
         Raises
         ------
         RuntimeError
-            If the program failed, with the last lines that it wrote to its standard error.
+            If the program failed; the message ends with the last lines of its standard error.
         """
         check_vector(u, self.n_parameters)
         parameters = dict(zip(self.parameter_names, map(float, host(u)), strict=True))
@@ -229,7 +236,7 @@ class CommandModel:
             return g
 
     def _write(self, folder: Path, parameters: dict[str, float]) -> list[str]:
-        """Write the input files; the arguments to run."""
+        """Write the input files, and return the command with its arguments."""
         if callable(self.inputs):
             self.inputs(folder, parameters)
         else:
@@ -240,7 +247,7 @@ class CommandModel:
         return [Template(str(a)).substitute(parameters) for a in self.command]
 
     def _digest(self, folder: Path, command: list[str]) -> str:
-        """What tells this run from others: all that goes into it."""
+        """Digest of all known inputs of a run."""
         files = [
             (path.relative_to(folder).as_posix(), _file_digest(path))
             for path in sorted(folder.rglob("*"))
@@ -258,7 +265,7 @@ class CommandModel:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                start_new_session=True,  # so that what it starts can be killed with it
+                start_new_session=True,  # child processes can then be killed too
             )
             try:
                 code = process.wait(self.timeout)

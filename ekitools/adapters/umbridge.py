@@ -1,4 +1,4 @@
-"""Models behind the UM-Bridge protocol: theirs as ours, and ours as theirs."""
+"""Models of UM-Bridge servers, and forward models served over UM-Bridge."""
 
 from __future__ import annotations
 
@@ -25,39 +25,45 @@ from ekitools.typing import Array
 __all__ = ["ServedModel", "UMBridgeModel", "serve"]
 
 _NO_ANSWER = (requests.RequestException, LookupError, TypeError, RuntimeWarning)
-"""What umbridge raises where there is no server, or another one."""
+"""Exceptions of umbridge if there is no server, or a server with another protocol."""
 
 
 class UMBridgeModel:
-    """G(u) as evaluated by a UM-Bridge server, in whatever language that is written [1]_.
+    """A forward model G(u) that a UM-Bridge server evaluates [1]_.
 
-    The blocks of the server's inputs make up u one after the other, and those of its outputs
-    G(u). With ``executor=concurrent.futures.ThreadPoolExecutor(n)`` n members are asked for at
-    once, which servers that balance their load want.
+    The server can be written in any language. The server's input blocks, concatenated, are u. The
+    output blocks, concatenated, are G(u). Use
+    ``executor=concurrent.futures.ThreadPoolExecutor(n)`` to evaluate n members in parallel on a
+    server that balances its load.
 
     Parameters
     ----------
     url : str
-        Where the server is, such as ``"http://localhost:4242"``.
+        Address of the server, such as ``"http://localhost:4242"``.
     name : str
-        Which of its models.
+        Name of the model on the server.
     config : mapping, optional
-        The model's configuration, sent with every request.
+        Configuration of the model, sent with every request.
 
     Attributes
     ----------
     shape : tuple of int
-        (d, p), as the server states them; a problem is checked against it.
+        (d, p) as stated by the server; `InverseProblem` checks prior and data against the shape.
     input_sizes, output_sizes : list of int
-        Their blocks.
+        Sizes of the input blocks and of the output blocks.
     vectorized, stochastic : bool
         False.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no server, it does not evaluate such a model, or it states no sizes for the
-        configuration.
+        If no server answers, the server does not evaluate a model of this name, or it states no
+        sizes for the configuration.
+
+    See Also
+    --------
+    serve : Serve a forward model over UM-Bridge.
+    ekitools.adapters.command.CommandModel : A program as a forward model.
 
     References
     ----------
@@ -71,7 +77,7 @@ class UMBridgeModel:
     >>> UMBridgeModel("http://127.0.0.1:9", "forward")
     Traceback (most recent call last):
         ...
-    ValueError: url: must be that of a UM-Bridge server that is running, got http://127.0.0.1:9...
+    ValueError: url: must be the address of a running UM-Bridge server, got http://127.0.0.1:9...
     """
 
     vectorized = False
@@ -89,12 +95,12 @@ class UMBridgeModel:
             names = umbridge.supported_models(self.url)
         except _NO_ANSWER as error:
             raise ValueError(
-                f"url: must be that of a UM-Bridge server that is running, got {url} ({error})."
+                f"url: must be the address of a running UM-Bridge server, got {url} ({error})."
             ) from error
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
             raise ValueError(
-                f"url: must be that of a UM-Bridge server that is running, got {url}, whose models "
-                f"are {names!r}."
+                f"url: must be the address of a running UM-Bridge server, got {url}, whose list of "
+                f"models is {names!r}."
             )
         if name not in names:
             raise ValueError(f"name: must be one of {', '.join(names)} at {url}, got {name!r}.")
@@ -103,18 +109,17 @@ class UMBridgeModel:
             evaluates = self._model.supports_evaluate()
         except _NO_ANSWER as error:
             raise ValueError(
-                f"name: must be a model of which {url} says what it supports, got {name!r} "
-                f"({error!r})."
+                f"name: must be a model whose features {url} can list, got {name!r} ({error!r})."
             ) from error
         if not evaluates:
-            raise ValueError(f"name: must be a model that can be evaluated, got {name!r}.")
+            raise ValueError(f"name: must be a model that supports evaluation, got {name!r}.")
         try:
             self.input_sizes = [int(n) for n in self._model.get_input_sizes(self.config)]
             self.output_sizes = [int(n) for n in self._model.get_output_sizes(self.config)]
         except (requests.RequestException, LookupError, TypeError, ValueError) as error:
             raise ValueError(
-                f"config: must be one that the model {name!r} takes, got {self.config}, for which "
-                f"the server states no sizes ({error!r})."
+                f"config: must be a configuration of the model {name!r}, got {self.config}, for "
+                f"which the server states no sizes ({error!r})."
             ) from error
         self.shape = (sum(self.output_sizes), sum(self.input_sizes))
         if min(self.shape) < 1 or min(self.output_sizes + self.input_sizes) < 0:
@@ -132,7 +137,7 @@ class UMBridgeModel:
         Raises
         ------
         RuntimeError
-            If the server answers with an error, not at all, or with numbers of other sizes.
+            If the server does not answer, answers with an error, or returns blocks of other sizes.
         """
         check_vector(u, self.shape[1])
         blocks = np.split(host(u), np.cumsum(self.input_sizes)[:-1])
@@ -140,8 +145,8 @@ class UMBridgeModel:
             outputs = self._model([block.tolist() for block in blocks], self.config)
         except requests.exceptions.InvalidJSONError as error:
             raise RuntimeError(
-                f"{self.name} at {self.url}: no JSON, {error}. An exception in the server's model "
-                "is in the log of the server; NaN cannot be sent."
+                f"{self.name} at {self.url}: the answer is not JSON ({error}). Read the server's "
+                "log for an exception of the model. JSON cannot hold NaN."
             ) from error
         except Exception as error:  # umbridge raises no other kind
             raise RuntimeError(f"{self.name} at {self.url}: {error}") from error
@@ -154,21 +159,27 @@ class UMBridgeModel:
 
 
 class ServedModel(umbridge.Model):  # type: ignore[misc]
-    """A forward model as one that `umbridge.serve_models` takes.
+    """A forward model wrapped for `umbridge.serve_models`.
 
     Parameters
     ----------
     model : ForwardModel
-        Of one member or vectorized; not stochastic, and without inputs.
+        A model of one member, or a vectorized model. It must be neither stochastic nor a model
+        with inputs.
     name : str
-        Its name on the server.
+        Name of the model on the server.
     shape : tuple of int, optional
-        (d, p), where the model does not say it itself.
+        The shape (d, p); required if the model does not declare its shape.
 
     Raises
     ------
     TypeError, ValueError
-        If the model is of another kind, or its shape is not known or not what is given.
+        If the model is of another kind, or its shape is unknown or differs from ``shape``.
+
+    See Also
+    --------
+    serve : Wrap and serve a model in one call.
+    UMBridgeModel : The model of a server as a forward model.
 
     Examples
     --------
@@ -190,23 +201,23 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
             )
         if info.stochastic or info.takes_inputs:
             raise ValueError(
-                f"model: must be a function of u alone, got {model!r}, which needs more than "
-                "UM-Bridge can send."
+                f"model: must be a function of u alone, got {model!r}, which is stochastic or "
+                "takes inputs. UM-Bridge can send neither a generator nor inputs."
             )
         if shape is None and info.shape is None:
-            raise ValueError(f"shape: must be given as (d, p), since {model!r} does not say it.")
+            raise ValueError(f"shape: must be given as (d, p), because {model!r} declares none.")
         sizes = _checked_shape(info.shape if shape is None else shape)
         if info.shape not in (None, sizes):
-            raise ValueError(f"shape: must be that of the model, {info.shape}, got {shape}.")
+            raise ValueError(f"shape: must be the model's shape {info.shape}, got {shape}.")
         self.model = model
         self.n_data, self.n_parameters = sizes
 
     def get_input_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002 - their signature
-        """One block of p, whatever ``config``."""
+        """One block of p numbers for every ``config``."""
         return [self.n_parameters]
 
     def get_output_sizes(self, config: Any = None) -> list[int]:  # noqa: ARG002
-        """One block of d, whatever ``config``."""
+        """One block of d numbers for every ``config``."""
         return [self.n_data]
 
     def supports_evaluate(self) -> bool:
@@ -218,17 +229,17 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
         parameters: list[list[float]],
         config: Any = None,  # noqa: ARG002
     ) -> list[list[float]]:
-        """G of one member; what goes wrong is sent to the client with its reason.
+        """G of one member; the client receives the type and the text of an exception.
 
-        No exception of the model ends the server: SystemExit is an answer too.
+        No exception of the model ends the server, SystemExit included.
         """
         try:
             return [self._evaluate(np.asarray(parameters[0], dtype=np.float64))]
         except BaseException as error:
             on_main = threading.current_thread() is threading.main_thread()
-            if isinstance(error, KeyboardInterrupt) and on_main:  # of the keyboard
+            if isinstance(error, KeyboardInterrupt) and on_main:  # Ctrl-C ends the server
                 raise
-            # umbridge has no answer of its own for a model that raises
+            # umbridge itself defines no answer for a model that raises
             answer = {"error": {"type": type(error).__name__, "message": _text(error)}}
             raise web.HTTPInternalServerError(
                 text=json.dumps(answer), content_type="application/json"
@@ -255,20 +266,31 @@ def serve(
 
     Parameters
     ----------
-    model, name, shape
-        As in `ServedModel`.
+    model : ForwardModel
+        A model of one member, or a vectorized model. It must be neither stochastic nor a model
+        with inputs.
+    name : str
+        Name of the model on the server.
     port : int, default 4242
-        Where to listen; 4242 is what clients expect.
+        Port of the server. Clients expect 4242.
+    shape : tuple of int, optional
+        The shape (d, p); required if the model does not declare its shape.
     workers : int, default 1
-        How many threads evaluate the model; more only where it is safe to call at once.
+        Number of threads that evaluate the model. Use more than one only if the model is
+        thread-safe.
     host : str, default "127.0.0.1"
-        Where it can be reached: from this machine alone, by default. ``"0.0.0.0"`` answers on
-        all network interfaces, to anyone: keep it behind a firewall.
+        Network address of the server. With the default, only programs on this machine can connect.
+        With ``"0.0.0.0"`` the server answers everyone on all network interfaces; use a firewall.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, before anything listens.
+        If an argument is invalid. The server has not started then.
+
+    See Also
+    --------
+    ServedModel : The wrapper, for servers with several models.
+    UMBridgeModel : The model of a server as a forward model.
 
     Examples
     --------
@@ -277,7 +299,7 @@ def serve(
     >>> serve(ek.FunctionModel(abs), "forward")
     Traceback (most recent call last):
         ...
-    ValueError: shape: must be given as (d, p), since FunctionModel(abs) does not say it.
+    ValueError: shape: must be given as (d, p), because FunctionModel(abs) declares none.
     """
     served = ServedModel(model, name, shape)
     port, workers = integer("port", port, most=65535), integer("workers", workers, most=10**6)
@@ -293,20 +315,23 @@ def _check_free(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise ValueError(
-            f"host, port: must be free at an address of this machine, got {port} at {host!r} "
-            f"({error}). Take another port, or another host."
+            f"host, port: must be a free port at an address of this machine, got {port} at "
+            f"{host!r} ({error}). Use another port or another host."
         ) from error
 
 
 @contextmanager
 def _listening_at(host: str) -> Iterator[None]:
-    """Let `umbridge.serve_models`, which takes no address, listen at ``host`` only."""
+    """Let `umbridge.serve_models`, which has no such argument, listen only at ``host``."""
     module = sys.modules[umbridge.serve_models.__module__]
     if getattr(module, "web", None) is not web:
-        raise RuntimeError("umbridge: must be served by aiohttp to be bound to a host, as 1.2 is.")
+        raise RuntimeError(
+            "umbridge: must use aiohttp, or the server cannot listen at one host only. "
+            "Install umbridge 1.2."
+        )
 
     class Web:
-        """aiohttp's module, but for the address."""
+        """The module `aiohttp.web`, with a fixed host."""
 
         run_app = staticmethod(partial(web.run_app, host=host))
 
@@ -322,7 +347,7 @@ def _listening_at(host: str) -> Iterator[None]:
 
 def _check_text(argument: str, value: Any, example: str) -> None:
     if not isinstance(value, str) or not value:
-        raise ValueError(f'{argument}: must be a text such as "{example}", got {value!r}.')
+        raise ValueError(f'{argument}: must be a string such as "{example}", got {value!r}.')
 
 
 def _text(error: BaseException) -> str:
@@ -338,13 +363,13 @@ def _checked_config(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
         raise TypeError(f"config: must be a mapping, got {config!r}.")
     if not all(isinstance(key, str) for key in config):
-        raise TypeError(f"config: must have texts as keys, got {config!r}.")
+        raise TypeError(f"config: must have strings as keys, got {config!r}.")
     try:
         json.dumps(dict(config), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"config: must hold what JSON can, got {config!r} ({error}). Use float(), int(), "
-            "str() and .tolist()."
+            f"config: must hold only values that JSON supports, got {config!r} ({error}). Use "
+            "float(), int(), str() and .tolist()."
         ) from error
     return dict(config)
 

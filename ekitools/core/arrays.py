@@ -1,4 +1,4 @@
-"""Small tools for arrays of any kind: conversion, checks, digests, sources of randomness."""
+"""Conversion, checks and digests of arrays of any library, and random generators."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ __all__ = [
 
 
 def of_library(value: Any, module: str, *names: str) -> bool:
-    """Whether it is an instance of a class of a module, which need not be imported for that."""
-    library = sys.modules.get(module)  # where it is not imported, nothing is of its classes
+    """Whether ``value`` is an instance of one of a module's classes, without an import."""
+    library = sys.modules.get(module)  # a module that is not imported has no instances
     return library is not None and isinstance(value, tuple(vars(library)[n] for n in names))
 
 
@@ -77,7 +77,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If it is no array, such as a list of rows of different lengths, or an entry is masked.
+        If ``value`` is not an array (a list of rows of different lengths, for example), or an entry
+        is masked.
 
     Examples
     --------
@@ -96,23 +97,23 @@ def as_array(name: str, value: Any) -> np.ndarray:
 
 
 def check_array(name: str, value: Any, *, last: int | None = None) -> None:
-    """Check an array ``(..., last)`` of real numbers, of any kind; NaN is allowed.
+    """Check an array ``(..., last)`` of real numbers of any library; NaN is allowed.
 
-    Every public function that keeps the kind of an array calls this one.
+    Every public function that preserves the library and device of an array calls this function.
 
     Parameters
     ----------
     name : str
-        Of the argument.
+        Name of the argument.
     value : array
-        Checked.
+        The array to check.
     last : int, optional
-        Entries along the last axis; at least one where it is not given.
+        Required length of the last axis; by default every length of at least one is allowed.
 
     Raises
     ------
     TypeError
-        If it is no array, or not of real numbers.
+        If ``value`` is not an array of real numbers.
     ValueError
         If an entry is masked, or the last axis is of another length.
 
@@ -144,7 +145,7 @@ def _is_real(value: Any, dtype: Any) -> bool:
         return True
     if dtype is None or isinstance(value, np.ndarray | np.generic):
         return False
-    try:  # torch's dtypes have no kind
+    try:  # dtypes of torch have no attribute kind
         kinds = ("real floating", "integral", "bool")
         return bool(array_namespace(value).isdtype(dtype, kinds))
     except TypeError:
@@ -159,23 +160,23 @@ def as_real(
     Parameters
     ----------
     name : str
-        Of the argument.
+        Name of the argument.
     value : array_like
-        Checked.
+        The value to check.
     ndim : iterable of int, optional
-        The numbers of dimensions that are allowed.
+        Allowed numbers of dimensions.
     remedy : str, optional
-        A sentence to end the error about dimensions with.
+        Last sentence of the error about dimensions.
 
     Raises
     ------
     TypeError
-        If it is not numeric, or complex.
+        If ``value`` is not numeric, or complex.
     ValueError
         If an entry is masked or not finite, or the number of dimensions is not in ``ndim``.
     """
     array = as_array(name, value)
-    if array.dtype.kind not in ("fiub" if array.ndim else "fiu"):  # True is no number
+    if array.dtype.kind not in ("fiub" if array.ndim else "fiu"):  # a single bool is refused
         raise TypeError(
             f"{name}: must be an array of real numbers, got {type(value).__name__} of dtype "
             f"{array.dtype}. Convert it to floats first."
@@ -197,12 +198,12 @@ def as_real(
 
 
 def checked_inputs(inputs: Any) -> np.ndarray:
-    """Inputs of a model: integers, which may be indices, stay integers.
+    """Checked inputs of a model; integers stay integers, because they may be indices.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not finite real numbers, or there are none.
+        If the inputs are empty or not finite real numbers.
 
     Examples
     --------
@@ -211,7 +212,7 @@ def checked_inputs(inputs: Any) -> np.ndarray:
     array([0, 2])
     """
     found = as_array("inputs", inputs)
-    if found.dtype.kind not in ("iub" if found.ndim else "iu"):  # True is no number
+    if found.dtype.kind not in ("iub" if found.ndim else "iu"):  # a single bool is refused
         found = as_real("inputs", inputs)
     if found.size == 0:
         raise ValueError(f"inputs: must not be empty, got shape {found.shape}.")
@@ -219,7 +220,7 @@ def checked_inputs(inputs: Any) -> np.ndarray:
 
 
 def as_vector(name: str, value: Any, *, remedy: str = "") -> np.ndarray:
-    """``value`` as a finite real vector ``(n,)``, ``n >= 1``; ``remedy`` as in `as_real`."""
+    """``value`` as a finite real vector ``(n,)``, ``n >= 1``; ``remedy`` ends an error."""
     array = as_real(name, value, ndim=(1,), remedy=remedy or f"Flatten it with np.ravel({name}).")
     if array.size == 0:
         raise ValueError(f"{name}: must not be empty, got shape {array.shape}.")
@@ -227,12 +228,12 @@ def as_vector(name: str, value: Any, *, remedy: str = "") -> np.ndarray:
 
 
 def as_rng(rng: Rng) -> np.random.Generator:
-    """``rng`` as a Generator: a new one from None or a seed, else the Generator that was given.
+    """``rng`` as a Generator: a new Generator for None or a seed, or the given Generator.
 
     Raises
     ------
     TypeError, ValueError
-        If it is neither, or a seed below 0.
+        If ``rng`` is of another kind, or a seed below 0.
 
     Examples
     --------
@@ -256,7 +257,7 @@ def as_rng(rng: Rng) -> np.random.Generator:
 
 
 def checked_cholesky(name: str, cov: np.ndarray) -> np.ndarray:
-    """Lower Cholesky factor of a symmetric positive definite matrix, or a clear error."""
+    """Lower Cholesky factor of a matrix, checked to be symmetric positive definite."""
     if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or cov.size == 0:
         raise ValueError(f"{name}: must be a square matrix, got shape {cov.shape}.")
     scale = np.max(np.abs(np.diag(cov)))
@@ -264,7 +265,7 @@ def checked_cholesky(name: str, cov: np.ndarray) -> np.ndarray:
     if asymmetry > 100 * np.finfo(cov.dtype).eps * scale:
         raise ValueError(
             f"{name}: must be symmetric, got entries that differ by {asymmetry:.3g} from their "
-            f"transposes. Pass ({name} + {name}.T) / 2 if that is meant."
+            f"transposes. Pass ({name} + {name}.T) / 2 to make the matrix symmetric."
         )
     try:
         return np.asarray(cholesky(cov, lower=True))

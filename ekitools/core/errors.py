@@ -11,12 +11,17 @@ __all__ = ["CheckpointError", "RunError"]
 
 
 class RunError(RuntimeError):
-    """A run cannot go on: every member failed, or a failure was asked to be an error.
+    """Error of a run that cannot continue, because every member or a required member failed.
 
     Attributes
     ----------
     result : xarray.Dataset or None
-        Everything computed so far, the failed iteration included; None where that is nothing.
+        All iterations so far, the failed iteration included; None if there are none.
+
+    See Also
+    --------
+    CheckpointError : Error of a checkpoint.
+    run : The function that raises the error; ``on_failure`` decides about failed members.
 
     Examples
     --------
@@ -36,12 +41,17 @@ class RunError(RuntimeError):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, read, or continued; what is on disk is left alone.
+    """Error of a checkpoint that cannot be written, read or continued; its files stay unchanged.
 
     Attributes
     ----------
     result : xarray.Dataset or None
-        What was computed, where a running inversion could not be saved.
+        All iterations so far, if a running inversion could not be saved.
+
+    See Also
+    --------
+    resume : Continue a run from a checkpoint.
+    RunError : Error of a run that cannot continue.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which data are kept: a mask or indices, checked."""
+"""Checked selections of data by a mask or by indices."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ __all__ = ["kept_indices"]
 
 
 def kept_indices(kept: Any, d: int | None) -> np.ndarray:
-    """Indices of the data that are kept, from a mask ``(d,)`` or from indices; d None for any.
+    """Indices of the kept data, from a mask ``(d,)`` or from indices; d may be None (unknown).
 
     Raises
     ------
     TypeError, ValueError
-        If ``kept`` is neither, keeps nothing, or has an index twice or out of range.
+        If ``kept`` is neither a mask nor indices, is empty, or has an index that is repeated or out
+        of range.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The contract of a model, read once: the one place that asks a model for optional attributes."""
+"""The optional declarations of a model, read and checked in one place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLAGS = ("vectorized", "stochastic", "takes_inputs")
 
 
 def info_of(model: Callable[..., Any]) -> ModelInfo:
-    """What the model declares about itself, with defaults for the rest.
+    """Declarations of the model, with defaults for the missing ones.
 
     Raises
     ------
@@ -52,24 +52,24 @@ def info_of(model: Callable[..., Any]) -> ModelInfo:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WrappedModel:
-    """Another model, called with other arguments or with other outputs.
+    """A wrapper of a model that changes its arguments or its outputs.
 
     Parameters
     ----------
     model : ForwardModel
-        The model within.
+        The wrapped model.
     """
 
     model: Any
 
     @property
     def vectorized(self) -> bool:
-        """As the model within says."""
+        """Whether the wrapped model is vectorized."""
         return bool(self.model.vectorized)
 
     @property
     def stochastic(self) -> bool:
-        """As the model within says."""
+        """Whether the wrapped model is stochastic."""
         return info_of(self.model).stochastic
 
     def __repr__(self) -> str:

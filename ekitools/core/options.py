@@ -1,4 +1,4 @@
-"""Methods and rules as JSON: what was run, readable in every result and checkpoint."""
+"""Methods and rules as JSON, for results and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ def to_json(options: Any) -> str:
 
 
 def from_json(text: str) -> Any:
-    """Rebuild what `to_json` wrote, from ekitools' public classes only.
+    """Rebuild an object of a public class of ekitools from the JSON that `to_json` wrote.
 
     Raises
     ------
     ValueError
-        If a class is not a public one of ekitools, whatever its name: the caller then has to pass
-        the object.
+        If a class is not a public class of ekitools. The caller must then pass the object.
 
     Examples
     --------
@@ -64,7 +63,7 @@ def _encode(value: Any) -> Any:
 
 
 def _name(cls: type) -> str:
-    """The public name only where it is the name of this very class."""
+    """The public name of a class, or its full path if the class is not public."""
     inner = ".".join((*cls.__module__.split(".")[1:2], cls.__name__))  # of a public module
     public = (name for name in (cls.__name__, inner) if lookup(name) is cls)
     return next(public, f"{cls.__module__}.{cls.__qualname__}")

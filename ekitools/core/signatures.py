@@ -1,4 +1,4 @@
-"""Whether a function of the user's takes what it will be given, found out before any run."""
+"""Checks of the signatures of users' functions, before any run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["check_accepts"]
 def check_accepts(
     argument: str, function: Callable[..., Any], *names: str, keywords: tuple[str, ...] = ()
 ) -> None:
-    """Check that a function can be called with arguments in these places, and with keywords."""
+    """Check that a function accepts these positional arguments and keywords."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins do not tell
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     try:
         signature.bind(*names, **dict.fromkeys(keywords))

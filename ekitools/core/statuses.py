@@ -1,4 +1,4 @@
-"""Statuses that the loop sets, and doubts that it adds to the status of a method."""
+"""Statuses of the loop, and doubts added to the status of a method."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHECK_NEXT = (
     "For a nonlinear model the result is an approximation: check it with ek.summary(result), and "
     "then with ek.check_posterior(result, problem)."
 )
-"""What to do after a run that has come to the end of its method."""
+"""Advice after a run whose method has finished."""
 
 CONFIRMED, CORRECTED, NOT_CONFIRMED = "confirmed", "corrected", "not confirmed"
 """The verdicts of `check_posterior`."""
@@ -42,16 +42,16 @@ RUNS_SPENT = "runs_spent"
 
 INTERRUPTED = Status(
     "interrupted",
-    "Interrupted from the keyboard: this is what was computed until then. "
-    "Go on with ek.resume if there is a checkpoint.",
+    "Interrupted from the keyboard: the result holds the iterations computed so far. "
+    "Continue with ek.resume if there is a checkpoint.",
 )
 
-RUNNING = Status("running", "The run is not over: this is what was computed so far.")
+RUNNING = Status("running", "The run has not ended: the result holds the iterations so far.")
 
 STREAM_ENDED = Status(
     "stream_ended",
-    "All data have been seen as often as was asked for: the last ensemble is not evaluated. "
-    "Use more passes to go on.",
+    "All data have been used as often as requested. The last ensemble is not evaluated. "
+    "Use more passes to continue.",
     level="good",
 )
 
@@ -61,7 +61,7 @@ def budget_spent(n_steps: int, t: float) -> Status:
     return Status(
         "budget_spent",
         f"The budget of {n_steps} step{'s' * (n_steps != 1)} is spent at t = {t:.4g}, before the "
-        "method came to its own end. Resume from a checkpoint with a larger n_steps to go on.",
+        "method finished. To continue, resume from a checkpoint with a larger n_steps.",
     )
 
 
@@ -69,22 +69,22 @@ def runs_spent(most: int, t: float) -> Status:
     """The budget of model runs is spent."""
     return Status(
         RUNS_SPENT,
-        f"The budget of {most} model runs is spent at t = {t:.4g}, before the method came to its "
-        "own end. Give a larger budget.",
+        f"The budget of {most} model runs is spent at t = {t:.4g}, before the method finished. "
+        "Give a larger budget.",
     )
 
 
 def failed(sentence: str) -> Status:
-    """The run cannot go on."""
+    """The run cannot continue."""
     return Status(FAILED, sentence, level="bad")
 
 
 def half_updated(n: int) -> Status:
-    """An update in place did not come to its end."""
+    """An update in place was interrupted."""
     return Status(
         "interrupted",
-        f"Step {n} was interrupted within an update in place: a part of the ensemble has made it, "
-        "a part has not. Go on from a checkpoint with ek.resume.",
+        f"Step {n} was interrupted within an update in place: only a part of the ensemble is "
+        "updated. Continue from a checkpoint with ek.resume.",
     )
 
 
@@ -131,7 +131,7 @@ class Losses(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """How many members are left, and how the others were lost."""
+        """A sentence with the numbers of members left, dropped and failed."""
         parts = [
             f"{self.dropped} {'was' if self.dropped == 1 else 'were'} dropped" * bool(self.dropped),
             f"{self.failed} failed at the last evaluation" * bool(self.failed),
@@ -141,7 +141,7 @@ class Losses(NamedTuple):
 
 
 def doubted(status: Status, losses: Losses, bounds: Sequence[str] = ()) -> Status:
-    """The status with which a run ends, less sure where there are reasons to doubt it.
+    """The final status of a run, with a lower level if there are reasons to doubt the result.
 
     Parameters
     ----------
@@ -150,15 +150,15 @@ def doubted(status: Status, losses: Losses, bounds: Sequence[str] = ()) -> Statu
     losses : Losses
         Members that were lost.
     bounds : sequence of str
-        Sentences about a start that is doubtful, and about members at a bound of the prior.
+        Sentences about a doubtful start, and about members at a bound of the prior.
 
     Returns
     -------
     Status
-        ``status`` itself without a doubt. With one the level is at least "care", and the sentence
-        names the doubt. Where more than half of the members was lost, the level is "bad" and
-        the last ensemble does not count as a sample of the posterior; a status that said so gets
-        the code "members_lost".
+        ``status`` itself if there is no doubt. Otherwise the level is at least "care", and the
+        sentence names the doubt. If more than half of the members were lost, the level is "bad"
+        and the last ensemble does not count as a sample of the posterior. A status that claimed the
+        posterior then gets the code "members_lost".
 
     Examples
     --------
@@ -177,7 +177,7 @@ def doubted(status: Status, losses: Losses, bounds: Sequence[str] = ()) -> Statu
         return status
     claimed, most = status.posterior, losses.most
     # a sentence that claims the posterior is not repeated beside a doubt
-    ended = "The method came to its end, but the result is doubtful."
+    ended = "The method finished, but the result is doubtful."
     start = ended if claimed else status.sentence
     level = "bad" if most else "care" if status.level in ("good", "note") else status.level
     return Status(

@@ -312,7 +312,7 @@ def test_a_stored_output_under_the_name_of_another_is_run_again(program):
     program.model()(v)
     (other,) = set(program.folder.glob("work/results/*.npy")) - {stored}
     stored.write_bytes(other.read_bytes())
-    with pytest.warns(RuntimeWarning, match="its digest is not that of its name and contents"):
+    with pytest.warns(RuntimeWarning, match="its digest does not match its name and contents"):
         np.testing.assert_array_equal(program.model()(u), g)
 
 

@@ -124,8 +124,8 @@ def on_two_devices():
     [
         (lambda: np.tanh, TypeError, "module: must be a torch.nn.Module, got ufunc"),
         (nn.ReLU, ValueError, "module: must have parameters, got ReLU"),
-        (lambda: nn.Linear(1, 1).requires_grad_(False), ValueError, "got 2 that are all frozen"),
-        (lambda: nn.LazyLinear(2), ValueError, "got the lazy 'weight'"),
+        (lambda: nn.Linear(1, 1).requires_grad_(False), ValueError, "got 2 frozen ones"),
+        (lambda: nn.LazyLinear(2), ValueError, "got the lazy parameter 'weight'"),
         (lambda: nn.Linear(1, 1, dtype=torch.complex64), TypeError, "real parameters"),
         (mixed, ValueError, "one dtype and one device, .* torch.float64 on cpu for '1.weight'"),
         (on_two_devices, ValueError, "torch.float32 on meta for '1.weight'"),

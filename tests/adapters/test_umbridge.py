@@ -159,9 +159,9 @@ def test_a_member_that_the_server_fails_on_is_named(theirs, ours):
     failure = json.loads(result.attrs["failures"])[0]
     assert (failure["iteration"], failure["member"]) == (0, 1)
     assert "Model returned error of type ValueError: u[0] is too large" in failure["reason"]
-    with pytest.raises(RuntimeError, match="blocks at .* no JSON.* log of the server"):
+    with pytest.raises(RuntimeError, match="blocks at .* not JSON.*server's log"):
         UMBridgeModel(theirs, "blocks")(np.array([6.0, 0.0, 0.0]))
-    with pytest.raises(RuntimeError, match="no JSON.*NaN cannot be sent"):
+    with pytest.raises(RuntimeError, match="not JSON.*cannot hold NaN"):
         UMBridgeModel(theirs, "blocks")(np.array([np.nan, 0.0, 0.0]))
 
 
@@ -200,23 +200,23 @@ def test_mistakes_are_errors_at_once(theirs):
         ValueError, match="name: must be one of blocks, mute, empty at .*, got 'bloks'"
     ):
         UMBridgeModel(theirs, "bloks")
-    with pytest.raises(ValueError, match="can be evaluated, got 'mute'"):
+    with pytest.raises(ValueError, match="supports evaluation, got 'mute'"):
         UMBridgeModel(theirs, "mute")
     with pytest.raises(
         ValueError, match=r"parameters and outputs, got 'empty' with blocks of \[\]"
     ):
         UMBridgeModel(theirs, "empty")
-    with pytest.raises(ValueError, match="config: must be one that the model 'blocks' takes"):
+    with pytest.raises(ValueError, match="config: must be a configuration of the model 'blocks'"):
         UMBridgeModel(theirs, "blocks", {"fine": True, "outputs": "many"})
     for config in ("fine", [1]):
         with pytest.raises(TypeError, match="config: must be a mapping, got"):
             UMBridgeModel(theirs, "blocks", config)
     for value in (np.int64(1), np.zeros(2), float("nan")):
-        with pytest.raises(TypeError, match="config: must hold what JSON can"):
+        with pytest.raises(TypeError, match="config: must hold only values that JSON"):
             UMBridgeModel(theirs, "blocks", {"fine": value})
-    with pytest.raises(TypeError, match="config: must have texts as keys, got {1: 2}"):
+    with pytest.raises(TypeError, match="config: must have strings as keys, got {1: 2}"):
         UMBridgeModel(theirs, "blocks", {1: 2})
-    with pytest.raises(ValueError, match="url: must be a text such as .* got 4242"):
+    with pytest.raises(ValueError, match="url: must be a string such as .* got 4242"):
         UMBridgeModel(4242, "blocks")
     bare = theirs.removeprefix("http://")
     with pytest.raises(ValueError, match=rf"url: must begin with http.* Write '{theirs}'"):
@@ -225,26 +225,30 @@ def test_mistakes_are_errors_at_once(theirs):
         serve(plain, "x")
     with pytest.raises(ValueError, match="model: must be a function of u alone"):
         serve(ek.FunctionModel(plain, stochastic=True), "x", shape=(3, 3))
-    with pytest.raises(ValueError, match=r"shape: must be that of the model, \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"shape: must be the model's shape \(1, 2\)"):
         serve(ek.LinearModel([[1.0, 2.0]]), "x", shape=(2, 1))
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"name": ""}, ValueError, "name: must be a text such as .forward., got ''"),
-        ({"name": 3}, ValueError, "name: must be a text such as .forward., got 3"),
+        ({"name": ""}, ValueError, "name: must be a string such as .forward., got ''"),
+        ({"name": 3}, ValueError, "name: must be a string such as .forward., got 3"),
         ({"shape": 3}, TypeError, r"shape: must be two integers \(d, p\), got 3"),
         ({"shape": (3,)}, ValueError, r"shape: must be two integers \(d, p\), got \(3,\)"),
         ({"shape": (3, 0)}, ValueError, "shape: must be at least 1, got 0"),
         ({"shape": (3, 1.5)}, TypeError, "shape: must be an integer, got 1.5"),
         ({"shape": (3, True)}, TypeError, "shape: must be an integer, got True"),
-        ({"host": "no.such.host.invalid"}, ValueError, "port: must be free at .* 'no.such.host."),
+        (
+            {"host": "no.such.host.invalid"},
+            ValueError,
+            "port: must be a free port at .* 'no.such.host.",
+        ),
         ({"shape": None}, ValueError, r"shape: must be given as \(d, p\)"),
         ({"port": 0}, ValueError, "port: must be from 1 to 65535, got 0"),
         ({"port": "4242"}, TypeError, "port: must be an integer, got '4242'"),
         ({"workers": 0}, ValueError, "workers: must be from 1 to 1000000, got 0"),
-        ({"host": None}, ValueError, "host: must be a text such as .127.0.0.1., got None"),
+        ({"host": None}, ValueError, "host: must be a string such as .127.0.0.1., got None"),
     ],
 )
 def test_a_server_is_not_started_with_mistakes(monkeypatch, change, error, message):
@@ -257,7 +261,9 @@ def test_a_server_is_not_started_with_mistakes(monkeypatch, change, error, messa
 def test_a_port_in_use_is_an_error_before_anything_listens(theirs, monkeypatch):
     monkeypatch.setattr(umbridge, "serve_models", lambda *args, **kw: pytest.fail("it started"))
     port = int(theirs.rsplit(":", 1)[1])
-    with pytest.raises(ValueError, match=f"port: must be free at .* got {port} at '127.0.0.1'"):
+    with pytest.raises(
+        ValueError, match=f"port: must be a free port at .* got {port} at '127.0.0.1'"
+    ):
         serve(ek.FunctionModel(plain), "x", port, shape=(3, 3))
 
 
@@ -300,6 +306,8 @@ def test_something_else_at_the_address_is_no_server():
     with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         while Other.answers:
-            with pytest.raises(ValueError, match="url: must be that of a UM-Bridge server"):
+            with pytest.raises(
+                ValueError, match="url: must be the address of a running UM-Bridge server"
+            ):
                 UMBridgeModel(f"http://127.0.0.1:{other.server_port}", "forward")
         other.shutdown()
