@@ -58,7 +58,7 @@ class _Tried(NamedTuple):
 class Stepping(Present):
     """The steps of a run; `ekitools.AskTell` is the public class."""
 
-    @np.errstate(under="ignore")  # weights and misfits may underflow, whatever the caller has set
+    @np.errstate(under="ignore")  # weights and misfits may underflow under any setting
     def _take(
         self,
         g: Array,
