@@ -1,4 +1,4 @@
-"""Members that run again: other places for those that failed, and what waits until all have run."""
+"""Retries of failed members: new places for them, and the state of a waiting iteration."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from ekitools.typing import Array, Method
 __all__ = ["MOST_RUNS", "Waiting", "placed_again", "why_hopeless"]
 
 MOST_RUNS = 20
-"""Model runs for each member that one iteration may take, those that fail included."""
+"""Largest number of model runs for each member in one iteration, failed runs included."""
 
 _FEWEST_RUNS = 50
-"""Model runs at the first iteration that all have to fail before the model counts as broken."""
+"""If this many model runs of the first iteration all fail, the model counts as broken."""
 
 _FEW = 4
-"""Where at most one in so many members ran, the step was too long: members go back."""
+"""If at most one in this many members ran, the step was too long and the members go back."""
 
 _KEPT = 0.9
-"""What a draw keeps of the distance from the mean of the member that failed, as a share of the
-variance, and of this share in every further try. Larger shares stay closer to the boundary of the
+"""Share of the variance that a new draw takes from the failed member's distance to the mean. Every
+further try multiplies the share by this number. Larger shares stay closer to the boundary of the
 failing region and take more runs. On a linear problem the mean of EKI is 0.43 sd off with 0.5, and
-0.27 with 0.97 and a quarter more runs."""
+0.27 sd off with 0.97, which takes a quarter more runs."""
 
 _BACK = 5
-"""Rounds in which members go back: to a half of the step, a quarter, ..., and at last to where they
-ran."""
+"""Rounds in which members go back: to half of the step, a quarter, ..., and at last to the members
+of the iteration before."""
 
 
 class Waiting(NamedTuple):
-    """An iteration some of whose members run again."""
+    """An iteration in which some members run again."""
 
     before: Any
-    """The state as the iteration began: a checkpoint that is saved now goes on from there."""
+    """The state at the beginning of the iteration. A checkpoint that is saved now contains it."""
     rows: np.ndarray
-    """Which members are asked for."""
+    """Rows of the members that run again."""
     tries: int
-    """Rounds of model runs behind."""
+    """Completed rounds of model runs."""
     g: Array
-    """Outputs as they were told, ``(J, d)``, NaN for ``rows``."""
+    """Outputs received so far, ``(J, d)``, NaN in ``rows``."""
     extras: Mapping[int, Mapping[str, Extra]]
     """Side products by row."""
     failures: list[dict[str, Any]]
-    """What failed in the rounds behind."""
+    """Failures in the completed rounds."""
     runs: int
-    """Model runs in the rounds behind."""
+    """Model runs in the completed rounds."""
     drawn: np.ndarray | None = None
     """At the first iteration: the draws of the prior that the method starts from, ``(J, p)``."""
 
@@ -62,7 +62,7 @@ class Waiting(NamedTuple):
         failures: Mapping[int, Any],
         extras: Mapping[int, Mapping[str, Extra]],
     ) -> tuple[Array, dict[int, Any], dict[int, Mapping[str, Extra]]]:
-        """The outputs, failures and side products of all members, with those told now."""
+        """The outputs, failures and side products of all members, with the new ones added."""
         outputs = np.array(host(self.g))
         outputs[self.rows] = host(g)
         rows = self.rows.tolist()
@@ -72,7 +72,7 @@ class Waiting(NamedTuple):
 
 
 def why_hopeless(n: int, runs: int, n_ran: int, n_lost: int) -> str | None:
-    """Why the members that failed do not run again at iteration ``n``; None where they do."""
+    """The reason not to retry failed members at iteration ``n``; None if they run again."""
     if n == 0 and not n_ran and runs >= _FEWEST_RUNS:
         return "none has run yet"
     if runs + n_lost > MOST_RUNS * (n_ran + n_lost):
@@ -89,26 +89,26 @@ def placed_again(
     tries: int,
     rng: np.random.Generator,
 ) -> Any:
-    """The state with other places for the members that failed; None where there is no such place.
+    """The state with new places for the failed members; None if there is no such place.
 
-    They are draws near where the members failed from the Gaussian of the members that ran. Where
-    at most a quarter of the members ran, the last step was too long, and the others go back towards
-    where they last ran.
+    The new places are draws from the Gaussian of the members that ran. Each draw is near its failed
+    member. If at most a quarter of the members ran, the last step was too long. The failed members
+    then go back towards their places at the iteration before.
 
     Parameters
     ----------
     method, state
-        Of the loop.
+        The method and the state of the loop.
     lost : (J,)
-        Which members failed.
+        True for the members that failed.
     asked : (J, p)
-        The members as the iteration began, unconstrained.
+        The members at the beginning of the iteration, unconstrained.
     before : (J, p) or None
-        Where the members ran at the iteration before, unconstrained.
+        The members of the iteration before, unconstrained.
     tries : int
-        Rounds of model runs behind.
+        Completed rounds of model runs.
     rng : numpy.random.Generator
-        For this round alone.
+        Random numbers for this round only.
     """
     n_ran = int(np.sum(~lost))
     if _FEW * n_ran <= len(lost) and before is not None and tries <= _BACK:
@@ -121,13 +121,13 @@ def placed_again(
 def _drawn_again(
     method: Method, state: Any, lost: np.ndarray, share: float, rng: np.random.Generator
 ) -> Any:
-    """The state with other draws from the Gaussian of the members that ran in the rows ``lost``.
+    """The state with new draws in the rows ``lost``, from the Gaussian of the members that ran.
 
-    A draw is m + √s (u − m) + √(1 − s) ξ, with the mean m of the members that ran, the member u
-    that failed, ξ ~ N(0, C) with their covariance C, and the ``share`` s. It leaves N(m, C) as it
-    is for every s (preconditioned Crank–Nicolson, Cotter et al. 2013, Statist. Sci. 28, 424–446),
-    so that a failure by chance biases nothing. The part of u keeps the span of the ensemble where
-    there are few members.
+    A draw is m + √s (u − m) + √(1 − s) ξ. Here m and C are the mean and the covariance of the
+    members that ran, u is the failed member, ξ ~ N(0, C), and s is ``share``. The draw leaves
+    N(m, C) invariant for every s (preconditioned Crank–Nicolson, Cotter et al. 2013, Statist. Sci.
+    28, 424–446), and a failure by chance causes no bias. The term with u keeps the span of a small
+    ensemble.
     """
     ran, gone = np.flatnonzero(~lost), np.flatnonzero(lost)
     white = rng.standard_normal((len(gone), len(ran)))

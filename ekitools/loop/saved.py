@@ -1,4 +1,4 @@
-"""The saved form of a run: what a checkpoint holds of it, and how it comes back."""
+"""The contents of a checkpoint: writing a run to its files and reading a run back."""
 
 from __future__ import annotations
 
@@ -34,36 +34,37 @@ from ekitools.typing import (
 __all__ = ["Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
 
 _NEWEST = "newest."
-"""Prefix of the names of the last record in the state file, until it is known to be kept."""
+"""Prefix of the arrays of the newest record, which stay in the state file while a later iteration
+may still replace the record."""
 
 
 class Saved(NamedTuple):
-    """Everything that a run goes on from."""
+    """All data that a run needs to continue."""
 
     method: Method
     stop: tuple[StoppingRule, ...]
-    """The rules given to the run, without those among the method's options."""
+    """The stopping rules passed to the run, without the rules in the method's options."""
     options: dict[str, Any]
     """``n_steps``, ``on_failure``, ``store``, ``evaluate_final``, ``missing`` and ``draws``."""
     root: list[int]
-    """Of the streams of randomness."""
+    """The root seed of the random streams."""
     start: str
-    """"prior", "ensemble" (one of the user's own) or "method"."""
+    """Source of the initial members: "prior", "ensemble" (the user's own) or "method"."""
     state: Any
     members: np.ndarray
     history: History
     status: Status | None
     spent: bool
-    """Whether the run ended because its budget was spent."""
+    """Whether the run ended because its step budget was spent."""
     seconds: float
     scratch: Scratch | None = None
-    """Where the ensemble is, if not in memory."""
+    """The folder that holds the ensemble; None for an ensemble in memory."""
     kind: list[str] | None = None
-    """Library, dtype and device of the ensemble, if it is not one of NumPy."""
+    """Library, dtype and device of the ensemble; None for NumPy."""
 
 
 class Counts(NamedTuple):
-    """How many entries of a history the logs of a checkpoint hold."""
+    """Numbers of history entries in the logs of a checkpoint."""
 
     summaries: int = 0
     failures: int = 0
@@ -71,7 +72,7 @@ class Counts(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A checkpoint on disk, as far as the next one builds on it."""
+    """The parts of a checkpoint on disk that the next checkpoint builds on."""
 
     sha256: str
     """The SHA-256 of ``checkpoint.json``."""
@@ -103,9 +104,9 @@ def described(problem: InverseProblem, run: Saved) -> dict[str, Any]:
 def write_parts(
     folder: Path, commit: Commit | None, run: Saved
 ) -> tuple[dict[str, Any], dict[str, File], Counts]:
-    """Write the state to a new file and append what is new of the history to the logs.
+    """Write the state to a new file, and append the new entries of the history to the logs.
 
-    Returns the entries of ``checkpoint.json`` that belong to the files, the files, and the counts.
+    Returns the entries of ``checkpoint.json`` for the files, the files, and the counts.
     """
     history = run.history
     since = commit.counts if commit else Counts()
@@ -148,15 +149,16 @@ def write_parts(
 def read_run(
     path: Path, data: bytes, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Any
 ) -> tuple[Saved, Commit]:
-    """The run that ``checkpoint.json`` with the content ``data`` describes.
+    """The run described by a ``checkpoint.json`` with the content ``data``.
 
-    ``given`` are the method, the stopping rules and the scratch folder, None where they are to be
-    rebuilt. ``reference`` is an array of the kind of the ensemble; None for the kind that it had.
+    ``given`` contains the method, the stopping rules and the scratch folder. A None among them is
+    rebuilt from the checkpoint. ``reference`` is an array of the wanted kind. None keeps the kind
+    of the saved ensemble.
 
     Raises
     ------
     CheckpointError
-        If the checkpoint is damaged, or of another problem, method or stopping rules.
+        If the checkpoint is damaged, or belongs to another problem, method or stopping rules.
     """
     meta = parsed(path, data)
     reference = _kind(meta) if reference is None else reference
@@ -185,10 +187,10 @@ def read_run(
         _check_fit(problem, history, state, members, sampler=is_sampler(method))
     except CheckpointError:
         raise
-    except RunError as error:  # of a file in the scratch folder
+    except RunError as error:  # a file in the scratch folder is missing or damaged
         raise CheckpointError(f"{error} If the folder was moved, pass scratch=.") from error
     except Exception as error:  # a forged state can raise anything
-        why = f"it does not describe a run that can go on: {error!r:.200}"
+        why = f"it does not describe a run that can continue: {error!r:.200}"
         raise damaged(path / INDEX, why) from error
     saved = Saved(
         method=method,
@@ -210,7 +212,7 @@ def read_run(
 def _parts(
     path: Path, meta: dict[str, Any], problem: InverseProblem, method: Any, stop: Any
 ) -> tuple[Method, tuple[StoppingRule, ...]]:
-    """The method and the stopping rules of the run, once the arguments are found to fit it."""
+    """The method and the stopping rules of the run, after a check that the arguments fit."""
     check_problem(problem)
     if method is not None:
         check_method(method)
@@ -228,30 +230,30 @@ def _parts(
 
 
 def _kind(meta: dict[str, Any]) -> Array:
-    """An array of the kind that the ensemble had."""
+    """An array of the kind of the saved ensemble."""
     if meta["kind"] is None:
         return np.ones(1)
     try:
         return of_kind(*meta["kind"])
     except ValueError as error:
         raise CheckpointError(
-            f"like: must be given to resume this run: {error}. Pass an array of the kind and on "
-            "the device to go on with."
+            f"like: must be given to resume this run: {error}. Pass an array of the library, "
+            "dtype and device to continue with."
         ) from error
 
 
 def _check_place(state: Any, scratch: Scratch | None) -> None:
     if isinstance(state.ensemble, UpdatableEnsemble) != (scratch is not None):
-        raise TypeError("scratch must be there for an ensemble in a file, and for no other")
+        raise TypeError("an ensemble in a file needs scratch, and no other ensemble has it")
 
 
 def _scratch(meta: dict[str, Any], given: Scratch | None) -> Scratch | None:
-    """The folder with the file of the ensemble; None where the ensemble is in the checkpoint."""
+    """The folder with the file of the ensemble; None if the checkpoint holds the ensemble."""
     if meta["scratch"] is None:
         if given is not None:
             raise ValueError(
                 f"scratch: must be left out for a run with its ensemble in memory, got "
-                f"{str(given.folder)!r}."
+                f"{str(given.folder)!r}. Leave it out."
             )
         return None
     return given or Scratch(Path(meta["scratch"]))
@@ -269,28 +271,28 @@ def _rebuilt(path: Path, name: str, meta: dict[str, Any]) -> Any:
             return stopping_rules(found)
         check_method(found)
     except (TypeError, ValueError) as error:
-        raise damaged(path / INDEX, f"its {name} is none: {error}") from error
+        raise damaged(path / INDEX, f"its {name} is invalid: {error}") from error
     return found
 
 
 def _is_kept(store: str | int, iteration: int) -> bool:
-    """Whether the history keeps the members of this iteration when a later one follows."""
+    """Whether the history keeps the members of this iteration after a later iteration."""
     return store == "all" or (not isinstance(store, str) and iteration % store == 0)
 
 
 def _check_fit(
     problem: InverseProblem, history: History, state: Any, members: np.ndarray, *, sampler: bool
 ) -> None:
-    """Check that the parts of a checkpoint are of one run.
+    """Check that the parts of a checkpoint belong to one run.
 
     Raises
     ------
     ValueError, TypeError, AttributeError
-        If they are not.
+        If they belong to different runs.
     """
     n, p = history.n_members, problem.n_parameters
     if members.ndim != 1 or members.dtype.kind != "i" or len(members) != len(set(members.tolist())):
-        raise ValueError("members is not a list of different integers")
+        raise ValueError("members must be a list of different integers")
     if members.size and not 0 <= members.min() <= members.max() < n:
         raise ValueError(f"members has numbers beyond {n}")
     if n > history.model_runs + len(members):
@@ -303,8 +305,8 @@ def _check_fit(
         later.iteration <= r.iteration
         for r, later in zip(history.records, history.records[1:], strict=False)
     ):
-        raise ValueError("the iterations are not in their order")
+        raise ValueError("the iterations must increase")
     if int(state.n) < 0 or np.isnan(float(state.t)):
-        raise ValueError("the state has a number of steps or a time that no run has")
+        raise ValueError("the state has an invalid number of steps or an invalid time")
     if state.ensemble.ndim != 2 or (not sampler and state.ensemble.shape[0] != len(members)):
         raise ValueError("the state does not fit the members")

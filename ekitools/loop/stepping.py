@@ -1,4 +1,4 @@
-"""One step of the loop: outputs are taken, judged and recorded, and the state goes on."""
+"""One step of the loop: check the outputs, record them and advance the state."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ __all__ = ["Stepping"]
 
 
 class _Tried(NamedTuple):
-    """A step that was made before the host knew whether all outputs can be used."""
+    """A step made before the host knows whether all outputs are usable."""
 
     step: tuple[Any, StepInfo]
     first: np.ndarray | None
-    """The few outputs by which members are compared."""
+    """The first outputs of every member, for the comparison of members."""
     mean: np.ndarray | None
-    """Of the outputs, where there are stopping rules."""
+    """The mean of the outputs, for the stopping rules."""
 
 
 class Stepping(Present):
-    """How a run goes on when outputs are taken; `ekitools.AskTell` is the public face of it."""
+    """The steps of a run; `ekitools.AskTell` is the public class."""
 
-    @np.errstate(under="ignore")  # weights and misfits may underflow, whatever the caller has set
+    @np.errstate(under="ignore")  # weights and misfits may underflow under any setting
     def _take(
         self,
         g: Array,
@@ -68,12 +68,12 @@ class Stepping(Present):
         *,
         judged: bool = True,
     ) -> None:
-        """Go on with outputs that were checked and that nobody else holds.
+        """Make a step with outputs that were checked and that share no memory with the caller.
 
-        Where members failed and run again, the step is not made yet: `members` are then these.
-        ``extras`` are side products by row. ``before`` is the record of these outputs, where they
-        were told before: it has what was missing, and the side products. Without ``judged`` the
-        failures may lack rows of an array on a device that are not finite.
+        If failed members run again, the step waits, and `members` are the failed members.
+        ``extras`` are side products by row. ``before`` is the earlier record of the same outputs.
+        The record provides the counts of missing values and the side products. Without ``judged``
+        the failures may lack non-finite rows of an array on a device.
         """
         history, failures = self._history, {} if failures is None else failures
         check_failures(failures, len(self.members))
@@ -108,7 +108,7 @@ class Stepping(Present):
             if hopeless is None:
                 return
         waited, survivors = self._waiting, np.flatnonzero(~lost)
-        if lost.any():  # a vectorized model, or a row that is too large, may have left numbers
+        if lost.any():  # rows of failed members may contain numbers
             g = like(np.where(lost[:, None], np.nan, host(g)), g)
         state, told = self._state, g
         n, t = self.n, self.t
@@ -120,8 +120,8 @@ class Stepping(Present):
                 misfit = misfits_of_members(asked, g, self.seen)[0]
             info = StepInfo(0.0, misfit[survivors], statuses.failed(fatal), np.nan)
         else:
-            # nodes on an axis share their outputs where these do not depend on its parameter, and
-            # all members may where a step sees a part of the data
+            # two nodes on an axis share their outputs if the outputs do not depend on the
+            # parameter of that axis; all members may do so if a step sees a part of the data
             if self._compares:
                 fit, first = self.method.aim == "fit", tried and tried.first
                 self._has_warned = warned_of_identical(
@@ -149,7 +149,7 @@ class Stepping(Present):
                 info = info._replace(status=self._concluded(info.status, last, survivors))
         hidden = lost & (info.status is not None and info.status.code != statuses.FAILED)
         u, g = self._recorded(shown[0], info.status, hidden), shown[1]
-        # from here on nothing is computed that can fail: the step counts as a whole
+        # nothing below can fail, and the step is recorded in full
         self.seconds = time.perf_counter() - self._since
         history.model_runs += len(self.members) + (0 if waited is None else waited.runs)
         failed = ([] if waited is None else waited.failures) + self._entries(reasons)
@@ -172,7 +172,7 @@ class Stepping(Present):
 
     @property
     def _compares(self) -> bool:
-        """Whether members are looked at for outputs that are the same."""
+        """Whether to check the members for identical outputs."""
         judged = self.seen.batch is None and not isinstance(self.method, Quadrature)
         return judged and not self._has_warned
 
@@ -188,11 +188,11 @@ class Stepping(Present):
         )
 
     def _tried(self, g: Array) -> _Tried | None:
-        """The step of an ensemble on a device where no member failed; else None.
+        """The step of an ensemble on a device without failed members; else None.
 
-        Whether all outputs can be used is a number on the device too. The step is made before the
-        host knows it, so that the host waits for the device once. A step is pure, and what came of
-        outputs that cannot be used is thrown away.
+        The flag for usable outputs is a number on the device too. The step is made before the host
+        knows the flag, and the host waits for the device only once. A step is a pure function: its
+        result is discarded if an output is unusable.
         """
         if is_numpy(g) or takes_failures(self.method):
             return None
@@ -223,7 +223,7 @@ class Stepping(Present):
         g: Array,
         extras: Mapping[int, Mapping[str, Extra]],
     ) -> str | None:
-        """Place the members that failed anew, and wait for them; or why that is hopeless."""
+        """Give the failed members new places and wait for them, or return a reason not to."""
         n, n_lost, waiting = self.n, int(lost.sum()), self._waiting
         tries, runs, failures = 1, len(self.members), self._entries(reasons, where=True)
         if waiting is not None:
@@ -260,7 +260,7 @@ class Stepping(Present):
     def _entries(
         self, reasons: Mapping[int, Failure], *, where: bool = False
     ) -> list[dict[str, Any]]:
-        """The entries of failed rows in the list of failures; ``where`` of those replaced."""
+        """The entries of failed rows in the list of failures; ``where`` adds replaced members."""
         entries = [
             {"iteration": self.n, "member": int(self._alive[row]), "reason": failure.reason}
             for row, failure in reasons.items()
@@ -274,7 +274,7 @@ class Stepping(Present):
     def _step(self, state: Any, told: Array) -> tuple[Any, StepInfo]:
         method: Any = self.method
         stream = self._streams.step(self.n)
-        if not self._in_place or self.n >= self.n_steps:  # a spent budget shows this ensemble
+        if not self._in_place or self.n >= self.n_steps:  # the last ensemble must not be changed
             return method.tell(state, told, self.seen, rng=stream)
         try:
             return method.tell(state, told, self.seen, rng=stream, in_place=True)
@@ -293,7 +293,7 @@ class Stepping(Present):
         if takes_failures(self.method):
             survivors = np.arange(len(self._alive))
         grown = int(state.ensemble.shape[0]) - len(survivors)
-        if grown > 0:  # all were drawn anew, and there are more of them: none is to be replaced
+        if grown > 0:  # all members are new and more numerous: no failed member is replaced
             added = self._history.added(grown)
             self._alive = np.concatenate([self._alive[survivors], added])
         elif len(survivors) < len(self._alive):
@@ -317,7 +317,7 @@ class Stepping(Present):
             self.status = status
 
     def _concluded(self, status: Status, ensemble: Array, survivors: np.ndarray) -> Status:
-        """The status with what is to be doubted of the members at which the run ends."""
+        """The status with the warnings about the last ensemble."""
         problem, n_members = self.problem, self._history.n_members
         failed_here = 0 if takes_failures(self.method) else len(self._alive) - len(survivors)
         losses = statuses.Losses(n_members, n_members - len(self._alive), failed_here)

@@ -1,4 +1,4 @@
-"""The update of an ensemble in blocks of columns, from and to arrays that memory cannot hold."""
+"""Updates of an ensemble in blocks of columns, for arrays larger than the memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ekitools.typing import Array, ChunkedArray, StoredArray, WritableArray
 __all__ = ["apply_update", "bar_of_bytes", "columns_at_a_time", "give_back_pages"]
 
 _BLOCK_BYTES = 1 << 26
-"""Bytes of a block of columns: large beside the seek of a disk, small beside the memory."""
+"""Bytes of a block of columns: one read takes longer than a disk seek, and fits into memory."""
 
 _ADVISES = hasattr(mmap, "MADV_DONTNEED")
-"""Whether the system takes advice on the pages of a map."""
+"""Whether the system supports `mmap.madvise`."""
 
 _ROUNDING = 1e-5
-"""Sum of a row of coefficients, relative to its entries, that may be rounding of float32."""
+"""Largest sum of a row of coefficients, relative to its entries, that counts as rounding."""
 
 
 def apply_update(
@@ -51,23 +51,23 @@ def apply_update(
     Parameters
     ----------
     coefficients : (J, J), or localized ones
-        K, from `kalman_coefficients`; rows sum to 0. With localization every parameter has
-        coefficients of its own, and the blocks are whole tiles of about 64 MB.
+        K, from `kalman_coefficients`. The rows sum to 0. With localization every parameter has its
+        own coefficients, and the blocks are whole tiles of about 64 MB.
     source : (J, p)
         The ensemble, of a floating dtype: a NumPy array or memory map, an array of zarr, h5py,
-        netCDF4 or dask, or anything else that gives its columns as ``source[:, a:b]``. A torch,
-        JAX or other array-API array is updated in memory.
+        netCDF4 or dask, or any other array whose columns are ``source[:, a:b]``. A torch, JAX or
+        other array-API array is updated in memory.
     target : (J, p), optional
-        Where the result is written to, of the same shape and dtype. ``source`` itself is allowed:
-        the ensemble is then updated in place. By default the result is a new NumPy array in memory,
-        a new array of the kind of an array-API ``source``, or a lazy dask array.
+        The array for the result, of the same shape and dtype. Pass ``source`` itself to update the
+        ensemble in place. By default the result is a new NumPy array in memory, a new array of the
+        kind of an array-API ``source``, or a lazy dask array.
     block : int, optional
-        Columns that are read at a time; by default about 64 MB, and at least one whole chunk of
-        ``target``, or of ``source`` where ``target`` has no chunks. For a sharded zarr array give
-        the columns of a shard. Blocks of less than 8 MB are read together. The result is bitwise
-        the same with any number.
+        Number of columns in one read. The default is about 64 MB, and at least one whole chunk of
+        ``target``, or of ``source`` if ``target`` has no chunks. For a sharded zarr array pass the
+        columns of a shard. Blocks of less than 8 MB are read together. The result is bitwise the
+        same for any number.
     progress : bool, default False
-        Whether to show a tqdm bar of the bytes that are done on standard error.
+        Whether to show a tqdm progress bar in bytes on standard error.
 
     Returns
     -------
@@ -77,32 +77,32 @@ def apply_update(
     Raises
     ------
     TypeError, ValueError
-        If shapes or dtypes disagree, rows of K do not sum to 0, ``target`` cannot be written to, or
-        ``target`` shares memory with ``source`` but is another part of it.
+        If shapes or dtypes disagree, rows of K do not sum to 0, ``target`` is not writeable, or
+        ``target`` overlaps with ``source`` in memory without being the same array.
 
     See Also
     --------
     kalman_coefficients : K from the outputs of the ensemble.
-    kalman_update : Both at once, for an ensemble in memory.
+    kalman_update : Coefficients and update in one call, for an ensemble in memory.
 
     Notes
     -----
-    One call costs 2J²p operations. The result is that of `kalman_update` with the same analysis:
-    bitwise where J ≤ d and the array has C order, and otherwise to rounding.
+    One call costs 2J²p operations. The result equals that of `kalman_update` with the same
+    analysis: bitwise if J ≤ d and the array has C order, and to rounding otherwise.
 
-    An interrupted update leaves ``source`` as it was, unless ``source`` is updated in place. Then
-    some columns are new and the others are not. The exception has a note that names them. Give a
+    An interrupted update leaves ``source`` unchanged, except in an update in place. In that case
+    some columns are new and the others are old. A note of the exception names the columns. Pass a
     second array as ``target`` to keep the ensemble.
 
-    Chunks should have all members and few columns: a chunk of one member and all columns forces the
+    Chunks should have all members and few columns. A chunk of one member and all columns forces the
     whole ensemble into memory.
 
-    Pages of a memory map are given back to the system after each block, so that they do not count
-    as memory of the process. Call ``target.flush()`` to have a memory map on the disk.
+    Pages of a memory map are returned to the system after each block and do not count as memory of
+    the process. Call ``target.flush()`` to write a memory map to the disk.
 
-    A dask array gives a lazy result, which the cluster computes when it is stored (``to_zarr``). Do
-    not store it in the array that it is read from. With a ``target`` the blocks are computed one
-    after the other and written by this process.
+    A dask array gives a lazy result, which the cluster computes when the result is stored
+    (``to_zarr``). Do not store the result in the array of ``source``. With a ``target`` this
+    process computes and writes the blocks one after the other.
 
     Examples
     --------
@@ -147,12 +147,12 @@ def apply_update(
 
 @dataclass(frozen=True, eq=False)
 class _Update:
-    """What is done to the columns of an ensemble, wherever a block of them begins."""
+    """The update of a block of columns, which may begin at any column."""
 
     coefficients: np.ndarray | LocalAnalysis
     n_columns: int
     tile: int | None
-    """Columns of a tile of a localized update, which no block cuts."""
+    """Columns of a tile of a localized update. Blocks consist of whole tiles."""
 
     def __call__(self, columns: np.ndarray, out: np.ndarray, start: int) -> None:
         if isinstance(self.coefficients, LocalAnalysis):
@@ -176,7 +176,7 @@ def _streamed(
     """``target``, filled block by block."""
     n, p = source.shape
     native = np.dtype(source.dtype).newbyteorder("=")
-    # matrix products go straight to rows of numbers side by side
+    # matrix products can write directly to rows with contiguous numbers
     direct = (
         isinstance(target, np.ndarray)
         and target.dtype == native
@@ -200,15 +200,15 @@ def _streamed(
                 bar.update(n * (columns.stop - start) * native.itemsize)
         except BaseException as error:
             error.add_note(
-                f"apply_update: columns 0 to {columns.start} of target are new, and those from "
-                f"{columns.stop} on are as they were. Those between may be either."
+                f"apply_update: columns 0 to {columns.start} of target are new, and the columns "
+                f"from {columns.stop} on are unchanged. The columns between may be new or old."
             )
             raise
     return target
 
 
 def _lazy(update: _Update, source: Any, block: int | None) -> Any:
-    """A dask array of the result; its chunks have all members."""
+    """A dask array of the result, with all members in every chunk."""
     columns: Any = "auto"
     if block is not None or update.tile is not None:
         columns = columns_at_a_time(source, source, block, update.tile)
@@ -219,7 +219,7 @@ def _lazy(update: _Update, source: Any, block: int | None) -> Any:
 
 
 def _chunk(columns: np.ndarray, update: _Update, block_info: Any = None) -> np.ndarray:
-    """One chunk of the result, where dask computes it."""
+    """One chunk of the result, computed by dask."""
     start = block_info[0]["array-location"][1][0]
     out = np.empty(columns.shape, dtype=columns.dtype.newbyteorder("="))
     update(columns, out, start)
@@ -227,26 +227,26 @@ def _chunk(columns: np.ndarray, update: _Update, block_info: Any = None) -> np.n
 
 
 def columns_at_a_time(source: Any, target: Any, block: int | None, tile: int | None = None) -> int:
-    """``block`` or about `_BLOCK_BYTES`, in whole chunks where there are some, or whole tiles."""
+    """``block`` or about `_BLOCK_BYTES` in columns, in whole chunks or whole tiles."""
     n, p = source.shape
     itemsize = np.dtype(source.dtype).itemsize
     if tile is not None:
         return min(p, tile * max(1, (block or 1) // tile))
-    least = part_width(n, itemsize)  # less is as much work
+    least = part_width(n, itemsize)  # fewer columns cost as much work
     if block is not None:
         return min(p, block * math.ceil(least / block))
     unit = least
-    for each in (source, target):  # partly written chunks cost most: those of target count
+    for each in (source, target):  # target comes last: partly written chunks cost the most
         if isinstance(each, ChunkedArray) and each.chunks is not None:
             width = each.chunks[1]
-            unit = width if isinstance(width, int) else width[0]  # dask lists those of all chunks
+            unit = width if isinstance(width, int) else width[0]  # dask lists all widths
     return min(p, unit * max(1, _BLOCK_BYTES // (n * itemsize * unit)))
 
 
 def give_back_pages(array: Any) -> None:
-    """Let the system take pages of a file that is mapped; what was written stays in the file.
+    """Return the pages of a mapped file to the system; written data stay in the file.
 
-    Without this the memory of the process grows by all that was read and written.
+    Without this call the memory of the process grows by all data read and written.
     """
     base, shared = map_of(array)
     if base is not None and shared and _ADVISES:
@@ -254,9 +254,9 @@ def give_back_pages(array: Any) -> None:
 
 
 def ask_for_pages(array: Any, columns: slice) -> None:
-    """Let the system begin to read some columns of a file that is mapped.
+    """Let the system begin to read some columns of a mapped file.
 
-    The disk then works while other columns are updated.
+    The disk reads these columns during the update of other columns.
     """
     base, _ = map_of(array)
     if base is None or not _ADVISES:
@@ -273,7 +273,7 @@ def ask_for_pages(array: Any, columns: slice) -> None:
 
 @contextmanager
 def bar_of_bytes(shown: bool, n_bytes: int, title: str, *, stays: bool) -> Iterator[Any]:
-    """A tqdm bar of bytes on standard error; where it is not ``shown``, one that does nothing."""
+    """A tqdm progress bar in bytes on standard error, or a dummy if ``shown`` is False."""
     if not shown:
         yield _NoBar()
         return
@@ -284,7 +284,7 @@ def bar_of_bytes(shown: bool, n_bytes: int, title: str, *, stays: bool) -> Itera
 
 
 class _NoBar:
-    """A bar that is not shown."""
+    """A dummy in place of a progress bar."""
 
     def update(self, n: int) -> None:
         """Do nothing."""
@@ -348,13 +348,13 @@ def _check_target(target: Any, source: Any) -> None:
         )
         if ours != theirs:
             raise ValueError(
-                "target: must be source itself or share no memory with it, got an overlapping "
-                "part. Give it a memory of its own."
+                "target: must be source itself or share no memory with source, got an overlapping "
+                "part. Pass an array with its own memory."
             )
 
 
 def _is_in_memory(array: Any) -> bool:
-    """Whether it is an array of torch, JAX or another library (and not of a file or NumPy)."""
+    """Whether the array is of torch, JAX or another array-API library except NumPy."""
     return not isinstance(array, np.ndarray) and bool(is_array_api_obj(array))
 
 

@@ -1,8 +1,8 @@
-"""Losses beside least squares: Φ(u) = Ψ(G(u), y) for any Ψ with a gradient in its first argument.
+"""Cross-entropy losses of class probabilities: Φ(u) = Ψ(G(u), y).
 
-A loss stands where the noise of an `InverseProblem` does. Least squares is `GaussianNoise`,
-which can whiten too; what needs a Γ (the Kalman analysis, discrepancy) refuses other losses.
-A class of yours fits by having ``misfit``, ``gradient`` and ``fingerprint``
+An `InverseProblem` takes a loss in place of its noise. Least squares is `GaussianNoise`, which also
+whitens. The Kalman analysis and the discrepancy principle need a covariance Γ and refuse other
+losses. Your own class is a loss if it has ``misfit``, ``gradient`` and ``fingerprint``
 (`ekitools.typing.Loss`).
 """
 
@@ -21,7 +21,7 @@ from ekitools.typing import Array
 __all__ = ["BinaryCrossEntropy", "CrossEntropy"]
 
 _TINY = 1e-12
-"""Probabilities below it count as it, so that a zero costs 27.6 and not infinity."""
+"""Smallest probability in a logarithm, such that a zero costs 27.6 instead of infinity."""
 _ONE_HOT = "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
 
 
@@ -29,24 +29,30 @@ _ONE_HOT = "Make labels one-hot: np.eye(n_classes)[labels].ravel()."
 class CrossEntropy(Fingerprinted):
     r"""Cross-entropy −Σ⟨y, log p⟩ of class probabilities p.
 
-    Outputs and data are m samples of k classes one after the other, d = m k; data are one-hot,
-    or probabilities themselves. The gradient is −y/z for probabilities z, as in
-    [1]_, and softmax(z) − y for logits.
+    Outputs and data consist of m samples of k classes one after the other, d = m k. The data are
+    one-hot labels or probabilities. The gradient is −y/z for probabilities z [1]_, and
+    softmax(z) − y for logits.
 
     Parameters
     ----------
     n_classes : int
-        k.
+        Number of classes k.
     logits : bool, default True
-        Whether outputs are logits, p = softmax(z), rather than probabilities. Probabilities
-        below 1e-12, zero and negative ones among them, count as that: there the gradient is
+        Whether the outputs are logits, p = softmax(z), rather than probabilities. Probabilities
+        below 1e-12, including zero and negative values, are replaced by 1e-12. Their gradient is
         −1e12 y, which still points uphill.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is of a wrong kind or there are fewer than two classes; and, for an
-        `InverseProblem`, if the data are not probabilities.
+        If an option is of a wrong kind, or there are fewer than two classes. An `InverseProblem`
+        also raises a ValueError if the data are not probabilities.
+
+    See Also
+    --------
+    BinaryCrossEntropy : The loss of independent labels 0 and 1.
+    LossEKI : Ensemble Kalman inversion for any loss.
+    CurvatureEKI : Kalman steps with the curvature of the loss.
 
     References
     ----------
@@ -155,18 +161,18 @@ class CrossEntropy(Fingerprinted):
         return y
 
     def _columns(self, z: Array) -> Array:
-        """``(..., k, m)``: what is done along a last axis of k = 10 is slow in NumPy."""
+        """Classes by samples, ``(..., k, m)``. NumPy is slow along a last axis of length k = 10."""
         xp = array_namespace(z)
         columns = xp.matrix_transpose(xp.reshape(z, (*z.shape[:-1], -1, self.n_classes)))
         return np.ascontiguousarray(columns) if is_numpy(z) else columns
 
     def _below_largest(self, z: Array) -> Array:
-        """Z less the largest of its sample, as columns."""
+        """Outputs z minus the largest z of the same sample, as columns."""
         columns = self._columns(z)
         return columns - array_namespace(z).max(columns, axis=-2, keepdims=True)
 
     def _shares(self, z: Array) -> Array:
-        """Softmax(z) as columns."""
+        """Probabilities softmax(z), as columns."""
         share = exp_of(self._below_largest(z))
         share /= array_namespace(z).sum(share, axis=-2, keepdims=True)
         return share
@@ -179,13 +185,20 @@ class BinaryCrossEntropy(Fingerprinted):
     Parameters
     ----------
     logits : bool, default True
-        Whether outputs are logits, p = 1/(1 + e^{−z}), rather than probabilities. Probabilities
-        within 1e-12 of 0 or 1 count as that far from them.
+        Whether the outputs are logits, p = 1/(1 + e^{−z}), rather than probabilities. Logarithms
+        and quotients use p and 1 − p of at least 1e-12.
 
     Raises
     ------
     TypeError, ValueError
-        If ``logits`` is not a flag; and, for an `InverseProblem`, if a datum is not within [0, 1].
+        If ``logits`` is not a bool. An `InverseProblem` also raises a ValueError if a datum is
+        outside [0, 1].
+
+    See Also
+    --------
+    CrossEntropy : The loss of samples with two or more exclusive classes.
+    LossEKI : Ensemble Kalman inversion for any loss.
+    CurvatureEKI : Kalman steps with the curvature of the loss.
 
     Examples
     --------

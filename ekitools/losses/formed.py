@@ -1,4 +1,4 @@
-"""What Gaussian noise can do by its form, whatever that is."""
+"""The base class of Gaussian noise: whitening, misfit and draws for every form of Γ."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["FormedNoise", "form_of"]
 
 
 class FormedNoise:
-    """Noise N(0, Γ) that is whitened by a `Form` of Γ."""
+    """Noise N(0, Γ) with a `Form` of Γ that whitens vectors."""
 
     outputs_per_sample: ClassVar[int] = 1
     _form: Form
 
     @property
     def n_data(self) -> int | None:
-        """Number of data d, or None where one variance serves any d."""
+        """Number of data d; None if Γ is one variance for any d."""
         return None if self.scale is not None and self.scale.ndim == 0 else int(self.sd.shape[0])
 
     @property
@@ -33,7 +33,7 @@ class FormedNoise:
 
     @property
     def scale(self) -> np.ndarray | None:
-        """1/sd where Γ is diagonal, so that whitening is one multiplication; else None."""
+        """The factors 1/sd of a diagonal Γ, which whiten by one multiplication; else None."""
         return self._form.scale if isinstance(self._form, Diagonal) else None
 
     def whiten(self, r: Array) -> Array:
@@ -86,7 +86,7 @@ class FormedNoise:
         return self._form.precision(r)
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
-        """∇²_z Φ f = Γ⁻¹ f, along the last axis, whatever z and y.
+        """∇²_z Φ f = Γ⁻¹ f, along the last axis, for every z and y.
 
         Examples
         --------
@@ -108,7 +108,7 @@ class FormedNoise:
         rng : None, int or numpy.random.Generator
             Source of randomness.
         n_data : int, optional
-            d; needed only where Γ is one scalar variance.
+            Number of data d. It is required only if Γ is one scalar variance.
 
         Examples
         --------
@@ -119,14 +119,19 @@ class FormedNoise:
         n = integer("n", n)
         d = self.n_data if n_data is None else integer("n_data", n_data)
         if d is None:
-            raise ValueError("n_data: must be given to sample from one scalar variance.")
+            raise ValueError(
+                "n_data: must be given to sample from one scalar variance, got None. Pass the "
+                "number of data."
+            )
         if self.n_data not in (None, d):
-            raise ValueError(f"n_data: must be {self.n_data}, the size of cov, got {d}.")
+            raise ValueError(
+                f"n_data: must be {self.n_data}, the size of cov, got {d}. Leave it out."
+            )
         return self._form.sample(n, d, as_rng(rng))
 
 
 def form_of(noise: Any, *parts: str) -> Form | None:
-    """The form of ekitools' own noise; None for other noise.
+    """The form of ekitools' own Gaussian noise; None for other noise.
 
     A subclass that replaces one of ``parts``, such as ``"whiten"``, counts as other noise.
     """

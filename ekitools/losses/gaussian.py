@@ -1,4 +1,4 @@
-"""Gaussian observation noise, known through its whitening map and never through an inverse."""
+"""Gaussian observation noise, applied by its whitening map. No inverse of Γ is formed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ekitools.typing import Loss, NoiseModel
 __all__ = ["GaussianNoise", "as_loss", "as_noise"]
 
 _CONTRACT = ("misfit", "gradient", "fingerprint", "n_data", "sd", "whiten", "sample")
-"""The parts of a `NoiseModel`."""
+"""The attributes of a `NoiseModel`."""
 
 
 @dataclass(init=False, frozen=True, eq=False)
@@ -30,11 +30,11 @@ class GaussianNoise(FormedNoise):
     Parameters
     ----------
     cov : float, (d,), (d, d) or (diag, factor)
-        Γ in data units squared: one variance for every datum, d variances, a dense
-        symmetric positive definite matrix, or the pair ``((d,), (d, k))`` that stands for
-        ``diag(diag) + factor @ factor.T`` and is never formed.
+        The covariance Γ in squared data units: one variance for all data, d variances, a dense
+        symmetric positive definite matrix, or the pair ``((d,), (d, k))``. The pair means
+        ``diag(diag) + factor @ factor.T``, and this matrix is never formed.
     sd : float or (d,), optional
-        Standard deviations in data units, in place of ``cov``: the variances are ``sd**2``.
+        Standard deviations in data units, in place of ``cov``. The variances are ``sd**2``.
 
     Raises
     ------
@@ -50,10 +50,10 @@ class GaussianNoise(FormedNoise):
 
     Notes
     -----
-    ``whiten`` applies W with WᵀW = Γ⁻¹: 1/sd for variances, the inverse Cholesky factor by
-    substitution for a dense Γ, and for D + BBᵀ the symmetric root
-    (I + Q((1 + s²)^{-1/2} − 1)Qᵀ) D^{-1/2} with the thin SVD D^{-1/2}B = Q s Vᵀ, which
-    costs O(dk) a vector.
+    ``whiten`` applies a matrix W with WᵀW = Γ⁻¹. For variances W is diagonal with the entries 1/sd.
+    For a dense Γ it is the inverse of the Cholesky factor, applied by substitution. For D + BBᵀ it
+    is the symmetric root (I + Q((1 + s²)^{-1/2} − 1)Qᵀ) D^{-1/2} with the thin SVD
+    D^{-1/2}B = Q s Vᵀ, at a cost of O(dk) for each vector.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class GaussianNoise(FormedNoise):
         object.__setattr__(self, "cov", _covariance("cov", cov, "sd", sd))
         self.__post_init__()
 
-    def __post_init__(self) -> None:  # a dataclass that inherits from this one calls it too
+    def __post_init__(self) -> None:  # dataclasses that inherit from this class call it too
         object.__setattr__(self, "_form", form_of_covariance(self.cov))
 
     @classmethod
@@ -91,23 +91,24 @@ class GaussianNoise(FormedNoise):
         Parameters
         ----------
         samples : (N, d)
-            N repeats of the d data, one in each row. Their mean is subtracted.
+            N repeats of the d data, one in each row. The mean of the repeats is subtracted.
         rank : int, optional
-            Number of principal components that are kept beside ``diagonal``, at most N − 1.
-            By default all. The variance of the others is left out.
+            Number of principal components that are kept beside ``diagonal``, at most N − 1. By
+            default all are kept. The variance of the other components is left out.
         diagonal : float or (d,), optional
-            Variances of independent error, added to the covariance of the samples. They are
-            required where the samples are too few, and with ``rank``.
+            Variances of independent errors, added to the covariance of the samples. They are
+            required with too few samples, and with ``rank``.
         shrinkage : {"ledoit-wolf", "oas"}, optional
             An estimator of scikit-learn [1]_ [2]_, which shrinks the sample covariance towards a
-            multiple of the identity; for any N.
+            multiple of the identity. It accepts any N.
 
         Returns
         -------
         GaussianNoise
-            With the sample covariance, normalised by 1/(N − 1), where N ≥ 2d + 3; with
-            ``(diag, factor)`` where ``diagonal`` is given; else with scikit-learn's matrix, which
-            is normalised by 1/N before it is shrunk.
+            Without options, noise with the sample covariance, normalised by 1/(N − 1), for
+            N ≥ 2d + 3. With ``diagonal``, noise with the pair ``(diag, factor)``. With
+            ``shrinkage``, noise with scikit-learn's matrix, which is normalised by 1/N before it is
+            shrunk.
 
         Raises
         ------
@@ -120,10 +121,10 @@ class GaussianNoise(FormedNoise):
         Notes
         -----
         The inverse of a sample covariance is too large on average, by the factor
-        (N − 1)/(N − d − 2) for normal noise, and data then seem to say more than they do. The
-        factor is 2 for N = 2d + 3 and about 1.1 for N = 10d. With fewer samples the covariance is
-        nearly or exactly singular. Noise of its rank alone would claim that some combinations of
-        the data are exact, which is why ``diagonal`` is required then.
+        (N − 1)/(N − d − 2) for normal noise, and the posterior is then overconfident. The factor is
+        2 for N = 2d + 3 and about 1.1 for N = 10d. With fewer samples the covariance is nearly or
+        exactly singular. A singular covariance would declare some combinations of the data exact.
+        For this reason ``diagonal`` or ``shrinkage`` is required with few samples.
 
         References
         ----------
@@ -163,16 +164,14 @@ class GaussianNoise(FormedNoise):
         sd : float or (d,)
             Standard deviations in data units.
         coordinates : (d,) or (d, dim)
-            Where or when each datum was taken, in any order: numbers, dates, durations, or
-            points.
+            Place or time of each datum, in any order: numbers, dates, durations, or points.
         length : float or duration
-            Correlation length ℓ in the units of ``coordinates``. Where these are dates or
-            durations it must be a duration, such as ``np.timedelta64(6, "h")``; a number without
-            a unit is refused.
+            Correlation length ℓ in the units of ``coordinates``. For dates and durations ℓ must be
+            a duration, such as ``np.timedelta64(6, "h")``. A number without a unit is refused.
         kernel : {"exponential", "matern-3/2", "matern-5/2", "squared-exponential"}
-            The correlation k(h) at h lengths: e^{−h}; (1 + √3h)e^{−√3h};
-            (1 + √5h + 5h²/3)e^{−√5h}; or e^{−h²/2}. Noise is continuous but rough with the
-            first, and ever smoother with the others [1]_.
+            The correlation k(h) at a distance of h lengths: e^{−h}, (1 + √3h)e^{−√3h},
+            (1 + √5h + 5h²/3)e^{−√5h}, or e^{−h²/2}. The exponential kernel gives continuous but
+            rough noise, and every further kernel gives smoother noise [1]_.
         nugget : float, default 0
             Share ν of every variance that is independent, within [0, 1).
 
@@ -180,13 +179,13 @@ class GaussianNoise(FormedNoise):
         -------
         GaussianNoise
             For the exponential kernel on a series without nugget the noise is a Markov chain. It
-            is whitened in O(d), and no matrix is formed. Otherwise Γ is a dense matrix.
+            is whitened in O(d), and no matrix is formed. In all other cases Γ is a dense matrix.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is out of range, two coordinates are the same without nugget, a dense Γ
-            is asked for more than 5000 data, or Γ is singular to rounding.
+            If an argument is out of range, two coordinates are equal without a nugget, a dense Γ
+            would have more than 5000 data, or Γ is singular to rounding.
 
         References
         ----------
@@ -197,7 +196,7 @@ class GaussianNoise(FormedNoise):
         >>> import numpy as np
         >>> import ekitools as ek
         >>> noise = ek.GaussianNoise.correlated(2.0, [0.0, 1.0, 2.0], length=1 / np.log(2))
-        >>> noise.whiten(np.array([2.0, 1.0, 0.5]))  # each half of the one before: no news
+        >>> noise.whiten(np.array([2.0, 1.0, 0.5]))  # halves are expected: no new information
         array([1., 0., 0.])
         >>> hours = np.arange("2024-01-01", "2024-01-03", dtype="datetime64[h]")
         >>> ek.GaussianNoise.correlated(0.1, hours, np.timedelta64(6, "h")).n_data
@@ -214,22 +213,23 @@ class GaussianNoise(FormedNoise):
             ) from None
 
     def marginal(self, kept: Any) -> Self:
-        """The noise of some of the data: N(0, Γ[kept, kept]), exactly.
+        """The exact noise of some of the data, N(0, Γ[kept, kept]).
 
         Parameters
         ----------
         kept : (d,) of bool, or indices
-            The data that are kept: a mask, or different indices in the order wanted.
+            The data to keep: a mask, or different indices in the wanted order.
 
         Returns
         -------
         GaussianNoise
-            Of the same form. One variance that serves any number of data stays as it is.
+            Noise of the same form. Noise with one variance for any number of data is returned
+            unchanged.
 
         Raises
         ------
         TypeError, ValueError
-            If ``kept`` is neither, keeps nothing, or does not fit the d data.
+            If ``kept`` is neither a mask nor indices, keeps no data, or does not fit the d data.
 
         Examples
         --------
@@ -251,27 +251,27 @@ class GaussianNoise(FormedNoise):
         return replace(self, cov=cov[index] if cov.ndim == 1 else cov[np.ix_(index, index)])
 
     def fingerprint(self) -> str:
-        """A short text that changes whenever Γ does."""
+        """A short text that changes with Γ."""
         if isinstance(self.cov, Markov):
             return self.cov.fingerprint()
         return digest(*self.cov) if isinstance(self.cov, tuple) else digest(np.asarray(self.cov))
 
 
 def as_noise(noise: Any, sd: Any = None) -> NoiseModel:
-    """``noise`` where it is a `NoiseModel`, else the `GaussianNoise` of that covariance.
+    """A `NoiseModel` itself, or the `GaussianNoise` of a covariance.
 
     Parameters
     ----------
     noise : NoiseModel or a covariance
-        The argument ``noise`` of the caller; None where ``sd`` is given.
+        The argument ``noise`` of the caller; None if ``sd`` is given.
     sd : float or (d,), optional
         The argument ``noise_sd`` of the caller: standard deviations in place of ``noise``.
 
     Raises
     ------
     TypeError
-        If both or neither are given, or if ``noise`` can whiten but lacks another part of the
-        contract: it would be taken for a loss.
+        If both or neither are given. Also if ``noise`` has ``whiten`` but lacks another attribute
+        of a noise model, because it would count as a loss.
 
     Examples
     --------
@@ -284,29 +284,32 @@ def as_noise(noise: Any, sd: Any = None) -> NoiseModel:
     """
     noise = _covariance("noise", noise, "noise_sd", sd)
     if isinstance(noise, type):
-        raise TypeError(f"noise: must be a noise model, got the class {noise.__name__} itself.")
+        raise TypeError(
+            f"noise: must be a noise model, got the class {noise.__name__} itself. Pass an "
+            "instance of the class."
+        )
     if isinstance(noise, NoiseModel):
         return noise
     if hasattr(noise, "whiten"):
         missing = [part for part in _CONTRACT if not hasattr(noise, part)]
         raise TypeError(
             f"noise: must have {', '.join(missing)} too (see ekitools.typing.NoiseModel), got "
-            f"{type(noise).__name__}, which has whiten. Add what is missing."
+            f"{type(noise).__name__}, which has whiten. Add the missing attributes."
         )
     try:
         return GaussianNoise(noise)
-    except (TypeError, ValueError) as error:  # the argument has another name here
+    except (TypeError, ValueError) as error:  # the argument cov is called noise here
         raise type(error)(re.sub(r"\bcov\b", "noise", str(error))) from None
 
 
 def as_loss(noise: Any, sd: Any = None) -> Loss:
-    """``noise`` where it is a `Loss`, else what `as_noise` makes of it and of ``sd``."""
+    """A `Loss` itself, or the noise that `as_noise` returns for ``noise`` and ``sd``."""
     other = isinstance(noise, Loss) and not isinstance(noise, type) and not hasattr(noise, "whiten")
     return noise if other and sd is None else as_noise(noise, sd)
 
 
 def _covariance(name: str, cov: Any, sd_name: str, sd: Any) -> Any:
-    """What was given of two arguments: the covariance, or the squares of ``sd``."""
+    """The covariance, or the squares of ``sd`` if only ``sd`` is given."""
     if cov is not None and sd is not None:
         raise TypeError(
             f"{name}: must be given as {name} or as {sd_name}, got both. Leave one of them out."

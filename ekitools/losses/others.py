@@ -1,4 +1,4 @@
-"""Huber's loss, and a loss made of two functions."""
+"""Huber's loss, and a loss given by two functions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ __all__ = ["FunctionLoss", "Huber"]
 
 @dataclass(frozen=True)
 class FunctionLoss:
-    """A loss of your own, as a pair of functions.
+    """Your own loss Ψ, given by two functions.
 
     Parameters
     ----------
     misfit : callable
-        ``misfit(z, y)``: Ψ of every row of outputs z ``(J, d)``, ``(J,)``.
+        ``misfit(z, y)``, which returns Ψ ``(J,)`` of the rows of the outputs z ``(J, d)``.
     gradient : callable
-        ``gradient(z, y)``: ∇_z Ψ, ``(J, d)``.
+        ``gradient(z, y)``, which returns ∇_z Ψ ``(J, d)``.
 
     Raises
     ------
     TypeError
-        If one of them cannot be called.
+        If an argument is not callable, or does not accept z and y.
+
+    See Also
+    --------
+    Huber : A loss that limits the influence of outliers.
+    LossEKI : Ensemble Kalman inversion for any loss.
 
     Examples
     --------
@@ -52,33 +57,39 @@ class FunctionLoss:
             check_accepts(name, function(name, getattr(self, name)), "z", "y")
 
     def fingerprint(self) -> str:
-        """The names of the functions: what they compute cannot be told."""
+        """A digest of the names of the functions. Their code has no influence."""
         names = (getattr(f, "__qualname__", repr(type(f))) for f in (self.misfit, self.gradient))
         return digest(*names)
 
 
 @dataclass(frozen=True)
 class Huber(Fingerprinted):
-    r"""Huber's loss, quadratic near the data and linear far from them: outliers pull less.
+    r"""Huber's loss, which limits the influence of outliers [1]_.
+
+    The loss is quadratic for small residuals and linear for large ones:
 
     .. math::
         \Psi(z, y) = \sum_i \rho((z_i - y_i)/s), \qquad
         \rho(r) = \tfrac12 r^2 \ (|r| \le \delta), \quad \delta |r| - \tfrac12\delta^2
-        \ (|r| > \delta)
-
-    [1]_.
+        \ (|r| > \delta).
 
     Parameters
     ----------
     scale : float
-        s, the standard deviation of the noise where there are no outliers.
+        The standard deviation s of the noise without outliers.
     delta : float, default 1.345
-        δ; the default has an efficiency of 95 % for Gaussian noise.
+        The residual δ at which the loss becomes linear, in units of s. The default has an
+        efficiency of 95 % for Gaussian noise.
 
     Raises
     ------
     TypeError, ValueError
-        If one of them is not a number, or not positive.
+        If an argument is not a number, or not positive.
+
+    See Also
+    --------
+    GaussianNoise : Least squares, for noise without outliers.
+    FunctionLoss : Your own loss, given by two functions.
 
     References
     ----------
@@ -117,7 +128,7 @@ class Huber(Fingerprinted):
         return array_namespace(z).clip(r, min=-self.delta, max=self.delta) / self.scale
 
     def curvature_product(self, z: Array, y: Array, f: Array) -> Array:
-        """∇²_z Ψ f, ``(..., d)``: f/s² where the loss is quadratic, else 0."""
+        """∇²_z Ψ f, ``(..., d)``: f/s² for a quadratic part of the loss, else 0."""
         y = checked_data(y, z, f)
         xp = array_namespace(z)
         near = xp.abs(z - y) <= self.delta * self.scale

@@ -43,11 +43,11 @@ _NAMES = {
     "mean_offset": "distance of the mean from its fixed point in posterior standard deviations",
 }
 _LEAST = 3
-"""Ensembles that tell whether a run is stationary."""
+"""Smallest number of ensembles for a statement about stationarity."""
 
 
 class ALDIState(NamedTuple):
-    """What the next step needs."""
+    """State of `ALDI` between two steps."""
 
     ensemble: Array
     n: int
@@ -56,20 +56,20 @@ class ALDIState(NamedTuple):
     """Trace of the ensemble covariance."""
     initial_variance: float
     kick: Kick | None
-    """What fixes the next step; None before the first one."""
+    """Step size, noise and divergence of the next step; None before the first step."""
     counted: int
-    """Ensembles of the second half of the run."""
+    """Number of ensembles in the second half of the run."""
     ratios: float
-    """Sum of their covariance ratios."""
+    """Sum of the covariance ratios of these ensembles."""
     offsets: float
-    """Sum of the offsets of their means."""
+    """Sum of the mean offsets of these ensembles."""
 
 
 @dataclass(frozen=True)
 class ALDI:
     r"""Affine invariant Langevin dynamics, the ensemble Kalman sampler as a method.
 
-    The ensemble samples the posterior for as long as the run goes on [1]_. With the correction for
+    The ensemble samples the posterior at every step of a long run [1]_. With the correction for
     few members [2]_ [3]_ the equation is
 
     .. math::
@@ -90,23 +90,24 @@ class ALDI:
     Parameters
     ----------
     step : Schedule, default MisfitController()
-        Step rule. It is asked one step ahead, because the noise of a step is drawn before the step.
+        Step rule. The rule is asked one step ahead, because the noise of a step is drawn before the
+        step.
     t_end : float, default 10
-        The run ends at the first ensemble with Σh >= t_end. Steps are not cut.
+        The run ends at the first ensemble with Σh >= t_end. The last step is not cut.
     h_max : float, default 1
         Largest step of the sampler. The default rule takes this step once the data are fitted.
     tempered : bool, default True
         Whether the run begins with the analyses of `EKI`, up to Σh = 1. They bring the ensemble
         near the posterior. For a nonlinear model, a sampler that starts at the prior may stay far
         from the posterior. Losses other than Gaussian noise have no such analyses. Use False for an
-        initial ensemble that has seen the data.
+        initial ensemble that is near the posterior.
     correction : bool, default True
-        Whether the drift has the term for few members. It needs J > p + 1. Without it, and with
-        small steps, the covariance is too small by the factor (J − p − 2)/(J − 1).
+        Whether the drift has the term for few members. The term needs J > p + 1. Without the term,
+        and with small steps, the covariance is too small by the factor (J − p − 2)/(J − 1).
     noise : {"members", "parameters"}, default "members"
-        Root of C in the noise. "members" combines the J deviations Eᵀ/√J, which makes the method
-        affine invariant path by path [3]_. "parameters" is the root of the ensemble Kalman sampler
-        [1]_, which draws one normal number for every direction of the span. Both have the same law.
+        Root of C in the noise. "members" combines the J deviations Eᵀ/√J, which makes every path
+        affine invariant [3]_. "parameters" is the root of the ensemble Kalman sampler [1]_, which
+        draws one normal number for every direction of the span. Both roots give the same law.
 
     Raises
     ------
@@ -121,17 +122,17 @@ class ALDI:
 
     Notes
     -----
-    The default run makes nine steps of the sampler after the analyses, for a model that is not far
-    from linear. A distance from the posterior shrinks by the factor exp(−t) with small steps.
+    For a nearly linear model the default run makes nine steps of the sampler after the analyses.
+    With small steps the distance from the posterior shrinks by the factor exp(−t).
 
     Two numbers are reported at every step. ``history_covariance_ratio`` is tr(C H)/p, with the
     covariance normalised by 1/(J − 1). In the stationary law of the equation its mean is 1, for
-    nonlinear models too. ``history_mean_offset`` is the distance of the mean from the point where
-    its drift is zero, in posterior standard deviations. Its stationary mean is about J^{-1/2}. The
-    status at the end states the averages of both over the second half of the run. Its level is
-    "care" if they are further from the stationary values than chance allows: then the run is too
-    short, or the steps are too long for a nonlinear model. Neither number measures the error of the
-    linear fit of a nonlinear model.
+    nonlinear models too. ``history_mean_offset`` is the distance of the mean from the point of zero
+    drift, in posterior standard deviations. Its stationary mean is about J^{-1/2}. The final status
+    states the averages of both numbers over the second half of the run. The level of the status is
+    "care" if the averages are further from the stationary values than chance allows. The run is
+    then too short, or the steps are too long for a nonlinear model. Neither number measures the
+    error of the linear fit of a nonlinear model.
 
     One step costs O(J k (p + d)) and J × J normal numbers, or J × k with "parameters", where k is
     the smaller of J − 1 and p.
@@ -204,16 +205,16 @@ class ALDI:
         return state.ensemble
 
     def finished(self, state: ALDIState) -> Status | None:
-        """Set once Σh has come to t_end."""
+        """The final status once Σh reaches t_end; None before."""
         return self._ended(state) if state.t >= self.t_end else None
 
     def tell(
         self, state: ALDIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[ALDIState, StepInfo]:
-        """One step, or the end: then the state is returned as it was."""
+        """One step. At the end of the run the state is returned unchanged."""
         u, loss = state.ensemble, target.noise
         spread = math.sqrt(state.variance / state.initial_variance)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the run
             misfit = host(loss.misfit(g, target.data)).astype(np.float64)
             gradient = loss.gradient(g, target.data)
             w = target.prior.whiten(u)
@@ -266,8 +267,8 @@ class ALDI:
     ) -> ALDIState:
         """The state with ``rows`` of the ensemble and of the next step's noise and divergence.
 
-        Half of that noise is in the members. A combination of members therefore has the same
-        combination of the noise.
+        The members already contain half of that noise. A combination of members therefore has the
+        same combination of the noise.
         """
         ensemble, kick = rows(state.ensemble), state.kick
         if kick is not None:
@@ -277,7 +278,7 @@ class ALDI:
     def _moved(
         self, state: ALDIState, new: ALDIState, info: StepInfo, h: float
     ) -> tuple[ALDIState, StepInfo]:
-        """The state after a step, or the status where it overflowed."""
+        """The state after a step. After an overflow, the old state with a status."""
         with np.errstate(over="ignore", invalid="ignore"):
             variance = total_variance(new.ensemble)
         if not math.isfinite(variance):
@@ -292,7 +293,7 @@ class ALDI:
         return self.correction and int(u.shape[0]) <= int(u.shape[1]) + 1
 
     def _counted(self, state: ALDIState, fit: LocalFit) -> ALDIState:
-        """The state with the two numbers of its ensemble, in the second half of the run."""
+        """The state with the two numbers of its ensemble added, in the second half of the run."""
         if state.t < self.t_end / 2:
             return state
         return state._replace(
@@ -302,23 +303,22 @@ class ALDI:
         )
 
     def _ended(self, state: ALDIState) -> Status:
-        """The status at t_end: whether the second half of the run was stationary."""
+        """The status at t_end, by the stationarity of the second half of the run."""
         (n, p), m = state.ensemble.shape, state.counted
         if m < _LEAST:
             return Status(
                 "not_stationary",
-                f"The run is too short to tell whether the ensemble is stationary: its second half "
-                f"had {m} steps of the sampler, and at least {_LEAST} are needed. Use a larger "
-                "t_end.",
+                f"The run is too short for a statement about stationarity: its second half had {m} "
+                f"steps of the sampler, and at least {_LEAST} are needed. Use a larger t_end.",
             )
         ratio, offset = state.ratios / m, state.offsets / m
         found = (
             f"over the second half of the run ({m} ensembles) the covariance was {ratio:.3g} times "
             f"that of the posterior of the linear fit, and the mean was {offset:.2g} posterior "
-            "standard deviations from the point where its drift is zero"
+            "standard deviations from the point of zero drift"
         )
-        # tr(C H)/k of independent Gaussian members has the variance 2/(k (n − 1)); ensembles are
-        # about independent two units of t, or two steps, apart
+        # tr(C H)/k of independent Gaussian members has the variance 2/(k (n − 1)). Two ensembles
+        # are nearly independent if they are two units of t, or two steps, apart.
         independent = max(min(m, state.t - self.t_end / 2) / 2, 1)
         error = math.sqrt(2 / (min(p, n - 1) * (n - 1) * independent))
         if abs(ratio - 1) <= 0.1 + 2 * error and offset <= 0.1 + 2 / math.sqrt(n):

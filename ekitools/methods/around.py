@@ -1,4 +1,4 @@
-"""What methods that hold another method share."""
+"""The base class of methods that wrap another method."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ class Around:
 
     @property
     def normalisation(self) -> Normalisation:
-        """The normalisation of the method within."""
+        """The normalisation of the wrapped method."""
         return self.method.normalisation
 
     @property
     def stop(self) -> tuple[StoppingRule, ...]:
-        """The stopping rules of the method within."""
+        """The stopping rules of the wrapped method."""
         return self.method.stop if isinstance(self.method, Stops) else ()
 
     @property
     def start(self) -> Any:
-        """Where the method within starts from; None for the prior."""
+        """The start of the wrapped method; None for the prior."""
         return self.method.start if isinstance(self.method, Starts) else None
 
 
 def check_moves(method: Method, sampler: str, nodes: str, remedy: str) -> None:
     """Check that a method moves its members one by one.
 
-    ``sampler`` and ``nodes`` say why such members do not do, and ``remedy`` what to do instead.
+    ``sampler`` and ``nodes`` are the reasons in the message why a sampler or a method with nodes
+    is refused. ``remedy`` is the sentence that ends the message.
     """
     check_method(method)
     name = type(method).__name__
@@ -59,10 +60,10 @@ def check_moves(method: Method, sampler: str, nodes: str, remedy: str) -> None:
 
 
 def without_posterior(status: Status | None, why: str) -> Status | None:
-    """The status of a method within another, less a claim that the outer method makes untrue.
+    """The status of a wrapped method, without the claim that its ensemble is a posterior sample.
 
-    ``why`` is the sentence that takes the place of the claim.
+    ``why`` is the sentence in place of the claim.
     """
     if status is None or not status.posterior:
         return status
-    return Status("method_finished", f"The method came to its end, but {why}", level="good")
+    return Status("method_finished", f"The method finished, but {why}", level="good")

@@ -1,4 +1,4 @@
-"""Learning in Kalman form: members close to their mean, and the curvature of the loss as Γ⁻¹."""
+"""Kalman updates for learning, with the curvature of a loss in place of Γ⁻¹."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["CurvatureEKI", "CurvatureEKIState"]
 
 
 class CurvatureEKIState(NamedTuple):
-    """What the next step needs."""
+    """State of `CurvatureEKI` between two steps."""
 
     ensemble: Array
     n: int
@@ -39,18 +39,18 @@ class CurvatureEKIState(NamedTuple):
     initial_variance: float
     """Trace of the initial ensemble's covariance."""
     past: Array
-    """Latest steps of the mean, each as long as a draw of the prior, ``(k, p)``."""
+    """Latest steps of the mean, each scaled to the length of a draw of the prior, ``(k, p)``."""
     average: Array
-    """Of the mean over the steps before, ``(1, p)``; ``(0, p)`` where there is none."""
+    """Average of the mean over the previous steps, ``(1, p)``; ``(0, p)`` without an average."""
 
 
 @dataclass(frozen=True)
 class CurvatureEKI:
-    r"""The Kalman analysis of the mean, with the curvature of any loss in the place of Γ⁻¹.
+    r"""Kalman analysis of the mean, with the curvature of any loss in place of Γ⁻¹.
 
-    Members u_j = ū + γξ_j lie close to their mean, with ξ_j deviations of the prior, drawn
-    anew at every step. To first order G(ū + Σ w_j ξ_j) = Ḡ + Σ w_j f_j with the differences
-    f_j = (G(u_j) − Ḡ)/γ, and to second order in w the loss of m samples and a penalty are
+    The members u_j = ū + γξ_j lie close to their mean. The deviations ξ_j follow the prior and are
+    drawn anew at every step. To first order G(ū + Σ w_j ξ_j) = Ḡ + Σ w_j f_j with the differences
+    f_j = (G(u_j) − Ḡ)/γ. To second order in w the loss of m samples and a penalty are
 
     .. math::
         \tfrac1m \Psi\Big(\bar G + \sum_j w_j f_j\Big) + \tfrac\lambda2 \|w\|^2
@@ -58,39 +58,44 @@ class CurvatureEKI:
         g_j = \tfrac1m \langle f_j, \nabla\Psi(\bar G) \rangle, \qquad
         S_{jk} = \tfrac1m \langle f_j, H f_k \rangle, \qquad H = \nabla^2_z \Psi(\bar G),
 
-    whose minimiser w = −(S + λI)⁻¹ g is the step ū ← ū + Σ w_j ξ_j. For least squares H = Γ⁻¹
-    and this is the analysis of `kalman_update` for the mean, with noise λmΓ; for any loss it is
-    a damped generalised Gauss–Newton step in the span of the members, as with any ensemble
-    without a derivative of G [1]_. Far out, where cross-entropy is nearly straight and bounds no
-    step, w is cut at the length ``radius``. A batch should have many more outputs than there
-    are members (10 m ≫ J for ten classes), or every step overfits its batch.
+    The minimiser w = −(S + λI)⁻¹ g gives the step ū ← ū + Σ w_j ξ_j. For least squares H = Γ⁻¹, and
+    the step is the analysis of `kalman_update` for the mean, with the noise λmΓ. For any other loss
+    the step is a damped generalised Gauss–Newton step in the span of the members, without a
+    derivative of G [1]_. Far from its minimum cross-entropy is nearly linear and does not bound the
+    step. The length of w is therefore cut at ``radius``. A batch should have many more outputs than
+    there are members (10 m ≫ J for ten classes). Otherwise every step overfits its batch.
 
-    The run starts at the first member of the initial ensemble; the others give the first
+    The run starts at the first member of the initial ensemble. The other members give the first
     deviations. The prediction is the mean, ``result.u[-1].mean("member")``.
 
     Parameters
     ----------
     gamma : float, default 0.02
-        γ > 0: small, so that G is close to linear over the ensemble, and large beside rounding
-        errors.
+        Size γ > 0 of the deviations. It should be small enough that G is close to linear over the
+        ensemble, and large compared with rounding errors.
     damping : float, default 1
-        λ > 0, the inverse of a step size.
+        Damping λ > 0, the inverse of a step size.
     radius : float, default 0.4
-        The largest ‖w‖: the mean moves by at most about that many lengths of a prior draw in one
-        step. ``math.inf`` for no bound.
+        Largest ‖w‖. In one step the mean moves by at most about ``radius`` times the length of a
+        prior draw. Use ``math.inf`` for no bound.
     memory : int, default 0
-        How many of the latest steps of the mean are members too, each scaled to the length of a
-        draw, so that a direction that was good is not forgotten. It needs large batches: with
-        small ones what is remembered is their noise.
+        Number of recent steps of the mean that are added as members, each scaled to the length of a
+        draw. They keep directions that were successful. Use it only with large batches, because
+        steps from small batches are mostly noise.
     averaging : float, default 0
-        Weight a < 1 of the past in an exponential average of the mean over the steps, which
-        evens out the noise of batches; it is reported as ``u_average(iteration, parameter)``.
-        0 for none.
+        Weight a < 1 of the past in an exponential average of the mean over the steps. The average
+        reduces the noise of batches, and the result holds it as
+        ``u_average(iteration, parameter)``. Use 0 for no average.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of the wrong kind or out of range.
+
+    See Also
+    --------
+    LossEKI : Explicit steps for any loss, also without a curvature.
+    CrossEntropy, BinaryCrossEntropy, Huber : Losses with a curvature.
 
     References
     ----------
@@ -99,7 +104,7 @@ class CurvatureEKI:
 
     Examples
     --------
-    Logistic regression: the slope and the offset of log-odds, from labels.
+    Logistic regression estimates the slope and the offset of log-odds from labels.
 
     >>> import numpy as np
     >>> import ekitools as ek
@@ -143,7 +148,7 @@ class CurvatureEKI:
         ValueError
             If all members are the same.
         TypeError
-            If the loss does not know its curvature.
+            If the loss has no curvature.
         """
         if not isinstance(target.noise, CurvedLoss):
             raise TypeError(
@@ -164,17 +169,17 @@ class CurvatureEKI:
         return state.ensemble
 
     def finished(self, state: CurvatureEKIState) -> Status | None:  # noqa: ARG002
-        """Never: learning goes on until the budget or the data come to their end."""
+        """None, because learning continues to the end of the step budget or of the data."""
         return None
 
     def redraws(self, n: int) -> bool:  # noqa: ARG002
-        """True: members are drawn anew at the end of every step."""
+        """True, because members are drawn anew at the end of every step."""
         return True
 
     def tell(
         self, state: CurvatureEKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[CurvatureEKIState, StepInfo]:
-        """One step of the mean and new members around it, or the end where it overflows."""
+        """One step of the mean, and new members around the mean. An overflow ends the run."""
         u, y, loss = state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), int(u.shape[0])
         centre = xp.mean(g, axis=0, keepdims=True)
@@ -182,7 +187,7 @@ class CurvatureEKI:
         average, old_mean = state.average, xp.mean(u, axis=0, keepdims=True)
         if self.averaging:
             average = averaged(average, old_mean, self.averaging, state.n)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the run
             curved = loss.curvature_product(centre[0, :], y, g - centre)
             m = int(g.shape[1]) / loss.outputs_per_sample
             # S_jk = ⟨f_j, H f_k⟩ / m and g_j = ⟨f_j, ∇Ψ(Ḡ)⟩ / m
@@ -190,7 +195,7 @@ class CurvatureEKI:
             slope = double(anomaly_products(loss.gradient(centre, y), g)) / (m * self.gamma)
 
             def solution(system: Array, slope: Array) -> tuple[Array, tuple[np.ndarray, ...]]:
-                """The step Σ w_j ξ_j, and the numbers that the host needs, fetched together."""
+                """The step Σ w_j ξ_j, and the numbers for the host, fetched together."""
                 w, sound = self._weights(system, slope)
                 step = combine_anomalies(like(w / self.gamma, u), u)
                 size, length = xp.sum(xp.abs(old_mean + step)), self._length(step, target.prior)
@@ -231,7 +236,7 @@ class CurvatureEKI:
         return state._replace(ensemble=take_rows(state.ensemble, index))
 
     def _weights(self, system: Array, slope: Array) -> tuple[Array, Any]:
-        """W = −(S + λI)⁻¹ g, cut at the radius, and whether it can be used."""
+        """The weights −(S + λI)⁻¹ g, cut at the radius, and whether they are usable."""
         system = 0.5 * (system + system.T)
         if is_numpy(system):
             if not math.isfinite(float(np.sum(system))):
@@ -246,7 +251,7 @@ class CurvatureEKI:
         return -rows * xp.clip(cut, max=1.0), sound
 
     def _length(self, step: Array, prior: Any) -> Any:
-        """The length of a step in units of whitened draws; zero where steps are not remembered."""
+        """The length of a step in whitened coordinates; zero without a memory of steps."""
         if not self.memory:
             return 0.0
         xp = array_namespace(step)
@@ -255,7 +260,7 @@ class CurvatureEKI:
         return xp.linalg.vector_norm(white)
 
     def _remembered(self, past: Array, step: Array, length: float) -> Array:
-        """The latest steps, this one among them, scaled to the length √p of whitened draws."""
+        """The latest steps including the new one, scaled to the length √p of whitened draws."""
         if not (self.memory and length > 0):
             return past
         xp = array_namespace(step)

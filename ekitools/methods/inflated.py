@@ -28,64 +28,69 @@ from ekitools.typing import (
 __all__ = ["Inflated"]
 
 _WHY = (
-    "with inflation: the spread of the ensemble is not that of the posterior. Use the method "
-    "without inflation for that."
+    "with inflation the spread of the ensemble is not the posterior spread. Use the method "
+    "without inflation for a sample of the posterior."
 )
 
 
 @dataclass(frozen=True)
 class Inflated(Around):
-    r"""Covariance inflation for a method such as `EKI`: an ensemble that keeps its spread.
+    r"""Covariance inflation, which keeps the spread of a method such as `EKI`.
 
-    After every step h of the method, with the mean ū and the deviations E of the new ensemble,
+    After every step h of the method, the deviations E of the new ensemble from its mean ū change by
 
     .. math::
         E_{ji} \leftarrow \Big(1 - \alpha + \alpha \frac{\sigma_i^-}{\sigma_i}\Big) E_{ji}, \qquad
         E \leftarrow \frac{E}{\sqrt{1 - s h}}, \qquad
         E \leftarrow E + \xi, \quad \xi_j \sim N\Big(0, \frac{a h}{1 - a h} \Sigma\Big),
 
-    in this order: relaxation to the spread before the step [1]_, where σ⁻ and σ are the standard
-    deviations of a parameter before and after it; multiplicative inflation by s [2]_; additive
-    inflation by a [3]_. Parts that are zero are left out. The mean ū stays where the method left
-    it: the draws ξ are shifted to have the mean zero, and scaled by √(J/(J − 1)) to keep their
-    covariance. All this is done in unconstrained coordinates.
+    in this order. The first change is the relaxation to the spread before the step [1]_, with the
+    standard deviations σ⁻ and σ of a parameter before and after the step. The second change is
+    multiplicative inflation with the rate s [2]_, and the third is additive inflation with the rate
+    a [3]_. Changes with a parameter of zero are left out. The mean ū stays unchanged: the draws ξ
+    are shifted to the mean zero, and scaled by √(J/(J − 1)) to keep their covariance. The inflation
+    acts in unconstrained coordinates.
 
-    With an end time the ensemble is inflated after the last step too. It is no sample of the
-    posterior, whatever Σh.
+    With an end time the ensemble is inflated after the last step too. The ensemble is not a sample
+    of the posterior, for any Σh.
 
     Parameters
     ----------
     method : Method
-        `EKI`, `ETKI`, `LossEKI`, `GNKI` or your own: one that moves its members.
+        A method that moves its members: `EKI`, `ETKI`, `LossEKI`, `GNKI` or your own.
     multiplicative : float, default 0
-        s ≥ 0, for a time of 1: s h must be below 1.
+        Rate s ≥ 0 of the multiplicative inflation for a unit of time. The product s h must be below
+        1.
     additive : float, default 0
-        a ≥ 0, likewise. Where steps see a part of the data, s and a count by its share.
+        Rate a ≥ 0 of the additive inflation for a unit of time. The product a h must be below 1. If
+        steps see a part of the data, s and a are multiplied by the share of this part.
     covariance : {"prior", "ensemble"}, default "prior"
-        Σ of the additive inflation: the covariance of the prior, whose draws do not stay in the
-        span of the ensemble, or that of the new ensemble.
+        Covariance Σ of the additive inflation. "prior" is the covariance of the prior, and its
+        draws leave the span of the ensemble. "ensemble" is the covariance of the new ensemble.
     relaxation : float, default 0
-        α in [0, 1]: 1 gives every parameter the standard deviation it had before the step.
+        Share α in [0, 1] of the relaxation. With 1 every parameter keeps the standard deviation
+        before the step.
     longest : float, optional
-        The h above which a longer step is not inflated more: s min(h, longest). With step rules
-        that let h grow, ``longest=1.0`` bounds the inflation of every step.
+        Largest h that counts for the inflation, s min(h, longest). With step rules that let h grow,
+        ``longest=1.0`` bounds the inflation of every step. By default there is no bound.
 
     Raises
     ------
     TypeError, ValueError
-        If the method is a sampler such as `TemperedSMC`; if an option is of the wrong kind or out
-        of range; or if multiplicative, additive and relaxation are all 0. At a step with s h or
-        a h of at least 1.
+        If the method is a sampler such as `TemperedSMC`, an option is of the wrong kind or out of
+        range, or multiplicative, additive and relaxation are all 0. A run raises a ValueError at a
+        step with s h or a h of at least 1.
 
     See Also
     --------
     Spread : Members of `LossEKI` drawn anew around their mean.
+    EKI : A method for which inflation prevents the collapse of the ensemble.
 
     Notes
     -----
     With ``tikhonov=True``, constant steps and a linear G the covariance of the ensemble settles at
-    s/(1 − s h) times that of the posterior, around the maximum a posteriori estimate. Without
-    inflation it falls as 1/Σh. A small s such as 1e-3 is enough against that collapse.
+    s/(1 − s h) times the covariance of the posterior, around the maximum a posteriori estimate.
+    Without inflation the covariance falls as 1/Σh. A small s such as 1e-3 prevents that collapse.
 
     References
     ----------
@@ -138,7 +143,7 @@ class Inflated(Around):
 
     @property
     def State(self) -> Any:  # noqa: N802 - it is a class
-        """That of the method within."""
+        """The state class of the wrapped method."""
         return self.method.State
 
     def init(self, ensemble: Array, target: Target) -> Any:
@@ -150,17 +155,17 @@ class Inflated(Around):
         return self.method.ask(state)
 
     def finished(self, state: Any) -> Status | None:
-        """Set once the method within has come to its end."""
+        """The final status once the wrapped method has finished; None before."""
         return without_posterior(self.method.finished(state), _WHY)
 
     def redraws(self, n: int) -> bool:
-        """Whether the method within draws members anew at the end of step n."""
+        """Whether the wrapped method draws members anew at the end of step n."""
         return isinstance(self.method, Redraws) and self.method.redraws(n)
 
     def tell(
         self, state: Any, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[Any, StepInfo]:
-        """One inflated step, or the end: then the state is returned as it was.
+        """One inflated step. At the end of the run the state is returned unchanged.
 
         Raises
         ------
@@ -183,7 +188,7 @@ class Inflated(Around):
         return self.method.select(state, index)
 
     def map_members(self, state: Any, rows: Callable[[Array], Array], index: np.ndarray) -> Any:
-        """The state with ``rows`` of all that the method within holds of its members."""
+        """The state with ``rows`` of every array that has a row for each member."""
         return mapped(self.method, state, rows, index)
 
     def _inflated(
@@ -207,13 +212,13 @@ class Inflated(Around):
         return mean + deviations
 
     def _share(self, name: str, rate: float, h: float, target: Target) -> float:
-        """S h of a step, or a h."""
+        """The product s h or a h of a step."""
         seen = 1.0 if target.batch is None else target.batch.share
         counted = seen * (h if self.longest is None else min(h, self.longest))
         if not rate * counted < 1:
             raise ValueError(
                 f"{name}: must be below 1/h = {1 / counted:.4g} at a step h = {h:.4g}, got {rate}. "
-                "Use a smaller one, smaller steps, or longest= to bound what a step counts."
+                f"Use a smaller {name}, smaller steps, or longest= to bound the h that counts."
             )
         return rate * counted
 

@@ -1,4 +1,4 @@
-"""Ensemble Kalman inversion for any loss, explicit in time: the scheme for learning."""
+"""Ensemble Kalman inversion for any loss, with explicit time steps for learning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["LossEKI", "LossEKIState"]
 
 
 class LossEKIState(NamedTuple):
-    """What the next step needs."""
+    """State of `LossEKI` between two steps."""
 
     ensemble: Array
     n: int
@@ -42,44 +42,51 @@ class LossEKIState(NamedTuple):
     initial_variance: float
     """Trace of the initial ensemble's covariance."""
     average: Array
-    """Of the mean over the steps before, ``(1, p)``; ``(0, p)`` where there is none."""
+    """Average of the mean over the previous steps, ``(1, p)``; ``(0, p)`` without an average."""
 
 
 @dataclass(frozen=True)
 class LossEKI:
-    r"""Ensemble Kalman inversion for any loss Ψ, one explicit step of `EKIFlow` at a time.
+    r"""Ensemble Kalman inversion for any loss Ψ, by explicit steps of `EKIFlow` [1]_.
 
     .. math::
         u \leftarrow u - h_n D(u)\, u, \qquad D_{jk} = \tfrac1J
-        \langle G(u^{(k)}) - \bar G, \nabla_z \Psi(G(u^{(j)}), y) \rangle
+        \langle G(u^{(k)}) - \bar G, \nabla_z \Psi(G(u^{(j)}), y) \rangle .
 
-    [1]_, with h_n = h/(‖D‖ + ε) by default. For a network G are its outputs at the inputs of
-    the present batch (`MiniBatches`, `OnlineData`), Ψ a `CrossEntropy` or least squares, and
-    the initial ensemble is drawn from the prior. Without ``spread`` members stay in the affine
-    span of the initial ensemble, which for a network is far too small a space; with it this is
-    the EKI(R) of [1]_, and `Nesterov` around it the MEKI.
+    The default step size is h_n = h/(‖D‖ + ε). For a network, G is the vector of outputs at the
+    inputs of the present batch (`MiniBatches`, `OnlineData`), and Ψ is a `CrossEntropy` or least
+    squares. The initial ensemble is drawn from the prior. Without ``spread`` the members stay in
+    the affine span of the initial ensemble. That space is far too small for a network. With
+    ``spread`` the method is the EKI(R) of [1]_, and ``Nesterov(LossEKI(spread=...))`` is the MEKI.
 
-    Where the members are to be drawn anew only their mean is updated,
-    ū ← ū − (h/J) 1ᵀD u: O(Jp) in place of O(J²p).
+    At a step that draws members anew, only the mean is updated: ū ← ū − (h/J) 1ᵀD u. This update
+    costs O(Jp) instead of O(J²p).
 
     Parameters
     ----------
     step : Schedule, default NormStep()
         Step rule: `NormStep`, `FixedStep` or your own.
     spread : Spread, optional
-        When members are drawn anew around their mean, and how far from it.
+        Steps at which members are drawn anew around their mean, and the distance from the mean. By
+        default members are never drawn anew.
     expand : tuple of (int, int), default ()
-        An ensemble that grows: pairs (n, J) of increasing numbers, from the first redraw after
-        n steps J members are drawn. Results have rows of NaN for members that are yet to come.
+        Pairs (n, J) for a growing ensemble, in increasing order. From the first redraw after n
+        steps, J members are drawn. Results have rows of NaN for members that do not exist yet.
     averaging : float, default 0
-        Weight a < 1 of the past in an exponential average of the mean over the steps, which
-        evens out the noise of batches; it is reported as ``u_average(iteration, parameter)``.
-        0 for none.
+        Weight a < 1 of the past in an exponential average of the mean over the steps. The average
+        reduces the noise of batches, and the result holds it as
+        ``u_average(iteration, parameter)``. Use 0 for no average.
 
     Raises
     ------
     TypeError, ValueError
         If an option is of the wrong kind or out of range.
+
+    See Also
+    --------
+    CurvatureEKI : Steps with the curvature of the loss.
+    Nesterov : Momentum for this method.
+    EKI : Kalman analyses for Gaussian noise.
 
     References
     ----------
@@ -87,7 +94,7 @@ class LossEKI:
 
     Examples
     --------
-    Logistic regression: the slope and the offset of log-odds, from labels.
+    Logistic regression estimates the slope and the offset of log-odds from labels.
 
     >>> import numpy as np
     >>> import ekitools as ek
@@ -117,15 +124,15 @@ class LossEKI:
         put(self, averaging=number("averaging", self.averaging, least=0, below=1))
         if self.spread is not None and not isinstance(self.spread, Spread):
             raise TypeError(
-                f"spread: must be an ek.Spread, or None for none, got {self.spread!r}. "
+                f"spread: must be an ek.Spread or None, got {self.spread!r}. "
                 "For a number use ek.Spread(gamma)."
             )
         expand = _pairs(self.expand)
         put(self, expand=expand)
         if expand and self.spread is None:
             raise ValueError(
-                f"spread: must be given with expand = {expand}, got None: new members are drawn "
-                "around the mean with it."
+                f"spread: must be given with expand = {expand}, got None. Pass ek.Spread(gamma), "
+                "which draws the new members around the mean."
             )
         falls = any(a[0] >= b[0] or a[1] >= b[1] for a, b in pairwise(expand))
         if falls or any(n < 1 or size < 2 for n, size in expand):
@@ -140,7 +147,7 @@ class LossEKI:
         Raises
         ------
         ValueError
-            If all members are the same: EKI moves only along their differences.
+            If all members are the same, because EKI moves only along differences of members.
         """
         return LossEKIState(ensemble, 0, 0.0, initial_variance(ensemble), ensemble[:0, :])
 
@@ -149,7 +156,7 @@ class LossEKI:
         return state.ensemble
 
     def finished(self, state: LossEKIState) -> Status | None:  # noqa: ARG002
-        """Never: learning goes on until the budget or the data come to their end."""
+        """None, because learning continues to the end of the step budget or of the data."""
         return None
 
     def redraws(self, n: int) -> bool:
@@ -165,10 +172,10 @@ class LossEKI:
         rng: np.random.Generator,
         in_place: bool = False,
     ) -> tuple[LossEKIState, StepInfo]:
-        """One step; with ``in_place`` the ensemble of ``state`` is used up by it.
+        """One step. With ``in_place`` the step overwrites the ensemble of ``state``.
 
-        Nothing is written before the step is known to be finite: a run that diverges keeps its
-        last good ensemble.
+        The ensemble is overwritten only after a check that the step is finite. A run that diverges
+        keeps its last good ensemble.
         """
         before, u, y, loss = state, state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), u.shape[0]
@@ -178,7 +185,7 @@ class LossEKI:
             mean = xp.mean(u, axis=0, keepdims=True)
             average = averaged(state.average, mean, self.averaging, state.n)
             state = state._replace(average=average)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the run
             gradient = loss.gradient(g, y)
 
             @cache
@@ -228,7 +235,7 @@ class LossEKI:
         return new, info._replace(step=h)
 
     def _size(self, n: int, present: int) -> int:
-        """Members after ``n`` steps: never fewer than there are."""
+        """The number of members after ``n`` steps, at least the present number."""
         return max([present, *(size for start, size in self.expand if start <= n)])
 
     def select(self, state: LossEKIState, index: np.ndarray) -> LossEKIState:

@@ -30,33 +30,33 @@ __all__ = ["Nesterov", "NesterovState"]
 Inner = TypeVar("Inner")
 
 _WHY = (
-    "with momentum: the ensemble fits the data and is no sample of the posterior. Use the method "
-    "without momentum for that."
+    "with momentum the ensemble fits the data and is not a sample of the posterior. Use the method "
+    "without momentum for a sample."
 )
 
 
 class Pace(NamedTuple):
-    """What the factor of the momentum depends on."""
+    """The quantities that determine the factor of the momentum."""
 
     since: int = 0
     """Steps since the momentum started from zero."""
     theta: float = 1.0
     """θ of the recurrence, which starts at 1."""
     misfit: float = math.inf
-    """The mean of what the method minimises, at the step before."""
+    """Mean of the method's objective at the previous step."""
 
 
 class NesterovState(NamedTuple, Generic[Inner]):
-    """What the next step needs."""
+    """State of `Nesterov` between two steps."""
 
     ensemble: Array
-    """v_n, at which G is asked for."""
+    """The members v_n, at which G is evaluated."""
     n: int
     t: float
     momentum: Array
-    """v_n − u_n, so that a member that replaces a failed one can have the survivors'."""
+    """The differences v_n − u_n. A replaced member takes the momentum of surviving members."""
     inner: Inner
-    """The state of the method within, without its ensemble, which is the one above."""
+    """The state of the wrapped method, without its ensemble."""
     pace: Pace = Pace()
 
 
@@ -64,39 +64,39 @@ class NesterovState(NamedTuple, Generic[Inner]):
 class Nesterov(Around):
     r"""Nesterov momentum for a method such as `EKI`.
 
-    The method's own step leads from v_n to u_{n+1}; G is evaluated at
+    The step of the wrapped method leads from v_n to u_{n+1}. G is evaluated at [1]_ [2]_
 
     .. math::
         v_{n+1} = u_{n+1} + \tfrac{n}{n+3} (u_{n+1} - u_n), \qquad v_0 = u_0, \quad n = 0, 1, \dots
 
-    [1]_, [2]_, so the first step has no momentum (v_1 = u_1) and the second a quarter of its
-    move. Where the method draws its members anew at the end of a step (`Spread`) they are others
-    than before: only the mean has moved, and all are carried on as it is. Results show the v_n,
-    for which outputs are known. The ensemble is one that fits the data: with momentum it is no
-    sample of the posterior, whatever Σh.
+    The first step has no momentum (v_1 = u_1), and the second step has a quarter of its move as
+    momentum. If the method draws members anew at the end of a step (`Spread`), all members have the
+    momentum of the mean. Results show the members v_n, because their outputs are known. The
+    ensemble fits the data. With momentum the ensemble is not a sample of the posterior, for any Σh.
 
     Parameters
     ----------
     method : Method
-        `EKI`, `LossEKI`, `GNKI` or your own: one that moves its members. With `EKI`,
-        ``t_end=None`` and ``perturbed=False`` is what is usually wanted.
+        A method that moves its members: `EKI`, `LossEKI`, `GNKI` or your own. For `EKI` the usual
+        options are ``t_end=None`` and ``perturbed=False``.
     momentum : {"su", "theta"} or float, default "su"
         The factor of the momentum. "su" is n/(n + 3). "theta" is θ_{n+1}(1/θ_n − 1) with θ_0 = 1
-        and θ_{n+1} = (√(θ_n⁴ + 4θ_n²) − θ_n²)/2 [3]_. A number within [0, 1) is constant.
+        and θ_{n+1} = (√(θ_n⁴ + 4θ_n²) − θ_n²)/2 [3]_. A number within [0, 1) is a constant factor.
     restart : bool, default False
-        Whether the momentum starts from zero again where the mean misfit has risen (the mean of
-        what the method minimises, where that is not the misfit) [4]_.
+        Whether the momentum restarts from zero after a rise of the mean misfit, or of the mean
+        objective of a method that minimises another function [4]_.
 
     Raises
     ------
     TypeError, ValueError
-        If the method is a sampler such as `TemperedSMC` or has nodes, such as `UKI`; or an option
-        is of the wrong kind or out of range. If the problem shows a part of its data at a step and
-        ``restart`` is True.
+        If the method is a sampler such as `TemperedSMC`, has nodes, such as `UKI`, or an option is
+        of the wrong kind or out of range. With ``restart``, a run raises a TypeError if a step sees
+        a part of the data.
 
     See Also
     --------
-    NesterovFlow : The same in continuous time.
+    NesterovFlow : Nesterov momentum in continuous time.
+    EKI : A method for which momentum is useful.
 
     Notes
     -----
@@ -149,7 +149,7 @@ class Nesterov(Around):
 
     @property
     def State(self) -> Any:  # noqa: N802 - it is a class
-        """`NesterovState` with the state of the method within."""
+        """`NesterovState` with the state class of the wrapped method."""
         return NesterovState[self.method.State]  # type: ignore[name-defined]
 
     def init(self, ensemble: Array, target: Target) -> NesterovState:
@@ -164,13 +164,13 @@ class Nesterov(Around):
         return self.method.ask(self._inner(state))
 
     def finished(self, state: NesterovState) -> Status | None:
-        """Set once the method within has come to its end."""
+        """The final status once the wrapped method has finished; None before."""
         return without_posterior(self.method.finished(self._inner(state)), _WHY)
 
     def tell(
         self, state: NesterovState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[NesterovState, StepInfo]:
-        """One step with momentum, or the end: then the state is returned as it was."""
+        """One step with momentum. At the end of the run the state is returned unchanged."""
         inner, info = self.method.tell(self._inner(state), g, target, rng=rng)
         if info.status is not None:
             return state, info._replace(status=without_posterior(info.status, _WHY))
@@ -207,7 +207,7 @@ class Nesterov(Around):
         return self._state(inner, rows(state.momentum), state.pace)
 
     def _paced(self, pace: Pace, info: StepInfo) -> tuple[float, Pace]:
-        """The factor of the momentum at a step, and what the next one depends on."""
+        """The factor of the momentum at a step, and the quantities for the next step."""
         misfit = float(np.mean(info.misfit)) if info.objective is None else info.objective
         rising = self.restart and misfit > pace.misfit
         since, theta = (0, 1.0) if rising else pace[:2]

@@ -26,10 +26,11 @@ __all__ = ["plot_calibration", "plot_pit"]
 
 
 def plot_calibration(calibrations: Any, ax: Any = None) -> Axes:
-    """Coverage against nominal level, of one prediction or of several.
+    """Coverage against nominal level, for one or several predictions.
 
-    Calibrated predictions lie on the diagonal. The band is two standard errors of as many
-    independent data as the first prediction has. Curves below the diagonal are overconfident.
+    Calibrated predictions lie on the diagonal. The half-width of the band is two standard errors
+    for independent data, as many as in the first prediction. Curves below the diagonal are
+    overconfident.
 
     Parameters
     ----------
@@ -45,12 +46,12 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Axes:
     Raises
     ------
     TypeError, ValueError
-        If the mapping is empty, or a value is no result of `calibration`.
+        If the mapping is empty, or a value is not a result of `calibration`.
 
     See Also
     --------
-    plot_pit : Where each datum falls in its prediction.
-    calibration : The numbers.
+    plot_pit : Histogram of the probability integral transform.
+    calibration : The numbers of this plot.
 
     Examples
     --------
@@ -62,14 +63,14 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Axes:
     'coverage'
     """
     several = calibrations if isinstance(calibrations, Mapping) else {}
-    if isinstance(calibrations, xr.Dataset):  # which is a mapping of its variables, too
+    if isinstance(calibrations, xr.Dataset):  # a Dataset is a mapping of its variables
         several = {"coverage": calibrations}
     if not several:
         raise ValueError("calibrations: must hold at least one result of ek.calibration, got none.")
     for label, each in several.items():
         if not (isinstance(each, xr.Dataset) and {"coverage", "standard_error"} <= set(each)):
             raise TypeError(
-                f"calibrations: must be what ek.calibration returns, got {type(each).__name__} for "
+                f"calibrations: must be results of ek.calibration, got {type(each).__name__} for "
                 f"{label!r}."
             )
     ax = axes_for(ax, height=4.6)
@@ -99,9 +100,9 @@ def plot_calibration(calibrations: Any, ax: Any = None) -> Axes:
 def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Axes:
     """Histogram of the probability integral transform F(y): flat if predictions are calibrated.
 
-    A peak in the middle means that predictions are underconfident, peaks at both ends that they are
-    overconfident, and a slope that they are biased [1]_. The band is two standard errors of
-    independent data.
+    A peak in the middle is a sign of underconfident predictions. Peaks at both ends are a sign of
+    overconfident predictions, and a slope is a sign of bias [1]_. The half-width of the band is two
+    standard errors for independent data.
 
     Parameters
     ----------
@@ -119,11 +120,12 @@ def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Axes:
     Raises
     ------
     TypeError, ValueError
-        If ``calibration`` is something else, or there are too few bins.
+        If ``calibration`` is not a result of `calibration`, or there are too few bins.
 
     See Also
     --------
     plot_calibration : Coverage of the intervals.
+    calibration : The numbers of this plot.
 
     References
     ----------
@@ -139,7 +141,7 @@ def plot_pit(calibration: Any, ax: Any = None, *, bins: Any = 10) -> Axes:
     """
     if not (isinstance(calibration, xr.Dataset) and "pit" in calibration):
         raise TypeError(
-            f"calibration: must be what ek.calibration returns, got {type(calibration).__name__}."
+            f"calibration: must be a result of ek.calibration, got {type(calibration).__name__}."
         )
     bins = integer("bins", bins, least=2)
     pit, label = calibration.pit.values, calibration.pit.attrs.get("long_name", "F(y)")

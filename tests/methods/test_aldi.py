@@ -315,7 +315,7 @@ def test_the_status_says_whether_the_run_is_long_enough():
     assert attrs["status_code"] == "not_stationary"
     assert "or correction=True with more than p + 1 members" in attrs["status"]
     attrs = ended(t_end=2)
-    assert "too short to tell" in attrs["status"]
+    assert "too short for a statement" in attrs["status"]
 
 
 def test_float32_and_torch_are_kept():

@@ -279,7 +279,7 @@ def test_a_step_within_that_overflows_ends_it_too():
 def test_with_momentum_nobody_claims_the_posterior():
     result = ek.run(problem(), ek.Nesterov(ek.EKI()), n_members=30, rng=0)
     assert result.attrs["status_code"] == "method_finished"
-    assert "no sample of the posterior" in result.attrs["status"]
+    assert "not a sample of the posterior" in result.attrs["status"]
     stopped = ek.Nesterov(ek.EKI(ek.FixedStep(0.3), t_end=2.0))
     assert ek.run(problem(), stopped, n_members=9, rng=0).attrs["status_code"] == "t_end_reached"
 

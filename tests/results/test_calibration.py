@@ -137,7 +137,7 @@ def test_the_curves_drawn_are_the_coverages():
     np.testing.assert_array_equal(alone.get_lines()[1].get_ydata(), several["b"].coverage)
     with pytest.raises(ValueError, match="calibrations: must hold at least one"):
         ek.plot_calibration({})
-    with pytest.raises(TypeError, match="must be what ek.calibration returns, got int for 'c'"):
+    with pytest.raises(TypeError, match="must be results of ek.calibration, got int for 'c'"):
         ek.plot_calibration({"c": 1})
 
 
