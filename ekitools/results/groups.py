@@ -70,9 +70,9 @@ def predictive_groups(
     elif noise is None and noise_is != "loss":
         why = "has unknown scales" if noise_is == "scaled" else "is correlated"
         warnings.warn(
-            f"result: posterior_predictive and log_likelihood are left out, because the noise {why} "
-            "and the result holds its marginal standard deviations alone. Pass problem= to have "
-            "them.",
+            f"result: posterior_predictive and log_likelihood are left out, because the noise "
+            f"{why} and the result holds only its marginal standard deviations. Pass problem= to "
+            "include them.",
             stacklevel=4,
         )
     groups = {

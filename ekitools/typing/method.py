@@ -433,7 +433,7 @@ class Relinearizes(Protocol):
 
     @property
     def linear_over(self) -> LinearOver:
-        """"ensembles" for all ensembles of the run, "last" for the last ensemble, or "none"."""
+        """All ensembles of the run ("ensembles"), the last ensemble ("last"), or "none"."""
         ...
 
 
