@@ -1,4 +1,4 @@
-"""How well predictions with uncertainty agree with data they have not seen."""
+"""Calibration of predictions with uncertainty on held-out data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def calibration(
     weights: Any = None,
     levels: Any = _LEVELS,
 ) -> xr.Dataset:
-    r"""Coverage, width and scores of an ensemble's predictions at data it has not seen.
+    r"""Coverage, width and scores of an ensemble's predictions on held-out data.
 
-    The prediction of datum i is the mixture Σ_j w_j N(g_j, σ_i²) of members' outputs plus noise,
-    with the distribution function F_i; everything is computed from it without sampling:
+    The prediction of datum i is the mixture Σ_j w_j N(g_j, σ_i²) of members' outputs plus noise.
+    All numbers are computed from its distribution function F_i without sampling:
 
     ==================  ==================================================================
     ``coverage``        by level q: share of data within the central interval of
@@ -41,14 +41,14 @@ def calibration(
     ``rmse``            root mean square error of the mean prediction
     ==================  ==================================================================
 
-    A coverage below the level says that predictions are too sure, one above it that they are
-    not sure enough. Both scores are proper [1]_: smaller is better, and the truth has the
-    smallest.
+    A coverage below the level means that predictions are overconfident. A coverage above the level
+    means that they are underconfident. ``nlpd`` and ``crps`` are proper scores [1]_: smaller is
+    better, and the true distribution has the smallest expected score.
 
     Parameters
     ----------
     predictions : (J, n)
-        Outputs g of the members at the n data; rows with NaN (failed members) are left out.
+        Outputs g of the members at the n data. Rows with NaN (failed members) are left out.
     y : (n,)
         The data.
     noise_sd : float or (n,)
@@ -67,6 +67,11 @@ def calibration(
     ------
     TypeError, ValueError
         If sizes disagree, a number is out of range, or no member is left.
+
+    See Also
+    --------
+    predict : Draws of the data by the posterior.
+    diagnose : The coverage and the CRPS of a run on its own data.
 
     References
     ----------
@@ -91,8 +96,8 @@ def calibration(
         raise ValueError(f"noise_sd: must have n = {y.size} entries, got shape {sd.shape}.")
     if np.any(sd <= 0):
         raise ValueError(
-            f"noise_sd: must be positive, got {float(sd.min()):.6g}. Predictions of data without "
-            "noise need a small one."
+            f"noise_sd: must be positive, got {float(sd.min()):.6g}. Use a small positive number "
+            "for data without noise."
         )
     sd = np.broadcast_to(sd, y.shape)
     levels = as_vector("levels", levels)
@@ -138,7 +143,7 @@ _LONG_NAMES = {
 
 
 def _members(predictions: Any, y: np.ndarray, weights: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs of the members that have some, and their normalised weights."""
+    """Outputs of the members that did not fail, and their normalised weights."""
     g = as_array("predictions", predictions)
     if g.dtype.kind not in "fiu":
         raise TypeError(f"predictions: must be real numbers, got dtype {g.dtype}.")
@@ -164,12 +169,12 @@ def _crps(y: np.ndarray, g: np.ndarray, sd: np.ndarray, w: np.ndarray) -> np.nda
     low, high = g.min(axis=0) - 9 * sd, g.max(axis=0) + 9 * sd
     points = int(np.ceil(np.max(2 * (high - low) / sd)))
     if points < len(g):
-        # ½E|X − X'| = ∫F(1 − F): F is smooth over σ, and the sum over points σ/2 apart exact
+        # ½E|X − X'| = ∫F(1 − F). F is smooth over σ, so a sum over points σ/2 apart is exact
         apart = (high - low) / points
         cdfs = (predictive_cdf(low + k * apart, g, sd, w) for k in range(points))
         return np.asarray(first - apart * sum(F * (1 - F) for F in cdfs))
     second = np.zeros_like(first)
-    for j in range(len(g)):  # of fewer members the pairs
+    for j in range(len(g)):  # pairs cost less for few members
         second += w[j] * (w @ _mean_absolute(g - g[j], np.sqrt(2) * sd))
     return np.asarray(first - 0.5 * second)
 

@@ -28,24 +28,24 @@ class Chain(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """The same number of members of every result."""
+    """Members of several results, the same number from each."""
 
     posterior: list[Chain]
     prior: list[Chain] | None
-    """None where the first ensemble of a result is not one of the prior."""
+    """None if the first ensemble of a result is not drawn from the prior."""
 
 
 def parameter_groups(
     results: Sequence[xr.Dataset], iteration: int, rng: np.random.Generator
 ) -> tuple[dict[str, xr.Dataset], Chains]:
-    """The groups ``posterior`` and ``prior``, and the members that they are of."""
+    """The groups ``posterior`` and ``prior``, and their members."""
     indices = [stored_index(one, iteration) for one in results]
     chains, cut = _chains(results, indices, rng)
     groups = {"posterior": _parameters(chains, results[0])}
     started = [starts_at_prior(one) for one in results]
     first = None
     if all(started):
-        first, _ = _chains(results, [0] * len(results), rng, at_start=True, told=cut)
+        first, _ = _chains(results, [0] * len(results), rng, at_start=True, warned=cut)
         groups["prior"] = _parameters(first, results[0])
     elif any(started):
         _warn_without("prior", started, "a stored prior ensemble")
@@ -60,7 +60,7 @@ def predictive_groups(
 ) -> dict[str, xr.Dataset]:
     """The groups of the data: ``predictions``, ``posterior_predictive`` and so on.
 
-    Without ``noise`` the standard deviations of the result stand for it, where it is independent.
+    Without ``noise``, independent noise with the standard deviations of the result is used.
     """
     first = results[0]
     y = first.y.values
@@ -70,9 +70,9 @@ def predictive_groups(
     elif noise is None and noise_is != "loss":
         why = "has unknown scales" if noise_is == "scaled" else "is correlated"
         warnings.warn(
-            f"result: posterior_predictive and log_likelihood are left out, for the noise {why} "
-            "and the result holds its marginal standard deviations alone. Pass problem= to have "
-            "them.",
+            f"result: posterior_predictive and log_likelihood are left out, because the noise "
+            f"{why} and the result holds only its marginal standard deviations. Pass problem= to "
+            "include them.",
             stacklevel=4,
         )
     groups = {
@@ -174,11 +174,11 @@ def _chains(
     rng: np.random.Generator,
     *,
     at_start: bool = False,
-    told: bool = False,
+    warned: bool = False,
 ) -> tuple[list[Chain], bool]:
     """The members that are draws, as many of every result, and whether chains were cut.
 
-    Weighted members are resampled. A warning says what is cut, unless it was ``told`` before.
+    Weighted members are resampled. Cut chains cause a warning, unless ``warned`` is True.
     """
     ensembles = [members_at(one, index) for one, index in zip(results, indices, strict=True)]
     rows = [each.rows(at_start=at_start) for each in ensembles]
@@ -190,7 +190,7 @@ def _chains(
             )
     sizes = [kept.size for kept in rows]
     draws = min(sizes)
-    if draws < max(sizes) and not told:
+    if draws < max(sizes) and not warned:
         which = "at the start" if at_start else "that did not fail"
         warnings.warn(
             f"result: the runs have {draws} to {max(sizes)} members {which}; every chain is "
@@ -207,7 +207,7 @@ def _chains(
 def _warn_without(group: str, known: Sequence[bool], what: str) -> None:
     lacking = ", ".join(f"result[{i}]" for i, there in enumerate(known) if not there)
     warnings.warn(
-        f"result: {group} is left out, for {lacking} has no {what}. Run with "
+        f"result: {group} is left out, because {lacking} has no {what}. Run with "
         'evaluate_final=True and store="all" to have every group.',
         stacklevel=5,
     )

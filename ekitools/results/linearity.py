@@ -1,4 +1,4 @@
-"""How much of the variance of the outputs is not linear in the parameters."""
+"""Share of the variance of the outputs that is not linear in the parameters."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Rest(NamedTuple):
     """Variances of outputs, added up over the data."""
 
     left: float
-    """About the least-squares fit; NaN where there are no more members than parameters."""
+    """Variance about the least-squares fit; NaN if there are no more members than parameters."""
     total: float
 
     @property
     def share(self) -> float:
-        """Of the variance about the fit in the total one; NaN where the outputs do not vary."""
+        """Variance about the fit, divided by the total; NaN if the outputs do not vary."""
         return self.left / self.total if self.total > 0 else np.nan
 
 
 def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
-    """Share of the variance of the outputs that no linear function of the parameters makes.
+    """Share of the variance of the outputs that is not linear in the parameters.
 
     1 − R² of the least-squares fit of all outputs together, adjusted for its degrees of freedom.
 
     Parameters
     ----------
     u, g : (J, p), (J, d)
-        Members and outputs, these in standard deviations of the noise.
+        Members, and outputs in standard deviations of the noise.
     weight : (J,)
         Normalised.
 
@@ -55,7 +55,7 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
     >>> from ekitools.results.linearity import nonlinear_share
     >>> u = np.random.default_rng(0).normal(size=(1000, 1))
     >>> w = np.full(1000, 1e-3)
-    >>> share = nonlinear_share(u, np.hstack([u, u**2]), w)  # exact: 2/3, for the square has it all
+    >>> share = nonlinear_share(u, np.hstack([u, u**2]), w)  # exact: 2/3, all from the square
     >>> round(share, 1)
     0.7
     """
@@ -63,9 +63,9 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
 
 
 def rest_of_linear_fit(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> Rest:
-    """Variance about the least-squares fit of ``g`` on ``u``, adjusted for its freedom.
+    """Variance about the least-squares fit of ``g`` on ``u``, adjusted for degrees of freedom.
 
-    Arguments as in `nonlinear_share`.
+    The arguments are those of `nonlinear_share`.
 
     Examples
     --------
@@ -90,12 +90,12 @@ def rest_of_linear_fit(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> Rest
 
 
 def nonlinear_share_of_nodes(at: xr.Dataset) -> float:
-    """Share of the variance of the outputs that the linear map through the nodes leaves over."""
+    """Share of the variance of the outputs about the linear map through the nodes."""
     return rest_of_nodes(at).share
 
 
 def rest_of_nodes(at: xr.Dataset) -> Rest:
-    """Variances of the outputs of nodes, both by the freedom that the linear map leaves."""
+    """Variances of the outputs of nodes, divided by the degrees of freedom of the rest."""
     g = at.g.transpose("member", "data").values / at.noise_sd.values
     g = g[:, ~np.isnan(g).all(axis=0)].astype(np.float64)
     nodes = at.node.transpose("member", "score").values

@@ -1,4 +1,4 @@
-"""Views of the data: which coordinate each block is drawn over, and which data are one series."""
+"""Views of the data: the coordinate and the series with which each block is plotted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["View", "views_of"]
 
 _MOST_SERIES = 8
-"""Series of one block that are drawn as lines; more are drawn as predicted against observed."""
+"""Largest number of series plotted as lines. More are plotted as predicted against observed."""
 
 _OWN = ("data", "block", "position", "data_units", "observation")
-"""Coordinates along the data that say nothing of where a datum lies."""
+"""Coordinates along the data that do not locate a datum."""
 
 
 class View(NamedTuple):
-    """How one block is drawn."""
+    """The plot of one block."""
 
     block: str
     rows: np.ndarray
@@ -41,9 +41,9 @@ class View(NamedTuple):
 def views_of(result: xr.Dataset) -> list[View]:
     """One view for each block of the data.
 
-    A block with dates, or with one numeric coordinate, is drawn over it; labels of a further
-    coordinate tell its series apart. A block with two numeric coordinates is a map. A block whose
-    labels have no order is drawn as predicted against observed.
+    A block with dates, or with one numeric coordinate, is plotted over this coordinate. Labels of
+    a further coordinate separate the series. A block with two numeric coordinates is a map. A
+    block whose labels have no order is plotted as predicted against observed.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def _view(result: xr.Dataset, block: str, rows: np.ndarray) -> View:
 
 
 def _is_known(values: np.ndarray) -> bool:
-    """Whether the block has the coordinate, and it is not filled."""
+    """Whether the block has values of this coordinate."""
     if values.dtype.kind == "M":
         return not np.isnat(values).all()
     if values.dtype.kind in "iuf":
@@ -111,7 +111,7 @@ def _is_known(values: np.ndarray) -> bool:
 
 
 def _ends(position: np.ndarray) -> np.ndarray:
-    """Whether the next position is not the next one: data are missing between them."""
+    """Whether data are missing between each position and the following one."""
     return np.append(np.diff(position) > 1, [False])[: position.size]
 
 

@@ -1,4 +1,4 @@
-"""What arrays and sources of randomness are."""
+"""Types of arrays and of sources of randomness."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ Array: TypeAlias = Any
 """An array-API array: NumPy, torch, JAX, ... Kernels keep its dtype and its device."""
 
 Rng: TypeAlias = "int | np.random.Generator | None"
-"""Anything that `numpy.random.default_rng` takes."""
+"""An argument of `numpy.random.default_rng`."""

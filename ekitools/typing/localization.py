@@ -1,4 +1,4 @@
-"""Contracts of localization: which data may move which parameters, and how strongly."""
+"""Contracts of localization rules, which give each parameter its data and their weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Localization", "Localizer", "Neighbourhoods", "StrengthCurve", "Tuna
 
 
 class Neighbourhoods(NamedTuple):
-    """The local analyses of some parameters: the data of each, and which parameter mixes which.
+    """The local analyses of some parameters: their data, and their shares in each parameter.
 
     Examples
     --------
@@ -32,18 +32,18 @@ class Neighbourhoods(NamedTuple):
     data: np.ndarray
     """Numbers of data, in ascending order within an analysis, ``(N,)``."""
     weight: np.ndarray
-    """Weight of each in (0, 1]: its noise variance is divided by it, ``(N,)``."""
+    """Weight of each datum in (0, 1], which divides the noise variance of the datum, ``(N,)``."""
     analysis: np.ndarray
     """The c analyses of each of k mixtures, ``(k, c)``."""
     mixture: np.ndarray
     """The mixture of each of m parameters, ``(m,)``."""
     share: np.ndarray
-    """The shares of its analyses in each parameter, ``(m, c)``; rows sum to 1."""
+    """The shares of the c analyses in each parameter, ``(m, c)``; rows sum to 1."""
 
 
 @runtime_checkable
 class Localizer(Protocol):
-    """A rule of localization that knows its p parameters and d data.
+    """A rule of localization, bound to p parameters and d data.
 
     Examples
     --------
@@ -60,8 +60,8 @@ class Localizer(Protocol):
     ) -> Neighbourhoods:
         """The local analyses of the parameters ``columns``.
 
-        ``u`` are the members at these, ``(J, m)``. ``outputs`` are the whitened anomalies of the
-        data, ``(d, J)``.
+        ``u`` holds these parameters of the members, ``(J, m)``. ``outputs`` are the whitened
+        anomalies of the data, ``(d, J)``.
         """
         ...
 
@@ -72,7 +72,7 @@ class Localizer(Protocol):
 
 @runtime_checkable
 class Localization(Protocol):
-    """A rule which says which data may move which parameters, and how strongly.
+    """A rule of localization: the data that may move each parameter, and their weights.
 
     Examples
     --------
@@ -82,15 +82,15 @@ class Localization(Protocol):
     """
 
     def located(self, n_parameters: int, n_data: int, target: Any = None, /) -> Localizer:
-        """The rule for p parameters and d data; names are those of the ``target``.
+        """The rule for p parameters and d data, with names from the ``target``.
 
-        Raises an error that names what does not fit.
+        Raises an error that names the part that does not fit.
         """
         ...
 
 
 class StrengthCurve(NamedTuple):
-    """How well each strength of a rule predicts members that were left out.
+    """The prediction error of each strength of a rule, for members that were left out.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class StrengthCurve(NamedTuple):
     values: np.ndarray
     """The strengths that were tried, ``(k,)``."""
     score: np.ndarray
-    """The mean negative log-density of what was left out, up to a constant, ``(k,)``."""
+    """The mean negative log-density of members left out, up to a constant, ``(k,)``."""
     chosen: float
     """The strength with the most data among those that are no worse than the best one.
 
@@ -132,16 +132,16 @@ class Tunable(Localization, Protocol):
 
     @property
     def strength(self) -> float | None:
-        """The strength; None where it has to be chosen."""
+        """The strength, or None if the strength has to be chosen."""
         ...
 
     @property
     def strength_name(self) -> str:
-        """The option that it is."""
+        """The name of the option that holds the strength."""
         ...
 
     def strengths(self, n_parameters: int, n_data: int, target: Any = None, /) -> np.ndarray:
-        """Those to be tried, from few data to many."""
+        """The strengths to try, from few data to many."""
         ...
 
     def with_strength(self, value: float) -> Self:

@@ -1,4 +1,4 @@
-"""Contracts of a method: its state, what it tells of a step, and its further abilities."""
+"""Contracts of a method: its state, its report of a step, and its further abilities."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ekitools.typing.problem import Target
 from ekitools.typing.rules import Status, StoppingRule
 
 Aim: TypeAlias = Literal["posterior", "fit"]
-"""What a method's last ensemble is meant as."""
+"""The purpose of a method's last ensemble."""
 
 Normalisation: TypeAlias = Literal["1/J", "1/(J-1)"]
-"""How covariances of an ensemble are normalised."""
+"""Normalisation of the covariances of an ensemble."""
 
 LinearOver: TypeAlias = Literal["ensembles", "last", "none"]
-"""Over which ensembles a method takes the model for linear."""
+"""The ensembles over which a method assumes a linear model."""
 
 
 class Reported(NamedTuple):
-    """A number that a method reports of a step, with the long name that results show.
+    """A number that a method reports for a step, with its long name in results.
 
     Examples
     --------
@@ -35,11 +35,11 @@ class Reported(NamedTuple):
     value: float
     long_name: str
     curve: tuple[tuple[float, float], ...] = ()
-    """Values that were tried, and the score of each, where the number was chosen."""
+    """The values that were tried and the score of each, if the number was chosen by score."""
 
 
 class PerParameter(NamedTuple):
-    """One number for every parameter, with the long name that results show.
+    """One number for every parameter, with their long name in results.
 
     Examples
     --------
@@ -50,12 +50,12 @@ class PerParameter(NamedTuple):
     """
 
     values: np.ndarray
-    """``(p,)``, numbers or truth values."""
+    """``(p,)``, numbers or bools."""
     long_name: str
 
 
 class Shown(NamedTuple):
-    """What a sampler holds once its proposals are judged: this is recorded, not they.
+    """The particles of a sampler after acceptance, which are recorded in place of the proposals.
 
     Examples
     --------
@@ -69,16 +69,16 @@ class Shown(NamedTuple):
     ensemble: Array
     """Unconstrained, ``(J, p)``."""
     g: Array
-    """Its outputs, ``(J, d)``."""
+    """Outputs of the ensemble, ``(J, d)``."""
     weight: np.ndarray
     """Normalised, ``(J,)``."""
     source: np.ndarray = np.zeros(0, dtype=np.int64)
-    """The model run that each is from, ``(J,)``: n J + j for row j of what was told at step n.
-    Only models with side products need it."""
+    """The model run of each particle, ``(J,)``: n J + j for row j of the outputs of step n.
+    Only models with side products need this field."""
 
 
 class StepInfo(NamedTuple):
-    """What only the reader needs of one step (the next step needs the state).
+    """The report of one step for readers; the next step needs only the state.
 
     Examples
     --------
@@ -90,11 +90,11 @@ class StepInfo(NamedTuple):
     """
 
     step: float
-    """h taken; 0 where the run ended at this ensemble."""
+    """The step size h; 0 if the run ended at this ensemble."""
     misfit: np.ndarray
     """Φ of every member, ``(J,)``, float64."""
     status: Status | None
-    """Set where the run ends at this ensemble."""
+    """The status with which the run ends at this ensemble, else None."""
     spread: float
     """Root of the total ensemble variance, relative to the initial one."""
     shown: Shown | None = None
@@ -104,7 +104,7 @@ class StepInfo(NamedTuple):
     average: Array | None = None
     """Unconstrained, ``(1, p)``: an average of the mean over the steps, which is recorded."""
     objective: float | None = None
-    """The mean of what the method minimises, where that is not the mean misfit."""
+    """The mean of the objective of the method, if the objective is not the misfit."""
     by_parameter: Mapping[str, PerParameter] = MappingProxyType({})
     """Numbers for every parameter by name; they become ``parameter_<name>``."""
 
@@ -198,12 +198,12 @@ class Method(Protocol):
 
     @property
     def aim(self) -> Aim:
-        """What the last ensemble is meant as: a sample of the posterior, or a fit to the data."""
+        """The purpose of the last ensemble: a sample of the posterior, or a fit to the data."""
         ...
 
     @property
     def normalisation(self) -> Normalisation:
-        """How the covariances of the ensemble are normalised in the update."""
+        """Normalisation of the covariances of the ensemble in the update."""
         ...
 
     def init(self, ensemble: Array, target: Target) -> Any:
@@ -211,7 +211,7 @@ class Method(Protocol):
         ...
 
     def ask(self, state: Any) -> Array:
-        """The unconstrained members ``(J, p)`` at which G is wanted."""
+        """The unconstrained members ``(J, p)`` at which the loop evaluates G."""
         ...
 
     def tell(
@@ -219,28 +219,28 @@ class Method(Protocol):
     ) -> tuple[Any, StepInfo]:
         """The next state from the outputs ``(J, d)``, all finite.
 
-        A `Sampler` and a `Quadrature` are told rows of NaN for members that failed. Where the run
-        ends at this ensemble the state comes back as it was, and the info has the status.
-        On a device, the outputs are checked later: a step from unusable outputs is discarded.
+        A `Sampler` and a `Quadrature` receive rows of NaN for failed members. If the run ends at
+        this ensemble, ``tell`` returns the state unchanged, and the info has the status. On a
+        device, outputs are checked later, and a step from unusable outputs is discarded.
         """
         ...
 
     def finished(self, state: Any) -> Status | None:
-        """Set where the state already is the last one, before G is evaluated there."""
+        """The status if the run ends at this state without an evaluation of G, else None."""
         ...
 
     def select(self, state: Any, index: np.ndarray) -> Any:
-        """The state of the members ``index`` (repeats allowed): how members are dropped."""
+        """The state of the members ``index`` (repeats allowed). The loop drops members with it."""
         ...
 
 
 @runtime_checkable
 class Sampler(Method, Protocol):
-    """A method that asks for proposals and keeps other members than those.
+    """A method that asks for proposals and keeps other members.
 
-    Failed proposals are told as rows of NaN. No member is dropped or replaced, but for draws of the
-    prior that fail at the first step: ``init`` is then called again. Every `StepInfo` has
-    ``shown``.
+    Failed proposals are passed to ``tell`` as rows of NaN. No member is dropped or replaced, except
+    draws of the prior that fail at the first step: ``init`` is then called again. Every `StepInfo`
+    has ``shown``.
 
     Examples
     --------
@@ -257,17 +257,17 @@ class Sampler(Method, Protocol):
 
 @runtime_checkable
 class Quadrature(Method, Protocol):
-    """A method whose members are the nodes of a quadrature rule, and no draws.
+    """A method whose members are the nodes of a quadrature rule.
 
     The method chooses the number and the places of its members. The loop gives the nodes to
     ``init`` in place of draws from the prior, and refuses another ``n_members`` or an ``ensemble``.
-    Failed nodes are told as rows of NaN, and `StepInfo.misfit` is NaN there. No node is dropped or
-    replaced, because the rule needs all of them: the method decides what it makes of the rest. So
-    ``select`` returns the state for all members in their order, and refuses anything else.
+    Failed nodes are passed to ``tell`` as rows of NaN, and their `StepInfo.misfit` is NaN. No node
+    is dropped or replaced, because the rule needs all nodes. The method handles the failed nodes.
+    ``select`` returns the state for all members in their order, and refuses any other index.
 
     A result holds draws of the Gaussian of every stored iteration beside the nodes. Readers, such
-    as `ekitools.posterior`, use these draws and never take the nodes for a sample. The outputs of a
-    draw are those of the linear map through the outputs of the nodes.
+    as `ekitools.posterior`, use these draws and not the nodes. The outputs of a draw are computed
+    by the linear map through the outputs of the nodes.
 
     Examples
     --------
@@ -289,7 +289,7 @@ class Quadrature(Method, Protocol):
 class InPlace(Method, Protocol):
     """A method whose ``tell`` also takes ``in_place=``.
 
-    Where that is True, the ensemble of the state may be overwritten, unless the run ends there.
+    With ``in_place=True`` the ensemble of the state may be overwritten, unless the run ends.
 
     Examples
     --------
@@ -308,8 +308,8 @@ class InPlace(Method, Protocol):
 class ByCoefficients(Method, Protocol):
     """A method whose steps are U + K(U − ū), with coefficients K from the outputs alone.
 
-    The ensemble of its state may be an `UpdatableEnsemble`, which is not in memory. So ``init``,
-    ``tell`` and ``select`` use the ensemble only by `ekitools.kalman_update`,
+    The ensemble of the state may be an `UpdatableEnsemble`, which is not in memory. Therefore
+    ``init``, ``tell`` and ``select`` use the ensemble only by `ekitools.kalman_update`,
     ``linalg.transform.transform_update``, ``linalg.total_variance`` and ``core.arrays.take_rows``.
 
     Examples
@@ -323,13 +323,13 @@ class ByCoefficients(Method, Protocol):
 
     @property
     def by_coefficients(self) -> bool:
-        """Whether that holds with the options of this method."""
+        """Whether the steps have this form with the options of this method."""
         ...
 
 
 @runtime_checkable
 class Redraws(Method, Protocol):
-    """A method that draws its members anew at the end of some steps, perhaps more of them.
+    """A method that draws new members, and possibly more members, at the end of some steps.
 
     Examples
     --------
@@ -339,16 +339,16 @@ class Redraws(Method, Protocol):
     """
 
     def redraws(self, n: int) -> bool:
-        """Whether members are drawn anew at the end of step n."""
+        """Whether new members are drawn at the end of step n."""
         ...
 
 
 @runtime_checkable
 class MapsMembers(Method, Protocol):
-    """A method that holds more of its members than the ensemble.
+    """A method that keeps further arrays with one row for each member.
 
-    A failed member is replaced by a combination of others, and then has the same combination of
-    everything else that the method holds of them.
+    A failed member is replaced by a combination of other members, and its rows of the further
+    arrays are replaced by the same combination of rows.
 
     Examples
     --------
@@ -360,7 +360,7 @@ class MapsMembers(Method, Protocol):
     def map_members(self, state: Any, rows: Callable[[Array], Array], index: np.ndarray) -> Any:
         """The state with ``rows(a)`` in place of every array a with one row for each member.
 
-        ``index`` names a member for every new row, for what cannot be combined.
+        ``index`` names a member for every new row, for fields that cannot be combined.
         """
         ...
 
@@ -384,7 +384,7 @@ class Stops(Method, Protocol):
 
 @runtime_checkable
 class EstimatesNoise(Method, Protocol):
-    """A method that takes a `ScaledNoise` too: it also moves the scales, the last parameters.
+    """A method that supports `ScaledNoise` and estimates its scales, the last parameters.
 
     Examples
     --------
@@ -414,13 +414,13 @@ class Starts(Method, Protocol):
 
     @property
     def start(self) -> Any:
-        """Where it starts from; None, or a text that names a first phase, for the prior."""
+        """The starting distribution; None, or a text that names a first phase, for the prior."""
         ...
 
 
 @runtime_checkable
 class Relinearizes(Protocol):
-    """A method or flow that says over which ensembles its result takes the model for linear.
+    """A method or flow that declares the ensembles over which it assumes a linear model.
 
     Without this declaration a method whose aim is the posterior counts as "ensembles".
 
@@ -433,7 +433,7 @@ class Relinearizes(Protocol):
 
     @property
     def linear_over(self) -> LinearOver:
-        """One of "ensembles" for all of the run, "last" for the last one alone, or "none"."""
+        """All ensembles of the run ("ensembles"), the last ensemble ("last"), or "none"."""
         ...
 
 
@@ -479,7 +479,7 @@ def is_sampler(method: Any) -> bool:
 
 
 def takes_failures(method: Any) -> bool:
-    """Whether a method is told failed members as rows of NaN, and none is dropped or replaced.
+    """Whether a method receives failed members as rows of NaN, and no member is dropped.
 
     Parameters
     ----------

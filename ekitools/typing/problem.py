@@ -1,4 +1,4 @@
-"""Contracts of what makes an inverse problem: model, prior, batches."""
+"""Contracts of the parts of an inverse problem: model, prior, batches."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ModelInfo(NamedTuple):
     """Everything that a model declares about itself.
 
     ekitools reads these attributes of a model once, when an `ekitools.InverseProblem` is made, and
-    keeps them as its ``info``. A model declares what it knows; the rest has the defaults below.
+    keeps them as ``problem.info``. Attributes that a model lacks have the defaults below.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class ModelInfo(NamedTuple):
     """
 
     vectorized: bool | None = None
-    """Whether a call takes a whole ensemble; None where the model does not say."""
+    """Whether a call takes a whole ensemble; None if the model does not declare it."""
     stochastic: bool = False
     """Whether a call also takes ``rng=``."""
     takes_inputs: bool = False
@@ -68,7 +68,7 @@ class ModelInfo(NamedTuple):
     shape: tuple[int, int] | None = None
     """(d, p)."""
     n_parameters: int | None = None
-    """p, where d is not known."""
+    """p, if d is not known."""
     parameter_names: Sequence[str] | None = None
     """Labels of the parameters in results."""
     data_names: Sequence[Any] | None = None
@@ -81,7 +81,7 @@ class ModelInfo(NamedTuple):
 
 @runtime_checkable
 class LinearOperatorModel(Protocol):
-    """A linear model that also applies its transpose, so that gradients are known.
+    """A linear model that also applies its transpose, which gives gradients.
 
     Examples
     --------
@@ -101,10 +101,10 @@ class LinearOperatorModel(Protocol):
 
 @runtime_checkable
 class LabelledModel(Protocol):
-    """A model that knows which labelled arrays its parameters and its outputs are.
+    """A model whose parameters and outputs are labelled arrays.
 
-    `ekitools.posterior` and `ekitools.predict` return these arrays when they are given the model.
-    `ekitools.XarrayModel` is one.
+    `ekitools.posterior` and `ekitools.predict` return these arrays if they receive the model.
+    `ekitools.XarrayModel` is a labelled model.
 
     Examples
     --------
@@ -127,10 +127,10 @@ class LabelledModel(Protocol):
 
 @runtime_checkable
 class Prior(Protocol):
-    """μ₀, together with the bijection between physical and unconstrained coordinates.
+    """The prior μ₀ with the bijection between physical and unconstrained coordinates.
 
-    Methods work on unconstrained ensembles ``z``, in which the prior is Gaussian; models
-    and users see physical ones ``u``.
+    Methods work on unconstrained ensembles ``z``, in which the prior is Gaussian. Models
+    and users see physical ensembles ``u``.
 
     Examples
     --------
@@ -165,19 +165,19 @@ class Prior(Protocol):
         ...
 
     def to_physical(self, z: Array) -> Array:
-        """Carry unconstrained ``(J, p)`` to physical coordinates; its argument stays as it is."""
+        """Map unconstrained ``(J, p)`` to physical coordinates without changing the argument."""
         ...
 
     def to_unconstrained(self, u: Array) -> Array:
-        """Carry them back."""
+        """Map physical ``(J, p)`` to unconstrained coordinates."""
         ...
 
     def whiten(self, z: Array) -> Array:
-        """Carry unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
+        """Map unconstrained ``(J, p)`` to coordinates in which the prior is N(0, I)."""
         ...
 
     def unwhiten(self, w: Array) -> Array:
-        """Carry them back."""
+        """Map ``(J, p)`` in coordinates of N(0, I) to unconstrained coordinates."""
         ...
 
     def fingerprint(self) -> str:
@@ -199,15 +199,15 @@ class HasSupport(Protocol):
     """
 
     def support(self, parameter: int) -> tuple[float, float]:
-        """Lower and upper bound of the parameter at this position, infinite where it has none."""
+        """Lower and upper bound of the parameter at this position; infinite if unbounded."""
         ...
 
 
 @runtime_checkable
 class HasPoints(Protocol):
-    """A prior whose parameters have a place, such as the values of a field in cells.
+    """A prior whose parameters have a location, such as the values of a field in cells.
 
-    Localization by distance reads the places.
+    Localization by distance uses the locations.
 
     Examples
     --------
@@ -223,7 +223,7 @@ class HasPoints(Protocol):
     def points(self) -> np.ndarray | None:
         """Coordinates of the parameters in physical units, ``(p, dim)``.
 
-        A parameter without a place has a row of NaN. None means that no parameter has a place.
+        A parameter without a location has a row of NaN. None means that no parameter has one.
         """
         ...
 
@@ -235,19 +235,19 @@ class Batch:
     Parameters
     ----------
     index : (b,) of int
-        Which observations or samples.
+        Numbers of the observations or samples.
     sizes : (b,) of int
-        Number of data of each.
+        Number of data of each observation or sample.
     n_all : int
-        N. Samples that no step ever sees do not count.
+        N. Samples that no step sees are not counted.
     n_data_all : int
         Number of data of all N.
     repeat : int, default 0
-        How many times the data of this batch have been gone through before.
+        Number of earlier passes through the data of this batch.
     names : tuple of str, default ()
         Names of the observations; empty for samples.
     independent : bool, default True
-        Whether the noise of one is independent of the noise of the others.
+        Whether the noise of each observation is independent of the noise of the others.
 
     Examples
     --------
@@ -275,7 +275,7 @@ class Batch:
 
 @runtime_checkable
 class Batches(Protocol):
-    """What is seen at step n, in place of data that are all seen at every step.
+    """Mini-batches or online data: the part of the data that step n uses.
 
     Examples
     --------
@@ -293,23 +293,23 @@ class Batches(Protocol):
 
     @property
     def n_data(self) -> int:
-        """Length d of the datum of one step; of all data where steps differ in it."""
+        """Number d of data of one step; of all data if the number differs between steps."""
         ...
 
     @property
     def n_steps(self) -> int | None:
-        """Steps after which there is nothing more to see; None where there always is."""
+        """Number of steps until the data are used up; None if they are never used up."""
         ...
 
     def part(self, n: int, order: Callable[[int], np.random.Generator]) -> Batch | None:
-        """The batch of step n, None where there is none.
+        """The batch of step n, or None if there is none.
 
-        Pure: ``order(epoch)`` gives the randomness of an epoch, the same whenever asked.
+        Pure: ``order(epoch)`` always returns the same randomness for an epoch.
         """
         ...
 
     def take(self, index: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Inputs and datum ``(d,)`` of the samples or observations ``index``."""
+        """Inputs and data ``(d,)`` of the samples or observations ``index``."""
         ...
 
     def fingerprint(self) -> str:
@@ -318,7 +318,7 @@ class Batches(Protocol):
 
 
 class Target(Protocol):
-    """What a method sees of an inverse problem: no model, no labels.
+    """The parts of an inverse problem that a method sees: no model and no labels.
 
     Examples
     --------
@@ -331,7 +331,7 @@ class Target(Protocol):
 
     @property
     def data(self) -> Array:
-        """The datum y, ``(d,)``."""
+        """The data y, ``(d,)``."""
         ...
 
     @property
@@ -346,13 +346,13 @@ class Target(Protocol):
 
     @property
     def batch(self) -> Batch | None:
-        """Which part of the data this is; None where it is all of them."""
+        """The part of the data that these are; None for all data."""
         ...
 
 
 @runtime_checkable
 class ChecksProblem(Protocol):
-    """A flow or a stopping rule that needs something of the problem, such as Gaussian noise.
+    """A flow or a stopping rule with requirements on the problem, such as Gaussian noise.
 
     Examples
     --------
@@ -362,13 +362,13 @@ class ChecksProblem(Protocol):
     """
 
     def check_problem(self, problem: Any) -> None:
-        """Raise before any model run where the problem lacks something."""
+        """Raise an error before any model run if the problem does not meet the requirements."""
         ...
 
 
 @runtime_checkable
 class MemberFailure(Protocol):
-    """Why a member has no output, for `ekitools.AskTell.tell`.
+    """The reason why a member has no output, for `ekitools.AskTell.tell`.
 
     Examples
     --------
@@ -383,10 +383,10 @@ class MemberFailure(Protocol):
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The reason in words."""
         ...
 
     @property
     def error(self) -> BaseException | None:
-        """The exception, where there was one."""
+        """The exception, or None."""
         ...

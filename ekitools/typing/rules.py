@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 Level: TypeAlias = Literal["good", "note", "care", "bad"]
-"""How good a finding is: "note" is to be known, "care" is a reason to doubt."""
+"""The level of a finding. "note" is information; "care" is a reason to doubt the result."""
 
 
 class Status(NamedTuple):
-    """Why a run ended: a code for programs, a sentence with the remedy for people.
+    """The reason for the end of a run: a code for programs, a sentence for people.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class Status(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a step rule may look at.
+    """The numbers that a step rule receives.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Seen(NamedTuple):
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A step rule: h from what was seen. Pure; the caller cuts h at ``seen.remaining``.
+    """A step rule: a pure function from `Seen` to h. The caller cuts h at ``seen.remaining``.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Schedule(Protocol):
 
 @runtime_checkable
 class BoundedSchedule(Schedule, Protocol):
-    """A step rule that bounds the cost of a run that it cannot bring to its end.
+    """A step rule that can end a run early, to bound the cost.
 
     Examples
     --------
@@ -88,15 +88,15 @@ class BoundedSchedule(Schedule, Protocol):
     """
 
     def given_up(self, seen: Seen) -> Status | None:
-        """The status with which the run ends at this ensemble, or None to go on.
+        """The status with which the run ends at this ensemble, or None to continue.
 
-        It is asked before the step, and not where the run has no end time.
+        The loop calls ``given_up`` before each step, but only if the run has an end time.
         """
         ...
 
 
 class Progress(NamedTuple):
-    """What a stopping rule may look at.
+    """The numbers that a stopping rule receives.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class Progress(NamedTuple):
     """
 
     residual: float
-    """‖Γ^{-1/2}(Ḡ − y)‖, to be compared with √d; NaN where a loss stands in place of the noise."""
+    """‖Γ^{-1/2}(Ḡ − y)‖, to compare with √d; NaN if a loss is passed in place of the noise."""
     n_data: int
     spread: float
     """Root of the total ensemble variance, relative to the initial one."""
@@ -117,9 +117,9 @@ class Progress(NamedTuple):
 
 @runtime_checkable
 class StoppingRule(Protocol):
-    """Ends a run early. Pure; None means go on.
+    """A rule that can end a run early: a pure function from `Progress` to a status or None.
 
-    A rule that needs Gaussian noise says so by `ChecksProblem`.
+    A rule that needs Gaussian noise implements `ChecksProblem`.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class StoppingRule(Protocol):
 
 @runtime_checkable
 class LocatedRule(StoppingRule, Protocol):
-    """A stopping rule with a distance that falls to zero, so that a flow stops right there.
+    """A stopping rule with a distance that falls to zero. A flow stops at distance zero.
 
     Examples
     --------
@@ -152,9 +152,9 @@ class LocatedRule(StoppingRule, Protocol):
     """
 
     def distance(self, progress: Progress) -> float:
-        """Positive before the rule fires, zero or less from there on."""
+        """A positive number before the rule fires, and zero or less afterwards."""
         ...
 
     def reached(self, progress: Progress) -> Status:
-        """The status of a run that ends there."""
+        """The status of a run that ends at distance zero."""
         ...

@@ -232,6 +232,6 @@ def test_groups_that_only_some_runs_have_are_left_out_with_a_word():
     with pytest.warns(UserWarning, match="is left out") as caught:
         data = ek.to_arviz([FIRST, short])
     texts = [str(warning.message) for warning in caught]
-    assert any(t.startswith("result: prior is left out, for result[1] has") for t in texts)
+    assert any(t.startswith("result: prior is left out, because result[1] has") for t in texts)
     assert any("posterior_predictive and sample_stats is left out" in t for t in texts)
     assert "prior" not in data.groups()
