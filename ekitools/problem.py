@@ -18,6 +18,7 @@ from ekitools.core.model_info import info_of
 from ekitools.core.streams import Streams
 from ekitools.losses.gaussian import as_loss
 from ekitools.models.plain import FunctionModel
+from ekitools.observed.described import problem_html, problem_text
 from ekitools.observed.layout import FLATTEN, Layout, layout_of
 from ekitools.observed.noise import noise_of
 from ekitools.observed.observation import Observation
@@ -35,7 +36,7 @@ _RESERVED = ("iteration", "member", "parameter", "data", "history", "chain", "dr
 """Dimensions of results and of ArviZ, which cannot be names of parameters."""
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class InverseProblem:
     """Find u from y = G(u) + η, with u ~ μ₀ and η ~ N(0, Γ).
 
@@ -165,6 +166,12 @@ class InverseProblem:
         put(self, data_names=self._checked_data_names(data_names))
         if isinstance(self.noise, ScaledGaussian):
             self._add_scales(self.noise)
+
+    def __repr__(self) -> str:
+        return problem_text(self)
+
+    def _repr_html_(self) -> str:
+        return problem_html(self)
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
         """The noise, or the loss, of the data in use."""

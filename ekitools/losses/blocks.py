@@ -163,7 +163,7 @@ def joined(blocks: Any, sizes: Any = None) -> NoiseModel:
     >>> joined([0.5, 0.5], [2, 3])
     GaussianNoise(cov=0.5)
     >>> joined([0.5, [1.0, 2.0]], [2, 2])
-    GaussianNoise(cov=array([0.5, 0.5, 1. , 2. ]))
+    GaussianNoise(4 variances)
     """
     checked, counts = _checked(blocks, sizes)
     noises = tuple(checked.values())

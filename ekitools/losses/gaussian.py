@@ -23,7 +23,7 @@ _CONTRACT = ("misfit", "gradient", "fingerprint", "n_data", "sd", "whiten", "sam
 """The attributes of a `NoiseModel`."""
 
 
-@dataclass(init=False, frozen=True, eq=False)
+@dataclass(init=False, frozen=True, eq=False, repr=False)
 class GaussianNoise(FormedNoise):
     r"""Observation noise η ~ N(0, Γ).
 
@@ -65,7 +65,7 @@ class GaussianNoise(FormedNoise):
     >>> float(noise.misfit(np.array([2.0, 3.0]), np.zeros(2)))
     1.0
     >>> ek.GaussianNoise(sd=[2.0, 3.0])
-    GaussianNoise(cov=array([4., 9.]))
+    GaussianNoise(2 variances)
     """
 
     cov: Any
@@ -77,6 +77,9 @@ class GaussianNoise(FormedNoise):
 
     def __post_init__(self) -> None:  # dataclasses that inherit from this class call it too
         object.__setattr__(self, "_form", form_of_covariance(self.cov))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({_in_words(self.cov)})"
 
     @classmethod
     def from_samples(
@@ -306,6 +309,19 @@ def as_loss(noise: Any, sd: Any = None) -> Loss:
     """A `Loss` itself, or the noise that `as_noise` returns for ``noise`` and ``sd``."""
     other = isinstance(noise, Loss) and not isinstance(noise, type) and not hasattr(noise, "whiten")
     return noise if other and sd is None else as_noise(noise, sd)
+
+
+def _in_words(cov: Any) -> str:
+    """The form and the size of a covariance; a single variance itself."""
+    if isinstance(cov, Markov):
+        return repr(cov)
+    if isinstance(cov, tuple):
+        d, rank = np.shape(cov[1])
+        return f"diagonal + rank {rank}, d={d}"
+    shape = np.shape(cov)
+    if not shape:
+        return f"cov={np.asarray(cov).item()!r}"
+    return f"dense covariance, d={shape[0]}" if len(shape) == 2 else f"{shape[0]} variances"
 
 
 def _covariance(name: str, cov: Any, sd_name: str, sd: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, as_rng, digest, host, like
 from ekitools.core.checks import integer
+from ekitools.core.described import first
 from ekitools.core.model_info import WrappedModel
 from ekitools.priors.base import joined_points
 from ekitools.priors.marginals import Prior
@@ -111,7 +112,7 @@ class WithScales:
         self.names: tuple[str, ...] | None = given if given is None else (*given, *scales.names)
 
     def __repr__(self) -> str:
-        return f"{self.parameters!r} with {', '.join(self.scales.names)}"
+        return f"{self.parameters!r} with {first(self.scales.names)}"
 
     @property
     def n_parameters(self) -> int:

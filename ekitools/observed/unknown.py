@@ -10,6 +10,7 @@ import numpy as np
 
 from ekitools.core.arrays import digest, host
 from ekitools.core.checks import put
+from ekitools.core.described import first
 from ekitools.losses.gaussian import as_loss
 from ekitools.observed.layout import Layout
 from ekitools.observed.noise import noise_of
@@ -202,7 +203,7 @@ class ScaledGaussian:
     prior: ScalePrior
 
     def __repr__(self) -> str:
-        return f"UnknownNoise({', '.join(self.prior.names)})"
+        return f"UnknownNoise({first(self.prior.names)})"
 
     @property
     def n_scales(self) -> int:

@@ -15,7 +15,7 @@ import xarray as xr
 from ekitools._public import lookup
 from ekitools._version import __version__
 from ekitools.core.checks import as_path
-from ekitools.pages.markup import figure, page, paragraph, table
+from ekitools.core.markup import figure, page, paragraph, table
 from ekitools.pages.summary import ResultSummary, called, duration, head, summary
 from ekitools.plots.convergence import plot_misfit
 from ekitools.plots.diagnostic import plot_diagnostic

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ekitools.core.markup import STYLE, paragraph, plain, table
 from ekitools.core.statuses import CONFIRMED
-from ekitools.pages.markup import STYLE, paragraph, plain, table
 from ekitools.problem import check_problem
 from ekitools.results.alignment import columns_of
 from ekitools.results.checks import check_contents

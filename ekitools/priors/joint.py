@@ -11,6 +11,7 @@ import numpy as np
 
 from ekitools.core.arrays import array_namespace, as_rng, check_array, digest
 from ekitools.core.checks import integer
+from ekitools.core.described import first
 from ekitools.priors.base import check_points, joined_points, position
 from ekitools.typing import Array, HasSupport, Prior, Rng
 
@@ -90,7 +91,7 @@ class JointPrior:
         self.names: tuple[str, ...] = _names(self.parts)
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}: {type(part).__name__}" for name, part in self.parts.items())
+        inside = first(f"{name}: {type(part).__name__}" for name, part in self.parts.items())
         return f"JointPrior({inside}; p={self.n_parameters})"
 
     def __reduce__(self) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import digest
+from ekitools.core.described import first
 from ekitools.priors.base import BasePrior, position
 from ekitools.priors.correlation import checked_correlation
 from ekitools.priors.families import Family as _Family
@@ -171,7 +172,7 @@ class Prior(BasePrior):
 
     def __repr__(self) -> str:
         kinds = ((name, getattr(m, "dist", None), m) for name, m in self._marginals.items())
-        inside = ", ".join(f"{n}: {d.name if d else type(m).__name__}" for n, d, m in kinds)
+        inside = first(f"{n}: {d.name if d else type(m).__name__}" for n, d, m in kinds)
         return f"Prior({inside}{'' if self._gaussian is None else '; correlated'})"
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ekitools.core.described import shape
 from ekitools.problem import InverseProblem
 
 __all__ = ["Example", "darcy", "darcy_field", "deconvolution", "linear", "lorenz96", "lynx_hare"]
@@ -43,6 +44,15 @@ class Example(NamedTuple):
     """Series of each datum, for plots."""
     extra: dict[str, Any]
     """Further entries of this example."""
+
+    def __repr__(self) -> str:
+        known = {"reference": self.reference, "truth": self.truth, "x": self.x,
+                 "groups": self.groups, "extra": self.extra}  # fmt: skip
+        lines = [f"{name:<11}{shape(value)}" for name, value in known.items()]
+        return "\n  ".join(["Example", *repr(self.problem).splitlines(), *lines])
+
+    def _repr_html_(self) -> str:
+        return self.problem._repr_html_()
 
 
 _WHERE = {

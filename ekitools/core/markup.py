@@ -62,7 +62,7 @@ def plain(text: Any) -> str:
 
     Examples
     --------
-    >>> from ekitools.pages.markup import plain
+    >>> from ekitools.core.markup import plain
     >>> plain("a\x00b"), len(plain("a" * 10_000_000)) < 2100
     ('a\ufffdb', True)
     """
