@@ -292,4 +292,4 @@ def test_the_same_coordinate_twice_is_fine_with_independent_noise():
 
 def test_noise_of_many_data_has_a_short_text():
     noise = ek.GaussianNoise.correlated(0.3, np.arange(1000.0), length=2.0)
-    assert repr(noise) == "GaussianNoise(cov=Markov(1000 data over 499.5 lengths))"
+    assert repr(noise) == "GaussianNoise(Markov(1000 data over 499.5 lengths))"
