@@ -2,6 +2,7 @@
 
     python benchmarks/solving.py                       the random problems 5000 to 5199
     python benchmarks/solving.py random 0 50           others
+    python benchmarks/solving.py wide                  100 problems of 13 to 40 parameters
     python benchmarks/solving.py named 20              problems of the literature, with 20 seeds
     python benchmarks/solving.py named 5 --only banana sounding
 
@@ -29,7 +30,15 @@ from typing import Any
 import numpy as np
 from emulated import lynx_hare_unknown, pk_unknown
 from posterior_problems import lynx_hare, pk
-from verdict_problems import Known, by_grid, random_problem, sounding, squares
+from sampler_problems import darcy
+from verdict_problems import (
+    Known,
+    by_grid,
+    random_problem,
+    sounding,
+    squares,
+    wide_problem,
+)
 from verdicts import kind
 
 import ekitools as ek
@@ -88,6 +97,7 @@ NAMED: dict[str, Callable[[], Known]] = {
     "pk_unknown": lambda: ode("pk, noise unknown", pk_unknown),
     "lynx_hare": lambda: ode("lynx_hare", lynx_hare),
     "lynx_hare_unknown": lambda: ode("lynx_hare, noise unknown", lynx_hare_unknown),
+    "darcy": lambda: ode("Darcy flow, 32 parameters", darcy),
     "sounding": sounding,
 }
 
@@ -152,25 +162,28 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     )
 
 
-def random_problems(first: int, last: int, budget: int | None, kept: Kept) -> None:
+MAKERS = {"random": random_problem, "wide": wide_problem}
+
+
+def random_problems(what: str, first: int, last: int, budget: int | None, kept: Kept) -> None:
     rows = []
     for seed in range(first, last):
 
         def made(seed: int = seed) -> dict[str, Any]:
             try:
-                known = random_problem(seed)
+                known = MAKERS[what](seed)
             except RuntimeError as error:
                 return {"left out": str(error)}
             return solved(known, seed, budget)
 
-        row = kept.get(("random", seed, budget), made)
+        row = kept.get((what, seed, budget), made)
         if "left out" in row:
             print(f"# {seed} left out: {row['left out']}")
             continue
         rows.append(row)
         if row["false"] or row["said"] != "confirmed":
             print(f"# {row}", flush=True)
-    print(f"\nrandom problems {first} to {last - 1}, budget {budget or 'by default'}")
+    print(f"\n{what} problems {first} to {last - 1}, budget {budget or 'by default'}")
     print("\n".join(table(rows)), flush=True)
 
 
@@ -191,7 +204,7 @@ def named(names: list[str], seeds: int, budget: int | None, kept: Kept) -> None:
 def main() -> None:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description="Verdicts of ek.solve.")
-    parser.add_argument("what", nargs="?", choices=("random", "named"), default="random")
+    parser.add_argument("what", nargs="?", choices=("random", "wide", "named"), default="random")
     parser.add_argument("numbers", nargs="*", type=int)
     parser.add_argument("--only", nargs="+", choices=tuple(NAMED), default=list(NAMED))
     parser.add_argument("--budget", type=int)
@@ -201,8 +214,8 @@ def main() -> None:
     if given.what == "named":
         named(given.only, given.numbers[0] if given.numbers else 20, given.budget, kept)
     else:
-        first, last = given.numbers or (5000, 5200)
-        random_problems(first, last, given.budget, kept)
+        first, last = given.numbers or (5000, 5200 if given.what == "random" else 5100)
+        random_problems(given.what, first, last, given.budget, kept)
 
 
 if __name__ == "__main__":

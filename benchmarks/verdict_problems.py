@@ -1,9 +1,12 @@
-"""Random small problems with known posteriors, for `verdicts.py`.
+"""Random problems with known posteriors, for `verdicts.py` and `solving.py`.
 
-Each has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six functions
+Each small one has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six functions
 f and a strength s between none and strong. The posterior of one or two parameters is that of a
 grid. Of more parameters it is the mean of two samples, drawn by tempering from the prior with
 random-walk Metropolis moves in plain NumPy, which must agree.
+
+A wide one has 13 to 40 parameters. Its posterior is a product in coordinates that are rotated for
+every second problem, and grids give every factor.
 """
 
 from __future__ import annotations
@@ -89,6 +92,55 @@ def random_problem(seed: int) -> Known:
 
     name = f"{seed}: {kind}, p = {p}, d = {d}, strength {strength:.2g}, noise {noise:.2g}"
     return Known(name, problem, *posterior_moments(misfit, p, rng))
+
+
+@dataclass(frozen=True)
+class Separable:
+    """u ↦ R g(Qᵀu), where g acts on every coordinate: a v + s f(c v)."""
+
+    inner: np.ndarray
+    outer: np.ndarray
+    factors: tuple[tuple[float, float, float, str], ...]
+    """a, c, s and the name of f, for each coordinate."""
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        v = u @ self.inner
+        return np.stack([self.one(i, v[:, i]) for i in range(v.shape[1])], axis=1) @ self.outer.T
+
+    def one(self, i: int, v: np.ndarray) -> np.ndarray:
+        a, c, s, name = self.factors[i]
+        return a * v + s * KINDS[name](c * v)
+
+
+def wide_problem(seed: int) -> Known:
+    """The problem of a seed with 13 to 40 parameters, with its exact posterior."""
+    rng = np.random.default_rng([seed, 21])
+    p = int(rng.integers(13, 41))
+    strongest, noise = float(10 ** rng.uniform(-1.5, 0.5)), float(10 ** rng.uniform(-1.0, 0.0))
+    inner, outer = (np.linalg.qr(rng.standard_normal((p, p)))[0] for _ in range(2))
+    inner = np.eye(p) if seed % 2 else inner
+    factors = tuple(
+        (
+            float(rng.standard_normal()),
+            float(rng.standard_normal()),
+            strongest * float(rng.uniform()),
+            list(KINDS)[int(rng.integers(len(KINDS)))],
+        )
+        for _ in range(p)
+    )
+    outputs = Separable(inner, outer, factors)
+    data = outputs(rng.standard_normal((1, p)))[0] + noise * rng.standard_normal(p)
+    model = ek.FunctionModel(outputs, vectorized=True)
+    problem = ek.InverseProblem(model, ek.GaussianPrior(np.zeros(p), 1.0), noise**2, data)
+    seen, mean, sd = data @ outer, np.empty(p), np.empty(p)
+    for i in range(p):
+
+        def misfit(v: np.ndarray, i: int = i) -> np.ndarray:
+            return 0.5 * ((outputs.one(i, v[:, 0]) - seen[i]) / noise) ** 2
+
+        mean[i], sd[i] = (float(each[0]) for each in by_grid(misfit, 1)[:2])
+    name = f"{seed}: p = {p}, strength {strongest:.2g}, noise {noise:.2g}"
+    return Known(name, problem, inner @ mean, np.sqrt(inner**2 @ sd**2))
 
 
 def posterior_moments(

@@ -13,6 +13,7 @@ from ekitools.batches import OnlineData as OnlineData
 from ekitools.core.errors import CheckpointError as CheckpointError
 from ekitools.core.errors import RunError as RunError
 from ekitools.emulation.emulator import emulate as emulate
+from ekitools.emulation.quadratic import QuadraticRegressor as QuadraticRegressor
 from ekitools.emulation.sampling import sample_emulated as sample_emulated
 from ekitools.export import plot_arviz as plot_arviz
 from ekitools.export import to_arviz as to_arviz

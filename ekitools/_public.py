@@ -75,6 +75,7 @@ PUBLIC = {
     "StochasticEKIFlow": "flows.right_hand_sides",
     "EKSFlow": "flows.right_hand_sides",
     "integrate": "flows.integrate",
+    "QuadraticRegressor": "emulation.quadratic",
     "emulate": "emulation.emulator",
     "sample_emulated": "emulation.sampling",
     "solve": "solving.solve",

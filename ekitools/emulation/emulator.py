@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ import xarray as xr
 from ekitools.core.arrays import as_rng
 from ekitools.core.checks import integer
 from ekitools.emulation.components import Components, EmulatedLoss, principal_components
-from ekitools.emulation.regression import checked_regressor, held_out, predicted
+from ekitools.emulation.regression import Predictor, checked_regressor, learned
 from ekitools.emulation.runs import (
     Runs,
     best_scales,
@@ -28,7 +27,7 @@ from ekitools.methods.gaussian import Gaussian, GaussianStart, fit_gaussian
 from ekitools.models.plain import FunctionModel
 from ekitools.priors.base import check_points
 from ekitools.problem import InverseProblem
-from ekitools.typing import Regressor, Rng, ScaledNoise
+from ekitools.typing import JointRegressor, Regressor, Rng, ScaledNoise
 
 __all__ = ["Emulated", "Emulator", "emulate", "fitted"]
 
@@ -41,6 +40,9 @@ outputs over the runs."""
 
 _WIDER = 2.0
 """Factor from the standard deviations of runs near the posterior to those of a sampler's start."""
+
+_SEPARATE, _TOGETHER = 600, 5000
+"""Largest number of runs to learn from, for regressors of one and of all components."""
 
 _FAR, _MOST = 3.0, 0.05
 """Largest held-out z-score of a right prediction, and the largest share of wrong predictions."""
@@ -77,7 +79,7 @@ class Emulator:
     """A cheap approximation of a model that also predicts its own variance; made by `emulate`."""
 
     problem: InverseProblem
-    regressor: Regressor = field(repr=False)
+    regressor: Regressor | JointRegressor = field(repr=False)
     runs: Runs = field(repr=False)
     points: np.ndarray = field(repr=False)
     """Rows of the runs that the emulator learned from."""
@@ -88,7 +90,7 @@ class Emulator:
     components: Components = field(repr=False)
     reference: np.ndarray = field(repr=False)
     """Scales of the noise that whiten the components, ``(B,)``."""
-    regressors: tuple[Regressor, ...] = field(repr=False)
+    predictor: Predictor = field(repr=False)
     spread: float = field(repr=False)
     """Square root of the total variance of the components over the points."""
     scatter: np.ndarray = field(repr=False)
@@ -214,10 +216,7 @@ class Emulator:
 
     def components_at(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations ``(n, k)`` of components at whitened points ``(n, p)``."""
-        x = self.region.whiten(w)
-        found = [predicted(each, x) for each in self.regressors]
-        mean, sd = (np.stack(each, axis=1) for each in zip(*found, strict=True))
-        return mean, sd
+        return self.predictor.predict_components(self.region.whiten(w))
 
     def problem_with(self, factor: np.ndarray) -> InverseProblem:
         """The emulator's problem with standard deviations multiplied by ``factor``."""
@@ -236,9 +235,9 @@ class Emulator:
 def emulate(
     results: xr.Dataset | Sequence[xr.Dataset],
     problem: InverseProblem,
-    regressor: Regressor | None = None,
+    regressor: Regressor | JointRegressor | None = None,
     *,
-    n_points: int = 600,
+    n_points: int | None = None,
     rng: Rng = 0,
 ) -> Emulator:
     r"""Learn a cheap approximation of the model from existing runs [1]_.
@@ -255,13 +254,15 @@ def emulate(
         iterations, because a collapsed last ensemble has no information about its surroundings.
     problem : InverseProblem
         A problem with Gaussian noise. The scales of the noise may be unknown (`UnknownNoise`).
-    regressor : Regressor, optional
-        An object with ``fit(X, y)`` and ``predict(X, return_std=True)``. It is copied for every
-        component. The default is a Gaussian process of scikit-learn
-        (``pip install "ekitools[sklearn]"``). It estimates noise if the model is stochastic.
-    n_points : int, default 600
+    regressor : Regressor or JointRegressor, optional
+        An object with ``fit(X, y)`` and ``predict(X, return_std=True)``, which is copied for every
+        component, or a regressor of all components such as `QuadraticRegressor`. The default for
+        up to 12 parameters is a Gaussian process of scikit-learn
+        (``pip install "ekitools[sklearn]"``), which estimates noise if the model is stochastic. The
+        default for more parameters is `QuadraticRegressor`.
+    n_points : int, optional
         Largest number of runs that the regressors learn from. Runs near the posterior are
-        preferred.
+        preferred. The default is 600, and 5000 for a regressor of all components.
     rng : None, int or numpy.random.Generator, default 0
         Chooses these runs and the folds of held-out runs.
 
@@ -287,7 +288,7 @@ def emulate(
     Raises
     ------
     ImportError
-        If scikit-learn is not installed and no regressor is given.
+        If scikit-learn is not installed and the default is a Gaussian process.
     TypeError, ValueError
         If a result belongs to another problem, there are fewer than 2 p + 10 different runs, or
         the problem has a loss in place of Gaussian noise.
@@ -295,6 +296,7 @@ def emulate(
     See Also
     --------
     sample_emulated : Samples the posterior with the emulator and checks the sample by model runs.
+    QuadraticRegressor : The default regressor for more than 12 parameters.
     TemperedSMC : Samples without an emulator, with more runs.
 
     Notes
@@ -327,7 +329,7 @@ def emulate(
     True
     """
     checked_problem(problem)
-    n_points = integer("n_points", n_points, least=20)
+    n_points = None if n_points is None else integer("n_points", n_points, least=20)
     generator = as_rng(rng)
     runs = gathered(results, problem)
     p = runs.u.shape[1]
@@ -336,14 +338,16 @@ def emulate(
             f"results: must have at least 2 p + 10 = {2 * p + 10} different runs, got "
             f'{len(runs.u)}. Run with store="all" and more members.'
         )
-    chosen = checked_regressor(regressor, noisy=problem.info.stochastic)
+    chosen = checked_regressor(regressor, p, noisy=problem.info.stochastic)
+    if n_points is None:
+        n_points = _TOGETHER if isinstance(chosen, JointRegressor) else _SEPARATE
     return fitted(problem, runs, chosen, n_points, 0, generator)
 
 
 def fitted(
     problem: InverseProblem,
     runs: Runs,
-    regressor: Regressor,
+    regressor: Regressor | JointRegressor,
     n_points: int,
     n_fresh: int,
     rng: np.random.Generator,
@@ -359,15 +363,8 @@ def fitted(
     radius = float(np.max(np.linalg.norm(r[points][near], axis=1)))
     region = fit_gaussian(runs.w[points], chosen.weight)
     x, z = region.whiten(runs.w[points]), components.bounded_scores(r[points], radius)
-    regressors, scores, scatter = [], [], np.zeros(z.shape[1])
-    for k in range(z.shape[1]):
-        each = copy.deepcopy(regressor)
-        each.fit(x, z[:, k])
-        mean, sd = held_out(each, x, z[:, k], rng)
-        if problem.info.stochastic:
-            scatter[k] = np.min(sd) ** 2
-        regressors.append(each)
-        scores.append((z[:, k] - mean) / np.sqrt(sd**2 + _NEGLIGIBLE**2))
+    predictor, mean, sd = learned(regressor, x, z, rng)
+    scatter = np.min(sd, axis=0) ** 2 if problem.info.stochastic else np.zeros(z.shape[1])
     return Emulator(
         problem=problem,
         regressor=regressor,
@@ -377,10 +374,10 @@ def fitted(
         region=region,
         components=components,
         reference=reference,
-        regressors=tuple(regressors),
+        predictor=predictor,
         spread=float(np.sqrt(np.sum(z.var(axis=0)))),
         scatter=np.minimum(scatter, z.var(axis=0)),
-        z_scores=np.stack(scores, axis=1),
+        z_scores=(z - mean) / np.sqrt(sd**2 + _NEGLIGIBLE**2),
         most_points=n_points,
     )
 

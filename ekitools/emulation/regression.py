@@ -1,17 +1,22 @@
-"""Regressors of an emulator: the default Gaussian process, and held-out tests of any."""
+"""Regressors of an emulator: the default ones, and held-out tests of any."""
 
 from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ekitools.typing import Regressor
+from ekitools.emulation.quadratic import QuadraticRegressor
+from ekitools.typing import JointRegressor, Regressor
 
-__all__ = ["GaussianProcess", "checked_regressor", "held_out", "predicted"]
+__all__ = ["MOST_OF_PROCESS", "GaussianProcess", "Predictor", "checked_regressor", "learned"]
+
+MOST_OF_PROCESS = 12
+"""Largest number of parameters for which Gaussian processes are the default."""
 
 _TUNED = 200
 """Points at which the hyperparameters are sought, for the cost grows with their cube."""
@@ -70,20 +75,91 @@ class GaussianProcess:
         ) + kernels.WhiteKernel(1e-2 if self.noisy else 1e-6, noise)
 
 
-def checked_regressor(regressor: Any, *, noisy: bool) -> Regressor:
-    """The regressor given, or the default one where it is None."""
+class Predictor(Protocol):
+    """Fitted regressors of all components."""
+
+    def predict_components(self, x: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations ``(n, k)`` at points ``(n, p)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Separate:
+    """Fitted regressors, one for each component."""
+
+    regressors: tuple[Regressor, ...]
+
+    def predict_components(self, x: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        found = [_predicted(each, x) for each in self.regressors]
+        mean, sd = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+        return mean, sd
+
+
+@dataclass(frozen=True, eq=False)
+class _Together:
+    """A fitted regressor of all components, with its predictions checked."""
+
+    regressor: JointRegressor
+    k: int
+
+    def predict_components(self, x: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        mean, sd = (np.asarray(v, np.float64) for v in self.regressor.predict_components(x))
+        if mean.shape != (len(x), self.k) or sd.shape != mean.shape:
+            raise ValueError(
+                f"regressor: must predict means and standard deviations of the shape "
+                f"({len(x)}, {self.k}), got {mean.shape} and {sd.shape}."
+            )
+        return mean, np.maximum(sd, 0.0)
+
+
+def checked_regressor(regressor: Any, n_parameters: int, *, noisy: bool) -> Any:
+    """The given regressor, or the default one for this number of parameters if it is None."""
+    if regressor is None and n_parameters > MOST_OF_PROCESS:
+        return QuadraticRegressor()
     if regressor is None:
         _sklearn()
         return GaussianProcess(noisy=noisy)
-    if isinstance(regressor, type) or not isinstance(regressor, Regressor):
+    if isinstance(regressor, type) or not isinstance(regressor, Regressor | JointRegressor):
         raise TypeError(
             "regressor: must have fit(X, y) and predict(X, return_std=True), such as a "
-            f"GaussianProcessRegressor() of scikit-learn, got {regressor!r:.80}."
+            "GaussianProcessRegressor() of scikit-learn, or be like ek.QuadraticRegressor(), got "
+            f"{regressor!r:.80}."
         )
     return regressor
 
 
-def predicted(regressor: Regressor, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def learned(
+    regressor: Regressor | JointRegressor, x: np.ndarray, z: np.ndarray, rng: np.random.Generator
+) -> tuple[Predictor, np.ndarray, np.ndarray]:
+    """Fitted copies of a regressor, with held-out means and standard deviations ``(n, k)``."""
+    if isinstance(regressor, JointRegressor):
+        return _learned_together(regressor, x, z, rng)
+    own, parts = [], []
+    for k in range(z.shape[1]):
+        each = copy.deepcopy(regressor)
+        each.fit(x, z[:, k])
+        parts.append(_held_out(each, x, z[:, k], rng))
+        own.append(each)
+    mean, sd = (np.stack(each, axis=1) for each in zip(*parts, strict=True))
+    return _Separate(tuple(own)), mean, sd
+
+
+def _learned_together(
+    regressor: JointRegressor, x: np.ndarray, z: np.ndarray, rng: np.random.Generator
+) -> tuple[Predictor, np.ndarray, np.ndarray]:
+    fold = rng.permutation(len(x)) % _FOLDS
+    mean, sd = np.empty((2, *z.shape))
+    for i in range(_FOLDS):
+        away = fold == i
+        other = copy.deepcopy(regressor)
+        other.fit_components(x[~away], z[~away])
+        mean[away], sd[away] = _Together(other, z.shape[1]).predict_components(x[away])
+    own = copy.deepcopy(regressor)
+    own.fit_components(x, z)
+    return _Together(own, z.shape[1]), mean, sd
+
+
+def _predicted(regressor: Regressor, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation ``(n,)`` of a fitted regressor, checked."""
     found = regressor.predict(x, return_std=True)
     if not isinstance(found, tuple) or len(found) != 2:
@@ -100,7 +176,7 @@ def predicted(regressor: Regressor, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, np.maximum(sd, 0.0)
 
 
-def held_out(
+def _held_out(
     regressor: Regressor, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations ``(n,)`` of points that a copy of a regressor did not see.
@@ -113,7 +189,7 @@ def held_out(
         away = fold == i
         other = copy.deepcopy(regressor)
         other.fit(x[~away], y[~away])
-        mean[away], sd[away] = predicted(other, x[away])
+        mean[away], sd[away] = _predicted(other, x[away])
     return mean, sd
 
 
@@ -123,5 +199,5 @@ def _sklearn() -> Any:
     except ImportError:
         raise ImportError(
             "scikit-learn: must be installed for the Gaussian processes of ek.emulate, and is not. "
-            'Use pip install "ekitools[sklearn]", or pass regressor=.'
+            'Use pip install "ekitools[sklearn]", or pass regressor=ek.QuadraticRegressor().'
         ) from None

@@ -41,7 +41,7 @@ from ekitools.results.reading import members_at, moments
 from ekitools.results.weights import log_target
 from ekitools.typing import Rng
 
-__all__ = ["Checked", "check_posterior", "checked_by_runs"]
+__all__ = ["Checked", "check_posterior", "checked_by_runs", "with_verdict"]
 
 _FEWEST = 50
 """Model runs that a check needs at least."""
@@ -137,7 +137,8 @@ def check_posterior(
     coordinates. A run with missing outputs counts as failed.
 
     With more than about 20 parameters the Gaussian of an ensemble is seldom near enough to the
-    posterior: the verdict is then "not confirmed". A narrow mode far from the ensemble is found
+    posterior: the verdict is then "not confirmed". `sample_emulated` checks its sample by weights
+    of its own, also there. A narrow mode far from the ensemble is found
     only if a stored run or a draw of the prior falls near it.
 
     For a stochastic model the likelihood of every draw is random, and the weights average over it.
@@ -209,7 +210,7 @@ def checked_by_runs(
     weight = weight / weight.sum()
     reason = noise_of_another_kind(result, problem) or _unknown(unconstrained, weight, result)
     if reason:
-        unknown = _with_verdict(result, NOT_CONFIRMED, reason, {"runs": 0, "failed": 0}, {})
+        unknown = with_verdict(result, NOT_CONFIRMED, reason, {"runs": 0, "failed": 0}, {})
         return Checked(unknown, None)
     p = white.shape[1]
     gaussian = fit_gaussian(white, weight)
@@ -272,7 +273,7 @@ def checked_by_runs(
         "checked_quantile": (("checked_level", "parameter"), quantiles),
         "checked_quantile_error": (("checked_level", "parameter"), errors),
     }
-    return Checked(_with_verdict(result, said, reason, numbers, variables), drawn)
+    return Checked(with_verdict(result, said, reason, numbers, variables), drawn)
 
 
 def _unknown(u: np.ndarray, weight: np.ndarray, result: xr.Dataset) -> str:
@@ -343,7 +344,7 @@ def _drawn(
     )
 
 
-def _with_verdict(
+def with_verdict(
     result: xr.Dataset,
     said: str,
     reason: str,

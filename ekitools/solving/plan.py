@@ -62,6 +62,9 @@ _DRAWS, _FEW_DRAWS, _EMULATED = 400, 200, 2000
 _ENOUGH = 8000
 """Smallest number of model runs for which a sampler of the model precedes an emulator."""
 
+_MANY_PARAMETERS = 12
+"""Largest number of parameters for which a sampler of the model may precede an emulator."""
+
 _MOST_SAMPLED = 40
 """Largest number of parameters of a sample that can be checked."""
 
@@ -79,8 +82,8 @@ class Facts:
     noise : bool
         Whether the noise is Gaussian, not a loss.
     emulates : bool
-        Whether the outputs can be emulated: the model is deterministic and has few parameters, and
-        scikit-learn is installed.
+        Whether the outputs can be emulated: the model is deterministic, has few parameters, and the
+        regressor is installed.
     stochastic : bool
         Whether the outputs of the model are random.
     located : bool
@@ -280,7 +283,7 @@ def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Deci
         and whole
         and not any(isinstance(each.stage, Emulate) for each in seen)
     )
-    if emulates and usable < _ENOUGH:
+    if emulates and (usable < _ENOUGH or p > _MANY_PARAMETERS):
         return Decision(emulated, why)
     if whole and not samples and usable >= _FROM_RESULT * n:
         return Decision(Sample(n, usable, "result"), why)

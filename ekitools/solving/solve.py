@@ -58,13 +58,15 @@ def solve(
     3. `check_posterior` runs. If it confirms the posterior, the call ends. The last ensemble is
        then resampled from the draws of the check by their importance weights [1]_, which removes
        the remaining bias of the method. Earlier iterations do not change.
-    4. `sample_emulated` runs if the remaining budget is small, the model is deterministic and has
-       at most 12 parameters, and scikit-learn is installed. Otherwise `TemperedSMC` runs, first
-       from the ensemble and then from the prior. If there are signs of several modes, only the
+    4. `sample_emulated` runs if the model is deterministic and has 13 to 40 parameters, or if the
+       model is deterministic and has fewer parameters, the remaining budget is small, and
+       scikit-learn is installed. Otherwise `TemperedSMC` runs, first from the ensemble and then
+       from the prior. If there are signs of several modes, only the
        sampler from the prior runs. These signs are a method that stopped early, and stored runs
        that contradict a check.
-    5. `check_posterior` checks every sample too. Its proposal is a mixture of Gaussians that are
-       fitted to the sample and to earlier ensembles, with added draws of the prior.
+    5. `check_posterior` checks every sample too. The proposal is a mixture of Gaussians that are
+       fitted to the sample and to earlier ensembles, with added draws of the prior. An emulated
+       sample of more than 12 parameters is instead judged by the weights of its own model runs.
 
     Parameters
     ----------

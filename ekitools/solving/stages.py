@@ -15,6 +15,7 @@ from ekitools import localization
 from ekitools.core.errors import RunError
 from ekitools.core.statuses import CONFIRMED, INTERRUPTED, RUNS_SPENT
 from ekitools.emulation.emulator import emulate
+from ekitools.emulation.regression import MOST_OF_PROCESS
 from ekitools.emulation.sampling import sample_emulated
 from ekitools.loop.driver import run_within
 from ekitools.methods.eki import EKI
@@ -31,7 +32,7 @@ from ekitools.results.proposal import draws_of_prior
 from ekitools.results.reading import model_runs
 from ekitools.results.shifts import largest_shift, verdict_of
 from ekitools.results.trust import is_posterior
-from ekitools.results.verdicts import checked_by_runs
+from ekitools.results.verdicts import checked_by_runs, with_verdict
 from ekitools.solving.plan import (
     ITERATIONS,
     Approximate,
@@ -47,8 +48,12 @@ from ekitools.typing import HasPoints, Localization, Method
 
 __all__ = ["MOST_EMULATED", "Border", "Done", "Interrupted", "ensembles", "facts_of", "perform"]
 
-MOST_EMULATED = 12
-"""Largest number of model parameters for an emulator."""
+MOST_EMULATED = 40
+"""Largest number of model parameters for an emulator: 861 terms of a quadratic regression."""
+
+_MOST_CHECKED = 12
+"""Largest number of parameters for which a sample of an emulator has a second check. With more
+parameters Gaussian proposals are not effective, and the weights of the sample are the check."""
 
 _INFLATION = 1.5
 """Factor from the standard deviations of an ensemble to those of a sampler's start."""
@@ -84,11 +89,12 @@ def facts_of(problem: InverseProblem) -> Facts:
     """Properties of a problem that the plan depends on."""
     n_model = problem.n_parameters - problem.n_scales
     few = n_model <= MOST_EMULATED and not problem.info.stochastic
+    regressor_at_hand = n_model > MOST_OF_PROCESS or find_spec("sklearn") is not None
     return Facts(
         problem.n_parameters,
         unknown_noise=bool(problem.n_scales),
         noise=problem.has_noise,
-        emulates=few and problem.has_noise and find_spec("sklearn") is not None,
+        emulates=few and problem.has_noise and regressor_at_hand,
         stochastic=problem.info.stochastic,
         located=_located(problem),
     )
@@ -207,7 +213,25 @@ def _emulated(
         executor=border.executor,
         timeout=border.timeout,
     )
-    return _ended(stage, result)
+    done = _ended(stage, result)
+    if not is_posterior(result) or problem.n_parameters <= _MOST_CHECKED:
+        return done
+    result, saw = _confirmed(result)
+    return Done(done.seen._replace(verdict=CONFIRMED, saw=saw), result)
+
+
+def _confirmed(result: xr.Dataset) -> tuple[xr.Dataset, str]:
+    """A sample whose draws had true runs, with the verdict of these weights, in a sentence."""
+    n, ess, khat = result.sizes["member"], float(result.history_ess[-1]), result.history_khat[-1]
+    reason = f"In the last round {ess:.0f} of {n} draws of the emulator's posterior are effective."
+    numbers = {
+        "runs": 0,  # those of the rounds count already
+        "failed": int(np.isnan(result.misfit[-1]).sum()),
+        "draws": n,
+        "khat": float(khat) if np.isfinite(khat) else None,
+        "ess": ess,
+    }
+    return with_verdict(result, CONFIRMED, reason, numbers, {}), f"Confirmed. {reason}"
 
 
 def _checked(

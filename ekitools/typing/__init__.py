@@ -69,7 +69,7 @@ from ekitools.typing.problem import (
     Prior,
     Target,
 )
-from ekitools.typing.regression import Regressor
+from ekitools.typing.regression import JointRegressor, Regressor
 from ekitools.typing.rules import (
     BoundedSchedule,
     Level,
@@ -106,6 +106,7 @@ __all__ = [
     "HasPoints",
     "HasSupport",
     "InPlace",
+    "JointRegressor",
     "LabelledModel",
     "LargeEnsemble",
     "LearnsPrior",

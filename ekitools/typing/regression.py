@@ -1,4 +1,4 @@
-"""Contract of a regressor, from which an emulator is made."""
+"""Contracts of regressors, from which an emulator is made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Regressor"]
+__all__ = ["JointRegressor", "Regressor"]
 
 
 @runtime_checkable
@@ -37,4 +37,32 @@ class Regressor(Protocol):
 
     def predict(self, X: np.ndarray, /, return_std: bool = False) -> Any:
         """Mean ``(n,)``, and with ``return_std=True`` also the standard deviation ``(n,)``."""
+        ...
+
+
+@runtime_checkable
+class JointRegressor(Protocol):
+    """A regression of all components of the outputs at once.
+
+    It can share work between the components, which a `Regressor` cannot. `ekitools.emulate` copies
+    the object (`copy.deepcopy`).
+
+    See Also
+    --------
+    Regressor : Predicts one component.
+    ekitools.QuadraticRegressor : A regressor of this kind.
+
+    Examples
+    --------
+    >>> import ekitools as ek
+    >>> isinstance(ek.QuadraticRegressor(), ek.typing.JointRegressor)
+    True
+    """
+
+    def fit_components(self, X: np.ndarray, Z: np.ndarray, /) -> Any:
+        """Learn from points ``(n, p)`` and values ``(n, k)``, and from no earlier fit."""
+        ...
+
+    def predict_components(self, X: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, ``(n, k)`` each."""
         ...

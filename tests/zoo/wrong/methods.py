@@ -383,7 +383,7 @@ swept(
         lambda: np.polyfit,
         right=("None",),
     ),
-    n_points=integer(20),
+    n_points=optional(integer(20)),
     rng=RNG,
 )
 swept(

@@ -29,6 +29,7 @@ ADAPTERS = {
 
 OF_THE_LOOP = "the loop calls it, with what it has checked (see ekitools.typing)"
 OF_A_PROBLEM = "the problem calls it when it is made (see ekitools.InverseProblem)"
+OF_AN_EMULATOR = "an emulator calls it"
 OF_A_PRIOR = "the base class calls it, with what it has checked (see ekitools.BasePrior)"
 NOT_SWEPT = {
     r"(RunError|CheckpointError)": "the library raises it",
@@ -39,6 +40,7 @@ NOT_SWEPT = {
     r"(FixedStep|NormStep|MisfitController|ESMDA)\.(step|given_up)": OF_THE_LOOP,
     r"GaussianStart\.(moved|mixed|log_density)": OF_THE_LOOP,
     r".*\.placed": OF_THE_LOOP,
+    r"QuadraticRegressor\.(fit|predict)_components": OF_AN_EMULATOR,
     r"localization\.\w+\.(located|strengths|with_strength)": OF_THE_LOOP,
     r"(Discrepancy|Collapsed|NoProgress)\.(check|distance|reached|check_problem)": OF_THE_LOOP,
     r"\w+Flow\.(acceleration|advance|diffusion|increment_shape|samples_posterior)": OF_THE_LOOP,
