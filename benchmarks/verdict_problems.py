@@ -1,9 +1,9 @@
 """Random problems with known posteriors, for `verdicts.py` and `solving.py`.
 
-Each small one has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six functions
-f and a strength s between none and strong. The posterior of one or two parameters is that of a
-grid. Of more parameters it is the mean of two samples, drawn by tempering from the prior with
-random-walk Metropolis moves in plain NumPy, which must agree.
+Each small one has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six
+functions f and a strength s between none and strong. The posterior of one or two parameters is
+that of a grid. Of more parameters it is the mean of two samples, drawn by tempering from the prior
+with random-walk Metropolis moves in plain NumPy, which must agree.
 
 A wide one has 13 to 40 parameters. Its posterior is a product in coordinates that are rotated for
 every second problem, and grids give every factor.

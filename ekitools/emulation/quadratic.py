@@ -52,8 +52,8 @@ class QuadraticRegressor:
 
     About (p + 1)(p + 2)/2 runs near the posterior are needed, and scikit-learn is not. The
     regressor is the default of `emulate` for more than 12 parameters, where a Gaussian process
-    needs more runs, and minutes for each fit. With m = p (p + 1)/2 quadratic terms and n runs a fit needs
-    O(n m² + m³) operations for all components together.
+    needs more runs, and minutes for each fit. With m = p (p + 1)/2 quadratic terms and n runs a fit
+    needs O(n m² + m³) operations for all components together.
 
     See Also
     --------
