@@ -1,8 +1,9 @@
-"""Open pages of the built site in headless Chromium: ``check_site.py HTML [--screenshots FOLDER]``.
+"""Open pages of the built site in headless Chromium: ``check_site.py HTML``.
 
-Every page is opened at 1280 and 390 pixels, light and dark. The check fails if an element is cut off, if the page can be
-scrolled sideways, if a formula was not drawn, or if a request goes to another host. It then searches the site for a few
-words. ``--screenshots`` also writes a picture of every page. Needs Python and Chromium, and no network.
+Every page is opened at 1280 and 390 pixels, light and dark. The check fails if an element is cut
+off, if the page can be scrolled sideways, if a formula is not drawn, or if a request goes to another
+host. It then searches the site for a few words. ``--screenshots`` also writes a picture of every
+page. The check needs Python and Chromium, and no network.
 """
 
 import argparse
@@ -43,74 +44,8 @@ SEARCHES = {  # a word, and pages that must be among the first ten results
 WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 
-# A page around the page: an iframe has the width that is asked for, whatever the window has.
-FRAME = """<!doctype html><meta charset="utf-8"><style>body {margin: 0} iframe {border: 0; display: block}</style>
-<body><script>
-const jobs = JOBS;
-const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
-
-async function open(job) {
-  for (const key of ["mode", "theme"]) localStorage.setItem(key, job.theme);
-  const frame = document.createElement("iframe");
-  frame.style.width = job.width + "px";
-  frame.style.height = job.height + "px";
-  const loaded = new Promise((done) => { frame.onload = done; });
-  frame.src = "/" + job.page;
-  document.body.append(frame);
-  await loaded;
-  const view = frame.contentWindow;
-  if (view.MathJax) await view.MathJax.startup.promise;
-  await wait(300);
-  return frame;
-}
-
-function cut(view) {
-  const page = view.document, found = [];
-  const name = (e) => e.tagName.toLowerCase() + [...e.classList].map((c) => "." + c).join("") + " '" +
-    (e.textContent || e.getAttribute("src") || "").trim().replace(/\\s+/g, " ").slice(0, 60) + "'";
-  const scrolls = (e) => ["auto", "scroll"].includes(view.getComputedStyle(e).overflowX);
-  if (page.documentElement.scrollWidth > page.documentElement.clientWidth + 1)
-    found.push("the page can be scrolled sideways");
-  for (const element of page.body.querySelectorAll("*")) {
-    if (!element.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
-    const box = element.getBoundingClientRect(), style = view.getComputedStyle(element);
-    if (box.width < 2 || box.height < 2 || element.closest("svg svg, dialog, .visually-hidden, .skip-link")) continue;
-    let inside = element.parentElement;
-    while (inside && !scrolls(inside)) inside = inside.parentElement;
-    if (!inside && (box.right > view.innerWidth + 1 || box.left < -1)) found.push("beyond the edge: " + name(element));
-    if (["hidden", "clip"].includes(style.overflowX) && element.scrollWidth > element.clientWidth + 1 &&
-        element.clientWidth > 1 && !(element instanceof view.SVGElement)) found.push("clipped: " + name(element));
-  }
-  return found;
-}
-
-async function check(job) {
-  const frame = await open(job), view = frame.contentWindow, page = view.document;
-  const answer = {...job, found: cut(view)};
-  answer.results = [...page.querySelectorAll("#search-results li > a")].map((a) => a.getAttribute("href"));
-  if (page.documentElement.dataset.theme !== job.theme) answer.found.push("the theme is not " + job.theme);
-  const formulas = page.querySelectorAll(".math").length, drawn = page.querySelectorAll(".math mjx-container").length;
-  if (drawn < formulas) answer.found.push(`${formulas - drawn} of ${formulas} formulas are not drawn`);
-  for (const error of page.querySelectorAll("[data-mjx-error]"))
-    answer.found.push("formula: " + error.getAttribute("data-mjx-error"));
-  for (const entry of view.performance.getEntriesByType("resource"))
-    if (new URL(entry.name).host !== location.host && !entry.name.startsWith("data:"))
-      answer.found.push("asks another host: " + entry.name);
-  if (!job.keep) frame.remove();
-  return answer;
-}
-
-(async () => {
-  const answers = [];
-  for (const job of jobs) {
-    try { answers.push(await check(job)); }
-    catch (error) { answers.push({...job, found: ["the check failed: " + error], results: []}); }
-  }
-  if (jobs.some((job) => job.keep)) return;
-  document.body.textContent = JSON.stringify(answers);
-  document.body.id = "answers";
-})();
-</script>"""
+# A page that opens the others in frames.
+FRAME = (Path(__file__).parent / "check_site.html").read_text("utf-8")
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -118,7 +53,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     frame = ""
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: D102
         if self.path.startswith("/--frame--"):
             page = self.frame.encode()
             self.send_response(200)
@@ -129,7 +64,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
-    def log_message(self, *_):
+    def log_message(self, *_):  # noqa: D102
         pass
 
 
@@ -144,12 +79,20 @@ def browse(browser, port, jobs, *options):
     Handler.frame = FRAME.replace("JOBS", json.dumps(jobs))
     with tempfile.TemporaryDirectory() as profile:
         command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--mute-audio",
-            "--disable-background-networking", f"--user-data-dir={profile}", "--virtual-time-budget=600000", *options,
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--disable-background-networking",
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=600000",
+            *options,
             f"http://127.0.0.1:{port}/--frame--",
-        ]  # fmt: skip
+        ]
+        home = os.environ | {"HOME": profile}
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=300, check=True, env=os.environ | {"HOME": profile}
+            command, capture_output=True, text=True, timeout=300, check=True, env=home
         ).stdout
 
 
@@ -189,10 +132,8 @@ def main():
             for width in WIDTHS
             for theme in THEMES
         ]
-        searches = [
-            {"page": f"search.html?q={query}", "query": query, "width": 1280, "height": 900, "theme": "light"}
-            for query in SEARCHES
-        ]
+        shown = {"width": 1280, "height": 900, "theme": "light"}
+        searches = [{"page": f"search.html?q={word}", "query": word, **shown} for word in SEARCHES]
         printed = browse(browser, port, views + searches, "--dump-dom")
         match = re.search(r'<body id="answers">(.*?)</body>', printed, re.S)
         if match is None:
@@ -208,7 +149,7 @@ def main():
                 browse(browser, port, [job], size, f"--screenshot={file}")
         server.shutdown()
     wrong = list(faults(answers))
-    print(f"{len(answers)} views of {len(arguments.pages)} pages and {len(searches)} searches: {len(wrong)} faults")
+    print(f"{len(answers)} views and searches, {len(wrong)} faults")
     if wrong:
         sys.exit("\n".join(wrong))
 

@@ -39,7 +39,8 @@ def toctree(path):
     blocks = re.findall(r"^```\{toctree\}\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines()]
     entries = [line for line in lines if line and not line.startswith(":")]
-    return [path.parent / f"{re.sub(r'.*<(.*)>', r'\\1', entry)}.md" for entry in entries]
+    pages = [re.sub(r".*<(.*)>", r"\1", entry) for entry in entries]
+    return [path.parent / f"{page}.md" for page in pages]
 
 
 def listed():

@@ -1,7 +1,7 @@
 """Notebooks to download: every tutorial is written beside its page as an ``.ipynb`` file.
 
-The cells are those of the page. Links between pages and roles of Sphinx mean nothing outside the site, so their text
-remains. Notebooks contain no outputs: the page shows them.
+The cells are those of the page. Links between pages and roles of Sphinx mean nothing outside the
+site, so only their text remains. Notebooks contain no outputs; the page shows them.
 """
 
 import re
@@ -17,7 +17,8 @@ FOLDER = "tutorials/"
 def notebook(text):
     """The notebook of a MyST page, valid in nbformat 4."""
     page = read_myst_markdown_notebook(text)
-    page.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    page.metadata = {"kernelspec": kernel}
     for number, cell in enumerate(page.cells):
         cell["id"] = f"cell-{number}"  # the same in every build
         if cell.cell_type == "markdown":
@@ -27,7 +28,7 @@ def notebook(text):
 
 
 def plain(text):
-    """Markdown that Jupyter can show: without Sphinx's roles and without links to files of the site."""
+    """Markdown for Jupyter, without Sphinx's roles and without links to files of the site."""
     text = re.sub(r"\{[\w:]+\}`(?:ek\.[\w.]+|[^`<]+?) <~?([\w.]+)>`", r"`\1`", text)
     text = re.sub(r"\{[\w:]+\}`~?([^`]+)`", r"`\1`", text)
     text = re.sub(r"\[([^\]]+)\]\((?!https?:|mailto:)[^)]*\)", r"\1", text)
@@ -49,7 +50,8 @@ def link(app, doctree):
     if app.builder.format != "html" or name not in dict(tutorials(app.env)):
         return
     file = f"{name.rpartition('/')[2]}.ipynb"
-    html = f'<p class="notebook-link"><a href="{file}" download>Download as a notebook ({file})</a></p>'
+    anchor = f'<a href="{file}" download>Download as a notebook ({file})</a>'
+    html = f'<p class="notebook-link">{anchor}</p>'
     title = next(doctree.findall(nodes.title))
     title.parent.insert(title.parent.index(title) + 1, nodes.raw("", html, format="html"))
 

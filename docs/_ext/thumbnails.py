@@ -1,7 +1,7 @@
 """The directive ``{thumbnails}``: a grid with the first picture of every section of its page.
 
-Each thumbnail leads to the section, so to the code that draws the picture. The pictures are those of the page's cells:
-nothing is drawn twice.
+Each thumbnail leads to the section with the code that draws the picture. The pictures are those of
+the page's cells, so nothing is drawn twice.
 """
 
 from docutils import nodes
