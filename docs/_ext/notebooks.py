@@ -29,8 +29,9 @@ def notebook(text):
 
 def plain(text):
     """Markdown for Jupyter, without Sphinx's roles and without links to files of the site."""
-    text = re.sub(r"\{[\w:]+\}`(?:ek\.[\w.]+|[^`<]+?) <~?([\w.]+)>`", r"`\1`", text)
-    text = re.sub(r"\{[\w:]+\}`~?([^`]+)`", r"`\1`", text)
+    role = r"\{(?:py:\w+|doc|ref|term|download)\}"
+    text = re.sub(role + r"`[^`<]+ <~?([\w.]+)>`", r"`\1`", text)
+    text = re.sub(role + r"`~?([^`]+)`", r"`\1`", text)
     text = re.sub(r"\[([^\]]+)\]\((?!https?:|mailto:)[^)]*\)", r"\1", text)
     return re.sub(r"^(:::|```)\{(\w+)\}.*\n(.*?)^\1$", r"\3", text, flags=re.M | re.S)
 
