@@ -1,9 +1,9 @@
 """Open pages of the built site in headless Chromium: ``check_site.py HTML``.
 
 Every page is opened at 1280 and 390 pixels, light and dark. The check fails if an element is cut
-off, if the page can be scrolled sideways, if a formula is not drawn, or if a request goes to
-another host. It then searches the site for a few words. ``--screenshots`` also writes a picture of every
-page. The check needs Python and Chromium, and no network.
+off, if the page can be scrolled sideways, if a formula is not drawn, or if the page loads a file of
+another host. It then searches the site for a few words. ``--screenshots`` also writes a picture of
+every page. The check needs Python and Chromium, and no network.
 """
 
 import argparse

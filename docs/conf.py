@@ -88,6 +88,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "ekitools"
 html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["site.css"]
+html_search_scorer = "_static/scorer.js"
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
@@ -97,4 +98,4 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"start": [], "theory": [], "index": []}
+html_sidebars = {"start": [], "theory": [], "index": [], "measurements": []}
