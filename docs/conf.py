@@ -88,7 +88,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "ekitools"
 html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["site.css"]
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,

@@ -1,5 +1,5 @@
-// The scores of Sphinx, with how-to pages before contracts and the changelog.
-const Scorer = {
+// "var", since searchtools.js declares the same name. The scores of Sphinx, with how-to pages before contracts and the changelog.
+var Scorer = {
   score: ([page, , , , score]) => {
     if (page.startsWith("howto/")) return score + 5;
     if (page.startsWith("generated/ekitools.typing.") || page === "changelog") return score - 5;
