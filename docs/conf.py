@@ -8,10 +8,15 @@ EKITOOLS_DOCS_INTERSPHINX  set it to link to the manuals of Python, NumPy, SciPy
 """
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import mathjax  # the files of MathJax 3, in a wheel
+
 import ekitools
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "ekitools"
 author = "The ekitools developers"
@@ -23,6 +28,9 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
+    "sphinx_copybutton",
+    "notebooks",
+    "thumbnails",
 ]
 exclude_patterns = ["_build", "_templates", "jupyter_execute", ".jupyter_cache", ".pytest_cache"]
 templates_path = ["_templates"]
@@ -66,17 +74,28 @@ autodoc_mock_imports = [
 ]
 numpydoc_show_class_members = False  # the template lists those that have a docstring
 
+# Formulas need no network: one file has all of MathJax, which draws with SVG and so without fonts.
+MATHJAX = Path(mathjax.__file__).parent / "static" / "mathjax" / "es5" / "tex-svg-full.js"
+mathjax_path = MATHJAX.name
+mathjax3_config = {"options": {"enableMenu": False}}  # the menu would load further files
+
+# Copy buttons for what a reader types, so not for what a cell prints.
+copybutton_selector = "div.highlight:not(.cell_output div.highlight) pre"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 html_theme = "pydata_sphinx_theme"
 html_title = "ekitools"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["site.css"]
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 9,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"start": [], "theory": [], "index": []}
+html_sidebars = {"start": [], "theory": [], "index": [], "measurements": []}

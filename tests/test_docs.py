@@ -38,7 +38,9 @@ def toctree(path):
     """The pages that the toctrees of a page list."""
     blocks = re.findall(r"^```\{toctree\}\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [path.parent / f"{line}.md" for line in lines if line and not line.startswith(":")]
+    entries = [line for line in lines if line and not line.startswith(":")]
+    pages = [re.sub(r".*<(.*)>", r"\1", entry) for entry in entries]
+    return [path.parent / f"{page}.md" for page in pages]
 
 
 def listed():
