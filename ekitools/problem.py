@@ -26,7 +26,7 @@ from ekitools.observed.outputs import packed
 from ekitools.observed.scales import WithoutScales, WithScales
 from ekitools.observed.series import ObservationSeries, noise_of_all, part_of
 from ekitools.observed.together import Together
-from ekitools.observed.unknown import ScaledGaussian, UnknownNoise
+from ekitools.observed.unknown import ScaledGaussian, UnknownNoise, check_no_parts
 from ekitools.typing import Batch, Batches, ChecksData, ModelInfo, NoiseModel, Prior, ScaledNoise
 
 __all__ = ["InverseProblem", "as_model", "check_problem", "check_whole"]
@@ -175,6 +175,7 @@ class InverseProblem:
 
     def _checked_noise(self, noise: Any, noise_sd: Any) -> Any:
         """The noise, or the loss, of the data in use."""
+        check_no_parts(noise)
         if isinstance(noise, UnknownNoise):
             if noise_sd is not None:
                 as_loss(noise, noise_sd)  # refuses both together

@@ -18,7 +18,7 @@ from ekitools.observed.scales import ScalePrior
 from ekitools.priors.families import check_marginal, identity
 from ekitools.typing import Array, NoiseModel
 
-__all__ = ["ScaledGaussian", "UnknownNoise"]
+__all__ = ["ScaledGaussian", "UnknownNoise", "check_no_parts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +226,25 @@ class ScaledGaussian:
     def fingerprint(self) -> str:
         """A short text that changes whenever the shape, a scale or a prior does."""
         return digest("unknown", self.shape.fingerprint(), self.groups, self.prior.fingerprint())
+
+
+def check_no_parts(noise: Any) -> None:
+    """Refuse a mapping of noises by block that contains an `UnknownNoise`.
+
+    Raises
+    ------
+    TypeError
+        With the way to give a prior to every block.
+    """
+    if not isinstance(noise, Mapping):
+        return
+    parts = [name for name, part in noise.items() if isinstance(part, UnknownNoise)]
+    if parts:
+        raise TypeError(
+            f"noise: must be one UnknownNoise for all blocks, got one for {parts[0]!r} alone. Pass "
+            f"ek.UnknownNoise({{{parts[0]!r}: prior, ...}}). Blocks that are not in the mapping of "
+            "priors have the known noise shape=."
+        )
 
 
 def _check_positive(where: str, marginal: Any) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy import stats
 
 import ekitools as ek
 
@@ -283,3 +284,13 @@ def test_outputs_that_do_not_fit_are_failures_with_the_reason(model, message):
     )
     with pytest.raises(ek.RunError, match=message):
         ek.run(problem, ek.EKI(), n_members=5, rng=0)
+
+
+def test_unknown_noise_of_one_block_alone_is_refused_with_the_mapping_of_priors():
+    noise = {"a": ek.UnknownNoise(stats.lognorm(1.0)), "b": 0.1}
+    with pytest.raises(
+        TypeError, match=r"^noise: must be one UnknownNoise .*\{'a': prior, \.\.\.\}"
+    ):
+        ek.InverseProblem(
+            lambda u: {"a": u, "b": u}, PRIOR, noise, {"a": [1.0, 2.0], "b": [1.0, 2.0]}
+        )
