@@ -288,9 +288,7 @@ def test_outputs_that_do_not_fit_are_failures_with_the_reason(model, message):
 
 def test_unknown_noise_of_one_block_alone_is_refused_with_the_mapping_of_priors():
     noise = {"a": ek.UnknownNoise(stats.lognorm(1.0)), "b": 0.1}
-    with pytest.raises(
-        TypeError, match=r"^noise: must be one UnknownNoise .*\{'a': prior, \.\.\.\}"
-    ):
+    with pytest.raises(TypeError, match=r"^noise: must be one UnknownNoise .*{'a': prior"):
         ek.InverseProblem(
             lambda u: {"a": u, "b": u}, PRIOR, noise, {"a": [1.0, 2.0], "b": [1.0, 2.0]}
         )
