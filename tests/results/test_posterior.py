@@ -145,7 +145,7 @@ def test_nothing_left():
 def test_other_iterations(result):
     first = ek.posterior(result, 0)
     np.testing.assert_array_equal(first.u1, np.delete(result.u[0, :, 1].values, 7))
-    with pytest.raises(ValueError, match="iteration: must be one of those stored"):
+    with pytest.raises(ValueError, match="iteration: must be a stored iteration"):
         ek.posterior(result, 9)
 
 
