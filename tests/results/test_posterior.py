@@ -186,7 +186,7 @@ def test_an_ensemble_on_the_way_is_no_posterior():
     assert "prior" in ek.posterior(result, 0).attrs["nature"]
     between = ek.posterior(result, 2)
     assert between.attrs["posterior"] == 0
-    assert "iteration 2, before the end" in between.attrs["nature"]
+    assert "iteration 2, before the run ended" in between.attrs["nature"]
     joined = ek.posterior([result, result.assign_attrs(posterior=0)])
     assert joined.attrs["posterior"] == 0
 
