@@ -469,7 +469,7 @@ def test_members_of_a_model_come_from_somewhere():
     check_model(square, u=np.arange(8.0).reshape(4, 2))
     with pytest.raises(ValueError, match="^u: must have at least four members"):
         check_model(square, u=np.ones((3, 2)))
-    with pytest.raises(AssertionError, match=r"^shape: must be \(d, p\) with the p = 3"):
+    with pytest.raises(AssertionError, match=r"^shape: must be \(d, p\) with p = 3"):
         check_model(OwnModel(), ek.GaussianPrior(np.zeros(3), 1.0))
     with pytest.raises(AssertionError, match="^n_parameters: must be p = 3 as in the ensemble"):
         check_model(b.MemberOfChangingLength(), ek.GaussianPrior(np.zeros(3), 1.0))
