@@ -79,8 +79,8 @@ def predict(
         Source of randomness for the noise, for stochastic models, and for the systematic
         resampling of results with weights.
     executor : concurrent.futures.Executor, optional
-        Runs the model in parallel, such as a process pool. By default the model runs in this
-        process.
+        Executor that runs the model in parallel, such as a process pool. By default the model runs
+        in this process.
     timeout : float, optional
         Time limit of one model run in seconds. A longer run counts as failed.
 

@@ -10,8 +10,8 @@ from scipy.special import ndtr, ndtri
 __all__ = ["crps_of_members", "predictive_cdf", "predictive_quantiles"]
 
 _MOST_STEPS = 100
-"""Most steps of the root search. Bisections alone need 40. Every other step is at most half as long
-as the previous step."""
+"""Most steps of the root search. Bisections alone need 40. A Newton step is at most half as long as
+the previous step."""
 
 _COLUMNS = 4096
 """Data in one block of a sort, which avoids a second ensemble in memory."""

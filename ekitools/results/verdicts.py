@@ -90,8 +90,8 @@ def check_posterior(
     n : int, default 200
         Number of model runs, at least 50.
     executor : concurrent.futures.Executor, optional
-        Runs the model in parallel, such as a process pool. By default the model runs in this
-        process.
+        Executor that runs the model in parallel, such as a process pool. By default the model runs
+        in this process.
     timeout : float, optional
         Time limit of one model run in seconds. A longer run counts as failed, and a failed run
         has the likelihood zero.
