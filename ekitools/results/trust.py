@@ -452,8 +452,7 @@ def _failures(result: xr.Dataset) -> Check:
     if replaced:
         return _replaced(result, n, runs)
     sentences = [
-        f"{n} of {runs} model runs failed. The ensemble does not cover the region where the model "
-        "fails."
+        f"{n} of {runs} model runs failed. The ensemble misses the region where the model fails."
     ]
     many = 10 * n > runs and not _is_sample(result)
     if many:
