@@ -160,12 +160,12 @@ def test_a_method_is_judged_by_what_it_declares_and_not_by_its_name():
 
     end, checks = nature(EKI())
     assert end == "last ensemble"
-    assert checks["What the ensemble is"].sentence.startswith("A fit to the data")
+    assert checks["Ensemble"].sentence.startswith("A fit to the data")
     end, checks = nature(Exact())
     assert end == "last ensemble"  # two steps of three: its importance weights are against it
     assert checks["Posterior"].level == "care"
-    assert checks["What the ensemble is"].sentence.startswith("An approximation of the posterior")
-    assert checks["How it ended"].level == "good"
+    assert checks["Ensemble"].sentence.startswith("An approximation of the posterior")
+    assert checks["Status"].level == "good"
 
 
 def test_a_method_without_the_contract_is_refused_before_any_run():

@@ -134,7 +134,7 @@ def test_other_iterations(result):
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        ("result", {"iteration": 99}, ValueError, "iteration: must be one of those stored"),
+        ("result", {"iteration": 99}, ValueError, "iteration: must be a stored iteration"),
         ("nothing", {}, ValueError, "result: must be at least one result"),
         ("part", {}, ValueError, "result: must be the Dataset that ek.run returns"),
     ],

@@ -1,4 +1,4 @@
-"""The history of a run: stored iterations as arrays, a summary of every one, and failures."""
+"""The history of a run: stored iterations, a summary of every iteration, and failures."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ __all__ = [
 ]
 
 _MOST_NUMBERS = 1000
-"""Parameters of a failed member that the list of failures holds."""
-
+"""Most parameters of a failed member that the list of failures holds."""
 
 _EXTRA = "extras."
 """Prefix of the names of side products in files."""
 
 BY_PARAMETER = "parameter."
-"""Prefix of the names of numbers by parameter in files; the long name follows the name."""
+"""Prefix of the names of numbers for each parameter in files; the long name follows the name."""
 
 
 class Record(NamedTuple):
-    """One stored iteration; dropped members are NaN rows. The newest may have `Late` arrays."""
+    """One stored iteration. Dropped members are NaN rows. The newest may have `Late` arrays."""
 
     iteration: int
     u: np.ndarray
@@ -49,23 +48,23 @@ class Record(NamedTuple):
     t: float
     step: float
     weight: np.ndarray
-    """Empty where members have none."""
+    """Weights of the members; empty without weights."""
     average: np.ndarray = np.zeros(0)
-    """Of the mean over the steps, ``(p,)``; empty where the method keeps none."""
+    """Mean over the steps, ``(p,)``; empty if the method keeps no such mean."""
     missing: np.ndarray = np.zeros(0, dtype=np.int64)
-    """Members for which each datum was missing, ``(d,)``; empty where none was."""
+    """Number of members without each datum, ``(d,)``; empty if no output is missing."""
     source: np.ndarray = np.zeros(0, dtype=np.int64)
-    """Model run that each member of a sampler is from, ``(J,)``; empty without side products."""
+    """Model run that made each member of a sampler, ``(J,)``; empty without side products."""
     observations: np.ndarray = np.zeros(0, dtype=np.int64)
-    """Which observations of a series the outputs ``g`` belong to; empty for other data."""
+    """Observations of a series that the outputs ``g`` belong to; empty for other data."""
     extras: Mapping[str, np.ndarray] = MappingProxyType({})
     """Side products, ``(J, ...)`` each."""
     by_parameter: Mapping[str, PerParameter] = MappingProxyType({})
-    """What the method reports of every parameter."""
+    """Numbers that the method reports for each parameter."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Record:
-        """The record that was saved as ``arrays``."""
+        """Restore the record that was saved as ``arrays``."""
         fixed = {name: arrays[name] for name in FIXED}
         extras = {
             name.removeprefix(_EXTRA): array
@@ -83,7 +82,7 @@ class Record(NamedTuple):
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything as arrays by name, for a file."""
+        """All fields as arrays by name, for a file."""
         fixed = {name: np.asarray(getattr(self, name)) for name in FIXED}
         extras = {_EXTRA + name: array for name, array in self.extras.items()}
         reported = {
@@ -93,17 +92,17 @@ class Record(NamedTuple):
         return fixed | extras | reported
 
     def on_host(self) -> Record:
-        """The record with everything on the host; itself where it is there."""
+        """The record with all arrays on the host; the same object if they are there already."""
         held: Any = {name: getattr(self, name) for name in ("u", "g", "average")}
         late: Any = {name: each.rows() for name, each in held.items() if isinstance(each, Late)}
         return self._replace(**late) if late else self
 
 
 class Late(NamedTuple):
-    """Rows of a record that stay on a device until somebody reads them."""
+    """Rows of a record that stay on a device until they are read."""
 
     array: Any
-    """Of the members ``members``, of ``n``."""
+    """Rows of the members ``members`` among ``n`` members."""
     members: np.ndarray
     n: int
 
@@ -117,7 +116,7 @@ FIXED = Record._fields[:-2]
 
 
 class Summary(NamedTuple):
-    """The few numbers kept of every iteration, whatever is stored."""
+    """Numbers kept for every iteration, stored or not."""
 
     t: float
     step: float
@@ -125,13 +124,13 @@ class Summary(NamedTuple):
     spread: float
     model_runs: int
     objective: float
-    """The mean of what the method minimises; the mean misfit where it reports no other."""
+    """Mean objective that the method minimises; the mean misfit if the method reports no other."""
     extra: Mapping[str, Reported]
-    """What this method alone reports."""
+    """Numbers that only this method reports."""
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Summary:
-        """The summary that JSON holds as ``values``."""
+        """Restore the summary from the JSON list ``values``."""
         *numbers, extra = values
         reported = {}
         for name, (number, long_name, *curve) in extra.items():  # old files have no curves
@@ -141,15 +140,16 @@ class Summary(NamedTuple):
 
 
 class History:
-    """What was told so far: stored iterations, a summary of every one, and failures.
+    """Stored iterations, a summary of every iteration, and failures of a run so far.
 
     Parameters
     ----------
     n_members : int
-        J; dropped members stay as NaN rows, and members added later are NaN rows before.
+        Ensemble size J. Dropped members stay as NaN rows. Members added later have NaN rows in
+        earlier iterations.
     store : {"all", "last", "final"} or int
-        Which iterations keep their members; the newest always does, but for "final", where
-        only the one does at which the run ends.
+        Iterations that keep their members. The newest iteration always keeps them, except with
+        "final": then only the last iteration of the run does.
     """
 
     def __init__(self, n_members: int, store: str | int) -> None:
@@ -164,7 +164,7 @@ class History:
 
     @property
     def records(self) -> list[Record]:
-        """The stored iterations on the host; what was on a device is copied now, and once."""
+        """The stored iterations on the host. Arrays on a device are copied at the first read."""
         if self._records:  # the iterations before the newest are on the host
             self._records[-1] = self._records[-1].on_host()
         return self._records
@@ -174,7 +174,7 @@ class History:
         self._records = records
 
     def added(self, n: int) -> np.ndarray:
-        """The numbers of ``n`` members more."""
+        """Add ``n`` members, and return their numbers."""
         self.n_members += n
         return np.arange(self.n_members - n, self.n_members)
 
@@ -193,8 +193,8 @@ class History:
         """Add an iteration at which ``members`` have the rows of ``outputs`` = (u, g).
 
         ``missing`` counts missing outputs by datum; ``extras`` are side products by member.
-        ``observations`` are those of a series that the outputs belong to. Arrays on a device stay
-        there while the iteration is the newest. Nobody may change them.
+        ``observations`` are the observations of a series that the outputs belong to. Arrays on a
+        device stay there while the iteration is the newest, and must not be changed.
         """
         step = np.nan if info.status is not None else float(info.step)
         weight = info.shown.weight if info.shown else np.zeros(0)
@@ -231,9 +231,9 @@ class History:
         self._records.append(Record(iteration, u, g, misfit, failed, t, step, *parts))
 
     def forget_replaced(self) -> None:
-        """Drop the latest record where the next one replaces it and no other is kept.
+        """Drop the latest record if the next record replaces it and no other record is kept.
 
-        During an update the memory then has room for the ensembles before and after it alone.
+        The memory during an update then holds only the ensembles before and after the update.
         """
         if self.store == "last":
             self._records.clear()
@@ -247,13 +247,13 @@ class History:
         n_data: int,
         status: Status,
     ) -> None:
-        """Add the iteration at which the run ends without knowing its outputs."""
+        """Add the last iteration of a run, without outputs."""
         g = np.full((len(members), n_data), np.nan)
         info = StepInfo(0.0, np.full(len(members), np.nan), status, np.nan)
         self.add(iteration, t, members, np.arange(len(members)), (u, g), info)
 
     def taken_back(self) -> tuple[Record, dict[int, str]]:
-        """Remove the latest iteration; its record, and reasons of failure by member."""
+        """Remove the latest iteration; return its record, and reasons of failure by member."""
         record = self.records.pop()
         self.summaries.pop()
         latest = [f for f in self.failures if _left_failed(f, record.iteration)]
@@ -261,12 +261,12 @@ class History:
         return record, {f["member"]: f["reason"] for f in latest}
 
     def failed_at_start(self) -> float:
-        """The share of the model runs of the first iteration that failed."""
+        """Share of failed model runs in the first iteration."""
         failed = sum(failure["iteration"] == 0 for failure in self.failures)
         return failed / self.summaries[0].model_runs if failed else 0.0
 
     def log_share_that_ran(self) -> float:
-        """What the evidence loses where failed draws of the prior were replaced by others.
+        """Correction of the log evidence for failed draws of the prior that were replaced.
 
         Z = P(runs) E[L | runs] for a likelihood that is zero where the model fails.
         """
@@ -274,24 +274,24 @@ class History:
         return math.log1p(-self.failed_at_start()) if replaced else 0.0
 
     def with_unevaluated(self, *present: Any) -> History:
-        """A history that shows the ``present`` ensemble too; this one stays as it is."""
+        """A copy of the history that includes the ``present`` ensemble."""
         shown = copy.copy(self)
         shown.records, shown.summaries = [*self.records], [*self.summaries]
         shown.add_unevaluated(*present)
         return shown
 
     def shown(self) -> History:
-        """The history that a result shows; this one stays as it is.
+        """A copy of the history as a result shows it.
 
-        In the last stored record the parameters of failed members are NaN, so that a mean over
-        the members is a mean of those that the model accepted. The failures of that iteration
-        hold the parameters as ``"u"``, for up to 1000 parameters a member.
+        The parameters of failed members are NaN in the last stored record. A mean over the members
+        is then a mean over the members that did not fail. The failures of this iteration hold the
+        parameters as ``"u"``, for up to 1000 parameters per member.
         """
         if not self.records:
             return self
         last = self.records[-1]
         lost = lost_members(last.failed, last.misfit)
-        if not lost.any() or np.isnan(last.u[lost]).all():  # a file was written so
+        if not lost.any() or np.isnan(last.u[lost]).all():  # the record is from such a copy
             return self
         u = last.u.copy()
         u[lost] = np.nan
@@ -315,8 +315,8 @@ class History:
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Source and side products of the members that are shown at ``iteration``.
 
-        A sampler shows particles of earlier iterations too: they keep the side products that
-        their own model run had.
+        A sampler also shows particles of earlier iterations. These particles keep the side
+        products of their own model runs.
         """
         whole = {name: self._whole(rows, members) for name, rows in told.items()}
         shown, before = info.shown, self._records[-1] if self._records else None
@@ -326,8 +326,8 @@ class History:
         n = len(members)
         if shown.source.size != n:
             raise TypeError(
-                "method: must say in Shown.source which model run each member is from, where the "
-                "model has side products (extras), got none. Return outputs alone."
+                "method: must report the model run of each member in Shown.source for a model "
+                "with side products (extras), got none. Use a model that returns outputs alone."
             )
         fresh = shown.source // n == iteration
         runs = {} if before is None else {int(k): i for i, k in enumerate(before.source)}
@@ -344,7 +344,7 @@ class History:
         return shown.source, found
 
     def _held(self, rows: Array, members: np.ndarray) -> Any:
-        """Rows of all members on the host, or `Late` ones where they are not on the host."""
+        """Rows of all members on the host, or `Late` rows for arrays on a device."""
         if isinstance(rows, np.ndarray):
             return self._whole(rows, members) if rows.ndim > 1 else rows
         return Late(rows, members, self.n_members if rows.ndim > 1 else len(members))
@@ -354,7 +354,7 @@ class History:
 
 
 def whole_rows(rows: np.ndarray, members: np.ndarray, n: int) -> np.ndarray:
-    """The rows of ``n`` members, of those of some; the others are NaN."""
+    """Expand rows of the members ``members`` to ``n`` members; all other rows are NaN."""
     if len(rows) == n:
         return rows
     whole = np.full((n, *rows.shape[1:]), np.nan, dtype=rows.dtype)
@@ -363,12 +363,12 @@ def whole_rows(rows: np.ndarray, members: np.ndarray, n: int) -> np.ndarray:
 
 
 def lost_members(failed: np.ndarray, misfit: np.ndarray) -> np.ndarray:
-    """Which members failed, and did not only have a proposal refused, as those of a sampler."""
+    """Mask of the members that failed, without members whose failed proposal was refused."""
     return np.asarray(failed & ~np.isfinite(misfit))
 
 
 def mean_misfit(info: StepInfo) -> float:
-    """Mean of the finite misfits, by the weights of the members; NaN where there is none.
+    """Mean of the finite misfits, with the weights of the members; NaN if none is finite.
 
     The misfit of a particle that failed at the start of a sampler is infinite.
     """
@@ -381,7 +381,7 @@ def mean_misfit(info: StepInfo) -> float:
 
 
 def objective(info: StepInfo) -> float:
-    """The mean of what the method minimises."""
+    """Mean objective that the method minimises."""
     return mean_misfit(info) if info.objective is None else float(info.objective)
 
 
@@ -391,7 +391,7 @@ def _left_failed(failure: Mapping[str, Any], iteration: int) -> bool:
 
 
 def numbers_of(row: np.ndarray) -> dict[str, list[float | None]]:
-    """The parameters of a failed member for JSON, as ``"u"``; nothing where they are too many."""
+    """The parameters of a failed member for JSON, as ``"u"``; empty for too many parameters."""
     if row.size > _MOST_NUMBERS:
         return {}
     values = row.astype(float).tolist()

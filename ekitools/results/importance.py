@@ -13,26 +13,26 @@ __all__ = ["Draws", "Moments", "corrected_moments", "corrected_quantiles", "misp
 
 
 class Draws(NamedTuple):
-    """Draws of the proposal, whitened, with everything that is known of them."""
+    """Whitened draws of the proposal, with outputs, weights and failures."""
 
     white: np.ndarray
     misfit: np.ndarray
     weight: np.ndarray
-    """Smoothed; they add up to 1."""
+    """Smoothed weights, with the sum 1."""
     g: np.ndarray
-    """Outputs, NaN where the model failed."""
+    """Outputs, NaN for failed runs."""
     gaussian: np.ndarray
-    """Density of the Gaussian over that of the proposal."""
+    """Ratio of the density of the Gaussian to the density of the proposal."""
     khat: float
     runs: int
-    """Model runs that were made for the check; the other draws are from the result."""
+    """Model runs of the check; the other draws are prior draws of earlier runs."""
     failed: int
     why: str
     """The reason of a failed run."""
 
     @property
     def ess(self) -> float:
-        """Effective number."""
+        """Effective number of draws."""
         return float(1 / (self.weight @ self.weight))
 
 
@@ -46,14 +46,14 @@ class Moments(NamedTuple):
 
 
 def corrected_moments(values: np.ndarray, drawn: Draws, exact: np.ndarray) -> Moments:
-    """Weighted moments of ``values`` (n, p), by control variates with draws ``exact`` of q₁."""
+    """Weighted moments of ``values`` (n, p), with draws ``exact`` of q₁ as control variates."""
     mean, variance = moments(values, drawn.weight)
     mean_of_q, variance_of_q = exact.mean(axis=0), exact.var(axis=0)
     off, mean_error = _controlled(values - mean, values - mean_of_q, drawn)
     squares = (values - mean_of_q) ** 2 - variance_of_q
     widened, variance_error = _controlled((values - mean) ** 2 - variance, squares, drawn)
     corrected = variance - widened
-    # a correction larger than the half says that the control variate is none
+    # a correction of more than half the variance means that the control variate failed
     variance = np.where(corrected > 0.5 * variance, corrected, variance)
     sd = np.sqrt(np.maximum(variance, 1e-300))
     return Moments(mean - off, mean_error, sd, variance_error / (2 * sd))
@@ -62,9 +62,9 @@ def corrected_moments(values: np.ndarray, drawn: Draws, exact: np.ndarray) -> Mo
 def _controlled(
     centred: np.ndarray, control: np.ndarray, drawn: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a control variate takes off a weighted mean, and the standard error that is left.
+    """Correction of a weighted mean by a control variate, and the remaining standard error.
 
-    ``centred`` are values less their weighted mean; ``control`` has mean zero under q₁.
+    ``centred`` are the values minus their weighted mean; ``control`` has mean zero under q₁.
     """
     n = len(centred)
     influence = n * drawn.weight[:, None] * centred
@@ -81,8 +81,8 @@ def corrected_quantiles(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted quantiles ``(levels, p)`` with standard errors (Woodruff 1952).
 
-    An error is half the way between the quantiles at the level more and less the standard error of
-    the distribution function.
+    Let e be the standard error of the distribution function at a quantile. The standard error of
+    the quantile is half the distance between the quantiles at the levels plus e and minus e.
     """
     found = weighted_quantiles(values, levels, weight)
     errors = np.empty_like(found)
@@ -99,20 +99,21 @@ def corrected_quantiles(
 def misplaced(
     values: np.ndarray, weight: np.ndarray, quantiles: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probability that lies on the wrong side of ``quantiles`` of another sample, and its error.
+    """Probability on the wrong side of the ``quantiles`` of another sample, with standard error.
 
     Parameters
     ----------
     values, weight : (n, p), (n,)
         Draws of the posterior, with weights that add up to 1.
     quantiles : (levels, p)
-        Of the other sample.
+        Quantiles of the other sample.
     levels : (levels,)
-        Their probabilities there.
+        Probabilities of these quantiles in the other sample.
 
     Returns
     -------
     (levels, p), (levels, p)
+        The probabilities and their standard errors.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the importance weights of a check say of a posterior, in one of three words."""
+"""Verdicts on a posterior from the importance weights of a check."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ from ekitools.typing import NoiseModel
 __all__ = ["agreed", "elsewhere", "judged", "too_few"]
 
 _LEAST_ESS = 30
-"""Draws that are effective at least."""
+"""Fewest effective draws for a verdict other than "not confirmed"."""
 
 _MOST_ERROR = 0.15
-"""Standard error of a corrected mean, in standard deviations, and of the logarithm of a corrected
-standard deviation, above which nothing is said. These limits were chosen on the problems 0 to 199,
-1000 to 1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
+"""Largest standard error of a corrected mean, in standard deviations, and of the logarithm of a
+corrected standard deviation. Above it a posterior is not confirmed. These limits were chosen on the
+problems 0 to 199, 1000 to 1119 and 2000 to 2199 of benchmarks/verdict_problems.py."""
 
 _MOST_SHIFT, _MOST_RATIO = 0.45, 1.45
-"""Shift of a mean in standard deviations and ratio of two standard deviations, each with two of its
-standard errors, up to which a posterior is confirmed."""
+"""Largest shift of a mean in standard deviations, and largest ratio of two standard deviations,
+of a confirmed posterior. Both include two standard errors."""
 
 _MOST_MISPLACED = 0.1
-"""Probability on the wrong side of a quantile of the ensemble, at these levels and less its
-statistical error, up to which a posterior is confirmed: an ensemble between two modes may have the
-right moments."""
+"""Largest probability on the wrong side of a quantile, less its statistical error, of a confirmed
+posterior. An ensemble between two modes may have the right moments, but its quantiles are wrong."""
 
 _TAIL = 1e-3
-"""Probability of a mean misfit so large under the noise."""
+"""Probability under the noise of a mean misfit above the accepted range."""
 
 
 def judged(
@@ -49,32 +48,36 @@ def judged(
 ) -> tuple[str, str]:
     """The verdict, and the reason in words."""
     if drawn.failed == drawn.runs:
-        return NOT_CONFIRMED, f"All {drawn.runs} model runs failed. Reason: {drawn.why}."
+        return NOT_CONFIRMED, (
+            f"All {drawn.runs} model runs failed. Reason: {drawn.why}. Check the model at one draw of "
+            "ek.posterior(result)."
+        )
     names = result.parameter.values.tolist()
     runs = f"{drawn.runs} model runs"
     if drawn.failed:
         runs += f", {drawn.failed} of which failed"
     limit = _most_khat(len(drawn.white))
-    told = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
+    quality = f"k-hat = {drawn.khat:.2f}, {drawn.ess:.0f} of {len(drawn.white)} draws effective"
     error = max(numbers["shift_error"], numbers["sd_error"])
     if not drawn.khat < limit:
         if problem.info.stochastic:
             return NOT_CONFIRMED, (
-                f"The importance weights of {runs} are not reliable ({told}): the model's "
-                "randomness is too large beside the noise, or the Gaussian of the ensemble is too "
-                f"far from the posterior. Use n={5 * drawn.runs}, or ek.emulate(result, problem), "
-                "which puts the variance of the model into the likelihood."
+                f"The importance weights of {runs} are not reliable ({quality}): the model's "
+                "randomness is too large compared with the noise, or the Gaussian of the ensemble "
+                f"is too far from the posterior. Use n={5 * drawn.runs}, or "
+                "ek.emulate(result, problem), which includes the variance of the model in the "
+                "likelihood."
             )
         return NOT_CONFIRMED, (
-            f"The importance weights of {runs} are not reliable ({told}): the Gaussian of the "
+            f"The importance weights of {runs} are not reliable ({quality}): the Gaussian of the "
             "ensemble is too far from the posterior. Use ek.TemperedSMC(), or ek.GNKI() with more "
             "members, and check again."
         )
     if drawn.ess < _LEAST_ESS or error > _MOST_ERROR:
         more = max(_LEAST_ESS / drawn.ess, (error / _MOST_ERROR) ** 2)
         return NOT_CONFIRMED, (
-            f"The importance weights of {runs} are too few to tell ({told}): a mean or a standard "
-            f"deviation is known to {error:.2g} standard deviations only. Use "
+            f"The importance weights of {runs} are too few for a verdict ({quality}): the standard "
+            f"error of a mean or of a standard deviation is {error:.2g} standard deviations. Use "
             f"n={int(np.ceil(more * drawn.runs / 50)) * 100}, or ek.TemperedSMC()."
         )
     if isinstance(problem.noise, NoiseModel):
@@ -83,26 +86,26 @@ def judged(
         if phi > most:
             return NOT_CONFIRMED, (
                 f"The mean misfit over {runs} is {phi:.4g}, and noise explains at most {most:.4g}. "
-                "The model or the stated noise is wrong, or there is a better mode elsewhere. "
-                "Check them, or use ek.TemperedSMC()."
+                "The model or the stated noise is wrong, or the posterior has a better mode "
+                "elsewhere. Check the model and the noise, or use ek.TemperedSMC()."
             )
     near = numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO
     if near and numbers["misplaced"] <= _MOST_MISPLACED:
         return CONFIRMED, (
-            f"By the importance weights of {runs} ({told}), every mean is within "
-            f"{numbers['shift_bound']:.2g} standard deviations of the posterior's, and every "
+            f"By the importance weights of {runs} ({quality}), every mean is within "
+            f"{numbers['shift_bound']:.2g} standard deviations of the posterior mean, and every "
             f"standard deviation within {100 * (numbers['sd_bound'] - 1):.2g} % (two standard "
             "errors included)."
         )
     if near:
         return CORRECTED, (
-            f"By the importance weights of {runs} ({told}), means and standard deviations are "
-            "right, but the posterior has another shape: its quantiles differ from those of the "
-            "ensemble. Use checked_quantile of the result, or ek.TemperedSMC()."
+            f"By the importance weights of {runs} ({quality}), means and standard deviations are "
+            "right, but the posterior has another shape than the ensemble: the quantiles differ. "
+            "Use checked_quantile of the result, or ek.TemperedSMC()."
         )
     far, wide = int(np.argmax(np.abs(shift))), int(np.argmax(np.abs(np.log(ratio))))
     return CORRECTED, (
-        f"By the importance weights of {runs} ({told}), the mean of {names[far]!r} moves by "
+        f"By the importance weights of {runs} ({quality}), the mean of {names[far]!r} changes by "
         f"{shift[far]:+.2g} standard deviations, and the standard deviation of {names[wide]!r} "
         f"by a factor of {ratio[wide]:.2g}. Use checked_mean, checked_sd and checked_quantile of "
         "the result."
@@ -110,7 +113,7 @@ def judged(
 
 
 def too_few(numbers: dict[str, Any]) -> bool:
-    """Whether a check, by its ``numbers``, can tell more with more draws: its weights are reliable.
+    """Whether a check has reliable weights but too few draws, judged by its ``numbers``.
 
     Examples
     --------
@@ -126,9 +129,10 @@ def too_few(numbers: dict[str, Any]) -> bool:
 
 
 def elsewhere(numbers: dict[str, Any], said: str) -> bool:
-    """Whether weights are reliable, and the posterior is not confirmed for another reason.
+    """Whether the posterior is not confirmed despite reliable weights and enough draws.
 
-    Then the data are not fitted, or stored runs contradict the weights: there may be another mode.
+    In this case the data are not fitted, or stored runs contradict the weights. The posterior may
+    have another mode.
 
     Examples
     --------
@@ -141,7 +145,7 @@ def elsewhere(numbers: dict[str, Any], said: str) -> bool:
 
 
 def _reliable(numbers: dict[str, Any]) -> bool:
-    """Whether the weights of a check have a tail that moments can be taken of."""
+    """Whether the tail of the weights is light enough for moments."""
     khat = numbers.get("khat")
     return khat is not None and khat < _most_khat(numbers["draws"])
 
@@ -158,7 +162,7 @@ def agreed(
     problem: InverseProblem,
     n: int,
 ) -> tuple[str, str]:
-    """Confirmed for ``reason``, unless the stored runs are reliable and disagree."""
+    """Confirm the posterior for ``reason``, unless the stored runs are reliable and disagree."""
     if pilot is None or not pilot.reliable:
         return CONFIRMED, reason
     before, variance = moments(host(problem.prior.unwhiten(pilot.white)), pilot.weight)
@@ -168,7 +172,7 @@ def agreed(
         return CONFIRMED, reason
     return NOT_CONFIRMED, (
         f"The importance weights of {n} model runs agree with the ensemble, but those of the "
-        f"stored runs do not: by them a mean is {apart:.2g} standard deviations away, or a "
-        f"standard deviation is off by a factor of {stretch:.2g}. The posterior may have a tail or "
-        f"a mode elsewhere. Use n={5 * n}, or ek.TemperedSMC()."
+        f"stored runs do not: they shift a mean by {apart:.2g} standard deviations, or change a "
+        f"standard deviation by a factor of {stretch:.2g}. The posterior may have a tail or a mode "
+        f"elsewhere. Use n={5 * n}, or ek.TemperedSMC()."
     )

@@ -1,4 +1,4 @@
-"""Marginals of the parameters: the start and the end of a run, side by side."""
+"""Marginals of the parameters at the start and at the end of a run."""
 
 from __future__ import annotations
 
@@ -29,46 +29,47 @@ __all__ = [
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _COLUMNS = 4096
-"""Parameters whose quantiles are taken at once, so that no second ensemble is in memory."""
+"""Parameters in one block of quantiles, which avoids a second ensemble in memory."""
 _DRAWS = 4000
 _MOST_NUMBERS = 20_000_000
-"""Of draws from the prior, so that thousands of parameters stay within memory."""
+"""Largest size of an array of prior draws."""
 
 
 def intervals(
     result: xr.Dataset, prob: float = 0.9, problem: InverseProblem | None = None
 ) -> pd.DataFrame:
-    """A table of the parameters: means, standard deviations and central intervals.
+    """Table of the parameters: means, standard deviations and central intervals.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        Result of `run` or `integrate`.
     prob : float, default 0.9
         Probability of the central interval: from the quantile (1 − prob)/2 to (1 + prob)/2.
     problem : InverseProblem, optional
-        Its prior is drawn from where the result does not hold the first ensemble.
+        The problem of the result. Its prior is sampled if the result does not hold the first
+        ensemble.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each parameter. The columns are ``mean``, ``sd``, ``low``, ``median`` and
-        ``high`` of the last ensemble in physical coordinates, without failed members and by the
-        weights of the members; ``prior_mean`` and ``prior_sd`` where the prior is known
-        (``start_mean`` and ``start_sd`` where the method brought another start); and
-        ``sd_ratio``, the share of that standard deviation that is left. The table of a method
-        that aims at a fit, such as `LossEKI`, shows the spread of its ensemble, which does not
-        measure uncertainty.
+        One row for each parameter. The columns ``mean``, ``sd``, ``low``, ``median`` and ``high``
+        describe the last ensemble in physical coordinates, without failed members and with the
+        weights of the members. ``prior_mean`` and ``prior_sd`` follow if the prior is known, or
+        ``start_mean`` and ``start_sd`` if the method started elsewhere. ``sd_ratio`` is ``sd``
+        divided by the standard deviation at the start. For a method that aims at a fit, such as
+        `LossEKI`, ``sd`` is the spread of the ensemble and does not measure uncertainty.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, ``problem`` another one's, or ``prob`` is not within (0, 1).
+        If ``result`` is not a result, ``problem`` is not the problem of the result, or ``prob`` is
+        not within (0, 1).
 
     See Also
     --------
-    posterior : The draws themselves.
-    summary : Whether to trust them.
+    posterior : Draws of the parameters.
+    summary : Checks of the result, and whether to trust it.
 
     Examples
     --------
@@ -86,7 +87,7 @@ def intervals(
 
 
 def frame(table: xr.Dataset) -> pd.DataFrame:
-    """What `marginals` returned, as a data frame with the columns of `intervals`."""
+    """Convert the dataset of `marginals` to a data frame with the columns of `intervals`."""
     low, median, high = (
         table["quantile"].sel(level=level, drop=True)
         for level in (table.level.min(), 0.5, table.level.max())
@@ -100,7 +101,7 @@ def frame(table: xr.Dataset) -> pd.DataFrame:
 
 
 def start_of(result: xr.Dataset, problem: InverseProblem | None = None) -> str:
-    """What the end can be compared with: "prior", "start" (another one), or "" for nothing."""
+    """The ensemble to compare the end with: "prior", "start" (another start), or "" (none)."""
     if starts_at_prior(result) or problem is not None:
         return "prior"
     return "start" if int(result.iteration[0]) == 0 else ""
@@ -109,9 +110,10 @@ def start_of(result: xr.Dataset, problem: InverseProblem | None = None) -> str:
 def first_members(
     result: xr.Dataset, problem: InverseProblem | None = None, index: Any = slice(None)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Members of `start_of`, for the parameters ``index`` alone, and their weights.
+    """Members of the ensemble that `start_of` names, for the parameters ``index``, and weights.
 
-    They are the first ensemble, or draws of the problem's prior where that is not stored.
+    The members are the first ensemble, or draws of the problem's prior if the first ensemble is
+    not stored.
     """
     if problem is not None and not starts_at_prior(result):
         n = max(100, min(_DRAWS, _MOST_NUMBERS // problem.n_parameters))
@@ -134,36 +136,38 @@ def marginals(
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        Result of `run` or `integrate`.
     problem : InverseProblem, optional
-        Its prior is drawn from where the result does not hold the first ensemble.
+        The problem of the result. Its prior is sampled if the result does not hold the first
+        ensemble.
     parameters : sequence of labels, optional
-        Which parameters, in that order; all by default.
+        Labels of the parameters, in the order of the output; by default all parameters.
     most : int, optional
-        Where ``parameters`` is None and there are more than this, only those are taken whose
-        standard deviation was reduced most, in that order.
-
+        Largest number of parameters if ``parameters`` is None. Those with the largest reduction
+        of the standard deviation are taken, in this order.
     levels : tuple of float, optional
-        Of the quantiles, increasing.
+        Levels of the quantiles, increasing.
 
     Returns
     -------
     xarray.Dataset
-        ``mean``, ``sd``, ``quantile(level)``, their twins ``start_...`` and ``sd_ratio``, along
-        ``parameter``; NaN where the start is not known; ``position`` in ``result``. The
-        attribute ``start`` is that of `start_of`; ``sd_ratio_quantiles`` are those over all
-        that could be taken.
+        ``mean``, ``sd`` and ``quantile(level)`` at the end, ``start_mean``, ``start_sd`` and
+        ``start_quantile(level)`` at the start (NaN if it is unknown), ``sd_ratio``, and the
+        ``position`` in ``result``, along ``parameter``. The attribute ``start`` is the value of
+        `start_of`. The attribute ``sd_ratio_quantiles`` holds quantiles over all parameters,
+        before ``most`` is applied.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result or has no such parameter, or ``problem`` has others.
+        If ``result`` is not a result or has no such parameter, or ``problem`` has other
+        parameters.
     """
     check_result(result)
     if problem is not None:
         columns_of(problem, result)
     index: np.ndarray = np.arange(result.sizes["parameter"])
-    considered: Any = slice(None)  # a view: they may fill the memory
+    considered: Any = slice(None)  # a view, because the members may fill the memory
     if parameters is not None:
         index = considered = _positions(result.parameter.values.tolist(), parameters)
     start = start_of(result, problem)
@@ -205,7 +209,7 @@ def marginals(
 
 
 def _positions(names: list[Any], wanted: Any) -> np.ndarray:
-    """Where the parameters ``wanted`` are among ``names``."""
+    """Positions of the parameters ``wanted`` among ``names``."""
     if isinstance(wanted, str):
         wanted = (wanted,)
     wanted = sequence("parameters", wanted, f"names among {listed(names)}")
@@ -225,12 +229,12 @@ def _mean_and_sd(u: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weighted_quantiles(x: np.ndarray, levels: Any, w: np.ndarray) -> np.ndarray:
-    """Quantiles along the first axis, interpolated only where all weights are the same.
+    """Quantiles along the first axis, interpolated only if all weights are equal.
 
     Parameters
     ----------
     x : (J, ...)
-        Values; NaN comes back where there are none.
+        Values; the quantiles are NaN if J = 0.
     levels : (q,)
         Probabilities.
     w : (J,)
@@ -239,6 +243,7 @@ def weighted_quantiles(x: np.ndarray, levels: Any, w: np.ndarray) -> np.ndarray:
     Returns
     -------
     (q, ...)
+        The quantiles.
     """
     if not w.size:
         return np.full((len(levels), *x.shape[1:]), np.nan)

@@ -29,56 +29,58 @@ def posterior(
     model: LabelledModel | None = None,
     rng: Rng = 0,
 ) -> xr.Dataset:
-    """The posterior by name: one variable for each parameter, along ``draw``.
+    """Draws of the posterior: a dataset with one variable for each parameter, along ``draw``.
 
-    All draws count the same, so ``.mean("draw")``, ``.std("draw")`` and
-    ``.quantile(levels, "draw")`` are those of the posterior, and ``.to_dataframe()`` has a column
-    for each parameter.
+    All draws have equal weight. ``.mean("draw")``, ``.std("draw")`` and
+    ``.quantile(levels, "draw")`` estimate moments and quantiles of the posterior, and
+    ``.to_dataframe()`` has one column for each parameter.
 
     Parameters
     ----------
     result : xarray.Dataset, or a sequence of them
-        What `run` or `integrate` returned. The draws of several runs of one problem are joined,
-        in the order of the runs; `to_arviz` keeps such runs apart, as chains.
+        Result of `run` or `integrate`. The draws of several results of one problem are joined in
+        the order of the results. `to_arviz` keeps such results separate, as chains.
     iteration : int, default -1
-        A stored iteration; −1 is the last one.
+        A stored iteration; −1 is the last stored iteration.
     model : LabelledModel, optional
-        The model of the problem where it is an `XarrayModel`. The variables then have the
-        dimensions and coordinates of the arrays that the model gets, such as those of a grid.
-        Without it every number is a variable of its own, called by its label.
+        The model of the problem, if it is an `XarrayModel`. The variables then have the
+        dimensions and coordinates of the model's arrays, such as those of a grid. Without
+        ``model``, each number is a separate variable with the label of the parameter as name.
     rng : None, int or numpy.random.Generator, default 0
-        Only for results with weights, whose members are resampled systematically, as many as
-        there are. The same seed gives the same draws as in `predict`.
+        Source of randomness for a result with weights: its members are resampled systematically,
+        and the number of draws is the number of members. The same seed gives the same draws in
+        `predict`. A result without weights does not use ``rng``.
 
     Returns
     -------
     xarray.Dataset
-        Parameters in physical coordinates, with the attribute ``units`` where the result knows
-        them. Members that failed are left out. Its attributes:
+        Parameters in physical coordinates, with the attribute ``units`` if the result has units.
+        Failed members are left out. The dataset has the attributes
 
         ``posterior``
-            1 where the ensemble is meant as a sample of the posterior and the run reached it,
-            else 0. A method that aims at a fit, such as `LossEKI`, makes no posterior: the mean
-            of its draws is a fit, and **their spread does not measure uncertainty**.
+            1 if the ensemble is meant as a sample of the posterior and the run reached the
+            posterior, else 0. A method that aims at a fit, such as `LossEKI`, does not sample the
+            posterior. The mean of its draws is a fit, and **the spread of its draws does not
+            measure uncertainty**.
         ``nature``
-            The same in a sentence.
+            A description of the ensemble in one or two sentences.
         ``status``
-            How the run ended, in a sentence.
+            The status of the run in words.
         ``verdict``
-            That of `check_posterior`, where it was called and is the same for all results.
+            The verdict of `check_posterior`, if all results were checked with the same verdict.
         ``n_draws``, ``n_lost``
-            The number of draws, and of members that were left out.
+            The number of draws, and the number of members that were left out.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, results are of different problems, the iteration is not stored
-        or has no members left, or ``model`` has other parameters.
+        If ``result`` is not a result, the results are of different problems, the iteration is not
+        stored or has no members left, or ``model`` has other parameters.
 
     See Also
     --------
     intervals : A table with one row for each parameter.
-    predict : The data that these draws predict.
+    predict : Posterior predictive draws of the data.
     prior_samples : Draws of the prior in the same layout.
 
     Examples
@@ -105,29 +107,37 @@ def posterior(
 def prior_samples(
     problem: InverseProblem, n: int, *, model: LabelledModel | None = None, rng: Rng = None
 ) -> xr.Dataset:
-    """Draws of the prior by name, in the layout of `posterior`.
+    """Draws of the prior: a dataset with one variable for each parameter, along ``draw``.
 
     Parameters
     ----------
     problem : InverseProblem
-        Its prior is drawn from.
+        The problem whose prior is sampled.
     n : int
         Number of draws.
     model : LabelledModel, optional
-        As in `posterior`.
-    rng : None, int or numpy.random.Generator
-        Source of randomness.
+        The model of the problem, if it is an `XarrayModel`. The variables then have the
+        dimensions and coordinates of the model's arrays. Without ``model``, each number is a
+        separate variable with the label of the parameter as name.
+    rng : None, int or numpy.random.Generator, optional
+        Source of randomness. By default every call draws other numbers.
 
     Returns
     -------
     xarray.Dataset
-        Parameters in physical coordinates, along ``draw``.
+        Parameters in physical coordinates, along ``draw``, with the attribute ``units`` if the
+        problem has units.
 
     Raises
     ------
     TypeError, ValueError
-        If ``problem`` is no problem, ``n`` is not a positive integer, or ``model`` has other
-        parameters.
+        If ``problem`` is not an `InverseProblem`, ``n`` is not a positive integer, or ``model``
+        has other parameters.
+
+    See Also
+    --------
+    posterior : Draws of the posterior in the same layout.
+    Prior : A prior of independent parameters with names.
 
     Examples
     --------
@@ -154,12 +164,12 @@ def prior_samples(
 
 
 class Draws(NamedTuple):
-    """Members of equal weight, of one result or joined of several."""
+    """Draws with equal weights from one or several results."""
 
     results: list[xr.Dataset]
-    """Labels in the order of the first."""
+    """The results, with labels in the order of the first result."""
     indices: list[int]
-    """Where the iteration of each result is."""
+    """Position of the iteration in each result."""
     u: xr.DataArray
     """``(draw, parameter)`` with the coordinates of the result."""
     g: xr.DataArray
@@ -167,7 +177,7 @@ class Draws(NamedTuple):
     n_lost: int
 
     def attributes(self) -> dict[str, Any]:
-        """What these draws are, as attributes that files can hold."""
+        """Attributes of the draws, of types that netCDF files can hold."""
         at = list(zip(self.results, self.indices, strict=True))
         status = [str(each.attrs.get("status", "not recorded")) for each in self.results]
         verdicts = {verdict_of(result) if _is_end(result, index) else "" for result, index in at}
@@ -183,12 +193,13 @@ class Draws(NamedTuple):
 
 
 def draws_of(result: Any, iteration: int, rng: np.random.Generator) -> Draws:
-    """The members at an iteration that did not fail, with equal weights.
+    """Draw from the members that did not fail at an iteration, with equal weights.
 
     Raises
     ------
     TypeError, ValueError
-        As in `posterior`.
+        If ``result`` is not a result, the results are of different problems, or the iteration is
+        not stored or has no members left.
     """
     several = isinstance(result, Sequence) and not isinstance(result, str)
     results = as_chains(list(result) if several else [result])
@@ -220,7 +231,7 @@ def draws_of(result: Any, iteration: int, rng: np.random.Generator) -> Draws:
 
 
 def in_order_of(model: Any, u: xr.DataArray) -> xr.DataArray:
-    """``u``, its parameters in the order of a model that knows them by name.
+    """Reorder the parameters of ``u`` to the order of a model with named parameters.
 
     Raises
     ------
@@ -234,14 +245,14 @@ def in_order_of(model: Any, u: xr.DataArray) -> xr.DataArray:
     if set(known) != set(names) or len(known) != len(names):
         raise ValueError(
             f"model: must have the {len(names)} parameters of the result ({listed(names)}), got "
-            f"{len(known)} ({listed(list(known))}). Use the model that was calibrated, or one of "
+            f"{len(known)} ({listed(list(known))}). Pass the calibrated model, or another model of "
             "the same parameters."
         )
     return u.sel(parameter=list(known))
 
 
 def _by_name(u: xr.DataArray, model: Any) -> xr.Dataset:
-    """``(draw, parameter)`` as a variable for each parameter, or as the model's own arrays."""
+    """Split ``(draw, parameter)`` into a variable for each parameter, or the model's arrays."""
     draw = np.arange(u.sizes["draw"])
     if model is None:
         units = [""] * u.sizes["parameter"]
@@ -255,8 +266,8 @@ def _by_name(u: xr.DataArray, model: Any) -> xr.Dataset:
         return xr.Dataset(variables, coords={"draw": draw})
     if isinstance(model, type) or not isinstance(model, LabelledModel):
         raise TypeError(
-            f"model: must be an ek.XarrayModel, whose arrays have labels, got "
-            f"{type(model).__name__}. Leave it out to have one variable for each parameter."
+            f"model: must be an ek.XarrayModel, which has labelled arrays, got "
+            f"{type(model).__name__}. Omit model= to get one variable for each parameter."
         )
     labelled = model.unflatten_parameters(in_order_of(model, u))
     if isinstance(labelled, xr.DataArray):
@@ -269,12 +280,12 @@ def _is_end(result: xr.Dataset, index: int) -> bool:
 
 
 def _nature(result: xr.Dataset, index: int) -> str:
-    """What an ensemble is, in a sentence."""
+    """Describe an ensemble in one or two sentences."""
     if _is_end(result, index):
         return nature(result).sentence
     if index == 0 and starts_at_prior(result):
-        return "The initial ensemble, which stands for the prior."
+        return "The initial ensemble, which represents the prior."
     return (
-        f"The ensemble of iteration {int(result.iteration[index])}, before the end of the run. It "
-        "is not a sample of the posterior."
+        f"The ensemble at iteration {int(result.iteration[index])}, before the run ended. It is "
+        "not a sample of the posterior."
     )

@@ -1,4 +1,4 @@
-"""Draws of the data: what the draws of the posterior predict, with the noise and without."""
+"""Posterior predictive draws of the data, with and without noise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ekitools.typing import LabelledModel, ModelInfo, Rng
 __all__ = ["predict"]
 
 _TRIES = 10
-"""Draws at which the number of outputs is looked for."""
+"""Most draws at which the model is run to count its outputs."""
 
 _INDEPENDENT = "independent, with the standard deviations of the result"
 
@@ -48,52 +48,61 @@ def predict(
     executor: Any = None,
     timeout: float | None = None,
 ) -> xr.DataArray | xr.Dataset:
-    """Draws of the data, G(u) + η with u from the posterior: the posterior predictive.
+    """Posterior predictive draws of the data: G(u) + η with u from the posterior.
 
-    Without ``model`` they are draws of the data that were observed, made of the outputs that the
-    result holds; no model runs. With one, G is run once for each draw (for draws that are equal
-    once together), so that it can be another model of the same parameters, such as one at later
-    times.
+    Without ``model`` the draws predict the observed data from the outputs that the result holds,
+    and no model runs. With ``model``, the model is run once for each draw. Equal draws share one
+    run of a deterministic model. The model can differ from the calibrated one, for example by
+    later times, but must have the same parameters.
 
     Parameters
     ----------
     result : xarray.Dataset, or a sequence of them
-        What `run` or `integrate` returned, as in `posterior`.
+        Result of `run` or `integrate`. The draws of several results of one problem are joined.
     model : ForwardModel or callable, optional
-        G, as `InverseProblem` takes it. One that knows its parameters by name, such as an
-        `XarrayModel`, gets them by name; others in the order of the result.
+        G, in any form that `InverseProblem` takes. A model with named parameters, such as an
+        `XarrayModel`, gets the parameters by name. Any other model gets them in the order of the
+        result.
     noise : bool, noise model or covariance, default True
-        Whether η is added. True draws **independent** noise with the standard deviations that the
-        result holds (``noise_sd``): the noise of every datum is right, but not the correlation
-        between them. For correlated noise give ``problem.noise``, or the
+        Whether to add η. True draws **independent** noise with the standard deviations of the
+        result (``noise_sd``). The noise of every datum then has the right size, but the noise of
+        different data is not correlated. For correlated noise pass ``problem.noise``, or the
         `GaussianNoise` of the new data.
     inputs : (m, ...) array, optional
-        For a model that takes inputs: those to predict at.
+        Inputs to predict at, for a model that takes inputs.
     data_names : sequence, optional
-        Labels of the outputs of ``model``; by default its own, or ``y0, y1, ...``.
+        Labels of the outputs of ``model``. By default the labels that the model declares, or
+        ``y0, y1, ...``.
     iteration : int, default -1
-        A stored iteration; −1 is the last one.
+        A stored iteration; −1 is the last stored iteration.
     rng : None, int or numpy.random.Generator, default 0
-        For the noise, for stochastic models, and for results with weights, as in `posterior`.
+        Source of randomness for the noise, for stochastic models, and for the systematic
+        resampling of results with weights.
     executor : concurrent.futures.Executor, optional
-        Runs the model, as in `run`.
+        Executor that runs the model in parallel, such as a process pool. By default the model runs
+        in this process.
     timeout : float, optional
-        Seconds for one run of the model.
+        Time limit of one model run in seconds. A longer run counts as failed.
 
     Returns
     -------
     xarray.DataArray or Dataset
-        ``prediction(draw, data)``; of an `XarrayModel` its own arrays, with ``draw`` before
-        their dimensions. Draws whose model run fails are left out. The attributes are those of
-        `posterior`, ``n_failed``, the number of draws that were left out for that, and ``noise``,
-        which says in words what was added. If no run fails, draw k belongs to draw k of
-        `posterior` with the same ``rng``.
+        ``prediction(draw, data)``. For an `XarrayModel`, the arrays of the model, with ``draw``
+        as first dimension. Draws whose model run fails are left out. If no run fails, draw k
+        belongs to draw k of `posterior` with the same ``rng``. The attributes are those of
+        `posterior`, and
+
+        ``n_failed``
+            The number of draws whose model run failed.
+        ``noise``
+            A description of the added noise.
 
     Raises
     ------
     TypeError, ValueError
-        As in `posterior`; if inputs are missing or not taken; or if the standard deviations of
-        the noise at the new data are not known.
+        If ``result`` is not a result, the results are of different problems, the iteration is not
+        stored or has no members left, ``model`` has other parameters, ``inputs`` are missing or
+        not taken, or the standard deviations of the noise at the new data are not known.
     RunError
         If the model fails at every draw.
 
@@ -104,22 +113,22 @@ def predict(
 
     See Also
     --------
-    posterior : The draws of the parameters.
-    calibration : How well predictions agree with data that they have not seen.
-    plot_predictive : The picture.
+    posterior : Draws of the parameters.
+    calibration : Coverage, width and scores of predictions on held-out data.
+    plot_predictive : Plot of predictive intervals and data.
 
     Notes
     -----
-    With a stochastic model the draws contain its randomness. ``noise=True`` adds that again if the
-    noise of the problem contains it, as it must for EKI and its relatives: give the noise of the
-    observations alone.
+    The draws of a stochastic model contain its randomness. The noise of a problem for EKI and
+    related methods must contain the same randomness, and ``noise=True`` would add it a second
+    time. Pass the noise of the observations alone.
 
-    Without a model the outputs of `UKI` are those of its linear map at the draws of its Gaussian.
-    Give the model for outputs that are not linear in the parameters.
+    Without ``model`` the outputs of `UKI` are those of its linear map at the draws of its
+    Gaussian. Pass ``model`` if the outputs are not linear in the parameters.
 
-    True is possible at new data where all data of the result have the same standard deviation, or
-    where the outputs are labelled as the data of the result. A model that declares neither
-    ``shape`` nor ``data_names`` is run once more, to count its outputs.
+    ``noise=True`` works at new data if all data of the result have the same standard deviation,
+    or if the outputs have the labels of these data. A model that declares neither ``shape`` nor
+    ``data_names`` is run once more, to count its outputs.
 
     Examples
     --------
@@ -145,7 +154,7 @@ def predict(
     if model is None:
         for name, given in (("inputs", inputs), ("data_names", data_names)):
             if given is not None:
-                raise ValueError(f"{name}: must be None without a model, got some. Give model=.")
+                raise ValueError(f"{name}: must be None without a model, got some. Pass model=.")
         g = _stored(drawn)
         scale = added.at(g.sizes["data"], g["data"].values.tolist(), same=True)
     else:
@@ -187,7 +196,7 @@ def predict(
 
 
 class _Noise:
-    """The noise that is to be added: none, that of a result, or the one given."""
+    """The noise to add: none, the noise of a result, or a given noise model."""
 
     def __init__(self, noise: Any, result: xr.Dataset) -> None:
         self.result = result
@@ -201,26 +210,26 @@ class _Noise:
             if not has_noise(result):
                 loss = result.attrs.get("loss", "not recorded")
                 raise ValueError(
-                    f"noise: must be False for a result of a loss ({loss}), which is no noise to "
-                    "draw from, got True. Use noise=False, or give the noise."
+                    f"noise: must be False for a result of a loss ({loss}), which defines no "
+                    "noise, got True. Use noise=False, or pass a noise model."
                 )
             if result.attrs.get("noise") == "correlated":
                 warnings.warn(
-                    "noise: is drawn independently, but the noise of the result is correlated. "
-                    "Pass noise=problem.noise to draw it with its correlations.",
+                    "noise: the noise of the result is correlated, but noise=True draws "
+                    "independent noise. Pass noise=problem.noise to draw correlated noise.",
                     stacklevel=3,
                 )
             if not np.isfinite(result.noise_sd.values).all():
                 raise ValueError(
-                    "noise: must be given, since the result does not hold its standard "
-                    "deviations, got True. Use noise=problem.noise, or noise=False."
+                    "noise: must be a noise model for a result without finite standard "
+                    "deviations of the noise, got True. Use noise=problem.noise, or noise=False."
                 )
 
     def at(self, d: int, names: list[Any] | None, *, same: bool) -> np.ndarray:
         """Standard deviations at ``d`` outputs, 0-d or ``(d,)``; checked before any model run.
 
-        ``names`` are the labels of the outputs, None where they are not known. Without labels
-        outputs may be the data of the result only where ``same``.
+        ``names`` are the labels of the outputs, or None if the labels are not known. Outputs
+        without labels count as the data of the result only if ``same`` is True.
         """
         if not self.wanted:
             return np.zeros(())
@@ -228,7 +237,7 @@ class _Noise:
             if self.given.n_data not in (None, d):
                 raise ValueError(
                     f"noise: must be for the {d} outputs of the model, got a covariance for "
-                    f"{self.given.n_data}. Give the noise of the new data, or use noise=False."
+                    f"{self.given.n_data}. Pass the noise of the new data, or use noise=False."
                 )
             return np.asarray(self.given.sd)
         sd = self.result.noise_sd.values
@@ -241,31 +250,31 @@ class _Noise:
             return np.asarray(sd)
         raise ValueError(
             f"noise: must be given for {d} outputs that are not the {len(sd)} data of the result, "
-            "whose standard deviations differ, got True. Use noise=ek.GaussianNoise(cov) of the "
-            "new data, or noise=False."
+            "which have different standard deviations, got True. Use noise=ek.GaussianNoise(cov) "
+            "with the covariance of the new data, or noise=False."
         )
 
     def draw(self, sd: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """η, of the shape ``(draws, outputs)``."""
+        """Draws of η, ``(draws, outputs)``."""
         if self.given is not None and self.given.n_data is not None:
             return np.asarray(self.given.sample(shape[0], rng=rng))
         return rng.standard_normal(shape) * sd if self.wanted else np.zeros(shape)
 
 
 def _different(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different rows of ``u``, and which of them every row is."""
+    """The distinct rows of ``u``, and for each row the index of its distinct row."""
     rows = u.view(np.dtype((np.void, u.itemsize * u.shape[1])))[:, 0]  # fast for many columns
     _, first, which = np.unique(rows, return_index=True, return_inverse=True)
     return u[first], which
 
 
 def _stored(drawn: Draws) -> xr.DataArray:
-    """The outputs that the result holds."""
+    """The stored outputs of the draws."""
     if not np.isfinite(drawn.g.values).all(axis=1).any():
         stored = int(drawn.results[0].iteration[drawn.indices[0]])
         raise ValueError(
-            f"iteration: must be one that was evaluated, got {stored}, whose outputs are not "
-            "known. Give model= to run it, or run with evaluate_final=True."
+            f"iteration: must be an evaluated iteration, got {stored}, whose outputs are not "
+            "known. Pass model= to run the model, or run the method with evaluate_final=True."
         )
     return drawn.g.rename("prediction")
 
@@ -278,25 +287,25 @@ def _labelled(g: np.ndarray, names: Sequence[Any], units: Sequence[str] | None) 
 
 
 def _checked(model: Any, inputs: Any, drawn: Draws) -> ModelInfo:
-    """What the model declares, which must fit the parameters and the inputs."""
+    """Check that the model fits the parameters and the inputs, and return its declarations."""
     info, p = info_of(model), drawn.u.sizes["parameter"]
     declared = info.n_parameters if info.shape is None else info.shape[1]
     if declared not in (None, p):
         raise ValueError(
-            f"model: must be of the {p} parameters of the result, got one of {declared}."
+            f"model: must have the {p} parameters of the result, got a model of {declared}."
         )
     if info.takes_inputs and inputs is None:
         raise TypeError(f"inputs: must be given for {model!r}, which takes inputs, got None.")
     if inputs is not None and not info.takes_inputs:
         raise TypeError(
             f"inputs: must be None for {model!r}, which does not take inputs. Use "
-            "ek.FunctionModel(fn, takes_inputs=True), or give a function of the parameters alone."
+            "ek.FunctionModel(fn, takes_inputs=True), or pass a function of the parameters alone."
         )
     return info
 
 
 def _declared(info: ModelInfo, inputs: Any, data_names: Sequence[Any] | None) -> int | None:
-    """The number of outputs, where it is known without a run."""
+    """The number of outputs, or None if only a model run can tell."""
     if inputs is None and info.shape is not None:
         return info.shape[0]
     names = data_names if data_names is not None or inputs is not None else info.data_names
@@ -306,9 +315,9 @@ def _declared(info: ModelInfo, inputs: Any, data_names: Sequence[Any] | None) ->
 def _formed(
     model: Any, u: np.ndarray, seeds: Any, workers: Workers, timeout: float | None
 ) -> tuple[int, Layout | None]:
-    """The number of outputs, and their layout where they are in blocks or have labels.
+    """The number of outputs, and the layout of outputs with blocks or labels (else None).
 
-    The first draw at which the model does not fail tells them.
+    Both are taken from the first draw at which the model does not fail.
     """
     for j in range(min(len(u), _TRIES)):
         task = (u[j].copy(), None if seeds is None else seeds[j], timeout)
@@ -330,6 +339,6 @@ def _formed(
 def _all_failed(n: int, failure: Failure) -> RunError:
     where = f" ({failure.where})" if failure.where else ""
     return RunError(
-        f"model: must return outputs at one draw at least, got {n} failures in {n} runs. Reason: "
+        f"model: must return outputs for at least one draw, got {n} failures in {n} runs. Reason: "
         f"{failure.reason}{where}. Check the model at one draw of ek.posterior(result)."
     )

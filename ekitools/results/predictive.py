@@ -10,10 +10,11 @@ from scipy.special import ndtr, ndtri
 __all__ = ["crps_of_members", "predictive_cdf", "predictive_quantiles"]
 
 _MOST_STEPS = 100
-"""Bisections alone need 40, and every other step halves the length of the one before."""
+"""Most steps of the root search. Bisections alone need 40. A Newton step is at most half as long as
+the previous step."""
 
 _COLUMNS = 4096
-"""Data that are sorted at once, so that no second ensemble is in memory."""
+"""Data in one block of a sort, which avoids a second ensemble in memory."""
 
 _ROOT_2PI = np.sqrt(2 * np.pi)
 
@@ -26,18 +27,18 @@ def predictive_cdf(
     Parameters
     ----------
     z : (d,)
-        Where.
+        Points at which the function is evaluated.
     g : (J, d)
         Outputs, all finite.
     sd : (d,)
         Standard deviations of η.
     weight : (J,), optional
-        w, here not necessarily normalised; by default the same for all.
+        Weights w, which need not be normalised; equal by default.
 
     Returns
     -------
     (d,)
-        Between 0 and 1.
+        Probabilities between 0 and 1.
     """
     return np.asarray(np.average(ndtr((z - g) / sd), axis=0, weights=weight))
 
@@ -45,8 +46,8 @@ def predictive_cdf(
 def crps_of_members(y: np.ndarray, g: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """CRPS of the weighted members as a forecast of every datum: E|X − y| − ½E|X − X'|.
 
-    With the outputs of a datum in order, and W the sum of the weights up to a member,
-    ½E|X − X'| = Σ_j w_j g_j (2W_j − w_j − 1). This costs a sort instead of all pairs.
+    Let the outputs of a datum be sorted, and let W_j be the sum of the weights up to member j. Then
+    ½E|X − X'| = Σ_j w_j g_j (2W_j − w_j − 1). This formula needs a sort instead of all pairs.
 
     Parameters
     ----------
@@ -55,12 +56,12 @@ def crps_of_members(y: np.ndarray, g: np.ndarray, weight: np.ndarray) -> np.ndar
     g : (J, d)
         Outputs, all finite, without noise.
     weight : (J,)
-        w ≥ 0, which add up to 1.
+        Weights w ≥ 0 with the sum 1.
 
     Returns
     -------
     (d,)
-        In the units of the data, not negative; |g − y| for one member.
+        Scores in the units of the data, not negative; |g − y| for one member.
 
     Examples
     --------
@@ -72,7 +73,7 @@ def crps_of_members(y: np.ndarray, g: np.ndarray, weight: np.ndarray) -> np.ndar
     found = np.empty(y.size)
     for start in range(0, y.size, _COLUMNS):
         columns = slice(start, start + _COLUMNS)
-        residual = g[:, columns] - y[columns]  # the differences of large numbers stay exact
+        residual = g[:, columns] - y[columns]  # avoids rounding errors of large outputs
         order = np.argsort(residual, axis=0)
         w, ranked = weight[order], np.take_along_axis(residual, order, axis=0)
         pairs = np.sum(w * ranked * (2 * np.cumsum(w, axis=0) - w - 1), axis=0)
@@ -83,24 +84,28 @@ def crps_of_members(y: np.ndarray, g: np.ndarray, weight: np.ndarray) -> np.ndar
 def predictive_quantiles(
     levels: Any, g: np.ndarray, sd: np.ndarray, weight: np.ndarray | None = None
 ) -> np.ndarray:
-    """Quantiles of G(u) + η, without any sampling.
+    """Quantiles of G(u) + η, without sampling.
 
-    `predictive_cdf` is inverted by Newton's method, and by bisection where a step of Newton leaves
-    the bracket or is not half as long as the step before (Press et al. 2007, Numerical Recipes,
-    section 9.4). The quantile of a mixture lies between the smallest and the largest quantile of
-    its components, min_j g_j + sd Φ⁻¹(level) and max_j g_j + sd Φ⁻¹(level).
+    `predictive_cdf` is inverted by Newton's method. A Newton step is replaced by a bisection if the
+    step leaves the bracket or is longer than half the previous step (Press et al. 2007, Numerical
+    Recipes, section 9.4). The quantile of a mixture lies between the smallest and the largest
+    quantile of its components, min_j g_j + sd Φ⁻¹(level) and max_j g_j + sd Φ⁻¹(level).
 
     Parameters
     ----------
     levels : (q,)
         Probabilities within (0, 1).
-    g, sd, weight
-        As in `predictive_cdf`.
+    g : (J, d)
+        Outputs, all finite.
+    sd : (d,)
+        Standard deviations of η.
+    weight : (J,), optional
+        Weights, which need not be normalised; equal by default.
 
     Returns
     -------
     (q, d)
-        To about 1e-12 of the range of the outputs.
+        Quantiles, accurate to about 1e-12 of the range of the outputs.
 
     Examples
     --------
@@ -127,7 +132,7 @@ def _inverted(
     sd: np.ndarray,
     weight: np.ndarray | None,
 ) -> np.ndarray:
-    """Where the distribution function has the value ``level``, between ``low`` and ``high``."""
+    """Points between ``low`` and ``high`` at which the distribution function is ``level``."""
     z, step, enough = 0.5 * (low + high), high - low, 1e-12 * (high - low)
     for _ in range(_MOST_STEPS):
         t = (z - g) / sd
@@ -138,7 +143,7 @@ def _inverted(
             newton = z - excess / density
             length = np.abs(newton - z)
             good = (low <= newton) & (newton <= high) & (length < 0.5 * np.abs(step))
-            good |= length <= enough  # at the root, where rounding decides the rest
+            good |= length <= enough  # at the root: shorter steps are rounding errors
         following = np.where(good, newton, 0.5 * (low + high))
         step, z = following - z, following
         if np.all(np.abs(step) <= enough):

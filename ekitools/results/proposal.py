@@ -27,24 +27,23 @@ __all__ = [
 ]
 
 _SHARES = (0.55, 0.2, 0.15, 0.1)
-"""Of draws from the Gaussian of the ensemble, from that of all stored runs, from the first with
-twice its standard deviations, and from the prior."""
+"""Shares of draws from the Gaussian of the ensemble, from the Gaussian of all stored runs, from the
+first Gaussian with doubled standard deviations, and from the prior."""
 
 _SHARES_OF_SAMPLE = (0.2, 0.45, 0.1, 0.25)
-"""Likewise for a sample that several Gaussians describe. Modes that no particle is in are found by
-draws of the prior alone."""
+"""The same shares for a sample that several Gaussians describe. Modes without particles are found
+by draws of the prior alone."""
 
 _MOST_DIMENSIONS = 12
-"""Parameters above which a sample is too small for several Gaussians."""
+"""Most parameters for which a sample is large enough to fit several Gaussians."""
 
 _MOST_ITERATIONS = 40
-
 
 _MOST_KHAT, _LEAST_ESS = 0.7, 100
 
 
 class Pilot(NamedTuple):
-    """All stored runs as one weighted sample of the posterior, about."""
+    """All stored runs as one weighted sample that approximates the posterior."""
 
     white: np.ndarray
     weight: np.ndarray
@@ -57,18 +56,18 @@ class Pilot(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Whether moments of the sample may be believed."""
+        """Whether moments of the sample are reliable."""
         return self.khat < _MOST_KHAT and 1 / float(self.weight @ self.weight) >= _LEAST_ESS
 
 
 class Mixture(NamedTuple):
-    """Numbers of draws of each Gaussian; the first is that of the ensemble."""
+    """Gaussians and the number of draws from each; the first Gaussian is that of the ensemble."""
 
     parts: tuple[Gaussian, ...]
     counts: tuple[int, ...]
 
     def draws(self, rng: np.random.Generator) -> np.ndarray:
-        """As many draws as there are counts, ``(n, p)``."""
+        """Draws ``(n, p)``, where n is the sum of the counts."""
         p = len(self.parts[0].mean)
         rows = [
             part.unwhiten(rng.standard_normal((count, p)))
@@ -77,22 +76,23 @@ class Mixture(NamedTuple):
         return np.concatenate(rows)
 
     def log_densities(self, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the mixture and of its first part, but for the same constant, ``(n,)`` each."""
+        """Log-densities of the mixture and of its first part, up to one constant, ``(n,)`` each."""
         logs = np.stack([part.log_density(white) for part in self.parts])
         shares = np.array(self.counts) / sum(self.counts)
         with np.errstate(divide="ignore"):
             return np.logaddexp.reduce(logs + np.log(shares)[:, None], axis=0), logs[0]
 
     def with_prior_draws(self, n: int) -> Mixture:
-        """The mixture that ``n`` more draws of the prior make of it, which is its last part."""
+        """The mixture with ``n`` more draws of the prior, which is the last part."""
         return self._replace(counts=(*self.counts[:-1], self.counts[-1] + n))
 
 
 def mixture_of(gaussian: Gaussian, others: tuple[Gaussian, ...], n: int) -> Mixture:
-    """The proposal of n draws for the Gaussian of an ensemble.
+    """Proposal of n draws around the Gaussian of an ensemble.
 
-    ``others`` is the Gaussian of all stored runs, or several Gaussians that describe a sample
-    better than one does; they are drawn from equally. They are empty where nothing is known.
+    ``others`` holds the Gaussian of all stored runs, or several Gaussians that describe a sample
+    better than one Gaussian. Each of them gets the same number of draws. ``others`` is empty if
+    neither is known.
 
     Examples
     --------
@@ -104,13 +104,13 @@ def mixture_of(gaussian: Gaussian, others: tuple[Gaussian, ...], n: int) -> Mixt
     ((55, 15, 30), (100, 1))
     """
     p = len(gaussian.mean)
-    # directions of the prior's own width are not among the basis: all of them are widened
+    # the basis omits directions with the width of the prior, but all directions are widened
     _, wide_sd, wide_basis = _twice(gaussian)
     wide = Gaussian(gaussian.mean, wide_basis, wide_sd)
     prior = Gaussian(np.zeros(p), np.zeros((0, p)), np.zeros(0))
     shares = _SHARES if len(others) < 2 else _SHARES_OF_SAMPLE
     _, of_others, of_wide, of_prior = (int(share * n) for share in shares)
-    if not others:  # nothing else is known of other places
+    if not others:  # only the prior covers other regions
         of_prior, of_others = of_prior + of_others, 0
     each = [of_others // max(len(others), 1)] * len(others)
     counts = (n - sum(each) - of_wide - of_prior, *each, of_wide, of_prior)
@@ -120,9 +120,10 @@ def mixture_of(gaussian: Gaussian, others: tuple[Gaussian, ...], n: int) -> Mixt
 def gaussians_of(
     white: np.ndarray, weight: np.ndarray, rng: np.random.Generator
 ) -> tuple[Gaussian, ...]:
-    """Gaussians that describe a weighted sample ``(n, p)`` better than one; empty if one is enough.
+    """Several Gaussians that describe a weighted sample ``(n, p)``; empty if one is enough.
 
-    Their standard deviations are wider by a tenth, because tails are worse to miss than to exceed.
+    Their standard deviations are increased by a tenth, because a proposal with light tails is worse
+    than a proposal with heavy tails.
     """
     p = white.shape[1]
     if p > _MOST_DIMENSIONS or np.linalg.matrix_rank(white - weight @ white) < p:
@@ -138,7 +139,7 @@ def gaussians_of(
 
 
 def _twice(gaussian: Gaussian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, standard deviations and basis of all directions, twice as wide."""
+    """Mean, doubled standard deviations, and a basis of all directions."""
     p = len(gaussian.mean)
     rows = gaussian.spread(np.eye(p))
     left, sd, _ = np.linalg.svd(rows)
@@ -146,7 +147,7 @@ def _twice(gaussian: Gaussian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def coordinates(u: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.ndarray]:
-    """Physical members ``(J, p)`` in unconstrained coordinates, and in those of N(0, I).
+    """Convert physical members ``(J, p)`` to unconstrained and to whitened coordinates.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def coordinates(u: np.ndarray, problem: InverseProblem) -> tuple[np.ndarray, np.
 def draws_of_prior(
     result: xr.Dataset, problem: InverseProblem
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """First members, whitened, and outputs, where all are draws of the prior that did not fail."""
+    """Whitened first members and their outputs, if all are draws of the prior and none failed."""
     if result.attrs.get("start") != "prior" or int(result.iteration[0]) != 0:
         return None
     failed_first = any(f.get("iteration") == 0 for f in attribute(result, "failures", []))
@@ -182,12 +183,12 @@ def draws_of_prior(
 
 
 def pilot_of(result: xr.Dataset, problem: InverseProblem) -> Pilot | None:
-    """All stored runs, weighted; None where only the last ensemble is stored.
+    """Weighted sample of all stored runs; None if only the last ensemble is stored.
 
-    Every iteration counts as a sample of its own Gaussian. Weighted by the posterior over the
-    mixture of these Gaussians [1]_, the members show tails and modes that the last ensemble left
-    behind. The densities are only about those of the members, so this is a proposal and a warning,
-    and no answer.
+    Every iteration counts as a sample of a Gaussian. The weights are the posterior divided by the
+    mixture of these Gaussians [1]_. The weighted members show tails and modes that the last
+    ensemble lost. The Gaussians only approximate the densities of the members. The sample therefore
+    serves as a proposal and for warnings, not as a posterior.
 
     References
     ----------
@@ -218,10 +219,10 @@ def pilot_of(result: xr.Dataset, problem: InverseProblem) -> Pilot | None:
         return None
     log_mixture, _ = Mixture(tuple(gaussians), tuple(counts)).log_densities(x)
     weight, khat = pareto_smoothed(level - log_mixture)
-    # a mean over fewer draws than these is not worth a part of the proposal
+    # with fewer effective draws the Gaussian is too uncertain for the proposal
     return Pilot(x, weight, khat) if 1 / (weight @ weight) > 3 else None
 
 
 def _moves_its_members(result: xr.Dataset) -> bool:
-    """Whether members are neither nodes nor particles with weights of their own."""
+    """Whether members are neither nodes nor weighted particles."""
     return result.attrs.get("members") in ("moved", "redrawn")

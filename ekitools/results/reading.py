@@ -34,25 +34,31 @@ __all__ = [
 
 
 def best_member(result: xr.Dataset) -> xr.DataArray:
-    """The member with the lowest misfit at the latest iteration that was evaluated [1]_.
+    """The member with the lowest misfit at the latest evaluated iteration [1]_.
 
-    With mini-batches that is its misfit on one batch. The other prediction is the mean,
-    ``result.u[-1].mean("member")``.
+    With mini-batches the misfit is the misfit to one batch. The ensemble mean
+    ``result.u[-1].mean("member")`` is another point estimate.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` returned.
+        Result of `run` or `integrate`.
 
     Returns
     -------
     xarray.DataArray
-        ``u(parameter)`` in physical coordinates, with its ``member`` and ``iteration``.
+        ``u(parameter)`` in physical coordinates, with the coordinates ``member`` and
+        ``iteration``.
 
     Raises
     ------
-    ValueError
-        If no stored iteration was evaluated.
+    TypeError, ValueError
+        If ``result`` is not a result, or no stored iteration was evaluated.
+
+    See Also
+    --------
+    posterior : Draws of the parameters.
+    intervals : Table of means, standard deviations and intervals.
 
     References
     ----------
@@ -73,15 +79,15 @@ def best_member(result: xr.Dataset) -> xr.DataArray:
     evaluated = np.flatnonzero(np.isfinite(misfit).any(axis=1))
     if not evaluated.size:
         raise ValueError(
-            "result: must have a stored iteration that was evaluated, got none. Use "
-            'evaluate_final=True, or store="all".'
+            "result: must have a stored iteration that was evaluated, got none. Run with "
+            'evaluate_final=True or store="all".'
         )
     i = int(evaluated[-1])
     return result.u.isel(iteration=i, member=int(np.nanargmin(misfit[i])))
 
 
 _BLOCK = 4096
-"""Columns whose moments are taken at once, so that no second ensemble is in memory."""
+"""Columns in one block of moments, which avoids a second ensemble in memory."""
 
 
 class Members(NamedTuple):
@@ -91,46 +97,46 @@ class Members(NamedTuple):
     g: np.ndarray
     misfit: np.ndarray
     weight: np.ndarray
-    """Not negative, not normalised; ones where the result has no weights."""
+    """Weights, not negative and not normalised; ones for a result without weights."""
     failed: np.ndarray
-    """Whether the model run of a member failed; of a sampler, that of its proposal."""
+    """Whether the model run of a member failed; for a sampler, the run of the proposal."""
 
     @property
     def lost(self) -> np.ndarray:
-        """Which members failed at this iteration; a sampler's refused proposals are not lost."""
+        """Mask of members that failed at this iteration; refused proposals are not lost."""
         return lost_members(self.failed, self.misfit)
 
     @property
     def kept(self) -> np.ndarray:
-        """Which members are draws: not dropped, not failed at this iteration, not of weight 0."""
+        """Mask of draws: members that are not dropped, not failed, and not of weight 0."""
         return self.drawn & ~self.lost
 
     @property
     def drawn(self) -> np.ndarray:
-        """Which members have parameters and a weight, whether their model run failed or not."""
+        """Mask of members with parameters and a weight, whether their run failed or not."""
         return np.asarray(np.isfinite(self.u).all(axis=1) & (self.weight > 0))
 
     def present(self, *, at_start: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """``u`` of the members that are draws, and their weights, which add up to 1.
 
-        Every reader of a result takes its members from here.
+        All functions that read results use these members.
 
         Parameters
         ----------
         at_start : bool, default False
-            Whether the members stand for the prior. A draw of the prior stays one where the
-            model fails.
+            Whether the members represent the prior. Then members whose model run failed are
+            draws too.
         """
         kept = self.drawn if at_start else self.kept
         return (self.u if kept.all() else self.u[kept]), _normalised(self.weight[kept])
 
     def rows(self, *, at_start: bool = False) -> np.ndarray:
-        """Which rows have parameters and did not fail, those of weight 0 included.
+        """Rows of the members that have parameters and did not fail, including weight 0.
 
         Parameters
         ----------
         at_start : bool, default False
-            As in `present`.
+            Whether the members represent the prior. Then failed members are included.
         """
         finite = np.isfinite(self.u).all(axis=1)
         return np.flatnonzero(finite if at_start else finite & ~self.lost)
@@ -138,19 +144,19 @@ class Members(NamedTuple):
     def equally_weighted(
         self, rng: np.random.Generator, n: int | None = None, *, at_start: bool = False
     ) -> np.ndarray:
-        """Rows that stand for the ensemble with equal weights: `rows`, or draws from them.
+        """Rows that represent the ensemble with equal weights: `rows`, or draws from them.
 
-        Members with different weights are resampled systematically. Others come as they are, in
-        order, and leave ``rng`` alone.
+        Members with different weights are resampled systematically. Members with equal weights
+        are returned in order, and ``rng`` is not used.
 
         Parameters
         ----------
         rng : numpy.random.Generator
             Source of randomness.
         n : int, optional
-            How many, at most as many as there are; all by default.
+            Number of rows, at most the number of members; all by default.
         at_start : bool, default False
-            As in `present`.
+            Whether the members represent the prior. Then failed members are included.
         """
         rows = self.rows(at_start=at_start)
         weight, n = self.weight[rows], len(rows) if n is None else n
@@ -159,14 +165,14 @@ class Members(NamedTuple):
         return rows[resample(weight, n, rng=rng)] if np.ptp(weight) > 0 else rows[:n]
 
     def evaluated(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``g`` and misfit, in double precision, of those that did not fail, and weights."""
+        """Outputs and misfit, in double precision, and weights of members that did not fail."""
         kept = np.isfinite(self.misfit) & (self.weight > 0)
         g, misfit = (x[kept].astype(np.float64) for x in (self.g, self.misfit))
         return g, misfit, _normalised(self.weight[kept])
 
 
 def stored_index(result: xr.Dataset, iteration: int) -> int:
-    """Where a stored iteration is: a number of ``result.iteration``, or from the end if < 0."""
+    """Position of a stored iteration: a number of ``result.iteration``, or from the end if < 0."""
     iteration = integer("iteration", iteration, least=None)
     stored = [int(i) for i in result.iteration.values]
     if iteration in stored:
@@ -174,8 +180,8 @@ def stored_index(result: xr.Dataset, iteration: int) -> int:
     if -len(stored) <= iteration < 0:
         return len(stored) + iteration
     raise ValueError(
-        f"iteration: must be one of those stored ({stored[0]} to {stored[-1]}, {len(stored)} of "
-        f"them), or count from the end (-1, ...), got {iteration}. Run with "
+        f"iteration: must be a stored iteration ({stored[0]} to {stored[-1]}, {len(stored)} in "
+        f"all), or a negative position from the end, got {iteration}. Run with "
         'store="all" to keep every iteration.'
     )
 
@@ -183,7 +189,7 @@ def stored_index(result: xr.Dataset, iteration: int) -> int:
 def members_at(result: xr.Dataset, index: int) -> Members:
     """The members at the stored iteration ``index``, loaded into memory.
 
-    Of a method whose members are nodes they are its draws; none of these counts as failed.
+    For a method whose members are nodes, the draws are returned, and no draw counts as failed.
     """
     at = result.isel(iteration=index)
     if "draws" in at:
@@ -201,7 +207,7 @@ def members_at(result: xr.Dataset, index: int) -> Members:
 
 
 def _draws_at(at: xr.Dataset) -> Members:
-    """Draws of the Gaussian that the nodes of an iteration hold, with equal weights."""
+    """Draws from the Gaussian that the nodes of an iteration hold, with equal weights."""
     u = at.draws.transpose("draw", "parameter").values
     scores = at.draws_score.transpose("draw", "score").values
     nodes = at.node.transpose("member", "score").values
@@ -211,7 +217,7 @@ def _draws_at(at: xr.Dataset) -> Members:
 
 
 def losses(result: xr.Dataset) -> Losses:
-    """Members that the run lost: dropped before the last stored iteration, or failed there."""
+    """Lost members: dropped before the last stored iteration, or failed at this iteration."""
     last = members_at(result, -1)
     gone = ~np.isfinite(last.u).all(axis=1)
     n_failed = int(last.lost.sum())
@@ -236,13 +242,13 @@ def moments(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def last_evaluated(result: xr.Dataset) -> int:
-    """Where the last stored iteration is that has outputs; -1 where none has."""
+    """Position of the last stored iteration with outputs; -1 if no iteration has outputs."""
     known = np.flatnonzero(np.isfinite(result.misfit).any("member").values)
     return int(known[-1]) if known.size else -1
 
 
 def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any, text: str = "") -> str:
-    """A label of ``dim`` ("parameter" or "data"), or a text for it, with its units if known."""
+    """A label of ``dim`` ("parameter" or "data"), or ``text`` in its place, with units if known."""
     name = f"{dim}_units"
     units = ""
     if name in labelled.coords:
@@ -252,20 +258,20 @@ def with_units(labelled: xr.Dataset | xr.DataArray, dim: str, label: Any, text: 
 
 
 def method_of(result: xr.Dataset) -> dict[str, Any]:
-    """The method's class name, as ``type``, and its options; empty where none is recorded."""
+    """The class name of the method (``type``) and its options; empty if not recorded."""
     return dict(attribute(result, "method", {}))
 
 
 def model_runs(result: xr.Dataset) -> int:
-    """The number of model runs, those after the last stored iteration included."""
+    """The number of model runs, including those after the last stored iteration."""
     return int(result.attrs.get("model_runs", result.history_model_runs.values[-1]))
 
 
 def has_noise(result: xr.Dataset) -> bool:
-    """Whether the misfit is that of Gaussian noise, and not another loss.
+    """Whether the misfit comes from Gaussian noise, and not from another loss.
 
-    Results of version 0.1.0 have no attribute ``aim`` and do not name their loss: their
-    ``noise_sd`` is NaN where there is another loss.
+    Results of version 0.1.0 have no attribute ``aim`` and do not name their loss. With another
+    loss their ``noise_sd`` is NaN.
     """
     if "aim" not in result.attrs and not np.isfinite(result.noise_sd.values).all():
         return False
@@ -273,14 +279,14 @@ def has_noise(result: xr.Dataset) -> bool:
 
 
 def is_flow(result: xr.Dataset) -> bool:
-    """Whether `integrate` made the result, and not `run`."""
+    """Whether the result comes from `integrate`, and not from `run`."""
     return "solver" in result.attrs
 
 
 def starts_at_prior(result: xr.Dataset) -> bool:
-    """Whether the first stored ensemble is that of iteration 0 and stands for the prior.
+    """Whether the first stored ensemble is that of iteration 0 and represents the prior.
 
-    It does not where the method brought a start of its own, such as `TemperedSMC` does with
+    It does not represent the prior if the method has its own start, such as `TemperedSMC` with
     ``start``.
     """
     return int(result.iteration[0]) == 0 and result.attrs.get("start", "prior") != "method"

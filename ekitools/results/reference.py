@@ -16,11 +16,11 @@ from ekitools.results.reading import check_result, members_at, method_of
 __all__ = ["Reference", "Sample", "as_reference", "as_sample", "listed", "method_names"]
 
 _QUANTILES = 4096
-"""Points that stand for a Gaussian marginal; they are within 5.1e-4 sd of it."""
+"""Points that represent a Gaussian marginal, with an error of at most 5.1e-4 sd."""
 
 
 class Sample(NamedTuple):
-    """Members, weighted, in the coordinates that they are given in."""
+    """Weighted members, in the coordinates in which they are given."""
 
     x: np.ndarray
     """``(n, p)``."""
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     """``(n,)``, normalised."""
     mean: np.ndarray
     anomalies: np.ndarray
-    """``(n, p)``; their product is the covariance."""
+    """``(n, p)``; the product of their transpose with them is the covariance."""
 
     @property
     def sd(self) -> np.ndarray:
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What is known of the posterior, for the parameters that are compared."""
+    """Moments, marginals and correlations of the posterior, for the compared parameters."""
 
     text: str
     names: list[Any]
@@ -55,10 +55,10 @@ class Reference(NamedTuple):
     marginals: tuple[np.ndarray, np.ndarray] | None = None
     """Points ``(n, p)``, in standard deviations from the mean, and their weights ``(n,)``."""
     covariance: Callable[[slice], np.ndarray] | None = None
-    """Rows of it, in the same coordinates."""
+    """Rows of the covariance, in the same coordinates."""
     n_effective: float = np.nan
     named: bool = False
-    """Whether the reference names its parameters, and so chooses those that are compared."""
+    """Whether the reference names its parameters. Only these parameters are compared."""
 
 
 def as_sample(x: np.ndarray, weight: np.ndarray) -> Sample:
@@ -69,7 +69,7 @@ def as_sample(x: np.ndarray, weight: np.ndarray) -> Sample:
 
 
 def method_names(results: list[xr.Dataset]) -> Iterator[str]:
-    """The name of every method, with a number from its second time on."""
+    """The name of every method; the second and later results of a method get a number."""
     seen: dict[str, int] = {}
     for result in results:
         name = method_of(result).get("type", "result")
@@ -78,7 +78,7 @@ def method_names(results: list[xr.Dataset]) -> Iterator[str]:
 
 
 def as_reference(reference: Any, names: list[Any]) -> Reference:
-    """What is known of the posterior, from any of the kinds that `ekitools.compare` takes.
+    """Convert any reference that `ekitools.compare` takes.
 
     ``names`` are the parameters of the results.
     """
@@ -100,8 +100,8 @@ def as_reference(reference: Any, names: list[Any]) -> Reference:
 def _from_array(reference: xr.DataArray, names: list[Any]) -> Reference:
     if "parameter" not in reference.dims or reference.ndim < 2:
         raise ValueError(
-            "reference: a DataArray must have the dimension parameter and one of draws, got "
-            f"{reference.dims}. Rename its dimensions."
+            "reference: a DataArray must have the dimension parameter and a dimension of draws, "
+            f"got {reference.dims}. Rename its dimensions."
         )
     draws = reference.transpose(..., "parameter").values.reshape(-1, reference.sizes["parameter"])
     known = reference.parameter.values.tolist() if "parameter" in reference.coords else None
@@ -115,7 +115,7 @@ def _from_draws(
     if draws.ndim != 2 or draws.shape[1] != len(names if known is None else known):
         raise ValueError(
             f"reference: draws must have the shape (n, p) with p = {len(names)}, got "
-            f"{draws.shape}. An exact Gaussian is the tuple (mean, cov)."
+            f"{draws.shape}. Pass an exact Gaussian as the tuple (mean, cov)."
         )
     if known is not None:
         at = {name: i for i, name in enumerate(known)}
@@ -155,7 +155,7 @@ def _from_gaussian(reference: tuple[Any, ...], names: list[Any]) -> Reference:
     if not np.allclose(correlation, correlation.T, atol=1e-6) or not np.all(np.isfinite(mean)):
         raise ValueError(
             "reference: mean must be finite and cov symmetric. Use (cov + cov.T) / 2 for a "
-            "covariance that has lost its symmetry."
+            "covariance with rounding errors."
         )
     quantiles = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return Reference(
@@ -190,7 +190,7 @@ def _from_pairs(reference: Mapping[Any, Any], names: list[Any]) -> Reference:
 
 
 def _matched(known: list[Any], names: list[Any]) -> list[Any]:
-    """The names of the first result that the reference has too, in the order of the result."""
+    """The ``known`` names of the reference, in the order of the results' ``names``."""
     there = set(known)
     unknown = sorted(there - set(names), key=known.index)
     if unknown or not known:
@@ -202,13 +202,13 @@ def _matched(known: list[Any], names: list[Any]) -> list[Any]:
 
 
 def _as_numbers(value: Any, what: str) -> np.ndarray:
-    with contextlib.suppress(TypeError):  # of rows with different lengths
+    with contextlib.suppress(TypeError):  # rows of different lengths
         array = as_array("reference", value)
         if array.dtype.kind in "fiub":
             return array.astype(np.float64)
     raise TypeError(
         "reference: must be a result, a tuple (mean, cov), draws (n, p) or a mapping of names "
-        f"to (mean, sd), got {type(value).__name__} as {what}, which is not made of numbers."
+        f"to (mean, sd), got {type(value).__name__} as {what}, which does not consist of numbers."
     )
 
 
@@ -218,12 +218,12 @@ def _checked_sd(sd: np.ndarray, names: list[Any]) -> np.ndarray:
         name = names[int(np.argmax(bad))]
         raise ValueError(
             f"reference: must have positive, finite standard deviations, got {sd[bad][0]} for "
-            f"{name!r}. Leave out parameters that are known."
+            f"{name!r}. Leave out parameters with known values."
         )
     return sd
 
 
 def listed(names: Sequence[Any], most: int = 8) -> str:
-    """The names, or the first of them, for a sentence."""
+    """The names as a text, with at most ``most`` of them."""
     shown = ", ".join(map(str, names[:most]))
     return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"

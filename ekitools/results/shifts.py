@@ -24,10 +24,10 @@ MOST_SHIFT = 0.35
 1000 to 1119 of benchmarks/verdict_problems.py."""
 
 MOST_RATIO = 1.35
-"""Ratio of two standard deviations, likewise."""
+"""Ratio of two standard deviations above which a result is doubted, chosen on the same problems."""
 
 _MOST_ERROR = 0.25
-"""Standard error of a shift above which it is not known."""
+"""Standard error of a shift above which the shift counts as unknown."""
 
 
 class Finding(NamedTuple):
@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 
 def found_by_weights(result: xr.Dataset) -> Finding | None:
-    """What the importance weights of the last members say; None where they are not known."""
+    """Finding from the importance weights of the last members; None if the weights are unknown."""
     if "posterior_shift" not in result:
         return None
     shift, error, ratio = (
@@ -46,10 +46,10 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
         for name in ("shift", "shift_error", "sd_ratio")
     )
     names = result.parameter.values.tolist()
-    # the error of a curvature is 1/√2 of that of a slope
+    # the standard error of a log ratio of standard deviations is 1/√2 of that of a shift
     noisy = bool(np.max(error) > _MOST_ERROR)
     if noisy and result.attrs.get("stochastic", 0):
-        # log-weights of random outputs: extreme estimates are chance
+        # the log-weights of random outputs are noisy: extreme estimates are chance
         return _too_noisy(error)
     size = np.abs(without_noise(shift, error))
     ratio = np.exp(without_noise(np.log(ratio), error / np.sqrt(2)))
@@ -77,23 +77,24 @@ def found_by_weights(result: xr.Dataset) -> Finding | None:
     return Finding(
         "good",
         "By the importance weights of the last members, every mean is within "
-        f"{max(size[first], 0.01):.2g} standard deviations of the posterior's, and every standard "
-        f"deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. They cannot see "
-        "other modes. ek.check_posterior(result, problem) looks further.",
+        f"{max(size[first], 0.01):.2g} standard deviations of the posterior mean, and every "
+        f"standard deviation within {100 * max(factor(ratio[second]) - 1, 0.01):.2g} %. These "
+        "weights cannot detect other modes. Use ek.check_posterior(result, problem), which "
+        "searches further.",
     )
 
 
 def _too_noisy(error: np.ndarray) -> Finding:
     return Finding(
         "note",
-        "The importance weights of the last members are too noisy to tell the posterior: a "
-        f"shift of a mean is known to {np.max(error):.2g} standard deviations. Use "
+        "The importance weights of the last members are too noisy to judge the posterior: the "
+        f"standard error of a mean is {np.max(error):.2g} standard deviations. Use "
         "ek.check_posterior(result, problem), or more members.",
     )
 
 
 def largest_shift(result: xr.Dataset) -> float | None:
-    """Largest shift of a mean by the weights of the last members; None where it is not known."""
+    """Largest shift of a mean by the weights of the last members; None if it is unknown."""
     if "posterior_shift" not in result:
         return None
     shift, error = (
@@ -104,7 +105,7 @@ def largest_shift(result: xr.Dataset) -> float | None:
 
 
 def without_noise(values: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Estimates ``(p,)`` shrunk towards 0 as far as their standard errors explain their size.
+    """Shrink estimates ``(p,)`` towards 0 as far as their standard errors explain their size.
 
     Examples
     --------
@@ -118,12 +119,12 @@ def without_noise(values: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 
 def verdict_of(result: xr.Dataset) -> str:
-    """The verdict of `check_posterior`, "" where there is none."""
+    """The verdict of `check_posterior`, or "" without one."""
     return str(result.attrs.get("verdict", ""))
 
 
 def found_by_runs(result: xr.Dataset) -> Finding | None:
-    """What `check_posterior` found; None where it was not called."""
+    """Finding of `check_posterior`; None if it was not called."""
     said = verdict_of(result)
     if not said:
         return None
@@ -133,5 +134,5 @@ def found_by_runs(result: xr.Dataset) -> Finding | None:
 
 
 def factor(ratio: float) -> float:
-    """A ratio or its inverse, whichever is above 1."""
+    """The larger of a ratio and its inverse."""
     return float(np.exp(abs(np.log(ratio)))) if ratio > 0 else float("inf")

@@ -1,4 +1,4 @@
-"""Check of a posterior by runs of the model at draws of its Gaussian: `check_posterior`."""
+"""Check of a posterior by model runs at draws from its Gaussian: `check_posterior`."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ from ekitools.typing import Rng
 __all__ = ["Checked", "check_posterior", "checked_by_runs", "with_verdict"]
 
 _FEWEST = 50
-"""Model runs that a check needs at least."""
+"""Fewest model runs of a check."""
 
 _LEVELS = np.arange(1, 20) / 20
-"""Of the quantiles whose places are checked."""
+"""Levels of the quantiles that are compared."""
 
 _EXACT = 4096
-"""Draws of the Gaussian without a model run, for its own moments in physical coordinates."""
+"""Draws of the Gaussian without a model run, for its moments in physical coordinates."""
 
 _MOST_NUMBERS = 20_000_000
-"""Numbers of these draws that may be in memory."""
+"""Largest size of the array of these draws."""
 
 
 def check_posterior(
@@ -65,87 +65,93 @@ def check_posterior(
     timeout: float | None = None,
     rng: Rng = None,
 ) -> xr.Dataset:
-    r"""Check the posterior of a result by n runs of the model, and correct its moments.
+    r"""Check the posterior of a result by n model runs, and correct its moments.
 
     A Gaussian q₁ is fitted to the last ensemble, in coordinates in which the prior is N(0, I). The
-    model is run at draws of a mixture q of q₁, of q₁ with twice its standard deviations, of a
-    Gaussian of all stored runs, and of the prior. So tails and modes that q₁ misses are seen where
-    an earlier ensemble or the prior reaches them. For a sampler such as `TemperedSMC`, a mixture of
-    Gaussians that is fitted to the particles stands in place of the Gaussian of stored runs, so
-    that a sample with several modes or a bend can be confirmed. With the weights
+    model is run at draws from a mixture q of four parts: q₁, q₁ with doubled standard deviations,
+    a Gaussian of all stored runs, and the prior. The check therefore sees tails and modes that q₁
+    misses, if an earlier ensemble or the prior reaches them. For a sampler such as `TemperedSMC`,
+    Gaussians fitted to the particles replace the Gaussian of stored runs, so that a sample with
+    several modes or a curved shape can be confirmed. With the weights
 
     .. math:: w_i \propto e^{-\Phi(x_i)} \, N(x_i; 0, I) / q(x_i)
 
-    means over the posterior are weighted means over the draws. The largest weights are smoothed,
-    and the shape k̂ of their tail is estimated [1]_. The draws of the prior with which the run began
-    count as further draws of the mixture [2]_: they cost nothing. Moments of q₁ that are known are
-    used as control variates, so that a Gaussian that is right has a correction of zero.
+    weighted means over the draws estimate means over the posterior. The largest weights are
+    smoothed, and the shape k̂ of their tail is estimated [1]_. The prior draws at the start of the
+    run count as further draws of the mixture [2]_ and need no new model runs. Known moments of q₁
+    serve as control variates: if q₁ is the posterior, the correction is zero.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned, or what was read back from its file.
+        Result of `run` or `integrate`, possibly read from a file.
     problem : InverseProblem
-        What was solved.
+        The problem of the result.
     n : int, default 200
-        Model runs, at least 50.
+        Number of model runs, at least 50.
     executor : concurrent.futures.Executor, optional
-        Runs the model, as in `run`.
+        Executor that runs the model in parallel, such as a process pool. By default the model runs
+        in this process.
     timeout : float, optional
-        Seconds for one run of the model. A run that fails has the likelihood zero.
-    rng : None, int or numpy.random.Generator
-        For the draws, and for stochastic models.
+        Time limit of one model run in seconds. A longer run counts as failed, and a failed run
+        has the likelihood zero.
+    rng : None, int or numpy.random.Generator, optional
+        Source of randomness for the draws and for stochastic models. By default every check
+        draws other numbers.
 
     Returns
     -------
     xarray.Dataset
-        The result, with a verdict; ``result`` itself stays as it is. The attribute ``verdict`` is
+        A copy of ``result`` with a verdict. The attribute ``verdict`` is one of
 
         "confirmed"
-            The weights are reliable, and with two standard errors every mean is within 0.45
-            standard deviations of the corrected one and every standard deviation within a factor
-            of 1.45; and no quantile of the ensemble is off by more than a probability of 0.1.
+            The weights are reliable. Two standard errors included, every mean is within 0.45
+            standard deviations of the corrected mean, and every standard deviation within a
+            factor of 1.45 of the corrected one. No quantile of the ensemble is off by more than
+            a probability of 0.1.
         "corrected"
-            The weights are reliable, and the corrected moments or quantiles may differ by more.
+            The weights are reliable, but the corrected moments or quantiles may differ by more.
         "not confirmed"
-            The weights are not reliable, those of the stored runs disagree, the data are not
-            fitted, there are no more members than parameters, or the noise is not that of the
-            observations (see Notes; in these two cases the model is not run). ``verdict_reason``
-            says which.
+            The weights are not reliable, the weights of the stored runs disagree, the data are not
+            fitted, the ensemble has no more members than parameters, or the noise includes the
+            variance of a stochastic model. In the last two cases the model is not run (see Notes).
+            The attribute ``verdict_reason`` gives the reason.
 
         Corrected moments in physical coordinates are ``checked_mean``, ``checked_sd`` and
         ``checked_quantile(checked_level)``, each with a standard error (``checked_mean_error``,
-        ...). The attribute ``check`` has, as JSON, the number of ``runs`` and of failed ones, k̂ as
-        ``khat``, the effective number of draws as ``ess``, and the largest differences. Where the
-        posterior is confirmed the attribute ``posterior`` is 1.
+        ...). The attribute ``check`` is a JSON text with the number of model runs (``runs``) and
+        of failed runs (``failed``), k̂ (``khat``), the effective number of draws (``ess``), and the
+        largest differences. If the posterior is confirmed, the attribute ``posterior`` is 1.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result or has a learned prior, or ``problem`` is another one's, sees a
-        part of the data at a step, or has a prior without coordinates in which it is N(0, I).
+        If ``result`` is not a result or has a learned prior, or if ``problem`` is not the problem
+        of the result, uses a part of the data at each step, or has a prior without coordinates in
+        which the prior is N(0, I).
 
     See Also
     --------
-    summary : Shows the verdict; without one it reports a check that costs no model run.
-    TemperedSMC : The way on where the posterior is not confirmed.
+    summary : Shows the verdict, or a check that costs no model run if there is no verdict.
+    TemperedSMC : A sampler for posteriors that are not confirmed.
+    sample_emulated : A checked sample for more parameters.
 
     Notes
     -----
-    Weights are reliable where k̂ < min(1 − 1/log₁₀ n, 0.7), at least 30 draws are effective, and
-    every corrected mean is known to 0.15 standard deviations. The verdict is given in unconstrained
-    coordinates. A run with missing outputs counts as failed.
+    Weights are reliable if k̂ < min(1 − 1/log₁₀ n, 0.7), at least 30 draws are effective, and
+    the standard error of every corrected mean is at most 0.15 standard deviations. The verdict is
+    computed in unconstrained coordinates. A run with missing outputs counts as failed.
 
-    With more than about 20 parameters the Gaussian of an ensemble is seldom near enough to the
-    posterior: the verdict is then "not confirmed". `sample_emulated` checks its sample by weights
-    of its own, also there. A narrow mode far from the ensemble is found
-    only if a stored run or a draw of the prior falls near it.
+    With more than about 20 parameters the Gaussian of an ensemble is seldom close enough to the
+    posterior, and the verdict is "not confirmed". `sample_emulated` checks its own sample by
+    weights, also in this case. A narrow mode far from the ensemble is found only if a stored run
+    or a draw of the prior is near the mode.
 
-    For a stochastic model the likelihood of every draw is random, and the weights average over it.
-    This is exact where the noise of ``problem`` is that of the observations alone, without the
-    variance of the model. An ensemble that was moved by the same noise cannot be confirmed by it,
-    since EKI and its relatives need both variances: the verdict is then "not confirmed", without a
-    model run. Give another problem with the noise of the observations.
+    For a stochastic model the likelihood of every draw is random, and the weights average over the
+    randomness. The average is exact if the noise of ``problem`` is the noise of the observations
+    alone, without the variance of the model. EKI and related methods need both variances in the
+    noise. A problem with this noise cannot confirm the ensemble: the verdict is "not confirmed",
+    without a model run. Pass another problem, with the noise of the observations alone.
 
     References
     ----------
@@ -168,8 +174,8 @@ def check_posterior(
     check_same(result, problem)
     if result.attrs.get("prior") == "learned":
         raise ValueError(
-            "result: must be of a method that keeps the prior of the problem, got one with learned "
-            "variances. Run another method with the parameters that were kept."
+            "result: must be of a method that keeps the prior of the problem, got a result with "
+            "learned variances. Run another method with the kept parameters."
         )
     n = integer("n", n, least=_FEWEST)
     check_executor(executor)
@@ -179,11 +185,11 @@ def check_posterior(
 
 
 class Checked(NamedTuple):
-    """What a check gives."""
+    """Result of a check."""
 
     result: xr.Dataset
     drawn: Draws | None
-    """None where the model was not run."""
+    """None if the model was not run."""
 
 
 def checked_by_runs(
@@ -196,11 +202,11 @@ def checked_by_runs(
     rng: np.random.Generator,
     before: Sequence[xr.Dataset] = (),
 ) -> Checked:
-    """`check_posterior` with checked arguments and ``known`` draws of the prior.
+    """Check a posterior like `check_posterior`, with checked arguments and ``known`` prior draws.
 
-    These are whitened, ``(m, p)``, with their outputs ``(m, d)``, from any run of the problem.
-    Results ``before`` this one are further places to look at: their last ensembles are among the
-    proposals, and the stored runs of the first one are compared, unless the result is a sample
+    ``known`` has whitened draws ``(m, p)`` of the prior and their outputs ``(m, d)``, from any run
+    of the problem. The last ensembles of the results ``before`` are further parts of the proposal.
+    The stored runs of the first of them replace those of the result, unless the result started
     from the prior.
     """
     u, weight = members_at(result, -1).present()
@@ -218,7 +224,7 @@ def checked_by_runs(
     if before and result.attrs.get("start") != "prior":
         pilot = pilot_of(before[0], problem)
     others: tuple[Gaussian, ...] = () if pilot is None else (pilot.gaussian,)
-    if result.attrs.get("members") == "kept":  # a sample, whose shape may be any
+    if result.attrs.get("members") == "kept":  # a sample may have any shape
         others += gaussians_of(white, weight, rng)
     for each in before:
         earlier, share = members_at(each, -1).present()
@@ -277,19 +283,20 @@ def checked_by_runs(
 
 
 def _unknown(u: np.ndarray, weight: np.ndarray, result: xr.Dataset) -> str:
-    """Why draws of the Gaussian of members would say nothing of the posterior; "" if they do."""
+    """The reason why a Gaussian of the members cannot be checked; "" if it can."""
     n, p = round(1 / float(weight @ weight), 6) if weight.size else 0, u.shape[1]
     if n <= p + 1:
         return (
-            f"The {n:.4g} members span fewer directions than the {p} parameters have. Draws of "
-            "their Gaussian say nothing of the other directions, and the model was not run. Use "
-            f"more than {p + 1} members."
+            f"The {n:.4g} members span fewer directions than the {p} parameters. Draws from the "
+            "Gaussian of the members cannot check the other directions, and the model was not run. "
+            f"Use more than {p + 1} members."
         )
     same = np.flatnonzero(np.ptp(u, axis=0) == 0)
     if same.size:
         return (
-            f"All members have the same {result.parameter.values[same[0]]!r}, so that they have no "
-            "Gaussian, and the model was not run. Run the method again with a prior that is wider."
+            f"All members have the same value of {result.parameter.values[same[0]]!r}. The "
+            "ensemble has no Gaussian, and the model was not run. Run the method again with a "
+            "wider prior."
         )
     return ""
 
@@ -310,7 +317,7 @@ def _drawn(
     timeout: float | None,
     rng: np.random.Generator,
 ) -> Draws:
-    """Draws of the mixture with model runs, the ``known`` draws of the prior, and weights."""
+    """Run the model at draws of the mixture, add the ``known`` draws, and weight all draws."""
     white = mixture.draws(rng)
     n, streams = len(white), Streams(rng)
     seeds = [streams.member(0, j) for j in range(n)] if problem.info.stochastic else None
@@ -351,7 +358,7 @@ def with_verdict(
     numbers: dict[str, Any],
     variables: dict[str, Any],
 ) -> xr.Dataset:
-    """A copy of the result with the verdict, and without that of an earlier check."""
+    """A copy of the result with this verdict, which replaces the verdict of an earlier check."""
     old = [name for name in result.data_vars if str(name).startswith("checked_")]
     checked = result.drop_vars([*old, "checked_level"], errors="ignore").assign(variables)
     if variables:

@@ -1,4 +1,4 @@
-"""Checks of a method: some of the members, their order, and members that fail."""
+"""Checks of a method: selected members, the order of members, and failed members."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ekitools.typing import MapsMembers, Redraws, takes_failures
 
 __all__ = ["check_failures", "check_nodes", "check_permutation", "check_select"]
 
-_RULE = "the state of the members must be the state that the selected members would have"
+_RULE = "the state must be the state of an ensemble of the selected members"
 _REFRESH = (
-    "Take the rows of every array with a row for each member, and compute anew what the state "
-    "holds of the ensemble, such as its variance."
+    "Select the rows of every array with one row per member, and recompute every quantity that "
+    "depends on the ensemble, such as the variance."
 )
 
 
 def check_select(trial: Trial) -> None:
-    """Check the state of some of the members, and what replaces members where that is declared."""
+    """Check ``select``, and ``map_members`` if the method declares it."""
     if trial.nodes:
         _check_refusal(trial)
         return
@@ -51,7 +51,7 @@ def check_select(trial: Trial) -> None:
 
 
 def check_nodes(trial: Trial) -> None:
-    """Check that the members of a quadrature rule are nodes of the Gaussian that it draws from."""
+    """Check that the members of a quadrature rule are nodes of the Gaussian of its draws."""
     if not trial.nodes:
         return
     for step in trial.walk:
@@ -70,7 +70,7 @@ def check_nodes(trial: Trial) -> None:
 
 
 def check_permutation(trial: Trial) -> None:
-    """Check that a step does not depend on the order of the members, but for its noise."""
+    """Check that a step without noise does not depend on the order of the members."""
     if not trial.moves or trial.nodes:
         return
     for step in trial.walk[:10]:
@@ -92,13 +92,13 @@ def check_permutation(trial: Trial) -> None:
                 "tell",
                 f"must move members alike in any order (step {n}, without noise)",
                 phrase,
-                "Let select permute every array with a row for each member; declare redraws(n) "
-                "if members are drawn anew.",
+                "Let select permute every array with one row per member. Declare redraws(n) if "
+                "the step draws new members.",
             )
 
 
 def check_failures(trial: Trial) -> None:
-    """Check that a run goes on when members fail, whatever is done about them."""
+    """Check that a run continues when members fail, for every policy of ``on_failure``."""
     if not trial.moves:
         _check_nan_rows(trial)
     for policy in ("retry", "drop", "resample"):
@@ -106,7 +106,7 @@ def check_failures(trial: Trial) -> None:
 
 
 def _check_refusal(trial: Trial) -> None:
-    """Check that nodes are selected together or not at all."""
+    """Check that ``select`` accepts all nodes together and refuses a part of them."""
     state = trial.walk[0].state
     everyone = np.arange(int(state.ensemble.shape[0]))
     if phrase := difference(_selected(trial, state, everyone), state, "state"):
@@ -115,8 +115,8 @@ def _check_refusal(trial: Trial) -> None:
         trial.method.select(state, everyone[1:])
     except ValueError:
         return
-    rule = "must refuse some of the nodes by a ValueError"
-    raise broken("select", rule, "a state", "The rule needs all nodes: raise the error.")
+    rule = "must refuse some of the nodes with a ValueError"
+    raise broken("select", rule, "a state", "Raise the error, because the rule needs all nodes.")
 
 
 def _few(trial: Trial) -> Iterator[Step]:
@@ -126,7 +126,7 @@ def _few(trial: Trial) -> Iterator[Step]:
 
 
 def _selected(trial: Trial, state: Any, index: np.ndarray) -> Any:
-    rule = f"must return the state of the members index, here {index.tolist()}"
+    rule = f"must return the state of the members with the indices {index.tolist()}"
     with calling("select", rule), unchanged("select", "Make a new state.", state=state):
         picked = trial.method.select(state, index)
     if not isinstance(picked, trial.state_class):
@@ -162,7 +162,7 @@ def _check_rows(trial: Trial, state: Any, picked: Any, index: np.ndarray) -> Non
 
 
 def _check_refreshed(trial: Trial, step: Step, index: np.ndarray) -> None:
-    """Check that a step from the selected members reports and returns those members."""
+    """Check that a step from the selected members reports and returns these members."""
     picked = _selected(trial, step.state, index)
     rule = "a step must be possible from the state of the selected members"
     try:
@@ -175,33 +175,33 @@ def _check_refreshed(trial: Trial, step: Step, index: np.ndarray) -> None:
     others = _selected(trial, scaled, np.arange(int(scaled.ensemble.shape[0])))
     _, other_info = trial.tell(others, step.g)
     if wrong_spread(trial, step.state, step.info.spread):
-        return  # the check of the spread says so
+        return  # `check_spread` reports this fault
     for found, members in ((info.spread, picked), (other_info.spread, others)):
         if gap := wrong_spread(trial, members, found):
             raise broken("select", _RULE, f"the spread {gap}", _REFRESH)
 
 
 def _check_mapping(trial: Trial, state: Any, index: np.ndarray) -> None:
-    """Check that ``map_members`` treats the members as ``select`` does."""
+    """Check that ``map_members`` treats the members in the same way as ``select``."""
     if not isinstance(trial.method, MapsMembers):
         return
-    remedy = "Apply rows to the ensemble and to every array with a row for each member."
-    with calling("map_members", "must return the state with rows(a) for each such array a", remedy):
+    remedy = "Apply rows to the ensemble and to every array with one row per member."
+    with calling("map_members", "must return the state with rows(a) for each array a", remedy):
         mapped = trial.method.map_members(state, lambda a: take_rows(a, index), index)
     expected = _selected(trial, state, index)
     if phrase := difference(mapped, expected, "state", rtol=1e-9):
-        rule = "must return what select does where rows takes the rows index"
+        rule = "must return the same state as select if rows takes the rows index"
         raise broken("map_members", rule, phrase, remedy)
 
 
 def _check_nan_rows(trial: Trial) -> None:
-    """Check that a sampler gives no weight to what failed."""
+    """Check that a sampler gives no weight to failed members."""
     state = trial.init(copy.deepcopy(trial.ensemble))
     for n in range(min(3, len(trial.walk))):
         g = trial.outputs(trial.ask(state), n)
         g[[1, n + 1]] = np.nan
         state, info = trial.tell(state, g)
-        if info.shown is not None and n:  # the first weights are those before any outputs
+        if info.shown is not None and n:  # the first weights do not depend on outputs
             kept = host(info.shown.weight) > 0
             finite = np.isfinite(host(info.shown.g)).all(axis=1) & np.isfinite(info.misfit)
             if not finite[kept].all():
@@ -209,7 +209,7 @@ def _check_nan_rows(trial: Trial) -> None:
                     "tell",
                     "must give no weight to a member whose outputs are NaN",
                     f"the weight {host(info.shown.weight)[kept & ~finite].max():.3g}",
-                    "Take a failed model run as a likelihood of zero.",
+                    "Treat a failed model run as a likelihood of zero.",
                 )
         if info.status is not None:
             return
@@ -218,7 +218,7 @@ def _check_nan_rows(trial: Trial) -> None:
 def _run_with_failures(trial: Trial, policy: str) -> None:
     n_steps = min(6, len(trial.walk))
     remedy = "Make select and map_members return states from which the next step is possible."
-    rule = f'must let a run go on in which members fail, with on_failure="{policy}"'
+    rule = f'must let a run with failed members continue, with on_failure="{policy}"'
     with calling("select", rule, remedy):
         loop = AskTell(
             trial.problem,

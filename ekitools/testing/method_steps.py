@@ -1,4 +1,4 @@
-"""Checks of a method: single steps, and what is reported of them."""
+"""Checks of a method: single steps and their reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_purity(trial: Trial) -> None:
     for n in range(6):
         g = trial.outputs(trial.ask(state), n)
         kept, kept_g = copy.deepcopy((state, g))
-        with unchanged("tell", "Make a new array in place of changing it.", state=state, g=g):
+        with unchanged("tell", "Make a new array, and leave the given one.", state=state, g=g):
             following, info = trial.tell(state, g)
         info = info._replace(extra=dict(info.extra), by_parameter=dict(info.by_parameter))
         first = copy.deepcopy((following, info))
@@ -44,12 +44,12 @@ def check_purity(trial: Trial) -> None:
             break
         state = following
     for before, kept in earlier:
-        rule = "must leave the states of earlier steps as they were"
+        rule = "must leave the states of earlier steps unchanged"
         exactly(before, kept, "tell", rule, PURE, "state")
 
 
 def check_info(trial: Trial) -> None:
-    """Check what is reported of every step."""
+    """Check the report of every step."""
     names: set[str] | None = None
     for step in trial.walk:
         info = step.info
@@ -75,29 +75,29 @@ def check_info(trial: Trial) -> None:
         if set(info.extra) != names:
             raise broken(
                 "StepInfo.extra",
-                "must have the same names at every step, those of the first step",
+                "must have the same names at every step as at the first step",
                 f"{', '.join(sorted(set(info.extra) ^ names))} at only some of them",
-                "Report NaN where a number is not known.",
+                "Report NaN for a number that is not known.",
             )
 
 
 def check_spread(trial: Trial) -> None:
-    """Check that the spread reported is that of the members, relative to the first ones."""
+    """Check that the reported spread is the spread of the members, relative to the first ones."""
     if not trial.moves:
         return
     for step in trial.walk:
         if gap := wrong_spread(trial, step.state, step.info.spread):
             raise broken(
                 "StepInfo.spread",
-                "must be the root of the total variance of the members that were asked for, "
-                f"relative to that of the initial ensemble, at step {step.state.n}",
+                "must be the root of the total variance of the members that ask returned, "
+                f"divided by the root for the initial ensemble, at step {step.state.n}",
                 gap,
                 "Keep the initial variance in the state and divide by it.",
             )
 
 
 def check_end(trial: Trial) -> None:
-    """Check that `finished` and `tell` agree on the end, and that the state stays as it was."""
+    """Check that ``finished`` and ``tell`` agree on the end, and that the end keeps the state."""
     for step in trial.walk:
         ended, status, n = step.ended, step.info.status, step.state.n
         if ended is not None and status is None:
@@ -119,13 +119,13 @@ def check_end(trial: Trial) -> None:
         if step.info.step != 0:
             got, remedy = f"{step.info.step:.4g}", "Report 0.0."
             raise broken("StepInfo.step", "must be 0 where the run ends", got, remedy)
-        if trial.moves:  # a sampler judges its last proposals: what it shows is another state
+        if trial.moves:  # a sampler may accept its last proposals, which changes the state
             exactly(
                 step.following,
                 step.state,
                 "tell",
                 "must return the state as it was where the run ends",
-                "Return the state that was given, together with the status.",
+                "Return the given state together with the status.",
                 "state",
             )
         if status.posterior and trial.method.aim != "posterior":
@@ -138,9 +138,10 @@ def check_end(trial: Trial) -> None:
 
 
 def wrong_spread(trial: Trial, state: Any, found: float) -> str:
-    """What is reported in place of the spread of a state; empty where that is right.
+    """Describe a wrong spread of a state; empty if the spread is right.
 
-    Variances may be normalised by 1/(J - 1) or by 1/J, which differs where members are dropped.
+    Variances may be normalised by 1/(J - 1) or by 1/J. The two ratios differ if members were
+    dropped.
     """
     now, first = trial.ask(state), trial.ask(trial.walk[0].state)
     expected = math.sqrt(total_variance(now) / total_variance(first))
@@ -158,7 +159,7 @@ def _check_misfit(trial: Trial, step: Step) -> None:
     array = isinstance(misfit, np.ndarray)
     if not array or misfit.shape != (rows,) or misfit.dtype != np.float64:
         got = f"{getattr(misfit, 'shape', type(misfit).__name__)} {getattr(misfit, 'dtype', '')}"
-        remedy = "Convert it by np.asarray(misfit, dtype=np.float64)."
+        remedy = "Convert it with np.asarray(misfit, dtype=np.float64)."
         raise broken("StepInfo.misfit", rule, got.strip(), remedy)
     g = step.g if info.shown is None else info.shown.g
     expected = host(target.noise.misfit(g, target.data)).astype(np.float64)
@@ -176,8 +177,8 @@ def _check_shown(trial: Trial, step: Step) -> None:
     shown: Any = step.info.shown
     if trial.moves:
         if shown is not None:
-            rule = "must be None for a method that is no sampler"
-            raise broken("StepInfo.shown", rule, "", "Declare keeps_members = True, or leave it.")
+            rule = "must be None for a method that is not a sampler"
+            raise broken("StepInfo.shown", rule, "", "Declare keeps_members = True, or omit shown.")
         return
     if not isinstance(shown, Shown):
         rule = "must be an ekitools.typing.Shown at every step of a sampler"
@@ -205,7 +206,7 @@ def _check_extra(extra: Any) -> None:
     for name, value in extra.items():
         number = value.value if isinstance(value, Reported) else value
         if not str(name).isidentifier() or name in Summary._fields:
-            rule = "must have names that are Python names and no variables of a result"
+            rule = "must have names that are Python identifiers and no variables of a result"
             raise broken("StepInfo.extra", rule, repr(name), "Choose another name.")
         if not _is_number(number):
             rule = "must have numbers, or ekitools.typing.Reported(number, long name), as values"
@@ -217,7 +218,9 @@ def _check_by_parameter(trial: Trial, reported: Any) -> None:
     for name, each in reported.items():
         if not str(name).isidentifier():
             remedy = "Choose another name."
-            raise broken("StepInfo.by_parameter", "must have Python names", repr(name), remedy)
+            raise broken(
+                "StepInfo.by_parameter", "must have identifiers as names", repr(name), remedy
+            )
         values = np.asarray(each.values) if isinstance(each, PerParameter) else np.zeros(0)
         if values.shape != (p,) or values.dtype.kind not in "bif":
             raise broken(
@@ -229,5 +232,5 @@ def _check_by_parameter(trial: Trial, reported: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether JSON can hold it as a number."""
+    """Whether JSON can hold the value as a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)

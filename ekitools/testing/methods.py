@@ -1,4 +1,4 @@
-"""Check of a method of your own."""
+"""Contract checks for user-defined methods: `check_method`."""
 
 from __future__ import annotations
 
@@ -65,81 +65,82 @@ def check_method(
 ) -> None:
     """Check that a method keeps every promise of `ekitools.typing.Method`.
 
-    The method makes some short runs of a small problem. What is checked depends on the abilities
-    that it declares: a `ekitools.typing.Sampler`, for example, may order its members as it likes,
-    and a `ekitools.typing.Quadrature` places its own.
+    The method makes several short runs of a small problem. The checks depend on the abilities that
+    the method declares. For example, a `ekitools.typing.Sampler` may change the order of its
+    members, and a `ekitools.typing.Quadrature` places the members at its nodes.
 
     Parameters
     ----------
     method : Method
-        An object of your class, with the options that are to be checked.
+        An object of your class, with the options to check.
     problem : InverseProblem, optional
-        What the method is tried on; a linear problem with three parameters and four data by
-        default. Its model must not fail at draws of the prior.
+        The problem for the runs. By default a linear problem with three parameters and four data.
+        The model must not fail at draws of the prior.
     n_members : int, default 9
-        Ensemble size J, at least 5. It should be neither the number of parameters nor the number
-        of data, because arrays with J rows are taken to have a row for each member. A
-        `ekitools.typing.Quadrature` chooses the number itself.
+        Ensemble size J, at least 5. It should differ from the number of parameters and from the
+        number of data, because the checks assume that an array with J rows has one row per
+        member. A `ekitools.typing.Quadrature` chooses the number of members itself.
     rng : None, int or numpy.random.Generator, default 0
         Source of all randomness.
     exclude : str or sequence of str, default ()
-        Names of checks that are left out (see the notes).
+        Names of checks to omit (see Notes).
 
     Raises
     ------
     AssertionError
-        If a promise is broken or a member of the contract is missing: the message names the
-        member, what was expected, what was found, and what to do.
+        If a promise is broken or a member of the contract is missing. The message contains the
+        name of the member, the rule, the finding and the remedy.
     TypeError, ValueError
-        If another argument is out of order.
+        If another argument is invalid.
 
     See Also
     --------
-    check_schedule : The check of a step rule, such as an option of your method.
+    check_schedule : Check of a step rule, such as an option of your method.
     ekitools.typing.Method : The contract.
 
     Notes
     -----
-    The checks, in the order in which they are made:
+    The checks run in this order:
 
     ``members``
-        All members of the contract exist, with the right arguments; ``State``, ``aim`` and
-        ``normalisation``, and declared abilities, have values of the right kind.
+        All members of the contract exist, with the right arguments. ``State``, ``aim``,
+        ``normalisation`` and declared abilities have values of the right type.
     ``options``
-        The method is a frozen dataclass that can be compared and hashed, survives pickle, and
-        has the same JSON whenever it is written.
+        The method is a frozen dataclass that can be compared, hashed and pickled. It always has
+        the same JSON.
     ``state``
-        States are of the class ``State``, with fields that a checkpoint can hold; ``ask`` returns
+        States are of the class ``State``, with fields that a checkpoint can hold. ``ask`` returns
         members ``(J, p)`` before and after each step.
     ``purity``
-        The same state, outputs and randomness give the same step; nothing that was given is
-        changed in place, and the states of earlier steps stay valid.
+        The same state, outputs and randomness give the same step. No argument is changed in
+        place, and the states of earlier steps stay valid.
     ``info``
         Every ``StepInfo`` has the misfit of each member, numbers that JSON can hold, and the same
         names in ``extra``. A sampler has ``shown``.
     ``spread``
-        The reported spread is that of the members, relative to the initial ensemble.
+        The reported spread is the spread of the members, relative to the initial ensemble.
     ``end``
-        ``finished`` and ``tell`` agree on the end, at which the state stays as it was.
+        ``finished`` and ``tell`` agree on the end, and the end leaves the state unchanged.
     ``select``
-        The state of some of the members is the one that they would have. ``map_members``, where
-        it is declared, agrees. A `ekitools.typing.Quadrature` refuses any but all members.
+        ``select`` returns the state of an ensemble of the selected members. ``map_members``, if
+        declared, agrees with ``select``. A `ekitools.typing.Quadrature` accepts only a selection
+        of all members.
     ``nodes``
-        The nodes of a `ekitools.typing.Quadrature` hold the Gaussian that it draws from.
+        The nodes of a `ekitools.typing.Quadrature` represent the Gaussian of its draws.
     ``permutation``
         Without noise, a step does not depend on the order of the members.
     ``float32``
         A float32 ensemble stays float32.
     ``in_place``
-        An update in place, where it is declared, is the same step.
+        An update in place, if declared, gives the same step.
     ``on_disk``
-        A run with the ensemble on disk, where ``by_coefficients`` is declared, is the run in
-        memory.
+        A run with the ensemble on disk, if ``by_coefficients`` is declared, gives the same result
+        as a run in memory.
     ``failures``
-        A run goes on when members fail and run again, are dropped or replaced. A sampler and a
-        `ekitools.typing.Quadrature` are given rows of NaN.
+        A run continues when failed members run again, are dropped or are replaced. A sampler and
+        a `ekitools.typing.Quadrature` get rows of NaN.
     ``resume``
-        A run that is resumed after any of its steps is bitwise the run without interruption.
+        A run that is resumed after any of its steps is bitwise equal to an uninterrupted run.
     ``momentum``
         ``Nesterov(method)`` runs, unless the method is a sampler or a
         `ekitools.typing.Quadrature`.
@@ -158,7 +159,7 @@ def check_method(
     ...     check_method(Hasty(), exclude=("options",))
     ... except AssertionError as error:
     ...     print(error)
-    select: the state of the members must be the state that the selected members would have, ...
+    select: the state must be the state of an ensemble of the selected members, ...
     """
     if isinstance(method, type):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Check of a forward model of your own."""
+"""Contract checks for user-defined forward models: `check_model`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ALONE = "Compute each row from that row alone."
 class _Trial:
     model: Any
     u: np.ndarray
-    """Ensembles, one after the other in the first axis, ``(2, J, p)``."""
+    """Two ensembles along the first axis, ``(2, J, p)``."""
     inputs: Any
     seed: int
 
     @cached_property
-    def info(self) -> ModelInfo:  # the checks of flags and of the shape come before
+    def info(self) -> ModelInfo:  # flags and shape are checked first
         return info_of(self.model)
 
     @property
@@ -55,7 +55,7 @@ class _Trial:
         return np.array([j for j, u in enumerate(self.u[0]) if self._works(u)], dtype=int)
 
     def raw(self, u: np.ndarray, seed: int = 0) -> Any:
-        """What one call returns, for arrays that cannot be written to."""
+        """Call the model once, with read-only arrays."""
         given = u.copy()
         given.flags.writeable = False
         options: dict[str, Any] = {}
@@ -70,9 +70,9 @@ class _Trial:
                 raise
             raise broken(
                 "__call__",
-                "must leave its argument as it is (it is given arrays that cannot be written to)",
+                "must not change its argument (this check passes read-only arrays)",
                 f"ValueError ({error})",
-                "Begin with u = u.copy() if u is changed.",
+                "Begin with u = u.copy() if the model changes u.",
             ) from error
 
     def call(self, u: np.ndarray, seed: int = 0) -> Any:
@@ -85,11 +85,11 @@ class _Trial:
 
     def numbers(self, value: Any) -> np.ndarray:
         rule = "must return an array of real numbers"
-        with calling("__call__", rule, "Convert the outputs by numpy.asarray."):
+        with calling("__call__", rule, "Convert the outputs with numpy.asarray."):
             array = host(value) if hasattr(value, "shape") else np.asarray(value)
         if array.dtype.kind not in "fiub":
             got = f"dtype {array.dtype}"
-            raise broken("__call__", rule, got, "Convert the outputs by numpy.asarray.")
+            raise broken("__call__", rule, got, "Convert the outputs with numpy.asarray.")
         return array
 
     def _works(self, u: np.ndarray) -> bool:
@@ -109,13 +109,13 @@ def _check_members(trial: _Trial) -> None:
             raise broken(name, "must be True or False", repr(value), "Declare a bool.")
     info = trial.info
     if trial.vectorized and info.stochastic:
-        rule = "must be False with vectorized = True: each member needs a Generator of its own"
+        rule = "must be False with vectorized = True, because each member needs its own Generator"
         raise broken("stochastic", rule, "True", "Declare vectorized = False.")
     if info.shape is not None and info.shape[1] != p:
-        rule = f"must be (d, p) with the p = {p} of the ensemble"
+        rule = f"must be (d, p) with p = {p} as in the ensemble"
         raise broken("shape", rule, str(info.shape), "Declare the shape of the model.")
     if info.n_parameters not in (None, p):
-        rule = f"must be the p = {p} of the ensemble"
+        rule = f"must be p = {p} as in the ensemble"
         raise broken("n_parameters", rule, str(info.n_parameters), "Declare p.")
     sizes = {"parameter_names": p, "parameter_units": p}
     if info.shape is not None:
@@ -124,7 +124,7 @@ def _check_members(trial: _Trial) -> None:
         given = getattr(info, name)
         if given is not None and len(given) != size:
             rule = f"must have {size} entries"
-            raise broken(name, rule, str(len(given)), "Give one text for each.")
+            raise broken(name, rule, str(len(given)), "Declare one text for each number.")
 
 
 def _check_outputs(trial: _Trial) -> None:
@@ -137,8 +137,8 @@ def _check_outputs(trial: _Trial) -> None:
             remedy = "Return one row for each member, or declare vectorized = False."
             raise broken("__call__", rule, f"the shape {g.shape}", remedy)
     if len(trial.good) < 2:
-        trial.call(first if trial.vectorized else first[0])  # its exception says why
-        rule = "must return finite numbers for at least two of the members that it is given"
+        trial.call(first if trial.vectorized else first[0])  # an exception shows the reason
+        rule = "must return finite numbers for at least two of the given members"
         got = f"finite outputs for {len(trial.good)} of {len(first)}"
         raise broken("__call__", rule, got, "Check the model at one draw of the prior.")
     if trial.vectorized:
@@ -218,7 +218,7 @@ def _check_adjoint(trial: _Trial) -> None:
 
 
 def _arguments(trial: _Trial, k: int) -> Sequence[np.ndarray]:
-    """The k-th ensemble as the model gets it: whole, or member by member."""
+    """Arguments of the model for the k-th ensemble: the whole ensemble, or each member."""
     if trial.vectorized:
         return [trial.u[k]]
     return list(trial.u[k][trial.good]) if k == 0 else list(trial.u[k])
@@ -252,51 +252,51 @@ def check_model(
     model : ForwardModel
         An object of your class, or a plain function of one member.
     prior : Prior, optional
-        Its draws are the members at which the model is run. Without it and without ``u`` the
-        model must declare its ``shape`` or ``n_parameters``, and gets normal numbers.
+        The model runs at draws of this prior. Without ``prior`` and ``u``, the model must declare
+        its ``shape`` or ``n_parameters``, and runs at standard normal numbers.
     u : (J, p) array, optional
-        At least four members in physical coordinates, in place of draws.
+        At least four members in physical coordinates, in place of draws of the prior.
     inputs : (m, ...) array, optional
         Inputs of m samples, for a model that declares ``takes_inputs``.
     rng : None, int or numpy.random.Generator, default 0
         Source of all randomness.
     exclude : str or sequence of str, default ()
-        Names of checks that are left out (see the notes).
+        Names of checks to omit (see Notes).
 
     Raises
     ------
     AssertionError
-        If a promise is broken or a member of the contract is missing: the message names the
-        member, what was expected, what was found, and what to do.
+        If a promise is broken or a member of the contract is missing. The message contains the
+        name of the member, the rule, the finding and the remedy.
     TypeError, ValueError
-        If another argument is out of order.
+        If another argument is invalid.
 
     See Also
     --------
     ekitools.typing.ForwardModel : The contract.
-    ekitools.typing.ModelInfo : What a model may declare.
+    ekitools.typing.ModelInfo : Optional declarations of a model.
 
     Notes
     -----
-    The model is run about twenty times for a single member each, or eight times for an ensemble.
-    A model may fail for some members. The checks, in the order in which they are made:
+    A model of single members runs about twenty times, and a vectorized model eight times. A model
+    may fail for some members. The checks run in this order:
 
     ``members``
         The declared flags are bools, and the declared sizes and names fit the ensemble.
     ``outputs``
         Outputs are real numbers, ``(d,)`` for one member or ``(J, d)`` for an ensemble. The
-        argument is left as it is.
+        argument is not changed.
     ``repeatable``
-        The same argument gives the same outputs; the same ``rng`` does so for a stochastic model.
+        The same argument gives the same outputs. A stochastic model also needs the same ``rng``.
     ``memory``
-        The outputs of one call are not overwritten by the next call.
+        The next call does not overwrite the outputs of a call.
     ``rows``
         The rows of a vectorized model depend neither on each other nor on their order.
     ``adjoint``
-        ``adjoint``, where it is declared, is the transpose.
+        ``adjoint``, if declared, is the transpose.
 
-    A process pool also needs a model that can be pickled, which is not checked: other executors,
-    and runs without one, do not need it.
+    A process pool also needs a model that can be pickled. This is not checked, because other
+    executors and runs without an executor do not pickle the model.
 
     Examples
     --------
@@ -316,7 +316,7 @@ def check_model(
     """
     check_object("model", model)
     if not callable(model):
-        raise broken("__call__", "a model must have it", type(model).__name__, "Write it.")
+        raise broken("__call__", "a model must have it", type(model).__name__, "Define __call__.")
     if prior is not None:
         check_prior(prior)
     p, seed = _declared_size(model), seed_of(rng)
@@ -327,7 +327,7 @@ def check_model(
 
 
 def _declared_size(model: Any) -> int | None:
-    """The number of parameters p that a model declares."""
+    """The declared number of parameters p of a model."""
     shape, p = getattr(model, "shape", None), getattr(model, "n_parameters", None)
     with calling("shape", "must be a pair (d, p) of integers", "Declare both sizes."):
         pair = None if shape is None else tuple(operator.index(n) for n in shape)
@@ -351,7 +351,7 @@ def _ensembles(p: int | None, prior: Any, u: Any, seed: int) -> np.ndarray:
         return draws.reshape(2, _MEMBERS, -1)
     if p is None:
         raise ValueError(
-            "prior: must be given, or the ensemble u, for a model that declares neither shape nor "
-            "n_parameters. Pass check_model(model, prior)."
+            "prior: must be given, or u, for a model that declares neither shape nor n_parameters. "
+            "Pass check_model(model, prior)."
         )
     return np.random.default_rng(seed).standard_normal((2, _MEMBERS, p))

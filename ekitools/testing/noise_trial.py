@@ -1,4 +1,4 @@
-"""A noise model or a loss on trial: outputs and data, and what its functions return for them."""
+"""Trial of a noise model or a loss: outputs, data, and calls with checked shapes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["NoiseTrial"]
 
 @dataclass(frozen=True)
 class NoiseTrial:
-    """A noise model or a loss, and what it is tried on."""
+    """A noise model or a loss, with the outputs and data of its checks."""
 
     noise: Any
     n_data: int | None
@@ -29,7 +29,7 @@ class NoiseTrial:
 
     @property
     def gaussian(self) -> bool:
-        """Whether it is a noise model, and not another loss."""
+        """Whether the object is a noise model, and not another loss."""
         return hasattr(self.noise, "whiten")
 
     @cached_property
@@ -70,7 +70,7 @@ class NoiseTrial:
 
     @cached_property
     def z(self) -> np.ndarray:
-        """Six outputs, near the data and farther from them."""
+        """Six outputs at different distances from the data."""
         if self.given_outputs is not None:
             return np.atleast_2d(np.asarray(self.given_outputs, dtype=np.float64))
         rng = np.random.default_rng(self.seed + 1)
@@ -96,7 +96,7 @@ class NoiseTrial:
         return np.asarray(host(found))
 
     def mapped(self, name: str, *arrays: Array) -> np.ndarray:
-        """What a function of the noise returns, of the shape that it must have."""
+        """Call a function of the noise, and check the shape of its value."""
         shape = tuple(arrays[-1].shape if name == "curvature_product" else arrays[0].shape)
         with calling(name, f"must return an array of the shape {shape}"):
             found = host(getattr(self.noise, name)(*arrays))
@@ -114,7 +114,7 @@ class NoiseTrial:
             draws = host(self.noise.sample(n, rng=rng, **options))
         if draws.shape != (n, self.d):
             rule = f"must return draws of the shape {(n, self.d)}"
-            remedy = "Return one row for each draw; take n_data= where n_data is None."
+            remedy = "Return one row for each draw, and accept n_data= if n_data is None."
             raise broken("sample", rule, str(draws.shape), remedy)
         return draws.astype(np.float64)
 
@@ -127,7 +127,7 @@ class NoiseTrial:
 
 
 def _takes(function: Callable[..., Any], keyword: str) -> bool:
-    """Whether a function has this keyword."""
+    """Whether a function accepts this keyword."""
     try:
         inspect.signature(function).bind(1, rng=0, **{keyword: 1})
     except (TypeError, ValueError):

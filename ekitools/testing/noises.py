@@ -1,4 +1,4 @@
-"""Check of a noise model or a loss of your own."""
+"""Contract checks for user-defined noise models and losses: `check_noise`."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = ["CHECKS", "check_noise"]
 
 _DRAWS = 20_000
 _MOST_NUMBERS = 2_000_000
-"""Numbers in the draws that are made at a time: fewer draws of many data."""
+"""Largest size of an array of draws; many data get fewer draws."""
 _MOST_DIFFERENCES = 40
-"""Outputs along which central differences are taken."""
+"""Most outputs along which central differences are taken."""
 _MOST_IN_A_MATRIX = 300
-"""Data for which a d × d matrix is formed."""
+"""Most data for which a d × d matrix is formed."""
 _LOSS = {
     "misfit": "misfit(z, y), the loss of outputs z and data y along the last axis",
     "gradient": "gradient(z, y), the gradient of misfit in z",
-    "fingerprint": "fingerprint(), a text that changes whenever the loss does",
+    "fingerprint": "fingerprint(), a text that changes with the loss",
 }
 _NOISE = {
-    "n_data": "the number of data d, or None where one variance serves any d",
+    "n_data": "the number of data d, or None if one variance serves any d",
     "sd": "the marginal standard deviations",
     "whiten": "whiten(r), which multiplies by the inverse root of the covariance",
     "sample": "sample(n, *, rng), which returns draws of the noise",
@@ -182,7 +182,7 @@ def _check_marginal(trial: NoiseTrial) -> None:
         marginal = trial.noise.marginal(kept)
         f = np.random.default_rng(trial.seed + 4).standard_normal((6, int(kept.sum())))
         found = host(marginal.misfit(f * trial.sd[kept], np.zeros(f.shape[1])))
-    # the misfit of some data is the least that the whole can have, whatever the other data are
+    # the misfit of some data is the minimum of the whole misfit over the other data
     root = trial.mapped("whiten", np.diag(trial.sd)).T
     white, others = root[:, kept] @ f.T, root[:, ~kept]
     white -= others @ np.linalg.lstsq(others, white)[0]
@@ -198,10 +198,10 @@ def _check_nan_rows(trial: NoiseTrial) -> None:
     found = trial.misfit(z)
     others = np.arange(len(z)) != 1
     if phrase := difference(found[others], expected[others], "misfit", rtol=1e-9):
-        rule = "must not let a row with NaN, a failed member, change the misfit of others"
-        raise broken("misfit", rule, phrase, "Treat each row by itself.")
+        rule = "must not let a row with NaN (a failed member) change the misfit of other rows"
+        raise broken("misfit", rule, phrase, "Treat each row separately.")
     if np.isfinite(found[1]):
-        rule = "must not be finite for a row with NaN, a failed member"
+        rule = "must not be finite for a row with NaN (a failed member)"
         raise broken("misfit", rule, f"{found[1]:.4g}", "Do not replace NaN by numbers.")
 
 
@@ -248,49 +248,50 @@ def check_noise(
 ) -> None:
     """Check that a noise model or a loss keeps every promise of its contract.
 
-    An object with ``whiten`` must be an `ekitools.typing.NoiseModel`, and any other an
-    `ekitools.typing.Loss`. Statistical checks allow four standard errors, and a little more for
-    the largest of many numbers. With the default ``rng`` the answer is always the same.
+    An object with ``whiten`` must be an `ekitools.typing.NoiseModel`. Any other object must be an
+    `ekitools.typing.Loss`. Statistical checks allow four standard errors, and slightly more for
+    the largest of many numbers. The default ``rng`` always gives the same answer.
 
     Parameters
     ----------
     noise : NoiseModel or Loss
         An object of your class.
     n_data : int, optional
-        Number of data d for a noise or loss of any size; by default those of four samples.
+        Number of data d, for a noise model or a loss of any size. By default the size of four
+        samples.
     outputs : (J, d) array, optional
-        Outputs z for a loss that is defined for some outputs only, such as probabilities.
+        Outputs z, for a loss that is defined only for some outputs, such as probabilities.
     data : (d,) array, optional
-        Data y for a loss that is defined for some data only. By default normal numbers are used
-        or, where ``check_data`` refuses them, labels 0 and 1 or one-hot vectors.
+        Data y, for a loss that is defined only for some data. By default normal numbers. If
+        ``check_data`` refuses these, labels 0 and 1 or one-hot vectors are used.
     rng : None, int or numpy.random.Generator, default 0
         Source of all randomness.
     exclude : str or sequence of str, default ()
-        Names of checks that are left out (see the notes).
+        Names of checks to omit (see Notes).
 
     Raises
     ------
     AssertionError
-        If a promise is broken or a member of the contract is missing: the message names the
-        member, what was expected, what was found, and what to do.
+        If a promise is broken or a member of the contract is missing. The message contains the
+        name of the member, the rule, the finding and the remedy.
     TypeError, ValueError
-        If another argument is out of order.
+        If another argument is invalid.
 
     See Also
     --------
     ekitools.typing.NoiseModel : The contract of a noise model.
-    ekitools.typing.MarginalNoise : The contract of noise that may miss data.
+    ekitools.typing.MarginalNoise : The contract of a noise model for missing data.
     ekitools.typing.Loss : The contract of a loss.
     ekitools.typing.CurvedLoss : The contract of a loss with a curvature.
 
     Notes
     -----
-    The checks, in the order in which they are made:
+    The checks run in this order:
 
     ``members``
-        All members of the contract exist; ``n_data`` and ``sd`` of a noise model fit each other.
+        All members of the contract exist, and ``n_data`` of a noise model fits ``sd``.
     ``misfit``
-        The misfit sums along the last axis, row by row. That of a noise model is
+        The misfit sums along the last axis, row by row. The misfit of a noise model is
         ``whiten(z - y) @ whiten(z - y) / 2``.
     ``gradient``
         The gradient agrees with central differences of the misfit.
@@ -298,15 +299,15 @@ def check_noise(
         Draws of a noise model are reproducible by ``rng``, have the mean 0 and the standard
         deviations ``sd``, and are N(0, I) after ``whiten``.
     ``curvature``
-        ``curvature_product``, where it is declared, agrees with differences of the gradient.
+        ``curvature_product``, if declared, agrees with differences of the gradient.
     ``marginal``
-        ``marginal(kept)``, where it is declared, is N(0, Γ[kept, kept]); up to 300 data.
+        ``marginal(kept)``, if declared, is N(0, Γ[kept, kept]). Checked for up to 300 data.
     ``nan``
-        A row with NaN has no finite misfit, and leaves other rows as they are.
+        The misfit of a row with NaN is not finite. Other rows are not affected.
     ``float32``
         Gradients of float32 outputs and data are float32.
     ``fingerprint``
-        The fingerprint is a text, and the same after pickle.
+        The fingerprint is a text, and the same after pickling.
 
     Examples
     --------

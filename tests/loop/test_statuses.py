@@ -68,7 +68,7 @@ def test_the_status_follows_the_share_of_members_that_was_lost(lost, code, expec
     attrs = result.attrs
     assert (attrs["status_code"], attrs["status_level"]) == (code, expected)
     assert attrs["posterior"] == posterior
-    assert level(result, "How it ended") == expected
+    assert level(result, "Status") == expected
     n_lost = sum(map(len, lost.values()))
     if expected != "good":
         sentence = f"Only {20 - n_lost} of 20 members are left"
@@ -108,7 +108,7 @@ def test_refused_proposals_of_a_sampler_are_no_losses():
     assert not result.failed[0].any()  # the first members were drawn until all ran
     assert result.failed[1:].any("member").all()
     assert losses(result) == Losses(60, 0, 0)
-    assert result.attrs["status_level"] == level(result, "How it ended")
+    assert result.attrs["status_level"] == level(result, "Status")
     assert level(result, "Failures") == "note"
 
 

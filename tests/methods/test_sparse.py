@@ -174,7 +174,7 @@ def test_the_result_says_what_the_ensemble_is():
     assert "Allow more with outer=" in result.attrs["status"]
     assert (result.attrs["posterior"], result.attrs["prior"]) == (1, "learned")
     findings = " ".join(str(check) for check in ek.summary(result).checks)
-    assert "variances of the prior that were learned from the same data" in findings
+    assert "variances of the prior were learned from the same data" in findings
     assert "long_name" in result.parameter_kept.attrs
 
 

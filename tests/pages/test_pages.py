@@ -122,7 +122,7 @@ def test_the_page_shows_the_numbers_of_the_result(result, tmp_path):
         assert page.row(name, 7) == [*expected, f"{share:.3g} %"]
     assert page.row("Model runs", 1) == [str(result.attrs["model_runs"])]
     assert page.row("Seed", 1) == [result.attrs["seed"]]
-    assert page.row("How it ended", 2) == ["good", result.attrs["status"]]
+    assert page.row("Status", 2) == ["good", result.attrs["status"]]
     assert page.row("step", 1) == ["FixedStep(h=0.25)"]
     assert page.row("numpy", 1) == [np.__version__]
     misfit = shown(result.misfit[-1].mean())
@@ -280,7 +280,7 @@ def test_a_run_that_came_to_grief(problem, tmp_path):
         ek.run(failing, ek.EKI(), n_members=10, rng=0)
     text, page = written(caught.value.result, tmp_path)
     assert "Do not rely on this result" in text
-    assert page.row("How it ended", 1) == ["bad"]
+    assert page.row("Status", 1) == ["bad"]
 
 
 def test_one_parameter_and_one_datum(tmp_path):
@@ -428,12 +428,12 @@ def test_share_that_is_not_linear_is_that_of_the_closed_form():
 @pytest.mark.parametrize(
     ("method", "steps", "topic", "expected"),
     [
-        (ek.EKI(ek.FixedStep(0.1)), 3, "How it ended", "care"),
-        (ek.EKI(ek.FixedStep(0.1)), 3, "What the ensemble is", "care"),
-        (ek.EKI(ek.FixedStep(0.1), t_end=None), 20, "What the ensemble is", "note"),
-        (ek.EKI(perturbed=False), None, "What the ensemble is", "note"),
-        (ek.GNKI(), None, "What the ensemble is", "note"),
-        (ek.TemperedSMC(), None, "What the ensemble is", "good"),
+        (ek.EKI(ek.FixedStep(0.1)), 3, "Status", "care"),
+        (ek.EKI(ek.FixedStep(0.1)), 3, "Ensemble", "care"),
+        (ek.EKI(ek.FixedStep(0.1), t_end=None), 20, "Ensemble", "note"),
+        (ek.EKI(perturbed=False), None, "Ensemble", "note"),
+        (ek.GNKI(), None, "Ensemble", "note"),
+        (ek.TemperedSMC(), None, "Ensemble", "good"),
     ],
 )
 def test_what_the_ensemble_is(problem, method, steps, topic, expected):

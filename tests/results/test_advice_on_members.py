@@ -32,7 +32,7 @@ def members_check(n_members, p, d, method=None, **options):
 def test_advice_names_the_number_of_members(n_members, p, d, level, advised):
     check = members_check(n_members, p, d)
     assert check.level == level
-    assert (advised or "if they are independent") in check.sentence
+    assert (advised or "if the members are independent") in check.sentence
     assert ("Use " in check.sentence) == (advised is not None)
 
 
@@ -46,7 +46,7 @@ def test_the_advised_number_gets_no_further_advice():
 def test_a_sampler_is_judged_by_its_effective_members():
     check = members_check(60, 2, 5, ek.TemperedSMC())
     assert check.level == "care"
-    assert "tails hardly at all. Use more members." in check.sentence
+    assert "tails are not reliable. Use more members." in check.sentence
 
 
 def test_members_that_fail_count_as_missing():
@@ -99,4 +99,4 @@ def test_too_low_a_coverage_with_few_members_points_to_localization():
     result = ek.run(problem, ek.ETKI(), n_members=30, rng=0)
     (check,) = [check for check in judge(result) if check.topic == "Coverage"]
     assert check.level == "care"
-    assert check.sentence.endswith(": too few. Use localization: see Members.")
+    assert check.sentence.endswith("may be wrong. Use localization as described under Members.")

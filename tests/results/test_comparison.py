@@ -314,7 +314,7 @@ def test_bad_results_are_named(results, error, message):
         ({}, ValueError, "parameters of the results .* got none"),
         ({"u0": (0, 1, 2)}, ValueError, r"pair of finite numbers \(mean, sd\)"),
         ({"u0": 1.0}, ValueError, r"pair of finite numbers \(mean, sd\)"),
-        ({"u0": (0, "wide")}, TypeError, "not made of numbers"),
+        ({"u0": (0, "wide")}, TypeError, "does not consist of numbers"),
         ({"u0": (0, 0)}, ValueError, "positive, finite standard deviations, got 0.0 for 'u0'"),
         ({"u0": (np.nan, 1)}, ValueError, "pair of finite numbers"),
     ],
@@ -325,7 +325,7 @@ def test_a_bad_reference_is_said(reference, error, message):
 
 
 def test_an_iteration_that_is_not_stored_is_said():
-    with pytest.raises(ValueError, match=r"results\['a'\], iteration: must be one of those stored"):
+    with pytest.raises(ValueError, match=r"results\['a'\], iteration: must be a stored iteration"):
         ek.compare({"a": GOOD}, (MEAN, COV), iteration=7)
 
 

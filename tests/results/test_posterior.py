@@ -145,7 +145,7 @@ def test_nothing_left():
 def test_other_iterations(result):
     first = ek.posterior(result, 0)
     np.testing.assert_array_equal(first.u1, np.delete(result.u[0, :, 1].values, 7))
-    with pytest.raises(ValueError, match="iteration: must be one of those stored"):
+    with pytest.raises(ValueError, match="iteration: must be a stored iteration"):
         ek.posterior(result, 9)
 
 
@@ -186,7 +186,7 @@ def test_an_ensemble_on_the_way_is_no_posterior():
     assert "prior" in ek.posterior(result, 0).attrs["nature"]
     between = ek.posterior(result, 2)
     assert between.attrs["posterior"] == 0
-    assert "iteration 2, before the end" in between.attrs["nature"]
+    assert "iteration 2, before the run ended" in between.attrs["nature"]
     joined = ek.posterior([result, result.assign_attrs(posterior=0)])
     assert joined.attrs["posterior"] == 0
 

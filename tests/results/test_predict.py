@@ -120,7 +120,7 @@ def test_draws_belong_to_those_of_the_posterior():
 
 def test_outputs_that_are_not_known():
     result = result_of(linear_problem(), last_evaluated=False)
-    with pytest.raises(ValueError, match="iteration: must be one that was evaluated, got 3"):
+    with pytest.raises(ValueError, match="iteration: must be an evaluated iteration, got 3"):
         ek.predict(result)
     assert ek.predict(result, linear_problem().model, noise=False).sizes["draw"] == 20
     assert ek.predict(result, iteration=2).sizes["draw"] == 20
@@ -230,7 +230,7 @@ def test_a_model_that_always_fails(result):
 
 
 def test_a_model_of_other_parameters(result):
-    with pytest.raises(ValueError, match="model: must be of the 2 parameters"):
+    with pytest.raises(ValueError, match="model: must have the 2 parameters"):
         ek.predict(result, ek.LinearModel(np.eye(3)))
 
 
