@@ -15,7 +15,7 @@ def test_pit_has_the_shares_of_its_bins():
                 range(4)]  # fmt: skip
     np.testing.assert_allclose(heights, expected)
     assert heights[0] > 0.3  # too sure: a valley
-    with pytest.raises(TypeError, match="calibration: must be results of ek.calibration"):
+    with pytest.raises(TypeError, match="calibration: must be a result of ek.calibration"):
         ek.plot_pit(3)
     with pytest.raises(ValueError, match="bins: must be at least 2, got 1"):
         ek.plot_pit(calibration, bins=1)
