@@ -49,8 +49,8 @@ def judged(
     """The verdict, and the reason in words."""
     if drawn.failed == drawn.runs:
         return NOT_CONFIRMED, (
-            f"All {drawn.runs} model runs failed. Reason: {drawn.why}. Check the model at one draw of "
-            "ek.posterior(result)."
+            f"All {drawn.runs} model runs failed. Reason: {drawn.why}. Check the model at "
+            "one draw of ek.posterior(result)."
         )
     names = result.parameter.values.tolist()
     runs = f"{drawn.runs} model runs"
