@@ -12,6 +12,7 @@ import numpy as np
 import ekitools as ek
 from ekitools.core.arrays import as_rng
 from ekitools.core.checks import flag, integer, one_of
+from ekitools.core.terminal import line_width
 from ekitools.problems import Example
 from ekitools.results.tables import table_lines
 from ekitools.typing import Method, Rng
@@ -184,7 +185,7 @@ def _lynx_hare(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
         for label, (mean, sd) in moments.items():
             row += [_pair(mean[i], sd[i]), f"{off[label][i]:+.2f} sd"]
         rows.append([*row, _pair(*reference[i])])
-    lines = table_lines([*header, "reference"], rows)
+    lines = table_lines([*header, "reference"], rows, width=line_width())
     runs = ", ".join(f"{k} {result.attrs['model_runs']}" for k, result in results.items())
     return [
         *lines,
@@ -212,8 +213,10 @@ def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str
         for i in range(5, len(names), 10)
     ]
     error = np.linalg.norm(last[0] - exact_mean) / np.linalg.norm(exact_mean)
+    header = ["parameter", "prior", "EKI", "exact posterior", "truth"]
     return [
-        *table_lines(["parameter", "prior", "EKI", "exact posterior", "truth"], rows),
+        *table_lines(header, rows, width=line_width()),
+        f"{len(rows)} of {len(names)} parameters shown.",
         f"All {len(names)} parameters: relative error of the mean {error:.3f}, ratio of the",
         f"standard deviations {np.mean(last[1] / exact_sd):.3f}. More members bring them to 0, 1.",
     ]
@@ -233,7 +236,9 @@ def _darcy(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
         ]
         for i in range(8)
     ]
-    lines = table_lines(["parameter", "prior", *results, "truth"], rows)
+    header = ["parameter", "prior", *results, "truth"]
+    lines = table_lines(header, rows, width=line_width())
+    lines.append(f"{len(rows)} of {modes.size} parameters shown.")
     for label, u in ensembles.items():
         members = field.field(u[np.isfinite(u).all(axis=1)])
         mean, sd = members.mean(axis=0), members.std(axis=0, ddof=1)

@@ -53,7 +53,8 @@ def test_run_prints_an_aligned_table(file, capsys):
     assert len(header) == len(first) == len(second)
 
 
-def test_run_takes_the_files_own_method_and_shows_progress(file, capsys):
+def test_run_takes_the_files_own_method_and_shows_progress(file, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     file.write_text(PROBLEM + "\nmethod = ek.EKI(ek.FixedStep(0.5))\n")
     assert (
         main(["run", str(file), "--members", "20", "--seed", "0", "--out", "deep/er/own.nc"]) == 0
@@ -155,8 +156,9 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == f"ekitools {ek.__version__}"
 
 
-def test_the_default_demo_end_to_end(tmp_path, capsys):
+def test_the_default_demo_end_to_end(tmp_path, capsys, monkeypatch):
     """Real data, a table beside the reference, and an honest account of plain EKI's bias."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["demo", "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert "GNKI" in err  # the progress bar

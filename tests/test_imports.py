@@ -222,7 +222,7 @@ RULES = (
         "adapters and experiments are leaves",
         ("ekitools*",),
         ours("adapters", "experiments"),
-        unless=ours("cli", "adapters*", "experiments*"),
+        unless=ours("cli*", "adapters*", "experiments*"),
     ),
     Rule(
         "adapters know arrays and contracts",
@@ -311,7 +311,7 @@ def test_a_violation_is_caught(reason: str, module: str, source: str) -> None:
         ("ekitools.core.arrays", "from ekitools.typing import Array"),
         ("ekitools.export", "import arviz as az"),
         ("ekitools.plots.style", "import matplotlib.pyplot as plt"),
-        ("ekitools.cli", "from ekitools.experiments import frame"),
+        ("ekitools.cli.commands", "from ekitools.experiments import frame"),
         ("ekitools.adapters.torch", "import torch\nfrom ekitools.typing import Array"),
         ("ekitools.linalg", "import xarraylike, concurrent.interpreters"),
     ],

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ekitools.experiments.names import DEVICES
+
 __all__ = [
     "DEVICES",
     "checked_device",
@@ -24,8 +26,6 @@ __all__ = [
     "reset_peak",
     "tf32_products",
 ]
-
-DEVICES = ("cpu", "cuda", "mps")
 
 
 def checked_device(device: str) -> str:

@@ -40,6 +40,7 @@ import numpy as np
 
 from ekitools._version import __version__
 from ekitools.experiments.devices import checked_device, device_name, peak_bytes, reset_peak
+from ekitools.experiments.names import EXPERIMENTS, SCALES, WITH_NETWORKS
 from ekitools.plots.style import detached
 
 __all__ = [
@@ -51,33 +52,6 @@ __all__ = [
     "reproduce",
     "write_json",
 ]
-
-EXPERIMENTS = {
-    "mnist-dense": "mnist_dense",
-    "mnist-factored": "mnist_factored",
-    "mnist-local": "mnist_local",
-    "mnist-ablation": "mnist_ablation",
-    "mnist-methods": "mnist_methods",
-    "ensemble-size": "ensemble_size",
-    "cnn": "cnn",
-    "cnn-local": "cnn_local",
-    "rnn-mnist": "rnn_mnist",
-    "step-activation": "step_activation",
-    "zero-one-loss": "zero_one_loss",
-    "cartpole": "cartpole",
-    "online-temperatures": "series:temperatures",
-    "online-sunspots": "series:sunspots",
-    "graph-labels": "graph_labels",
-    "uncertainty": "uncertainty",
-    "lstm-online": "lstm_online",
-}
-WITH_NETWORKS = (
-    *("mnist-dense", "mnist-factored", "mnist-local", "mnist-ablation", "mnist-methods"),
-    *("ensemble-size", "cnn", "cnn-local", "rnn-mnist", "step-activation", "zero-one-loss"),
-    "lstm-online",
-)
-"""Experiments whose networks are torch modules, which can be on any device."""
-SCALES = ("small", "medium", "paper")
 
 
 def reproduce(

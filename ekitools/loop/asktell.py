@@ -32,8 +32,8 @@ from ekitools.loop.checks import (
     checked_store,
 )
 from ekitools.loop.ensemble import copied, drawn, names_of_files
-from ekitools.loop.failures import POLICIES
 from ekitools.loop.folder import Folder
+from ekitools.loop.policies import POLICIES
 from ekitools.loop.saved import Saved
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping

@@ -18,7 +18,6 @@ from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
 
 __all__ = [
-    "POLICIES",
     "all_usable",
     "check_failures",
     "fatal_sentence",
@@ -30,9 +29,6 @@ __all__ = [
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|\b[-+]?(nan|inf)\b")
 _SHOWN = 500
-
-POLICIES = ("retry", "drop", "resample", "raise")
-"""What ``on_failure`` may be."""
 
 
 def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:

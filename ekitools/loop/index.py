@@ -18,7 +18,7 @@ from ekitools.core.checks import flag, integer, number, one_of
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.checks import checked_store
 from ekitools.loop.disk import INDEX, File, damaged, is_name, opened
-from ekitools.loop.failures import POLICIES
+from ekitools.loop.policies import POLICIES
 from ekitools.models.extras import Labels
 
 __all__ = ["FORMAT", "KINDS", "encoded", "listed", "parsed", "read_index"]
