@@ -394,6 +394,6 @@ def test_iterations_are_found_by_their_number_and_from_the_end():
     result = result_of(linear_problem()).isel(iteration=[0, 2, 3])
     assert [stored_index(result, i) for i in (0, 2, 3, -1, -3)] == [0, 1, 2, 2, 0]
     for wrong in (1, 4, -4):
-        message = rf"iteration: .* \(0 to 3, 3 of them\), .* got {wrong}\. Run with store="
+        message = rf"iteration: .* \(0 to 3, 3 in all\), .* got {wrong}\. Run with store="
         with pytest.raises(ValueError, match=message):
             stored_index(result, wrong)
