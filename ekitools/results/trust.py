@@ -116,7 +116,7 @@ def verdict(checks: tuple[Check, ...]) -> Check:
     """Summarize all checks in one sentence."""
     levels = [check.level for check in checks]
     if "bad" in levels:
-        return Check("bad", "Trust", "Do not use this result: see the findings marked bad below.")
+        return Check("bad", "Trust", "Do not rely on this result: see the findings marked bad.")
     doubts = levels.count("care")
     if doubts:
         reasons = "one reason for doubt is" if doubts == 1 else f"{doubts} reasons for doubt are"

@@ -320,7 +320,8 @@ def test_the_summary_says_which_prior_the_posterior_belongs_to():
     assert check.level == "note"
     assert check.sentence.startswith(f"{n} of {result.attrs['model_runs']} model runs failed. No")
     assert (
-        f"{share:.3g} % of the draws of the prior failed: the posterior is that" in check.sentence
+        f"{share:.3g} % of the draws of the prior failed: the posterior belongs to"
+        in check.sentence
     )
     assert "the prior restricted to where the model runs." in check.sentence
     assert result.attrs["status_level"] == "good"

@@ -382,7 +382,7 @@ def test_readers_see_draws_and_not_nodes():
     text = str(ek.summary(result))
     assert "effective members" not in text
     assert "7 nodes hold a Gaussian of 3 parameters" in text
-    assert "every mean is within 0.01 standard deviations of the posterior's" in text
+    assert "every mean is within 0.01 standard deviations of the posterior mean" in text
     assert "Draws of a Gaussian" in text
     arviz = ek.to_arviz(result, problem=problem)
     assert arviz.posterior.sizes["draw"] == 1000
