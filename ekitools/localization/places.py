@@ -1,4 +1,4 @@
-"""Where the parameters and the data of a problem are, by its labels."""
+"""Positions of a problem's parameters and data, looked up by their labels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _REMEDY = "Give them: ek.localization.Distance(parameters, data, radius)."
 
 
 def named_parameters(entries: Iterable[Any], n: int, target: Any) -> list[int]:
-    """Numbers of the parameters that are given by name or number."""
+    """Return the indices of parameters that are given by name or index."""
     names = None if target is None else target.parameter_names
     known = {} if names is None else {name: i for i, name in enumerate(names)}
     return [_number(entry, known, n, "parameter") for entry in entries]
 
 
 def named_data(entries: Iterable[Any], n: int, target: Any) -> np.ndarray:
-    """Numbers of the data that are given by block, name or number."""
+    """Return the indices of data that are given by block, name or index."""
     known: dict[Any, int] = {}
     blocks = np.zeros(0, dtype=object)
     if target is not None:
@@ -49,7 +49,7 @@ def _number(entry: Any, known: dict[Any, int], n: int, what: str) -> int:
 
 
 def of_parameters(target: Any) -> np.ndarray:
-    """Coordinates ``(p, dim)`` of the parameters of a problem: the places of its prior."""
+    """Return the coordinates ``(p, dim)`` of a problem's parameters, taken from its prior."""
     prior = None if target is None else target.prior
     points = prior.points if isinstance(prior, HasPoints) else None
     if points is None:
@@ -66,7 +66,7 @@ def of_parameters(target: Any) -> np.ndarray:
 
 
 def of_data(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
-    """Coordinates ``(d, dim)`` of the labelled data of a problem."""
+    """Return the coordinates ``(d, dim)`` of a problem's labelled data."""
     layout = None if target is None else target.layout
     known = layout.coordinates() if isinstance(layout, Layout) else {}
     found = {name: values for name, values in known.items() if name not in ("block", "position")}

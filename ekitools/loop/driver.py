@@ -1,4 +1,4 @@
-"""The only discrete loop: evaluate, tell, record, checkpoint, stop."""
+"""`run` and `resume`: the loop that evaluates, updates, records, checkpoints and stops."""
 
 from __future__ import annotations
 
@@ -29,17 +29,22 @@ __all__ = ["IterationInfo", "resume", "run", "run_within"]
 
 
 class IterationInfo(NamedTuple):
-    """What ``on_step`` is given after every iteration."""
+    """Numbers of one iteration, passed to ``on_step``.
+
+    See Also
+    --------
+    run : Calls ``on_step`` after every iteration.
+    """
 
     iteration: int
     t: float
     """Pseudo-time Σh of the ensemble that was just evaluated."""
     step: float
-    """h of the update that followed; NaN where the run ended."""
+    """Step size h of the update that followed; NaN if the run ended."""
     misfit: float
     """Mean misfit of the evaluated ensemble."""
     spread: float
-    """Root of its total variance, relative to the initial one."""
+    """Root of the ensemble's total variance, relative to the initial ensemble."""
     n_failed: int
     """Model runs of this iteration that failed."""
     model_runs: int
@@ -74,77 +79,129 @@ def run(
     Parameters
     ----------
     problem : InverseProblem
-        What is to be solved.
+        The inverse problem: model, prior, noise and data.
     method : Method
         `EKI` or another method.
-    n_members, n_steps, ensemble, rng, on_failure, store, evaluate_final
-        As in `AskTell`.
+    n_members : int, optional
+        Ensemble size J, at least 2; 100 by default. It is ignored if ``ensemble`` is given. A
+        method that places its own members, such as `UKI`, also chooses their number. Omit
+        ``n_members`` and ``ensemble`` for such a method.
+    n_steps : int, optional
+        Step budget. Without a budget the run ends where the method or `OnlineData` ends, or after
+        1000 steps if neither has an end.
+    ensemble : array (J, p), optional
+        Initial ensemble in physical coordinates; by default it is drawn from the prior. The
+        array's values are copied. Its dtype, device and library are kept throughout.
+    rng : None, int or numpy.random.Generator, optional
+        Source of all randomness. None draws a fresh seed.
     executor : concurrent.futures.Executor, optional
-        Where the members are evaluated: a process pool, loky, dask's
-        ``client.get_executor(pure=False)``, mpi4py's ``MPIPoolExecutor``. The result is
-        bitwise the same with any executor and any number of workers, for a model that keeps
-        nothing from one member to the next.
+        Executor that evaluates the members: a process pool, loky, dask's
+        ``client.get_executor(pure=False)`` or mpi4py's ``MPIPoolExecutor``. The result is bitwise
+        the same with any executor and any number of workers if the model keeps nothing from one
+        member to the next.
     timeout : float, optional
-        Seconds that one model run may take; a longer one is a failed member.
+        Longest time of one model run in seconds. A member whose run takes longer has failed.
+    on_failure : {"retry", "drop", "resample", "raise"}, default "retry"
+        Treatment of members whose model run failed.
+
+        * "retry" places failed members anew and runs them again until all have run. The first
+          iteration places them by draws from the prior, later iterations by draws from the
+          Gaussian of the other members or by shorter steps. One iteration may take 20 J model
+          runs. The posterior is that of the prior restricted to the region where the model runs.
+        * "drop" removes failed members for good.
+        * "resample" replaces failed members after the update by draws from the Gaussian of the
+          members that did not fail.
+        * "raise" raises a `RunError`.
+
+        `TemperedSMC` refuses proposals that fail and redraws only its first members. `UKI` keeps
+        all members.
+    store : {"all", "last", "final"} or int k, default "all"
+        Iterations whose members are kept in the result: all of them, the last one, or every k-th
+        and the last one. "final" is for ensembles that fill the memory: only the ensemble at which
+        the run ends is kept, and `LossEKI` can update it in place. Add ``evaluate_final=False`` to
+        avoid a second copy altogether.
+    evaluate_final : bool, default True
+        Whether the model is also run for the last ensemble (one more batch of model runs).
     checkpoint : str or Path, optional
-        Folder for checkpoints. It must be new or empty. `resume` goes on from there. The folder is
-        locked until the run ends: a second process that writes to it is refused.
+        Folder for checkpoints, new or empty. `resume` continues from this folder. The folder is
+        locked until the run ends, and a second process that writes to it is refused.
     checkpoint_every : int, default 1
-        Iterations between checkpoints; the last one is always written.
+        Iterations between checkpoints. The last checkpoint is always written.
     progress : bool, default False
         Whether to show a tqdm bar on standard error.
     on_step : callable, optional
-        Called with an `IterationInfo` after every iteration.
+        Function that is called with an `IterationInfo` after every iteration.
     stop : stopping rule or sequence of them, default ()
-        `Discrepancy`, `Collapsed`, `NoProgress` or your own, for every method. They are checked at
-        every evaluated ensemble, and the first that fires ends the run there.
+        Stopping rules for any method: `Discrepancy`, `Collapsed`, `NoProgress` or your own. They
+        are checked at every evaluated ensemble. The first rule that fires ends the run.
     missing : float, default 0.1
-        Largest share of the outputs of a member that may be NaN, as in `AskTell`. The result counts
-        them by datum as ``missing(iteration, data)``.
+        Largest share of a member's outputs that may be NaN. A missing output is estimated by a
+        ridge regression on the parameters over the members that have this output, or by their mean
+        if at most p + 2 members have it. A member with a larger share has failed. An output that
+        every member lacks is left out of the step with a `RuntimeWarning`, and no member fails
+        because of it. The result counts missing outputs as ``missing(iteration, data)``.
     scratch : str or Path, optional
-        Folder in which the ensemble is kept, for an ensemble that does not fit into memory, as in
-        `AskTell`. The model is run for one member after the other, which is read from the disk; a
-        vectorized model gets some members at a time. A checkpoint names the file of the ensemble
-        and holds no copy. ``progress`` also shows bars of bytes. Members that fail are dropped,
-        with ``on_failure="retry"`` as well.
-    like, draws
-        As in `AskTell`: the library, the dtype and the device of an ensemble that is drawn from the
-        prior, and where normal numbers are drawn.
+        Folder that holds the ensemble, for an ensemble that does not fit into memory. It needs
+        `EKI` or `ETKI` with ``store="final"``, and room for two ensembles (three with
+        ``checkpoint``). ``ensemble`` may then be an array of zarr, h5py or dask or a memory map,
+        and is only read. The model runs member by member; a vectorized model receives some members
+        at a time. A checkpoint names the file of the ensemble and holds no copy. The members of
+        the result are a read-only memory map of a file that stays in this folder. ``progress``
+        also shows bars of bytes. Failed members are dropped, with ``on_failure="retry"`` as well.
+    like : array, optional
+        Any array of a floating dtype, such as ``torch.empty(1, device="cuda")``. The prior is drawn
+        in this array's library, dtype and device. Omit it if ``ensemble`` is given.
+    draws : {"host", "device"}, default "host"
+        Place where normal numbers are drawn for an ensemble of PyTorch, JAX or CuPy. Numbers drawn
+        on the host are the same on every device. Numbers drawn on the device need no transfer and
+        are the same on devices of the same kind.
 
     Returns
     -------
     xarray.Dataset
         ``u(iteration, member, parameter)`` in physical coordinates,
-        ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t``, ``step`` of the stored
-        iterations, ``y`` (with mini-batches the last one's) and ``noise_sd``;
-        ``seen(iteration, observation)`` of an `ObservationSeries`, where ``g`` is NaN for what an
-        iteration did not see; of a method whose members are nodes, such as `UKI`,
-        ``draws(iteration, draw, parameter)`` and ``draws_misfit`` of its Gaussian, and this
-        Gaussian in ``gaussian_mean`` and ``gaussian_root``; ``u_average`` where the method keeps an
-        average; ``parameter_*(iteration, parameter)`` where the method reports numbers by
-        parameter, as `Sparse` does; ``history_*`` of all iterations; and the attributes ``status``
-        (a sentence),
-        ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
-        sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
-        ``failures``, ``failed_at_start`` (the share of the first model runs that failed),
-        ``method``, ``seed``, ``versions``.
+        ``g(iteration, member, data)``, ``misfit``, ``failed``, ``t`` and ``step`` of the stored
+        iterations; ``y`` (of the last mini-batch, with mini-batches) and ``noise_sd``;
+        ``history_*`` of all iterations. Some problems and methods add variables:
 
-        An interrupt from the keyboard ends the run with the status "interrupted"; what was
-        computed is returned.
+        * an `ObservationSeries` adds ``seen(iteration, observation)``; ``g`` is NaN for
+          observations that an iteration did not use;
+        * a method whose members are nodes, such as `UKI`, adds its Gaussian as ``gaussian_mean``
+          and ``gaussian_root``, and ``draws(iteration, draw, parameter)`` from this Gaussian with
+          ``draws_misfit``;
+        * a method that keeps an average adds ``u_average``;
+        * a method that reports numbers by parameter, such as `Sparse`, adds
+          ``parameter_*(iteration, parameter)``.
+
+        The attributes are ``status`` (a sentence), ``status_code``, ``status_level``,
+        ``posterior`` (1 if the last ensemble is meant as a sample of the posterior),
+        ``model_runs``, ``seconds`` (wall time, including the model), ``failures``,
+        ``failed_at_start`` (the share of the first model runs that failed), ``method``, ``seed``
+        and ``versions``.
+
+        An interrupt from the keyboard ends the run with the status "interrupted" and returns the
+        iterations computed so far.
 
     Raises
     ------
     KeyboardInterrupt
-        If it comes before the first iteration is over, when there is nothing to return.
+        If the run is interrupted before the first iteration is over.
     RunError
-        If the run cannot go on (fewer than two members survived, the model runs that an iteration
-        may take are spent, a failure under ``on_failure="raise"``, a broken process pool). The
-        message has the most frequent reason; what was computed is its ``result``.
+        If the run cannot continue: fewer than two members survived, an iteration has spent its
+        model runs, a member failed under ``on_failure="raise"``, or the process pool broke. The
+        message names the most frequent reason. The error's ``result`` holds the iterations
+        computed so far.
     CheckpointError
-        If a checkpoint cannot be written; what was computed is its ``result``. If the folder holds
-        other files or another run, or another process writes to it, before any model run.
+        If a checkpoint cannot be written; the error's ``result`` holds the iterations computed so
+        far. Also, before any model run, if the folder holds other files or another run, or if
+        another process writes to it.
     TypeError, ValueError
-        If an argument is out of order, before any model run.
+        If an argument is invalid, before any model run.
+
+    See Also
+    --------
+    resume : Continue a run from its checkpoint.
+    AskTell : The same inversion for a simulator that calls the library.
 
     Examples
     --------
@@ -186,7 +243,7 @@ def run(
     try:
         with nullcontext() if folder is None else loop._folder.holding(folder):
             if folder is not None:
-                loop.save(folder)  # an unwritable folder is found out before any model run
+                loop.save(folder)  # an unwritable folder raises before any model run
             return _drive(loop, executor, timeout, folder, checkpoint_every, progress, on_step)
     finally:
         if on_disk is not None:
@@ -209,27 +266,59 @@ def resume(
     scratch: str | os.PathLike[str] | None = None,
     like: Array | None = None,
 ) -> xr.Dataset:
-    """Go on from a checkpoint: bitwise the run that was never interrupted.
+    """Continue a run from its checkpoint, bitwise as if it had not been interrupted.
 
     Parameters
     ----------
     path : str or Path
-        Folder given as ``checkpoint`` to `run`; it goes on being written to.
-    problem, method, n_steps, ensemble, stop, scratch, like
-        As in `AskTell.load`.
-    executor, timeout, checkpoint_every, progress, on_step
-        As in `run`.
+        Folder given as ``checkpoint`` to `run`. Later checkpoints are written there too.
+    problem : InverseProblem
+        The same problem. The model may be another object.
+    method : Method, optional
+        The method of the run. It is read from the checkpoint unless it is your own class.
+    n_steps : int, optional
+        New step budget, to continue after the old one was spent.
+    ensemble : array, optional
+        Same meaning as ``like``. Give at most one of the two.
+    executor : concurrent.futures.Executor, optional
+        Executor that evaluates the members. It may differ from the executor of the first run.
+    timeout : float, optional
+        Longest time of one model run in seconds. A member whose run takes longer has failed.
+    checkpoint_every : int, default 1
+        Iterations between checkpoints. The last checkpoint is always written.
+    progress : bool, default False
+        Whether to show a tqdm bar on standard error.
+    on_step : callable, optional
+        Function that is called with an `IterationInfo` after every iteration.
+    stop : stopping rule or sequence of them, optional
+        The stopping rules of the run. They are read from the checkpoint unless one of them is
+        your own class.
+    scratch : str or Path, optional
+        Folder with the file of the ensemble, if the file was moved since.
+    like : array, optional
+        Any array of the library, dtype and device to continue with. It is needed if these differ
+        from the run's, or if the run's array was not of NumPy, PyTorch, JAX or CuPy.
 
     Returns
     -------
     xarray.Dataset
-        As from `run`; at once where the run was already over.
+        The result of the whole run, with the variables and attributes described in `run`. If the
+        run was already over, no model run is made.
 
     Raises
     ------
     CheckpointError
         If the checkpoint is missing or damaged, belongs to another problem or method, or is in use
         by another process.
+    RunError
+        If the run cannot continue; the error's ``result`` holds the iterations computed so far.
+    TypeError, ValueError
+        If an argument is invalid, before any model run.
+
+    See Also
+    --------
+    run : Start a run, with ``checkpoint`` to save it.
+    AskTell.load : Continue from a checkpoint with your own loop.
 
     Examples
     --------
@@ -281,15 +370,15 @@ def run_within(
     checkpoint: Path | None,
     progress: bool,
 ) -> xr.Dataset:
-    """As `run`, with at most ``most_runs`` model runs; as `resume` where there is a checkpoint.
+    """Run or resume an inversion within a budget of ``most_runs`` model runs.
 
-    Where the next iteration would exceed the budget, the run ends at the ensemble that was
-    evaluated last, with the status "runs_spent".
+    It resumes if ``checkpoint`` holds a checkpoint. If the next iteration would exceed the budget,
+    the run ends at the last evaluated ensemble with the status "runs_spent".
 
     Raises
     ------
     RunError
-        Also if the first iteration, with the runs that replace failed ones, exceeds the budget.
+        If the first iteration, including reruns of failed members, exceeds the budget.
     """
     if checkpoint is not None and (checkpoint / INDEX).exists():
         loop = AskTell.load(checkpoint, problem)
@@ -332,10 +421,9 @@ def _drive(
                     gaps=loop.missing > 0,
                     later=True,
                 )
-                # they are copies already
                 loop._take(outputs.g, outputs.failures, outputs.extras, judged=False)
                 if loop._waiting is not None:
-                    continue  # members that failed run again before the step is made
+                    continue  # failed members run again before the step
                 if checkpoint is not None and _is_due(loop, checkpoint_every):
                     loop.save(checkpoint)
                 info = _info(loop)
@@ -365,7 +453,6 @@ def _drive(
 
 
 def _stop_within(loop: AskTell, most_runs: int) -> None:
-    """End the run at the ensemble that was evaluated last."""
     status = runs_spent(most_runs, loop.t if loop.last is None else loop.last.t)
     if loop.last is None:
         raise RunError(
