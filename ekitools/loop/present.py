@@ -1,4 +1,4 @@
-"""What a run is at one moment: its state, the members asked for, and what a step sees."""
+"""Present state of a run: the method's state, the requested members, and the data of the step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Present"]
 
 
 class Present(ABC):
-    """What a run is at one moment."""
+    """Present state of a run; the base of `AskTell`."""
 
     problem: InverseProblem
     method: Method
@@ -43,7 +43,7 @@ class Present(ABC):
     evaluate_final: bool
     missing: float
     draws: str
-    """Where normal numbers are drawn: "host" or "device"."""
+    """The place at which normal numbers are drawn: "host" or "device"."""
     status: Status | None
     seconds: float
     seen: InverseProblem
@@ -54,69 +54,69 @@ class Present(ABC):
     _placed: InverseProblem
     """The problem with its samples on the device of the ensemble."""
     _like: Array | None
-    """An array without numbers of the kind that the prior is drawn in; None for its own kind."""
+    """An empty array with the type and device of the prior's draws; None for the default."""
     _streams: Streams
     _state: Any
     _history: History
     _asked: Array | None
     _scratch: Scratch | None
-    """Where the ensemble is kept, if not in memory."""
+    """The folder of an ensemble that is kept on disk; None for an ensemble in memory."""
     _alive: np.ndarray
     """The numbers of the members of the state."""
     _start: str
-    """"prior", "ensemble" (one of the user's own) or "method"."""
+    """Source of the first members: "prior", "ensemble" (given by the user) or "method"."""
     _waiting: Waiting | None = None
-    """Of an iteration some of whose members run again."""
+    """Results of the present iteration while some of its members run again."""
     _n_lost: int
     """Model runs that failed at the latest step."""
     _has_warned: bool = False
-    """Whether identical outputs were reported, which happens once."""
+    """Whether the warning about identical outputs was issued; it is issued once."""
 
     @abstractmethod
     def result(self) -> xr.Dataset:
-        """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+        """All iterations so far as one labelled Dataset (see `ekitools.run`)."""
 
     @property
     def members(self) -> np.ndarray:
-        """Which members are asked for: all that are left, or those of them that run again."""
+        """Numbers of the requested members: all that are left, or only those that run again."""
         return self._alive if self._waiting is None else self._alive[self._waiting.rows]
 
     @property
     def n(self) -> int:
-        """Updates made so far."""
+        """Number of updates so far."""
         return int(self._state.n)
 
     @property
     def t(self) -> float:
-        """Pseudo-time Σh reached."""
+        """Pseudo-time Σh so far."""
         return float(self._state.t)
 
     @property
     def model_runs(self) -> int:
-        """Model runs told so far."""
+        """Number of model runs so far."""
         waited = 0 if self._waiting is None else self._waiting.runs
         return self._history.model_runs + waited
 
     @property
     def _in_place(self) -> bool:
-        """Whether the ensemble is updated in place, for nobody asks for the one before."""
+        """Whether the ensemble is updated in place, because the previous one is not needed."""
         method = self.method
         able = isinstance(method, InPlace) and method.updates_in_place
         return able and self.store == "final" and not self._rules
 
     @property
     def _runs_again(self) -> bool:
-        """Whether members that fail at this iteration are placed anew and run again.
+        """Whether members that fail at this iteration are redrawn and run again.
 
-        A sampler refuses a proposal that fails; only its first members are drawn anew.
+        A sampler refuses a proposal that fails. Only its first members are redrawn.
         """
         if self.on_failure != "retry" or self._scratch is not None:
-            return False  # an ensemble on disk is not read to place members anew
+            return False  # redrawing members would need the ensemble on disk
         first = is_sampler(self.method) and self.n == 0 and self._start != "ensemble"
         return first or not takes_failures(self.method)
 
     def _first(self, n: int) -> Array:
-        """The draws of the prior that the run started from."""
+        """The draws of the prior from which the run started."""
         prior, rng = self.problem.prior, self._streams.prior()
         if self._like is None:
             return prior.sample_unconstrained(n, rng=rng)
@@ -125,7 +125,7 @@ class Present(ABC):
         return like(prior.sample_unconstrained(n, rng=rng), self._like)
 
     def _ran_before(self) -> Array | None:
-        """Where the members ran at the iteration before; None where that is not known of all."""
+        """The members of the previous iteration; None if some of them are not known."""
         records = self._history.records
         if not records or records[-1].iteration != self.n - 1:
             return None
@@ -135,7 +135,7 @@ class Present(ABC):
         return self.problem.prior.to_unconstrained(like(u, self._physical()))
 
     def _physical(self) -> Array:
-        """The members asked for, in physical coordinates: the state's own where it can be."""
+        """The requested members in physical coordinates, without a copy where possible."""
         if self._asked is None:
             asked, prior = self.method.ask(self._state), self.problem.prior
             large = isinstance(asked, StoredEnsemble)
@@ -147,19 +147,19 @@ class Present(ABC):
         return self._asked
 
     def _given(self) -> Array:
-        """The members asked for without the scales of the noise, which the model is not given."""
+        """The requested members without the scales of the noise, which are no model inputs."""
         asked = self._physical()
         return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
 
     def _whitened(self) -> np.ndarray:
-        """The members asked for, in coordinates in which the prior is N(0, I), on the host."""
+        """The requested members in coordinates in which the prior is N(0, I), on the host."""
         asked = self.method.ask(self._state)
         if isinstance(asked, StoredEnsemble):
-            asked = asked[:]  # asked for only where there are more members than parameters
+            asked = asked[:]  # fits in memory: needed only with more members than parameters
         return host(self.problem.prior.whiten(asked))
 
     def _recorded(self, u: Array, status: Status | None, hidden: np.ndarray) -> Array:
-        """Members for the history, in memory or in a file; in a file the ``hidden`` are NaN."""
+        """Members for the history, in memory or in a file; a file has NaN for ``hidden`` ones."""
         if self._scratch is None or not isinstance(u, PhysicalMembers):
             return u
         if status is None:  # only the last ensemble is kept
@@ -168,30 +168,30 @@ class Present(ABC):
         return u.recorded(self._scratch, places, self._history.n_members)
 
     def _files(self) -> list[str]:
-        """The names of the files of the scratch folder that the run needs now."""
+        """Names of the files in the scratch folder that the run still needs."""
         return [self._state.ensemble.name, *names_of_files(self._history.records)]
 
     def _release(self) -> None:
-        """Delete the files of ensembles that nobody needs any more."""
+        """Delete the files of ensembles that are no longer needed."""
         if self._scratch is not None:
             self._scratch.release(self._files())
 
     def _following(self) -> InverseProblem | None:
-        """The problem that the present step sees; None where there is nothing more to see.
+        """The problem that the present step sees; None if no data are left.
 
-        An ensemble that is the method's last one is compared with all observations of a series.
+        The last ensemble of a method is compared with all observations of a series.
         """
         if self.problem.series and self.method.finished(self._state):
             return self.problem.whole()
         return self._placed.seen(self.n, self._streams)
 
     def _seen_at(self, n: int, of: InverseProblem | None = None) -> InverseProblem:
-        """The problem that step ``n`` sees; after the last one, what that saw."""
+        """The problem that step ``n`` sees; after the last step, the problem of the last step."""
         seen = (self._placed if of is None else of).seen(n, self._streams)
         return self._seen_at(n - 1, of) if seen is None else seen
 
     def _observations(self) -> np.ndarray:
-        """Which observations of a series the present step sees; empty for other data."""
+        """Numbers of the observations of a series in the present step; empty for other data."""
         batch, layout = self.seen.batch, self.problem.layout
         if not isinstance(layout, Together):
             return np.zeros(0, dtype=np.int64)

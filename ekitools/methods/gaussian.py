@@ -1,9 +1,9 @@
-r"""A Gaussian fitted to an ensemble: the standard normal but for a few directions.
+r"""Gaussian fitted to an ensemble; it differs from the standard normal in a few directions only.
 
 In coordinates in which the prior is N(0, I) the data usually inform a few directions only.
-The fit is N(m, I + V(S² − I)Vᵀ): the sample's own variance s_k² where it differs from 1 by more
-than the noise of J samples explains (the Marchenko–Pastur range), and 1 elsewhere. It costs
-O(J p min(J, p)) and never forms a p × p matrix.
+The fit is N(m, I + V(S² − I)Vᵀ). A direction has the sample variance s_k² if this variance differs
+from 1 by more than the noise of J samples explains (the Marchenko–Pastur range). Every other
+direction has the variance 1. The fit costs O(J p min(J, p)) and never forms a p × p matrix.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from ekitools.typing import Array
 __all__ = ["Gaussian", "GaussianStart", "fit_gaussian"]
 
 _DIGITS = 1000.0
-"""The fraction of a sum of standard scores, times this, is uniform and tells nothing of the draw:
-single precision resolves it as well."""
+"""Factor of a sum of standard scores. The fractional part of the product is uniform and
+practically independent of the draw, and single precision still resolves it."""
 
 
 @runtime_checkable
 class _Result(Protocol):
-    """The Dataset of a run, as far as a start is made from it."""
+    """The parts of a result that `GaussianStart.from_result` reads."""
 
     @property
     def attrs(self) -> Any:
-        """How the run ended."""
+        """The attributes of the result, such as its status."""
         ...
 
     def __contains__(self, name: object, /) -> bool:
-        """Whether there is a variable of this name."""
+        """Whether the result has a variable of this name."""
         ...
 
     def __getitem__(self, name: str, /) -> Any:
-        """The variable."""
+        """The variable of this name."""
         ...
 
 
@@ -63,7 +63,7 @@ class Gaussian:
     basis : (k, p)
         Orthonormal rows Vᵀ.
     sd : (k,)
-        Standard deviations along them; 1 in every other direction.
+        Standard deviations along the rows of ``basis``; 1 in every other direction.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class Gaussian:
     >>> gaussian = Gaussian(np.zeros(2), np.eye(2)[:1], np.array([3.0]))
     >>> gaussian.unwhiten(np.ones((1, 2)))
     array([[3., 1.]])
-    >>> float(gaussian.log_density(np.zeros((1, 2)))[0].round(6))  # but for (2π)^(-p/2)
+    >>> float(gaussian.log_density(np.zeros((1, 2)))[0].round(6))  # without (2π)^(-p/2)
     -1.098612
     """
 
@@ -81,20 +81,20 @@ class Gaussian:
     sd: np.ndarray
 
     def spread(self, x: np.ndarray) -> np.ndarray:
-        """Rows times the symmetric root of the covariance."""
+        """Multiply the rows of ``x`` by the symmetric root of the covariance."""
         return x + ((x @ self.basis.T) * (self.sd - 1)) @ self.basis
 
     def unwhiten(self, x: np.ndarray) -> np.ndarray:
-        """Draws, from standard normal rows."""
+        """Turn standard normal rows into draws of this Gaussian."""
         return self.mean + self.spread(x)
 
     def whiten(self, x: np.ndarray) -> np.ndarray:
-        """The inverse of `unwhiten`."""
+        """Turn draws of this Gaussian into standard normal rows (the inverse of `unwhiten`)."""
         centred = x - self.mean
         return np.asarray(centred + ((centred @ self.basis.T) * (1 / self.sd - 1)) @ self.basis)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Of rows, without the (2π)^{-p/2}."""
+        """Log density of every row of ``x``, without the factor (2π)^{-p/2}."""
         white = self.whiten(x)
         return np.asarray(-0.5 * np.sum(white * white, axis=1) - np.sum(np.log(self.sd)))
 
@@ -102,7 +102,7 @@ class Gaussian:
 def fit_gaussian(
     x: np.ndarray, weights: np.ndarray | None = None, *, inflation: float = 1.0
 ) -> Gaussian:
-    """The Gaussian of an ensemble ``(J, p)``, its standard deviations times ``inflation``.
+    """Fit a Gaussian to an ensemble ``(J, p)``; ``inflation`` multiplies the standard deviations.
 
     Examples
     --------
@@ -123,8 +123,8 @@ def fit_gaussian(
     basis, s = basis[known], s[known]
     inside = (mean @ basis.T) @ basis
     rest = mean - inside
-    # elsewhere x ~ N(·, I), so that the sample mean's own error has this expected square:
-    # the positive part James–Stein estimate
+    # positive-part James–Stein estimate: in the other directions x ~ N(·, I), so the error of the
+    # sample mean has this expected square
     error = (x.shape[1] - len(s)) / effective
     shrunk = inside + max(1 - error / max(float(rest @ rest), 1e-300), 0.0) * rest
     return Gaussian(shrunk, basis, inflation * s)
@@ -132,39 +132,45 @@ def fit_gaussian(
 
 @dataclass(frozen=True)
 class GaussianStart:
-    r"""A Gaussian for `TemperedSMC` or `GNKI` to start from, in coordinates whitened by the prior.
+    r"""Gaussian start of `TemperedSMC` or `GNKI`, in coordinates whitened by the prior.
 
-    The standard normal there is the prior; this one differs from it in a few directions.
-    Make it from a result by `from_result`, or from an ensemble by `from_ensemble`.
+    In these coordinates the prior is the standard normal. The Gaussian differs from the prior in a
+    few directions. Make a start from a result with `from_result`, or from an ensemble with
+    `from_ensemble`.
 
     `TemperedSMC` starts from a mixture with a share ε of the prior,
 
-    .. math:: q = (1 - \varepsilon)\, N(m, C) + \varepsilon\, \mu_0,
+    .. math:: q = (1 - \varepsilon)\, N(m, C) + \varepsilon\, \mu_0.
 
-    a defensive mixture [1]_: the density of the posterior relative to q is bounded by the largest
-    likelihood, and a mode that the Gaussian misses has particles from the beginning if draws of
-    the prior reach it.
+    This is a defensive mixture [1]_. The density of the posterior relative to q is at most the
+    largest likelihood, divided by ε and the evidence. A mode that the Gaussian misses has particles
+    from the beginning if draws of the prior reach the mode.
 
     Parameters
     ----------
     mean : tuple of p floats
-        m.
+        Mean m.
     basis : tuple of k tuples of p floats
         Orthonormal directions.
     sd : tuple of k floats
-        Standard deviations along them; 1 in every other direction.
+        Standard deviations along the directions; 1 in every other direction.
     doubt : str, default ""
-        A warning about the run that the start is from. The status of a run with this start
-        repeats it.
+        A warning about the run that the start comes from. The status of a run with this start
+        repeats the warning.
     prior_share : float, default 0.2
-        ε, from 0 to below 1. 0 is the Gaussian alone. `GNKI` draws all its members from the
-        Gaussian.
+        ε, from 0 to below 1; 0 means the Gaussian alone. `GNKI` ignores this option and draws all
+        members from the Gaussian.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, sizes disagree, a number is not finite or out of range,
+        If an argument has the wrong type, sizes disagree, a number is not finite or out of range,
         or the directions are not orthonormal.
+
+    See Also
+    --------
+    TemperedSMC : Sampler that corrects the start by weights.
+    GNKI : Refinement that can start from the Gaussian.
 
     References
     ----------
@@ -207,21 +213,21 @@ class GaussianStart:
 
     @cached_property
     def gaussian(self) -> Gaussian:
-        """The same as arrays."""
+        """The Gaussian with its mean, directions and standard deviations as arrays."""
         mean, sd = np.array(self.mean, dtype=np.float64), np.array(self.sd, dtype=np.float64)
         basis = np.array(self.basis, dtype=np.float64)
         return Gaussian(mean, basis if len(basis) else np.zeros((0, len(mean))), sd)
 
     def moved(self, ensemble: Array, prior: Any) -> Array:
-        """Draws of this Gaussian in place of draws of the prior, both unconstrained, ``(J, p)``.
+        """Turn draws of the prior into draws of this Gaussian, both unconstrained, ``(J, p)``.
 
-        In coordinates in which ``prior`` is N(0, I), a row of ``ensemble`` has the standard scores
-        of a draw.
+        Every row of ``ensemble`` is whitened by ``prior``. The whitened row holds the standard
+        scores of the new draw.
 
         Raises
         ------
         ValueError
-            If the prior has another number of parameters.
+            If the prior has another number of parameters than the Gaussian.
 
         Examples
         --------
@@ -235,24 +241,27 @@ class GaussianStart:
         return self._moved(ensemble, self._scores(ensemble, prior), prior)
 
     def mixed(self, ensemble: Array, prior: Any) -> Array:
-        """Draws of the mixture in place of draws of the prior, both unconstrained, ``(J, p)``.
+        """Turn draws of the prior into draws of the mixture, both unconstrained, ``(J, p)``.
 
-        A share ε of the rows stays as it is, and the others are moved as by `moved`. Which ones
-        stay is read off digits of the draw itself that have no influence otherwise. So a row has
-        the same place whatever the others are, and a row that is drawn again is a new draw of the
-        mixture.
+        A share ε of the rows stays unchanged, and `moved` replaces the other rows. Low-order digits
+        of a row decide whether the row stays. The result for one row therefore does not depend on
+        the other rows, and a row that is drawn again is a new draw of the mixture.
 
         Parameters
         ----------
         ensemble : (J, p)
-            Draws of the prior.
+            Draws of the prior, unconstrained.
         prior : Prior
-            Of the problem.
+            Prior of the problem.
 
         Raises
         ------
         ValueError
-            If the prior has another number of parameters.
+            If the prior has another number of parameters than the Gaussian.
+
+        See Also
+        --------
+        moved : Draws of the Gaussian alone.
 
         Examples
         --------
@@ -274,18 +283,18 @@ class GaussianStart:
         )
 
     def _scores(self, ensemble: Array, prior: Any) -> np.ndarray:
-        """Standard scores ``(J, p)`` of draws of the prior."""
+        """The standard scores ``(J, p)`` of draws of the prior."""
         p = int(ensemble.shape[1])
         if len(self.mean) != p:
             raise ValueError(f"start: must have p = {p} parameters, got {len(self.mean)}.")
         return host(prior.whiten(ensemble)).astype(np.float64)
 
     def _moved(self, ensemble: Array, scores: np.ndarray, prior: Any) -> Array:
-        """Draws of the Gaussian with these scores, of the kind of ``ensemble``."""
+        """Draws of the Gaussian with these scores, as an array of the type of ``ensemble``."""
         return prior.unwhiten(like(self.gaussian.unwhiten(scores), ensemble))
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Logarithm of q, without the (2π)^{-p/2}.
+        """Log density of the mixture q, without the factor (2π)^{-p/2}.
 
         Parameters
         ----------
@@ -318,26 +327,31 @@ class GaussianStart:
         inflation: float = 1.2,
         prior_share: float = 0.2,
     ) -> GaussianStart:
-        """The Gaussian of an ensemble that is near the posterior.
+        """Fit the start to an ensemble that is close to the posterior.
 
         Parameters
         ----------
         ensemble : (J, p)
-            In physical coordinates, such as ``result.u[-1]``; NaN rows are left out.
+            Members in physical coordinates, such as ``result.u[-1]``; NaN rows are left out.
         prior : Prior
-            Of the problem.
+            Prior of the problem.
         weights : (J,), optional
-            Where the members have them.
+            Weights of the members; equal weights by default.
         inflation : float, default 1.2
-            Factor of the standard deviations: a start that is too wide costs a few runs, one
-            that is too narrow loses the tails.
+            Factor of the standard deviations. A start that is too wide costs a few model runs; a
+            start that is too narrow loses the tails.
         prior_share : float, default 0.2
             Share of the prior in the start of `TemperedSMC`.
 
         Raises
         ------
-        ValueError
-            If fewer than two members are left.
+        TypeError, ValueError
+            If an argument has the wrong type or is out of range, or fewer than two finite members
+            are left.
+
+        See Also
+        --------
+        from_result : Fit the start to the last ensemble of a result.
         """
         check_prior(prior)
         u = as_array("ensemble", ensemble)
@@ -359,25 +373,30 @@ class GaussianStart:
     def from_result(
         cls, result: Any, prior: Any = None, *, inflation: float = 1.2, prior_share: float = 0.2
     ) -> GaussianStart:
-        """The Gaussian of the last ensemble of a result, with the warnings of its run.
+        """Fit the start to the last ensemble of a result, and keep the warnings of the run.
 
         Parameters
         ----------
         result : xarray.Dataset
-            What `run` returned, or what was read back from its file.
+            A result of `run` or `integrate`.
         prior : Prior, optional
-            Of the problem. Not needed for a method that holds a Gaussian, such as `UKI`.
+            Prior of the problem. It may be left out if the method holds a Gaussian (`UKI`).
         inflation : float, default 1.2
-            Factor of the standard deviations, as in `from_ensemble`; 1 is the Gaussian itself.
+            Factor of the standard deviations; 1 leaves the fitted Gaussian unchanged. A start that
+            is too wide costs a few model runs; a start that is too narrow loses the tails.
         prior_share : float, default 0.2
             Share of the prior in the start of `TemperedSMC`.
 
         Raises
         ------
         TypeError
-            If ``result`` is no result, or ``prior`` is needed and is not given.
+            If ``result`` is not a result, or ``prior`` is needed but missing.
         ValueError
-            If fewer than two members are left, or ``prior`` is over other parameters.
+            If fewer than two finite members are left, or ``prior`` has other parameters.
+
+        See Also
+        --------
+        from_ensemble : Fit the start to members that come from elsewhere.
 
         Examples
         --------
@@ -401,7 +420,7 @@ class GaussianStart:
             check_prior(prior)
             if prior.n_parameters != u.shape[1]:
                 raise ValueError(
-                    f"prior: must be over the {u.shape[1]} parameters of the result, got one over "
+                    f"prior: must have the {u.shape[1]} parameters of the result, got "
                     f"{prior.n_parameters}. Pass problem.prior."
                 )
         doubt = _doubt(result.attrs)
@@ -411,7 +430,8 @@ class GaussianStart:
             return cls._of(Gaussian(mean, basis.T, inflation * sd), doubt, prior_share)
         if prior is None:
             raise TypeError(
-                "prior: must be given for a result of members, got None. Pass problem.prior."
+                "prior: must be given for a result that holds members only, got None. Pass "
+                "problem.prior."
             )
         weights = np.asarray(result["weight"])[-1] if "weight" in result else None
         found = cls.from_ensemble(
@@ -431,12 +451,12 @@ class GaussianStart:
 
 
 def _checked_share(prior_share: Any) -> float:
-    """From 0 to below 1."""
+    """Check that the share of the prior is from 0 to below 1."""
     return number("prior_share", prior_share, least=0, below=1)
 
 
 def _doubt(attrs: Any) -> str:
-    """The warning of a run in its own words; "" where it came to its end without one."""
+    """The warning that a result holds; "" if the run finished without a warning."""
     if attrs.get("verdict") == CONFIRMED:
         return ""
     if attrs.get("verdict") == NOT_CONFIRMED:
@@ -446,7 +466,7 @@ def _doubt(attrs: Any) -> str:
 
 
 def _checked_weights(weights: Any, kept: np.ndarray) -> np.ndarray:
-    """The weights of the members that are kept."""
+    """Check the weights of all members, and return those of the members that are kept."""
     w = as_vector("weights", weights).astype(np.float64)
     if w.shape != kept.shape or np.any(w < 0) or not np.any(w[kept] > 0):
         raise ValueError(

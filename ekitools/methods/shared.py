@@ -1,6 +1,6 @@
-"""What the methods share: misfits, the step that a rule gives, one tempered analysis.
+"""Functions that several methods share: checks, misfits, regression and one tempered analysis.
 
-Everything works on whitened residuals r = Γ^{-1/2}(G(u) − y), ``(J, d)``.
+They work on whitened residuals r = Γ^{-1/2}(G(u) − y), ``(J, d)``.
 """
 
 from __future__ import annotations
@@ -35,44 +35,50 @@ _UNIT = GaussianNoise(1.0)
 
 
 def diverged(what: str, remedy: str) -> Status:
-    """The status of a run that ends at the last ensemble before ``what`` overflowed."""
+    """The status of a run that ends because ``what`` overflowed."""
     sentence = f"{what} overflowed: this is the last good ensemble. {remedy}"
     return Status("diverged", sentence, level="bad")
 
 
 def initial_variance(ensemble: Array) -> float:
-    """Trace of the initial ensemble's covariance; an error where there is no spread."""
+    """Trace of the covariance of the initial ensemble.
+
+    Raises
+    ------
+    ValueError
+        If all members are equal.
+    """
     variance = total_variance(ensemble)
     if not variance > 0:
         raise ValueError(
             "ensemble: must have some spread, got members that are all the same. The method "
-            "moves only along the differences between members: draw them from a prior."
+            "moves only along the differences between members. Draw the members from a prior."
         )
     return variance
 
 
 def check_all_data(target: Target, who: str) -> None:
-    """Check that the first step sees all data, for a method that needs that at every step."""
+    """Check that the first step sees all data, for a method that needs all data at every step."""
     batch = target.batch
     if batch is not None:
         raise TypeError(
-            f"problem: must have all its data at once for {who}, got one that sees "
-            f"{len(batch.index)} of {batch.n_all} observations at a step. Use problem.whole() of a "
-            "series, or ek.EKI, which may see some data at a time."
+            f"problem: must have all its data at once for {who}, got a problem whose steps see "
+            f"{len(batch.index)} of {batch.n_all} observations. Use problem.whole() if the data "
+            "are a series, or ek.EKI(), which accepts batches."
         )
 
 
 def with_ensemble(method: Method, state: Any, ensemble: Array) -> Any:
-    """The state with other members in place, and with what it knows of them made anew."""
+    """Replace the members of a state, and recompute the fields that depend on the members."""
     everyone = np.arange(int(ensemble.shape[0]))
     return method.select(state._replace(ensemble=ensemble), everyone)
 
 
 def mapped(method: Method, state: Any, rows: Callable[[Array], Array], index: np.ndarray) -> Any:
-    """The state with ``rows`` of all that it holds of its members, one in every row.
+    """Apply ``rows`` to every array of a state that has one row for each member.
 
-    Of a method that does not offer this itself, with ``rows`` of the ensemble alone; what else it
-    holds is that of the members ``index``.
+    For a method without ``map_members``, ``rows`` is applied to the ensemble alone, and the other
+    fields are those of the members ``index``.
     """
     if isinstance(method, MapsMembers):
         return method.map_members(state, rows, index)
@@ -80,33 +86,34 @@ def mapped(method: Method, state: Any, rows: Callable[[Array], Array], index: np
 
 
 def whitened_residual(g: Array, target: Any) -> Array:
-    """Γ^{-1/2}(G(u) − y), ``(J, d)``."""
+    """Whitened residuals Γ^{-1/2}(G(u) − y), ``(J, d)``."""
     return target.noise.whiten(g - data_like(target.data, g))
 
 
 def misfits(r: Array) -> np.ndarray:
-    """Φ_j = ½ ‖r_j‖², ``(J,)``, on the host in float64."""
+    """Misfits Φ_j = ½ ‖r_j‖², ``(J,)``, on the host in float64."""
     return host(misfits_there(r)).astype(np.float64)
 
 
 def misfits_there(r: Array) -> Array:
-    """Φ_j, ``(J,)``, in the dtype and on the device of ``r``."""
+    """Misfits Φ_j, ``(J,)``, in the dtype and on the device of ``r``."""
     return 0.5 * array_namespace(r).sum(r * r, axis=1)
 
 
 def averaged(past: Array, mean: Array, weight: float, n: int) -> Array:
-    """The exponential average of the means of the steps 0 ... n, all ``(1, p)``.
+    """Exponential average of the means of the steps 0 ... n, all ``(1, p)``.
 
-    ``past`` is the one up to step n − 1, which has ``weight``; at step 0 it does not count.
+    ``past`` is the average up to step n − 1 and has the weight ``weight``. Step 0 ignores ``past``.
     """
     share = (1 - weight) / (1 - weight ** (n + 1))
     return mean if n == 0 else past + share * (mean - past)
 
 
 def slope_on_span(w: Array, r: Array) -> tuple[Array, Array]:
-    """The linear regression of r ``(J, d)`` on w ``(J, p)``, along the span of the ensemble.
+    """Linear regression of r ``(J, d)`` on w ``(J, p)``, along the span of the ensemble.
 
-    With the thin SVD E = P s Vᵀ of the anomalies of w it is B Vᵀ with B = FᵀP/s.
+    With the anomalies F of r and the thin SVD E = P s Vᵀ of the anomalies of w, the slope is B Vᵀ
+    with B = FᵀP/s.
 
     Returns
     -------
@@ -125,9 +132,9 @@ def slope_on_span(w: Array, r: Array) -> tuple[Array, Array]:
 
 
 def tempered_analysis(u: Array, r: Array, h: float, rng: np.random.Generator | None) -> Array:
-    """One Kalman analysis with the noise Γ/h; data perturbed where ``rng`` is given.
+    """One Kalman analysis with the noise Γ/h; the data are perturbed if ``rng`` is given.
 
-    The draws are the same in any dtype and on any device, unless ``rng`` draws on the device.
+    The draws do not depend on dtype and device, unless ``rng`` draws on the device.
     """
     draw = None
     if isinstance(rng, DeviceGenerator):

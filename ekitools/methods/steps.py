@@ -1,4 +1,4 @@
-"""Step rules: frozen options with one pure function each, and the step that a rule gives."""
+"""Step rules (`FixedStep`, `NormStep`, `MisfitController`, `ESMDA`), and the choice of a step."""
 
 from __future__ import annotations
 
@@ -31,18 +31,27 @@ __all__ = [
 
 
 _FASTER = 2.0
-"""A step that is larger than the mean of those before by this factor counts as growing. It was 1.0
-for models that crawl, and 20 and more for linear models with noise of 1e-9."""
+"""A step counts as growing if it exceeds the mean of the earlier steps by this factor. The ratio
+was 1.0 in runs whose steps stay too small, and 20 and more for linear models with noise of 1e-9."""
 
 
 @dataclass(frozen=True)
 class FixedStep:
-    """The same step h every time: each analysis sees the noise Γ/h.
+    """Constant step h: every analysis sees the noise Γ/h.
 
     Parameters
     ----------
     h : float
-        Step, h > 0.
+        Step size, h > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``h`` is not a positive finite number.
+
+    See Also
+    --------
+    MisfitController : The default rule, which adapts the step to the misfits.
 
     Examples
     --------
@@ -63,16 +72,25 @@ class FixedStep:
 
 @dataclass(frozen=True)
 class NormStep:
-    r"""The adaptive step h_n = h / (‖D(u_n)‖ + ε).
+    r"""Adaptive step h_n = h / (‖D(u_n)‖ + ε) of Kovachki & Stuart (2019).
 
-    D_jk = ⟨G(u_k) − Ḡ, G(u_j) − y⟩_Γ / J, in the Frobenius norm [1]_.
+    ‖D‖ is the Frobenius norm of D_jk = ⟨G(u_k) − Ḡ, G(u_j) − y⟩_Γ / J [1]_.
 
     Parameters
     ----------
     h : float, default 1
         Numerator, h > 0.
     eps : float, default 1e-6
-        ε > 0, which bounds the step by h/ε once the ensemble has collapsed.
+        ε > 0. It bounds the step by h/ε after the ensemble has collapsed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``h`` or ``eps`` is not a positive finite number.
+
+    See Also
+    --------
+    MisfitController : The default rule, for a run that ends at the posterior.
 
     References
     ----------
@@ -98,31 +116,36 @@ class NormStep:
 
 @dataclass(frozen=True)
 class MisfitController:
-    r"""The data-misfit controller: as large a step as the misfits allow, without a parameter.
+    r"""Data-misfit controller: a step adapted to the misfits, without a tuning parameter.
 
     .. math::
         h = \min\{\max\{d / (2\,\overline{\Phi}), \sqrt{d / (2\,\mathrm{var}\,\Phi)}\},
         1 - \sum h\},
-        \qquad \Phi_j = \tfrac12 \|\Gamma^{-1/2}(G(u_j) - y)\|^2,
+        \qquad \Phi_j = \tfrac12 \|\Gamma^{-1/2}(G(u_j) - y)\|^2.
 
-    which keeps the symmetrised Kullback–Leibler distance between successive tempered
+    This step keeps the symmetrised Kullback–Leibler distance between successive tempered
     posteriors bounded [1]_.
 
-    Where the linear updates do not lower the misfits, the steps stay as small as the first one and
-    the run crawls towards its end time. The controller then ends it after ``max_runs`` model runs
-    of every member, with the status "steps_too_small". A run goes on that needs no more than as
-    many again at its present steps, or whose steps grow, as they do where the noise is tiny beside
-    the misfits.
+    If the linear updates do not lower the misfits, the steps stay as small as the first step, and
+    the run would need very many steps. The controller ends such a run after ``max_runs`` model runs
+    of every member, with the status "steps_too_small". The run continues if at most ``max_runs``
+    further steps of the present size are needed. It also continues if the steps grow, as they do if
+    the noise is very small compared with the misfits.
 
     Parameters
     ----------
     max_runs : int or None, default 30
-        Model runs of every member after which a run that crawls is ended; None for no bound.
+        Model runs of every member after which the controller may end the run; None for no bound.
 
     Raises
     ------
     TypeError, ValueError
         If ``max_runs`` is not a positive integer.
+
+    See Also
+    --------
+    ESMDA : A fixed number of analyses.
+    FixedStep : A constant step.
 
     References
     ----------
@@ -143,7 +166,7 @@ class MisfitController:
             put(self, max_runs=bound)
 
     def step(self, seen: Seen) -> float:
-        """Return the controller's h, not yet cut at 1 − Σh."""
+        """Return the h of the controller, before `choose_step` limits h to 1 − Σh."""
         with np.errstate(over="ignore"):  # an infinite variance bounds no step
             mean, variance = float(np.mean(seen.misfit)), float(np.var(seen.misfit, ddof=1))
         by_mean = seen.n_data / (2 * mean) if mean > 0 else math.inf
@@ -152,7 +175,7 @@ class MisfitController:
         return h if math.isfinite(h) else min(seen.remaining, 1.0)
 
     def given_up(self, seen: Seen) -> Status | None:
-        """The status "steps_too_small" where ``max_runs`` is spent and the steps crawl."""
+        """The status "steps_too_small" if ``max_runs`` is reached and too many steps are left."""
         if self.max_runs is None or seen.n + 1 < self.max_runs:
             return None
         h = self.step(seen)
@@ -169,15 +192,16 @@ class MisfitController:
             f"{seen.n_data} data) do not fall, because the linear update of the ensemble does not "
             "improve the fit. The ensemble is not a sample of the posterior. Use "
             "ek.TemperedSMC(), an ensemble near one mode, or a larger noise if the model "
-            "cannot fit the data. step=ek.MisfitController(max_runs=None) goes on.",
+            "cannot fit the data. To continue regardless, use "
+            "step=ek.MisfitController(max_runs=None).",
             level="bad",
         )
 
     def _speeds_up(self, seen: Seen, h: float) -> bool:
-        """Whether steps grow, and reach the end in 3 ``max_runs`` if t grows at their present rate.
+        """Whether the steps grow fast enough to reach the end within 3 ``max_runs`` steps.
 
-        Steps that crawl are equal: then h is t/n. With noise that is tiny beside the misfits t
-        grows in proportion to itself.
+        Steps that do not grow are equal, and h is t/n. If the noise is very small compared with the
+        misfits, t grows exponentially.
         """
         if not h * seen.n > _FASTER * seen.t > 0:
             return False
@@ -192,7 +216,16 @@ class ESMDA:
     Parameters
     ----------
     inflation : int or tuple of float, default 4
-        Number n of equal factors α_i = n, or the factors themselves.
+        Number n of equal factors α_i = n, or a tuple of the factors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a factor is not positive, or the inverses of the factors do not add up to 1.
+
+    See Also
+    --------
+    MisfitController : The default rule, which chooses the number of steps.
 
     References
     ----------
@@ -230,15 +263,15 @@ class ESMDA:
         return tuple(1 / alpha for alpha in self.inflation)
 
     def step(self, seen: Seen) -> float:
-        """Return 1/α of the analysis at hand; all that remains at and after the last one."""
+        """Return 1/α of the present analysis; the last step takes all that remains of Σh = 1."""
         steps = self.steps
         return steps[seen.n] if seen.n < len(steps) - 1 else min(seen.remaining, steps[-1])
 
 
 def misfits_and_norm(schedule: Schedule, r: Array) -> tuple[np.ndarray, Callable[[], float]]:
-    """Φ_j ``(J,)`` of whitened residuals on the host in float64, and a function that gives ‖D‖.
+    """Misfits ``(J,)`` of whitened residuals on the host in float64, and a function for ‖D‖.
 
-    Where `NormStep` asks for ‖D‖, both come from a device together.
+    If the rule is a `NormStep`, misfits and ‖D‖ are fetched from a device in one transfer.
     """
     if is_numpy(r) or not isinstance(schedule, NormStep):
         return misfits(r), lambda: d_norm(r, r)
@@ -256,14 +289,14 @@ def choose_step(
     misfit: np.ndarray,
     norm: Callable[[], float] | None = None,
 ) -> tuple[float, float]:
-    """The step h of ``schedule``, cut at ``t_end``, and the pseudo-time it leads to.
+    """The step h of ``schedule``, limited by ``t_end``, and the pseudo-time after the step.
 
-    ``norm`` gives ‖D‖ where it is known already.
+    ``norm`` returns ‖D‖ if ‖D‖ has been computed already.
 
     Raises
     ------
     ValueError
-        If the rule does not give a positive finite step.
+        If the rule returns a step that is not positive and finite.
     """
     end = math.inf if t_end is None else t_end
     known = (lambda: d_norm(r, r)) if norm is None else norm
@@ -274,14 +307,20 @@ def choose_step(
 def given_up(
     schedule: Schedule, n: int, t: float, t_end: float | None, misfit: np.ndarray, n_data: int
 ) -> Status | None:
-    """The status with which ``schedule`` ends a run that crawls; None where it does not."""
+    """The status with which ``schedule`` ends the run; None if the run continues."""
     if t_end is None or not isinstance(schedule, BoundedSchedule):
         return None
     return schedule.given_up(Seen(n, t, t_end - t, misfit, n_data, lambda: math.nan))
 
 
 def rule_step(schedule: Schedule, seen: Seen) -> float:
-    """The rule's h, or an error where it is not positive and finite."""
+    """The h of the rule.
+
+    Raises
+    ------
+    ValueError
+        If h is not positive and finite.
+    """
     h = schedule.step(seen)
     if not 0 < h < math.inf:
         raise ValueError(
@@ -292,5 +331,5 @@ def rule_step(schedule: Schedule, seen: Seen) -> float:
 
 
 def landing(t: float, h: float, end: float) -> tuple[float, float]:
-    """The step cut at ``end``, and the time it leads to: ``end`` itself, without rounding."""
+    """The step, limited by ``end``, and the time after the step (exactly ``end`` if limited)."""
     return (end - t, end) if h >= (end - t) * (1 - 1e-12) else (h, t + h)

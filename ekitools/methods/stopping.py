@@ -1,4 +1,4 @@
-"""Stopping rules: frozen options with one pure function each."""
+"""Stopping rules: `Discrepancy`, `Collapsed` and `NoProgress`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,24 @@ __all__ = ["Collapsed", "Discrepancy", "NoProgress"]
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """Stop where the data are fitted to their noise: ‖Γ^{-1/2}(Ḡ − y)‖ ≤ τ√d.
+    """Stop when the mean output fits the data within the noise: ‖Γ^{-1/2}(Ḡ − y)‖ ≤ τ√d.
 
-    Morozov's principle; fitting further would fit the noise.
+    This is Morozov's discrepancy principle. A closer fit would fit the noise.
 
     Parameters
     ----------
     tau : float, default 1
-        τ > 0.
+        Factor τ > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``tau`` is not a positive finite number; at the start of a run, if the problem has a loss
+        that is not Gaussian noise.
+
+    See Also
+    --------
+    NoProgress : Stop when the misfit no longer falls.
 
     Examples
     --------
@@ -38,21 +48,21 @@ class Discrepancy:
         put(self, tau=number("tau", self.tau, above=0))
 
     def check(self, progress: Progress) -> Status | None:
-        """Return the status once the residual is within τ√d."""
+        """Return a status if the residual is at most τ√d, else None."""
         return self.reached(progress) if self.distance(progress) <= 0 else None
 
     def distance(self, progress: Progress) -> float:
-        """‖Γ^{-1/2}(Ḡ − y)‖ − τ√d."""
+        """Return ‖Γ^{-1/2}(Ḡ − y)‖ − τ√d."""
         return progress.residual - self.tau * math.sqrt(progress.n_data)
 
     def reached(self, progress: Progress) -> Status:
-        """The status where the residual has come to τ√d."""
+        """The status of a run that reached the residual τ√d."""
         return Status(
             "discrepancy_reached",
-            f"The mean output fits the data to {progress.residual:.4g} noise standard deviations, "
-            f"within tau * sqrt(d) = {self.tau * math.sqrt(progress.n_data):.4g}: stopped by the "
-            "discrepancy principle. The ensemble's spread is not a posterior spread; use t_end=1 "
-            "for one.",
+            "Stopped by the discrepancy principle: the residual of the mean output is "
+            f"{progress.residual:.4g} noise standard deviations, at most tau * sqrt(d) = "
+            f"{self.tau * math.sqrt(progress.n_data):.4g}. The spread of the ensemble does not "
+            "measure uncertainty; use t_end=1 for a posterior.",
             level="good",
         )
 
@@ -63,13 +73,22 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Collapsed:
-    """Stop where the ensemble has lost its spread, so that it can no longer move.
+    """Stop when the ensemble has lost its spread and can no longer move.
 
     Parameters
     ----------
     rtol : float, default 1e-3
-        Root of the total ensemble variance, relative to the initial one, below which the
-        ensemble counts as collapsed.
+        The ensemble counts as collapsed if the root of its total variance, relative to that of the
+        initial ensemble, is at most ``rtol``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``rtol`` is not a positive finite number.
+
+    See Also
+    --------
+    Inflated : A method that keeps the spread.
 
     Examples
     --------
@@ -84,33 +103,42 @@ class Collapsed:
         put(self, rtol=number("rtol", self.rtol, above=0))
 
     def check(self, progress: Progress) -> Status | None:
-        """Return the status once the spread is within rtol of nothing."""
+        """Return a status if the relative spread is at most rtol, else None."""
         return self.reached(progress) if self.distance(progress) <= 0 else None
 
     def distance(self, progress: Progress) -> float:
-        """The relative spread less rtol."""
+        """Return the relative spread minus rtol."""
         return progress.spread - self.rtol
 
     def reached(self, progress: Progress) -> Status:
-        """The status where the spread has come to rtol."""
+        """The status of a run whose relative spread fell to rtol."""
         return Status(
             "collapsed",
-            f"The ensemble's spread is {progress.spread:.3g} of the initial one, at most "
-            f"rtol = {self.rtol:.3g}: it has collapsed and moves no further. "
+            f"The ensemble has collapsed: its spread is {progress.spread:.3g} of the initial "
+            f"spread, at most rtol = {self.rtol:.3g}. The members can no longer move. "
             "Use more members, smaller or fewer steps, or a wider prior.",
         )
 
 
 @dataclass(frozen=True)
 class NoProgress:
-    """Stop where the mean misfit has stopped falling.
+    """Stop when the mean misfit no longer falls.
 
     Parameters
     ----------
     rtol : float, default 1e-3
-        Smallest relative fall that counts as progress.
+        Smallest relative decrease that counts as progress.
     window : int, default 3
-        Number of updates over which the fall is looked for.
+        Number of updates over which the decrease is measured.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``rtol`` is not a positive finite number, or ``window`` is not a positive integer.
+
+    See Also
+    --------
+    Discrepancy : Stop when the data are fitted within the noise.
 
     Examples
     --------
@@ -127,7 +155,7 @@ class NoProgress:
         put(self, rtol=rtol, window=window)
 
     def check(self, progress: Progress) -> Status | None:
-        """Return the status once the best of the window is no better than what came before."""
+        """Return a status if the misfit did not fall within the window, else None."""
         trace = progress.trace
         if len(trace) <= self.window:
             return None
@@ -136,7 +164,7 @@ class NoProgress:
             return None
         return Status(
             "no_progress",
-            f"The mean misfit went from {before:.4g} to {now:.4g} in {self.window} updates, less "
-            f"than rtol = {self.rtol:.3g} of it: stopped. The data may be fitted as well as this "
-            "ensemble can; use more members or a wider prior to go on.",
+            f"Stopped: the mean misfit went from {before:.4g} to {now:.4g} in {self.window} "
+            f"updates, a relative decrease below rtol = {self.rtol:.3g}. The ensemble may be "
+            "unable to fit the data better. To improve the fit, use more members or a wider prior.",
         )
