@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(command=_report)
     page.add_argument("result", type=Path, help="result.nc, as run and demo write it")
     page.add_argument("--out", type=Path, help="default: beside the result, as .html")
+    page.add_argument("--title", help="heading of the page (default: method and model)")
     page.add_argument(
         "--problem",
         metavar="MODULE:FUNCTION",
@@ -166,7 +167,7 @@ def _report(options: argparse.Namespace) -> int:
     with opened as result:
         told = ek.summary(result, problem).trust.sentence
         try:
-            ek.report(result, out, problem)
+            ek.report(result, out, problem, title=options.title)
         except OSError as error:
             raise ValueError(
                 f"--out: must be a file that can be written, got {out} ({error.strerror})."

@@ -127,7 +127,8 @@ def run(
         ``status_code``, ``status_level``, ``posterior`` (1 where the last ensemble is meant as a
         sample of the posterior), ``model_runs``, ``seconds`` (wall time, the model's included),
         ``failures``, ``failed_at_start`` (the share of the first model runs that failed),
-        ``method``, ``seed``, ``versions``.
+        ``method``, ``seed`` (the root of the random streams), ``rng`` (where you passed an
+        integer), ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted"; what was
         computed is returned.
