@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import importlib.metadata
 import importlib.resources
 import inspect
+import json
 import os
 import pickle
 import re
@@ -182,3 +184,19 @@ def test_the_examples_of_experiments_run_without_torch() -> None:
     plain = {**os.environ, "PYTEST_ADDOPTS": ""}  # which may ask for the coverage of all
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode()
+
+
+NAMES_0_1_0 = json.loads((ROOT / "tests" / "zoo" / "names_0_1_0.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES_0_1_0)
+def test_public_names_and_arguments_of_version_0_1_0_still_work(name):
+    """A name or an argument may go only by the policy in docs/project.md."""
+    found = ek
+    for part in name.split("."):
+        if dataclasses.is_dataclass(found) and part in {f.name for f in dataclasses.fields(found)}:
+            return
+        found = getattr(found, part)
+    if NAMES_0_1_0[name] is not None:
+        known = inspect.signature(found).parameters
+        assert set(NAMES_0_1_0[name]) <= set(known)

@@ -73,7 +73,7 @@ def report(options: argparse.Namespace) -> int:
     with opened as result:
         trust = ek.summary(result, problem).trust.sentence
         try:
-            ek.report(result, out, problem)
+            ek.report(result, out, problem, title=options.title)
         except OSError as error:
             raise ValueError(
                 f"--out: must be a file that can be written, got {out} ({error.strerror})."

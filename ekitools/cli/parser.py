@@ -81,6 +81,7 @@ def _run(run: argparse.ArgumentParser) -> None:
 def _report(report: argparse.ArgumentParser) -> None:
     report.add_argument("result", type=Path, help="file of a result, such as result.nc")
     report.add_argument("--out", type=Path, help="file of the page (default: beside the result)")
+    report.add_argument("--title", help="heading of the page (default: method and model)")
     report.add_argument(
         "--problem",
         metavar="MODULE:FUNCTION",

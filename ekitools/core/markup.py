@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["STYLE", "figure", "page", "paragraph", "plain", "table"]
+__all__ = ["STYLE", "figure", "folded", "page", "paragraph", "plain", "table"]
 
 _LONGEST = 2000
 """Characters of a text that are shown."""
@@ -17,7 +17,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 """Control characters, and those that turn the direction of a text."""
 
 # Text and ground are inherited, so that a notebook's own theme is kept; lines are a grey that
-# shows on white and on black; what is coloured carries its meaning as a word, too.
+# shows on white and on black; what is coloured carries its meaning as a word, too. The verdict has
+# its own text and ground, with a contrast of 7 or more (WCAG AAA) on any page.
 STYLE = """
 .ekitools table { border-collapse: collapse; margin: 0.8em 0; font-size: 0.9em; text-align: left; }
 .ekitools caption { caption-side: top; text-align: left; padding: 0.3em 0; opacity: 0.85; }
@@ -36,6 +37,13 @@ STYLE = """
 .ekitools .care { border-left-color: #E69F00; }
 .ekitools .bad { border-left-color: #D55E00; }
 .ekitools .trust { padding: 0.5em 0.8em; background: rgba(128, 128, 128, 0.12); }
+.ekitools .verdict strong { padding: 0.15em 0.6em; margin-right: 0.5em; border-radius: 0.3em;
+  color: #fff; background: #454545; }
+.ekitools .verdict .confirmed { background: #005c43; }
+.ekitools .verdict .corrected { color: #1b1b1b; background: #f0b429; }
+.ekitools .verdict .not-confirmed { background: #9c1f00; }
+.ekitools details { margin: 0.8em 0; }
+.ekitools summary { cursor: pointer; }
 .ekitools pre { overflow-x: auto; padding: 0.6em; background: rgba(128, 128, 128, 0.12); }
 """
 
@@ -53,7 +61,8 @@ figcaption { font-size: 0.9em; opacity: 0.85; }
 .pair { display: flex; flex-wrap: wrap; gap: 0 1em; }
 .pair figure { flex: 1 1 26em; max-width: 100%; }
 @media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #161616; } }
-@media print { body { max-width: none; } nav { display: none; } }
+@media print { body { max-width: none; } nav { display: none; }
+  .verdict strong { print-color-adjust: exact; } }
 """
 
 
@@ -135,6 +144,18 @@ def figure(svg: bytes, size: tuple[float, float], *, alt: str, caption: str) -> 
         f'width="{width}" height="{height}" style="min-width: {round(0.62 * width)}px"></div>'
         f"<figcaption>{paragraph(caption)}</figcaption></figure>"
     )
+
+
+def folded(title: str, content: str) -> str:
+    """HTML that is shown after a click on ``title``.
+
+    Examples
+    --------
+    >>> from ekitools.core.markup import folded
+    >>> folded("a < b", "<p>more</p>")
+    '<details><summary>a &lt; b</summary><p>more</p></details>'
+    """
+    return f"<details><summary>{paragraph(title)}</summary>{content}</details>"
 
 
 def page(title: str, body: str) -> str:

@@ -18,16 +18,27 @@ class Streams:
     before), so a resumed run needs only the root and the number of its next step. The root
     is drawn from ``rng``; it is not the seed itself, so an ensemble the user drew with the
     same integer seed is independent of everything drawn here. With ``draws="device"`` the
-    generators of the prior and of the steps are a `DeviceGenerator`.
+    generators of the prior and of the steps are a `DeviceGenerator`. ``given`` is an integer
+    ``rng`` as text, for the result, and "" for anything else.
     """
 
     def __init__(
-        self, rng: Rng = None, *, root: list[int] | None = None, draws: str = "host"
+        self,
+        rng: Rng = None,
+        *,
+        root: list[int] | None = None,
+        given: str = "",
+        draws: str = "host",
     ) -> None:
         if root is None:
             words = as_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)
             root = [int(x) for x in words]
-        self.root, self._where = root, draws
+            given = str(int(rng)) if isinstance(rng, int | np.integer) else ""
+        self.root, self.given, self._where = root, given, draws
+
+    def recorded(self) -> dict[str, object]:
+        """Attributes of a result: the root, and ``rng`` if the user gave an integer."""
+        return {"seed": self.root} | ({"rng": self.given} if self.given else {})
 
     def _seed(self, *key: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self.root, spawn_key=key)

@@ -154,7 +154,7 @@ def integrate(
     attributes: dict[str, Any] = {
         "title": "ensemble Kalman flow",
         "method": to_json(flow),
-        "seed": streams.root,
+        **streams.recorded(),
         "covariance_normalisation": "1/J",
         "start": "prior" if ensemble is None else "ensemble",
         **traits(flow),

@@ -344,7 +344,7 @@ class AskTell(Stepping):
             "problem": self.problem.fingerprint(),
             "method": to_json(self.method),
             "stop": to_json(self._rules),
-            "seed": self._streams.root,
+            **self._streams.recorded(),
             "seconds": self.seconds,
             "covariance_normalisation": self.method.normalisation,
             "start": self._start,
@@ -402,6 +402,7 @@ class AskTell(Stepping):
             seconds=self.seconds,
             scratch=self._scratch,
             kind=None if self._scratch is not None else kind_of(self._state.ensemble),
+            rng=self._streams.given,
         )
         if self._scratch is not None:
             self._scratch.commit(folder.absolute(), self._files(), begun=True)
@@ -455,13 +456,12 @@ class AskTell(Stepping):
         folder = as_path("path", path, "a folder")
         given = None if scratch is None else Scratch.of(scratch)
         saved = loop._folder.load(folder, problem, (method, stop, given), reference)
-        loop.problem, loop.method = problem, saved.method
-        loop._stop = saved.stop
+        loop.problem, loop.method, loop._stop = problem, saved.method, saved.stop
         loop._rules = all_rules(saved.stop, saved.method, problem)
         for name, value in saved.options.items():
             setattr(loop, name, value)
-        loop._streams, loop._start = Streams(root=saved.root, draws=loop.draws), saved.start
-        loop._state, loop._asked = saved.state, None
+        loop._streams = Streams(root=saved.root, given=saved.rng, draws=loop.draws)
+        loop._state, loop._asked, loop._start = saved.state, None, saved.start
         loop._scratch, loop._placed, loop._like = saved.scratch, problem, None
         if loop._scratch is None:
             loop._placed = problem.placed(loop._state.ensemble)

@@ -176,8 +176,8 @@ def run(
         The attributes are ``status`` (a sentence), ``status_code``, ``status_level``,
         ``posterior`` (1 if the last ensemble is meant as a sample of the posterior),
         ``model_runs``, ``seconds`` (wall time, including the model), ``failures``,
-        ``failed_at_start`` (the share of the first model runs that failed), ``method``, ``seed``
-        and ``versions``.
+        ``failed_at_start`` (the share of the first model runs that failed), ``method``, ``seed``,
+        ``rng`` (if it was an integer) and ``versions``.
 
         An interrupt from the keyboard ends the run with the status "interrupted" and returns the
         iterations computed so far.

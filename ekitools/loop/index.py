@@ -136,6 +136,8 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
     _check_all("seed", meta["seed"], int, length=4)
     if not all(0 <= word < 2**32 for word in meta["seed"]) or min(meta["counts"]) < 0:
         raise ValueError("seed or counts has a number out of its range")
+    if not re.fullmatch("[0-9]*", meta.setdefault("rng", "")):
+        raise ValueError(f"rng must be digits, got {meta['rng']!r:.80}")
     if type(meta["seconds"]) not in (int, float):
         raise TypeError(f"seconds must be a number, got {meta['seconds']!r:.80}")
     if meta["status"] is not None:

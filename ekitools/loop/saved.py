@@ -61,6 +61,8 @@ class Saved(NamedTuple):
     """The folder that holds the ensemble; None for an ensemble in memory."""
     kind: list[str] | None = None
     """Library, dtype and device of the ensemble; None for NumPy."""
+    rng: str = ""
+    """The integer that the user passed as ``rng``; "" for anything else."""
 
 
 class Counts(NamedTuple):
@@ -98,6 +100,7 @@ def described(problem: InverseProblem, run: Saved) -> dict[str, Any]:
         "spent": run.spent,
         "scratch": None if run.scratch is None else str(run.scratch.folder),
         "kind": run.kind,
+        "rng": run.rng,
     }
 
 
@@ -205,6 +208,7 @@ def read_run(
         spent=meta["spent"],
         seconds=meta["seconds"],
         scratch=scratch,
+        rng=meta["rng"],
     )
     return saved, Commit(hashlib.sha256(data).hexdigest(), files, counts)
 

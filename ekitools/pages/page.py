@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections import Counter
@@ -15,7 +16,8 @@ import xarray as xr
 from ekitools._public import lookup
 from ekitools._version import __version__
 from ekitools.core.checks import as_path
-from ekitools.core.markup import figure, page, paragraph, table
+from ekitools.core.markup import figure, folded, page, paragraph, table
+from ekitools.pages.correlations import correlation_table, most_reduced
 from ekitools.pages.summary import ResultSummary, called, duration, head, summary
 from ekitools.plots.convergence import plot_misfit
 from ekitools.plots.diagnostic import plot_diagnostic
@@ -36,33 +38,43 @@ CITATION = {
     "title": "ekitools: ensemble Kalman inversion in Python",
     "year": "2026",
 }
-"""As in CITATION.cff, which an installed package does not carry along."""
+"""The same as in CITATION.cff, which an installed package does not contain."""
 
 _MOST_FAILURES = 30
 _MOST_BLOCKS = 8
 _MOST_DATA = 400
 _MOST_PAIRED = 6
 _NUMBER = re.compile(r"-?\b\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
-"""Left out of reasons that are counted, for they differ between members."""
+"""Numbers in reasons, which differ between members: reasons are counted without them."""
 
 
-def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None = None) -> Path:
-    """Write a result as one HTML page: what was run, how far to trust it, what was learnt.
+def report(
+    result: xr.Dataset,
+    path: str | Path,
+    problem: InverseProblem | None = None,
+    *,
+    title: str | None = None,
+) -> Path:
+    """Write a result as one HTML page: the verdict, the checks, tables, figures and versions.
 
-    The page needs no network and no scripts; figures are within it. It has what `summary` says,
-    the marginals of the parameters at the start and at the end, misfit and spread by iteration,
-    predictions beside the data, pairs of the parameters that the data said most about, failures
-    with their reasons, times, versions, and what to cite. Of thousands of parameters it shows
-    those whose standard deviation was reduced most; of thousands of data as many as can be seen.
+    The page needs no network and no scripts, and contains its figures. It shows the verdict of
+    `check_posterior` if there is one, the `summary`, the marginals of the parameters at the start
+    and at the end, misfit and spread by iteration, predictions beside the data, pairs and
+    correlations of parameters, failures with their reasons, and references. Options, times and
+    versions are folded. If there are many parameters, the page shows those whose standard
+    deviation was reduced most. If there are many data, it shows some of them, evenly chosen.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned, or what was read back from its file.
+        A result of `run`, `integrate` or `solve`, or one that was read from a file.
     path : str or Path
-        The file; its folder is made where it is missing.
+        The file. A missing folder is created.
     problem : InverseProblem, optional
-        Its prior is drawn from where the result does not hold the first ensemble.
+        The problem of the result. Draws of its prior replace the first ensemble if the result does
+        not hold it.
+    title : str, optional
+        The heading of the page; by default the names of the method and of the model.
 
     Returns
     -------
@@ -72,11 +84,16 @@ def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or ``problem`` another one's.
+        If ``result`` is not a result, ``problem`` belongs to another one, or ``title`` is not a
+        text.
 
     Notes
     -----
-    The same result gives the same page, byte by byte, with the same versions.
+    With the same versions, the same result gives the same page, byte by byte.
+
+    See Also
+    --------
+    summary : The same text in a notebook or a terminal.
 
     Examples
     --------
@@ -90,7 +107,10 @@ def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None 
     5
     """
     path = as_path("path", path, "a file")
+    heading = _heading(title)
     summed = summary(result, problem)
+    if heading:
+        summed = dataclasses.replace(summed, title=heading)
     sections = {
         "parameters": ("Parameters", _parameters(result, problem, summed)),
         "convergence": ("Convergence", _convergence(result)),
@@ -106,7 +126,7 @@ def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None 
         for key, (name, content) in sections.items()
     )
     text = page(
-        f"{summed.title}: report",
+        heading or f"{summed.title}: report",
         f'<header>{head(summed, level=1)}</header>\n<nav aria-label="Sections"><ul>{links}</ul>'
         f"</nav>\n<main>{body}</main>",
     )
@@ -114,6 +134,19 @@ def report(result: xr.Dataset, path: str | Path, problem: InverseProblem | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _heading(title: Any) -> str:
+    """The user's title after a check, "" for none."""
+    if title is None:
+        return ""
+    if isinstance(title, str) and title.strip():
+        return title
+    kind = ValueError if isinstance(title, str) else TypeError
+    raise kind(
+        f"title: must be a text for the heading, got {title!r}. Leave it out for the names of the "
+        "method and of the model."
+    )
 
 
 def _parameters(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSummary) -> str:
@@ -165,7 +198,7 @@ def _convergence(result: xr.Dataset) -> str:
 def _data(result: xr.Dataset) -> str:
     at = last_evaluated(result)
     if at < 0:
-        return "<p>No stored ensemble was evaluated: there are no predictions to show.</p>"
+        return "<p>No stored ensemble was evaluated, so there are no predictions to show.</p>"
     d = result.sizes["data"]
     index = np.unique(np.linspace(0, d - 1, min(d, _MOST_DATA)).astype(int))
     ends = sorted({0, at})
@@ -175,16 +208,16 @@ def _data(result: xr.Dataset) -> str:
         part = part.assign_coords(position=("data", np.arange(index.size)))
     blocks = list(dict.fromkeys(part.block.values.tolist())) if "block" in part.coords else []
     text = "" if noisy else (
-        "<p>A loss stands in place of the noise: the bands are those of the outputs alone, and "
-        "where these are on another scale than the data (such as logits and labels), they cannot "
-        "be compared.</p>"
+        "<p>The problem has a loss in place of noise, so the bands show the outputs alone. "
+        "Outputs on another scale than the data (such as logits and labels) cannot be compared "
+        "with the data.</p>"
     )  # fmt: skip
     some = "" if index.size == d else f" {index.size} of {d} data, evenly chosen."
     iteration = int(result.iteration[at])
     caption = (
         f"predictions of iteration {iteration}"
         + (" with noise" if noisy else "")
-        + f"{'; the faint band is that of the first stored ensemble' * (at > 0)}.{some}"
+        + f"{'; the faint band shows the first stored ensemble' * (at > 0)}.{some}"
     )
     alt = f"data and the predictions of iteration {iteration}: median, 50 % and 90 % bands."
     if not blocks:
@@ -204,15 +237,16 @@ def _data(result: xr.Dataset) -> str:
         for block in blocks[:_MOST_BLOCKS]
     ]
     left = len(blocks) - len(pictures)
-    more = f"<p>{left} more blocks are not shown; see ek.plot_predictive.</p>" if left > 0 else ""
+    more = ""
+    if left > 0:
+        more = f"<p>{left} more blocks are not shown. Draw them with ek.plot_predictive.</p>"
     return text + "".join(pictures) + more
 
 
 def _pairs(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSummary) -> str:
-    order = np.argsort(summed.table.sd_ratio.values, kind="stable")[:_MOST_PAIRED]
-    names = summed.table.parameter.values[np.sort(order)].tolist()
+    names = most_reduced(summed, _MOST_PAIRED).tolist()
     if len(names) < 2:
-        return "<p>There is one parameter only.</p>"
+        return "<p>The problem has one parameter.</p>"
     size = (1.55 * len(names), 1.5 * len(names))
     drawing, axes = detached(len(names), len(names), figsize=size)
     plot_pairs(result, axes, parameters=names, problem=problem)
@@ -220,14 +254,15 @@ def _pairs(result: xr.Dataset, problem: InverseProblem | None, summed: ResultSum
     chosen = f"the {len(names)} parameters whose standard deviation was reduced most"
     if not start:
         chosen = f"the first {len(names)} parameters"
-    behind = {"prior": ", on those of the prior", "start": ", on those of the first ensemble"}
-    return figure(
+    behind = {"prior": ", over draws of the prior", "start": ", over the first ensemble"}
+    drawn = figure(
         as_svg(drawing),
         size,
         alt=f"Scatter of the last ensemble for every pair of {listed}; densities on the diagonal.",
         caption="Members of the last ensemble" + behind.get(start, "")
         + (f"; {chosen}." if len(names) < result.sizes["parameter"] else "."),
     )  # fmt: skip
+    return f"{drawn}\n{correlation_table(result, summed)}"
 
 
 def _failures(result: xr.Dataset) -> str:
@@ -241,12 +276,15 @@ def _failures(result: xr.Dataset) -> str:
             table(
                 [(count, reason) for reason, count in reasons.most_common(_MOST_FAILURES)],
                 header=["Model runs", "Reason"],
-                caption=f"Failed model runs, {len(failures)} in all, by reason (numbers left out)",
+                caption=f"Failed model runs by reason, {len(failures)} in total (without numbers)",
             ),
-            table(
-                [(f["iteration"], f["member"], f["reason"]) for f in shown],
-                header=["Iteration", "Member", "Reason"],
-                caption=f"The first {len(shown)} of {len(failures)} failures.",
+            folded(
+                f"The first {len(shown)} of {len(failures)} failures",
+                table(
+                    [(f["iteration"], f["member"], f["reason"]) for f in shown],
+                    header=["Iteration", "Member", "Reason"],
+                    caption="Failed model runs in the order of the run",
+                ),
             ),
         ]
     )
@@ -259,21 +297,18 @@ def _run(result: xr.Dataset) -> str:
     times = [("Model runs", f"{runs}")]
     if "seconds" in attrs:
         seconds = float(attrs["seconds"])
-        times += [("Wall time, the model’s included", duration(seconds))]
+        times += [("Wall time, model runs included", duration(seconds))]
         times += [("Wall time per model run", f"{seconds / max(runs, 1):.3g} s")]
     times += [("Covariances", str(attrs.get("covariance_normalisation", "not recorded")))]
-    problem = attribute(result, "problem", {})
-    return "\n".join(
-        [
-            table(rows, caption=f"Options of {options.get('type', 'the method')}"),
-            table(times, caption="Times"),
-            table(problem.items(), caption="Fingerprints of the problem"),
-            table(
-                [*attribute(result, "versions", {}).items()],
-                caption="Versions with which it was computed",
-            ),
-        ]
-    )
+    if "seed" in attrs:
+        times += [("Root of the random streams", str(attrs["seed"]))]
+    parts = {
+        f"Options of {options.get('type', 'the method')}": rows,
+        "Model runs, times and randomness": times,
+        "Fingerprints of the problem": attribute(result, "problem", {}).items(),
+        "Versions of the packages": attribute(result, "versions", {}).items(),
+    }
+    return "\n".join(folded(name, table(part, caption=name)) for name, part in parts.items())
 
 
 def _cite(result: xr.Dataset) -> str:
@@ -294,7 +329,7 @@ def _cite(result: xr.Dataset) -> str:
 
 
 def _references(result: xr.Dataset) -> list[str]:
-    """Those of the docstrings of the method and of what its options are."""
+    """References in the docstrings of the method and of the classes in its options."""
     found: dict[str, None] = {}
     for name in _types(method_of(result)):
         known = lookup(name)

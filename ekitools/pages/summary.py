@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.markup import STYLE, paragraph, plain, table
-from ekitools.core.statuses import CONFIRMED
+from ekitools.core.statuses import CONFIRMED, CORRECTED, NOT_CONFIRMED
 from ekitools.problem import check_problem
 from ekitools.results.alignment import columns_of
 from ekitools.results.checks import check_contents
@@ -39,7 +39,7 @@ _MOST_ROWS = 20
 
 @dataclass(frozen=True, eq=False)
 class ResultSummary:
-    """What `summary` returns: text where it is printed, HTML in a notebook.
+    """The summary of a result: text in a terminal, HTML in a notebook.
 
     Parameters
     ----------
@@ -50,14 +50,17 @@ class ResultSummary:
     checks : tuple of Check
         ``level`` ("good", "note", "care" or "bad"), ``topic``, ``sentence``.
     facts : dict of str to str
-        What was run.
+        The run: method, sizes, model runs, wall time, seed.
     table : xarray.Dataset
-        Of the parameters: ``mean``, ``sd``, ``quantile(level)``, and the same at the start,
-        ``start_mean``, ``start_sd``, ``start_quantile``; ``sd_ratio``.
+        The parameters: ``mean``, ``sd``, ``quantile(level)``, the same at the start
+        (``start_mean``, ``start_sd``, ``start_quantile``), and ``sd_ratio``.
     end : str
-        What the last ensemble is called: "posterior" where model runs confirmed it,
-        "approximation" where it is meant as a sample of the posterior and no check objects, and
-        "last ensemble" otherwise.
+        The name of the last ensemble: "posterior" if model runs confirmed it, "approximation" if
+        it is meant as a sample of the posterior and no check doubts it, and "last ensemble"
+        otherwise.
+    verdict : str
+        The verdict of `check_posterior`: "confirmed", "corrected", "not confirmed", or "" if the
+        posterior was not checked.
     """
 
     title: str
@@ -66,6 +69,7 @@ class ResultSummary:
     facts: dict[str, str]
     table: xr.Dataset
     end: str
+    verdict: str = ""
 
     def to_dataframe(self) -> pd.DataFrame:
         """The table as a `pandas.DataFrame`: the columns of `ekitools.intervals`, at 90 %.
@@ -81,7 +85,7 @@ class ResultSummary:
         return frame(self.table)
 
     def rows(self) -> Iterator[list[str]]:
-        """The table's cells, a list for every parameter, below `header`."""
+        """The cells of the table: a list for every parameter, in the columns of `header`."""
         t = self.table
         low, high = t["quantile"].values[[0, -1]]
         first = [t.start_mean.values, t.start_sd.values, t.start_quantile[0], t.start_quantile[-1]]
@@ -98,16 +102,16 @@ class ResultSummary:
             ]
 
     def header(self) -> list[str]:
-        """The table's columns."""
+        """The columns of the table."""
         start, end = self.table.attrs["start"], self.end
         cells = [f"{end} mean", f"{end} sd", f"{end} 90 % interval"]
         if not start:
             return ["parameter", *cells]
         before = [f"{start} mean", f"{start} sd", f"{start} 90 % interval"]
-        return ["parameter", *before, *cells, f"sd, of the {start}’s"]
+        return ["parameter", *before, *cells, f"sd / {start} sd"]
 
     def caption(self) -> str:
-        """What the table shows, and what it leaves out."""
+        """The caption of the table, with the number of parameters that are left out."""
         n, p = self.table.sizes["parameter"], self.table.attrs["n_parameters"]
         text = "Physical coordinates; intervals from the 5 % to the 95 % quantile."
         shares = self.table.attrs["sd_ratio_quantiles"]
@@ -117,9 +121,9 @@ class ResultSummary:
             return text
         low, _, middle, _, high = (f"{100 * share:.3g} %" for share in shares)
         return (
-            f"The {n} of {p} parameters whose standard deviation was reduced most. Of all, "
-            f"{middle} of the {self.table.attrs['start']}’s standard deviation is left in the "
-            f"median, {low} to {high} in nine of ten. {text}"
+            f"The {n} of {p} parameters whose standard deviation was reduced most. Over all "
+            f"parameters, the median of sd / {self.table.attrs['start']} sd is {middle}, and 90 % "
+            f"are from {low} to {high}. {text}"
         )
 
     def __str__(self) -> str:
@@ -138,29 +142,36 @@ class ResultSummary:
 
 
 def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> ResultSummary:
-    """Say on one page what a result is, and how far to trust it.
+    """Summarise a result on one page: the run, the checks, and a table of the parameters.
 
-    In a notebook it shows as HTML, and so does ``result.eki``. Every Dataset has ``eki`` as soon
-    as ekitools is imported, one that was read from a file too.
+    A notebook shows the summary as HTML. ``result.eki`` shows the same. Every Dataset has ``eki``
+    as soon as ekitools is imported, also a Dataset that was read from a file.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned, or what was read back from its file.
+        A result of `run`, `integrate` or `solve`, or one that was read from a file.
     problem : InverseProblem, optional
-        Its prior is drawn from where the result does not hold the first ensemble.
+        The problem of the result. Draws of its prior replace the first ensemble if the result does
+        not hold it.
 
     Returns
     -------
     ResultSummary
-        With ``trust``, ``checks``, ``facts`` and ``table``, and the table as a
-        `pandas.DataFrame` by ``to_dataframe()``. Of more than 20 parameters the table has those
-        whose standard deviation was reduced most; `intervals` has them all.
+        It has ``trust``, ``checks``, ``facts``, ``verdict`` and ``table``;
+        ``to_dataframe()`` returns the table as a `pandas.DataFrame`. If there are more than 20
+        parameters, the table has those whose standard deviation was reduced most. `intervals` has
+        all parameters.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or ``problem`` another one's.
+        If ``result`` is not a result, or ``problem`` belongs to another one.
+
+    See Also
+    --------
+    check_posterior : A verdict on the posterior, by model runs.
+    report : The summary with figures, as one HTML page.
 
     Examples
     --------
@@ -170,7 +181,7 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
     >>> summary.trust.sentence
     'All checks that cost no model run passed. Confirm the posterior with
     ek.check_posterior(result, problem).'
-    >>> bool((summary.table.sd_ratio < 0.5).all())  # the data told much of all three
+    >>> bool((summary.table.sd_ratio < 0.5).all())
     True
     """
     check_result(result)
@@ -184,6 +195,7 @@ def summary(result: xr.Dataset, problem: InverseProblem | None = None) -> Result
         facts=_facts(result),
         table=marginals(result, problem, most=_MOST_ROWS),
         end=_end(result, checks),
+        verdict=verdict_of(result),
     )
 
 
@@ -194,7 +206,7 @@ def _end(result: xr.Dataset, checks: tuple[Check, ...]) -> str:
 
 
 def head(summed: ResultSummary, *, level: int = 2) -> str:
-    """The summary as HTML, under a heading of that level."""
+    """The summary as HTML, with a heading of the level ``level``."""
     title = f"<h{level}>{paragraph(summed.title)}</h{level}>"
     trust = (
         f'<p class="trust {summed.trust.level}"><strong>{paragraph(summed.trust.sentence)}'
@@ -203,16 +215,31 @@ def head(summed: ResultSummary, *, level: int = 2) -> str:
     return "\n".join(
         [
             title,
+            _badge(summed.verdict),
             trust,
-            table(summed.facts.items(), caption="What was run"),
+            table(summed.facts.items(), caption="The run"),
             table(
                 [(check.topic, check.level, check.sentence) for check in summed.checks],
-                header=["Looked at", "Finding", "What was found"],
-                caption="How far to trust it",
+                header=["Check", "Level", "Finding"],
+                caption="Checks of the result",
                 level=1,
             ),
             table(summed.rows(), header=summed.header(), caption=summed.caption()),
         ]
+    )
+
+
+_COLOURS = {CONFIRMED: "confirmed", CORRECTED: "corrected", NOT_CONFIRMED: "not-confirmed"}
+"""Classes in `STYLE`: green, amber and red."""
+
+
+def _badge(said: str) -> str:
+    """The verdict as a word on a coloured ground; nothing if there is no verdict."""
+    if not said:
+        return ""
+    return (
+        f'<p class="verdict"><strong class="{_COLOURS[said]}">{said.capitalize()}</strong>'
+        "Verdict of ek.check_posterior, by model runs.</p>"
     )
 
 
@@ -222,12 +249,12 @@ def number(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Both ends, if they are known."""
+    """Both ends of an interval, or a dash if they are not known."""
     return f"{number(low)} to {number(high)}" if np.isfinite(low) else "–"
 
 
 def called(options: Any) -> str:
-    """Options from JSON as one would write them: EKI(step=FixedStep(h=0.5), ...)."""
+    """Options from JSON, written as Python code: EKI(step=FixedStep(h=0.5), ...)."""
     if isinstance(options, dict):
         name = options.get("type", "")
         given = (f"{key}={called(value)}" for key, value in options.items() if key != "type")
@@ -238,7 +265,7 @@ def called(options: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A wall time for people."""
+    """A wall time with its unit: hours, minutes or seconds."""
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.2g} s"
@@ -257,6 +284,15 @@ def _title(result: xr.Dataset) -> str:
     return f"{method} on {model}" if model else str(method)
 
 
+def _seed(result: xr.Dataset) -> str:
+    """``rng`` as the user gave it; the root of the streams for a Generator or None."""
+    if "rng" in result.attrs:
+        return f"rng={result.attrs['rng']}"
+    if "seed" in result.attrs:
+        return f"no integer was given; the root is {result.attrs['seed']}"
+    return "not recorded"
+
+
 def _facts(result: xr.Dataset) -> dict[str, str]:
     sizes, attrs = result.sizes, result.attrs
     solver = attribute(result, "solver", {})
@@ -271,7 +307,7 @@ def _facts(result: xr.Dataset) -> dict[str, str]:
         + ("every one stored" if stored == last + 1 else f"{stored} stored"),
         "Model runs": f"{model_runs(result)}",
         "Wall time": duration(float(attrs["seconds"])) if "seconds" in attrs else "not recorded",
-        "Seed": f"{attrs.get('seed', 'not recorded')}",
+        "Seed": _seed(result),
     }
     if solver:
         facts["Solver"] = called(solver).strip("()")

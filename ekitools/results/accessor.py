@@ -57,9 +57,15 @@ class ResultAccessor:
         """See `ekitools.summary`."""
         return lookup("summary")(self._result, problem)
 
-    def report(self, path: str | Path, problem: InverseProblem | None = None) -> Path:
+    def report(
+        self,
+        path: str | Path,
+        problem: InverseProblem | None = None,
+        *,
+        title: str | None = None,
+    ) -> Path:
         """See `ekitools.report`."""
-        return Path(lookup("report")(self._result, path, problem))
+        return Path(lookup("report")(self._result, path, problem, title=title))
 
     def __repr__(self) -> str:
         return str(self.summary())

@@ -21,6 +21,7 @@ import xarray as xr
 
 import ekitools as ek
 from ekitools.cli import main
+from ekitools.core.markup import STYLE
 from ekitools.pages.page import CITATION
 from ekitools.results.linearity import nonlinear_share
 from ekitools.results.trust import judge
@@ -70,6 +71,11 @@ class Page(HTMLParser):
         at = len(self.cells) - 1 - self.cells[::-1].index(name)
         return self.cells[at + 1 : at + 1 + n]
 
+    def first(self, name, n):
+        """The ``n`` cells after the first one called ``name``."""
+        at = self.cells.index(name)
+        return self.cells[at + 1 : at + 1 + n]
+
 
 def written(result, tmp_path, problem=None):
     before = plt.get_fignums()
@@ -105,6 +111,12 @@ def result(problem):
     return ek.run(problem, ek.EKI(ek.FixedStep(0.25)), n_members=80, rng=0)
 
 
+def reread(result, tmp_path):
+    result.to_netcdf(tmp_path / "again.nc")
+    with xr.open_dataset(tmp_path / "again.nc") as read:
+        return read.load()
+
+
 def shown(value):
     return f"{float(value):.4g}"
 
@@ -119,9 +131,10 @@ def test_the_page_shows_the_numbers_of_the_result(result, tmp_path):
             low, high = np.quantile(u, [0.05, 0.95])
             expected += [shown(u.mean()), shown(u.std(ddof=1)), f"{shown(low)} to {shown(high)}"]
         share = 100 * float(last.std(ddof=1) / first.std(ddof=1))
-        assert page.row(name, 7) == [*expected, f"{share:.3g} %"]
+        assert page.first(name, 7) == [*expected, f"{share:.3g} %"]
     assert page.row("Model runs", 1) == [str(result.attrs["model_runs"])]
-    assert page.row("Seed", 1) == [result.attrs["seed"]]
+    assert page.row("Seed", 1) == ["rng=0"]
+    assert page.row("Root of the random streams", 1) == [result.attrs["seed"]]
     assert page.row("Status", 2) == ["good", result.attrs["status"]]
     assert page.row("step", 1) == ["FixedStep(h=0.25)"]
     assert page.row("numpy", 1) == [np.__version__]
@@ -217,7 +230,7 @@ def test_thousands_of_parameters_are_summed_up(tmp_path):
     assert f"{100 * np.median(ratio):.3g} %" in text
     assert "The 20 of 3000 parameters" in text
     assert ek.summary(result).trust.level == "care"  # 40 members for 3000 parameters
-    assert page.row("u7", 1) == [shown(result.u[0, :, 7].mean())]
+    assert page.first("u7", 1) == [shown(result.u[0, :, 7].mean())]
 
 
 def test_weights_of_a_sampler_are_used(problem, tmp_path):
@@ -225,9 +238,9 @@ def test_weights_of_a_sampler_are_used(problem, tmp_path):
     assert np.ptp(result.weight[-1].values) > 0
     text, page = written(result, tmp_path)
     mean = float(result.u[-1, :, 0] @ result.weight[-1])
-    assert page.row("u0", 7)[3] == shown(mean)
+    assert page.first("u0", 7)[3] == shown(mean)
     low = result.u[-1, :, 0].weighted(result.weight[-1]).quantile(0.05)
-    assert float(page.row("u0", 7)[5].split(" to ")[0]) == pytest.approx(float(low), rel=0.05)
+    assert float(page.first("u0", 7)[5].split(" to ")[0]) == pytest.approx(float(low), rel=0.05)
     assert page.row("Log evidence", 1) == [f"{result.attrs['log_evidence']:.4f}"]
     assert "Effective number of members" in text
     assert ek.summary(result).trust.level == "good"
@@ -237,11 +250,11 @@ def test_weights_of_a_sampler_are_used(problem, tmp_path):
 def test_the_start_that_was_not_stored_comes_from_the_problem(problem, store, tmp_path):
     result = ek.run(problem, ek.EKI(), n_members=80, rng=0, store=store)
     _, page = written(result, tmp_path)
-    assert page.row("u0", 3)[0] == shown(result.u[-1, :, 0].mean())
+    assert page.first("u0", 3)[0] == shown(result.u[-1, :, 0].mean())
     assert "prior mean" not in page.cells
     _, page = written(result, tmp_path, problem)
     draws = problem.prior.sample(4000, rng=0)
-    assert page.row("u0", 2) == [shown(draws[:, 0].mean()), shown(draws[:, 0].std(ddof=1))]
+    assert page.first("u0", 2) == [shown(draws[:, 0].mean()), shown(draws[:, 0].std(ddof=1))]
 
 
 def test_learning_and_what_was_not_evaluated(tmp_path):
@@ -256,7 +269,7 @@ def test_learning_and_what_was_not_evaluated(tmp_path):
     result = ek.run(problem, ek.LossEKI(), n_members=30, n_steps=20, rng=0, store="final")
     text, page = written(result, tmp_path, problem)
     assert page.row("Loss", 1) == ["good"]
-    assert "stands in place of the noise" in text
+    assert "has a loss in place of noise" in text
     assert "not a sample of the posterior" in text
     unknown = ek.run(problem, ek.LossEKI(), n_members=30, n_steps=5, rng=0, store="final",
                      evaluate_final=False)  # fmt: skip
@@ -286,7 +299,7 @@ def test_a_run_that_came_to_grief(problem, tmp_path):
 def test_one_parameter_and_one_datum(tmp_path):
     problem = ek.InverseProblem(ek.LinearModel([[1.0]]), ek.GaussianPrior(0.0, [1.0]), 1.0, [2.0])
     text, _ = written(ek.run(problem, ek.EKI(), n_members=30, rng=0), tmp_path)
-    assert "There is one parameter only." in text
+    assert "The problem has one parameter." in text
 
 
 def test_the_command_reads_a_file(result, problem, tmp_path, monkeypatch, capsys):
@@ -302,8 +315,9 @@ def test_the_command_reads_a_file(result, problem, tmp_path, monkeypatch, capsys
     )
     result.isel(iteration=[-1]).to_netcdf("last.nc")
     words = ["report", "last.nc", "--out", "o/p.html", "--problem", "linear_for_report:made"]
-    assert main(words) == 0
+    assert main([*words, "--title", "Mine"]) == 0
     assert "prior mean" in Page(Path("o/p.html").read_text("utf-8")).cells
+    assert "<h1>Mine</h1>" in Path("o/p.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -439,6 +453,103 @@ def test_share_that_is_not_linear_is_that_of_the_closed_form():
 def test_what_the_ensemble_is(problem, method, steps, topic, expected):
     result = ek.run(problem, method, n_members=150, n_steps=steps, rng=0)
     assert level(result, topic) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "colour"),
+    [("confirmed", "confirmed"), ("corrected", "corrected"), ("not confirmed", "not-confirmed")],
+)
+def test_the_verdict_is_a_word_in_its_colour(result, said, colour, tmp_path):
+    checked = result.assign_attrs(verdict=said, verdict_reason="Because.")
+    text, _ = written(checked, tmp_path)
+    html = ek.summary(checked)._repr_html_()
+    for shown in (text, html):
+        assert f'<strong class="{colour}">{said.capitalize()}</strong>' in shown
+        assert shown.count('class="verdict"') == 1
+    assert ek.summary(checked).verdict == said
+    assert 'class="verdict"' not in written(result, tmp_path)[0]
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2, from the six digits of a colour."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("name", ["strong", ".confirmed", ".corrected", ".not-confirmed"])
+def test_the_word_of_a_verdict_has_the_contrast_of_wcag_aa(name):
+    rules = dict(re.findall(r"\.ekitools \.verdict (\S+) \{([^}]*)\}", STYLE))
+    both = rules["strong"] + rules[name]
+    text = re.findall(r"(?<![-\w])color: (#\w+)", both)[-1]
+    ground = re.findall(r"background: (#\w+)", both)[-1]
+    text = "#ffffff" if text == "#fff" else text
+    light, dark = sorted(map(luminance, (text, ground)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_the_page_has_the_title_of_the_user(result, tmp_path):
+    default = ek.report(result, tmp_path / "a.html").read_text("utf-8")
+    assert f"<title>{ek.summary(result).title}: report</title>" in default
+    own = ek.report(result, tmp_path / "b.html", title="Soil & <water>").read_text("utf-8")
+    assert "<title>Soil &amp; &lt;water&gt;</title>" in own
+    assert "<h1>Soil &amp; &lt;water&gt;</h1>" in own
+    result.eki.report(tmp_path / "c.html", title="Soil & <water>")
+    assert (tmp_path / "c.html").read_text("utf-8") == own
+    for wrong, kind in ((3, TypeError), (" ", ValueError)):
+        with pytest.raises(kind, match="title: must be a text for the heading, got"):
+            ek.report(result, tmp_path / "d.html", title=wrong)
+    assert not (tmp_path / "d.html").exists()
+
+
+def test_the_seed_is_the_integer_that_the_user_gave(problem, tmp_path):
+    def seed(result):
+        return ek.summary(result).facts["Seed"]
+
+    method = ek.EKI(ek.FixedStep(0.5))
+    assert seed(ek.run(problem, method, n_members=20, rng=np.int64(3))) == "rng=3"
+    drawn = ek.run(problem, method, n_members=20, rng=np.random.default_rng(3))
+    assert seed(drawn) == f"no integer was given; the root is {drawn.attrs['seed']}"
+    flow = ek.integrate(problem, ek.EKIFlow(), t_span=(0, 1), n_members=20, rng=2**70)
+    assert seed(reread(flow, tmp_path)) == f"rng={2**70}"
+    ek.run(problem, method, n_members=20, n_steps=1, rng=4, checkpoint=tmp_path / "run")
+    assert seed(ek.resume(tmp_path / "run", problem, n_steps=2)) == "rng=4"
+
+
+def test_internals_are_folded(problem, result, tmp_path):
+    text, page = written(result, tmp_path)
+    assert page.tags.count("details") == page.tags.count("summary") == 4
+    folds = re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", text, re.S)
+    (versions,) = (inner for name, inner in folds if name == "Versions of the packages")
+    assert np.__version__ in versions
+    outside = re.sub(r"<details>.*?</details>", "", text, flags=re.S)
+    assert "Options of EKI" not in outside
+    assert "Checks of the result" in outside
+
+
+def test_correlations_are_those_of_numpy_with_labels(problem, result, tmp_path):
+    text, page = written(result, tmp_path)
+    names = result.parameter.values.tolist()
+    expected = np.corrcoef(result.u[-1].values.T)
+    for i, name in enumerate(names):
+        assert page.row(name, 4) == [f"{r:.2f}" for r in expected[i]]
+    caption = "Correlations of the parameters in the last ensemble."
+    assert f"<span>{caption}</span>" in text
+    sampled = ek.run(problem, ek.TemperedSMC(), n_members=200, rng=0)
+    w = sampled.weight[-1].values
+    covariance = np.cov(sampled.u[-1].values.T, aweights=w)
+    sd = np.sqrt(np.diag(covariance))
+    _, page = written(sampled, tmp_path)
+    assert page.row("u3", 4) == [f"{r:.2f}" for r in (covariance / np.outer(sd, sd))[3]]
+
+
+def test_the_table_of_correlations_is_cut(tmp_path):
+    many = ek.InverseProblem(
+        ek.LinearModel(np.eye(3, 64)), ek.GaussianPrior(np.zeros(64), 1.0), 0.1, np.ones(3)
+    )
+    result = ek.run(many, ek.EKI(ek.FixedStep(0.5)), n_members=30, rng=0)
+    text, _ = written(result, tmp_path)
+    assert "in the last ensemble. 8 of 64 parameters shown." in text
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
