@@ -292,7 +292,7 @@ def test_a_run_that_came_to_grief(problem, tmp_path):
     with pytest.raises(ek.RunError) as caught:
         ek.run(failing, ek.EKI(), n_members=10, rng=0)
     text, page = written(caught.value.result, tmp_path)
-    assert "Do not use this result" in text
+    assert "Do not rely on this result" in text
     assert page.row("Status", 1) == ["bad"]
 
 
