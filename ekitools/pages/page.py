@@ -87,13 +87,13 @@ def report(
         If ``result`` is not a result, ``problem`` belongs to another one, or ``title`` is not a
         text.
 
-    Notes
-    -----
-    With the same versions, the same result gives the same page, byte by byte.
-
     See Also
     --------
     summary : The same text in a notebook or a terminal.
+
+    Notes
+    -----
+    With the same versions, the same result gives the same page, byte by byte.
 
     Examples
     --------
