@@ -17,6 +17,7 @@ from zoo.wrong.kinds import (
     PATH,
     RNG,
     SHARE,
+    TEXT,
     Kind,
     anything,
     array,
@@ -101,7 +102,14 @@ swept(
     **{name: DRIVEN[name] for name in ("executor", "timeout")},
 )
 swept("summary", given, **AFTERWARDS)
-swept("report", lambda: {**given(), "path": right.scratch() / "a.html"}, **AFTERWARDS, path=PATH)
+TITLE = optional(TEXT)
+swept(
+    "report",
+    lambda: {**given(), "path": right.scratch() / "a.html"},
+    **AFTERWARDS,
+    path=PATH,
+    title=TITLE,
+)
 swept("Dataset.eki.summary", _of=lambda: right.result().eki, problem=optional(PROBLEM))
 OPTIONS = anything("the options of a function of ekitools, which has a row of its own")
 for each, kinds in {
@@ -116,6 +124,7 @@ swept(
     _of=lambda: right.result().eki,
     path=PATH,
     problem=optional(PROBLEM),
+    title=TITLE,
 )
 REFERENCE = made(
     "reference",
