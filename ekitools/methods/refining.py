@@ -1,4 +1,4 @@
-"""State of iterated refinements: what they need, how far they are, and when they end."""
+"""State of the refinements of `GNKI`, their progress, and the criteria for their end."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from ekitools.typing import Array, ScaledNoise, Status
 __all__ = ["GNKIState", "Refining", "check_members", "progress", "rose", "settled", "spent"]
 
 _LESS = 0.9
-"""A move below this share of the smallest one so far counts as progress."""
+"""A move shorter than this share of the smallest move so far counts as progress."""
 
 _FALL, _ROUNDING = 0.1, 1e-6
-"""So does a fall of the mean objective by the first, and by the second of itself."""
+"""A decrease of the mean objective counts as progress if it exceeds the sum of the first number and
+the second number times the objective."""
 
 _NEAR = 0.1
 """With fresh draws the objective is stationary within this share of its lowest value."""
 
 _REST = 1.0
-"""Mean square of what the linear model leaves, above which the limit is no posterior. It was below
-0.15 on problems where GNKI is right, and 2 to 50 for y = u²."""
+"""Limit of the mean square residual of the linear fit. Above this limit the ensemble does not count
+as a posterior. The residual was below 0.15 on problems where GNKI is right, and 2 to 50 for
+y = u²."""
 
 _IDLE = 5
-"""Refinements without progress after which nothing more is expected."""
+"""The refinement ends after this number of refinements without progress."""
 
 
 class Refining(NamedTuple):
-    """What the refinements have come to."""
+    """Progress of the refinements."""
 
     damping: float
-    """α of the last one."""
+    """α of the last refinement."""
     change: float = math.inf
-    """Root mean square distance that it left, in ensemble standard deviations."""
+    """Root mean square distance to the limit after the last refinement, in ensemble standard
+    deviations."""
     objective: float = math.nan
-    """Mean objective before it."""
+    """Mean objective before the last refinement."""
     rest: float = math.nan
-    """Mean square of what the linear model leaves of the outputs (see `Newton`)."""
+    """Mean square residual of the linear fit of the outputs (see `Newton`)."""
     gain: float = 0.0
-    """What its full step promised: the part α lowers it by (α − α²/2) of that."""
+    """Predicted gain of a full step. A step with damping α lowers the objective by (α − α²/2) times
+    this gain."""
     level: float = math.inf
-    """The same without the draws, where they are fresh."""
+    """Mean objective; without the random draws if they are fresh."""
     smallest: float = math.inf
     """Smallest change so far."""
     lowest: float = math.inf
@@ -52,7 +56,7 @@ class Refining(NamedTuple):
 
 
 class GNKIState(NamedTuple):
-    """What the next step needs."""
+    """State of `GNKI` between two steps."""
 
     ensemble: Array
     n: int
@@ -60,29 +64,29 @@ class GNKIState(NamedTuple):
     variance: float
     initial_variance: float
     refined: int
-    """Refinements made."""
+    """Number of refinements so far."""
     refining: Refining
     anchors: Array | None
-    """Whitened draws of the prior, one for every member, ``(J, p)``: the first ensemble. After EKI
-    others are drawn in their place where J > p."""
+    """Whitened draws of the prior, one for every member, ``(J, p)``. They are the first ensemble,
+    and are redrawn after EKI if J > p."""
     draws: Array | None
     """Whitened perturbations of the data, ``(J, d)``."""
     move: Array | None = None
-    """The last one in whitened coordinates, ``(J, p)``; with adaptive damping."""
+    """The last move in whitened coordinates, ``(J, p)``; only with adaptive damping."""
     scaling: Scaling | None = None
-    """Where the scales of the noise are not known."""
+    """Precision used so far, if the scales of the noise are unknown."""
     scores: Array | None = None
-    """Normal scores of the scales, ``(J, rounds B)``, likewise; drawn at t = 1."""
+    """Normal scores of unknown scales of the noise, ``(J, rounds B)``; drawn at t = 1."""
 
 
 def check_members(ensemble: Array, target: Any, draws: str) -> None:
-    """Check that there are enough members for fresh draws, or for unknown scales of the noise."""
+    """Check the number of members for fresh draws, and for unknown scales of the noise."""
     n, p = (int(size) for size in ensemble.shape)
     unknown = isinstance(target.noise, ScaledNoise)
     if draws == "fresh" and unknown:
         raise ValueError(
-            'draws: must be "kept" where the scales of the noise are not known, got "fresh": '
-            "the variances of fresh draws hold for one known noise. Leave draws out."
+            'draws: must be "kept" if the scales of the noise are unknown, got "fresh", which '
+            "needs a known noise. Leave draws out."
         )
     n_parameters = p - (target.noise.n_scales if unknown else 0)
     if n > n_parameters or not (unknown or draws == "fresh"):
@@ -96,7 +100,7 @@ def check_members(ensemble: Array, target: Any, draws: str) -> None:
 
 
 def progress(old: Refining, new: Refining) -> Refining:
-    """The record after one more refinement; ``new`` has what is known of that one."""
+    """The record after one more refinement, from the earlier record and that of ``new`` alone."""
     further = new.change < _LESS * old.smallest or rose(new.level, old.lowest)
     return new._replace(
         smallest=min(old.smallest, new.change),
@@ -106,17 +110,17 @@ def progress(old: Refining, new: Refining) -> Refining:
 
 
 def rose(before: float, after: float) -> bool:
-    """Whether a mean objective is higher after than before, by more than may be ignored."""
+    """Whether the mean objective rose by more than a negligible amount."""
     return not after <= (1 + _ROUNDING) * before + _FALL
 
 
 def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
-    """The status where refinements have converged, or bring nothing more."""
+    """The status if the refinements have converged or no longer make progress, else None."""
     change, near = refining.change, refining.level <= (1 + _NEAR) * refining.lowest
     if (change <= rtol or refining.idle >= _IDLE) and refining.rest > _REST:
         return Status(
             "linear_fit_poor",
-            "The refinement came to its end, but the linear fit of the model over the ensemble "
+            "The refinement ended, but the linear fit of the model over the ensemble "
             f"leaves {math.sqrt(refining.rest):.3g} noise standard deviations of the outputs "
             "unexplained. The ensemble is not a sample of the posterior, which may have several "
             "modes. Use ek.TemperedSMC(). If the model is stochastic, the noise must contain its "
@@ -125,7 +129,7 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
     if change <= rtol:
         return Status(
             "posterior_reached",
-            "Finished: the refinement converged (its last step left the members about "
+            "Finished: the refinement converged (after the last step the members are about "
             f"{change:.3g} standard deviations from their limit). {CHECK_NEXT}",
             level="good",
             posterior=True,
@@ -143,8 +147,8 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
         )
     return Status(
         "refinement_stalled",
-        f"The refinement no longer makes progress: the last {_IDLE} steps lowered neither "
-        f"the misfit nor their own length. The last one moved the members by {change:.3g} "
+        f"The refinement no longer makes progress: in the last {_IDLE} steps neither the misfit "
+        f"nor the length of the moves decreased. The last step moved the members by {change:.3g} "
         f"standard deviations (rtol = {rtol:g}). The linear fit of the model does not "
         "hold over this ensemble. Use ek.TemperedSMC(), or more members. If the model is "
         'stochastic, use draws="fresh" and damping=0.2.',
@@ -152,10 +156,10 @@ def settled(refining: Refining, rtol: float, *, fresh: bool) -> Status | None:
 
 
 def spent(refining: Refining, refinements: int, rtol: float) -> Status:
-    """The status where all refinements were made."""
+    """The status of a run that used all its refinements."""
     return Status(
         "refinements_spent",
-        f"All {refinements} refinements were made; the last one still moved the members "
-        f"by {refining.change:.3g} standard deviations (rtol = {rtol:g}). Look at the "
-        "misfit; allow more refinements, or a smaller damping if it does not settle.",
+        f"All {refinements} refinements were made. The last refinement still moved the members "
+        f"by {refining.change:.3g} standard deviations (rtol = {rtol:g}). Allow more refinements, "
+        "or use a smaller damping if the misfit does not settle.",
     )

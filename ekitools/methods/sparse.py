@@ -1,4 +1,4 @@
-"""Sparse inversion: variances of the prior learned in an outer loop around any posterior method."""
+"""Sparse inversion: an outer loop around a posterior method learns the variances of the prior."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Inner = TypeVar("Inner")
 
 
 class SparseState(NamedTuple, Generic[Inner]):
-    """What the next step needs."""
+    """State of `Sparse` between two steps."""
 
     ensemble: Array
     n: int
@@ -54,78 +54,81 @@ class SparseState(NamedTuple, Generic[Inner]):
     """Σh over all rounds."""
     initial_variance: float
     rounds: int
-    """Rounds that came to their end."""
+    """Number of completed rounds."""
     since: float
     """t at the start of the present round."""
     change: float
     """Largest change of the logarithm of a kept variance at the end of the last round."""
     variances: Array
-    """λ, of the prior that the present round has, relative to the first one, ``(p,)``."""
+    """Variances λ of the prior of the present round, relative to the first prior, ``(p,)``."""
     sizes: Array
-    """|ū|/sd of the first prior at the end of the last round, by group; infinite before, and
-    without a variance to learn, ``(p,)``."""
+    """|ū|/sd of the first prior at the end of the last round, by group, ``(p,)``. The values are
+    infinite in the first round, and for parameters whose variances are not learned."""
     white: Array | None
-    """Whitened first members, from which every round starts; None where it starts warm."""
+    """Whitened first members, from which every round starts; None for a warm start."""
     names: tuple[str, ...]
-    """Of the parameters, where the prior has them."""
+    """Names of the parameters; empty if the prior has no names."""
     inner: Inner
-    """The state of the method within, without its ensemble, which is the one above."""
+    """The state of the inner method, without the ensemble, which is stored above."""
 
 
 @dataclass(frozen=True)
 class Sparse(Around):
-    r"""Sparse inversion: coefficients that the data do not need go to the mean of their prior.
+    r"""Sparse inversion: coefficients that the data do not need shrink to their prior means.
 
-    In coordinates w whitened by the prior, where a coefficient is zero at the mean of its prior,
-    every parameter has a variance λ_i of its own. A round is a whole run of the method with the
-    prior w ~ N(0, diag λ). At its end, with the mean and the variance of the ensemble,
+    In coordinates w whitened by the prior, a coefficient at its prior mean is zero, and every
+    parameter has its own variance λ_i. A round is a complete run of the method with the prior
+    w ~ N(0, diag λ). At the end of a round the mean and the variance of the ensemble give new
+    variances,
 
     .. math::
-        \lambda_i \leftarrow \max(\bar w_i^2 + \mathrm{var}\, w_i,\ \text{floor}),
+        \lambda_i \leftarrow \max(\bar w_i^2 + \mathrm{var}\, w_i,\ \text{floor}).
 
-    which is a step of expectation maximisation for the evidence of λ: sparse Bayesian learning
-    [1]_. Hierarchical ensemble Kalman methods [2]_ alternate in the same way, for other priors of
-    λ. Parameters of a group share one λ, the mean over the group. The rounds start at λ = 1 and end
-    where λ has settled for all parameters that are kept: those with \|w̄_i\| > keep, by the root
-    mean square of a group.
+    This is a step of expectation maximisation for the evidence of λ, as in sparse Bayesian learning
+    [1]_. Hierarchical ensemble Kalman methods [2]_ use the same alternation with other priors of λ.
+    The parameters of a group share one λ, the mean over the group. The first round has λ = 1. The
+    rounds end when λ has settled for all kept parameters. A parameter is kept if \|w̄_i\| > keep,
+    where a group uses the root mean square of w̄.
 
-    The last ensemble approximates the posterior under the learned prior. That is not the posterior
-    under the prior of the problem: the data were used for the variances as well, and the
-    uncertainty about which parameters are zero is not in it. A parameter that is not kept has a
-    spread near zero, so its intervals mean nothing.
+    The last ensemble approximates the posterior under the learned prior. This differs from the
+    posterior under the prior of the problem in two ways. The data were also used to learn the
+    variances, and the ensemble does not include the uncertainty about which parameters are zero.
+    The spread of a parameter that is not kept is close to zero, so its intervals are meaningless.
 
     Parameters
     ----------
     method : Method
-        What every round is run by: `GNKI`, `ETKI`, `EKI`, or a method of yours whose aim is the
-        posterior.
+        The method of every round: `GNKI`, `ETKI`, `EKI`, or your own method with the aim
+        "posterior".
     parameters : sequence of str or int, optional
         Names, or positions from 0, of the parameters whose variances are learned; by default all.
-        The others keep their prior.
+        The other parameters keep their prior.
     groups : sequence of sequences of str or int, default ()
-        Groups of these parameters with one variance each.
+        Groups of learned parameters. Each group shares one variance.
     outer : int, default 40
-        Most rounds.
+        Largest number of rounds.
     rtol : float, default 0.002
-        The rounds end where the logarithm of λ changes by at most rtol for all kept parameters.
-        The others still fall: a smaller rtol makes more rounds and leaves less of them.
+        The rounds end when the logarithm of λ changes by at most rtol for all kept parameters.
+        The other variances are still falling then. A smaller rtol needs more rounds and brings
+        the other parameters closer to zero.
     floor : float, default 1e-10
         Smallest λ.
     keep : float, default 0.1
-        Least \|w̄\| of a kept parameter, in standard deviations of its prior. So the standard
-        deviations should have the size of the coefficients that are not zero.
+        Smallest \|w̄\| of a kept parameter, in standard deviations of the prior. Choose prior
+        standard deviations of the size of the nonzero coefficients.
     warm : bool, default True
-        Whether a round starts from the last ensemble as it is, where the method corrects its start
-        (``linear_over`` is "last", as for `GNKI`, and J > p). Else, and for `EKI` and `ETKI`, every
-        round starts from the first members, rescaled to the new variances.
+        Whether a round starts from the last ensemble. This needs a method that corrects its start
+        (``linear_over`` is "last", as for `GNKI`) and J > p. Otherwise, and for `EKI` and `ETKI`,
+        every round starts from the first members, rescaled to the new variances.
 
     Raises
     ------
     TypeError, ValueError
         If the method is a sampler, aims at a fit (`Nesterov`, `Inflated`, ``EKI(t_end=None)``),
-        learns a prior itself or has a start of its own. If an option is of the wrong kind or out
-        of range. At the start of a run, if a parameter is not one of the problem, if the prior
-        correlates parameters whose variances are learned, or if a step sees a part of the data.
+        learns a prior itself or has its own start. If an option has the wrong type or is out of
+        range. At the start of a run, if the problem has no parameter of a given name, if the prior
+        correlates parameters whose variances are learned, or if a step sees only a part of the
+        data.
 
     See Also
     --------
@@ -134,8 +137,7 @@ class Sparse(Around):
     Notes
     -----
     The result has ``parameter_prior_variance`` (λ of the round) and ``parameter_kept`` (from the
-    last round that came to its end) by iteration and parameter. The pseudo-time adds up over all
-    rounds, so it rises by 1 in each.
+    last complete round) by iteration and parameter. The pseudo-time rises by 1 in every round.
 
     References
     ----------
@@ -144,7 +146,7 @@ class Sparse(Around):
 
     Examples
     --------
-    Twelve coefficients of which two are not zero, from eight data:
+    Twelve coefficients, two of which are nonzero, from eight data:
 
     >>> import numpy as np
     >>> import ekitools as ek
@@ -193,12 +195,12 @@ class Sparse(Around):
 
     @property
     def State(self) -> Any:  # noqa: N802 - it is a class
-        """`SparseState` with the state of the method within."""
+        """`SparseState` with the state of the inner method."""
         return SparseState[self.method.State]  # type: ignore[name-defined]
 
     @property
     def linear_over(self) -> LinearOver:
-        """That of the method within."""
+        """The ``linear_over`` of the inner method."""
         method = self.method
         return method.linear_over if isinstance(method, Relinearizes) else "ensembles"
 
@@ -208,8 +210,9 @@ class Sparse(Around):
         Raises
         ------
         TypeError, ValueError
-            If a parameter is not one of the problem, the prior correlates parameters whose
-            variances are learned, a step sees a part of the data, or the method within refuses.
+            If the problem has no parameter of a given name, the prior correlates parameters whose
+            variances are learned, a step sees only a part of the data, or the inner method refuses
+            the problem.
         """
         check_all_data(target, "Sparse, which runs its method several times")
         shared = sharing(self.parameters, self.groups, target.prior)
@@ -233,11 +236,11 @@ class Sparse(Around):
         )
 
     def ask(self, state: SparseState) -> Array:
-        """The members at which G is wanted, ``(J, p)``."""
+        """The members at which the loop evaluates G, ``(J, p)``."""
         return self.method.ask(_inner(state))
 
     def finished(self, state: SparseState) -> Status | None:
-        """Set once the last round has come to its end."""
+        """The status after the last round; None before."""
         status = self.method.finished(_inner(state))
         if status is None:
             return None
@@ -246,10 +249,10 @@ class Sparse(Around):
             f"The variances of the prior have settled (rounds: {state.rounds})."
             if settled
             else f"The last of {state.rounds} rounds changed the logarithm of a kept variance of "
-            f"the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more with outer=, or "
-            "use more members: with few members the variances change by chance."
+            f"the prior by {state.change:.3g} (rtol = {self.rtol:g}). Allow more rounds with "
+            "outer=, or use more members, because with few members the variances change by chance."
         )
-        within = "" if status.level == "good" else f" Of the last round: {status.sentence}"
+        within = "" if status.level == "good" else f" Status of the last round: {status.sentence}"
         return Status(
             "prior_settled" if settled else "rounds_spent",
             f"{start} {kept_sentence(host(state.sizes), self.keep, state.names)} The ensemble "
@@ -262,10 +265,10 @@ class Sparse(Around):
     def tell(
         self, state: SparseState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[SparseState, StepInfo]:
-        """One step of the method within, or the end: then the state is returned as it was.
+        """One step of the inner method; at the end of the run the state is returned unchanged.
 
-        Where the step ends a round that is not the last one, the new members are those from which
-        the next one starts.
+        If the step ends a round and another round follows, the new members are the first members
+        of the next round.
         """
         problem = with_variances(target, state.variances)
         inner, info = self.method.tell(_inner(state), g, problem, rng=rng)
@@ -293,11 +296,11 @@ class Sparse(Around):
     def map_members(
         self, state: SparseState, rows: Callable[[Array], Array], index: np.ndarray
     ) -> SparseState:
-        """The state with ``rows`` of all that it and the method within hold of their members."""
+        """Apply ``rows`` to every array of the state that has one row for each member."""
         return _with(state, mapped(self.method, _inner(state), rows, index), rows)
 
     def _next_round(self, state: SparseState, target: Target) -> SparseState:
-        """The state at the end of a round: the last one, or with new variances and members."""
+        """The state after a round, with new variances and members unless the round is the last."""
         w = host(target.prior.whiten(state.ensemble)).astype(np.float64)
         shared = sharing(self.parameters, self.groups, target.prior)
         new, sizes = learned_variances(w, shared, self.floor)
@@ -325,7 +328,7 @@ class Sparse(Around):
 
 
 def _unfit(method: Method) -> str | None:
-    """Why no round can be run by a method."""
+    """The reason for which `Sparse` cannot use a method; None if it can."""
     if is_sampler(method):
         return "is a sampler"
     if isinstance(method, Quadrature):

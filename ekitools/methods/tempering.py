@@ -1,4 +1,4 @@
-"""What the tempered Kalman methods share: steps h_n with the noise Γ/h_n, until Σh is t_end."""
+"""Base of the tempered Kalman methods: steps h_n with the noise Γ/h_n until Σh = t_end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["Tempered", "TemperedState"]
 
 
 class TemperedState(NamedTuple):
-    """What the next step needs."""
+    """State of a tempered Kalman method between two steps."""
 
     ensemble: Array
     n: int
@@ -55,15 +55,15 @@ class TemperedState(NamedTuple):
     """Trace of the ensemble covariance."""
     initial_variance: float
     used: tuple[float, ...] = ()
-    """Σh of every observation, where steps see a part of the data and there is an end time."""
+    """Σh of every observation, if steps see a part of the data and ``t_end`` is given."""
     scaling: Scaling | None = None
-    """Where the scales of the noise are not known."""
+    """Precision used so far, if the scales of the noise are unknown."""
     strength: float | None = None
-    """Of the localization, where it is chosen at the first step."""
+    """Strength of the localization, if it is chosen at the first step."""
 
 
 class Tempered(ABC):
-    """A method of analyses with the noise Γ/h_n: the base of frozen dataclasses of options."""
+    """Base class of methods that repeat an analysis with the noise Γ/h_n."""
 
     step: Schedule
     t_end: float | None
@@ -75,11 +75,11 @@ class Tempered(ABC):
     @property
     @abstractmethod
     def aim(self) -> Aim:
-        """Whether the last ensemble is meant as a sample of the posterior."""
+        """The purpose of the last ensemble: a sample of the posterior, or a fit to the data."""
 
     @property
     def by_coefficients(self) -> bool:
-        """Whether the update needs the outputs alone: not with the prior as further data."""
+        """Whether the update needs the outputs alone, without the prior as further data."""
         return not self.tikhonov
 
     @abstractmethod
@@ -89,10 +89,10 @@ class Tempered(ABC):
     @property
     @abstractmethod
     def _kind(self) -> str:
-        """The analysis: "transform", "perturbed" or "unperturbed"."""
+        """Kind of the analysis: "transform", "perturbed" or "unperturbed"."""
 
     def _mixed(self, u: Array, rng: np.random.Generator) -> Array:  # noqa: ARG002
-        """The members of a localized analysis, as the method goes on with them."""
+        """Postprocess the members of a localized analysis; the base class keeps them."""
         return u
 
     def __post_init__(self) -> None:
@@ -107,9 +107,9 @@ class Tempered(ABC):
         put(self, localization=optional_localization(self.localization, self.tikhonov))
         if self.tikhonov and self.t_end is not None:
             raise ValueError(
-                f"t_end: must be None with tikhonov=True, got {self.t_end}: the regularised "
-                "ensemble goes to the maximum a posteriori estimate, and at a finite end the "
-                "prior would count twice. Stop by n_steps or a stopping rule."
+                f"t_end: must be None with tikhonov=True, got {self.t_end}. The regularised "
+                "ensemble converges to the maximum a posteriori estimate, and at a finite t_end "
+                "the prior would count twice. Stop by n_steps or a stopping rule."
             )
 
     def init(self, ensemble: Array, target: Target) -> TemperedState:
@@ -118,11 +118,11 @@ class Tempered(ABC):
         Raises
         ------
         ValueError
-            If all members are the same: the method moves only along their differences. Or if the
-            scales of the noise are not known, and the aim is not the posterior.
+            If all members are equal, or if the scales of the noise are unknown and the aim is not
+            the posterior.
         TypeError
-            If the problem has a loss that is not Gaussian noise; with an end time, noise that
-            correlates the samples of a batch; or data that localization cannot weight.
+            If the problem has a loss that is not Gaussian noise, if the noise correlates the
+            samples of a batch and ``t_end`` is given, or if localization cannot weight the data.
         """
         variance = checked_start(ensemble, target, type(self).__name__)
         estimated = self.estimates_noise and self.aim == "posterior"
@@ -139,11 +139,11 @@ class Tempered(ABC):
         return TemperedState(ensemble, 0, 0.0, variance, variance, nothing_used(target))
 
     def ask(self, state: TemperedState) -> Array:
-        """The members at which G is wanted, ``(J, p)``."""
+        """The members at which the loop evaluates G, ``(J, p)``."""
         return state.ensemble
 
     def finished(self, state: TemperedState) -> Status | None:
-        """Set once Σh has come to t_end."""
+        """The status when Σh has reached t_end; None before."""
         if self.t_end is None or state.t < self.t_end:
             return None
         each = " for every observation" if state.used else ""
@@ -155,7 +155,7 @@ class Tempered(ABC):
             if state.scaling is None
             else (
                 " The scales of the noise were drawn under a linear fit of the model; compare them "
-                "with those of GNKI."
+                "with the scales from ek.GNKI()."
             )
         )
         return Status(
@@ -169,7 +169,7 @@ class Tempered(ABC):
     def tell(
         self, state: TemperedState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[TemperedState, StepInfo]:
-        """One analysis, or the end: then the state is returned as it was."""
+        """One analysis; at the end of the run the state is returned unchanged."""
         u = state.ensemble
         unknown = isinstance(target.noise, ScaledNoise)
         r = g if unknown else whitened_residual(g, target)
@@ -185,7 +185,7 @@ class Tempered(ABC):
         if self.tikhonov:
             xp = array_namespace(r)
             prior = like(target.prior.whiten(u), r)
-            if target.batch is not None:  # an epoch counts the prior once, as it does the data
+            if target.batch is not None:  # an epoch counts the prior and the data once
                 prior = math.sqrt(target.batch.share) * prior
             r = xp.concat([r, prior], axis=1)
             misfit = misfits(r)
@@ -226,7 +226,7 @@ class Tempered(ABC):
         if not math.isfinite(variance):
             status = diverged(
                 f"The update of step {state.n} with h = {h:.4g}",
-                "Use smaller steps or a prior that keeps the model tame.",
+                "Use smaller steps, or a prior under which the model stays finite.",
             )
             return state, info._replace(status=status)
         new = TemperedState(

@@ -1,4 +1,4 @@
-"""Unscented Kalman inversion: a Gaussian from the outputs at the nodes of a quadrature rule."""
+"""Unscented Kalman inversion: a Gaussian fit from the outputs at the nodes of a quadrature rule."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ __all__ = ["UKI", "UKIState"]
 
 _POINTS = {"symmetric": symmetric_points, "simplex": simplex_points}
 _MANY = 200
-"""Parameters above which the cost of a step is told."""
+"""A warning about the cost of a step is issued for more parameters than this number."""
 _NARROWEST = 1e-10
-"""Least standard deviation kept, of the prior's: below it the nodes coincide within rounding."""
+"""Smallest standard deviation, in prior standard deviations. Below it the nodes coincide within
+rounding."""
 
 
 class UKIState(NamedTuple):
-    """What the next step needs; x are coordinates in which the prior is N(0, I)."""
+    """State of `UKI` between two steps; x are coordinates in which the prior is N(0, I)."""
 
     ensemble: Array
     """The nodes, unconstrained, ``(J, p)``."""
     n: int
     t: float
     mean: np.ndarray
-    """m of x ~ N(m, LLᵀ)."""
+    """Mean m of x ~ N(m, LLᵀ)."""
     root: np.ndarray
-    """L."""
+    """Root L of the covariance of x."""
     variance: float
     """Total variance of the nodes."""
     initial_variance: float
@@ -61,7 +62,7 @@ class UKIState(NamedTuple):
     reshaped: float
     """Largest change of the logarithm of a standard deviation of x in the last step."""
     lost: int
-    """Directions in which the last step knew no slope, because nodes failed."""
+    """Number of directions without a slope in the last step, because nodes failed."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ class UKI:
     r"""Unscented Kalman inversion: a deterministic Gaussian approximation of the posterior.
 
     The state is a Gaussian N(m, C). Every step evaluates G at the sigma points of N(m, C), fits a
-    linear map to the outputs, and makes one Kalman update of N(m, (1 + h)C), in which the data have
-    the noise (1 + h)/h Γ and the prior counts as further data with (1 + h)/h C₀ [1]_:
+    linear map to the outputs, and makes one Kalman update of N(m, (1 + h)C). In this update the
+    data have the noise (1 + h)/h Γ, and the prior enters as further data with the covariance
+    (1 + h)/h C₀ [1]_:
 
     .. math::
         C_{n+1}^{-1} = \frac{1}{1 + h} C_n^{-1}
@@ -80,68 +82,69 @@ class UKI:
         \{H^T \Gamma^{-1} (y - \bar G) - C_0^{-1} (m_n - m_0)\}.
 
     H is the slope of the linear map [2]_. For a linear G the fixed point is the posterior, for
-    every h > 0: the distance to it shrinks by the factor 1/(1 + h) in every step. For a nonlinear G
-    it is the Gaussian whose own linear map of G reproduces it. The run ends at the fixed point, and
-    the result holds draws of the Gaussian.
+    every h > 0, and the distance to the fixed point shrinks by the factor 1/(1 + h) in every step.
+    For a nonlinear G the fixed point is a Gaussian that the linear map over its own sigma points
+    reproduces. The run ends at the fixed point, and the result holds draws of the Gaussian.
 
     Parameters
     ----------
     points : {"symmetric", "simplex"}, default "symmetric"
-        Sigma points: a centre and a pair on each axis of C, 2p + 1 model runs a step; or a centre
-        and a simplex, p + 2 runs. The simplex sees less of a nonlinear G, and is less robust.
+        Sigma points. "symmetric" places a centre and a pair on each axis of C, with 2p + 1 model
+        runs a step. "simplex" places a centre and a simplex, with p + 2 runs. The simplex sees less
+        of a nonlinear G and is less robust.
     h : float, default 2
-        Step, h > 0. Use a smaller one if the mean goes back and forth. Small steps also average the
-        noise of a stochastic G over many steps.
+        Step size, h > 0. Use a smaller h if the mean oscillates. Small steps also average the noise
+        of a stochastic G over many steps.
     centre : {"mean", "output"}, default "mean"
-        What is compared with the data: the mean output of the nodes, or the output of the centre.
-        "output" finds a point near the maximum a posteriori.
+        The output that is compared with the data: the mean output of the nodes ("mean"), or the
+        output of the centre ("output"). "output" finds a point near the maximum a posteriori.
     rtol : float, default 0.01
-        The run ends where the distance to the fixed point is estimated to be below rtol, in
-        standard deviations for the mean and relatively for each standard deviation.
+        The run ends when the estimated distance to the fixed point is below rtol. The distance of
+        the mean is measured in standard deviations; the distance of each standard deviation is
+        relative.
     max_steps : int, default 50
-        Most steps made.
+        Largest number of steps.
     n_draws : int, default 1000
-        Draws of the Gaussian in the result.
+        Number of draws of the Gaussian in the result.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is of the wrong kind or out of range.
+        If an option has the wrong type or is out of range.
 
     Warns
     -----
     UserWarning
-        If there are more than 200 parameters: the warning says how many model runs a step needs.
+        If there are more than 200 parameters. The warning names the number of model runs a step.
 
     See Also
     --------
-    GNKI : Refines an ensemble, and needs no more members than the data have directions.
-    GaussianStart.from_result : The Gaussian of a result as a start of `TemperedSMC`.
+    GNKI : Refines an ensemble; the ensemble needs no more members than the data have directions.
+    GaussianStart.from_result : Start of `TemperedSMC` from the Gaussian of a result.
 
     Notes
     -----
-    The method places its own members, the nodes: leave ``n_members`` and ``ensemble`` out. The
-    nodes are no draws. ``result.draws`` holds draws in physical coordinates, and `posterior`,
-    `intervals`, `summary` and the plots use them. Outputs of the draws, as in `predict` without a
-    model, are those of the linear map.
+    The method places its own members, the nodes, so leave ``n_members`` and ``ensemble`` out. The
+    nodes are not draws of the posterior. ``result.draws`` holds draws in physical coordinates, and
+    `posterior`, `intervals`, `summary` and the plots use these draws. Outputs of the draws, as in
+    `predict` without a model, come from the linear map.
 
-    Nodes are two standard deviations of C from the centre. A large h does not widen them. The
-    covariance of what the linear map leaves over is not added to Γ: with it, the run may settle on
-    a wide Gaussian over which the map explains little, far from the posterior. The update is that
-    of natural-gradient variational inference with the step size h/(1 + h).
+    The nodes are two standard deviations of C from the centre, for every h. The residual covariance
+    of the linear map is not added to Γ, because the run might then settle far from the posterior,
+    on a wide Gaussian over which the map explains little. The update equals that of
+    natural-gradient variational inference with the step size h/(1 + h).
 
-    The Gaussian covers one mode. It is a poor approximation of a posterior with several modes, or
-    of one that is curved at the scale of its own width: compare with `TemperedSMC`. If data lie far
-    outside of what the prior expects and G grows like an exponential, a step may reach parameters
-    at which the model fails. Use a prior that covers the data.
+    The Gaussian covers one mode. It is a poor approximation of a posterior that has several modes
+    or is curved at the scale of its width. Compare with `TemperedSMC`. If the data lie far outside
+    the range of the prior and G grows exponentially, a step may reach parameters at which the model
+    fails. Use a prior that covers the data.
 
-    A failed node leaves the fit. The map goes through the other nodes, and for a linear G it stays
-    exact as long as they span all directions, such as when one node of a pair failed. In a
-    direction that they do not span (both nodes of a pair failed) the data say nothing in that step,
-    and the variance relaxes to that of the prior. A run that ends so has the status
-    "directions_lost".
+    The fit leaves failed nodes out. For a linear G the map stays exact as long as the other nodes
+    span all directions, for example if one node of a pair failed. If both nodes of a pair failed,
+    their direction gets no information from the data in that step, and its variance relaxes to the
+    prior variance. A run that ends in this state has the status "directions_lost".
 
-    A step costs O(d p² + p³) besides the model runs. The nodes are NumPy arrays in float64.
+    A step costs O(d p² + p³) in addition to the model runs. The nodes are NumPy arrays in float64.
 
     References
     ----------
@@ -186,7 +189,7 @@ class UKI:
         )
 
     def nodes(self, target: Target) -> np.ndarray:
-        """The members of the first step, unconstrained, ``(J, p)``: sigma points of the prior.
+        """The sigma points of the prior, unconstrained, ``(J, p)``: members of the first step.
 
         Raises
         ------
@@ -201,10 +204,10 @@ class UKI:
         Raises
         ------
         TypeError
-            If the problem has another loss than Gaussian noise, a step sees a part of the data, or
-            the prior has no coordinates in which it is N(0, I).
+            If the problem has a loss that is not Gaussian noise, a step sees only a part of the
+            data, or the prior has no coordinates in which it is N(0, I).
         ValueError
-            If ``ensemble`` are other members.
+            If ``ensemble`` holds other members.
         """
         check_all_data(target, "UKI, which fits one Gaussian to all of them")
         check_gaussian(target.noise, "UKI")
@@ -214,7 +217,7 @@ class UKI:
             raise ValueError(
                 f"ensemble: must be the {n} nodes of UKI, got other members in the shape "
                 f"{given.shape}. UKI places its own members: leave n_members and ensemble out, and "
-                "use it without a method around it."
+                "do not wrap UKI in another method."
             )
         if p > _MANY:
             warnings.warn(
@@ -230,11 +233,11 @@ class UKI:
         )
 
     def ask(self, state: UKIState) -> Array:
-        """The nodes at which G is wanted, ``(J, p)``."""
+        """The nodes at which the loop evaluates G, ``(J, p)``."""
         return state.ensemble
 
     def finished(self, state: UKIState) -> Status | None:
-        """Set once the fixed point is reached or the steps are spent."""
+        """The status when the fixed point or ``max_steps`` is reached; None before."""
         gap = max(state.moved, state.reshaped) * max(1.0, 1 / self.h)
         if gap <= self.rtol and not state.lost:
             return Status(
@@ -248,17 +251,17 @@ class UKI:
             return Status(
                 "directions_lost",
                 f"The Gaussian has settled, but the model failed at so many nodes that "
-                f"{state.lost} of {len(state.mean)} directions have no slope. Repair the model "
-                "there, or exclude the region by the prior.",
+                f"{state.lost} of {len(state.mean)} directions have no slope. Repair the model at "
+                "these nodes, or exclude the region by the prior.",
             )
         if state.n < self.max_steps:
             return None
         return Status(
             "steps_spent",
-            f"All {self.max_steps} steps were made. The last one still moved the mean by "
+            f"All {self.max_steps} steps were made. The last step still moved the mean by "
             f"{state.moved:.3g} standard deviations and changed a standard deviation by "
-            f"{100 * math.expm1(min(state.reshaped, 99.0)):.3g} % (rtol = {self.rtol:g}). Allow "
-            "more max_steps; if the mean goes back and forth, use a smaller h.",
+            f"{100 * math.expm1(min(state.reshaped, 99.0)):.3g} % (rtol = {self.rtol:g}). Increase "
+            "max_steps. If the mean oscillates, use a smaller h.",
         )
 
     def tell(
@@ -269,7 +272,7 @@ class UKI:
         *,
         rng: np.random.Generator,  # noqa: ARG002 - the contract's argument
     ) -> tuple[UKIState, StepInfo]:
-        """One step, or the end: then the state is returned as it was."""
+        """One step; at the end of the run the state is returned unchanged."""
         outputs = np.array(host(g), dtype=np.float64, order="C")
         known = np.isfinite(outputs).all(axis=1)
         r = np.full_like(outputs, np.nan)
@@ -278,7 +281,7 @@ class UKI:
             misfit = misfits(r)
         change = Reported(
             max(state.moved, state.reshaped) if state.n else math.nan,
-            "largest change by the step before, of the mean or of a standard deviation",
+            "largest change of the mean or of a standard deviation in the previous step",
         )
         spread = math.sqrt(state.variance / state.initial_variance)
         info = StepInfo(0.0, misfit, self.finished(state), spread, extra={"change": change})
@@ -288,8 +291,8 @@ class UKI:
         if usable.sum() < 2:
             status = Status(
                 "diverged",
-                f"The misfit of step {state.n} overflowed: this is the last good Gaussian. Check "
-                "the scale of the data and of the noise, or use a smaller h.",
+                f"The misfit of step {state.n} overflowed. The result holds the last finite "
+                "Gaussian. Check the scales of the data and of the noise, or use a smaller h.",
                 level="bad",
             )
             return state, info._replace(status=status)
@@ -315,24 +318,25 @@ class UKI:
         return following, info._replace(step=self.h)
 
     def select(self, state: UKIState, index: np.ndarray) -> UKIState:
-        """The state itself: the rule needs all of its nodes, in their order.
+        """Return the state unchanged, because the quadrature rule needs all nodes in their order.
 
         Raises
         ------
         ValueError
-            If ``index`` is anything else.
+            If ``index`` is not 0 ... J − 1.
         """
         if not np.array_equal(index, np.arange(int(state.ensemble.shape[0]))):
             raise ValueError(
                 f"index: must name all {int(state.ensemble.shape[0])} nodes in their order, got "
-                f"{np.asarray(index).tolist()!r:.60}. Tell failed nodes as rows of NaN."
+                f"{np.asarray(index).tolist()!r:.60}. Pass NaN rows for failed nodes to tell()."
             )
         return state
 
     def drawn(self, state: UKIState, *, rng: np.random.Generator) -> Drawn:
-        """The Gaussian that the state holds, with draws.
+        """The Gaussian of the state, with draws.
 
-        More draws than parameters have its mean and its covariance exactly.
+        If there are more draws than parameters, the draws have exactly the mean and the covariance
+        of the Gaussian.
         """
         p = len(state.mean)
         scores = exact_draws(self.n_draws, p, rng)
@@ -351,7 +355,7 @@ def _unwhitened(white: np.ndarray, target: Target) -> Array:
 
 
 def _not_singular(root: np.ndarray) -> np.ndarray:
-    """The root, with singular values of at least the narrowest standard deviation."""
+    """Raise the singular values of the root to the smallest standard deviation."""
     left, s, right = np.linalg.svd(root)
     if s[-1] >= _NARROWEST:
         return root

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo by tempering: the comparator that converges to the posterior."""
+"""Sequential Monte Carlo by tempering, a sampler that converges to the posterior."""
 
 from __future__ import annotations
 
@@ -32,46 +32,49 @@ __all__ = ["SMCState", "TemperedSMC"]
 
 FEW: tuple[str, ...] = ("ensemble", "kernel")
 MANY: tuple[str, ...] = ("ensemble",)
-"""Moves for up to eight parameters, and for more."""
+"""Default moves for up to eight parameters, and for more than eight."""
 
 
 class SMCState(NamedTuple):
-    """What the next step needs; in the coordinates x the Gaussian of the start is N(0, I)."""
+    """State of `TemperedSMC` between two steps.
+
+    x are coordinates in which the Gaussian of the start is N(0, I).
+    """
 
     ensemble: Array
     """The particles, unconstrained, ``(J, p)``."""
     n: int
     t: float
-    """Temperature that the particles are moved at."""
+    """Temperature of the present moves."""
     proposal: Array
-    """Unconstrained, ``(J, p)``."""
+    """The proposals, unconstrained, ``(J, p)``."""
     x: np.ndarray
     x_proposed: np.ndarray
     log_ratio: np.ndarray
-    """What a proposal's acceptance owes to all but the energy, ``(J,)``."""
+    """Log acceptance ratio of the proposals without the energy, ``(J,)``."""
     scaled: np.ndarray
-    """Which proposals the step size had a part in, ``(J,)``."""
+    """Whether a proposal depends on the step size, ``(J,)``."""
     g: Array | None
     """Outputs of the particles, ``(J, d)``."""
     misfit: np.ndarray
     energy: np.ndarray
-    """V = Φ + log q − log prior; +inf where the likelihood is zero."""
+    """V = Φ + log q − log prior; +inf if the likelihood is zero."""
     weight: np.ndarray
-    """Normalised, ``(J,)``."""
+    """Normalised weights, ``(J,)``."""
     origin: np.ndarray
-    """x at the first move of this temperature."""
+    """x before the first move at this temperature, ``(J, p)``."""
     mode: np.ndarray
-    """The mode that the origin is in, ``(J,)``."""
+    """Number of the mode that contains the origin, ``(J,)``."""
     eve: np.ndarray
-    """The first particle that each descends from, ``(J,)``."""
+    """Number of the initial particle from which each particle descends, ``(J,)``."""
     scales: tuple[float, ...]
     """Step size of each kind of move."""
     moves: int
-    """Moves made at this temperature."""
+    """Number of moves at this temperature."""
     log_evidence: float
     initial_variance: float
     source: np.ndarray
-    """The model run that each particle is from, ``(J,)``."""
+    """Number of the model run that produced each particle, ``(J,)``."""
 
 
 @dataclass(frozen=True)
@@ -83,24 +86,24 @@ class TemperedSMC:
     .. math:: \mu_t(du) \propto q(u)\, e^{-t V(u)} du, \qquad
               V = \Phi + \log q - \log \mu_0, \qquad 0 = t_0 < t_1 < \dots < 1;
 
-    q is the prior μ₀, so that V = Φ [1]_, or the mixture of a `GaussianStart`. At every
-    temperature they are reweighted, resampled if the weights have become uneven, and moved by
-    Metropolis–Hastings steps that leave μ_t invariant, until they have forgotten where in their
-    mode they were [2]_. The weights, and not the moves, give the modes their masses. Every move
-    costs one model run a particle. Unlike EKI the particles sample the posterior of a nonlinear G
-    too, as J → ∞.
+    where q is the prior μ₀, so that V = Φ [1]_, or the mixture of a `GaussianStart`. At every
+    temperature the particles are reweighted, and resampled if the weights have become uneven. Then
+    Metropolis–Hastings steps that leave μ_t invariant move the particles until their positions
+    within their modes are decorrelated [2]_. The weights, not the moves, determine the masses of
+    the modes. Every move costs one model run a particle. Unlike EKI, the particles sample the
+    posterior of a nonlinear G too, as J → ∞.
 
     All proposals are made in coordinates in which the prior, or the Gaussian of the start, is
     N(0, I):
 
     ``"kernel"``
-        x' ~ the kernel density estimate of the other half of the particles, whatever x: it
-        follows tails, bends and modes in few dimensions. The halves take turns, and the one
-        whose turn it is not makes a random walk.
+        x' is a draw from the kernel density estimate of the other half of the particles,
+        independent of x. In few dimensions this proposal follows tails, bends and modes. The
+        halves take turns; the other half makes a random walk.
     ``"ensemble"``
-        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ with the mean and covariance of the other half:
-        at β = 1 an independence proposal from the ensemble's Gaussian, and in many dimensions
-        the pCN of the posterior.
+        x' = m + √(1 − β²)(x − m) + β S^{1/2} ξ, with the mean m and covariance S of the other
+        half. At β = 1 this is an independence proposal from the Gaussian of the ensemble. In
+        many dimensions it is the pCN proposal of the posterior.
     ``"pcn"``
         x' = √(1 − β²) x + β ξ, preconditioned Crank–Nicolson [3]_.
     ``"random_walk"``
@@ -109,55 +112,65 @@ class TemperedSMC:
     Parameters
     ----------
     temperatures : tuple of float, optional
-        t₁ < … < t_N = 1; by default each is chosen such that the effective sample size falls
-        to ``ess`` times the number of particles.
+        Temperatures t₁ < … < t_N = 1. By default each temperature is chosen such that the
+        effective sample size falls to ``ess`` times the number of particles.
     ess : float, default 0.5
-        Share of the particles; they are also resampled where their effective number is not
-        above it.
+        Share of the particles. They are also resampled if their effective number is at most
+        this share.
     resampling : {"systematic", "stratified", "residual", "multinomial"}
-        How.
+        The resampling scheme.
     move : str or tuple of str, optional
-        The proposal, or several made in turn. By default ``("ensemble", "kernel")`` for up to
-        eight parameters and ``"ensemble"`` for more.
+        The proposal, or several proposals used in turn. By default ``("ensemble", "kernel")``
+        for up to eight parameters and ``"ensemble"`` for more.
     acceptance : float, default 0.3
-        The acceptance rate that β and s are adapted to, each for itself (β is 1 at most).
+        Target acceptance rate. The step sizes β and s are adapted to it separately (β is at
+        most 1).
     decorrelation : float, default 0.2
-        Moves at one temperature end when the mean correlation of the particles' coordinates
-        with those at the first has come below it, in the whole population or within its modes.
+        The moves at one temperature end when the mean correlation between the present and the
+        first coordinates of the particles is at most this number, in the whole population or
+        within its modes.
     max_moves : int, default 20
-        Most moves made at one temperature.
+        Largest number of moves at one temperature.
     start : GaussianStart, optional
-        A Gaussian near the posterior, such as EKI finds at a fraction of the cost, mixed with a
-        share of the prior. The weights correct the start: the result is the same posterior.
+        A Gaussian near the posterior, mixed with a share of the prior. EKI finds such a Gaussian
+        at a fraction of the cost. The weights correct the start, so the particles still sample
+        the posterior.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is of the wrong kind or out of range.
+        If an option has the wrong type or is out of range.
+
+    See Also
+    --------
+    GaussianStart : A start from the result of another method.
+    GNKI : A cheaper approximation of a posterior with one mode.
 
     Notes
     -----
-    The initial ensemble must be draws from the prior, as it is where none is given. A failed
-    model run is a likelihood of zero: a proposal that fails is refused. Particles that fail at the
-    start are drawn again until all run, and the evidence counts the failed draws. With
-    ``on_failure="drop"`` or ``"resample"``, or with an initial ensemble of your own, they are given
-    no weight instead.
-    The likelihood of a stochastic model is averaged over its randomness, since a particle keeps its
-    outputs until a proposal is accepted [5]_: the noise is that of the observations alone.
+    The initial ensemble must consist of draws from the prior, as it does by default. A failed
+    model run has the likelihood zero, so a proposal that fails is refused. Particles that fail at
+    the start are drawn again until all of them run, and the evidence counts the failed draws. With
+    ``on_failure="drop"`` or ``"resample"``, or with your own initial ensemble, failed particles get
+    the weight zero instead.
+    The likelihood of a stochastic model is averaged over the randomness of the model, because a
+    particle keeps its outputs until a proposal is accepted [5]_. The noise must therefore describe
+    the observations alone.
     The outputs of the last particles are known, so ``evaluate_final`` makes no difference.
     The result has the variables ``weight``, ``history_log_evidence``,
-    ``history_acceptance``, ``history_scale`` and ``history_ess``, and the attribute
-    ``log_evidence``: log ∫ exp(−Φ) dμ₀, the density of the data but for the noise's own
-    constant (det 2πΓ)^{-1/2}. Unknown scales of the noise (`ekitools.UnknownNoise`) are moved like
-    all parameters; Γ in the constant is then the shape. The work between model runs is done in
-    NumPy, float64.
+    ``history_acceptance``, ``history_scale`` and ``history_ess``. The attribute
+    ``log_evidence`` is log ∫ exp(−Φ) dμ₀, the log density of the data without the constant
+    (det 2πΓ)^{-1/2} of the noise. Unknown scales of the noise (`ekitools.UnknownNoise`) are sampled
+    like all parameters; Γ in the constant is then the shape of the noise. The computations between
+    model runs use NumPy in float64.
 
-    The status is "good" only if three conditions hold. The moves decorrelated the particles. The
-    standard errors, which come from the genealogy of the particles [4]_ and from the number of the
-    start's draws in a mode, are at most 0.05 for the masses of the modes, and 0.083 standard
-    deviations, or twice what J independent draws have, for the means. At least ten of the start's
-    draws of the prior (their effective number) are in the posterior, so that another mode of its
-    size would show. A mode that is much narrower than those found can be missed from any start.
+    The status is "good" only if three conditions hold. First, the moves decorrelated the particles.
+    Second, the standard errors are at most 0.05 for the masses of the modes, and for the means at
+    most 0.083 standard deviations or twice the error of J independent draws. They are computed
+    from the genealogy of the particles [4]_ and from the number of draws of the start in a mode.
+    Third, at least ten of the start's draws of the prior (their effective number) are in the
+    posterior, so that another mode of the same size would be found. A mode that is much narrower
+    than those found can be missed from any start.
 
     References
     ----------
@@ -224,9 +237,9 @@ class TemperedSMC:
         Raises
         ------
         TypeError
-            If the prior has no coordinates in which it is N(0, I): the moves need them.
+            If the prior has no coordinates in which it is N(0, I), which the moves need.
         ValueError
-            If a member is not finite in them, because it lies on or outside a bound of the prior.
+            If a member lies on or outside a bound of the prior.
         """
         x = _whitened(ensemble, target)
         inside = np.isfinite(x).all(axis=1)
@@ -249,17 +262,17 @@ class TemperedSMC:
         )  # fmt: skip
 
     def ask(self, state: SMCState) -> Array:
-        """The members at which G is wanted, ``(J, p)``: proposals."""
+        """The proposals at which the loop evaluates G, ``(J, p)``."""
         return state.proposal
 
     def finished(self, state: SMCState) -> Status | None:  # noqa: ARG002 - the contract's
-        """Never: whether the moves were enough shows only when they have been told."""
+        """None: only `tell` can decide whether the particles are decorrelated."""
         return None
 
     def tell(
         self, state: SMCState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[SMCState, StepInfo]:
-        """Accept or refuse the proposals; then the next temperature where it is time."""
+        """Accept or refuse the proposals, and raise the temperature after enough moves."""
         state, chosen = self._accepted(state, g, target, rng)
         t, weight = state.t, state.weight
         moves = self._moves(state.x)
@@ -328,7 +341,7 @@ class TemperedSMC:
         return x if self.start is None else self.start.gaussian.unwhiten(x)
 
     def _log_start(self, white: np.ndarray) -> np.ndarray:
-        """Density of the start, its logarithm but for a constant."""
+        """Log density of the start, up to a constant."""
         if self.start is None:
             return np.asarray(-0.5 * np.sum(white * white, axis=1))
         return self.start.log_density(white)
@@ -350,7 +363,7 @@ class TemperedSMC:
         energy = misfit + log_scale
         if self.start is not None:
             white = self._white(state.x_proposed)
-            # V = Φ + log q − log μ₀, both densities but for the same constant
+            # V = Φ + log q − log μ₀, with both densities up to the same constant
             energy = energy + self._log_start(white) + 0.5 * np.sum(white * white, axis=1)
         if state.g is None:
             return state._replace(g=g, misfit=misfit, energy=energy), np.isfinite(energy)
@@ -386,16 +399,16 @@ class TemperedSMC:
         if size == 0:
             return state, Status(
                 "no_likelihood",
-                f"The likelihood is zero for all {n} particles: none of them can be given a "
-                "weight. Check the model, the noise and the data at one draw of the prior.",
+                f"The likelihood is zero for all {n} particles, so their weights are undefined. "
+                "Check the model, the noise and the data at one draw of the prior.",
                 level="bad",
             )
         if size < min(2, n / 2):
             return state, Status(
                 "degenerate",
-                f"At the temperature {t:.4g} one particle of {n} would hold all the weight "
-                f"(effective number {size:.3g}); these are the particles before. Use more "
-                "members, or smaller steps in temperature.",
+                f"At the temperature {t:.4g} one particle of {n} would have nearly all the weight "
+                f"(effective number {size:.3g}). The result holds the particles of the previous "
+                "temperature. Use more members, or smaller steps in temperature.",
                 level="bad",
             )
         state = state._replace(
@@ -407,7 +420,7 @@ class TemperedSMC:
         return state._replace(origin=state.x, mode=modes_of(state.x, state.weight)), None
 
     def _next_temperature(self, state: SMCState) -> float:
-        """Where the effective number is ``ess`` times that of the particles alive."""
+        """The temperature at which the effective number is ``ess`` times the particles alive."""
         goal = self.ess * np.count_nonzero(np.isfinite(state.energy) & (state.weight > 0))
 
         def size(t: float) -> float:
@@ -443,9 +456,9 @@ def _whitened(ensemble: Array, target: Target) -> np.ndarray:
         white = host(target.prior.whiten(ensemble)).astype(np.float64)
     except (AttributeError, NotImplementedError) as error:
         raise TypeError(
-            "prior: must have coordinates in which it is N(0, I) (whiten and unwhiten), for the "
-            f"moves of TemperedSMC need its density; got {type(target.prior).__name__}. Use a "
-            "prior of ekitools, or a method without moves, such as ek.EKI()."
+            "prior: must have coordinates in which it is N(0, I) (whiten and unwhiten) for the "
+            f"moves of TemperedSMC, got {type(target.prior).__name__}. Use a prior of ekitools, or "
+            "a method without moves, such as ek.EKI()."
         ) from error
     return white
 
@@ -456,8 +469,8 @@ def _checked_temperatures(temperatures: Any) -> tuple[float, ...]:
     rising = all(a < b for a, b in zip((0.0, *given), given, strict=False))
     if not given or not rising or given[-1] != 1:
         raise ValueError(
-            f"temperatures: must rise from above 0 to 1, got {given}. Leave them out to have them "
-            "chosen."
+            f"temperatures: must rise from above 0 to 1, got {given}. Leave temperatures out for "
+            "an automatic choice."
         )
     return given
 
@@ -474,9 +487,10 @@ def _variance(ensemble: np.ndarray, weight: np.ndarray) -> float:
 
 
 def _memory(state: SMCState) -> float:
-    """Correlation with the origins, in the population or within its modes: the smaller one.
+    """The smaller of two correlations with the origins: in the population and within its modes.
 
-    Particles that change modes forget, and particles that cannot have to forget within theirs.
+    Particles that change modes decorrelate in the population. Particles that cannot change modes
+    have to decorrelate within their mode.
     """
     whole = memory(state.x, state.origin, state.weight, np.zeros_like(state.mode))
     if whole <= 0 or not state.mode.any():
