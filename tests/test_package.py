@@ -14,6 +14,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,25 @@ def test_public_names_and_arguments_of_version_0_1_0_still_work(name):
     if NAMES_0_1_0[name] is not None:
         known = inspect.signature(found).parameters
         assert set(NAMES_0_1_0[name]) <= set(known)
+
+
+def test_the_extra_all_has_every_extra_for_users():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    (listed,) = extras["all"]
+    named = re.fullmatch(r"ekitools\[([a-z,]+)\]", listed)
+    assert named is not None
+    assert set(named[1].split(",")) == set(extras) - {"all", "test", "docs"}
+
+
+def test_every_extra_that_a_page_or_an_error_names_exists():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    pages = [*(ROOT / "docs").rglob("*.md"), *PACKAGE.rglob("*.py"), ROOT / "README.md"]
+    named = {
+        extra
+        for page in pages
+        for found in re.findall(r"(?:ekitools|\"\.)\[([a-z,]+)\]", page.read_text("utf-8"))
+        for extra in found.split(",")
+    }
+    assert {"torch", "sklearn", "mpi", "all"} <= named <= extras
