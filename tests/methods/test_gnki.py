@@ -277,7 +277,7 @@ def test_what_needs_more_members_than_parameters_says_so():
     )
     with pytest.raises(ValueError, match=r"more members than the 3 parameters.*ek\.EKI"):
         ek.run(unknown, ek.GNKI(), n_members=3)
-    with pytest.raises(ValueError, match=r'^draws: must be "kept" where the scales'):
+    with pytest.raises(ValueError, match=r'^draws: must be "kept" if the scales'):
         ek.run(unknown, ek.GNKI(draws="fresh"))
 
 
@@ -325,7 +325,7 @@ def test_a_refinement_that_does_not_settle_is_said():
     problem, _, _ = oscillation()
     result = ek.run(problem, ek.GNKI(refinements=1, rtol=1e-9), n_members=50, rng=0)
     assert result.attrs["status_code"] == "refinements_spent"
-    assert "allow more refinements" in result.attrs["status"]
+    assert "Allow more refinements" in result.attrs["status"]
 
 
 @pytest.mark.parametrize("sd", [1e-3, 1e-5, 1e-7, 1e-9])

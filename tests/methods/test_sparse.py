@@ -171,7 +171,7 @@ def test_the_result_says_what_the_ensemble_is():
     result = ek.run(problem(), ek.Sparse(ek.GNKI(), outer=2), n_members=50, rng=0)
     assert result.attrs["status_code"] == "rounds_spent"
     assert result.attrs["status_level"] == "care"
-    assert "Allow more with outer=" in result.attrs["status"]
+    assert "Allow more rounds with outer=" in result.attrs["status"]
     assert (result.attrs["posterior"], result.attrs["prior"]) == (1, "learned")
     findings = " ".join(str(check) for check in ek.summary(result).checks)
     assert "variances of the prior were learned from the same data" in findings
