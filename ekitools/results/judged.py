@@ -16,7 +16,7 @@ from ekitools.results.proposal import Pilot
 from ekitools.results.reading import moments
 from ekitools.typing import NoiseModel
 
-__all__ = ["agreed", "elsewhere", "judged", "too_few"]
+__all__ = ["agreed", "elsewhere", "judged", "too_few", "undecided"]
 
 _LEAST_ESS = 30
 """Fewest effective draws for a verdict other than "not confirmed"."""
@@ -126,6 +126,22 @@ def too_few(numbers: dict[str, Any]) -> bool:
         return False
     error = max(numbers["shift_error"], numbers["sd_error"])
     return bool(numbers["ess"] < _LEAST_ESS or error > _MOST_ERROR)
+
+
+def undecided(numbers: dict[str, Any], said: str) -> bool:
+    """Whether the standard errors alone keep a corrected posterior from being confirmed.
+
+    Examples
+    --------
+    >>> from ekitools.results.judged import undecided
+    >>> numbers = {"shift": 0.2, "sd_ratio": 1.3, "misplaced": 0.05}
+    >>> undecided(numbers, "corrected"), undecided(numbers | {"shift": 0.5}, "corrected")
+    (True, False)
+    """
+    if said != CORRECTED:
+        return False
+    near = numbers["shift"] <= _MOST_SHIFT and numbers["sd_ratio"] <= _MOST_RATIO
+    return bool(near and numbers["misplaced"] <= _MOST_MISPLACED)
 
 
 def elsewhere(numbers: dict[str, Any], said: str) -> bool:

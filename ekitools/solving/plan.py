@@ -47,8 +47,9 @@ _CLEARLY = 1.5
 estimated by the weights of the last members."""
 
 _CHECK, _LARGE_CHECK, _MOST_CHECKS = 200, 400, 3200
-_MORE = 4
-"""Factor of the number of draws if a check had too few."""
+_MORE, _LEAST_MORE = 4, 2
+"""Planned and smallest factor of the number of draws if a check had too few. The check of an
+ensemble that Kalman updates made always uses the planned factor, because its bias may remain."""
 
 _PARTICLES, _MOST_PARTICLES = 500, 2000
 _FROM_RESULT, _FROM_PRIOR, _ROUNDS = 8, 12, 30
@@ -161,12 +162,14 @@ class Seen(NamedTuple):
     """Whether the stage made an ensemble that should be checked."""
     made: bool = True
     """Whether the stage made an ensemble."""
+    finished: bool = True
+    """Whether the method of the stage finished, and did not only spend its runs."""
     torn: bool = False
     """Whether there are signs of another mode: the method stopped early, which is typical of an
     ensemble with several modes, or stored runs contradict a check."""
     verdict: str = ""
     few: bool = False
-    """Whether a check had too few draws for a verdict."""
+    """Whether a check had too few draws for a verdict, or for the confirmation of a sample."""
     shift: float | None = None
     """Largest shift of a mean by the weights of the last members, in standard deviations."""
     saw: str = ""
@@ -207,16 +210,20 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
     if last.verdict == CONFIRMED:
         return Decision(None, "The posterior is confirmed")
     if isinstance(last.stage, Check):
-        more = _MORE * last.stage.n
-        if last.few and more <= min(left, _MOST_CHECKS):
+        more, least = _MORE * last.stage.n, _MORE
+        if _checked(seen) is not Approximate:
+            more, least = min(more, left), _LEAST_MORE
+        if last.few and least * last.stage.n <= more <= min(left, _MOST_CHECKS):
             return Decision(Check(more), "The check had too few draws for a verdict")
         return _sampling(facts, seen, budget, "The posterior is not confirmed")
     if facts.stochastic and isinstance(last.stage, Approximate):
         return _sampling(facts, seen, budget, "The noise of Kalman methods has other parts")
     if last.torn:
         return _sampling(facts, seen, budget, "There may be several modes")
-    if not last.reached:
-        return _sampling(facts, seen, budget, "The method did not finish")
+    if not (last.reached and last.finished):
+        decision = _sampling(facts, seen, budget, "The method did not finish")
+        if not last.reached or isinstance(decision.stage, Emulate):
+            return decision
     if last.shift is not None and last.shift > _CLEARLY:
         return _sampling(facts, seen, budget, "The ensemble is clearly not the posterior")
     if (n := _check_size(budget)) > left:
@@ -293,6 +300,11 @@ def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Deci
     if emulates:
         return Decision(emulated, why)
     return Decision(None, f"{why}, and the remaining {left} runs are too few for another stage")
+
+
+def _checked(seen: Sequence[Seen]) -> type:
+    """Type of the stage that made the last checked ensemble."""
+    return type(next(each.stage for each in reversed(seen) if not isinstance(each.stage, Check)))
 
 
 def _check_size(budget: int) -> int:

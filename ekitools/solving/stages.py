@@ -27,7 +27,7 @@ from ekitools.methods.steps import MisfitController
 from ekitools.models.evaluate import BrokenPoolError
 from ekitools.problem import InverseProblem
 from ekitools.results.checks import attribute
-from ekitools.results.judged import elsewhere, too_few
+from ekitools.results.judged import elsewhere, too_few, undecided
 from ekitools.results.proposal import draws_of_prior
 from ekitools.results.reading import model_runs
 from ekitools.results.shifts import largest_shift, verdict_of
@@ -246,12 +246,12 @@ def _checked(
     *before, latest = made
     result, drawn = checked_by_runs(latest, problem, stage.n, known, executor, timeout, rng, before)
     numbers, said = attribute(result, "check", {}), verdict_of(result)
-    saw = f"{said[0].upper()}{said[1:]}"
+    moved, saw = latest.attrs["members"] == "moved", f"{said[0].upper()}{said[1:]}"
     if numbers.get("khat") is not None:
         effective = f"{numbers['ess']:.0f} of {numbers['draws']} draws are effective"
         saw += f" with k-hat = {numbers['khat']:.2f}, and {effective}"
     # the particles of a sampler have no bias that resampling could remove
-    if said == CONFIRMED and drawn is not None and latest.attrs["members"] == "moved":
+    if said == CONFIRMED and drawn is not None and moved:
         result = resampled(result, drawn, problem, rng)
         saw += ". The last ensemble is resampled by the weights"
     seen = Seen(
@@ -261,7 +261,7 @@ def _checked(
         made=False,
         torn=elsewhere(numbers, said),
         verdict=said,
-        few=too_few(numbers),
+        few=too_few(numbers) or (not moved and undecided(numbers, said)),
         saw=f"{saw}.",
     )
     return Done(seen, result)
@@ -294,8 +294,8 @@ def _ended(stage: Stage, result: xr.Dataset) -> Done:
     if result.attrs["status_code"] == INTERRUPTED.code:
         raise Interrupted(result)
     shift, reached = largest_shift(result), is_posterior(result)
-    level, code = result.attrs["status_level"], result.attrs["status_code"]
-    saw = "The method finished." if reached else f"The method ended with the status {code!r}."
+    level, code, finished = result.attrs["status_level"], result.attrs["status_code"], reached
+    saw = "The method finished." if finished else f"The method ended with the status {code!r}."
     if level != "bad" and float(result.t[-1]) >= 1:
         # slowly moving particles and shortened refinements may still be right
         reached = True
@@ -303,10 +303,13 @@ def _ended(stage: Stage, result: xr.Dataset) -> Done:
         saw += f" The weights of its last members shift a mean by {shift:.2g} standard deviations."
     shift = shift if reached else None
     torn = False
-    if isinstance(stage, Approximate) and not is_posterior(result):
+    if isinstance(stage, Approximate) and not finished:
         # a method with all its iterations should have finished
         torn = code != RUNS_SPENT or stage.most_runs >= ITERATIONS * stage.n_members
-    return Done(Seen(stage, model_runs(result), reached, torn=torn, shift=shift, saw=saw), result)
+    seen = Seen(
+        stage, model_runs(result), reached, finished=finished, torn=torn, shift=shift, saw=saw
+    )
+    return Done(seen, result)
 
 
 class Interrupted(KeyboardInterrupt):

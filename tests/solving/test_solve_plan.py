@@ -73,6 +73,23 @@ def test_a_check_that_was_too_small_is_made_larger_once_or_twice():
     assert isinstance(following(Facts(3), seen, 20_000).stage, Sample)
 
 
+def test_the_check_of_a_sample_is_made_larger_with_the_runs_that_are_left():
+    """A sample has no bias, so more draws can confirm it."""
+    emulated = ended(Emulate(200, 900), 500)
+    seen = [GOOD._replace(runs=700), refused(200), emulated, refused(200, few=True)]
+    assert following(Facts(3), seen, 2200).stage == Check(600)
+    assert following(Facts(3), seen, 1900).stage is None
+    assert following(Facts(3), seen, 9000).stage == Check(800)
+    assert following(Facts(3), [*seen[:1], refused(200, few=True)], 1600).stage is None
+
+
+def test_an_emulator_follows_a_method_that_spent_its_runs():
+    spent = GOOD._replace(runs=1500, finished=False)
+    assert following(Facts(3, emulates=True), [spent], 3000).stage == Emulate(400, 1300)
+    assert following(Facts(3), [spent], 3000).stage == Check(200)
+    assert following(Facts(3, emulates=True), [spent], 20_000).stage == Check(400)
+
+
 def test_a_sample_that_is_not_confirmed_is_followed_by_one_from_the_prior():
     sample = ended(Sample(573, 17_200, "result"), 5000)
     seen = [GOOD, refused(400), sample, refused(400)]
