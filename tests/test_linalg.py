@@ -396,7 +396,7 @@ def test_total_variance_is_the_trace_of_the_covariance(p):
             {"data": np.zeros(3)},
             r"g, data: must be \(J, d\) and \(d,\), got shapes \(5, 4\) and \(3,\)",
         ),
-        ({"noise": np.ones(3)}, "noise: must be for the d = 4 data of g, got one for 3"),
+        ({"noise": np.ones(3)}, "noise: must be for the d = 4 data of g, got noise for 3"),
         ({"noise_draw": np.zeros((5, 3))}, r"noise_draw: must have the shape \(5, 4\) of g"),
         ({"step": 0.0}, "step: must be positive and finite, got 0.0"),
         ({"step": -1.0}, "step: must be positive"),

@@ -1,4 +1,4 @@
-"""Flows with noise through time, by the Euler–Maruyama scheme or by steps of their own."""
+"""Time integration of flows with noise, by Euler–Maruyama or by the flow's own scheme."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["euler_maruyama_step", "march", "own_steps"]
 
 
 def own_steps(flow: StochasticFlow) -> OwnSteps | None:
-    """The flow where it makes its steps itself, else None."""
+    """The flow if it has its own time-stepping scheme, else None."""
     return flow if isinstance(flow, OwnSteps) and flow.scheme != "euler-maruyama" else None
 
 
@@ -38,24 +38,24 @@ def euler_maruyama_step(
     Parameters
     ----------
     flow : StochasticFlow
-        With the drift F and the diffusion S.
+        The flow, with drift F and diffusion S.
     t : float
         Time at the beginning of the step.
     u : (J, p)
         Unconstrained ensemble.
     out : Output
-        G and ∇Ψ there.
+        G and ∇Ψ at ``u``.
     h : float
-        Length of the step.
+        Step size.
     increment : ndarray
-        ΔW ~ N(0, h I), of the flow's ``increment_shape``.
+        ΔW ~ N(0, h I), in the flow's ``increment_shape``.
     problem : Target
-        With data, noise and prior.
+        Data, noise and prior.
 
     Returns
     -------
     (J, p)
-        The next ensemble; not finite where it overflowed.
+        The next ensemble. Its entries are not finite if the step overflowed.
 
     Examples
     --------
@@ -87,11 +87,11 @@ def march(
     step: Schedule,
     streams: Streams,
 ) -> tuple[Status, dict[str, Any]]:
-    """Carry a flow with noise through time, filling ``entries``.
+    """Integrate a flow with noise over ``span`` and append the kept times to ``entries``.
 
-    By Euler–Maruyama, or by the steps of a flow that makes them itself.
+    The steps are Euler–Maruyama steps unless the flow has its own scheme.
 
-    Returns the status and what there is to say of the steps.
+    Returns the status and the number of steps.
     """
     problem = outputs.problem
     n_members, n_data = len(initial), problem.n_data
@@ -102,7 +102,7 @@ def march(
     last: Entry | None = None
     own = own_steps(flow)
     carried: Any = None
-    prepared = math.nan  # h of the noise in ``carried``
+    prepared = math.nan  # step size of the noise in ``carried``
 
     def keep(entry: Entry | None) -> None:
         if entry is not None and (not entries or entries[-1].t < entry.t):
@@ -135,7 +135,7 @@ def march(
             seen = Seen(n, t, end - t, misfit, n_data, lambda out=out: d_norm(out.gradient, out.g))  # type: ignore[misc]
             try:
                 h = rule_step(step, seen)
-            except ValueError as error:  # from here on even a mistake keeps what there is
+            except ValueError as error:  # the result so far is kept even after a wrong step rule
                 keep(last)
                 raise RunError(str(error)) from error
             asked = h
@@ -144,7 +144,7 @@ def march(
             h, new_t = landing(t, h, float(targets[np.searchsorted(targets, t, side="right")]))
             if not new_t > t:
                 keep(last)
-                return gave_up(t, f"A step of {h:.3g} is too small to move on."), info
+                return gave_up(t, f"A step of {h:.3g} is too small to advance."), info
             if own is None:
                 increment = math.sqrt(h) * streams.step(n).standard_normal(shape)
                 following = euler_maruyama_step(flow, t, u, out, h, increment, problem)
@@ -155,8 +155,8 @@ def march(
         if not np.all(np.isfinite(following)):
             keep(last)
             sentence = (
-                f"The update of step {n} at t = {t:.4g} with h = {h:.4g} overflowed: this is the "
-                "last good ensemble. Use smaller steps or a prior that keeps the model tame."
+                f"The update of step {n} at t = {t:.4g} with h = {h:.4g} overflowed. The result "
+                "ends with the last finite ensemble. Use smaller steps or a narrower prior."
             )
             return Status("diverged", sentence, level="bad"), info
         t, u, n = new_t, following, n + 1

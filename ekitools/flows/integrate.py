@@ -1,4 +1,4 @@
-"""`integrate`: a flow of the ensemble from one time to another, as a labelled Dataset."""
+"""`integrate`: time integration of an ensemble flow, with a labelled Dataset as the result."""
 
 from __future__ import annotations
 
@@ -63,62 +63,70 @@ def integrate(
     like: Any = None,
     **solve_ivp_options: Any,
 ) -> xr.Dataset:
-    """Carry an ensemble through continuous time.
+    """Integrate a flow of the ensemble over a span of time.
 
     `scipy.integrate.solve_ivp` solves a flow without noise. A flow with noise takes Euler–Maruyama
-    steps, u ← u + h F(t, u) + S(u) ΔW with ΔW ~ N(0, h I), or its own steps, as `EKSFlow` does.
+    steps, u ← u + h F(t, u) + S(u) ΔW with ΔW ~ N(0, h I), unless it has its own scheme, as
+    `EKSFlow` has.
 
     Parameters
     ----------
     problem : InverseProblem
-        What is to be solved.
+        The inverse problem: model, prior, noise and data.
     flow : Flow
-        The right-hand side: `EKIFlow`, `NesterovFlow`, `GradientFlow`, `NaturalGradientFlow`;
-        with noise `StochasticEKIFlow`, `EKSFlow`.
+        The right-hand side. Flows without noise are `EKIFlow`, `NesterovFlow`, `GradientFlow` and
+        `NaturalGradientFlow`. Flows with noise are `StochasticEKIFlow` and `EKSFlow`.
     t_span : (float, float)
-        0 <= start < end.
+        Start and end, with 0 <= start < end.
     n_members : int, default 100
-        Ensemble size J, drawn from the prior.
+        Ensemble size J. The members are drawn from the prior.
     ensemble : (J, p), optional
-        Initial ensemble in physical coordinates instead. The model is given members of its library
-        and dtype and on its device.
+        Initial ensemble in physical coordinates, in place of draws from the prior. The model
+        receives members in the ensemble's library and dtype, on its device.
     rng : None, int or numpy.random.Generator
-        Source of the prior's draws and of the Brownian motions, which are independent.
+        Source of the draws from the prior and of the Brownian motions, which are independent.
     step : step rule
-        Of a flow with noise, and needed there: `FixedStep`, or `NormStep` for
-        h/(‖D‖ + ε). Steps are cut to land on ``t_eval`` and on the end.
+        Step rule of a flow with noise, which requires one: `FixedStep`, or `NormStep` for
+        h/(‖D‖ + ε). Steps are shortened to end at the times ``t_eval`` and at the end.
     t_eval : (n,), optional
-        Increasing times in ``t_span`` to be kept. Without it every step is.
+        Increasing times in ``t_span`` that the result keeps. By default it keeps every step.
     discrepancy : float, optional
-        τ, the short form of ``stop=Discrepancy(τ)``: stop where ‖Γ^{-1/2}(Ḡ − y)‖ falls to τ√d.
+        τ, the short form of ``stop=Discrepancy(τ)``: stop when ‖Γ^{-1/2}(Ḡ − y)‖ falls to τ√d.
     collapsed : float, optional
-        The short form of ``stop=Collapsed(collapsed)``: stop where the root of the total ensemble
-        variance falls to this share of the initial.
+        The short form of ``stop=Collapsed(collapsed)``: stop when the root of the total ensemble
+        variance falls to this share of its initial value.
     stop : stopping rule or sequence of them, default ()
-        Rules with a distance, such as `Discrepancy` and `Collapsed`, stop a flow without noise
-        where that falls to zero. Other rules stop it at the end of a step of the solver.
+        Stopping rules. Rules with a distance, such as `Discrepancy` and `Collapsed`, stop a flow
+        without noise at the time when the distance falls to zero. Other rules stop it at the end
+        of a step of the solver.
     like : array, optional
-        The model is given members of this array's library and dtype and on its device, such as
+        The model receives members in this array's library and dtype, on its device, such as
         ``torch.empty(1, device="cuda")``. The flow itself is computed by NumPy in float64.
     **solve_ivp_options
-        Of a flow without noise: ``method``, ``rtol`` (default 1e-8), ``atol`` (default 1e-10),
-        ``max_step``, ``events`` and so on; ``events`` see the flat vector of (J, p) numbers,
-        followed by as many velocities for a second-order flow.
+        Options for a flow without noise: ``method``, ``rtol`` (default 1e-8), ``atol`` (default
+        1e-10), ``max_step``, ``events`` and so on. ``events`` receive the ensemble as a flat vector
+        of J p numbers, followed by J p velocities for a second-order flow.
 
     Returns
     -------
     xarray.Dataset
-        As from `ekitools.run`, an iteration for every time kept, with the coordinate ``t``.
-        Where a stopping rule, an event, a solver that gives up or an overflow ends the flow
-        early, the last ensemble is kept too, and the status says why.
+        A result as from `ekitools.run`, with one iteration for every kept time and the coordinate
+        ``t``. If a stopping rule, an event, a failed solver or an overflow ends the flow early, the
+        last ensemble is kept too, and the status gives the reason.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of order, before any model run.
+        If an argument is invalid, before any model run.
     RunError
-        If the model fails for a member, since a flow cannot go on without it. Its ``result``
-        is the Dataset of the part computed until then, None where that is nothing.
+        If the model fails for a member, because a flow needs all members. The error's ``result``
+        is the Dataset of the times computed so far, or None if there are none.
+
+    See Also
+    --------
+    run : Run a method in discrete steps, with replacement of failed members.
+    EKIFlow : The ensemble Kalman flow.
+    EKSFlow : A flow that samples the posterior.
 
     Examples
     --------
@@ -188,7 +196,7 @@ def integrate(
 
 
 def _reference(like: Any, ensemble: Any) -> Any:
-    """An array of the kind that the model is given; None for NumPy in float64."""
+    """An array of the kind that the model receives; None for NumPy in float64."""
     if like is not None:
         return checked_like(like)
     if isinstance(ensemble, np.ndarray | np.generic) or not is_array_api_obj(ensemble):
@@ -226,9 +234,9 @@ def _dataset(
 def _rules(
     discrepancy: float | None, collapsed: float | None, stop: Any, problem: InverseProblem
 ) -> tuple[StoppingRule, ...]:
-    """The stopping rules, the two short forms first."""
+    """The stopping rules; the two short forms come first."""
     rules: list[StoppingRule] = []
-    remedy = "Leave it out not to stop."
+    remedy = "Omit it for a flow without this stopping rule."
     if discrepancy is not None:
         rules.append(Discrepancy(number("discrepancy", discrepancy, above=0, remedy=remedy)))
     if collapsed is not None:
@@ -246,17 +254,17 @@ def _check_flow(flow: Any, problem: InverseProblem, step: Any, options: dict[str
         check_schedule(step)
         for name, value in options.items():
             raise TypeError(
-                f"{name}: must be left out for {flow!r}, got {value!r}: a flow with noise is "
-                "solved by Euler–Maruyama and not by solve_ivp. Its one option is step=."
+                f"{name}: must be left out for {flow!r}, got {value!r}. solve_ivp solves only "
+                "flows without noise. The only option of a flow with noise is step=."
             )
     elif step is not None:
         raise TypeError(
-            f"step: must be left out for {flow!r}, got {step!r}: solve_ivp chooses the steps of "
+            f"step: must be left out for {flow!r}, got {step!r}. solve_ivp chooses the steps of "
             "a flow without noise. Use rtol=, atol= or max_step=."
         )
     elif problem.info.stochastic:
         raise TypeError(
-            f"model: must not be stochastic for {flow!r}, got {problem.model!r}: a solver with "
+            f"model: must not be stochastic for {flow!r}, got {problem.model!r}. A solver with "
             "error control needs a smooth right-hand side. Use ek.run, or a flow with noise."
         )
     if isinstance(flow, ChecksProblem):
@@ -277,6 +285,6 @@ def _checked_times(t_eval: Any, span: tuple[float, float]) -> np.ndarray:
     if times[0] < span[0] or times[-1] > span[1]:
         raise ValueError(
             f"t_eval: must be within t_span = {span}, got times from {times[0]:g} to "
-            f"{times[-1]:g}. Leave them out or extend t_span."
+            f"{times[-1]:g}. Remove the times outside, or extend t_span."
         )
     return times

@@ -1,4 +1,4 @@
-"""Outputs of the model along a flow, the times kept, and the statuses of its end."""
+"""Model outputs along a flow, entries of the kept times, and statuses of the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Entry", "Outputs", "at_the_end", "gave_up"]
 
 
 class Entry(NamedTuple):
-    """One time of a flow."""
+    """Ensemble and outputs at one time of a flow."""
 
     t: float
     u: np.ndarray
@@ -27,14 +27,14 @@ class Entry(NamedTuple):
 
 
 class Outputs:
-    """G and ∇Ψ at an ensemble, remembering the last one, and how many runs that took.
+    """G and ∇Ψ at an ensemble, with a cache of the last ensemble and a count of model runs.
 
     Parameters
     ----------
     problem : InverseProblem
-        With the model.
+        The problem with the model.
     reference : array, optional
-        The model is given members of this kind.
+        An array of the kind that the model receives; by default NumPy in float64.
     """
 
     def __init__(self, problem: InverseProblem, reference: Any = None) -> None:
@@ -45,7 +45,7 @@ class Outputs:
         self._last: Output | None = None
 
     def __call__(self, u: np.ndarray, seeds: Any = None) -> Output:
-        """Of the ensemble ``(J, p)``.
+        """G and ∇Ψ at the ensemble ``u``, ``(J, p)``.
 
         Raises
         ------
@@ -65,36 +65,36 @@ class Outputs:
                 row, failure = next(iter(failures.items()))
                 raise RunError(
                     f"model: failed for member {row} during a flow ({failure.reason}). A flow "
-                    "needs every member; use ek.run, which can drop some, or a tamer prior. The "
-                    "part computed until then is in this error's result."
+                    "needs every member. Use ek.run, which can drop members, or a narrower prior. "
+                    "The error's result holds the times computed so far."
                 ) from next((f.error for f in failures.values() if f.error), None)
             if self._seen.shape != u.shape:
                 self._seen = np.empty(u.shape)
-            np.copyto(self._seen, u)  # a solver may use its own array again
+            np.copyto(self._seen, u)  # a solver may reuse its array
             self._last = Output(g, problem.noise.gradient(g, problem.data))
         return self._last
 
     def entry(self, t: float, u: np.ndarray) -> Entry:
-        """What is kept of time ``t``."""
+        """The entry of time ``t``."""
         return Entry(float(t), u, self(u).g, self.runs)
 
     def _is_last(self, u: np.ndarray) -> bool:
-        # one member tells most ensembles apart
+        # the first member differs in most ensembles
         return np.array_equal(u[:1], self._seen[:1]) and np.array_equal(u, self._seen)
 
 
 def gave_up(t: float, message: str) -> Status:
-    """The solver cannot go on."""
+    """The status of a flow whose solver failed."""
     return Status(
         "solver_failed",
-        f"The solver gave up at t = {t:.4g}: {message} What it computed until then is here; use "
-        "an implicit method or a longer step, larger tolerances, or a shorter t_span.",
+        f"The solver failed at t = {t:.4g}: {message} The result holds the times computed so far. "
+        "Use an implicit method, a longer step, larger tolerances, or a shorter t_span.",
         level="bad",
     )
 
 
 def at_the_end(flow: Flow, t: float) -> Status:
-    """The flow was carried to the end of its time span."""
+    """The status of a flow that reached the end of its time span."""
     posterior = isinstance(flow, SamplingFlow) and flow.samples_posterior(t)
     sentence = f"The flow was integrated to t = {t:g}."
     return Status("t_end_reached", sentence, level="good", posterior=posterior)

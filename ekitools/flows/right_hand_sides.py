@@ -1,7 +1,8 @@
 """Right-hand sides of flows in continuous time, for `ekitools.integrate`.
 
-A flow moves the whole ensemble at a cost of O(J²(d + p)) and one evaluation of G: no p × p
-matrix. Flows work on NumPy in float64, in the unconstrained coordinates of the prior.
+A flow moves the whole ensemble. One evaluation costs O(J²(d + p)) operations and one evaluation of
+G for each member, and forms no p × p matrix. Flows are computed by NumPy in float64, in the
+unconstrained coordinates of the prior.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = [
 
 
 class Output(NamedTuple):
-    """G at an ensemble and the gradient of the loss there."""
+    """G at an ensemble, and the gradient of the loss at these outputs."""
 
     g: np.ndarray
     gradient: np.ndarray
@@ -46,14 +47,20 @@ class EKIFlow:
         \dot u_j = -C^{uw}(u)\, \nabla_z \Psi(G(u_j), y), \qquad
         C^{uw} = \tfrac1J \sum_k (u_k - \bar u) \otimes (G(u_k) - \bar G),
 
-    which for Ψ = ½‖Γ^{-1/2}(z − y)‖² is the limit h → 0 of EKI without perturbed data
-    [1]_, [2]_.
+    For Ψ = ½‖Γ^{-1/2}(z − y)‖² the flow is the limit h → 0 of EKI without perturbed data [1]_,
+    [2]_.
 
     Parameters
     ----------
     tikhonov : bool, default False
-        Whether the prior is added as further data: −C(u) C₀⁻¹(u_j − m), so that the ensemble
-        goes to the maximum a posteriori estimate.
+        Whether the prior is added as further data. This adds the term −C(u) C₀⁻¹(u_j − m), and the
+        ensemble converges to the maximum a posteriori estimate.
+
+    See Also
+    --------
+    EKI : The same method in discrete steps, for `run`.
+    StochasticEKIFlow : The flow with perturbed data.
+    NesterovFlow : The flow with momentum.
 
     References
     ----------
@@ -82,7 +89,7 @@ class EKIFlow:
         return _descent(u, out, problem.prior if self.tikhonov else None)
 
     def check_problem(self, problem: Any) -> None:
-        """Check that there is what the flow needs, before any model run."""
+        """Check that the problem meets the needs of the flow, before any model run."""
         if self.tikhonov:
             _check_whitens(problem.prior)
 
@@ -93,13 +100,18 @@ class NesterovFlow(EKIFlow):
 
     .. math:: \ddot u_j + \tfrac3t \dot u_j = -C^{uw}(u)\, \nabla_z \Psi(G(u_j), y)
 
-    with u̇(0) = 0 [1]_. At t = 0, where 3/t has no value, the equation's own limit is used:
-    u̇ ~ t ü(0) makes it 4 ü(0) = −C^{uw}∇Ψ.
+    with u̇(0) = 0 [1]_. At t = 0, where 3/t is undefined, the limit of the equation is used: with
+    u̇ ~ t ü(0) it becomes 4 ü(0) = −C^{uw}∇Ψ.
 
     Parameters
     ----------
     tikhonov : bool, default False
-        As in `EKIFlow`.
+        Whether the prior is added as further data, as in `EKIFlow`.
+
+    See Also
+    --------
+    EKIFlow : The flow without momentum.
+    Nesterov : Momentum for a method in discrete steps.
 
     References
     ----------
@@ -122,12 +134,18 @@ class NesterovFlow(EKIFlow):
 class GradientFlow:
     r"""Gradient flow of every member, u̇_j = −∇Φ(u_j), for comparison.
 
-    It needs a derivative: a `LinearModel`, or a Jacobian.
+    The flow needs derivatives, from a `LinearModel` or from ``jacobian``.
 
     Parameters
     ----------
     jacobian : callable, optional
-        ``jacobian(u) -> (d, p)`` of one member, in unconstrained coordinates.
+        Jacobian of the model at one member, ``jacobian(u) -> (d, p)``, in unconstrained
+        coordinates.
+
+    See Also
+    --------
+    EKIFlow : The flow without derivatives.
+    NaturalGradientFlow : The gradient preconditioned by the Gauss–Newton matrix.
 
     Examples
     --------
@@ -152,7 +170,7 @@ class GradientFlow:
         return -np.array([self.jacobian(row).T @ gradient for row, gradient in rows])
 
     def check_problem(self, problem: Any) -> None:
-        """Check that there is what the flow needs, before any model run."""
+        """Check that the problem meets the needs of the flow, before any model run."""
         if self.jacobian is None:
             _linear(problem)
 
@@ -161,12 +179,17 @@ class GradientFlow:
 class NaturalGradientFlow(GradientFlow):
     r"""Natural gradient flow u̇_j = −F⁻¹∇Φ(u_j), F = DGᵀ Γ⁻¹ DG, for comparison [1]_.
 
-    The least-squares solution where F is singular.
+    If F is singular, the least-squares solution is used.
 
     Parameters
     ----------
     jacobian : callable, optional
-        As in `GradientFlow`.
+        Jacobian of the model at one member, as in `GradientFlow`.
+
+    See Also
+    --------
+    GradientFlow : The gradient without a preconditioner.
+    GNKI : An ensemble method with Gauss–Newton steps, without derivatives.
 
     References
     ----------
@@ -193,7 +216,7 @@ class NaturalGradientFlow(GradientFlow):
         return -np.array([np.linalg.lstsq(s, r, rcond=None)[0] for s, r in pairs])
 
     def check_problem(self, problem: Any) -> None:
-        """Check that there is what the flow needs, before any model run."""
+        """Check that the problem meets the needs of the flow, before any model run."""
         super().check_problem(problem)
         check_gaussian(problem.noise, "the natural gradient flow")
 
@@ -207,7 +230,14 @@ class StochasticEKIFlow:
         + C^{uw}(u)\, \Gamma^{-1/2}\, \mathrm d W_j,
 
     with independent d-dimensional Brownian motions W_j and covariances normalised by 1/J [1]_.
-    For a linear model, a Gaussian prior and J → ∞ the ensemble at t = 1 is the posterior.
+    For a linear model, a Gaussian prior and J → ∞ the ensemble at t = 1 is a sample of the
+    posterior.
+
+    See Also
+    --------
+    EKI : The same method in discrete steps, for `run`.
+    EKIFlow : The flow without perturbed data.
+    EKSFlow : A flow that samples the posterior at large t.
 
     References
     ----------
@@ -228,7 +258,7 @@ class StochasticEKIFlow:
     order = 1
 
     def samples_posterior(self, t: float) -> bool:
-        """At t = 1 only."""
+        """Whether t = 1, the only time at which the ensemble is a sample of the posterior."""
         return math.isclose(t, 1.0, rel_tol=1e-5)
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
@@ -242,44 +272,45 @@ class StochasticEKIFlow:
     def diffusion(
         self, u: np.ndarray, out: Output, increment: np.ndarray, problem: Any
     ) -> np.ndarray:
-        """What an increment dW of the Brownian motions adds, ``(J, p)``."""
+        """The contribution of an increment dW of the Brownian motions, ``(J, p)``."""
         white = problem.noise.whiten(out.g - out.g.mean(axis=0))
         return np.asarray(covariance_product(u, (increment, white)))
 
     def check_problem(self, problem: Any) -> None:
-        """Check that there is what the flow needs, before any model run."""
+        """Check that the problem meets the needs of the flow, before any model run."""
         check_gaussian(problem.noise, "EKI with perturbed data")
 
 
 @dataclass(frozen=True)
 class EKSFlow:
-    r"""The ensemble Kalman sampler, whose ensemble goes on to sample the posterior.
+    r"""The ensemble Kalman sampler, a flow that samples the posterior at large t.
 
     .. math::
         \mathrm d u_j = -C^{uw}(u)\, \nabla_z \Psi(G(u_j), y)\, \mathrm d t
         - C(u)\, C_0^{-1} (u_j - m)\, \mathrm d t
         + \tfrac{p + 1}{J} (u_j - \bar u)\, \mathrm d t + \sqrt{2 C(u)}\, \mathrm d W_j,
 
-    with the root √(2/J) Eᵀ of 2C, E = u − ū and J-dimensional Brownian motions W_j [1]_. Ψ is
-    any loss, and exp(−Ψ) its likelihood. For a linear model and a Gaussian prior the
-    posterior is invariant for every J > p + 1 with the correction [2]_. Without it, the
+    with the root √(2/J) Eᵀ of 2C, E = u − ū and J-dimensional Brownian motions W_j [1]_. Ψ is any
+    loss, and its likelihood is exp(−Ψ). For a linear model and a Gaussian prior the flow with the
+    correction leaves the posterior invariant for every J > p + 1 [2]_. Without the correction the
     time-averaged ensemble covariance is too small by the factor (J − p − 2)/(J − 1). For a
-    nonlinear model C^{uw} stands for a derivative, and the sampler is an approximation.
+    nonlinear model C^{uw} approximates a derivative, and the ensemble approximates the posterior.
 
     Parameters
     ----------
     correction : bool, default True
-        Whether the term with (p + 1)/J is there. It is meant for J > p + 1: in the subspace
-        that fewer members span it is too large.
+        Whether the term with (p + 1)/J is included. The term is meant for J > p + 1. With fewer
+        members it is too large in the subspace that they span.
     scheme : {"leimkuhler-matthews", "euler-maruyama"}, default "leimkuhler-matthews"
-        Steps of `integrate`. The default is the linearly implicit scheme of `ALDI`, which has no
-        longest stable step for a linear model: ``step=NormStep()`` is enough, and `FixedStep` with
-        h <= 1 too. The explicit scheme needs small steps, such as ``NormStep(0.1)``: its
-        covariance is too large by a share of about h/2, and it may overflow.
+        Time-stepping scheme of `integrate`. The default is the linearly implicit scheme of `ALDI`,
+        which is stable for every step size if the model is linear: use ``step=NormStep()``, or
+        `FixedStep` with h <= 1. The explicit scheme needs small steps, such as ``NormStep(0.1)``.
+        Its covariance is too large by a share of about h/2, and it may overflow.
 
     See Also
     --------
     ALDI : The same sampler for `run`, which drops failed members and resumes.
+    TemperedSMC : A sampler that needs no linear approximation.
 
     References
     ----------
@@ -311,7 +342,7 @@ class EKSFlow:
         )
 
     def samples_posterior(self, t: float) -> bool:  # noqa: ARG002 - the contract's argument
-        """True: the posterior of a linear model is invariant."""
+        """True, because the flow leaves the posterior of a linear model invariant."""
         return True
 
     def acceleration(self, t: float, u: np.ndarray, out: Output, problem: Any) -> np.ndarray:  # noqa: ARG002
@@ -332,7 +363,7 @@ class EKSFlow:
         increment: np.ndarray,
         problem: Any,  # noqa: ARG002
     ) -> np.ndarray:
-        """What an increment dW of the Brownian motions adds, ``(J, p)``."""
+        """The contribution of an increment dW of the Brownian motions, ``(J, p)``."""
         return np.asarray(combine_anomalies(math.sqrt(2 / len(u)) * increment, u))
 
     def advance(
@@ -346,7 +377,7 @@ class EKSFlow:
         *,
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, Kick]:
-        """The ensemble after a step of `ALDI`, and the noise of the next one."""
+        """The ensemble after one step of the scheme of `ALDI`, and the noise of the next step."""
         w = problem.prior.whiten(u)
         fit = local_fit(w, out.gradient, out.g)
         following, kick = langevin_step(
@@ -355,7 +386,7 @@ class EKSFlow:
         return np.asarray(problem.prior.unwhiten(following)), kick
 
     def check_problem(self, problem: Any) -> None:
-        """Check that there is what the flow needs, before any model run."""
+        """Check that the problem meets the needs of the flow, before any model run."""
         _check_whitens(problem.prior)
 
 
@@ -371,7 +402,7 @@ def _descent(u: np.ndarray, out: Output, prior: Any = None) -> np.ndarray:
 def _check_whitens(prior: Any) -> None:
     if not isinstance(prior, Prior):
         raise TypeError(
-            "prior: must have a whitening map for a flow that counts it as data, got "
+            "prior: must have a whitening map for a flow that uses the prior as data, got "
             f"{type(prior).__name__}. Use ek.GaussianPrior or ek.Prior, or tikhonov=False."
         )
 
@@ -380,6 +411,6 @@ def _linear(problem: Any) -> LinearOperatorModel:
     if not isinstance(problem.model, LinearOperatorModel):
         raise TypeError(
             f"jacobian: must be given for a model that is not an ek.LinearModel, got "
-            f"{problem.model!r}."
+            f"{problem.model!r}. Pass jacobian=, or use ek.EKIFlow()."
         )
     return problem.model

@@ -1,7 +1,7 @@
-"""Flows without noise through time, by SciPy's solvers.
+"""Time integration of flows without noise, by SciPy's solvers.
 
-The times kept are left in a list of `Entry`, which is therefore still there when a model fails on
-the way.
+The kept times are appended to a list of `Entry` that belongs to the caller, so the list survives a
+failure of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["checked_options", "solve"]
 _METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 _CHECKED = ("method", "rtol", "atol", "max_step", "first_step", "events")
 _OTHERS = ("dense_output", "jac", "jac_sparsity", "lband", "min_step", "uband", "vectorized")
-"""Options that SciPy checks itself."""
+"""Options that SciPy itself checks."""
 
 
 def checked_options(options: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -48,8 +48,7 @@ def checked_options(options: Mapping[str, Any], size: int) -> dict[str, Any]:
             found[name] = as_real(name, value)
             if found[name].shape not in ((), (size,)) or np.any(found[name] < 0):
                 raise ValueError(
-                    f"{name}: must be one number, or {size} numbers, of at least 0, got "
-                    f"{value!r:.60}."
+                    f"{name}: must be one number >= 0, or {size} such numbers, got {value!r:.60}."
                 )
         elif name == "events" and value is not None:
             what = "a function, or a list of functions"
@@ -68,9 +67,9 @@ def solve(
     entries: list[Entry],
     options: dict[str, Any],
 ) -> tuple[Status, dict[str, Any]]:
-    """Solve a flow without noise by `scipy.integrate.solve_ivp`, filling ``entries``.
+    """Solve a flow without noise by `scipy.integrate.solve_ivp`, and append to ``entries``.
 
-    Returns the status and what the solver says of itself.
+    Returns the status, and the solver's message with its number of evaluations.
     """
     shape, size = initial.shape, initial.size
     start, end = span
@@ -87,10 +86,10 @@ def solve(
         # ü = F − (3/t) u̇, and 4 ü(0) = F as t → 0
         return np.concatenate([v, force / 4 if t == 0 else force - 3 / t * v])
 
-    accepted: dict[int, tuple[float, np.ndarray]] = {}  # the last before every time of t_eval
+    accepted: dict[int, tuple[float, np.ndarray]] = {}  # last accepted step before each t_eval
 
     def record(t: float, x: np.ndarray) -> float:
-        """Called as an event, at the start and after every accepted step; never fires."""
+        """Record an accepted step: an event that SciPy calls after every step and never fires."""
         if t > start and t_eval is not None:
             accepted[int(np.searchsorted(t_eval, t, side="right"))] = (t, x)
         elif t > start:
@@ -103,14 +102,14 @@ def solve(
     status = watch.status(initial)
     if status is not None:
         entries[:] = [first]
-        return status, {"nfev": 0, "message": "Nothing was to be solved."}
+        return status, {"nfev": 0, "message": "A stopping rule fired at the start."}
 
     x0 = initial.ravel() if flow.order == 1 else np.concatenate([initial.ravel(), np.zeros(size)])
     asked = options.pop("events", None)
     theirs = [] if asked is None else [asked] if callable(asked) else list(asked)
     events = [*watch.events(start, members), *theirs, record]
     try:
-        with np.errstate(under="ignore"):  # its steps underflow, whatever the caller has set
+        with np.errstate(under="ignore"):  # steps of the solver may underflow under any setting
             solution = solve_ivp(slope, span, x0, t_eval=t_eval, events=events, **options)
     except RunError:
         if t_eval is not None:

@@ -1,17 +1,18 @@
-r"""One Kalman analysis at the cost of the matrix products it cannot avoid.
+r"""The Kalman analysis of an ensemble, computed by few matrix products.
 
 With anomalies E = U − ū ``(J, p)``, whitened output anomalies F = (G − Ḡ)Γ^{-1/2} ``(J, d)``
 and whitened innovations Δ = (y + η − G)Γ^{-1/2} ``(J, d)``, the analysis with noise Γ/h reads
 
     C^{uw}(C^{ww} + Γ/h)⁻¹(y + η_j − g_j)  =  row j of  Δ (FᵀF + cI)⁻¹ Fᵀ E  =  Δ Fᵀ (FFᵀ + cI)⁻¹ E,
 
-with c = (J − 1)/h. The linear system is solved in the smaller of J and d, in float64 whatever the
-dtype of the ensemble, and only the products touch the large arrays. Arrays of NumPy are solved on
-the host. Arrays on a device are solved there, unless the device has no float64, and only the few
-numbers that say whether the solution has enough digits come to the host. The products are streamed
-in column blocks that fit the cache, so nothing of the size of U or G is allocated beside the
-result. F has columns that sum to zero, so J × J coefficients have rows that do, and E may be
-replaced by U − u_J: a parameter without spread then keeps its value to the last bit.
+with c = (J − 1)/h. The linear system has the smaller of the sizes J and d. It is solved in float64
+for an ensemble of any dtype, and the large arrays enter only matrix products. Systems of NumPy
+arrays are solved on the host. Systems on a device are solved on the device unless it has no
+float64. Only the few numbers that measure the accuracy of the solution are copied to the host. The
+products are streamed in column blocks that fit the cache. No array of the size of U or G is
+allocated except the result. The columns of F sum to zero, and therefore the rows of the J × J
+coefficients do too. E may then be replaced by U − u_J, which keeps the value of a parameter without
+spread to the last bit.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ __all__ = [
 
 _EPS = float(np.finfo(np.float64).eps)
 _LOSS = 1e-9
-"""Largest error of an update, in lengths of the ensemble's spread, that a Gram matrix may cause."""
+"""Largest error of an update due to a Gram matrix, relative to the ensemble's spread."""
 
 
 def kalman_update(
@@ -73,42 +74,48 @@ def kalman_update(
     .. math::
         u_j \leftarrow u_j + C^{uw}(C^{ww} + \Gamma / h)^{-1}(y + \eta_j - g_j),
 
-    with covariances normalised by 1/(J − 1) [1]_. The result is a linear combination of the
-    members: it stays in the affine span of the ensemble.
+    with covariances normalised by 1/(J − 1) [1]_. The updated members are linear combinations of
+    the members and stay in the affine span of the ensemble.
 
     Parameters
     ----------
     u : (J, p)
-        Ensemble. NumPy, torch, JAX or any other array-API array; its dtype, device and kind
-        are kept.
+        Ensemble, an array of NumPy, PyTorch, JAX or any other array-API library. The result has its
+        dtype, device and library.
     g : (J, d)
-        Outputs G(u), of the same kind.
+        Outputs G(u), in the same array library.
     data : (d,)
-        The datum y.
+        The data y.
     noise : GaussianNoise, another noise model, or a covariance
-        Γ; a scalar, ``(d,)``, ``(d, d)`` or ``(diag, factor)`` is taken as
-        `GaussianNoise` takes it.
+        Γ. A scalar, ``(d,)``, ``(d, d)`` or ``(diag, factor)`` has the same meaning as in
+        `GaussianNoise`.
     step : float, default 1
-        h > 0: the noise is Γ/h.
+        Step size h > 0. The analysis uses the noise Γ/h.
     noise_draw : (J, d), optional
-        η, added to the data as it is (already drawn from N(0, Γ/h)). Without it the analysis
-        is the deterministic one of Kovachki & Stuart (2019).
+        η, added to the data without scaling (already drawn from N(0, Γ/h)). By default η = 0, which
+        gives the deterministic analysis of Kovachki & Stuart (2019).
     noise_sd : float or (d,), optional
         Standard deviations of the data, in place of ``noise``.
     localization : rule of `ekitools.localization`, optional
-        Which data may move which parameters, and how strongly. Every parameter then has a local
-        analysis, and the result leaves the span of the ensemble.
+        Weights of the data for every parameter. Every parameter then has its own local analysis,
+        and the updated members leave the span of the ensemble.
 
     Returns
     -------
     (J, p)
-        The updated ensemble; the inputs are left alone.
+        The updated ensemble. The inputs are not changed.
 
     Raises
     ------
     TypeError, ValueError
-        If shapes disagree, J < 2, h is no positive number, both or neither of ``noise`` and
+        If shapes disagree, J < 2, h is not a positive number, both or neither of ``noise`` and
         ``noise_sd`` are given, or the outputs overflow their dtype.
+
+    See Also
+    --------
+    EKI : The method that repeats this analysis until the posterior is reached.
+    ETKI : The square-root analysis, without perturbed data.
+    localization.Distance : Localization by distance.
 
     References
     ----------
@@ -116,8 +123,8 @@ def kalman_update(
 
     Examples
     --------
-    One parameter seen directly: prior variance 1 and noise variance 1, so each member moves
-    half of the way to the datum.
+    One parameter is observed directly. The prior variance and the noise variance are both 1, so
+    each member moves half of the way to the data.
 
     >>> import numpy as np
     >>> import ekitools as ek
@@ -158,7 +165,7 @@ def _localized(
 
 
 def checked_localization(localization: Any) -> Localization:
-    """A rule of localization."""
+    """Check a rule of localization and return it."""
     if isinstance(localization, type) or not isinstance(localization, Localization):
         raise TypeError(
             f"localization: must be a rule of ek.localization or None, got {localization!r:.80}. "
@@ -172,7 +179,7 @@ def gain_factors(
 ) -> tuple[Array, Array | None]:
     """Coefficients of the update U + K E: K ``(J, J)`` and None, or L and R with K = L Rᵀ.
 
-    The arguments are those of `kalman_update`, checked. L and R have d or fewer columns.
+    The arguments are checked arguments of `kalman_update`. L and R have at most d columns.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
         return _factors(g, data, noise, (g.shape[0] - 1) / step, noise_draw)
@@ -184,7 +191,7 @@ def _factors(
     n, d = g.shape
     if n <= d:
         coefficients = _member_space(g, data, noise, ridge, noise_draw)
-        if coefficients is None and _eps(g) > _EPS:  # squares in float64 may do
+        if coefficients is None and _eps(g) > _EPS:  # squares in float64 may be accurate enough
             g = double(g)
             data = like(data, g)
             noise_draw = None if noise_draw is None else like(noise_draw, g)
@@ -193,7 +200,7 @@ def _factors(
             return coefficients, None
     else:
         pair = _data_space(g, data, noise, ridge, noise_draw)
-        if pair is None and not is_numpy(g) and _eps(g) > _EPS:  # rather than on the host
+        if pair is None and not is_numpy(g) and _eps(g) > _EPS:  # float64 before the host
             wide = double(g)
             draw = None if noise_draw is None else like(noise_draw, wide)
             pair = _data_space(wide, like(data, wide), noise, ridge, draw)
@@ -220,7 +227,7 @@ def _exact(a: Array) -> np.ndarray:
 def _data_space(
     g: Array, data: Array, noise: Any, ridge: float, draw: Array | None
 ) -> tuple[Array, Array] | None:
-    """Δ(FᵀF + cI)⁻¹ and F, ``(J, d)`` each; None where the Gram matrix has too few digits."""
+    """Δ(FᵀF + cI)⁻¹ and F, ``(J, d)`` each; None if the Gram matrix is not accurate enough."""
     ((anomalies, mean, draw, _),) = blocks_of(g, data, noise, draw)
     gram = double(anomalies.T @ anomalies)
     innovations = -(anomalies + mean)
@@ -228,7 +235,7 @@ def _data_space(
         innovations += draw
     innovations = host(innovations) if is_numpy(gram) else like(innovations, gram)
     solution = solved(gram, ridge, innovations)
-    # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ with λ the smallest eigenvalue of FᵀF + cI
+    # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ, where λ is the smallest eigenvalue of FᵀF + cI
     if _loses_digits(gram, solution.rows, solution.pivots, g, root=True):
         return None
     return solution.rows, anomalies
@@ -239,7 +246,7 @@ def _member_space(
 ) -> Array | None:
     """Coefficients K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``, of the update K E.
 
-    None where the Gram matrix has too few digits.
+    None if the Gram matrix is not accurate enough.
     """
     gram: Array = 0.0
     offset: Array = 0.0
@@ -260,15 +267,15 @@ def _member_space(
 def _loses_digits(gram: Array, rows: Array, pivots: Array, g: Array, *, root: bool = False) -> bool:
     """Whether rounding in FFᵀ or FᵀF may change the update by more than `_LOSS` of the spread.
 
-    With a Gram matrix in error by δ, of size ε‖FFᵀ‖, the coefficients K = B(FFᵀ + cI)⁻¹ are in
-    error by −Kδ(FFᵀ + cI)⁻¹, at most ε‖K‖‖FFᵀ‖/λ with λ the smallest eigenvalue. The smallest
-    pivot of the Cholesky factor estimates it. With ``root`` the error is that of Δ(FᵀF + cI)⁻¹Fᵀ,
-    and √λ stands in the place of λ.
+    An error δ of the Gram matrix, of size ε‖FFᵀ‖, causes the error −Kδ(FFᵀ + cI)⁻¹ in the
+    coefficients K = B(FFᵀ + cI)⁻¹. This error is at most ε‖K‖‖FFᵀ‖/λ, where λ is the smallest
+    eigenvalue of FFᵀ + cI. The smallest pivot of the Cholesky factor estimates λ. ``root`` selects
+    the error of Δ(FᵀF + cI)⁻¹Fᵀ, which has √λ in place of λ.
 
-    The numbers on a device come to the host together, and an overflow is found out here.
+    Numbers on a device are copied to the host in one transfer, which also detects an overflow.
     """
     if is_numpy(gram):
-        # rows of F sum to zero, so the smallest pivot is that of the ones, which K does not see
+        # columns of F sum to zero: the smallest pivot is of the vector of ones, which K maps to 0
         smallest = np.sqrt(np.min(pivots)) if root else np.partition(pivots, 1)[1]
         largest = np.sqrt(np.max(np.sum(rows * rows, axis=1)))
         size = float(np.linalg.norm(gram))
@@ -287,12 +294,12 @@ def _loses_digits(gram: Array, rows: Array, pivots: Array, g: Array, *, root: bo
 
 
 class Solution(NamedTuple):
-    """What a Gram matrix and a ridge make of some rows."""
+    """Solution of a linear system with a Gram matrix plus a ridge."""
 
     rows: Array
     """``rows @ inv(gram + ridge I)``."""
     pivots: Array
-    """The squared diagonal of the Cholesky factor; zeros where there is none."""
+    """The squared diagonal of the Cholesky factor; zeros if the factorization failed."""
 
 
 def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
@@ -301,29 +308,29 @@ def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
 
 
 def solved(gram: Array, ridge: float, rows: Array) -> Solution:
-    """As `solve_spd`, with the pivots, and where the arrays are."""
+    """``rows @ inv(gram + ridge I)`` and the pivots, computed on the device of the arrays."""
     if not is_numpy(gram):
         return _solved_on_device(gram, ridge, rows)
     _check_finite(np.sum(gram))
     system = gram.copy()
     system.flat[:: gram.shape[0] + 1] += ridge
-    # NumPy's LAPACK and not SciPy's: two BLAS libraries in turn fight over the cores
+    # NumPy's LAPACK: alternating with SciPy's BLAS would make two thread pools compete
     try:
-        factor = np.linalg.cholesky(system)  # positive definite to rounding: solving is safe
+        factor = np.linalg.cholesky(system)  # success: positive definite, and solving is safe
         solution = np.asarray(np.linalg.solve(system, rows.T).T)
         return Solution(solution, np.diagonal(factor) ** 2)
-    except np.linalg.LinAlgError:  # rounding in a Gram matrix far larger than the ridge
+    except np.linalg.LinAlgError:  # rounding errors of the Gram matrix exceed the ridge
         values, vectors = np.linalg.eigh(gram)
         solution = ((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T
         return Solution(np.asarray(solution), np.zeros(len(values)))
 
 
 def _solved_on_device(gram: Array, ridge: float, rows: Array) -> Solution:
-    """A solution where the Gram matrix is; its pivots are not positive where it has no factor."""
+    """A solution on the device; its pivots are not positive if the factorization failed."""
     xp = array_namespace(gram)
     n = int(gram.shape[0])
     system = gram + ridge * xp.eye(n, dtype=gram.dtype, device=device(gram))
-    if is_torch_namespace(xp):  # torch.linalg.cholesky would wait for the device
+    if is_torch_namespace(xp):  # torch.linalg.cholesky would synchronize with the device
         factor, failed = xp.linalg.cholesky_ex(system)
         solution = xp.cholesky_solve(rows.T, factor).T
         pivots = xp.linalg.diagonal(factor) ** 2
@@ -331,7 +338,7 @@ def _solved_on_device(gram: Array, ridge: float, rows: Array) -> Solution:
     try:
         factor = xp.linalg.cholesky(system)
         solution = xp.matrix_transpose(xp.linalg.solve(system, xp.matrix_transpose(rows)))
-    except Exception:  # the standard leaves open what is raised for a singular matrix
+    except Exception:  # the array API does not name the exception for a singular matrix
         return Solution(rows, xp.zeros(n, dtype=gram.dtype, device=device(gram)))
     return Solution(solution, xp.linalg.diagonal(factor) ** 2)
 
@@ -347,7 +354,7 @@ def _check_finite(total: Any) -> None:
 def checked_analysis(
     g: Any, data: Any, noise: Any, step: Any, noise_draw: Any, noise_sd: Any
 ) -> tuple[Array, Array, Any, float]:
-    """The outputs, the datum in their kind, the noise and the step of an analysis."""
+    """The checked outputs, data (of the outputs' kind), noise and step size of an analysis."""
     name = "noise" if noise_sd is None else "noise_sd"
     noise, step = as_noise(noise, noise_sd), number("step", step, above=0)
     check_array("g", g)
@@ -369,5 +376,7 @@ def checked_analysis(
             f"noise_draw: must have the shape {tuple(g.shape)} of g, got {tuple(noise_draw.shape)}."
         )
     if noise.n_data not in (None, d):
-        raise ValueError(f"{name}: must be for the d = {d} data of g, got one for {noise.n_data}.")
+        raise ValueError(
+            f"{name}: must be for the d = {d} data of g, got noise for {noise.n_data}."
+        )
     return g, data, noise, step

@@ -1,16 +1,18 @@
-r"""Local analyses: every parameter is moved by the data near it, with weights (the LETKF).
+r"""Local analyses (the LETKF), which update every parameter by the data near it, with weights.
 
 A local analysis with the data I and the weights ρ is the analysis of `linalg.transform` or
-`linalg.kalman` with the noise variances divided by ρ [1]_. With the whitened anomalies F, the
-columns F_I, W = diag(√ρ), a = h/(J − 1) and the eigendecomposition W F_IᵀF_I W = V s Vᵀ it moves
-the anomalies e ``(J,)`` of a parameter by F_I M z + 1 (m·z) [+ η_I D z] with z = F_Iᵀ e and
+`linalg.kalman` with the noise variances divided by ρ [1]_. F are the whitened anomalies, F_I their
+columns of the data I, W = diag(√ρ) and a = h/(J − 1). With the eigendecomposition
+W F_IᵀF_I W = V s Vᵀ, a local analysis adds F_I M z + 1 (m·z) [+ η_I D z] to the anomalies e
+``(J,)`` of a parameter, with z = F_Iᵀ e and
 
 .. math::
     M = W V \varphi(s) V^T W, \qquad m = -W V \tfrac{a}{1 + a s} V^T W \bar r_I, \qquad
     D = V \tfrac{a}{1 + a s} V^T W,
 
-where φ(s) = ((1 + as)^{-1/2} − 1)/s for the square root, and φ(s) = −a/(1 + as) and η for
-perturbed data. Nothing is larger than the local data or the members: no d × d, no p × p.
+where φ(s) = ((1 + as)^{-1/2} − 1)/s for the square root. For perturbed data φ(s) = −a/(1 + as), and
+the term with η is added. The matrices have the size of the local data or of the members; none is
+d × d or p × p.
 
 References
 ----------
@@ -33,7 +35,7 @@ from ekitools.typing import Localizer, MarginalNoise, Neighbourhoods
 __all__ = ["LocalAnalysis"]
 
 _TILE_BYTES = 1 << 26
-"""Bytes of the columns whose neighbourhoods are looked up at a time."""
+"""Bytes of the columns that are updated at a time."""
 
 _BATCH_BYTES = 1 << 24
 """Bytes of the local outputs of analyses that are decomposed together."""
@@ -42,14 +44,14 @@ _MIXTURES = 64
 """Mixtures whose local analyses are in memory together."""
 
 _SHORT = 20_000
-"""Numbers of a mixture of parameters below which its update is no work for a thread."""
+"""Entries of a mixture's columns below which its update is too short for a thread."""
 
 _LOSS = 1e-9
-"""Largest relative error of 1 + a s that squares may cause."""
+"""Largest relative error of 1 + a s that squaring F may cause."""
 
 
 class _OfData(NamedTuple):
-    """One local analysis by the (k, k) side."""
+    """One local analysis in the space of its k data, by (k, k) matrices."""
 
     data: np.ndarray
     weights: np.ndarray
@@ -61,7 +63,7 @@ class _OfData(NamedTuple):
 
 
 class _OfMembers(NamedTuple):
-    """One local analysis by the (J, J) side: many data, or data that the noise correlates."""
+    """One local analysis in the space of the J members, for many data or correlated noise."""
 
     data: np.ndarray
     coefficients: np.ndarray
@@ -73,14 +75,14 @@ _Operator = _OfData | _OfMembers
 
 @dataclass(frozen=True, eq=False)
 class LocalAnalysis:
-    """What the local analyses of an ensemble share: its outputs, and the rule.
+    """The local analyses of an ensemble: its outputs, and the localization.
 
-    Made by `linalg.local_coefficients`.
+    `linalg.local_coefficients` creates it.
     """
 
     localizer: Localizer
     outputs: np.ndarray
-    """F, ``(d, J)``: whitened, or as they are where ``noise`` is there."""
+    """F, ``(d, J)``; whitened if ``noise`` is None."""
     mean: np.ndarray
     """r̄, ``(d,)``."""
     draw: np.ndarray | None
@@ -88,22 +90,29 @@ class LocalAnalysis:
     a: float
     """h/(J − 1)."""
     noise: MarginalNoise | None = None
-    """Noise that correlates data: every analysis whitens its own."""
+    """Correlated noise: every analysis whitens its own data. None for independent noise."""
 
     def tile(self, itemsize: int) -> int:
-        """Columns that are updated at a time: the result depends on their places alone."""
+        """Number of columns in a tile; blocks of whole tiles give the same result bit for bit."""
         return max(64, _TILE_BYTES // (self.outputs.shape[1] * itemsize))
 
     def update(self, u: np.ndarray, out: np.ndarray | None = None, start: int = 0) -> np.ndarray:
-        """The columns of an ensemble from ``start`` on, after the analysis.
+        """The analysis of the columns of an ensemble from ``start`` on.
 
         Parameters
         ----------
         u : (J, m)
-            Columns ``start`` to ``start + m``. ``start`` is a multiple of `tile`, and so is m
-            unless these are the last columns.
+            Columns ``start`` to ``start + m`` of the ensemble. ``start`` is a multiple of `tile`. m
+            is a multiple of `tile` too unless these are the last columns.
         out : (J, m), optional
-            Where they are written; ``u`` itself is allowed.
+            Array for the result; ``u`` itself is allowed.
+        start : int, default 0
+            The number of the first column.
+
+        Returns
+        -------
+        (J, m)
+            The updated columns.
         """
         out = np.empty_like(u) if out is None else out
         width = self.tile(u.itemsize)
@@ -123,7 +132,7 @@ class LocalAnalysis:
         else:
             self._together(near, u, out)
 
-    # Parameters that have an analysis each
+    # Parameters with an analysis of their own
 
     def _one_by_one(
         self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray
@@ -143,7 +152,7 @@ class LocalAnalysis:
                 yield from (partial(job, part, k) for part in self._batches(which, k))
 
     def _moves(self, index: np.ndarray, weight: np.ndarray, e: np.ndarray) -> np.ndarray:
-        """The moves ``(n, J)`` of n parameters with anomalies e ``(n, J)`` and k data each."""
+        """The increments ``(n, J)`` of n parameters with anomalies e ``(n, J)`` and k data each."""
         root = np.sqrt(weight)
         f, s, v = self._decomposed(index, root)
         z = _each(f, e.astype(np.float64))
@@ -157,16 +166,16 @@ class LocalAnalysis:
             moved += _each(self.draw[index].swapaxes(1, 2), _each(v, damped))
         return moved
 
-    # Analyses that several parameters share
+    # Analyses shared by several parameters
 
     def _together(self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray) -> None:
         n = len(near.analysis)
-        small = np.uint16 if n <= 1 << 16 else np.int64  # numbers of 16 bits are sorted in O(m)
+        small = np.uint16 if n <= 1 << 16 else np.int64  # 16-bit integers are sorted in O(m)
         order = np.argsort(near.mixture.astype(small), kind="stable")
         end = np.cumsum(np.bincount(near.mixture, minlength=n))
         f = self.outputs.astype(u.dtype, copy=False)
         draw = None if self.draw is None else self.draw.astype(u.dtype, copy=False)
-        last = np.zeros(len(near.start) - 1, dtype=np.int64)  # mixture that needs an analysis
+        last = np.zeros(len(near.start) - 1, dtype=np.int64)  # last mixture that needs an analysis
         np.maximum.at(last, near.analysis, np.arange(n)[:, None])
         operators: dict[int, _Operator] = {}
         short = u.size < _SHORT * n
@@ -185,7 +194,7 @@ class LocalAnalysis:
             else:
                 _keep(u, cells, out)
 
-        for first in range(0, n, _MIXTURES):  # the operators of all would need much memory
+        for first in range(0, n, _MIXTURES):  # bounds the memory of the operators
             some = range(first, min(first + _MIXTURES, n))
             wanted = np.unique(near.analysis[first : some.stop])
             known = np.fromiter(operators, dtype=np.int64, count=len(operators))
@@ -201,7 +210,7 @@ class LocalAnalysis:
         f: np.ndarray,
         draw: np.ndarray | None,
     ) -> np.ndarray:
-        """The moves ``(J, m)`` of m parameters that mix the same analyses."""
+        """The increments ``(J, m)`` of m parameters that mix the same analyses."""
         index = np.unique(np.concatenate([op.data for op, _ in parts]))
         if len(index) > 2 * len(e) or any(isinstance(op, _OfMembers) for op, _ in parts):
             moved = np.zeros_like(e)
@@ -240,7 +249,7 @@ class LocalAnalysis:
     def _operators(
         self, near: Neighbourhoods, which: np.ndarray, short: bool
     ) -> dict[int, _Operator]:
-        """The operators of the analyses ``which`` that have data, by number."""
+        """The operators of those analyses of ``which`` that have data, by number."""
         found: dict[int, _Operator] = {}
 
         def job(part: np.ndarray, k: int) -> None:
@@ -262,7 +271,7 @@ class LocalAnalysis:
         return found
 
     def _by_members(self, k: int) -> bool:
-        """Whether an analysis with k data is made by the (J, J) side."""
+        """Whether an analysis with k data is computed in the space of the members."""
         return k > self.outputs.shape[1] or self.noise is not None
 
     def _of_data(self, index: np.ndarray, weight: np.ndarray) -> Iterator[_OfData]:
@@ -279,7 +288,7 @@ class LocalAnalysis:
         return map(_OfData, index, -damped, mean, draws)
 
     def _of_members(self, index: np.ndarray, weight: np.ndarray) -> _OfMembers:
-        """K of one analysis, by the (J, J) side: many data, or data that the noise correlates."""
+        """K of one analysis, computed in the space of the members."""
         f, mean = self.outputs[index], self.mean[index]
         draw = None if self.draw is None else self.draw[index]
         if self.noise is not None:
@@ -288,7 +297,7 @@ class LocalAnalysis:
             draw = None if draw is None else own.whiten(draw.T).T
         root = np.sqrt(weight)
         f, mean = f * root[:, None], root * mean
-        _, s, q = np.linalg.svd(f, full_matrices=False)  # F_I W as it is: no digits are lost
+        _, s, q = np.linalg.svd(f, full_matrices=False)  # of F_I W, unsquared: no loss of accuracy
         s = s * s
         damped = (q.T * (self.a / (1 + self.a * s))) @ q  # a (I + a F Fᵀ)⁻¹ on the span of F
         k = -(mean @ f) @ damped
@@ -312,7 +321,7 @@ class LocalAnalysis:
         return f, s, v
 
     def _phi(self, s: np.ndarray) -> np.ndarray:
-        """((1 + as)^{-1/2} − 1)/s, which is finite at 0."""
+        """((1 + as)^{-1/2} − 1)/s in a form that is finite at s = 0."""
         root = np.sqrt(1 + self.a * s)
         return np.asarray(-self.a / (root * (1 + root)))
 
@@ -322,24 +331,24 @@ class LocalAnalysis:
 
 
 def _members_at(u: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Some columns of u, and U − u_J: rows of coefficients sum to 0, so a constant column stays."""
+    """The columns ``cells`` of u, and their U − u_J, which is zero for a constant column."""
     here = u[:, cells]
     return here, here - here[-1:]
 
 
 def _keep(u: np.ndarray, cells: np.ndarray, out: np.ndarray) -> None:
-    """The columns without data near."""
+    """Copy the columns that have no data near them."""
     if out is not u:
         out[:, cells] = u[:, cells]
 
 
 def _each(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Matrix i times vector i."""
+    """The product of matrix i and vector i, for all i."""
     return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])
 
 
 def _by_size(size: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Every size, and where it is."""
+    """Every size, and the indices of its entries."""
     order = np.argsort(size, kind="stable")
     for part in np.split(order, np.flatnonzero(np.diff(size[order])) + 1):
         if len(part):

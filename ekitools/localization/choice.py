@@ -88,8 +88,8 @@ def choose_strength(
     """
     if isinstance(localization, type) or not isinstance(localization, Tunable):
         raise TypeError(
-            f"localization: must have a strength, got {localization!r:.60}. Use a Distance or a "
-            "Correlation."
+            f"localization: must have a strength, got {localization!r:.60}. Use "
+            "ek.localization.Distance or ek.localization.Correlation."
         )
     g, data, noise, h = checked_analysis(g, data, noise, step, None, noise_sd)
     check_array("u", u)

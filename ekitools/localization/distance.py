@@ -130,8 +130,8 @@ class Distance(Rule):
         """The rule for p parameters and d data; coordinates that are not given are the target's."""
         if self.radius == ADAPTIVE:
             raise ValueError(
-                f'radius: must be a number here, got "{ADAPTIVE}". Use the rule of '
-                "ek.localization.choose_strength."
+                f'radius: must be a number for one analysis, got "{ADAPTIVE}". Choose a number '
+                "with ek.localization.choose_strength."
             )
         points, data = self._located_places(n_parameters, n_data, target)
         taper, end = TAPERS[self.taper]
@@ -144,7 +144,7 @@ class Distance(Rule):
 
     @property
     def strength_name(self) -> str:
-        """The option that it is."""
+        """The name of the option that holds the strength."""
         return "radius"
 
     def strengths(self, n_parameters: int, n_data: int, target: Any = None) -> np.ndarray:
@@ -249,7 +249,7 @@ def _check_dimensions(points: np.ndarray, data: np.ndarray) -> None:
     if points.shape[1] != data.shape[1]:
         raise ValueError(
             "parameters, data: must have the same number of coordinates, got "
-            f"{points.shape[1]} and {data.shape[1]}. Of labelled data, name those that count: "
+            f"{points.shape[1]} and {data.shape[1]}. Select coordinates of labelled data with "
             "coordinates=(...)."
         )
 

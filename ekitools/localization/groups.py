@@ -74,7 +74,8 @@ class Groups(Rule):
             )
         if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs):
             raise TypeError(
-                f"groups: must be a mapping of parameters to data, got {self.groups!r:.60}."
+                f"groups: must be a mapping of parameters to data, got {self.groups!r:.60}. Use "
+                "{('k', 'c'): 'flow'}."
             )
         if not pairs:
             raise ValueError("groups: must not be empty, got no group. Leave localization out.")
@@ -92,7 +93,7 @@ class Groups(Rule):
                 if owner[index] >= 0:
                     raise ValueError(
                         f"groups: must have every parameter in one group, got {index} in two. "
-                        "Give these groups all of their data together."
+                        "Merge these two groups and their data."
                     )
                 owner[index] = i
             data.append(np.unique(named_data(its_data, n_data, target)))
@@ -100,8 +101,8 @@ class Groups(Rule):
             missing = np.flatnonzero(owner < 0)
             raise ValueError(
                 f"groups: must have every parameter in one group, got none with {missing[0]} "
-                f"({missing.size} are missing). Add a group with the data (), which keeps its "
-                "prior."
+                f"({missing.size} are missing). Add a group without data, {{(...): ()}}, to keep "
+                "the prior of these parameters."
             )
         return _Located(owner, tuple(data), n_data)
 
@@ -149,4 +150,4 @@ def _entry(value: Any) -> Any:
             return operator.index(value)
     except TypeError:
         pass
-    raise TypeError(f"groups: must have names or whole numbers, got {value!r:.60}.")
+    raise TypeError(f"groups: must contain names or integers, got {value!r:.60}.")

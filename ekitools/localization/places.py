@@ -12,7 +12,7 @@ from ekitools.typing import HasPoints
 
 __all__ = ["named_data", "named_parameters", "of_data", "of_parameters"]
 
-_REMEDY = "Give them: ek.localization.Distance(parameters, data, radius)."
+_REMEDY = "Pass coordinates: ek.localization.Distance(parameters, data, radius)."
 
 
 def named_parameters(entries: Iterable[Any], n: int, target: Any) -> list[int]:
@@ -42,9 +42,9 @@ def _number(entry: Any, known: dict[Any, int], n: int, what: str) -> int:
         if entry in known:
             return known[entry]
         some = ", ".join(map(repr, list(known)[:20])) or f"the numbers 0 to {n - 1}"
-        raise ValueError(f"groups: must have a known {what}, got {entry!r}. Known are {some}.")
+        raise ValueError(f"groups: must name a known {what}, got {entry!r}. Use one of {some}.")
     if not 0 <= entry < n:
-        raise ValueError(f"groups: must have numbers of {what} from 0 to {n - 1}, got {entry}.")
+        raise ValueError(f"groups: must have {what} numbers from 0 to {n - 1}, got {entry}.")
     return int(entry)
 
 
@@ -54,13 +54,13 @@ def of_parameters(target: Any) -> np.ndarray:
     points = prior.points if isinstance(prior, HasPoints) else None
     if points is None:
         raise ValueError(
-            f"parameters: must have coordinates, got a prior without places. {_REMEDY} Or use a "
-            'field whose parameters have places: ek.GaussianRandomField(..., parameters="values").'
+            f"parameters: must have coordinates, got a prior without coordinates. {_REMEDY} Or "
+            'parametrize a field by its values: ek.GaussianRandomField(..., parameters="values").'
         )
     if np.isnan(points).any():
         raise ValueError(
-            "parameters: must all have coordinates, got parameters without a place beside a "
-            f"field. {_REMEDY} Or use ek.localization.Groups."
+            "parameters: must all have coordinates, got a field and parameters without "
+            f"coordinates. {_REMEDY} Or use ek.localization.Groups."
         )
     return points
 
@@ -77,7 +77,7 @@ def of_data(target: Any, names: tuple[str, ...] | None) -> np.ndarray:
             if name not in found:
                 there = ", ".join(map(repr, found)) or "none"
                 raise ValueError(
-                    f"coordinates: must be coordinates of the data, got {name!r}. They have "
+                    f"coordinates: must be coordinates of the data, got {name!r}. The data have "
                     f"{there}."
                 )
         found = {name: found[name] for name in names}

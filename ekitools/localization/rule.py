@@ -1,4 +1,4 @@
-"""What rules of localization share: products, and local analyses from a matrix of weights."""
+"""Base classes of localization rules: products, and local analyses by a matrix of weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Product", "Rule", "Weighing", "own_analyses"]
 
 
 class Rule(ABC):
-    """A rule of localization; rules are multiplied by ``*``."""
+    """Base class of localization rules, which can be multiplied by ``*``."""
 
     @abstractmethod
     def located(self, n_parameters: int, n_data: int, target: Any = None) -> Localizer:
@@ -30,11 +30,11 @@ class Rule(ABC):
 
 
 class Weighing(ABC):
-    """A localizer that gives every parameter a local analysis of its own."""
+    """A localizer with one local analysis for every parameter."""
 
     @abstractmethod
     def weights(self, columns: np.ndarray, u: np.ndarray, outputs: np.ndarray) -> csr_array:
-        """The weight of every datum for each of the parameters ``columns``, ``(m, d)``."""
+        """The weights of the data for the m parameters ``columns``, ``(m, d)``."""
 
     def neighbourhoods(self, columns: slice, u: np.ndarray, outputs: np.ndarray) -> Neighbourhoods:
         """The local analyses of the parameters ``columns``."""
@@ -42,7 +42,7 @@ class Weighing(ABC):
 
 
 def own_analyses(weights: csr_array) -> Neighbourhoods:
-    """A local analysis for every row of a matrix of weights."""
+    """The local analyses of a matrix of weights, one for every row."""
     weights.eliminate_zeros()
     weights.sort_indices()
     m = weights.shape[0]
@@ -54,23 +54,23 @@ def own_analyses(weights: csr_array) -> Neighbourhoods:
 
 @dataclass(frozen=True, eq=False)
 class Product(Rule):
-    """Several rules at once: the weight of a datum is the product of those that they give it.
+    """Product of localization rules: the weights of the rules are multiplied.
 
     Parameters
     ----------
     rules : tuple of rules
-        What was multiplied.
+        The factors.
 
     Raises
     ------
     TypeError, ValueError
-        If one is no rule of localization, there are fewer than two, or more than one has a
-        strength that is to be chosen.
+        If a factor is not a rule of localization, there are fewer than two factors, or more than
+        one factor has an adaptive strength.
 
     See Also
     --------
-    Distance : Data that are near a parameter.
-    Unbiased : Less weight for correlations that chance may have made.
+    Distance : Weights by the distance of data from a parameter.
+    Unbiased : Less weight for correlations that may be due to chance.
 
     Examples
     --------
@@ -88,15 +88,16 @@ class Product(Rule):
         for rule in rules:
             if not isinstance(rule, Localization):
                 raise TypeError(
-                    f"rules: must be rules of ek.localization, got {type(rule).__name__}."
+                    f"rules: must be rules of ek.localization, got {type(rule).__name__}. Use "
+                    "ek.localization.Distance(parameters, data, radius)."
                 )
         if len(rules) < 2:
             raise ValueError(f"rules: must be two or more, got {len(rules)}. Use the rule itself.")
         unknown = [r for r in rules if isinstance(r, Tunable) and r.strength is None]
         if len(unknown) > 1:
             raise ValueError(
-                f"rules: must have one adaptive strength at most, got {len(unknown)}. Give the "
-                f"{unknown[1].strength_name} of the others a number."
+                f"rules: must have at most one adaptive strength, got {len(unknown)}. Set the "
+                f"{unknown[1].strength_name} of the other rules to a number."
             )
         put(self, rules=rules)
 
@@ -108,22 +109,22 @@ class Product(Rule):
 
     @property
     def strength(self) -> float | None:
-        """That of the rule whose strength is to be chosen, else of the first that has one."""
+        """The strength of the adaptive rule, or else of the first rule with a strength."""
         return self._tuned[1].strength if self._tuned else 1.0
 
     @property
     def strength_name(self) -> str:
-        """The option that it is."""
+        """The name of the option that holds the strength."""
         return self._tuned[1].strength_name if self._tuned else "strength"
 
     def strengths(self, n_parameters: int, n_data: int, target: Any = None) -> np.ndarray:
-        """Those to be tried, from few data to many."""
+        """The candidate strengths, from few data to many."""
         if not self._tuned:
             return np.ones(1)
         return self._tuned[1].strengths(n_parameters, n_data, target)
 
     def with_strength(self, value: float) -> Product:
-        """The rule with this strength."""
+        """The product with this strength."""
         if not self._tuned:
             return self
         at, rule = self._tuned

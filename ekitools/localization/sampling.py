@@ -106,11 +106,11 @@ class Correlation(_BySample):
 
     @property
     def strength_name(self) -> str:
-        """The option that it is."""
+        """The name of the option that holds the strength."""
         return "threshold"
 
     def strengths(self, _n_parameters: int, _n_data: int, _target: Any = None) -> np.ndarray:
-        """Those to be tried, from few data to many."""
+        """The candidate strengths, from few data to many."""
         return np.arange(7.0, 1.75, -0.25)
 
     def with_strength(self, value: float) -> Correlation:
@@ -174,7 +174,8 @@ class Fisher(_BySample):
     def _weight(self, r: np.ndarray, n: int) -> np.ndarray:
         if n < 4:
             raise ValueError(
-                f"localization: Fisher must have J >= 4 members, got {n}. Use Unbiased()."
+                f"localization: Fisher must have J >= 4 members, got {n}. Use "
+                "ek.localization.Unbiased()."
             )
         s, sigma = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), 1 / math.sqrt(n - 3)
         square = (r / ((np.tanh(s + sigma) - np.tanh(s - sigma)) / 2)) ** 2

@@ -1,4 +1,4 @@
-"""The one loop, inside out: ask for members, tell their outputs, until it is done."""
+"""`AskTell`: the loop of a run for simulators that call the library."""
 
 from __future__ import annotations
 
@@ -59,91 +59,92 @@ if TYPE_CHECKING:
 __all__ = ["AskTell"]
 
 MAX_STEPS = 1000
-"""Step budget where none is given: a guard against rules that never fire."""
+"""Default step budget, which ends a run if no rule does."""
 
 
 class AskTell(Stepping):
-    """Ensemble Kalman inversion for a simulator that owns the control flow.
+    """Ensemble Kalman inversion for a simulator that calls the library.
 
     Parameters
     ----------
     problem : InverseProblem
-        What is to be solved; its model is never called here.
+        The inverse problem; its model is never called.
     method : Method
         `EKI` or another method.
     n_members : int, optional
-        Ensemble size J, at least 2; 100 by default. It is ignored where ``ensemble`` is given. A
-        method that places its own members, such as `UKI`, also chooses their number: leave both
-        out.
+        Ensemble size J, at least 2; 100 by default. It is ignored if ``ensemble`` is given. Omit
+        both for a method that places its own members, such as `UKI`.
     n_steps : int, optional
-        Step budget; without it the method's own end decides, or that of `OnlineData` (within
-        1000 steps where there is no such end).
+        Step budget. Without a budget the run ends where the method or `OnlineData` ends, or after
+        1000 steps if neither has an end.
     ensemble : (J, p), optional
-        Initial ensemble in physical coordinates, instead of draws from the prior. Its dtype,
-        device and array kind are kept throughout; its numbers are copied.
-    rng : None, int or numpy.random.Generator, keyword-only
-        Source of all randomness.
+        Initial ensemble in physical coordinates; by default it is drawn from the prior. The
+        array's values are copied. Its dtype, device and library are kept throughout.
+    rng : None, int or numpy.random.Generator, optional
+        Source of all randomness. None draws a fresh seed.
     on_failure : {"retry", "drop", "resample", "raise"}, default "retry"
-        What becomes of members whose model run failed. "retry": they are placed anew and run again
-        until all have run, at the first iteration by draws of the prior, later by draws from the
-        Gaussian of the others or by shorter steps. One iteration may take 20 J model runs. The
-        posterior is then that of the prior restricted to where the model runs. "drop": they are
-        left out for good. "resample": after the update they are replaced by draws from the
-        Gaussian of those that did not fail. "raise": an error. `TemperedSMC` refuses proposals that
-        fail, and draws only its first members again; `UKI` keeps all members.
+        Treatment of members whose model run failed. "retry" places them anew and runs them again
+        until all have run: by draws from the prior at the first iteration, and by draws from the
+        Gaussian of the other members or by shorter steps later. One iteration may take 20 J model
+        runs. The posterior is that of the prior restricted to the region where the model runs.
+        "drop" removes them for good. "resample" replaces them after the update by draws from the
+        Gaussian of the other members. "raise" raises a `RunError`. `TemperedSMC` refuses proposals
+        that fail and redraws only its first members. `UKI` keeps all members.
     store : {"all", "last", "final"} or int k, default "all"
-        Which iterations keep their members in the result: all, the last one, or every k-th
-        and the last one. "final" is for ensembles that fill the memory: only the one at which
-        the run ends is kept (until then a result shows the present one, not evaluated), so
-        that `LossEKI` can update it in place. With ``evaluate_final=False`` there is then
-        never a second one; what `ask` returned is used up by `tell`.
+        Iterations whose members are kept in the result: all of them, the last one, or every k-th
+        and the last one. "final" is for ensembles that fill the memory. It keeps only the ensemble
+        at which the run ends; an earlier result holds the present ensemble without outputs.
+        `LossEKI` can then update the ensemble in place, and `tell` overwrites the array that `ask`
+        returned. Add ``evaluate_final=False`` to avoid a second copy altogether.
     evaluate_final : bool, default True
-        Whether G is asked for at the last ensemble too (one more batch of model runs).
+        Whether outputs of the last ensemble are requested too (one more batch of model runs).
     stop : stopping rule or sequence of them, default ()
-        `Discrepancy`, `Collapsed`, `NoProgress` or your own, checked at every evaluated ensemble;
-        the first that fires ends the run there. With rules the ensemble is not updated in place.
+        `Discrepancy`, `Collapsed`, `NoProgress` or your own rules, checked at every evaluated
+        ensemble. The first rule that fires ends the run. Rules prevent an update in place.
     missing : float, default 0.1
-        Largest share of the outputs of a member that may be NaN. Such an output is estimated by a
-        ridge regression on the parameters over the members that have it, or by their mean where at
-        most p + 2 have it. With a larger share the member has failed. A datum that every member
-        lacks is left out of the step, with a `RuntimeWarning`, and counts against no member.
+        Largest share of a member's outputs that may be NaN. A missing output is estimated by a
+        ridge regression on the parameters over the members that have this output, or by their mean
+        if at most p + 2 members have it. A member with a larger share has failed. An output that
+        all members lack is left out of the step with a `RuntimeWarning`, and is not in the share.
     scratch : str or Path, optional
-        Folder in which the ensemble is kept, for an ensemble that does not fit into memory: `EKI`
-        and `ETKI` with ``store="final"``. ``ensemble`` may then be an array of zarr, h5py or dask
-        or a memory map; it is only read. The folder needs room for two ensembles, and for three
-        where checkpoints are saved. `ask` returns an `ekitools.typing.LargeEnsemble` ``members``:
-        ``members[j]`` reads one of them from the disk. The members of a result are a read-only
-        memory map of a file in this folder, which stays there. Members that fail are dropped, with
-        ``on_failure="retry"`` as well.
+        Folder that holds the ensemble, for an ensemble that does not fit into memory. It needs
+        `EKI` or `ETKI` with ``store="final"``, and room for two ensembles (three with checkpoints).
+        ``ensemble`` may then be an array of zarr, h5py or dask or a memory map, and is only read.
+        `ask` returns ``members``, an `ekitools.typing.LargeEnsemble`: ``members[j]`` is read from
+        the disk. The members of a result are a read-only memory map of a file that stays in this
+        folder. Failed members are dropped, with ``on_failure="retry"`` as well.
     like : array, optional
-        Any array of a floating dtype. The prior is drawn in its library, in its dtype and on its
-        device, such as ``torch.empty(1, device="cuda")``. Leave it out with ``ensemble``, which
-        keeps its own kind.
+        Any array of a floating dtype, such as ``torch.empty(1, device="cuda")``. The prior is drawn
+        in this array's library, dtype and device. Omit it if ``ensemble`` is given.
     draws : {"host", "device"}, default "host"
-        Where the normal numbers for an ensemble of PyTorch, JAX or CuPy are drawn. Those of the
-        host are the same on every device. Those of the device cost no transfer, and are the same on
-        devices of the same kind.
+        Place where normal numbers are drawn for an ensemble of PyTorch, JAX or CuPy. Numbers drawn
+        on the host are the same on every device. Numbers drawn on the device need no transfer and
+        are the same on devices of the same kind.
 
     Attributes
     ----------
     done : bool
         Whether the run is over.
     status : Status or None
-        Why it is over.
+        The reason for the end of the run; None before the end.
     members : ndarray of int
-        Which members `ask` returns: 0 ... J − 1 less the dropped ones, and those added since; or
-        the members of the present iteration that failed and run again.
+        Numbers of the members that `ask` returns: all that are left, including later additions, or
+        the failed members of the present iteration that run again.
     n, t : int, float
-        Updates made and pseudo-time reached.
+        Number of updates so far, and pseudo-time.
     data, inputs : ndarray
-        What the present step sees: the datum, and the inputs at which the simulator is wanted. With
-        `MiniBatches` or `OnlineData` inputs are an array on the device of the ensemble, with an
-        `ObservationSeries` that has inputs a tuple with an array for each observation, else None.
+        Data of the present step, and inputs for the simulator. Inputs are an array on the device of
+        the ensemble with `MiniBatches` or `OnlineData`, a tuple with an array for each observation
+        with an `ObservationSeries` that has inputs, and None otherwise.
     batch : Batch or None
-        With batches, which observations or samples these are: their numbers as ``batch.index``,
-        and the names of observations as ``batch.names``.
+        Numbers of the present observations or samples as ``batch.index``, and names of observations
+        as ``batch.names``; None without batches.
     seconds : float
-        Wall time from the start to the latest `tell`, the simulator's included.
+        Wall time from the start to the latest `tell`, including the simulator.
+
+    See Also
+    --------
+    run : The same inversion with a loop that calls the model.
 
     Examples
     --------
@@ -243,7 +244,7 @@ class AskTell(Stepping):
 
     @property
     def data(self) -> np.ndarray:
-        """The datum of the present step, ``(d,)``."""
+        """The data of the present step, ``(d,)``."""
         return host(self.seen.data)
 
     @property
@@ -253,36 +254,36 @@ class AskTell(Stepping):
 
     @property
     def batch(self) -> Batch | None:
-        """Which observations or samples the present step sees; None where it sees all data."""
+        """The observations or samples of the present step; None if it uses all data."""
         return self.seen.batch
 
     @property
     def last(self) -> Summary | None:
-        """The summary of the latest iteration told."""
+        """The summary of the latest completed iteration."""
         return self._history.summaries[-1] if self._history.summaries else None
 
     def seeds(self) -> list[np.random.SeedSequence]:
-        """For a stochastic model: one seed for every member that `ask` returns."""
+        """One seed for every member that `ask` returns, for a stochastic model."""
         tries = 0 if self._waiting is None else self._waiting.tries
         return [self._streams.member(self.n, int(j), tries) for j in self.members]
 
     def ask(self) -> Array:
-        """Members at which G is wanted.
+        """Members whose outputs are requested.
 
         Returns
         -------
         (len(members), p)
-            Physical coordinates; read-only where it is a NumPy array, else a copy (but with
-            ``store="final"`` and an ensemble that is updated in place). Asking again gives the
-            same members. After failures they are the replacements of the members that failed, and
-            there are fewer of them (`members` says which). The scales of `UnknownNoise` are left
-            out: a simulator is given the parameters of the model.
+            Physical coordinates: a read-only NumPy array, or a copy in another library (no copy if
+            the ensemble is updated in place with ``store="final"``). A second call returns the
+            same members. After failures these are only the replacements of failed members, with
+            the numbers `members`. They have the parameters of the model, without the scales of
+            `UnknownNoise`.
         """
         asked = self._handed()
         return asked[:, : -self.problem.n_scales] if self.problem.n_scales else asked
 
     def _handed(self) -> Array:
-        """The members asked for, with all their parameters."""
+        """The requested members, with all their parameters."""
         asked = self._physical()
         if self._waiting is not None:
             asked = take_rows(asked, self._waiting.rows)
@@ -298,17 +299,16 @@ class AskTell(Stepping):
         failures: Mapping[int, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
     ) -> None:
-        """Give the outputs of the members asked for.
+        """Take the outputs of the requested members, and make the step if none runs again.
 
         Parameters
         ----------
         g : (len(members), d)
-            G(u), row by row, in the form of the data (see `InverseProblem`). It is copied. A row
-            with an infinite entry, with more missing entries than ``missing`` allows, or with one
-            that is too large beside the noise of its datum to be squared in its dtype, is a failed
-            member.
+            G(u), row by row, in the form of the data (see `InverseProblem`). The array is copied.
+            A member has failed if its row has an infinite entry, more missing entries than
+            ``missing`` allows, or an entry whose square, relative to its noise, overflows.
         failures : mapping of row to reason, optional
-            Why members failed: texts, or objects with ``reason`` and ``error``.
+            Reasons of failed members: texts, or objects with ``reason`` and ``error``.
         extras : mapping of str to (len(members), ...), optional
             Side products, which are stored and do not enter the misfit.
 
@@ -317,28 +317,28 @@ class AskTell(Stepping):
         ValueError, TypeError
             If the run is over, or ``g`` has the wrong shape or is not real.
         RunError
-            If fewer than two members are left, the model runs that an iteration may take are
-            spent, or any member failed under ``on_failure="raise"``; with what was computed as its
-            ``result``.
+            If fewer than two members are left, an iteration has spent its model runs, or a member
+            failed under ``on_failure="raise"``. The error's ``result`` holds the iterations
+            computed so far.
         """
         if self.status is not None:
-            raise ValueError(f"tell: the run is over ({self.status.code}). Start a new one.")
+            raise ValueError(f"tell: the run is over ({self.status.code}). Start a new run.")
         g = masked_as_nan(g)
         told = checked_outputs(g, self._handed(), self.seen)
         rows = by_row(extras, len(self.members))
         self._take(own(told) if shares_memory(told, g) else told, failures, rows)
 
     def stop(self, status: Status) -> None:
-        """End the run with a status of yours; without effect where it is over already."""
+        """End the run with your own status; no effect if it is already over."""
         self.status = self.status or checked_status(status)
 
     def result(self) -> xr.Dataset:
-        """Everything told so far, as one labelled Dataset (see `ekitools.run`)."""
+        """All iterations so far as one labelled Dataset (see `ekitools.run`)."""
         if self.last is None and self._waiting is not None:
             n = len(self.members)
-            raise ValueError(f"result: there is none before the {n} members asked for are told.")
+            raise ValueError(f"result: there is none yet. Pass outputs of {n} members to tell.")
         if self.last is None:
-            raise ValueError("result: there is none before the first tell.")
+            raise ValueError("result: there is none before the first call of tell.")
         status = self.status or statuses.RUNNING
         attributes = {
             "problem": self.problem.fingerprint(),
@@ -351,7 +351,7 @@ class AskTell(Stepping):
             "failed_at_start": self._history.failed_at_start(),
             **traits(self.method),
         }
-        # an error's result keeps the members that failed, to look at
+        # the result of an error keeps failed members for inspection
         history = self._history if status.code == statuses.FAILED else self._history.shown()
         if not history.records:
             history = history.with_unevaluated(*self._present(status))
@@ -361,7 +361,7 @@ class AskTell(Stepping):
             return to_dataset(history, self.problem.whole(), status, attributes)
         drawn = None
         if isinstance(self.method, Quadrature):
-            if history.records[-1].iteration < self.n:  # the draws are of the present state
+            if history.records[-1].iteration < self.n:  # draws belong to the present state
                 history = history.with_unevaluated(*self._present(status))
             drawn = self.method.drawn(self._state, rng=self._streams.draws())
         seen = self._seen_at(history.records[-1].iteration, self.problem)
@@ -370,9 +370,9 @@ class AskTell(Stepping):
     def save(self, path: str | Path) -> None:
         """Write a checkpoint to the folder ``path``: plain arrays and one JSON file, atomically.
 
-        While members run again after failures, it holds the run as the iteration began.
-        Saving again to the same folder adds only what is new. A file of the checkpoint that was
-        deleted since the last save gives a `RuntimeWarning`, and all files are written again.
+        While failed members run again, the checkpoint holds the run at the start of the iteration.
+        A later save to the same folder adds only new parts. If a file of the checkpoint was
+        deleted since the last save, a `RuntimeWarning` is issued and all files are written again.
 
         Raises
         ------
@@ -424,31 +424,31 @@ class AskTell(Stepping):
         stop: StoppingRule | Sequence[StoppingRule] | None = None,
         scratch: str | os.PathLike[str] | None = None,
     ) -> AskTell:
-        """Read a checkpoint; what follows is bitwise what would have followed.
+        """Read a checkpoint, to continue bitwise as if the run had not been interrupted.
 
         Parameters
         ----------
         path : str or Path
-            The folder written by `save`, or by `ekitools.run` with ``checkpoint=``.
+            Folder written by `save`, or by `ekitools.run` with ``checkpoint=``.
         problem : InverseProblem
-            The same problem; the model may be another object.
+            The same problem. The model may be another object.
         method : Method, optional
-            Needed only where it is not one of ekitools' own.
+            The method of the run. It is read from the checkpoint unless it is your own class.
         n_steps : int, optional
-            A new step budget, to go on after the old one was spent.
+            New step budget, to continue after the old one was spent.
         like, ensemble : array, optional
-            Any array of the kind to go on with, where that is not the kind the ensemble had, or
-            that was none of NumPy, PyTorch, JAX or CuPy. Give one of the two.
+            Any array of the kind to continue with. It is needed if the kind changes, or was not of
+            NumPy, PyTorch, JAX or CuPy. Give at most one of the two.
         stop : stopping rule or sequence of them, optional
-            Needed only where one of them is not one of ekitools' own.
+            The stopping rules of the run. Needed only if one of them is your own class.
         scratch : str or Path, optional
-            The folder with the file of the ensemble, where that was moved since.
+            Folder with the file of the ensemble, if the file was moved since.
 
         Raises
         ------
         CheckpointError
-            If it is missing, damaged, of another format, or from another data, prior, noise
-            or method. The error names the file that is damaged, or what differs.
+            If the checkpoint is missing, damaged, of another format, or from other data, another
+            prior, noise or method. The error names the damaged file, or the difference.
         """
         loop = cls.__new__(cls)
         loop._folder = Folder()
@@ -479,9 +479,9 @@ class AskTell(Stepping):
         return loop
 
     def _extend(self, n_steps: int) -> None:
-        """Take the last outputs, which the spent budget left unused, as if just told."""
+        """Extend the step budget, and make the step with the outputs left unused at its end."""
         n_steps, spent = integer("n_steps", n_steps), self._spent
-        if is_sampler(self.method):  # its proposals wait: nothing was left unused
+        if is_sampler(self.method):  # its proposals are pending, and no outputs were left unused
             self.n_steps = max(n_steps, self.n - 1)
             if spent and n_steps >= self.n:
                 self.status, self._spent = None, False

@@ -1,4 +1,4 @@
-"""Checks of the arguments that the loops take, before any model run."""
+"""Checks of the arguments of the loops, before any model run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ __all__ = [
 
 
 def check_parts(problem: Any, method: Any) -> None:
-    """Check a problem and a method, and that they fit each other."""
+    """Check a problem and a method, and that the method can solve the problem."""
     check_problem(problem)
     check_method(method)
     if isinstance(problem.noise, ScaledNoise) and not (
@@ -61,7 +61,7 @@ def check_parts(problem: Any, method: Any) -> None:
 def all_rules(
     rules: tuple[StoppingRule, ...], method: Method, problem: InverseProblem
 ) -> tuple[StoppingRule, ...]:
-    """The stopping rules of a run, those among the method's options included."""
+    """The stopping rules of a run, including the rules in the method's options."""
     if isinstance(method, Stops):
         rules += method.stop
     check_rules(rules, problem)
@@ -69,28 +69,29 @@ def all_rules(
 
 
 def check_rules(rules: Iterable[StoppingRule], problem: InverseProblem) -> None:
-    """Check that the problem has what the stopping rules need."""
+    """Check that the problem meets the needs of the stopping rules."""
     for rule in rules:
         if isinstance(rule, ChecksProblem):
             rule.check_problem(problem)
 
 
 def checked_store(store: Any) -> str | int:
-    """Which iterations are stored."""
+    """Check the option ``store`` and return it."""
     if isinstance(store, str) and store in ("all", "last", "final"):
         return store
     try:
         return integer("store", store)
     except (TypeError, ValueError):
         raise ValueError(
-            f'store: must be "all", "last", "final" or a positive integer, got {store!r}.'
+            f'store: must be "all", "last", "final" or a positive integer, got {store!r}. Omit it '
+            "to keep all iterations."
         ) from None
 
 
 def check_streamed(
     problem: InverseProblem, method: Method, store: str | int, on_failure: str
 ) -> None:
-    """Check that a run can be made with the ensemble on disk.
+    """Check that a run can keep its ensemble on disk.
 
     Raises
     ------
@@ -100,18 +101,17 @@ def check_streamed(
     if not (isinstance(method, ByCoefficients) and method.by_coefficients):
         raise TypeError(
             f"method: must update its ensemble by coefficients of the outputs with scratch=, got "
-            f"{method!r:.200}. Use ek.ETKI() or ek.EKI(), with tikhonov=False, or leave scratch "
-            "out."
+            f"{method!r:.200}. Use ek.ETKI() or ek.EKI() with tikhonov=False, or omit scratch."
         )
     if problem.n_scales:
         raise TypeError(
             f"noise: must have known scales with scratch=, got {problem.noise!r}. Use "
-            "ek.GaussianNoise(sd=...), or leave scratch out."
+            "ek.GaussianNoise(sd=...), or omit scratch."
         )
     if store != "final":
         raise ValueError(
-            f'store: must be "final" with scratch=, got {store!r}. Only the last ensemble is kept '
-            "on the disk."
+            f'store: must be "final" with scratch=, got {store!r}. The scratch folder keeps only '
+            'the last ensemble; use store="final".'
         )
     if on_failure == "resample":
         raise ValueError(
@@ -120,9 +120,12 @@ def check_streamed(
 
 
 def checked_status(status: Any) -> Status:
-    """A status with a code and a sentence."""
+    """Check a status with a code and a sentence, and return it."""
     if not isinstance(status, Status) or not all(isinstance(text, str) for text in status[:2]):
-        raise TypeError(f"status: must be an ekitools.typing.Status, got {status!r:.60}.")
+        raise TypeError(
+            f"status: must be an ekitools.typing.Status, got {status!r:.60}. Use "
+            'ek.typing.Status("code", "sentence").'
+        )
     return status
 
 
@@ -132,8 +135,8 @@ def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Arr
     Raises
     ------
     TypeError, ValueError
-        If it has another shape or kind, an entry is masked or not finite, or a member lies on or
-        outside a bound of the prior.
+        If the array has another shape or kind, an entry is masked or not finite, or a member lies
+        on or outside a bound of the prior.
     """
     p = problem.n_parameters
     ensemble = unmasked("ensemble", ensemble)
@@ -144,9 +147,13 @@ def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Arr
             f"{shape or type(ensemble).__name__}."
         )
     if "float" not in str(ensemble.dtype):
-        raise TypeError(f"ensemble: must have a floating dtype, got {ensemble.dtype}.")
+        raise TypeError(
+            f"ensemble: must have a floating dtype, got {ensemble.dtype}. Convert it to float64."
+        )
     if not np.all(np.isfinite(host(ensemble))):
-        raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
+        raise ValueError(
+            "ensemble: must be finite, got NaN or infinite entries. Remove these members."
+        )
     unconstrained = problem.prior.to_unconstrained(ensemble)
     outside = ~np.isfinite(host(unconstrained))
     if outside.any():
@@ -155,18 +162,18 @@ def checked_ensemble(ensemble: Any, problem: InverseProblem) -> tuple[Array, Arr
 
 
 def checked_nodes(method: Quadrature, target: Any, n_members: int | None, ensemble: Any) -> Any:
-    """The nodes at which a method starts, where the user gave no other members.
+    """The initial nodes of a method that places its own members.
 
     Raises
     ------
     ValueError
-        If the user gave members, or another number of them.
+        If the user gave an ensemble, or another number of members.
     """
     nodes, who = method.nodes(target), type(method).__name__
     if ensemble is not None:
         raise ValueError(
             f"ensemble: must be left out for {who}, which places its own {len(nodes)} members, got "
-            f"members in the shape {np.shape(ensemble)}. Express what is known by the prior."
+            f"shape {np.shape(ensemble)}. Put prior knowledge into the prior."
         )
     if n_members not in (None, len(nodes)):
         raise ValueError(
@@ -179,7 +186,7 @@ def checked_nodes(method: Quadrature, target: Any, n_members: int | None, ensemb
 def outside_sentence(
     ensemble: np.ndarray, outside: np.ndarray, problem: InverseProblem, first: int = 0
 ) -> str:
-    """The sentence about members that the prior cannot have; ``first`` is the number of row 0."""
+    """The error text for members outside the prior's bounds; ``first`` is the number of row 0."""
     member, parameter = (int(i) for i in np.argwhere(outside)[0])
     name = (problem.parameter_names or ())[parameter]
     value = float(ensemble[member, parameter])
@@ -200,7 +207,7 @@ def outside_sentence(
 
 
 def checked_outputs(g: Any, asked: Array, problem: InverseProblem) -> Array:
-    """Outputs of the members ``asked`` for, in their namespace and dtype."""
+    """The checked outputs of the members ``asked``, in their namespace and dtype."""
     n = int(asked.shape[0])
     expected = (n, problem.n_data)
     if problem.layout is not None and not (hasattr(g, "shape") and tuple(g.shape) == expected):
@@ -210,7 +217,7 @@ def checked_outputs(g: Any, asked: Array, problem: InverseProblem) -> Array:
         flatten = len(g.shape) > 2 and g.shape[0] == expected[0]
         remedy = " Flatten the output of each member: g.reshape(len(g), -1)." if flatten else ""
         raise ValueError(
-            f"g: must have the shape (members asked for, d) = {expected}, got {tuple(g.shape)}."
+            f"g: must have the shape (number of members, d) = {expected}, got {tuple(g.shape)}."
             f"{remedy}"
         )
     if isinstance(g, np.ndarray) and g.dtype.kind not in "fiu":
@@ -225,7 +232,9 @@ def by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Extr
     if not isinstance(extras, Mapping):
         raise TypeError(f"extras: must be a mapping of names to arrays, got {extras!r:.80}.")
     if known := RESERVED.intersection(extras):
-        raise ValueError(f"extras: must have names that results do not have, got {min(known)!r}.")
+        raise ValueError(
+            f"extras: must not use the names of result variables, got {min(known)!r}. Rename it."
+        )
     try:
         return dict(enumerate(split_extras(extras, n)))
     except UnfitError as error:
@@ -233,14 +242,14 @@ def by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Extr
 
 
 def checked_kind(like: Any, ensemble: Any, method: Method, scratch: Any) -> Array | None:
-    """An array without numbers of the kind of ``like``; None where the kind is known otherwise."""
+    """An empty array of the kind of ``like``; None if ``like`` is None."""
     reference = checked_like(like)
     if reference is None:
         return None
     for given, why in (
-        (ensemble is not None, "with ensemble=, which keeps its own kind"),
-        (scratch is not None, "with scratch=, which keeps NumPy arrays"),
-        (isinstance(method, Quadrature), f"for {type(method).__name__}, whose nodes are of NumPy"),
+        (ensemble is not None, "with ensemble=, which determines the kind of array"),
+        (scratch is not None, "with scratch=, which stores NumPy arrays"),
+        (isinstance(method, Quadrature), f"for {type(method).__name__}, whose nodes are in NumPy"),
     ):
         if given:
             raise ValueError(f"like: must be left out {why}, got {type(like).__name__}.")
@@ -248,12 +257,12 @@ def checked_kind(like: Any, ensemble: Any, method: Method, scratch: Any) -> Arra
 
 
 def checked_reference(like: Any, ensemble: Any) -> Array | None:
-    """An array without numbers of the kind that a resumed run goes on in; None for its own.
+    """An empty array of the kind for a resumed run; None keeps the kind of the checkpoint.
 
     Raises
     ------
     TypeError, ValueError
-        If one of them is no array of a floating dtype, or both are given.
+        If an argument is not an array of a floating dtype, or both are given.
     """
     reference = checked_like(like)
     if ensemble is None:
@@ -261,7 +270,7 @@ def checked_reference(like: Any, ensemble: Any) -> Array | None:
     check_array("ensemble", ensemble)
     if reference is not None:
         raise ValueError(
-            "ensemble: must be left out with like=, which says the same, got "
+            "ensemble: must be left out with like=, which has the same meaning, got "
             f"{type(ensemble).__name__}."
         )
     return checked_like(ensemble, "ensemble")

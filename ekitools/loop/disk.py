@@ -1,6 +1,6 @@
 """Files of a checkpoint folder: exclusive creation, no symbolic links, digests while writing.
 
-Every system call that changes the folder is made here or in `ekitools.loop.lock`.
+All system calls that change the folder are in this module or in `ekitools.loop.lock`.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class File(NamedTuple):
 
     name: str
     size: int
-    """Committed bytes. Later bytes of a log belong to a save that was not committed."""
+    """Number of committed bytes. Later bytes of a log belong to a save that was not committed."""
     digest: Any
-    """The running SHA-256 of these bytes."""
+    """The running SHA-256 of the committed bytes."""
     inode: int
 
     def missing(self, folder: Path) -> str | None:
-        """Why the file on disk is no longer the file that was written; None if it is."""
+        """The reason why the written file is no longer on the disk; None if it is there."""
         try:
             found = (folder / self.name).lstat()
         except OSError as error:
@@ -70,25 +70,25 @@ class File(NamedTuple):
 
 
 def damaged(path: Path, why: object) -> CheckpointError:
-    """The error for a file of a checkpoint that cannot be used."""
+    """The error for an unusable file of a checkpoint."""
     return CheckpointError(
-        f"path: {path} is missing or damaged ({why}). Restore the folder from a copy, or start the "
-        "run anew."
+        f"path: {path} is missing or damaged ({why}). Restore the folder from a copy, or start a "
+        "new run."
     )
 
 
 def fresh_name(kind: str) -> str:
-    """A name that was never used and cannot be guessed."""
+    """A new random name, which cannot be guessed."""
     return f"{kind}-{secrets.token_hex(8)}.{_ENDINGS[kind]}"
 
 
 def is_name(kind: str, name: Any) -> bool:
-    """Whether ``name`` is a name that `fresh_name` gives to files of this kind."""
+    """Whether ``name`` has the form of `fresh_name` for files of this kind."""
     return isinstance(name, str) and bool(_OURS.fullmatch(name)) and name.startswith(f"{kind}-")
 
 
 class Sink:
-    """A file descriptor that is written through a buffer, with a running size and digest."""
+    """A buffered writer to a file descriptor, with a running size and digest."""
 
     def __init__(self, descriptor: int, digest: Any = None, size: int = 0) -> None:
         self.digest = hashlib.sha256() if digest is None else digest.copy()
@@ -97,7 +97,7 @@ class Sink:
         self._buffer = bytearray()
 
     def write(self, data: bytes) -> int:
-        """Write bytes; small ones are collected."""
+        """Write bytes; small pieces are buffered."""
         self.digest.update(data)
         self.size += len(data)
         if len(data) < _BLOCK:
@@ -109,20 +109,20 @@ class Sink:
         return len(data)
 
     def finish(self, name: str) -> File:
-        """Bring everything to the disk."""
+        """Write the buffer to the disk, and describe the file."""
         self.flush()
         os.fsync(self._descriptor)
         return File(name, self.size, self.digest, os.fstat(self._descriptor).st_ino)
 
     def flush(self) -> None:
-        """Hand what was collected to the system."""
+        """Write the buffer to the descriptor."""
         _write_all(self._descriptor, bytes(self._buffer))
         self._buffer.clear()
 
 
 @contextmanager
 def create(folder: Path, name: str) -> Iterator[Sink]:
-    """A new file; an existing one, or a symbolic link, is an error."""
+    """A new file; an existing file or a symbolic link is an error."""
     descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o666)
     try:
         yield Sink(descriptor)
@@ -132,7 +132,7 @@ def create(folder: Path, name: str) -> Iterator[Sink]:
 
 @contextmanager
 def append(folder: Path, file: File) -> Iterator[Sink]:
-    """The file, to be continued after its committed bytes; later bytes are cut off."""
+    """A file opened for appending to its committed bytes; later bytes are cut off."""
     descriptor = os.open(folder / file.name, os.O_WRONLY | _SAFE)
     try:
         found = os.fstat(descriptor)
@@ -147,7 +147,7 @@ def append(folder: Path, file: File) -> Iterator[Sink]:
 
 
 def replace_index(folder: Path, data: bytes) -> None:
-    """Commit: replace ``checkpoint.json`` atomically, after everything it names is on disk."""
+    """Commit: replace ``checkpoint.json`` atomically, after its files are on the disk."""
     temporary = fresh_name("checkpoint")
     with create(folder, temporary) as sink:
         sink.write(data)
@@ -158,7 +158,7 @@ def replace_index(folder: Path, data: bytes) -> None:
 
 
 def opened(folder: Path, name: str) -> IO[bytes]:
-    """A file of the folder for reading; a link, a pipe or a folder is an `OSError`."""
+    """A file of the folder, opened for reading; a link, pipe or folder is an `OSError`."""
     descriptor = os.open(folder / name, os.O_RDONLY | _SAFE | getattr(os, "O_NONBLOCK", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
@@ -168,7 +168,7 @@ def opened(folder: Path, name: str) -> IO[bytes]:
 
 @contextmanager
 def reading(folder: Path, file: File) -> Iterator[IO[bytes]]:
-    """A file of a checkpoint, from its start; what fails while it is read is damage to it."""
+    """A file of a checkpoint, opened at its start; an error while reading counts as damage."""
     try:
         with opened(folder, file.name) as stream:
             yield stream
@@ -177,12 +177,12 @@ def reading(folder: Path, file: File) -> Iterator[IO[bytes]]:
 
 
 def verified(folder: Path, name: str, size: int, sha256: str) -> File:
-    """The file, once its size and its SHA-256 are found to be the committed ones.
+    """The file, after a check of its size and its SHA-256.
 
     Raises
     ------
     CheckpointError
-        If it is not that file.
+        If the file is missing, or its size or SHA-256 differs.
     """
     file = File(name, size, hashlib.sha256(), 0)
     with reading(folder, file) as stream:
@@ -199,20 +199,20 @@ def verified(folder: Path, name: str, size: int, sha256: str) -> File:
 
 
 def first_foreign(folder: Path) -> str | None:
-    """The first entry of the folder that no checkpoint has written."""
+    """The name of the first entry of the folder that does not belong to a checkpoint."""
     with os.scandir(folder) as entries:
         return min((e.name for e in entries if e.name != LOCK and not _is_ours(e)), default=None)
 
 
 def strays(folder: Path, keep: Iterable[str]) -> list[str]:
-    """Files left by a save that was not committed; ``keep`` is what the checkpoint lists."""
+    """Files of saves that were not committed; ``keep`` are the files of the checkpoint."""
     kept = set(keep)
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name not in kept and _is_ours(e))
 
 
 def sweep(folder: Path, keep: Iterable[str]) -> None:
-    """Delete the strays; one that cannot be deleted waits for the next save."""
+    """Delete the strays; a file that cannot be deleted remains until the next save."""
     with suppress(OSError):
         for name in strays(folder, keep):
             with suppress(OSError):
@@ -230,7 +230,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring new names in the folder to the disk."""
+    """Write new names in the folder to the disk."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

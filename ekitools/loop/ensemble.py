@@ -1,4 +1,4 @@
-"""An ensemble in a file, as methods, models and results see it."""
+"""Ensembles stored in files, with the interfaces for methods, models and results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ekitools.typing import Array, StoredArray
 __all__ = ["PhysicalMembers", "StoredEnsemble", "copied", "drawn", "names_of_files", "reopened"]
 
 _BLOCK_BYTES = 1 << 26
-"""Bytes of a block: large beside the seek of a disk, small beside the memory."""
+"""Bytes of a block: large enough to amortize a disk seek, small compared with the memory."""
 
 
 class StoredEnsemble:
@@ -35,11 +35,11 @@ class StoredEnsemble:
     Parameters
     ----------
     scratch : Scratch
-        The folder.
+        The scratch folder.
     name : str
-        The file, with an array ``(n, p)``.
+        Name of the file, which holds an array ``(n, p)``.
     index : (J,) of int, optional
-        Which of the n members these are.
+        Rows of the file that are members of the ensemble; by default all.
     """
 
     def __init__(self, scratch: Scratch, name: str, index: np.ndarray | None = None) -> None:
@@ -104,10 +104,10 @@ class StoredEnsemble:
 
     @cached_property
     def _sums(self) -> tuple[float, int]:
-        """The total variance, and the sum of all words, in which a changed bit shows."""
+        """The total variance, and the sum of all words as a checksum."""
         total, words = 0.0, 0
         word = np.uint32 if self.dtype.itemsize % 4 == 0 else np.uint8
-        # the blocks in which `total_variance` takes an ensemble in memory
+        # the same blocks as in `total_variance` of an ensemble in memory
         width = columns_of(np.empty((self.shape[0], 1), dtype=self.dtype))[0].stop
         for _, block in self._blocks(width):
             total = squared_deviations(block, total)
@@ -115,20 +115,20 @@ class StoredEnsemble:
         return total / (self.shape[0] - 1), words
 
     def described(self) -> dict[str, Any]:
-        """What a checkpoint says of it, for `reopened`."""
+        """The entry of the ensemble in a checkpoint, for `reopened`."""
         index = None if self._index is None else self._index.tolist()
         return {"file": self.name, "index": index, "sum": self._sums[1]}
 
     def is_whole(self) -> bool:
-        """Whether it has all members of its file, in their order."""
+        """Whether the ensemble has all members of its file, in the file's order."""
         return self._index is None
 
     def file(self) -> np.memmap:
-        """The array of its file."""
+        """The array in the file."""
         return self._scratch.opened(self.name)
 
     def _blocks(self, width: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Columns in blocks of several times ``width``, so that products have the same shapes."""
+        """Blocks of several times ``width`` columns, which keeps the shapes of products."""
         (n, p), file = self.shape, self.file()
         step = width * max(1, _BLOCK_BYTES // (n * self.dtype.itemsize * width))
         starts = [*range(0, p, step)]
@@ -142,16 +142,16 @@ class StoredEnsemble:
 
 
 class PhysicalMembers:
-    """A stored ensemble in physical coordinates, of which some members are read at a time.
+    """A stored ensemble in physical coordinates, read some members at a time.
 
     ``members[j]`` is one member ``(p,)``, and ``members[a:b]`` is an array of several.
 
     Parameters
     ----------
     ensemble : StoredEnsemble
-        In unconstrained coordinates.
+        The ensemble in unconstrained coordinates.
     prior : Prior
-        The bijection.
+        The prior with the transformation to physical coordinates.
     """
 
     def __init__(self, ensemble: StoredEnsemble, prior: Any) -> None:
@@ -174,14 +174,14 @@ class PhysicalMembers:
         return self[index]
 
     def member(self, j: int) -> Row:
-        """One member, which is read where it is needed."""
+        """One member, read when it is used."""
         return Row(self, j)
 
     def recorded(self, scratch: Scratch, places: np.ndarray, n: int) -> np.memmap:
-        """A file with ``n`` members: row i of these is member ``places[i]``, and others are NaN.
+        """A file with ``n`` members: row i of the ensemble is member ``places[i]``, others are NaN.
 
-        A row with a place of -1 is left out. Where all are there and the coordinates are the same,
-        it is the file of the ensemble itself.
+        A row with the place -1 is left out. The file is the ensemble's own file if the ensemble has
+        all members and the prior does not transform them.
         """
         ensemble, first = self._ensemble, self._ensemble[:1]
         is_all = ensemble.is_whole() and np.array_equal(places, np.arange(n))
@@ -205,7 +205,7 @@ class Row:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("a member in a file can only be copied")
+            raise ValueError("copy: must not be False for a member in a file. Use copy=None.")
         return np.asarray(self._members[self._j], dtype=dtype)
 
     def __reduce__(self) -> Any:
@@ -213,10 +213,10 @@ class Row:
 
 
 def drawn(scratch: Scratch, prior: Any, n: int, rng: np.random.Generator) -> StoredEnsemble:
-    """Draws of the prior in unconstrained coordinates, one member after the other.
+    """Draws from the prior in unconstrained coordinates, one member after the other.
 
-    For a prior that draws standard normal numbers member by member, as those of parameters do, they
-    are the draws that `sample_unconstrained` gives at once.
+    If the prior draws standard normal numbers member by member, as priors of parameters do, the
+    draws are the same as from one call of `sample_unconstrained`.
     """
     first = host(prior.sample_unconstrained(1, rng=rng))
 
@@ -237,8 +237,8 @@ def copied(scratch: Scratch, ensemble: Any, problem: InverseProblem) -> StoredEn
     Raises
     ------
     TypeError, ValueError
-        If it has another shape or kind, an entry is masked or not finite, or a member lies on or
-        outside a bound of the prior.
+        If the array has another shape or kind, an entry is masked or not finite, or a member lies
+        on or outside a bound of the prior.
     """
     ensemble, p = unmasked("ensemble", ensemble), problem.n_parameters
     shape = tuple(ensemble.shape) if isinstance(ensemble, StoredArray) else ()
@@ -249,7 +249,8 @@ def copied(scratch: Scratch, ensemble: Any, problem: InverseProblem) -> StoredEn
         )
     if not isinstance(ensemble.dtype, np.dtype) or ensemble.dtype.kind != "f":
         raise TypeError(
-            f"ensemble: must have a floating dtype of NumPy with scratch=, got {ensemble.dtype}."
+            f"ensemble: must have a floating dtype of NumPy with scratch=, got {ensemble.dtype}. "
+            "Convert it to float64."
         )
 
     def fill(out: np.ndarray) -> None:
@@ -259,12 +260,15 @@ def copied(scratch: Scratch, ensemble: Any, problem: InverseProblem) -> StoredEn
                 columns = slice(start, min(start + step, p))
                 block = host(unmasked("ensemble", ensemble[:, columns]))
                 if not np.isfinite(block).all():
-                    raise ValueError("ensemble: must be finite, got NaN or infinite entries.")
+                    raise ValueError(
+                        "ensemble: must be finite, got NaN or infinite entries. Remove these "
+                        "members."
+                    )
                 out[:, columns] = block
                 for each in (ensemble, out):
                     give_back_pages(each)
                 bar.update(block.nbytes)
-        for j in range(len(out)):  # a bijection needs all parameters of a member
+        for j in range(len(out)):  # the transformation needs all parameters of a member
             physical = np.array(out[j : j + 1])
             found = host(problem.prior.to_unconstrained(physical))
             if found is physical:
@@ -279,24 +283,24 @@ def copied(scratch: Scratch, ensemble: Any, problem: InverseProblem) -> StoredEn
 
 
 def reopened(scratch: Scratch, said: Mapping[str, Any]) -> StoredEnsemble:
-    """The ensemble that a checkpoint describes.
+    """The stored ensemble described by an entry of a checkpoint.
 
     Raises
     ------
     RunError
-        If its file is missing, or has other members.
+        If the file is missing, or has other members.
     """
     index = said["index"]
     chosen = None if index is None else np.asarray(index, dtype=np.int64)
     found = StoredEnsemble(scratch, said["file"], chosen)
     if found.described() != said:
         raise RunError(
-            f"scratch: {scratch.folder / found.name} is damaged (the sum of its members is not "
-            "that of the checkpoint). Restore it from a copy, or start the run anew."
+            f"scratch: {scratch.folder / found.name} is damaged (its checksum differs from the "
+            "checkpoint). Restore the file from a copy, or start a new run."
         )
     return found
 
 
 def names_of_files(records: Iterable[Record]) -> list[str]:
-    """The names of the files that hold the members of records."""
+    """Names of the files that hold the members of records."""
     return [Path(str(r.u.filename)).name for r in records if isinstance(r.u, np.memmap)]

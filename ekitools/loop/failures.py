@@ -1,4 +1,4 @@
-"""Failed members: the reasons, and the draws that replace them."""
+"""Failed members: detection, reasons, and draws that replace the members."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _SHOWN = 500
 
 
 def largest_output(g: Array, noise_sd: np.ndarray) -> np.ndarray:
-    """The largest |g| of each datum whose whitened squares can be summed in the dtype of ``g``.
+    """The largest |g| of each output whose whitened squares can be summed in the dtype of ``g``.
 
-    Where there is a loss in place of the noise, ``noise_sd`` is NaN and |g| itself counts.
+    For a loss in place of the noise, ``noise_sd`` is NaN, and the limit is of |g| itself.
     """
     largest = 1e-4 * math.sqrt(float(finfo(g).max))
     return largest * np.where(np.isnan(noise_sd), 1.0, noise_sd)
 
 
 def all_usable(g: Array, noise_sd: np.ndarray) -> Array:
-    """Whether no output is missing or too large, as one truth value on the device of ``g``."""
+    """Whether no output is missing or too large, as one bool on the device of ``g``."""
     xp, largest = array_namespace(g), largest_output(g, noise_sd)
     same = bool((largest == largest[0]).all())
     return xp.all(xp.abs(g) < (float(largest[0]) if same else like(largest, g)))
 
 
 def unusable_outputs(g: Array, noise_sd: np.ndarray, data_names: Sequence[Any]) -> dict[int, str]:
-    """Why outputs cannot be used: row of ``g`` to a sentence that names the first such datum."""
+    """Reasons why outputs are unusable, by row of ``g``; each names the first such output."""
     values, largest = host(g), largest_output(g, noise_sd)
     usable = np.abs(values) < largest  # NaN compares false
     sentences = {}
@@ -73,9 +73,9 @@ def fatal_sentence(
     data_names: Sequence[Any],
     hopeless: str | None = None,
 ) -> str | None:
-    """Why the run cannot go on, with the most frequent reason; None where it can.
+    """The error text if the run cannot continue, with the most frequent reason; otherwise None.
 
-    ``hopeless`` says why members that failed were not run again.
+    ``hopeless`` is the reason why failed members were not run again.
     """
     n_failed, n_asked = int(failed.sum()), len(failed)
     if hopeless is not None:
@@ -83,8 +83,8 @@ def fatal_sentence(
         remedy = "check the model at one draw of the prior"
         if n_asked - n_failed >= 2:
             remedy = (
-                "restrict the prior to where the model runs, or go on with the members that ran by "
-                'on_failure="drop"'
+                "restrict the prior to where the model runs, or continue with the remaining "
+                'members by on_failure="drop"'
             )
         remedy = f"and {remedy}"
     elif n_failed and on_failure == "raise":
@@ -102,7 +102,7 @@ def fatal_sentence(
 
 
 def _most_frequent(reasons: Sequence[Failure], data_names: Sequence[Any]) -> str:
-    """The reason that most members have; numbers may differ between them."""
+    """The most frequent reason; reasons that differ only in numbers count as the same."""
     if not reasons:
         return ""
     alike = [_NUMBER.sub("#", failure.reason) for failure in reasons]
@@ -121,7 +121,8 @@ def check_failures(failures: Any, n: int) -> None:
     """Check a mapping of the rows of ``n`` members to reasons."""
     if not isinstance(failures, Mapping):
         raise TypeError(
-            f"failures: must be a mapping of row to reason, got {type(failures).__name__}."
+            f"failures: must be a mapping of row to reason, got {type(failures).__name__}. Use "
+            '{3: "the solver diverged"}.'
         )
     for row in failures:
         integer("failures", row, least=0, most=n - 1)
@@ -130,9 +131,9 @@ def check_failures(failures: Any, n: int) -> None:
 def name_reasons(
     failed: np.ndarray, failures: Mapping[int, Any], unusable: Mapping[int, str]
 ) -> dict[int, Failure]:
-    """Reason and error of every failed row; ``failed`` gets the rows of ``failures`` too.
+    """Reason and error of every failed row; the rows of ``failures`` are added to ``failed``.
 
-    A reason in ``failures`` comes before the one in ``unusable``.
+    A reason in ``failures`` takes precedence over a reason in ``unusable``.
     """
     failed[list(failures)] = True
     rows = {row: failures.get(row) or unusable.get(row) for row in np.flatnonzero(failed).tolist()}
@@ -156,10 +157,11 @@ def _text(why: Any) -> str:
 def replaced(
     method: Any, state: Any, survivors: np.ndarray, n_all: int, rng: np.random.Generator
 ) -> Any:
-    """The state with draws from the survivors' Gaussian in the places of those that failed.
+    """The state with failed members replaced by draws from the survivors' Gaussian.
 
-    A draw is a combination of the survivors. What else a method holds of its members is combined
-    alike, where it offers that (`ekitools.typing.Method`), and else taken from the first of them.
+    A draw is a linear combination of the survivors. Other arrays of a method's state are combined
+    in the same way if the method supports it (`ekitools.typing.Method`). Otherwise they are taken
+    from the first survivor.
     """
     lost = np.setdiff1d(np.arange(n_all), survivors)
     white = rng.standard_normal((len(lost), len(survivors)))

@@ -1,4 +1,4 @@
-"""The checkpoint folder of a run: locks, appended logs, commits, and what to do after damage."""
+"""The checkpoint folder of a run: locks, appended logs, commits, and repair after damage."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ekitools.results.history import History
 __all__ = ["Folder"]
 
 _READS = 5
-"""How often a checkpoint is read that another process replaces in the meantime."""
+"""Largest number of reads of a checkpoint that another process replaces in the meantime."""
 
 
 class Folder:
-    """The checkpoint folders of one run: what is in them, and the locks of those in use.
+    """The checkpoint folders of one run: their committed contents, and the locks in use.
 
     A save writes a new file for the state, appends new iterations to two logs, and then replaces
-    ``checkpoint.json``, which lists the files with their sizes and digests. So a save costs the
-    same at every iteration, and until the last step the previous checkpoint is whole.
+    ``checkpoint.json``, which lists the files with their sizes and digests. The cost of a save does
+    not grow with the iterations. The previous checkpoint stays complete until the replacement.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Folder:
         self._locks: dict[Path, Lock] = {}
 
     def rewind(self, history: History) -> None:
-        """Take it that only what ``history`` now holds is on disk; the rest was taken back."""
+        """Forget saved entries beyond the current ``history``, after entries were taken back."""
         lengths = Counts(len(history.summaries), len(history.failures), len(history.records))
         for commits in (self._done, self._begun):
             for folder, commit in commits.items():
@@ -47,7 +47,7 @@ class Folder:
 
     @contextmanager
     def holding(self, path: Path) -> Iterator[None]:
-        """Hold the lock of the folder, and clear what an earlier process left unfinished."""
+        """Hold the lock of the folder, and delete unfinished files of an earlier process."""
         folder = path.absolute()
         with self._locked(path) as lock:
             with _said(path):
@@ -61,7 +61,7 @@ class Folder:
                 self._locks.pop(folder, None)
 
     def tidy(self, path: Path) -> None:
-        """Clear what an earlier process left unfinished, where nobody writes to the folder."""
+        """Delete unfinished files of an earlier process, unless a process writes to the folder."""
         commit = self._done.get(path.absolute())
         with suppress(CheckpointError, OSError):
             if commit is None:
@@ -71,7 +71,7 @@ class Folder:
                     pass
 
     def save(self, path: Path, problem: InverseProblem, run: Saved) -> None:
-        """Add to the folder what is new of the run, then commit it.
+        """Add the new parts of the run to the folder, then commit them.
 
         Raises
         ------
@@ -92,11 +92,11 @@ class Folder:
     def load(
         self, path: Path, problem: InverseProblem, given: tuple[Any, Any, Any], reference: Any
     ) -> Saved:
-        """Read the run that the folder holds; nothing in the folder is changed.
+        """Read the run in the folder, without a change of the folder.
 
-        ``given`` are the method, the stopping rules and the scratch folder, None where they are to
-        be rebuilt from the checkpoint. Arrays of the state come back in the namespace and on the
-        device of ``reference``; None stands for the kind that they had.
+        ``given`` are the method, the stopping rules and the scratch folder; each one that is None
+        is rebuilt from the checkpoint. Arrays of the state are returned in the namespace and on the
+        device of ``reference``. If it is None, they have the kind that was saved.
         """
         for attempt in range(_READS):
             data = read_index(path)
@@ -106,7 +106,7 @@ class Folder:
                 run, commit = read_run(path, data, problem, given, reference)
             except CheckpointError:
                 if attempt + 1 == _READS or read_index(path) == data:
-                    raise  # else another process saved in the meantime
+                    raise  # otherwise another process saved in the meantime
             else:
                 self._done[path.absolute()] = commit
                 return run
@@ -125,7 +125,7 @@ class Folder:
             lock.release()
 
     def _found(self, folder: Path) -> Commit | None:
-        """The checkpoint of this run in the folder; None where all has to be written."""
+        """The checkpoint of this run in the folder; None if all files have to be written."""
         data = read_index(folder)
         done, begun = self._done.get(folder), self._begun.get(folder)
         if data is None:
@@ -153,7 +153,7 @@ class Folder:
     def _save(self, folder: Path, problem: InverseProblem, run: Saved) -> None:
         commit = self._found(folder)
         if commit is None and folder not in self._done:
-            sweep(folder, ())  # of a process that ended before its first commit
+            sweep(folder, ())  # files of a process that ended before its first commit
         try:
             meta, files, counts = write_parts(folder, commit, run)
             data = encoded({**described(problem, run), **meta, "files": listed(files)})
@@ -172,11 +172,11 @@ class Folder:
 
 
 def _make(folder: Path) -> None:
-    """Make the folder; one that holds anything but a checkpoint is refused."""
+    """Create the folder; a folder with other files is refused."""
     folder.mkdir(parents=True, exist_ok=True)
     if read_index(folder) is None and (foreign := first_foreign(folder)) is not None:
         raise CheckpointError(
-            f"checkpoint: {folder} holds {foreign!r}, which no checkpoint has written. Choose an "
+            f"checkpoint: {folder} holds {foreign!r}, which is not part of a checkpoint. Choose an "
             "empty or a new folder."
         )
 
@@ -188,7 +188,7 @@ def _names(files: dict[str, File]) -> list[str]:
 def _warn(path: Path, why: str) -> None:
     warnings.warn(
         f"checkpoint: {path} was lost during the run ({why}). The whole checkpoint is written "
-        "again. Find out which program changes this folder.",
+        "again. Make sure that no other program changes this folder.",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -196,11 +196,11 @@ def _warn(path: Path, why: str) -> None:
 
 @contextmanager
 def _said(path: Path) -> Iterator[None]:
-    """What the operating system refuses, as a `CheckpointError`."""
+    """Convert errors of the operating system to a `CheckpointError`."""
     try:
         yield
     except OSError as error:
         raise CheckpointError(
             f"checkpoint: cannot write to {path} ({error.strerror or error}). The last complete "
-            "checkpoint, if any, is untouched; free space or choose another folder."
+            "checkpoint, if any, is unchanged. Free space or choose another folder."
         ) from error

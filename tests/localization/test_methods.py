@@ -200,7 +200,7 @@ def _correlated():
     (_unknown, Correlation(), TypeError, "scales of the noise are not known"),
     (_correlated, Distance([0.0, 1.0], [0.0, 1.0], 2.0), TypeError, "independent between data"),
     (_correlated, Distance([0.0, 1.0], [0.0, 1.0]), TypeError, 'radius="adaptive"'),
-    (_correlated, Groups({(0, 1): 2}), ValueError, "numbers of datum from 0 to 1"),
+    (_correlated, Groups({(0, 1): 2}), ValueError, "datum numbers from 0 to 1"),
 ])  # fmt: skip
 def test_problems_that_cannot_be_localized_are_refused_before_a_run(problem, rule, error, words):
     with pytest.raises(error, match=words):

@@ -208,7 +208,7 @@ def test_wrong_options_are_refused(make, error, words):
     (Distance(LINE[:3], LINE[:2], "adaptive"), "choose_strength"),
     (Groups({0: 0, 1: 1}), "every parameter in one group, got none with 2"),
     (Groups({(0, 1): 0, (1, 2): 1}), "every parameter in one group, got 1 in two"),
-    (Groups({(0, 1, 2): 2}), "numbers of datum from 0 to 1, got 2"),
+    (Groups({(0, 1, 2): 2}), "datum numbers from 0 to 1, got 2"),
     (Groups({(0, 1, 2): "flow"}), "known datum, got 'flow'"),
     (Groups({(0, 1, "k"): 0}), "known parameter, got 'k'"),
 ])  # fmt: skip

@@ -218,7 +218,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_what_was_computed(tmp_path, m
     path = tmp_path / "run"
     with monkeypatch.context() as patched:
         use(patched, FaultySystem(60, OSError(errno.ENOSPC, "No space left on device")))
-        with pytest.raises(ek.CheckpointError, match="No space left on device.*free space") as info:
+        with pytest.raises(ek.CheckpointError, match="No space left on device.*Free space") as info:
             ek.run(problem(), METHOD, checkpoint=path, **OPTIONS)
     assert info.value.result.sizes["iteration"] >= 2
     assert not list(path.glob("*.tmp"))

@@ -89,7 +89,7 @@ def test_no_link_is_followed(tmp_path, monkeypatch):
         ek.run(problem(never), METHOD, checkpoint=path, **OPTIONS)
     (path / "checkpoint.json").unlink()
     (path / disk.fresh_name("state")).symlink_to(target)
-    with pytest.raises(ek.CheckpointError, match="which no checkpoint has written"):
+    with pytest.raises(ek.CheckpointError, match="which is not part of a checkpoint"):
         ek.run(problem(never), METHOD, checkpoint=path, **OPTIONS)
     other = tmp_path / "other"
     loop = ek.AskTell(problem(), METHOD, **OPTIONS)

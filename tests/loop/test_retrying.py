@@ -145,7 +145,7 @@ def test_only_members_that_failed_are_asked_for_again():
     np.testing.assert_array_equal(loop.ask(), again)
     with pytest.raises(ValueError, match="read-only"):
         again[0] = 0
-    with pytest.raises(ValueError, match="result: there is none before the 2 members"):
+    with pytest.raises(ValueError, match="result: there is none yet. Pass outputs of 2 members"):
         loop.result()
     with pytest.raises(ValueError, match=r"g: must have the shape .* = \(2, 3\), got \(10, 3\)"):
         loop.tell(g)
