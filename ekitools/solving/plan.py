@@ -46,6 +46,10 @@ _CLEARLY = 1.5
 """Largest shift of a mean, in standard deviations, for which an ensemble is checked. The shift is
 estimated by the weights of the last members."""
 
+_DOUBTFUL = 0.25
+"""Largest such shift for which the check comes before an emulator. With few runs the emulator costs
+as many runs as a check, and removes the shift."""
+
 _CHECK, _LARGE_CHECK, _MOST_CHECKS = 200, 400, 3200
 _MORE, _LEAST_MORE = 4, 2
 """Planned and smallest factor of the number of draws if a check had too few. The check of an
@@ -220,15 +224,20 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
         return _sampling(facts, seen, budget, "The noise of Kalman methods has other parts")
     if last.torn:
         return _sampling(facts, seen, budget, "There may be several modes")
-    if not (last.reached and last.finished):
-        decision = _sampling(facts, seen, budget, "The method did not finish")
-        if not last.reached or isinstance(decision.stage, Emulate):
-            return decision
+    if not last.reached:
+        return _sampling(facts, seen, budget, "The method did not finish")
     if last.shift is not None and last.shift > _CLEARLY:
         return _sampling(facts, seen, budget, "The ensemble is clearly not the posterior")
-    if (n := _check_size(budget)) > left:
+    if isinstance(last.stage, Approximate) and _doubtful(last):
+        decision = _sampling(facts, seen, budget, "The ensemble is doubtful")
+        if isinstance(decision.stage, Emulate):
+            return decision
+    n = _check_size(budget)
+    if n > left:
         return Decision(None, "No runs are left for a check")
-    return Decision(Check(n), "The ensemble has to be checked")
+    # a check of a sample that cannot be repeated with more draws uses all runs
+    last_check = not isinstance(last.stage, Approximate) and left < (1 + _LEAST_MORE) * n
+    return Decision(Check(left if last_check else n), "The ensemble has to be checked")
 
 
 def advice(facts: Facts, seen: Sequence[Seen], budget: int) -> str:
@@ -300,6 +309,10 @@ def _sampling(facts: Facts, seen: Sequence[Seen], budget: int, why: str) -> Deci
     if emulates:
         return Decision(emulated, why)
     return Decision(None, f"{why}, and the remaining {left} runs are too few for another stage")
+
+
+def _doubtful(seen: Seen) -> bool:
+    return not seen.finished or (seen.shift is not None and seen.shift > _DOUBTFUL)
 
 
 def _checked(seen: Sequence[Seen]) -> type:

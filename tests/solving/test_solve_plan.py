@@ -83,11 +83,22 @@ def test_the_check_of_a_sample_is_made_larger_with_the_runs_that_are_left():
     assert following(Facts(3), [*seen[:1], refused(200, few=True)], 1600).stage is None
 
 
-def test_an_emulator_follows_a_method_that_spent_its_runs():
+def test_an_emulator_follows_a_doubtful_ensemble():
     spent = GOOD._replace(runs=1500, finished=False)
     assert following(Facts(3, emulates=True), [spent], 3000).stage == Emulate(400, 1300)
     assert following(Facts(3), [spent], 3000).stage == Check(200)
-    assert following(Facts(3, emulates=True), [spent], 20_000).stage == Check(400)
+    assert following(Facts(3, emulates=True), [spent], 9000).stage == Emulate(400, 2000)
+    assert following(Facts(3, emulates=True), [GOOD._replace(shift=0.3)], 5000).stage == Emulate(
+        400, 2000
+    )
+    assert following(Facts(3, emulates=True), [GOOD], 5000).stage == Check(200)
+
+
+def test_the_last_check_of_a_sample_uses_all_runs():
+    seen = [GOOD._replace(runs=700), ended(Emulate(200, 900), 300)]
+    assert following(Facts(3), seen, 1500).stage == Check(500)
+    assert following(Facts(3), seen, 1700).stage == Check(200)
+    assert following(Facts(3), [GOOD], 2500).stage == Check(200)
 
 
 def test_a_sample_that_is_not_confirmed_is_followed_by_one_from_the_prior():
