@@ -8,6 +8,7 @@ every page. The check needs Python and Chromium, and no network.
 
 import argparse
 import html
+import contextlib
 import http.server
 import json
 import os
@@ -62,7 +63,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(page)
         else:
-            super().do_GET()
+            # the browser drops what it asked for when it opens the next page
+            with contextlib.suppress(ConnectionError):
+                super().do_GET()
 
     def log_message(self, *_):  # noqa: D102
         pass

@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-FOLDERS = ("ekitools", "tests", "docs", "benchmarks")
+FOLDERS = ("ekitools", "tests", "docs", "tutorials", "benchmarks")
 FILES = {
     *("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md"),
     *("conftest.py", "pyproject.toml", ".gitignore", "PKG-INFO"),
