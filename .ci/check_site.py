@@ -7,8 +7,8 @@ every page. The check needs Python and Chromium, and no network.
 """
 
 import argparse
-import html
 import contextlib
+import html
 import http.server
 import json
 import os
