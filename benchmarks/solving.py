@@ -10,7 +10,7 @@
 deviations, a standard deviation by a factor of at most 1.25 or more than 1.5, and of one parameter
 the distribution function by at most 0.15 or more than 0.2; the others are between. A result that
 was corrected is judged by its corrected moments. A false verdict is a result that is confirmed or
-corrected, and wrong. ``--budget`` is that of `solve`. Every line of the output is kept in the file
+corrected, and wrong. The last line has the errors of the confirmed results. ``--budget`` is that of `solve`. Every line of the output is kept in the file
 ``--out``, if given, and a run with the same file goes on from there. The limits of `solve` were
 chosen on the random problems 0 to 99 and 4000 to 4199.
 """
@@ -109,15 +109,19 @@ def solved(known: Known, seed: int, budget: int | None) -> dict[str, Any]:
     said = result.attrs["verdict"]
     u = ek.posterior(result).to_dataarray().values
     if said == "corrected":
-        found = kind(known.errors(result.checked_mean.values, result.checked_sd.values))
+        errors = known.errors(result.checked_mean.values, result.checked_sd.values)
+        found = kind(errors)
     else:
-        found = kind(known.errors(u.mean(axis=1), u.std(axis=1, ddof=1)), known.misplaced(u.T))
+        errors = known.errors(u.mean(axis=1), u.std(axis=1, ddof=1))
+        found = kind(errors, known.misplaced(u.T))
     return {
         "name": known.name,
         "seed": seed,
         "said": said,
         "found": found,
         "false": said != "not confirmed" and found == "wrong",
+        "mean": errors[0],
+        "sd": float(np.exp(errors[1])),
         "runs": int(result.attrs["n_runs"]),
         "stages": len(json.loads(result.attrs["path"])) - 1,
         "seconds": time.perf_counter() - since,
@@ -160,6 +164,13 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
         f"false verdicts: {sum(row['false'] for row in rows)}; {100 * share:.0f} % of the right "
         f"results are confirmed; {sum(row['seconds'] for row in rows):.0f} s"
     )
+    if confirmed := [row for row in rows if row["said"] == "confirmed"]:
+        mean, sd = (np.array([row[name] for row in confirmed]) for name in ("mean", "sd"))
+        yield (
+            f"confirmed: worst mean {np.median(mean):.2f} standard deviations (largest "
+            f"{mean.max():.2f}), worst standard deviation {np.median(sd):.2f} (largest "
+            f"{sd.max():.2f})"
+        )
 
 
 MAKERS = {"random": random_problem, "wide": wide_problem}

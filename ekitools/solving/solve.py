@@ -54,7 +54,9 @@ def solve(
        with localization runs instead. If the problem has a loss in place of Gaussian noise,
        `TemperedSMC` runs instead.
     2. The importance weights of the last members are computed without model runs. An ensemble that
-       is clearly wrong is not checked further.
+       is clearly wrong is not checked further. If few runs are left and the model can be emulated,
+       a doubtful ensemble is not checked either: its method did not finish, or the weights shift a
+       mean by more than a quarter of a standard deviation.
     3. `check_posterior` runs. If it confirms the posterior, the call ends. The last ensemble is
        then resampled from the draws of the check by their importance weights [1]_, which removes
        the remaining bias of the method. Earlier iterations do not change.
@@ -65,8 +67,9 @@ def solve(
        sampler from the prior runs. These signs are a method that stopped early, and stored runs
        that contradict a check.
     5. `check_posterior` checks every sample too. The proposal is a mixture of Gaussians that are
-       fitted to the sample and to earlier ensembles, with added draws of the prior. An emulated
-       sample of more than 12 parameters is instead judged by the weights of its own model runs.
+       fitted to the sample and to earlier ensembles, with added draws of the prior. A check with
+       too few draws is repeated with more draws. An emulated sample of more than 12 parameters is
+       instead judged by the weights of its own model runs.
 
     Parameters
     ----------
