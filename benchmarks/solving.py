@@ -10,9 +10,10 @@
 deviations, a standard deviation by a factor of at most 1.25 or more than 1.5, and of one parameter
 the distribution function by at most 0.15 or more than 0.2; the others are between. A result that
 was corrected is judged by its corrected moments. A false verdict is a result that is confirmed or
-corrected, and wrong. The last line has the errors of the confirmed results. ``--budget`` is that of `solve`. Every line of the output is kept in the file
-``--out``, if given, and a run with the same file goes on from there. The limits of `solve` were
-chosen on the random problems 0 to 99 and 4000 to 4199.
+corrected, and wrong. The last line has the errors of the confirmed results. ``--budget`` is that of
+`solve`. Every line of the output is kept in the file ``--out``, if given, and a run with the same
+file goes on from there. The limits of `solve` were chosen on the random problems 0 to 99 and 4000
+to 4199.
 """
 
 from __future__ import annotations
