@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -28,6 +28,10 @@ __all__ = [
     "Output",
     "StochasticEKIFlow",
 ]
+
+
+Scheme: TypeAlias = Literal["leimkuhler-matthews", "euler-maruyama"]
+_SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 class Output(NamedTuple):
@@ -298,16 +302,15 @@ class EKSFlow:
     """
 
     correction: bool = True
-    scheme: str = "leimkuhler-matthews"
+    scheme: Scheme = "leimkuhler-matthews"
     order = 1
     linear_over: ClassVar[LinearOver] = "last"
 
     def __post_init__(self) -> None:
-        schemes = ("leimkuhler-matthews", "euler-maruyama")
         put(
             self,
             correction=flag("correction", self.correction),
-            scheme=one_of("scheme", self.scheme, schemes),
+            scheme=one_of("scheme", self.scheme, _SCHEMES),
         )
 
     def samples_posterior(self, t: float) -> bool:  # noqa: ARG002 - the contract's argument

@@ -14,7 +14,7 @@ from ekitools.core import statuses
 from ekitools.core.arrays import host, masked_as_nan, own, take_rows
 from ekitools.core.arrays import like as alike
 from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
-from ekitools.core.draws import check_draws
+from ekitools.core.draws import PLACES, Place, check_draws
 from ekitools.core.kinds import empty_like, kind_of
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -33,14 +33,14 @@ from ekitools.loop.checks import (
 )
 from ekitools.loop.ensemble import copied, drawn, names_of_files
 from ekitools.loop.folder import Folder
-from ekitools.loop.policies import POLICIES
+from ekitools.loop.policies import POLICIES, OnFailure
 from ekitools.loop.saved import Saved
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
 from ekitools.models.outputs import shares_memory
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset, traits
-from ekitools.results.history import History, Summary
+from ekitools.results.history import History, Store, Summary
 from ekitools.typing import (
     Array,
     Batch,
@@ -168,14 +168,14 @@ class AskTell(Stepping):
         n_steps: int | None = None,
         ensemble: Array | None = None,
         rng: Rng = None,
-        on_failure: str = "retry",
-        store: str | int = "all",
+        on_failure: OnFailure = "retry",
+        store: Store = "all",
         evaluate_final: bool = True,
         stop: StoppingRule | Sequence[StoppingRule] = (),
         missing: float = 0.1,
         scratch: str | os.PathLike[str] | None = None,
         like: Array | None = None,
-        draws: str = "host",
+        draws: Place = "host",
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
         check_parts(problem, method)
@@ -196,7 +196,7 @@ class AskTell(Stepping):
         self.n_steps = most if n_steps is None else integer("n_steps", n_steps)
         self.status: Status | None = None
         self._spent = False
-        self.draws = one_of("draws", draws, ("host", "device"))
+        self.draws = one_of("draws", draws, PLACES)
         self._like = checked_kind(like, ensemble, method, self._scratch)
         check_draws(self.draws, ensemble if self._like is None else self._like)
         self._streams = Streams(rng, draws=self.draws)

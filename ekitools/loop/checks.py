@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_array, check_array, host, like, unmasked
-from ekitools.core.checks import check_gaussian, check_method, integer
+from ekitools.core.checks import check_gaussian, check_method, integer, one_of
 from ekitools.core.kinds import checked_like
+from ekitools.loop.policies import OnFailure
 from ekitools.models.extras import Extra, split_extras
 from ekitools.models.outputs import UnfitError
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.results.dataset import RESERVED
+from ekitools.results.history import KEPT, Store
 from ekitools.typing import (
     Array,
     ByCoefficients,
@@ -75,10 +77,10 @@ def check_rules(rules: Iterable[StoppingRule], problem: InverseProblem) -> None:
             rule.check_problem(problem)
 
 
-def checked_store(store: Any) -> str | int:
+def checked_store(store: Store) -> Store:
     """Which iterations are stored."""
-    if isinstance(store, str) and store in ("all", "last", "final"):
-        return store
+    if isinstance(store, str) and store in KEPT:
+        return one_of("store", store, KEPT)
     try:
         return integer("store", store)
     except (TypeError, ValueError):
@@ -88,7 +90,7 @@ def checked_store(store: Any) -> str | int:
 
 
 def check_streamed(
-    problem: InverseProblem, method: Method, store: str | int, on_failure: str
+    problem: InverseProblem, method: Method, store: Store, on_failure: OnFailure
 ) -> None:
     """Check that a run can be made with the ensemble on disk.
 

@@ -21,7 +21,7 @@ from ekitools.loop.index import parsed
 from ekitools.loop.lines import read_lines, write_lines
 from ekitools.loop.scratch import Scratch
 from ekitools.problem import InverseProblem, check_problem
-from ekitools.results.history import History
+from ekitools.results.history import History, Store
 from ekitools.typing import (
     Array,
     Method,
@@ -279,7 +279,7 @@ def _rebuilt(path: Path, name: str, meta: dict[str, Any]) -> Any:
     return found
 
 
-def _is_kept(store: str | int, iteration: int) -> bool:
+def _is_kept(store: Store, iteration: int) -> bool:
     """Whether the history keeps the members of this iteration after a later iteration."""
     return store == "all" or (not isinstance(store, str) and iteration % store == 0)
 

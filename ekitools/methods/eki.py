@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ekitools.core.checks import flag, put
+from ekitools.linalg.local_coefficients import Analysis
 from ekitools.methods.shared import tempered_analysis
 from ekitools.methods.steps import MisfitController
 from ekitools.methods.tempering import Tempered, TemperedState
@@ -123,5 +124,5 @@ class EKI(Tempered):
         return tempered_analysis(u, r, h, rng if self.perturbed else None)
 
     @property
-    def _kind(self) -> str:
+    def _kind(self) -> Analysis:
         return "perturbed" if self.perturbed else "unperturbed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,9 @@ from ekitools.results.reference import (
 from ekitools.results.tables import table_lines
 
 __all__ = ["check_comparison", "compare", "compare_table"]
+
+Style: TypeAlias = Literal["plain", "markdown"]
+_STYLES: tuple[Style, ...] = get_args(Style)
 
 _BLOCK = 512
 """Rows of a covariance that are compared at once, so that no p × p matrix is formed."""
@@ -223,7 +226,7 @@ def compare(
     )
 
 
-def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
+def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
     """The comparison as a table, a line for every method.
 
     Errors of the mean are in standard deviations of the reference; *expected* is what the rms
@@ -233,7 +236,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     ----------
     comparison : xarray.Dataset
         What `compare` returned.
-    style : {"plain", "markdown"}
+    style : {"plain", "markdown"}, default "plain"
         Aligned columns, or a table of Markdown.
 
     Returns
@@ -256,7 +259,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     ['method', 'EKI']
     """
     check_comparison(comparison)
-    one_of("style", style, ("plain", "markdown"))
+    style = one_of("style", style, _STYLES)
     header, rows = ("method", *_COLUMNS.values()), []
     for label in comparison.label.values:
         line = comparison.sel(label=label)
