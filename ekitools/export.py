@@ -90,6 +90,11 @@ def to_arviz(
         If members of the longer chains, or a group that only some results have, are left out; if
         the noise is correlated and ``problem`` is not given.
 
+    See Also
+    --------
+    plot_arviz : Plots by ArviZ.
+    posterior : Draws by parameter name, without ArviZ.
+
     Examples
     --------
     >>> import ekitools as ek

@@ -112,6 +112,11 @@ class TorchModel:
         for the module; if the module fails on the batch; if the module or its device does not
         support the precision.
 
+    See Also
+    --------
+    ekitools.adapters.jax.JaxModel : A JAX function as a forward model.
+    ekitools.LossEKI : Trains a network without derivatives.
+
     Examples
     --------
     >>> import numpy as np

@@ -120,6 +120,12 @@ def integrate(
         If the model fails for a member, since a flow cannot go on without it. Its ``result``
         is the Dataset of the part computed until then, None where that is nothing.
 
+    See Also
+    --------
+    run : Methods in discrete steps, with executors and checkpoints.
+    EKIFlow, EKSFlow : Flows to integrate.
+    ekitools.theory.linear_flow : The exact flow of a linear model.
+
     Examples
     --------
     >>> import ekitools as ek

@@ -59,6 +59,12 @@ class EKIFlow:
         Whether the prior is added as further data: −C(u) C₀⁻¹(u_j − m), so that the ensemble
         goes to the maximum a posteriori estimate.
 
+    See Also
+    --------
+    EKI : The same dynamics in discrete steps.
+    NesterovFlow : The flow with momentum.
+    StochasticEKIFlow : The flow with perturbed data.
+
     References
     ----------
     .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
@@ -105,6 +111,11 @@ class NesterovFlow(EKIFlow):
     tikhonov : bool, default False
         As in `EKIFlow`.
 
+    See Also
+    --------
+    EKIFlow : The flow without momentum.
+    Nesterov : Momentum in discrete steps.
+
     References
     ----------
     .. [1] Su, Boyd & Candès (2016), J. Mach. Learn. Res. 17, 1-43.
@@ -132,6 +143,11 @@ class GradientFlow:
     ----------
     jacobian : callable, optional
         ``jacobian(u) -> (d, p)`` of one member, in unconstrained coordinates.
+
+    See Also
+    --------
+    EKIFlow : The flow that needs no derivative.
+    NaturalGradientFlow : The flow with the inverse Fisher information.
 
     Examples
     --------
@@ -171,6 +187,11 @@ class NaturalGradientFlow(GradientFlow):
     ----------
     jacobian : callable, optional
         As in `GradientFlow`.
+
+    See Also
+    --------
+    GradientFlow : The flow without the inverse Fisher information.
+    GNKI : Gauss–Newton steps without derivatives.
 
     References
     ----------
@@ -212,6 +233,11 @@ class StochasticEKIFlow:
 
     with independent d-dimensional Brownian motions W_j and covariances normalised by 1/J [1]_.
     For a linear model, a Gaussian prior and J → ∞ the ensemble at t = 1 is the posterior.
+
+    See Also
+    --------
+    EKI : The same dynamics in discrete steps.
+    EKSFlow : A flow that samples the posterior at all late times.
 
     References
     ----------

@@ -110,6 +110,11 @@ def kalman_update(
         If shapes disagree, J < 2, h is no positive number, both or neither of ``noise`` and
         ``noise_sd`` are given, or the outputs overflow their dtype.
 
+    See Also
+    --------
+    kalman_coefficients : The coefficients of one analysis, from the outputs alone.
+    EKI : Analyses with step sizes, up to a posterior or a fit.
+
     References
     ----------
     .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.

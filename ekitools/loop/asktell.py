@@ -34,7 +34,7 @@ from ekitools.loop.checks import (
 from ekitools.loop.ensemble import copied, drawn, names_of_files
 from ekitools.loop.folder import Folder
 from ekitools.loop.policies import POLICIES, OnFailure
-from ekitools.loop.saved import Saved
+from ekitools.loop.saved import OPTIONS, Saved
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
 from ekitools.models.outputs import shares_memory
@@ -144,6 +144,11 @@ class AskTell(Stepping):
         and the names of observations as ``batch.names``.
     seconds : float
         Wall time from the start to the latest `tell`, the simulator's included.
+
+    See Also
+    --------
+    run : The same loop, which evaluates the model itself.
+    resume : Continues a run from its checkpoint.
 
     Examples
     --------
@@ -384,14 +389,7 @@ class AskTell(Stepping):
         run = Saved(
             method=self.method,
             stop=self._stop,
-            options={
-                "n_steps": self.n_steps,
-                "on_failure": self.on_failure,
-                "store": self.store,
-                "evaluate_final": self.evaluate_final,
-                "missing": self.missing,
-                "draws": self.draws,
-            },
+            options={name: getattr(self, name) for name in OPTIONS},
             root=self._streams.root,
             start=self._start,
             state=self._state if self._waiting is None else self._waiting.before,

@@ -81,6 +81,12 @@ class EKI(Tempered):
     TypeError, ValueError
         If an option is of the wrong kind or out of range.
 
+    See Also
+    --------
+    ETKI : The square-root analysis, without perturbed data.
+    GNKI : Gauss–Newton steps after EKI, with less bias for a nonlinear model.
+    TemperedSMC : Samples of the posterior of a nonlinear model, for more model runs.
+
     References
     ----------
     .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.

@@ -147,6 +147,12 @@ def compare(
         left, the iteration is not stored, results are of other data or, where the reference
         has no names, have other parameters, or sizes or names do not match.
 
+    See Also
+    --------
+    compare_table : The comparison as a table.
+    plot_comparison : The comparison as a plot.
+    check_posterior : A check by further model runs, which needs no reference.
+
     Notes
     -----
     The time is that of sorting p marginals and, for the covariance, O(J p²).
@@ -248,6 +254,11 @@ def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
     ------
     TypeError, ValueError
         If ``comparison`` is something else, or there is no such style.
+
+    See Also
+    --------
+    compare : Makes the comparison.
+    plot_comparison : The comparison as a plot.
 
     Examples
     --------
