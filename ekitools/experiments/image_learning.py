@@ -141,7 +141,7 @@ def _learned(
     folder.mkdir(parents=True, exist_ok=True)
     kind = placed(np.ones(1, np.float32), device)
     if (run / "checkpoint.json").exists():
-        loop = ek.AskTell.load(run, problem, method, ensemble=kind)
+        loop = ek.AskTell.load(run, problem, method, like=kind)
         by_epoch = json.loads(log.read_text("utf-8"))
     else:
         start: dict[str, Any] = (

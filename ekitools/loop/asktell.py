@@ -434,9 +434,11 @@ class AskTell(Stepping):
             Needed only where it is not one of ekitools' own.
         n_steps : int, optional
             A new step budget, to go on after the old one was spent.
-        like, ensemble : array, optional
+        like : array, optional
             Any array of the kind to go on with, where that is not the kind the ensemble had, or
-            that was none of NumPy, PyTorch, JAX or CuPy. Give one of the two.
+            that was none of NumPy, PyTorch, JAX or CuPy.
+        ensemble : array, optional
+            Former name of ``like``, deprecated since version 0.2.
         stop : stopping rule or sequence of them, optional
             Needed only where one of them is not one of ekitools' own.
         scratch : str or Path, optional

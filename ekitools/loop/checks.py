@@ -9,6 +9,7 @@ import numpy as np
 
 from ekitools.core.arrays import as_array, check_array, host, like, unmasked
 from ekitools.core.checks import check_gaussian, check_method, integer, one_of
+from ekitools.core.deprecation import renamed
 from ekitools.core.kinds import checked_like
 from ekitools.loop.policies import OnFailure
 from ekitools.models.extras import Extra, split_extras
@@ -252,18 +253,14 @@ def checked_kind(like: Any, ensemble: Any, method: Method, scratch: Any) -> Arra
 def checked_reference(like: Any, ensemble: Any) -> Array | None:
     """An array without numbers of the kind that a resumed run goes on in; None for its own.
 
+    ``ensemble`` is the former name of ``like``.
+
     Raises
     ------
     TypeError, ValueError
         If one of them is no array of a floating dtype, or both are given.
     """
-    reference = checked_like(like)
-    if ensemble is None:
-        return reference
-    check_array("ensemble", ensemble)
-    if reference is not None:
-        raise ValueError(
-            "ensemble: must be left out with like=, which says the same, got "
-            f"{type(ensemble).__name__}."
-        )
-    return checked_like(ensemble, "ensemble")
+    if ensemble is not None:
+        check_array("ensemble", ensemble)
+    former, reference = checked_like(ensemble, "ensemble"), checked_like(like)
+    return renamed("ensemble", former, "like", reference, since="0.2", until="0.4")

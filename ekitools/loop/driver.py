@@ -282,7 +282,7 @@ def resume(
     n_steps : int, optional
         New step budget, to continue after the old one was spent.
     ensemble : array, optional
-        Same meaning as ``like``. Give at most one of the two.
+        Former name of ``like``, deprecated since version 0.2.
     executor : concurrent.futures.Executor, optional
         Executor that evaluates the members. It may differ from the executor of the first run.
     timeout : float, optional
