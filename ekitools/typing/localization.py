@@ -86,7 +86,7 @@ class Localization(Protocol):
     See Also
     --------
     Tunable : A rule with a strength.
-    ekitools.localization : Rules of this kind.
+    ekitools.localization.Distance, ekitools.localization.Groups : Rules of this kind.
 
     Examples
     --------
