@@ -6,6 +6,8 @@ another host. It then searches the site for a few words. ``--screenshots`` also 
 every page. The check needs Python and Chromium, and no network.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import html
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +57,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     frame = ""
 
-    def do_GET(self):  # noqa: D102
+    def do_GET(self) -> None:  # noqa: D102
         if self.path.startswith("/--frame--"):
             page = self.frame.encode()
             self.send_response(200)
@@ -67,17 +70,17 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             with contextlib.suppress(ConnectionError):
                 super().do_GET()
 
-    def log_message(self, *_):  # noqa: D102
+    def log_message(self, *_) -> None:  # noqa: D102
         pass
 
 
-def chromium():
+def chromium() -> str | None:
     """The path of the browser, or None."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def browse(browser, port, jobs, *options):
+def browse(browser, port, jobs, *options) -> str:
     """What the browser prints after it has done the jobs."""
     Handler.frame = FRAME.replace("JOBS", json.dumps(jobs))
     with tempfile.TemporaryDirectory() as profile:
@@ -99,7 +102,7 @@ def browse(browser, port, jobs, *options):
         ).stdout
 
 
-def faults(answers):
+def faults(answers) -> Iterator[str]:
     """Sentences about what is wrong."""
     for each in answers:
         if query := each.get("query"):
@@ -114,7 +117,7 @@ def faults(answers):
                 yield f"{each['page']} at {each['width']} px, {each['theme']}: {found}"
 
 
-def main():
+def main() -> None:
     """Check the site that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("html", type=Path)

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,15 +33,15 @@ END, BURN = 30.0, 5.0
 EXPLICIT = "euler-maruyama"
 
 
-def methods():
+def methods() -> dict[str, Callable[..., Any]]:
     """Name to a function of the problem, J, the end and the seed that makes a run."""
 
-    def method(**options):
+    def method(**options) -> Callable[..., Any]:
         return lambda problem, n, end, seed: ek.run(
             problem, ek.ALDI(t_end=end, **options), n_members=n, rng=seed
         )
 
-    def flow(step, **options):
+    def flow(step, **options) -> Callable[..., Any]:
         return lambda problem, n, end, seed: ek.integrate(
             problem, ek.EKSFlow(**options), t_span=(0, end), n_members=n, rng=seed, step=step
         )
@@ -54,12 +56,12 @@ def methods():
     }
 
 
-def example(p, seed, tuning):
+def example(p, seed, tuning) -> Any:
     """A linear problem with its exact posterior."""
     return ek.problems.linear(p=p, d=12 if tuning else 2 * p, rng=100 + seed if tuning else seed)
 
 
-def white_members(result, known):
+def white_members(result, known) -> np.ndarray:
     """Members in exact posterior standard deviations from the exact mean, ``(n, J, p)``."""
     white = result.u.values - known.extra["mean"]
     return np.linalg.solve(np.linalg.cholesky(known.extra["cov"]), white.swapaxes(1, 2)).swapaxes(
@@ -67,7 +69,7 @@ def white_members(result, known):
     )
 
 
-def measure(run, p, n, seed, tuning):
+def measure(run, p, n, seed, tuning) -> tuple[Any, ...]:
     """Ratio and mean over time, ratio at t = 10, steps to there, and whether it is stationary."""
     known = example(p, seed, tuning)
     result = run(known.problem, n, END, seed)
@@ -92,7 +94,7 @@ def measure(run, p, n, seed, tuning):
     )
 
 
-def row(run, p, n, seeds, tuning):
+def row(run, p, n, seeds, tuning) -> str:
     """The figures of one row, as text."""
     found, failed = [], 0
     for seed in range(seeds):

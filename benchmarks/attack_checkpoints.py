@@ -17,11 +17,12 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from attack_tools import tally
+from attack_tools import Row, tally
 
 import ekitools as ek
 from ekitools.loop.index import encoded
@@ -29,6 +30,10 @@ from ekitools.loop.index import encoded
 INDEX = "checkpoint.json"
 JUNK = (None, True, -1, 10**30, 1e308, "", "x", [], [[[]]], {}, {"array": "y"}, {"fields": {}})
 """Values that take the place of every value of checkpoint.json."""
+
+
+Changes = Iterator[tuple[str | None, dict[str, Any]]]
+"""The file that an error must name, and the files of a changed checkpoint."""
 
 
 class AtHand(NamedTuple):
@@ -41,10 +46,10 @@ class AtHand(NamedTuple):
     stride: int = 1
 
 
-def make(folder, seed=0):
+def make(folder, seed=0) -> ek.InverseProblem:
     """A small checkpoint of a run that can go on, with failed members and three records."""
 
-    def model(u):
+    def model(u) -> np.ndarray:
         return np.full(2, np.nan) if u[0] > 1.2 else np.array([u[0], u[0] + u[1]])
 
     prior = ek.GaussianPrior(np.zeros(2), 1.0)
@@ -57,15 +62,15 @@ def make(folder, seed=0):
     return problem
 
 
-def tell(loop):
+def tell(loop) -> None:
     loop.tell(np.array([loop.problem.model(u) for u in loop.ask()]))
 
 
-def contents(folder):
+def contents(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def signed(files, **changes):
+def signed(files, **changes) -> dict[str, bytes]:
     """The files with ``changes`` (by kind) and the digests that belong to them."""
     meta = json.loads(files[INDEX])
     for key in ("format", "sha256"):
@@ -78,11 +83,11 @@ def signed(files, **changes):
     return files | {INDEX: encoded(meta)}
 
 
-def of_kind(files, kind):
+def of_kind(files, kind) -> bytes:
     return files[json.loads(files[INDEX])["files"][kind]["name"]]
 
 
-def flipped(at_hand):
+def flipped(at_hand) -> Changes:
     files, stride = at_hand.files, at_hand.stride
     for name, data in files.items():
         for at in range(0, len(data), stride):
@@ -91,7 +96,7 @@ def flipped(at_hand):
             yield name, files | {name: bytes(changed)}
 
 
-def digits(at_hand):
+def digits(at_hand) -> Changes:
     """Every digit of checkpoint.json becomes another digit."""
     files = at_hand.files
     data = files[INDEX]
@@ -100,14 +105,14 @@ def digits(at_hand):
         yield INDEX, files | {INDEX: data[:at] + digit + data[at + 1 :]}
 
 
-def truncated(at_hand):
+def truncated(at_hand) -> Changes:
     files, stride = at_hand.files, at_hand.stride
     for name, data in files.items():
         for length in range(0, len(data), stride):
             yield name, files | {name: data[:length]}
 
 
-def swapped(at_hand):
+def swapped(at_hand) -> Changes:
     files = at_hand.files
     for name, data in files.items():
         for kind in ("state", "history", "records"):
@@ -115,7 +120,7 @@ def swapped(at_hand):
                 yield name, files | {name: of_kind(files, kind)}
 
 
-def foreign(at_hand):
+def foreign(at_hand) -> Changes:
     """Files of another run of the same problem."""
     files, other = at_hand.files, at_hand.other
     for kind in ("state", "history", "records"):
@@ -123,7 +128,7 @@ def foreign(at_hand):
         yield name, files | {name: of_kind(other, kind)}
 
 
-def absent(at_hand):
+def absent(at_hand) -> Changes:
     files = at_hand.files
     for name in files:
         yield name, {key: data for key, data in files.items() if key != name}
@@ -131,7 +136,7 @@ def absent(at_hand):
             yield name, files | {name: instead}
 
 
-def not_json(at_hand):
+def not_json(at_hand) -> Changes:
     files = at_hand.files
     nested = b'{"a":' * 100_000
     for text in (
@@ -149,7 +154,7 @@ def not_json(at_hand):
         yield INDEX, files | {INDEX: text}
 
 
-def places(value, path=()):
+def places(value, path=()) -> Iterator[tuple[Any, ...]]:
     """The paths of all values within JSON."""
     entries = ()
     if isinstance(value, dict):
@@ -161,7 +166,7 @@ def places(value, path=()):
         yield from places(inner, (*path, key))
 
 
-def entries(at_hand):
+def entries(at_hand) -> Changes:
     """Every entry of checkpoint.json removed, and replaced by values of other types."""
     files = at_hand.files
     meta = {k: v for k, v in json.loads(files[INDEX]).items() if k not in ("format", "sha256")}
@@ -178,7 +183,7 @@ def entries(at_hand):
             yield None, files | {INDEX: encoded(changed)}
 
 
-def names(at_hand):
+def names(at_hand) -> Changes:
     """Listed names that lead out of the folder."""
     files = at_hand.files
     meta = {k: v for k, v in json.loads(files[INDEX]).items() if k not in ("format", "sha256")}
@@ -199,7 +204,7 @@ def names(at_hand):
             yield INDEX, files | {INDEX: encoded(changed)}
 
 
-def headers(at_hand):
+def headers(at_hand) -> Changes:
     """Headers of arrays that claim other shapes and dtypes, with new digests."""
     files = at_hand.files
     forged = [
@@ -219,7 +224,7 @@ def headers(at_hand):
             yield None, signed(files, **{kind: block + rest})
 
 
-def lines(at_hand):
+def lines(at_hand) -> Changes:
     """Lines of the history that are no iterations and no failures, with new digests."""
     files = at_hand.files
     rows = of_kind(files, "history").splitlines(keepends=True)
@@ -261,7 +266,7 @@ ATTACKS = {
 }
 
 
-def lay(folder, files):
+def lay(folder, files) -> None:
     """Write the files of an attack; a text stands for something else than a plain file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -277,7 +282,7 @@ def lay(folder, files):
             os.mkfifo(path)
 
 
-def outcome(folder, problem, name):
+def outcome(folder, problem, name) -> str | None:
     """None where the attack was held, else what happened."""
     try:
         loop = ek.AskTell.load(folder, problem)
@@ -298,7 +303,7 @@ def outcome(folder, problem, name):
     return None
 
 
-def outcomes(title, at_hand, folder, problem, *, quick=False):
+def outcomes(title, at_hand, folder, problem, *, quick=False) -> Iterator[str | None]:
     """The outcome of every single attack of that title, or of every seventh after the first 40."""
     for number, (name, changed) in enumerate(ATTACKS[title](at_hand)):
         if quick and number > 40 and number % 7:
@@ -307,14 +312,14 @@ def outcomes(title, at_hand, folder, problem, *, quick=False):
         yield outcome(folder / "attacked", problem, name)
 
 
-def at_hand_in(folder, stride=1):
+def at_hand_in(folder, stride=1) -> tuple[ek.InverseProblem, AtHand]:
     """A problem, and what the attacks on its checkpoint start from, made in ``folder``."""
     problem = make(folder / "genuine")
     make(folder / "other", seed=1)
     return problem, AtHand(contents(folder / "genuine"), contents(folder / "other"), stride)
 
 
-def attack(*, quick=False, report=print):
+def attack(*, quick=False, report=print) -> list[Row]:
     """A row for every attack on the bytes of a checkpoint."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
-from attack_tools import OPTIONS, differs, method, polite, problem, tally, whole
+from attack_tools import OPTIONS, Row, differs, method, polite, problem, tally, whole
 
 import ekitools as ek
 from ekitools.loop import disk, lock
@@ -41,23 +42,23 @@ class FaultySystem:
         Whether all later calls fail too.
     """
 
-    def __init__(self, at=-1, error=None, names=CALLS, *, for_good=False):
+    def __init__(self, at=-1, error=None, names=CALLS, *, for_good=False) -> None:
         self.at, self.error, self.names, self.for_good = at, error, names, for_good
         self.calls = self.written = 0
 
-    def __getattr__(self, name):
+    def __getattr__(self, name) -> Any:
         value = getattr(os, name)
         if name not in WRITES:
             return value
 
-        def call(*args, **kwargs):
+        def call(*args, **kwargs) -> Any:
             if name == "open" and not args[1] & (os.O_WRONLY | os.O_CREAT):
                 return self._called("read", value, args, kwargs)
             return self._called(name, value, args, kwargs)
 
         return call
 
-    def _called(self, name, value, args, kwargs):
+    def _called(self, name, value, args, kwargs) -> Any:
         if name in self.names:
             self.calls += 1
             if self.calls >= self.at > 0 if self.for_good else self.calls == self.at:
@@ -76,7 +77,7 @@ class FaultySystem:
 
 
 @contextmanager
-def on(system):
+def on(system) -> Iterator[Any]:
     """The checkpoints use this system, and do not wait for a lock that cannot be read."""
     with (
         mock.patch.object(disk, "os", system),
@@ -107,11 +108,11 @@ FAULTS = {
 }
 
 
-def outcome(folder, fault, at, expected):
+def outcome(folder, fault, at, expected) -> tuple[str | None, bool]:
     """None where the fault was held, else what happened; and whether the call was reached."""
     asked = []
 
-    def counted(u):
+    def counted(u) -> Any:
         asked.append(u)
         return polite(u)
 
@@ -136,7 +137,7 @@ def outcome(folder, fault, at, expected):
     return whole(folder, expected, method()), reached
 
 
-def outcomes(folder, fault, stride=1):
+def outcomes(folder, fault, stride=1) -> Iterator[str | None]:
     """The outcome at the first call, the second one, and so on until no call is left."""
     expected, at = ek.run(problem(), method(), **OPTIONS), 1
     while True:
@@ -147,7 +148,7 @@ def outcomes(folder, fault, stride=1):
         at += stride
 
 
-def attack(*, quick=False, report=print):
+def attack(*, quick=False, report=print) -> list[Row]:
     """A row for every kind of fault."""
     rows = []
     for title, fault in FAULTS.items():

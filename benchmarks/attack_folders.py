@@ -12,11 +12,13 @@ import os
 import socket
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
-from attack_tools import OPTIONS, contents, differs, method, never, problem, tally
+from attack_tools import OPTIONS, Row, contents, differs, method, never, problem, tally
 
 import ekitools as ek
 from ekitools.loop import lock
@@ -30,53 +32,53 @@ NAMES = (
 )  # fmt: skip
 
 
-def file(path, precious):
+def file(path, precious) -> None:
     path.write_bytes(b"mine")
 
 
-def empty(path, precious):
+def empty(path, precious) -> None:
     path.touch()
 
 
-def unreadable(path, precious):
+def unreadable(path, precious) -> None:
     path.write_bytes(b"mine")
     path.chmod(0)
 
 
-def hard_link(path, precious):
+def hard_link(path, precious) -> None:
     path.hardlink_to(precious / "file")
 
 
-def folder(path, precious):
+def folder(path, precious) -> None:
     path.mkdir()
     (path / "inner").write_bytes(b"mine")
 
 
-def closed_folder(path, precious):
+def closed_folder(path, precious) -> None:
     path.mkdir(0)
 
 
-def link(path, precious):
+def link(path, precious) -> None:
     path.symlink_to(precious / "file")
 
 
-def link_to_folder(path, precious):
+def link_to_folder(path, precious) -> None:
     path.symlink_to(precious)
 
 
-def link_to_nothing(path, precious):
+def link_to_nothing(path, precious) -> None:
     path.symlink_to(precious / "nothing")
 
 
-def link_to_itself(path, precious):
+def link_to_itself(path, precious) -> None:
     path.symlink_to(path)
 
 
-def pipe(path, precious):
+def pipe(path, precious) -> None:
     os.mkfifo(path)
 
 
-def door(path, precious):
+def door(path, precious) -> None:
     """A socket; the system allows short paths only."""
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
@@ -91,7 +93,7 @@ PLAIN = (file, empty, unreadable, hard_link)
 OTHER = (folder, closed_folder, link, link_to_folder, link_to_nothing, link_to_itself, pipe, door)
 
 
-def placed():
+def placed() -> Iterator[tuple[str, Callable[..., Any]]]:
     """What lies under which name; a plain file with a name of the checkpoints is theirs."""
     for name in NAMES:
         ours = name in (OURS, "checkpoint-0123456789abcdef.tmp")
@@ -99,7 +101,7 @@ def placed():
             yield name, put
 
 
-def room(scratch, number):
+def room(scratch, number) -> tuple[Path, Path]:
     """A new folder, and beside it one with precious files."""
     path, precious = scratch / str(number) / "run", scratch / str(number) / "precious"
     precious.mkdir(parents=True)
@@ -107,7 +109,7 @@ def room(scratch, number):
     return path, precious
 
 
-def refused(path):
+def refused(path) -> str | None:
     """None if a run in this folder is refused before the first model run."""
     before = contents(path.parent)
     try:
@@ -121,7 +123,7 @@ def refused(path):
     return "the run was not refused"
 
 
-def before_a_run(scratch, stride):
+def before_a_run(scratch, stride) -> Iterator[str | None]:
     names = ("checkpoint.json", "checkpoint.lock")
     everything = [*placed(), *((name, put) for name in names for put in (*PLAIN, *OTHER))]
     for number, (name, put) in enumerate(everything[::stride]):
@@ -132,7 +134,7 @@ def before_a_run(scratch, stride):
         yield found and f"{put.__name__} {name[:20]!r}: {found}"
 
 
-def in_its_place(scratch, stride):
+def in_its_place(scratch, stride) -> Iterator[str | None]:
     """Something else is where the folder shall be made."""
     puts = [put for put in (*PLAIN, *OTHER) if put not in (folder, closed_folder, link_to_folder)]
     for number, put in enumerate([*puts, folder, link_to_folder][::stride]):
@@ -145,7 +147,7 @@ def in_its_place(scratch, stride):
     yield refused(path / ("x" * 300))
 
 
-def during_a_run(scratch, stride):
+def during_a_run(scratch, stride) -> Iterator[str | None]:
     """At the third iteration it appears beside the files of the run."""
     expected = ek.run(problem(), method(), **OPTIONS)
     for number, (name, put) in enumerate(list(placed())[::stride]):
@@ -153,7 +155,7 @@ def during_a_run(scratch, stride):
         yield found and f"{put.__name__} {name[:20]!r}: {found}"
 
 
-def instead_of_ours(scratch, stride):
+def instead_of_ours(scratch, stride) -> Iterator[str | None]:
     """At the third iteration it takes the place of a file of the run, which is deleted."""
     expected = ek.run(problem(), method(), **OPTIONS)
     kinds = ("checkpoint.json", "checkpoint.lock", "state", "history", "records")
@@ -163,11 +165,11 @@ def instead_of_ours(scratch, stride):
         yield found and f"{put.__name__} for {kind}: {found}"
 
 
-def meddled(path, precious, name, put, expected, *, must_go_on=False):
+def meddled(path, precious, name, put, expected, *, must_go_on=False) -> str | None:
     """None if the run is held with something put into its folder at the third iteration."""
     after = {}
 
-    def put_it(info):
+    def put_it(info) -> None:
         if info.iteration != 2:
             return
         (at, *_) = [*path.glob(f"{name}-*"), path / name] if name.isalpha() else [path / name]
@@ -208,7 +210,7 @@ ATTACKS = {
 }
 
 
-def attack(*, quick=False, report=print):
+def attack(*, quick=False, report=print) -> list[Row]:
     """A row for every time and place of foreign files."""
     rows = []
     with mock.patch.object(lock, "_PAUSE", 0):  # between looks at a lock that cannot be read

@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from attack_tools import Row
+
 os.environ.setdefault("MPLBACKEND", "agg")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -24,7 +26,7 @@ from zoo.wrong.sweep import attack as swept
 __all__ = ["attack", "by_kind"]
 
 
-def by_kind(report=print):
+def by_kind(report=print) -> list[Row]:
     """Rows of (kind of argument, tried, held), swept in a folder of their own."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
@@ -35,13 +37,13 @@ def by_kind(report=print):
     return rows
 
 
-def attack(*, quick=False, report=print):
+def attack(*, quick=False, report=print) -> list[Row]:
     """One row of (attack, tried, held) for all kinds together."""
     _, tried, held = zip(*by_kind(report), strict=True)
     return [("a wrong argument of a public callable", sum(tried), sum(held))]
 
 
-def main():
+def main() -> None:
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     rows = by_kind()
     total = ("all", *(sum(numbers) for numbers in list(zip(*rows, strict=True))[1:]))

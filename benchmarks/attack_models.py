@@ -16,12 +16,14 @@ import random
 import signal
 import tempfile
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from attack_tools import differs, method, polite, problem, tally
+from attack_tools import Row, differs, method, polite, problem, tally
 from rude_models import ACTS, TIMEOUT, Rude, Together
 
 import ekitools as ek
@@ -32,7 +34,7 @@ IN_PROCESSES = ("processes", "loky", "dask processes")
 
 
 @contextmanager
-def dask(**options):
+def dask(**options) -> Iterator[Any]:
     import distributed
 
     with (
@@ -47,7 +49,7 @@ def dask(**options):
         yield client.get_executor(pure=False)
 
 
-def loky():
+def loky() -> Any:
     from loky import ProcessPoolExecutor
 
     return ProcessPoolExecutor(2)
@@ -68,7 +70,7 @@ NEEDS = {"loky": "loky", "dask threads": "distributed", "dask processes": "distr
 class Reference:
     """The runs of polite models, and the member that is rude."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.u = np.random.default_rng(1).normal(size=(N_MEMBERS, 3))
         self.whole = self.run(polite)
         self.at = self.whole.u.values[1, RUDE]
@@ -76,12 +78,12 @@ class Reference:
             lambda u: np.full(3, np.nan) if np.array_equal(u, self.at) else polite(u)
         )
 
-    def run(self, fn, **options):
+    def run(self, fn, **options) -> Any:
         return ek.run(problem(fn), method(0.25), ensemble=self.u.copy(), rng=0, **options)
 
 
 @contextmanager
-def as_they_were():
+def as_they_were() -> Iterator[None]:
     """What a model changes in its own process is put back after the attack."""
     folder, errors, state = Path.cwd(), np.geterr(), random.getstate()
     seeds = np.random.get_state()  # noqa: NPY002
@@ -99,7 +101,7 @@ def as_they_were():
         np.random.set_state(seeds)  # noqa: NPY002
 
 
-def outcome(reference, act, where, executor):
+def outcome(reference, act, where, executor) -> str | None:
     """None where the model was held, else what happened."""
     what = ACTS[act]
     always = what.cause is None and what.ends is None
@@ -140,7 +142,7 @@ def outcome(reference, act, where, executor):
     return None
 
 
-def judged(what, where, reference, found, error):
+def judged(what, where, reference, found, error) -> str | None:
     """None where a run ended as it should have."""
     if what.ends == "interrupted":
         if found.attrs["status_code"] != "interrupted":
@@ -167,7 +169,7 @@ def judged(what, where, reference, found, error):
     return differs(found, reference.lost)
 
 
-def outcomes(where, reference, acts=tuple(ACTS)):
+def outcomes(where, reference, acts=tuple(ACTS)) -> Iterator[str | None]:
     """Each rude model with one executor; those that kill workers have one of their own."""
     deadly = [act for act in acts if ACTS[act].ends == "died"]
     for group in ([act for act in acts if act not in deadly], *([act] for act in deadly)):
@@ -179,7 +181,7 @@ def outcomes(where, reference, acts=tuple(ACTS)):
                 yield found and f"{act}: {found}"
 
 
-def attack(*, quick=False, report=print):
+def attack(*, quick=False, report=print) -> list[Row]:
     """A row for every executor that is installed; the quick ones share the models."""
     reference = Reference()
     installed = [w for w in EXECUTORS if w not in NEEDS or find_spec(NEEDS[w]) is not None]

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from attack_tools import tally
+from attack_tools import Row, tally
 
 from ekitools.adapters.command import CommandModel
 
 U, OTHER = np.array([0.1, -2.5]), np.array([3.0, 4.0])
 
 
-def model_in(folder):
+def model_in(folder) -> CommandModel:
     """A program that copies its input."""
     return CommandModel(
         ["cp", "input.txt", "output.json"],
@@ -30,7 +32,7 @@ def model_in(folder):
     )
 
 
-def outcome(model, path, put):
+def outcome(model, path, put) -> str | None:
     """None where ``put`` has spoiled the stored output and the model does not mind."""
     put(path)
     with warnings.catch_warnings(record=True) as warned:
@@ -44,24 +46,24 @@ def outcome(model, path, put):
     return None if [each.category for each in warned] == [RuntimeWarning] else "no warning"
 
 
-def flips(genuine, other):
+def flips(genuine, other) -> Iterator[bytes]:
     for at in range(8 * len(genuine)):
         changed = bytearray(genuine)
         changed[at // 8] ^= 1 << at % 8
         yield bytes(changed)
 
 
-def cuts(genuine, other):
+def cuts(genuine, other) -> Iterator[bytes]:
     size = genuine.rfind(b"\nsha256 ")  # what earlier versions have written: a whole array
     yield from (genuine[:length] for length in range(len(genuine)) if length != size)
 
 
-def others(genuine, other):
+def others(genuine, other) -> Iterator[bytes]:
     """The output of another member, other arrays, and what is no array."""
     yield from (other, b"", b"\0" * len(genuine), b"{}", genuine * 2, genuine[1:], b"\x93NUMPY")
 
 
-def kinds(genuine, other):
+def kinds(genuine, other) -> Iterator[Callable[[Path], Any]]:
     yield from (os.mkfifo, lambda path: path.symlink_to(path))
 
 
@@ -73,7 +75,7 @@ ATTACKS = {
 }
 
 
-def outcomes(folder, attack, stride=1):
+def outcomes(folder, attack, stride=1) -> Iterator[str | None]:
     model = model_in(folder)
     model(OTHER)
     (path,) = folder.glob("results/*.npy")
@@ -87,7 +89,7 @@ def outcomes(folder, attack, stride=1):
             yield outcome(model, path, lambda p, write=write: (p.unlink(), write(p)))
 
 
-def attack(*, quick=False, report=print):
+def attack(*, quick=False, report=print) -> list[Row]:
     """A row for every way to damage a stored output."""
     rows = []
     for title, each in ATTACKS.items():

@@ -20,10 +20,11 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from attack_tools import OPTIONS, method, polite, problem, start, tally, whole
+from attack_tools import OPTIONS, Row, method, polite, problem, start, tally, whole
 
 import ekitools as ek
 
@@ -37,18 +38,18 @@ WROTE, REFUSED, NOTHING, REFUSED_LATE = 10, 11, 12, 13
 """How a process ends: its exit status."""
 
 
-def slowly(u):
+def slowly(u) -> np.ndarray:
     time.sleep(2e-3)
     return polite(u)
 
 
-def run_in(path, fn=polite):
+def run_in(path, fn=polite) -> int:
     """A run in the folder, or its continuation; what a process does."""
     start(path, METHOD, fn)
     return 0
 
 
-def forked(action):
+def forked(action) -> int:
     """The number of a new process that does it and ends with what it returns."""
     process = os.fork()
     if process:
@@ -62,11 +63,11 @@ def forked(action):
         os._exit(status)
 
 
-def ended(process):
+def ended(process) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def killed(path, delay):
+def killed(path, delay) -> bool:
     """Whether a process that runs in the folder was killed, and not over before."""
     process = forked(lambda: run_in(path))
     time.sleep(delay)
@@ -74,7 +75,7 @@ def killed(path, delay):
     return ended(process) == -signal.SIGKILL
 
 
-def kills(scratch, rng, n, expected, seconds):
+def kills(scratch, rng, n, expected, seconds) -> Iterator[str | None]:
     """Every kill is in a folder of its own."""
     done = 0
     while done < n:
@@ -84,7 +85,7 @@ def kills(scratch, rng, n, expected, seconds):
             yield whole(path, expected, METHOD)
 
 
-def chains(scratch, rng, n, expected, seconds):
+def chains(scratch, rng, n, expected, seconds) -> Iterator[str | None]:
     """One run is killed again and again until it is over; all its kills share its fate."""
     done = 0
     while done < n:
@@ -96,7 +97,7 @@ def chains(scratch, rng, n, expected, seconds):
         done += lives
 
 
-def crowds(scratch, rng, n, expected, size=2, *, left=False):
+def crowds(scratch, rng, n, expected, size=2, *, left=False) -> Iterator[str | None]:
     """Processes that start at the same time in one new folder, or in that of a killed one."""
     for attempt in range(n):
         path = scratch / f"{attempt}-{rng.integers(2**32)}"
@@ -109,12 +110,12 @@ def crowds(scratch, rng, n, expected, size=2, *, left=False):
             ended(process)
         gate, opened = os.pipe()
 
-        def member(path=path, gate=gate, opened=opened):
+        def member(path=path, gate=gate, opened=opened) -> int:
             os.close(opened)
             os.read(gate, 1)  # until all are there
             calls = []
 
-            def counted(u):
+            def counted(u) -> np.ndarray:
                 calls.append(u)
                 return slowly(u)
 
@@ -136,7 +137,7 @@ def crowds(scratch, rng, n, expected, size=2, *, left=False):
             yield whole(path, expected, METHOD)
 
 
-def attacked(scratch, seed, n, report):
+def attacked(scratch, seed, n, report) -> list[Row]:
     """Rows of all attacks, in this process, which may have one thread only."""
     rng = np.random.default_rng(seed)
     expected = ek.run(problem(), METHOD, **OPTIONS)
@@ -156,7 +157,7 @@ def attacked(scratch, seed, n, report):
     return [tally(title, outcomes, report) for title, outcomes in attacks.items()]
 
 
-def attack(*, quick=False, report=print, seed=0):
+def attack(*, quick=False, report=print, seed=0) -> list[Row]:
     """The rows, from a process of its own."""
     command = [sys.executable, __file__, str(seed), "2" if quick else "200"]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -18,20 +18,20 @@ Row = tuple[str, int, int]
 """An attack, how often it was tried, and how often it was held."""
 
 
-def polite(u):
+def polite(u) -> np.ndarray:
     """The model that behaves."""
     return np.tanh(MATRIX @ u)
 
 
-def never(u):
+def never(u) -> Never:
     raise AssertionError("the model was run")
 
 
-def method(h=0.15):
+def method(h=0.15) -> ek.EKI:
     return ek.EKI(ek.FixedStep(h))
 
 
-def problem(fn: Callable = polite):
+def problem(fn: Callable = polite) -> ek.InverseProblem:
     prior = ek.GaussianPrior(np.zeros(3), 1.0)
     model = fn if hasattr(fn, "vectorized") else ek.FunctionModel(fn)
     return ek.InverseProblem(model, prior, 0.01, polite(np.ones(3)))
@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, tuple[int, Any]]:
     return found
 
 
-def start(path: Path, how: Any, fn: Callable = polite):
+def start(path: Path, how: Any, fn: Callable = polite) -> Any:
     """The result of a run in the folder, or of its continuation where there is a checkpoint."""
     if (path / "checkpoint.json").exists():
         return ek.resume(path, problem(fn))

@@ -12,6 +12,8 @@ import argparse
 from importlib import import_module
 from importlib.util import find_spec
 
+from attack_tools import Row
+
 PARTS = {
     "kills": "attack_processes",
     "faults": "attack_faults",
@@ -24,12 +26,12 @@ PARTS = {
 """The module of each part."""
 
 
-def present(names, *, quick):
+def present(names, *, quick) -> list[str]:
     """The parts that are there and can be had; the one on inputs knows no sample."""
     return [name for name in names if find_spec(PARTS[name]) and not (quick and name == "inputs")]
 
 
-def table(names, *, quick=False, report=print):
+def table(names, *, quick=False, report=print) -> list[Row]:
     """Rows of (attack, tried, held) of the named parts."""
     rows = []
     for name in names:
@@ -38,7 +40,7 @@ def table(names, *, quick=False, report=print):
     return rows
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a sample of each part")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME",

@@ -18,7 +18,7 @@ import ekitools as ek
 METHODS = {"EKI": ek.EKI(), "ETKI": ek.ETKI(), "GNKI": ek.GNKI()}
 
 
-def curved(p=20, sd=0.3, noise=0.1, seed=1):
+def curved(p=20, sd=0.3, noise=0.1, seed=1) -> tuple[ek.InverseProblem, np.ndarray, np.ndarray]:
     """A problem whose parameters have separate posteriors; their means and standard deviations."""
     rng = np.random.default_rng(seed)
     y = np.exp(sd * rng.normal(size=p)) + noise * rng.normal(size=p)
@@ -32,13 +32,13 @@ def curved(p=20, sd=0.3, noise=0.1, seed=1):
     return problem, mean, np.sqrt(weight @ u**2 - mean**2)
 
 
-def linear(p=20):
+def linear(p=20) -> tuple[ek.InverseProblem, np.ndarray, np.ndarray]:
     """A linear problem, and the moments of its posterior."""
     example = ek.problems.linear(p=p, d=2 * p, rng=1)
     return example.problem, example.extra["mean"], np.sqrt(np.diag(example.extra["cov"]))
 
 
-def measured(problem, mean, sd, method, n_members, n_seeds, *, balanced):
+def measured(problem, mean, sd, method, n_members, n_seeds, *, balanced) -> np.ndarray:
     """Error of the mean, ratio of standard deviations and model runs."""
     rows = []
     for seed in range(n_seeds):
@@ -51,7 +51,7 @@ def measured(problem, mean, sd, method, n_members, n_seeds, *, balanced):
     return np.mean(rows, axis=0)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     n_seeds = parser.parse_args().seeds

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,13 @@ import ekitools as ek
 WINDOW = 100
 
 
-def problem():
+def problem() -> ek.InverseProblem:
     A = np.random.default_rng(0).normal(size=(5, 3))
     prior = ek.GaussianPrior(np.zeros(3), 1.0)
     return ek.InverseProblem(ek.LinearModel(A), prior, 0.1, A @ np.ones(3))
 
 
-def measured(folder, store, iterations):
+def measured(folder, store, iterations) -> tuple[Any, ...]:
     """Milliseconds of every checkpoint, wall and processor, and the most files in the folder."""
     method = ek.EKI(ek.FixedStep(1e-5), t_end=None)
     loop = ek.AskTell(problem(), method, n_members=10, n_steps=iterations, rng=0, store=store)
@@ -46,7 +47,7 @@ def measured(folder, store, iterations):
     return wall, processor, n_files
 
 
-def row(folder, store, iterations, window=WINDOW):
+def row(folder, store, iterations, window=WINDOW) -> dict[str, Any]:
     """One row of the table."""
     wall, processor, n_files = measured(folder, store, iterations)
     ends = [
@@ -63,7 +64,7 @@ def row(folder, store, iterations, window=WINDOW):
     }
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--iterations", type=int, default=5000)
     parser.add_argument("--folder", type=Path, help="where checkpoints go; a temporary folder")

@@ -22,6 +22,7 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -32,7 +33,7 @@ from ekitools.results.reading import members_at
 run = partial(ek.run, evaluate_final=False, store="last")
 
 
-def smc_from_gnki(problem, n_quick, n_members, seed, **options):
+def smc_from_gnki(problem, n_quick, n_members, seed, **options) -> xr.Dataset:
     """Tempered SMC started from the Gaussian of GNKI, with the cost of both."""
     quick = run(problem, ek.GNKI(), n_members=n_quick, rng=1000 + seed)
     start = ek.GaussianStart.from_ensemble(quick.u[-1], problem.prior)
@@ -43,17 +44,17 @@ def smc_from_gnki(problem, n_quick, n_members, seed, **options):
     return result
 
 
-def linear(options):
+def linear(options) -> tuple[Any, ...]:
     example = ek.problems.linear(p=10, d=20)
     problem, n = example.problem, options.members
 
-    def noisy(flow, end, seed):
+    def noisy(flow, end, seed) -> xr.Dataset:
         step, times = ek.NormStep(1.0), [end]
         return ek.integrate(
             problem, flow, t_span=(0, end), n_members=n, rng=seed, step=step, t_eval=times
         )
 
-    def results(seed):
+    def results(seed) -> dict[str, xr.Dataset]:
         return {
             "EKI": run(problem, ek.EKI(), n_members=n, rng=seed),
             "EKI, deterministic": run(problem, ek.EKI(perturbed=False), n_members=n, rng=seed),
@@ -71,12 +72,12 @@ def linear(options):
     return results, (example.extra["mean"], example.extra["cov"]), None
 
 
-def lynx_hare(options):
+def lynx_hare(options) -> tuple[Any, ...]:
     example = ek.problems.lynx_hare()
     problem, n = example.problem, options.members
     quick = max(n // 4, 100)
 
-    def results(seed):
+    def results(seed) -> dict[str, xr.Dataset]:
         return {
             "EKI": run(problem, ek.EKI(), n_members=n, rng=seed),
             "GNKI": run(problem, ek.GNKI(), n_members=n, rng=seed),
@@ -87,7 +88,7 @@ def lynx_hare(options):
     return results, example.extra["fixed_sigma"], None
 
 
-def darcy(options):
+def darcy(options) -> tuple[Any, ...]:
     cells, modes = (12, 16) if options.small else (16, 32)
     example = ek.problems.darcy(n=cells, n_modes=modes)
     problem = example.problem
@@ -95,7 +96,7 @@ def darcy(options):
     middle = sizes[1]
     reference = darcy_reference(problem, options)
 
-    def results(seed):
+    def results(seed) -> dict[str, xr.Dataset]:
         eki = {f"EKI, {n}": run(problem, ek.EKI(), n_members=n, rng=seed) for n in sizes}
         plain = ek.EKI(perturbed=False)
         return eki | {
@@ -109,7 +110,7 @@ def darcy(options):
     return results, reference, problem.prior
 
 
-def darcy_reference(problem, options):
+def darcy_reference(problem, options) -> Any:
     """The large run, from its file if it is there."""
     path = options.reference
     if path is not None and path.exists():
@@ -131,7 +132,7 @@ def darcy_reference(problem, options):
     return reference
 
 
-def field_table(comparisons):
+def field_table(comparisons) -> str:
     """Errors of the mean and the sd of a field, relative in L², a line for every label."""
     lines = ["| method | mean field | sd field |", "|---|---:|---:|"]
     for label in comparisons[0]:
@@ -140,10 +141,10 @@ def field_table(comparisons):
     return "\n".join(lines)
 
 
-def field_errors(field, results, reference):
+def field_errors(field, results, reference) -> dict[str, list[Any]]:
     """Of mean and sd of ``field.field(u)``, relative in L², by label."""
 
-    def moments(result):
+    def moments(result) -> tuple[np.ndarray, np.ndarray]:
         u, weight = members_at(result, -1).present()
         values = field.field(u)
         mean = np.tensordot(weight, values, 1)

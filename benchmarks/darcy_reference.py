@@ -19,9 +19,11 @@ reference beside the new one. ``--save`` writes means and standard deviations in
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import arviz
 import numpy as np
@@ -41,7 +43,7 @@ TIME = 2.0
 class Posterior:
     """Misfit, gradient and Jacobian of the problem, and products with the prior's covariance."""
 
-    def __init__(self, example):
+    def __init__(self, example) -> None:
         problem = example.problem
         self.flow, self.weights = problem.model.fn.flow, problem.model.fn.weights
         self.n = self.flow.n
@@ -49,41 +51,41 @@ class Posterior:
         self.sd = np.sqrt(problem.noise.cov)
 
     @cached_property
-    def _spectrum(self):
+    def _spectrum(self) -> np.ndarray:
         """Of the covariances with the first cell, periodic on a grid of twice the size."""
         lag = np.minimum(np.arange(2 * self.n), 2 * self.n - np.arange(2 * self.n)) / self.n
         return rfft2(matern(np.hypot(lag[:, None], lag) / LENGTH, 1.5))
 
-    def times_covariance(self, x):
+    def times_covariance(self, x) -> np.ndarray:
         """C x along the last axis."""
         n = self.n
         grid = rfft2(x.reshape(*x.shape[:-1], n, n), s=(2 * n, 2 * n))
         product = irfft2(grid * self._spectrum, s=(2 * n, 2 * n))
         return product[..., :n, :n].reshape(x.shape)
 
-    def solved(self, u):
+    def solved(self, u) -> tuple[Any, np.ndarray, np.ndarray]:
         """The factors, the pressure and the whitened residual."""
         factor = self.flow.factor(np.exp(u.reshape(self.n, self.n)))
         pressure = factor.solve(self.flow.source.ravel() / self.n**2)
         return factor, pressure, (self.weights @ pressure - self.data) / self.sd
 
-    def residual(self, u):
+    def residual(self, u) -> np.ndarray:
         """The whitened residual."""
         return self.solved(u)[2]
 
-    def misfit(self, u):
+    def misfit(self, u) -> tuple[float, np.ndarray]:
         """Half the squared whitened residual, and its gradient by one adjoint solve."""
         factor, pressure, residual = self.solved(u)
         adjoint = factor.solve(self.weights.T @ residual / self.sd)
         return 0.5 * residual @ residual, self._derivative(u, pressure, adjoint[None])[0]
 
-    def jacobian(self, u):
+    def jacobian(self, u) -> tuple[np.ndarray, np.ndarray]:
         """The residual, and its Jacobian ``(d, p)`` by d adjoint solves."""
         factor, pressure, residual = self.solved(u)
         adjoint = factor.solve(self.weights.T.toarray() / self.sd)
         return residual, self._derivative(u, pressure, adjoint.T)
 
-    def _derivative(self, u, pressure, adjoint):
+    def _derivative(self, u, pressure, adjoint) -> np.ndarray:
         """-L^T (dA/du) P, ``(k, p)``, for adjoint states L ``(k, p)`` and the pressure P."""
         n = self.n
         P, L = pressure.reshape(n, n), adjoint.reshape(-1, n, n)
@@ -110,23 +112,23 @@ class Posterior:
 class Gaussian:
     """N(m, C_L) with m = C b and C_L^-1 = C^-1 + J^T J."""
 
-    def __init__(self, posterior, b, J):
+    def __init__(self, posterior, b, J) -> None:
         self.posterior, self.b, self.J = posterior, b, J
         self.mean = posterior.times_covariance(b)
         self.JC = posterior.times_covariance(J)
         self._system = cho_factor(self.JC @ J.T + np.eye(len(J)))
 
-    def times_covariance(self, x):
+    def times_covariance(self, x) -> np.ndarray:
         """C_L x."""
         return self.posterior.times_covariance(x) - self.JC.T @ cho_solve(self._system, self.JC @ x)
 
-    def draws(self, n, rng):
+    def draws(self, n, rng) -> np.ndarray:
         """Draws of N(0, C_L), ``(n, p)``: corrected draws of the prior."""
         x = self.posterior.prior.sample(n, rng=rng)
         e = rng.standard_normal((n, len(self.J)))
         return x - cho_solve(self._system, (x @ self.J.T + e).T).T @ self.JC
 
-    def rest(self, u):
+    def rest(self, u) -> tuple[float, np.ndarray]:
         """Negative logarithm of the posterior's density to this one, and its gradient."""
         value, gradient = self.posterior.misfit(u)
         J_away = self.J @ (u - self.mean)
@@ -134,7 +136,7 @@ class Gaussian:
         return value, gradient + self.b - self.J.T @ J_away
 
 
-def mode(posterior, first, shift, steps=50):
+def mode(posterior, first, shift, steps=50) -> tuple[np.ndarray, np.ndarray]:
     """Minimum of |r(u) - shift|^2/2 + |u - first|^2_C/2 by Gauss-Newton steps from ``first``.
 
     Returns u and b = C^-1 (u - first).
@@ -161,7 +163,7 @@ def mode(posterior, first, shift, steps=50):
     return u, b
 
 
-def averaged(posterior, draws):
+def averaged(posterior, draws) -> Gaussian:
     """The Gaussian with the mean of draws and the average of their matrices J^T J."""
     some = draws[:: max(1, len(draws) // 16)]
     J = np.concatenate([posterior.jacobian(u)[1] for u in some]) / np.sqrt(len(some))
@@ -171,7 +173,7 @@ def averaged(posterior, draws):
     return Gaussian(posterior, b, vectors[:, kept].T @ J)
 
 
-def chain(gaussian, u, rng, n_warmup=100):
+def chain(gaussian, u, rng, n_warmup=100) -> Iterator[tuple[np.ndarray, float, float]]:
     """Yield draws of one chain, and the acceptance probability and step size of each.
 
     The step size is adapted in the warm-up to an acceptance probability of 0.8.
@@ -192,7 +194,7 @@ def chain(gaussian, u, rng, n_warmup=100):
             yield u.astype(np.float32), probability, step
 
 
-def trajectory(gaussian, u, value, gradient, v, step, n_steps, rng):
+def trajectory(gaussian, u, value, gradient, v, step, n_steps, rng) -> tuple[Any, ...] | None:
     """The end of a trajectory, its value and gradient, and the change of the energy.
 
     None where it leaves the numbers that the solver can handle.
@@ -216,7 +218,7 @@ def trajectory(gaussian, u, value, gradient, v, step, n_steps, rng):
     return (u, value, gradient, change) if np.isfinite(change) else None
 
 
-def check_gradient(posterior, u):
+def check_gradient(posterior, u) -> None:
     """The adjoint gradient beside central differences along random directions."""
     rng = np.random.default_rng(0)
     _, gradient = posterior.misfit(u)
@@ -226,7 +228,7 @@ def check_gradient(posterior, u):
         np.testing.assert_allclose(gradient @ along, found, rtol=1e-4, atol=1e-4)
 
 
-def main():
+def main() -> None:
     """Sample, print the diagnostics, and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=25, help="of 100 draws of each chain")
@@ -264,18 +266,18 @@ def main():
             np.savez_compressed(options.save, mean=mean, sd=sd)
 
 
-def drawn(chain, n):
+def drawn(chain, n) -> tuple[np.ndarray, float, float]:
     """The next n draws ``(n, p)``, their mean acceptance probability, and the step size."""
     draws, probabilities, steps = zip(*islice(chain, n), strict=True)
     return np.array(draws), np.mean(probabilities), steps[-1]
 
 
-def moments(draws):
+def moments(draws) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every cell from ``(chains, draws, p)``."""
     return draws.mean(axis=(0, 1), dtype=float), draws.std(axis=(0, 1), dtype=float)
 
 
-def report(truth, draws, u):
+def report(truth, draws, u) -> None:
     """Print the diagnostics, and the differences from the mode u and from the stored moments."""
     data = arviz.convert_to_dataset({"u": draws})
     rhat = arviz.rhat(data).u.values

@@ -27,7 +27,9 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 KALMAN = [
     (10_000, 100, 200),
@@ -63,15 +65,15 @@ def arguments() -> argparse.Namespace:
 class Clock:
     """Times on a device, which works while Python goes on."""
 
-    def __init__(self, torch, device):
+    def __init__(self, torch, device) -> None:
         waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
         self._wait = waits.get(device, lambda: None)
 
-    def now(self):
+    def now(self) -> float:
         self._wait()
         return time.perf_counter()
 
-    def medians(self, functions, repeats):
+    def medians(self, functions, repeats) -> list[float]:
         """Median seconds of each function, the functions taken in turn."""
         seconds = [[] for _ in functions]
         for turn in range(repeats + 2):
@@ -85,14 +87,14 @@ class Clock:
         return [statistics.median(samples) for samples in seconds]
 
 
-def floor(torch, u, g, draw):
+def floor(torch, u, g, draw) -> Callable[[], Any]:
     """The unavoidable products, as a function to be timed."""
     n, d = g.shape
     out = torch.empty_like(u)
     if n <= d:
         gram, cross = (torch.empty((n, n), dtype=g.dtype, device=g.device) for _ in range(2))
 
-        def products():
+        def products() -> None:
             torch.mm(g, g.T, out=gram)
             torch.mm(draw, g.T, out=cross)
             torch.mm(gram, u, out=out)
@@ -102,7 +104,7 @@ def floor(torch, u, g, draw):
     thin = torch.empty((d, u.shape[1]), dtype=u.dtype, device=u.device)
     coefficients = torch.empty((n, n), dtype=u.dtype, device=u.device)
 
-    def products():
+    def products() -> None:
         torch.mm(g.T, g, out=gram)
         torch.mm(draw, gram, out=rows)
         if 2 * d < n:  # the cheaper of the two orders
@@ -113,7 +115,7 @@ def floor(torch, u, g, draw):
     return products
 
 
-def plain_analysis(torch, u, g, y, variances, draw):
+def plain_analysis(torch, u, g, y, variances, draw) -> Any:
     """The analysis as one writes it, in the smaller of J and d."""
     n, d = g.shape
     scale = 1 / variances.sqrt()
@@ -126,7 +128,7 @@ def plain_analysis(torch, u, g, y, variances, draw):
     return u + torch.linalg.solve(gram, innovation.T).T @ (f.T @ e)
 
 
-def analyses(torch, options, clock):
+def analyses(torch, options, clock) -> None:
     dtypes = [torch.float32] if options.device == "mps" else [torch.float32, torch.float64]
     print(f"{'(p, d, J)':>24} {'dtype':>8} {'floor ms':>9} {'ekitools':>9} {'torch':>9}")
     for p, d, n in KALMAN:
@@ -144,7 +146,7 @@ def analyses(torch, options, clock):
             )
 
 
-def analysis(torch, p, d, n, kind):
+def analysis(torch, p, d, n, kind) -> list[Callable[[], Any]]:
     """The floor and the two analyses, as functions to be timed."""
     import ekitools as ek
 
@@ -159,11 +161,11 @@ def analysis(torch, p, d, n, kind):
     ]
 
 
-def plain_steps(torch, widths, u, images, labels, batch, clock, repeats):
+def plain_steps(torch, widths, u, images, labels, batch, clock, repeats) -> float:
     """Seconds of a step as one writes it for this network: u ← u − h D u."""
     n, pairs = len(u), list(pairwise(widths))
 
-    def forward(u, x):
+    def forward(u, x) -> Any:
         h, start = x.T, 0
         for i, (width, units) in enumerate(pairs):
             weight = u[:, start : start + units * width]
@@ -178,7 +180,7 @@ def plain_steps(torch, widths, u, images, labels, batch, clock, repeats):
 
     order = torch.randperm(len(images), device=u.device)
 
-    def step(u, k):
+    def step(u, k) -> Any:
         rows = order[k * batch % len(images) :][:batch]
         g, y = forward(u, images[rows]), labels[rows]
         gradient = (torch.softmax(g, -1) - y).reshape(n, -1)
@@ -194,7 +196,7 @@ def plain_steps(torch, widths, u, images, labels, batch, clock, repeats):
     return statistics.median(times[2:])
 
 
-def our_steps(torch, widths, images, labels, options, clock):
+def our_steps(torch, widths, images, labels, options, clock) -> float:
     """Seconds of a step of `run`."""
     import numpy as np
 
@@ -224,7 +226,7 @@ def our_steps(torch, widths, images, labels, options, clock):
     return statistics.median(b - a for a, b in list(pairwise(times))[1:])
 
 
-def learning(torch, options, clock):
+def learning(torch, options, clock) -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)

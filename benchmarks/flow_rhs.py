@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 from timing import timed
 
@@ -29,14 +31,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def slope_of(ek, problem, u):
+def slope_of(ek, problem, u) -> Callable[[], Any]:
     """The function that solve_ivp calls, with another ensemble each time."""
     from scipy.integrate import RK45
 
     taken = []
 
     class Taker(RK45):
-        def __init__(self, fun, *args, **options):
+        def __init__(self, fun, *args, **options) -> None:
             taken.append(fun)
             raise ek.RunError
 
@@ -44,7 +46,7 @@ def slope_of(ek, problem, u):
         ek.integrate(problem, ek.EKIFlow(), t_span=(0, 1), ensemble=u, method=Taker)
     states = [u.ravel(), (1.5 * u).ravel()]
 
-    def call():
+    def call() -> Any:
         states.reverse()
         return taken[0](0.5, states[0])
 
@@ -71,11 +73,11 @@ def main() -> None:
         out = Output(g, problem.noise.gradient(g, y))
         gram = np.empty((n, n))
 
-        def floor():
+        def floor() -> Any:
             np.matmul(out.gradient, g.T, out=gram)  # noqa: B023
             return gram @ u  # noqa: B023
 
-        def plain():
+        def plain() -> Any:
             weights = out.gradient @ (g - g.mean(0)).T  # noqa: B023
             return -(weights / n) @ (u - u.mean(0))  # noqa: B023
 

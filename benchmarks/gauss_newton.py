@@ -16,7 +16,9 @@ posterior; Darcy flow with 64 parameters, beside a run with 800 members.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +36,11 @@ VARIANTS = {
 }
 
 
-def moments(u):
+def moments(u) -> tuple[np.ndarray, np.ndarray]:
     return u.mean(axis=0), u.std(axis=0, ddof=1)
 
 
-def exponential():
+def exponential() -> tuple[ek.InverseProblem, tuple[list[float], list[float]]]:
     """With its posterior by quadrature."""
     model = ek.FunctionModel(np.exp, vectorized=True)
     problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [4.0]), 0.01, [3.0])
@@ -49,7 +51,7 @@ def exponential():
     return problem, ([mean], [np.sqrt((grid - mean) ** 2 @ density)])
 
 
-def cases():
+def cases() -> Iterator[tuple[Any, ...]]:
     """Problem, posterior mean and standard deviations, and ensemble sizes, by name."""
     linear = ek.problems.linear(p=10, d=20)
     sd = np.sqrt(np.diag(linear.extra["cov"]))
@@ -62,14 +64,14 @@ def cases():
     yield "darcy", darcy, large(darcy), (100, 400)
 
 
-def large(problem):
+def large(problem) -> tuple[np.ndarray, np.ndarray]:
     """Moments over eight runs with 800 members."""
     method = ek.GNKI(damping=0.5)
     runs = [run(problem, method, n_members=800, rng=1000 + seed) for seed in range(8)]
     return moments(np.concatenate([each.u[-1].values for each in runs]))
 
 
-def judged(result, exact):
+def judged(result, exact) -> tuple[Any, ...]:
     """Runs of every member, error of the mean, least and largest ratio of sd, converged or not."""
     mean, sd = moments(result.u[-1].dropna("member").values)
     ratio, off = sd / exact[1], (mean - exact[0]) / exact[1]
@@ -78,7 +80,7 @@ def judged(result, exact):
     return runs, np.sqrt(np.mean(off**2)), ratio.min(), ratio.max(), end
 
 
-def row(label, problem, method, n, exact, seeds):
+def row(label, problem, method, n, exact, seeds) -> str:
     found = [judged(run(problem, method, n_members=n, rng=s), exact) for s in range(seeds)]
     runs, off, least, most, end = np.mean(found, axis=0)
     end = round(end * seeds)
@@ -88,7 +90,7 @@ def row(label, problem, method, n, exact, seeds):
 HEAD = "| problem | GNKI | members | runs a member | rms error | sd ratios | converged |"
 
 
-def options(seeds):
+def options(seeds) -> None:
     print(f"{HEAD}\n|---|---|---:|---:|---:|---|---|")
     for name, problem, exact, sizes in cases():
         for n in sizes:
@@ -96,7 +98,7 @@ def options(seeds):
                 print(row(f"{name} | {label}", problem, method, n, exact, seeds), flush=True)
 
 
-def few(seeds):
+def few(seeds) -> None:
     print(f"{HEAD.replace('GNKI', 'method')}\n|---|---|---:|---:|---:|---|---|")
     example = ek.problems.deconvolution(400)
     exact = example.extra["mean"], np.sqrt(np.diag(example.extra["cov"]))
@@ -113,7 +115,7 @@ def few(seeds):
                 print(row(label, problem, method, n, known, seeds), flush=True)
 
 
-def crawl(seeds):
+def crawl(seeds) -> None:
     print("| method | noise | members | runs a member | status |\n|---|---|---:|---|---|")
     model = ek.FunctionModel(lambda u: u**2, vectorized=True)
     methods = {

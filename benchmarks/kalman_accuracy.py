@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from timing import timed
@@ -28,12 +29,12 @@ RATIOS = [2.0**-k for k in (7, 13, 20, 27, 33, 40)]
 """About 1e-2, 1e-4, 1e-6, 1e-8, 1e-10 and 1e-12; the noise sd is then exact."""
 
 
-def rational(a):
+def rational(a) -> np.ndarray:
     """The same numbers as fractions."""
     return np.vectorize(Fraction, otypes=[object])(np.asarray(a, dtype=np.float64))
 
 
-def solved(a, b):
+def solved(a, b) -> np.ndarray:
     """The solution of A x = b for a positive definite A, by elimination."""
     a, b = a.copy(), b.copy()
     for k in range(len(a)):
@@ -45,7 +46,7 @@ def solved(a, b):
     return b
 
 
-def exact(u, g, y, sd, draw):
+def exact(u, g, y, sd, draw) -> np.ndarray:
     """The analysis in rational numbers, in the smaller of J and d."""
     u, g, y, draw = (rational(a) for a in (u, g, y, draw))
     n, sd = len(u), Fraction(sd)
@@ -57,7 +58,7 @@ def exact(u, g, y, sd, draw):
     return u + innovation @ f.T @ solved(system, e)
 
 
-def case(kind, ratio, n, d, seed=0):
+def case(kind, ratio, n, d, seed=0) -> tuple[Any, ...]:
     """Ensemble, outputs, data, noise sd and draws."""
     rng = np.random.default_rng(seed)
     u, matrix, truth = rng.normal(size=(n, 4)), rng.normal(size=(4, d)), rng.normal(size=4) / 2
@@ -69,7 +70,7 @@ def case(kind, ratio, n, d, seed=0):
     return u, u @ matrix, y, ratio, ratio * rng.normal(size=(n, d))
 
 
-def error(kind, ratio, n, d, dtype=np.float64):
+def error(kind, ratio, n, d, dtype=np.float64) -> float:
     """The largest error of a member beside the largest anomaly."""
     u, g, y, sd, draw = case(kind, ratio, n, d)
     u, g, y, draw = (a.astype(dtype) for a in (u, g, y, draw))

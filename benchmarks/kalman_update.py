@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from timing import timed
 
@@ -40,13 +42,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def floor(np, u, g, draw):
+def floor(np, u, g, draw) -> Callable[[], Any]:
     """The unavoidable products, as a function to be timed."""
     n, d = g.shape
     if n <= d:
         gram, cross = np.empty((n, n), g.dtype), np.empty((n, n), g.dtype)
 
-        def products():
+        def products() -> Any:
             np.matmul(g, g.T, out=gram)
             np.matmul(draw, g.T, out=cross)
             return gram @ u
@@ -55,7 +57,7 @@ def floor(np, u, g, draw):
     gram, rows = np.empty((d, d), g.dtype), np.empty_like(g)
     thin, coefficients = np.empty((d, u.shape[1]), u.dtype), np.empty((n, n), u.dtype)
 
-    def products():
+    def products() -> Any:
         np.matmul(g.T, g, out=gram)
         np.matmul(draw, gram, out=rows)
         if 2 * d < n:  # the cheaper of the two orders
@@ -65,7 +67,7 @@ def floor(np, u, g, draw):
     return products
 
 
-def plain(np, u, g, y, variances, draw):
+def plain(np, u, g, y, variances, draw) -> Any:
     """The analysis as one writes it in NumPy, in the smaller of J and d."""
     n, d = g.shape
     scale = 1 / np.sqrt(variances)
@@ -79,7 +81,7 @@ def plain(np, u, g, y, variances, draw):
     return u + np.linalg.solve(gram, innovation.T).T @ (f.T @ e)
 
 
-def smoother(np, u, g, y, variances):
+def smoother(np, u, g, y, variances) -> Callable[[], Any] | None:
     """One analysis of iterative_ensemble_smoother with the same inputs, or None."""
     try:
         from iterative_ensemble_smoother import ESMDA
@@ -87,7 +89,7 @@ def smoother(np, u, g, y, variances):
         return None
     parameters, outputs = np.asfortranarray(u.T), np.asfortranarray(g.T)
 
-    def update():
+    def update() -> Any:
         esmda = ESMDA(covariance=variances, observations=y, alpha=1, seed=0)
         esmda.prepare_assimilation(Y=outputs)
         return esmda.assimilate_batch(X=parameters)

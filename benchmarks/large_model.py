@@ -20,14 +20,14 @@ class Large:
 
     vectorized = stochastic = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.forcing = np.linspace(0, 1, 5_000_000)
 
-    def __call__(self, u):
+    def __call__(self, u) -> np.ndarray:
         return u * self.forcing[-1]
 
 
-def seconds(n_members, n_steps):
+def seconds(n_members, n_steps) -> float:
     """Wall time of the run, with workers that have started before."""
     problem = ek.InverseProblem(Large(), ek.GaussianPrior(np.zeros(3), 1.0), 0.1, np.ones(3))
     context = multiprocessing.get_context("spawn")
@@ -44,7 +44,7 @@ def seconds(n_members, n_steps):
         return time.perf_counter() - start
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--members", type=int, default=40)
     parser.add_argument("--steps", type=int, default=2)

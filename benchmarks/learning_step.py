@@ -25,8 +25,10 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from network_speed import NETWORKS, forward_flops, network, product, vmapped
 from timing import peak_mib, present_mib, timed
@@ -49,7 +51,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pieces(n, batch):
+def pieces(n, batch) -> dict[str, tuple[Callable[[], Any], float]]:
     """D and the update in place, as functions, with their numbers of operations."""
     import numpy as np
 
@@ -65,7 +67,7 @@ def pieces(n, batch):
     }
 
 
-def learning(torch, batch):
+def learning(torch, batch) -> Any:
     """Random images and labels, and the Glorot prior, all in float32."""
     import numpy as np
 
@@ -80,13 +82,13 @@ def learning(torch, batch):
     return ek.InverseProblem(model, prior, ek.CrossEntropy(WIDTHS[-1]), data)
 
 
-def method_of(every):
+def method_of(every) -> Any:
     import ekitools as ek
 
     return ek.LossEKI(ek.NormStep(0.1), ek.Spread(0.1, every=every))
 
 
-def steps(every, problem, n):
+def steps(every, problem, n) -> Callable[[], Any]:
     """A function that makes the next step of a run."""
     import ekitools as ek
     from ekitools.models.evaluate import evaluate
@@ -94,20 +96,20 @@ def steps(every, problem, n):
     options = {"store": "final", "evaluate_final": False, "rng": 0}
     loop = ek.AskTell(problem, method_of(every), n_members=n, **options)
 
-    def step():
+    def step() -> None:
         loop.tell(*evaluate(loop.seen.model, loop.ask(), problem.n_data))
 
     return step
 
 
-def plain(torch, problem, n):
+def plain(torch, problem, n) -> Callable[[], Any]:
     """A function that makes the next step, as one writes it."""
     u = torch.from_numpy(problem.prior.sample(n, rng=0))
     model, x = problem.model, torch.from_numpy(problem.data.inputs[: problem.data.size])
     y = torch.from_numpy(problem.data.targets[: problem.data.size])
     forward = vmapped(torch, model, x)
 
-    def step():
+    def step() -> None:
         nonlocal u
         g = forward(u)
         gradient = (torch.softmax(g.view(n, *y.shape), -1) - y).view(n, -1)
@@ -117,7 +119,7 @@ def plain(torch, problem, n):
     return step
 
 
-def memory(torch, kind, problem, n):
+def memory(torch, kind, problem, n) -> float:
     """The peak of two steps in MiB, without what was there before the ensemble."""
     import ekitools as ek
 
@@ -135,7 +137,7 @@ def memory(torch, kind, problem, n):
     return peak_mib() - before
 
 
-def memory_of(kind, options):
+def memory_of(kind, options) -> float:
     """The same from a fresh process, in ensembles."""
     if not options.memory_members:
         return float("nan")

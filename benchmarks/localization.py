@@ -57,11 +57,11 @@ class Case:
     """Of the data, ``(d, 1)``."""
 
     @cached_property
-    def problem(self):
+    def problem(self) -> ek.InverseProblem:
         return ek.InverseProblem(ek.LinearModel(self.matrix), self.prior, self.variances, self.data)
 
     @cached_property
-    def exact(self):
+    def exact(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviations of the posterior by the Kalman formula."""
         C, A = self.prior.cov, self.matrix
         cross = C @ A.T if C.ndim == 2 else C * A.T
@@ -71,20 +71,20 @@ class Case:
         return mean, np.sqrt(prior - np.sum(gain * cross, axis=1))
 
     @cached_property
-    def from_data(self):
+    def from_data(self) -> np.ndarray:
         """Distances of parameters from data, ``(p, d)``."""
         return np.abs(self.positions - self.stations.T)
 
     @cached_property
-    def between_data(self):
+    def between_data(self) -> np.ndarray:
         """Distances of data from data, ``(d, d)``."""
         return np.abs(self.stations - self.stations.T)
 
-    def inside(self, mean, sd):
+    def inside(self, mean, sd) -> float:
         """Share of the parameters whose true value is in the central 90 %."""
         return np.mean(np.abs(self.truth - mean) < QUANTILE * sd)
 
-    def scores(self, u):
+    def scores(self, u) -> tuple[float, float, float]:
         """Error of the mean, variance ratio and share inside of an ensemble ``(J, p)``."""
         mean, sd = self.exact
         found, spread = u.mean(axis=0), u.std(axis=0, ddof=1)
@@ -92,7 +92,7 @@ class Case:
         return error, np.mean((spread / sd) ** 2), self.inside(found, spread)
 
 
-def cells(truth):
+def cells(truth) -> Case:
     """The problem of the table, with the truth and the noise of a seed."""
     i = np.arange(CELLS)
     prior = ek.GaussianPrior(0.0, np.exp(-np.abs(i[:, None] - i) / LENGTH))
@@ -113,7 +113,7 @@ def cells(truth):
     )
 
 
-def blocks(truth, n_blocks=8, size=5, n_data=10, sd=0.1):
+def blocks(truth, n_blocks=8, size=5, n_data=10, sd=0.1) -> Case:
     """The problem of the groups, with the matrices, the truth and the noise of a seed."""
     rng = np.random.default_rng([8, truth])
     p, d = n_blocks * size, n_blocks * n_data
@@ -129,7 +129,7 @@ def blocks(truth, n_blocks=8, size=5, n_data=10, sd=0.1):
 def by(make: Callable[..., Any]) -> Callable[..., np.ndarray]:
     """The last ensemble of a method of ekitools, which is made from the case and the settings."""
 
-    def estimate(case, u, seed, **settings):
+    def estimate(case, u, seed, **settings) -> np.ndarray:
         method = make(case, **settings)
         keywords = {"evaluate_final": False, "store": "last"}
         return ek.run(case.problem, method, ensemble=u, rng=seed, **keywords).u[-1].values
@@ -146,12 +146,12 @@ class Row:
     package: str = "ekitools"
 
 
-def distance(case, radius):
+def distance(case, radius) -> ek.localization.Distance:
     """The rule with the coordinates of a case."""
     return ek.localization.Distance(case.positions, case.stations, radius)
 
 
-def grouped(case):
+def grouped(case) -> ek.localization.Groups:
     """The rule of the blocks."""
     own, theirs = case.positions[:, 0], case.stations[:, 0]
     pairs = {
@@ -160,12 +160,12 @@ def grouped(case):
     return ek.localization.Groups(pairs)
 
 
-def etki(rule):
+def etki(rule) -> Callable[..., np.ndarray]:
     """The estimate of ETKI with a rule, which is made from the case and the settings."""
     return by(lambda case, **settings: ek.ETKI(localization=rule(case, **settings)))
 
 
-def eki(rule):
+def eki(rule) -> Callable[..., np.ndarray]:
     """The estimate of EKI with a rule."""
     return by(lambda case, **settings: ek.EKI(localization=rule(case, **settings)))
 
@@ -206,7 +206,7 @@ def settings_of(row: Row) -> Iterator[dict[str, Any]]:
         yield dict(zip(row.grid, values, strict=True))
 
 
-def scores(row, case, seeds, n_members, settings):
+def scores(row, case, seeds, n_members, settings) -> np.ndarray:
     """Mean scores of the seeds."""
     found = []
     for seed in seeds:
@@ -215,7 +215,7 @@ def scores(row, case, seeds, n_members, settings):
     return np.mean(found, axis=0)
 
 
-def tuned(row, case, n_members):
+def tuned(row, case, n_members) -> dict[str, Any]:
     """The settings with the least error on the seeds that are not reported."""
     choices = list(settings_of(row))
     if len(choices) == 1:
@@ -224,7 +224,7 @@ def tuned(row, case, n_members):
     return choices[int(np.nanargmin(errors))]
 
 
-def print_table(rows, make, truths, n_seeds, n_members):
+def print_table(rows, make, truths, n_seeds, n_members) -> None:
     """Tune and measure the rows, and print them."""
     cases = [make(truth) for truth in truths]
     tuning = make(TUNING_TRUTH)
@@ -243,7 +243,7 @@ def print_table(rows, make, truths, n_seeds, n_members):
     print(f"| exact posterior | | 0 | 1 | {exact:.3f} |")
 
 
-def chosen(rows, words):
+def chosen(rows, words) -> dict[str, Any]:
     """The rows whose packages are installed and whose names have one of the words."""
     found = {}
     for name, row in rows.items():

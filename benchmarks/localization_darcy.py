@@ -27,7 +27,7 @@ RADIUS = 0.2
 RADII = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
-def distance(example, radius):
+def distance(example, radius) -> ek.localization.Distance:
     """The rule with the coordinates of the cells and of the wells."""
     return ek.localization.Distance(example.extra["cells"], example.extra["wells"], radius)
 
@@ -44,7 +44,7 @@ METHODS = {
 }
 
 
-def moments(example, method, seed):
+def moments(example, method, seed) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean and standard deviation of every cell, and the model runs."""
     options = {"n_members": MEMBERS, "rng": seed, "evaluate_final": False, "store": "last"}
     result = ek.run(example.problem, method, **options)
@@ -54,7 +54,7 @@ def moments(example, method, seed):
     return u.mean(axis=0), u.std(axis=0, ddof=1), runs
 
 
-def tune(seeds):
+def tune(seeds) -> None:
     """Errors of ETKI against another truth."""
     example = ek.problems.darcy_field(rng=1)
     for radius in RADII:

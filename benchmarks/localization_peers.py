@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def gaspari_cohn(distance, radius):
+def gaspari_cohn(distance, radius) -> np.ndarray:
     """The compactly supported correlation of Gaspari & Cohn (1999), eq. 4.10."""
     z = np.abs(distance) / radius
     inner, outer = np.minimum(z, 1.0), np.clip(z, 1.0, 2.0)
@@ -21,7 +21,7 @@ def gaspari_cohn(distance, radius):
     return np.where(z <= 1, near, np.where(z < 2, far - 2 / (3 * outer), 0.0))
 
 
-def smoother_adaptive(case, u, seed, *, steps=1, truncation=0.99):
+def smoother_adaptive(case, u, seed, *, steps=1, truncation=0.99) -> np.ndarray:
     """AdaptiveESMDA of iterative_ensemble_smoother: correlations above 3/sqrt(J)."""
     from iterative_ensemble_smoother import AdaptiveESMDA
 
@@ -35,7 +35,7 @@ def smoother_adaptive(case, u, seed, *, steps=1, truncation=0.99):
     return x.T
 
 
-def smoother_distance(case, u, seed, *, radius, steps=1, truncation=0.99):
+def smoother_distance(case, u, seed, *, radius, steps=1, truncation=0.99) -> np.ndarray:
     """LocalizedESMDA of iterative_ensemble_smoother: the gain is tapered."""
     from iterative_ensemble_smoother import LocalizedESMDA
 
@@ -50,7 +50,7 @@ def smoother_distance(case, u, seed, *, radius, steps=1, truncation=0.99):
     return x.T
 
 
-def pyesmda_distance(case, u, seed, *, radius, steps=1):
+def pyesmda_distance(case, u, seed, *, radius, steps=1) -> np.ndarray:
     """ESMDA of pyesmda: both covariances are tapered."""
     import covmats
     import pyesmda

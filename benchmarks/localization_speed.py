@@ -25,6 +25,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from timing import peak_mib, present_mib
@@ -37,7 +39,7 @@ SD = 0.3
 class Inputs:
     """An ensemble on a square grid, its outputs, and the places of both."""
 
-    def __init__(self, p, d, n):
+    def __init__(self, p, d, n) -> None:
         rng = np.random.default_rng(0)
         side = math.isqrt(p)
         cells = np.indices((side, side), dtype=float).reshape(2, -1).T
@@ -48,7 +50,7 @@ class Inputs:
         self.g = self.u[:, places].copy()
         self.data = rng.standard_normal(d)
 
-    def weights(self, columns):
+    def weights(self, columns) -> Any:
         """Sparse Gaspari-Cohn weights of some cells."""
         from localization_peers import gaspari_cohn
         from scipy.sparse import csr_array
@@ -62,11 +64,11 @@ class Inputs:
         return csr_array((weights, (near["i"], near["j"])), shape=(len(cells), len(self.wells)))
 
 
-def ekitools_analysis(inputs, batch=None):
+def ekitools_analysis(inputs, batch=None) -> Callable[[], Any]:
     """A function that makes the analysis."""
     import ekitools as ek
 
-    def analysis():
+    def analysis() -> Any:
         rule = ek.localization.Distance(inputs.cells, inputs.wells, inputs.radius)
         K = ek.kalman_coefficients(
             inputs.g, inputs.data, SD**2, analysis="perturbed", rng=0, localization=rule
@@ -76,7 +78,7 @@ def ekitools_analysis(inputs, batch=None):
     return analysis
 
 
-def smoother_analysis(inputs, batch=None):
+def smoother_analysis(inputs, batch=None) -> Callable[[], Any]:
     """A function that makes the analysis of iterative_ensemble_smoother in batches."""
     from iterative_ensemble_smoother import LocalizedESMDA
 
@@ -87,7 +89,7 @@ def smoother_analysis(inputs, batch=None):
     del inputs.u
     variances = np.full(d, SD**2)
 
-    def analysis():
+    def analysis() -> Any:
         smoother = LocalizedESMDA(covariance=variances, observations=inputs.data, alpha=1, seed=0)
         smoother.prepare_assimilation(Y=outputs)
         for i in range(0, len(x), batch):
@@ -102,7 +104,7 @@ def smoother_analysis(inputs, batch=None):
     return analysis
 
 
-def pyesmda_analysis(inputs, batch=None):
+def pyesmda_analysis(inputs, batch=None) -> Callable[[], Any]:
     """A function that makes the analysis of pyesmda."""
     import covmats
     import pyesmda
@@ -112,7 +114,7 @@ def pyesmda_analysis(inputs, batch=None):
     del inputs.u
     variances = np.full(len(inputs.data), SD**2)
 
-    def analysis():
+    def analysis() -> Any:
         weights = inputs.weights(slice(None))
         cells, inputs.cells = inputs.cells, inputs.wells
         between = inputs.weights(slice(None))
@@ -144,7 +146,7 @@ PACKAGES = {
 }
 
 
-def measure(name, size, repeats, batch):
+def measure(name, size, repeats, batch) -> None:
     """Print the median seconds of an analysis, the peak and its part above the inputs in MiB."""
     PACKAGES[name](Inputs(100, 10, 20), None)()  # imports
     analysis = PACKAGES[name](Inputs(*size), batch)
@@ -158,7 +160,7 @@ def measure(name, size, repeats, batch):
     print(np.median(seconds), peak, peak - before)
 
 
-def main():
+def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)

@@ -33,7 +33,7 @@ def main() -> None:
     z = prior.to_unconstrained(start)
     root = 2.38 / np.sqrt(z.shape[1]) * np.linalg.cholesky(np.cov(z.T))
 
-    def log_density(z):
+    def log_density(z) -> np.ndarray:
         g = problem.model(prior.to_physical(z))
         misfit = problem.noise.misfit(g, problem.data)
         return np.where(np.isfinite(misfit), -misfit - 0.5 * (z**2).sum(1), -np.inf)

@@ -24,7 +24,7 @@ PROBLEM = EXAMPLE.problem
 REFERENCE = np.array([EXAMPLE.extra["fixed_sigma"][n] for n in PROBLEM.parameter_names])
 
 
-def logarithmic():
+def logarithmic() -> ek.InverseProblem:
     """The same problem with log-normal priors of the same means and standard deviations."""
     marginals = dict(PROBLEM.prior.marginals)
     for name in ("alpha", "beta", "gamma", "delta"):

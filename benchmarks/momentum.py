@@ -11,6 +11,7 @@ least_squares), and in brackets in how many seeds 300 steps were not enough.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -31,13 +32,13 @@ MOMENTA = {
 }
 
 
-def case(seed, nonlinear):
+def case(seed, nonlinear) -> tuple[Any, ...]:
     """A problem, and the smallest misfit."""
     rng = np.random.default_rng(seed)
     left, right = (np.linalg.qr(rng.normal(size=(n, P)))[0] for n in (D, P))
     matrix = left * np.logspace(0, -2, P) @ right.T
 
-    def model(u):
+    def model(u) -> np.ndarray:
         z = u @ matrix.T
         return z + z**3 / 20 if nonlinear else z
 
@@ -50,7 +51,7 @@ def case(seed, nonlinear):
     return problem, model, least
 
 
-def steps_taken(momentum, rule, seed, nonlinear):
+def steps_taken(momentum, rule, seed, nonlinear) -> list[float]:
     """Steps to each misfit, by the ensemble mean; infinite where it is not reached."""
     problem, model, least = case(seed, nonlinear)
     method = ek.EKI(rule, t_end=None, perturbed=False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 from network_speed import NETWORKS, network
 from timing import timed
@@ -34,14 +35,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def d_of(outputs, one_hot):
+def d_of(outputs, one_hot) -> Any:
     """D of `LossEKI` with cross-entropy, in the dtype of the outputs."""
     z = outputs.reshape(len(outputs), -1, CLASSES)
     slopes = (z.softmax(-1) - one_hot).flatten(1)
     return slopes @ (outputs - outputs.mean(0)).T / len(outputs)
 
 
-def trained(torch, model, split, options):
+def trained(torch, model, split, options) -> tuple[float, float]:
     """The test accuracy of the mean, and the seconds of the training."""
     import numpy as np
 
@@ -68,7 +69,7 @@ def trained(torch, model, split, options):
     seconds = time.perf_counter() - begun
     mean = loop.result().u[-1].mean("member").values
 
-    def logits(x):
+    def logits(x) -> Any:
         return model(mean, inputs=x).reshape(-1, CLASSES)
 
     return accuracy(logits, split.x_test, split.y_test), seconds
@@ -100,7 +101,7 @@ def main() -> None:
             model = TorchModel(net, x, precision=precision)
             members = u.to(device)
 
-            def forward(model=model, members=members):
+            def forward(model=model, members=members) -> None:
                 model(members)[0, :1].cpu()  # waits for the device
 
             (seconds,) = timed([forward], options.repeats)

@@ -16,7 +16,9 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 from timing import peak_mib, timed
 
@@ -37,7 +39,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def network(torch, widths):
+def network(torch, widths) -> Any:
     """A dense network with ReLU between its layers."""
     torch.manual_seed(0)
     layers = [
@@ -46,25 +48,25 @@ def network(torch, widths):
     return torch.nn.Sequential(*layers[:-1])
 
 
-def vmapped(torch, model, x, chunk=None):
+def vmapped(torch, model, x, chunk=None) -> Callable[..., Any]:
     """The forward pass of members as one writes it."""
 
-    def one(row):
+    def one(row) -> Any:
         values = {name: row[where].view(shape) for name, (where, shape) in model.layout.items()}
         return torch.func.functional_call(model.module, values, (x,)).flatten()
 
-    def forward(u):
+    def forward(u) -> Any:
         with torch.no_grad():
             return torch.vmap(one, chunk_size=chunk or 20)(u)
 
     return forward
 
 
-def forward_flops(widths, members, batch):
+def forward_flops(widths, members, batch) -> int:
     return 2 * members * batch * sum(i * o for i, o in pairwise(widths))
 
 
-def candidate(torch, kind, widths, options):
+def candidate(torch, kind, widths, options) -> tuple[Callable[[], Any], int]:
     """The forward pass as a function to be timed, and its number of operations."""
     from ekitools.adapters.torch import TorchModel
 
@@ -75,7 +77,7 @@ def candidate(torch, kind, widths, options):
     return lambda: forward(u), forward_flops(widths, options.members, options.batch)
 
 
-def product(torch, *libraries):
+def product(torch, *libraries) -> Any:
     """The fastest square matrix product of a few, as a function, and its number of operations.
 
     In torch, and in what else of `libraries` there is: NumPy.
@@ -86,7 +88,7 @@ def product(torch, *libraries):
         if library is not torch:
             a, b, out = (each.numpy() for each in (a, b, out))
 
-        def multiply(a=a, b=b, out=out, product=library.matmul):
+        def multiply(a=a, b=b, out=out, product=library.matmul) -> None:
             product(a, b, out=out)
 
         (seconds,) = timed([multiply], 3)
@@ -94,7 +96,7 @@ def product(torch, *libraries):
     return best[1:]
 
 
-def memory_of(kind, name, options):
+def memory_of(kind, name, options) -> float:
     """MiB that one forward pass adds to the peak, measured in a process of its own."""
     command = [sys.executable, __file__, "--memory-of", kind, "--networks", name]
     for option in ("members", "batch", "threads", "chunk"):

@@ -24,11 +24,11 @@ import numpy as np
 import ekitools as ek
 
 
-def free(u):
+def free(u) -> np.ndarray:
     return u
 
 
-def seconds(function, repeats):
+def seconds(function, repeats) -> float:
     samples = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -37,7 +37,7 @@ def seconds(function, repeats):
     return statistics.median(samples)
 
 
-def import_time():
+def import_time() -> None:
     code = "import time; t = time.perf_counter(); import ekitools; print(time.perf_counter() - t)"
     runs = [subprocess.check_output([sys.executable, "-c", code]) for _ in range(5)]
     names = "ek.run, ek.EKI, ek.GaussianPrior"
@@ -50,7 +50,7 @@ def import_time():
     print(f"  and the first use of {names}: {statistics.median(map(float, used)):.3f} s")
 
 
-def iteration():
+def iteration() -> None:
     n, p = 1000, 100
     problem = ek.InverseProblem(
         ek.FunctionModel(free, vectorized=True), ek.GaussianPrior(np.zeros(p), 1.0), 1.0, np.ones(p)
@@ -58,13 +58,13 @@ def iteration():
     steps = 20
     method = ek.EKI(ek.FixedStep(1 / steps))
 
-    def whole():
+    def whole() -> None:
         ek.run(problem, method, n_members=n, rng=0, evaluate_final=False)
 
     rng = np.random.default_rng(0)
     u, noise = rng.standard_normal((n, p)), problem.noise
 
-    def analysis():  # with the draw of the perturbations that it needs
+    def analysis() -> None:  # with the draw of the perturbations that it needs
         ek.kalman_update(u, u, problem.data, noise, noise_draw=rng.standard_normal((n, p)))
 
     whole()
@@ -76,7 +76,7 @@ def iteration():
     )
 
 
-def pool():
+def pool() -> None:
     n = 1000
     problem = ek.InverseProblem(
         ek.FunctionModel(free), ek.GaussianPrior(np.zeros(10), 1.0), 1.0, np.ones(10)
@@ -84,7 +84,7 @@ def pool():
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as executor:
 
-        def whole():
+        def whole() -> None:
             method = ek.EKI(ek.FixedStep(1.0))
             ek.run(problem, method, n_members=n, rng=0, executor=executor, evaluate_final=False)
 
@@ -94,7 +94,7 @@ def pool():
         )
 
 
-def memory():
+def memory() -> None:
     n, p = 200, 1_000_000
     ensemble = np.random.default_rng(0).standard_normal((n, p), dtype=np.float32)
     problem = ek.InverseProblem(

@@ -18,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SEQUENCES = {"rows, 600": (600, 28, 28), "rows, 100": (100, 28, 28), "windows, 10": (10, 10, 1)}
 
 
-def cpu_seconds(model, u):
+def cpu_seconds(model, u) -> float:
     start = time.process_time()
     model(u)
     return time.process_time() - start

@@ -12,7 +12,8 @@ import tempfile
 import threading
 import time
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Never
 
 import numpy as np
 from attack_tools import polite
@@ -37,10 +38,10 @@ class Rude:
 
     vectorized = stochastic = False
 
-    def __init__(self, act, at=None):
+    def __init__(self, act, at=None) -> None:
         self.act, self.at = act, at
 
-    def __call__(self, u):
+    def __call__(self, u) -> Any:
         if self.at is None or np.array_equal(u, self.at):
             return ACTS[self.act].fn(u)
         return polite(u)
@@ -51,7 +52,7 @@ class Together(Rude):
 
     vectorized = True
 
-    def __call__(self, u):
+    def __call__(self, u) -> Any:
         rows = [own(super(Together, self).__call__(row)) for row in u]
         if ACTS[self.act].cause is not None:
             return rows
@@ -60,32 +61,32 @@ class Together(Rude):
         return self.buffer
 
 
-def own(row):
+def own(row) -> Any:
     return row.copy() if isinstance(row, np.ndarray) else row
 
 
 # ----------------------------------------------------------------- rude, and yet the outputs count
 
 
-def fills_one_buffer(u):
+def fills_one_buffer(u) -> np.ndarray:
     if not hasattr(_own, "buffer"):
         _own.buffer = np.empty(3)
     _own.buffer[:] = polite(u)
     return _own.buffer
 
 
-def edits_its_input(u):
+def edits_its_input(u) -> np.ndarray:
     g = polite(u)
     u[:] = 1e9
     return g
 
 
-def returns_its_input(u):
+def returns_its_input(u) -> np.ndarray:
     u[:] = polite(u)
     return u
 
 
-def edits_later(u):
+def edits_later(u) -> np.ndarray:
     """It keeps what it was given and what it returned, and spoils both at the next call."""
     kept = vars(_own).setdefault("kept", [])
     for array in kept:
@@ -95,47 +96,47 @@ def edits_later(u):
     return kept[1]
 
 
-def returns_a_read_only_view(u):
+def returns_a_read_only_view(u) -> np.ndarray:
     return np.broadcast_to(polite(u), (2, 3))[0]
 
 
-def returns_a_list(u):
+def returns_a_list(u) -> list[float]:
     return polite(u).tolist()
 
 
-def prints(u):
+def prints(u) -> np.ndarray:
     for stream in (sys.stdout, sys.stderr):
         print("\r", end="", file=stream, flush=True)
     return polite(u)
 
 
-def changes_folder(u):
+def changes_folder(u) -> np.ndarray:
     os.chdir(tempfile.gettempdir())
     return polite(u)
 
 
-def seeds_everything(u):
+def seeds_everything(u) -> np.ndarray:
     np.random.seed(7)  # noqa: NPY002 - that is what is rude
     random.seed(7)
     return polite(u)
 
 
-def makes_numpy_strict(u):
+def makes_numpy_strict(u) -> np.ndarray:
     np.seterr(all="raise")
     return polite(u)
 
 
-def makes_warnings_errors(u):
+def makes_warnings_errors(u) -> np.ndarray:
     warnings.simplefilter("error")
     return polite(u)
 
 
-def warns(u):
+def warns(u) -> np.ndarray:
     warnings.warn("the mesh is coarse", UserWarning, stacklevel=1)
     return polite(u)
 
 
-def has_an_alarm_of_its_own(u):
+def has_an_alarm_of_its_own(u) -> np.ndarray:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, 500.0, 20.0)
@@ -150,28 +151,28 @@ class OwnBaseError(BaseException):
 
 
 class UnspeakableError(Exception):
-    def __repr__(self):
+    def __repr__(self) -> str:
         raise SystemExit("no words")
 
     __str__ = __repr__
 
 
 class UnpicklableError(Exception):
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise SystemExit("not me")
 
 
 class LostError(Exception):
     """It is pickled, and cannot come back."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return sys.exit, (3,)
 
 
 class HidingError(Exception):
     """It holds what cannot be pickled."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("behind a lock")
         self.lock = threading.Lock()
 
@@ -181,32 +182,32 @@ class Array:
 
     shape, dtype = (3,), np.dtype(float)
 
-    def __array__(self, *args, **kwargs):
+    def __array__(self, *args, **kwargs) -> Any:
         raise LookupError("no numbers here")
 
 
 class Shapeless:
     @property
-    def shape(self):
+    def shape(self) -> Never:
         raise SystemExit("no shape here")
 
 
-def raising(error, *arguments):
-    def act(u):
+def raising(error, *arguments) -> Callable[..., Any]:
+    def act(u) -> Never:
         raise error(*arguments)
 
     return act
 
 
-def returning(make):
+def returning(make) -> Callable[..., Any]:
     return lambda u: make(polite(u))
 
 
-def recurses(u):
+def recurses(u) -> Any:
     return recurses(u)
 
 
-def sleeps_on(u):
+def sleeps_on(u) -> np.ndarray:
     """It suppresses all exceptions, in a loop, for a while."""
     end = time.perf_counter() + SLEEP
     while time.perf_counter() < end:
@@ -215,13 +216,13 @@ def sleeps_on(u):
     return polite(u)
 
 
-def sleeps_with_an_alarm_of_its_own(u):
+def sleeps_with_an_alarm_of_its_own(u) -> np.ndarray:
     has_an_alarm_of_its_own(u)
     time.sleep(SLEEP)
     return polite(u)
 
 
-def dies(u):
+def dies(u) -> None:
     os._exit(3)
 
 

@@ -27,20 +27,20 @@ OUTPUTS = 100
 METHODS = {"ETKI": ek.ETKI, "EKI": ek.EKI}
 
 
-def memory(kind):
+def memory(kind) -> float:
     """The resident memory of this process in MiB: "VmRSS" now or "VmHWM" at most."""
     status = Path("/proc/self/status").read_text("utf-8")
     return int(status.partition(f"{kind}:")[2].split()[0]) / 1024
 
 
-def problem_of(p):
+def problem_of(p) -> ek.InverseProblem:
     """Some of p parameters are seen."""
     where = np.linspace(0, p - 1, OUTPUTS).astype(int)
     prior = ek.GaussianPrior(np.zeros(p, dtype=np.float32), 1.0)
     return ek.InverseProblem(lambda u: u[where], prior, 0.5, np.ones(OUTPUTS))
 
 
-def one(method, store, n, p, steps, folder):
+def one(method, store, n, p, steps, folder) -> tuple[float, float, float, float]:
     """Seconds and MiB of one run in this process, and the mean of the parameters that are seen."""
     small = ek.InverseProblem(lambda u: u, ek.GaussianPrior(np.zeros(3), 1.0), 1.0, np.ones(3))
     ek.run(small, METHODS[method](), n_members=5, rng=0)  # everything is imported
@@ -58,7 +58,7 @@ def one(method, store, n, p, steps, folder):
     return seconds, memory("VmHWM") - before, memory("VmHWM"), float(result.g.mean())
 
 
-def main():
+def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=int, default=1_000_000)

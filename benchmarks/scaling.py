@@ -13,8 +13,10 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -23,27 +25,27 @@ import ekitools as ek
 SECONDS, MEMBERS, STEPS, WORKERS = 0.1, 20, 2, (1, 2)
 
 
-def sleeping(u):
+def sleeping(u) -> np.ndarray:
     time.sleep(SECONDS)
     return u
 
 
-def threads(workers):
+def threads(workers) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers)
 
 
-def processes(workers):
+def processes(workers) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def loky(workers):
+def loky(workers) -> Any:
     from loky import ProcessPoolExecutor as LokyExecutor
 
     return LokyExecutor(workers)
 
 
 @contextmanager
-def dask(workers):
+def dask(workers) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
@@ -51,7 +53,7 @@ def dask(workers):
         yield client.get_executor(pure=False)
 
 
-def run(executor, n_members):
+def run(executor, n_members) -> Any:
     problem = ek.InverseProblem(
         ek.FunctionModel(sleeping), ek.GaussianPrior(np.zeros(5), 1.0), 1.0, np.ones(5)
     )
@@ -59,13 +61,13 @@ def run(executor, n_members):
     return ek.run(problem, method, n_members=n_members, rng=0, executor=executor)
 
 
-def seconds(pool, workers):
+def seconds(pool, workers) -> float:
     with pool(workers) as executor:
         run(executor, 4 * workers)
         return float(run(executor, MEMBERS * workers).attrs["seconds"])
 
 
-def main():
+def main() -> None:
     ideal = MEMBERS * (STEPS + 1) * SECONDS
     print(f"{MEMBERS} members for every worker, {ideal:.0f} s of sleep; goal: at least 95 %")
     print(f"{'executor':<12}{'workers':>9}{'members':>9}{'seconds':>9}{'efficiency':>12}")

@@ -14,6 +14,7 @@ evaluates the current particles twice more at each temperature.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import blackjax
 import jax
@@ -28,7 +29,7 @@ import ekitools as ek
 jax.config.update("jax_enable_x64", True)
 
 
-def to_physical(z):
+def to_physical(z) -> Any:
     """Standard normal coordinates to α, β, γ, δ, hare₀, lynx₀ and, where there are, two σ."""
     mean, sd = jnp.array([1.0, 0.05, 1.0, 0.05]), jnp.array([0.5, 0.05, 0.5, 0.05])
     below = ndtr(-mean / sd)  # the mass that truncation at 0 takes away
@@ -38,15 +39,15 @@ def to_physical(z):
     return jnp.concatenate([rates, starts, jnp.exp(-1.0 + z[6:])])
 
 
-def log_populations(u, n_years=20, steps=80):
+def log_populations(u, n_years=20, steps=80) -> Any:
     """``(n_years + 1, 2)``, by the classical Runge–Kutta scheme in logarithms."""
     alpha, beta, gamma, delta = u[:4]
 
-    def slope(x):
+    def slope(x) -> Any:
         hare, lynx = jnp.exp(x)
         return jnp.stack([alpha - beta * lynx, delta * hare - gamma])
 
-    def step(x, _):
+    def step(x, _) -> Any:
         h = 1 / steps
         k1 = slope(x)
         k2 = slope(x + 0.5 * h * k1)
@@ -54,7 +55,7 @@ def log_populations(u, n_years=20, steps=80):
         k4 = slope(x + h * k3)
         return x + h / 6 * (k1 + 2 * (k2 + k3) + k4), None
 
-    def year(x, _):
+    def year(x, _) -> Any:
         x, _ = jax.lax.scan(step, x, None, length=steps)
         return x, x
 
@@ -77,7 +78,7 @@ def main() -> None:
     p, n = len(reference), options.members
     data = jnp.asarray(example.problem.data[:42]).reshape(21, 2)
 
-    def log_likelihood(z):
+    def log_likelihood(z) -> Any:
         u = to_physical(z)
         sigma = u[6:] if unknown else 0.25
         r = (log_populations(u) - data) / sigma
@@ -92,13 +93,13 @@ def main() -> None:
 
     kernel = random_walk.build_additive_step()
 
-    def move(key, state, log_density, root):
-        def draw(key, position):
+    def move(key, state, log_density, root) -> Any:
+        def draw(key, position) -> Any:
             return root @ jax.random.normal(key, position.shape)
 
         return kernel(key, state, log_density, draw)
 
-    def tuned(key, state, info):
+    def tuned(key, state, info) -> Any:
         del key, info
         cov = jnp.cov(state.particles.T) + 1e-10 * jnp.eye(p)
         return extend_params({"root": 2.38 / jnp.sqrt(p) * jnp.linalg.cholesky(cov)})

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +31,13 @@ METHODS = {
 }
 
 
-def case(seed, nonlinear=False):
+def case(seed, nonlinear=False) -> tuple[Any, ...]:
     """A problem, and its truth."""
     rng = np.random.default_rng(seed)
     matrix, truth = rng.normal(size=(D, P)), np.zeros(P)
     truth[rng.choice(P, 3, replace=False)] = 2.0, -1.5, 1.0
 
-    def model(u):
+    def model(u) -> np.ndarray:
         linear = u @ matrix.T
         return linear + linear**3 / 20 if nonlinear else linear
 
@@ -47,21 +48,21 @@ def case(seed, nonlinear=False):
     return problem, truth, matrix
 
 
-def posterior(matrix, y, variances):
+def posterior(matrix, y, variances) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variances of the posterior of a linear model, by the Kalman formula."""
     scaled = variances[:, None] * matrix.T
     gain = scaled @ np.linalg.inv(matrix @ scaled + NOISE**2 * np.eye(D))
     return gain @ y, variances - np.sum(gain * scaled, axis=1)
 
 
-def of_three(seed):
+def of_three(seed) -> tuple[Any, ...]:
     """As `by_algebra`, with the right three known."""
     problem, truth, matrix = case(seed)
     mean, _ = posterior(matrix, problem.data, (truth != 0).astype(float))
     return np.linalg.norm(mean - truth), 3, True, 0, True
 
 
-def by_algebra(seed, rtol):
+def by_algebra(seed, rtol) -> tuple[Any, ...]:
     """Error, number kept, whether these are right, rounds, and whether the variances settled."""
     problem, truth, matrix = case(seed)
     y, variances = problem.data, np.ones(P)
@@ -75,7 +76,7 @@ def by_algebra(seed, rtol):
     return np.linalg.norm(mean - truth), kept.sum(), right, rounds, change <= rtol
 
 
-def measured(method, seed, nonlinear):
+def measured(method, seed, nonlinear) -> tuple[Any, ...]:
     """Error, number kept, whether these are right, model runs a member, whether settled."""
     problem, truth, _ = case(seed, nonlinear)
     result = ek.run(problem, method, n_members=J, rng=seed)

@@ -36,12 +36,12 @@ BLOCK_BYTES = 1 << 26
 IN_SUPPORT = 40
 
 
-def opened(path, mode, p):
+def opened(path, mode, p) -> np.memmap:
     """The memory map of an ensemble."""
     return np.memmap(path, np.float32, mode, shape=(MEMBERS, p))
 
 
-def draw(path, p):
+def draw(path, p) -> None:
     """An ensemble of independent normal numbers, written in blocks of rows."""
     rng = np.random.default_rng(0)
     with path.open("wb") as file:
@@ -50,7 +50,7 @@ def draw(path, p):
         os.fsync(file.fileno())
 
 
-def forget(*paths):
+def forget(*paths) -> None:
     """Let the system drop the pages of files, so that they are read from the disk."""
     for path in paths:
         with path.open("rb") as file:
@@ -58,7 +58,7 @@ def forget(*paths):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def copy(source, target):
+def copy(source, target) -> float:
     """Seconds of reading a file and writing it to another one."""
     block = bytearray(BLOCK_BYTES)
     start = time.perf_counter()
@@ -69,14 +69,14 @@ def copy(source, target):
     return time.perf_counter() - start
 
 
-def outputs():
+def outputs() -> tuple[np.ndarray, np.ndarray]:
     """The outputs of the members, and the data."""
     rng = np.random.default_rng(1)
     g = rng.standard_normal((MEMBERS, DATA), dtype=np.float32)
     return g, rng.standard_normal(DATA).astype(np.float32)
 
 
-def distance(p, n=None, resolution=0.5):
+def distance(p, n=None, resolution=0.5) -> ek.localization.Distance:
     """The rule that localizes the first n cells of a square grid with p cells."""
     side = math.isqrt(p - 1) + 1
     cells = np.stack(np.divmod(np.arange(p if n is None else n), side), axis=1)
@@ -86,7 +86,7 @@ def distance(p, n=None, resolution=0.5):
     return ek.localization.Distance(cells, wells, radius, resolution=resolution)
 
 
-def analysed(source, target, p, localized):
+def analysed(source, target, p, localized) -> tuple[float, float]:
     """Seconds of the coefficients and of the update, in this process."""
     g, y = outputs()
     start = time.perf_counter()
@@ -100,7 +100,7 @@ def analysed(source, target, p, localized):
     return middle - start, time.perf_counter() - middle
 
 
-def apart(source, target, p, localized):
+def apart(source, target, p, localized) -> list[float]:
     """The seconds of `analysed` and the memory in MiB, in a process of its own."""
     command = [sys.executable, __file__, "--parameters", str(p), "--child", source, target]
     command += ["--localized"] if localized else []
@@ -108,7 +108,7 @@ def apart(source, target, p, localized):
     return [float(each) for each in done.stdout.split()]
 
 
-def largest_memory():
+def largest_memory() -> float:
     """The largest resident memory of this process in MiB.
 
     `resource.getrusage` would count the memory of the process that started this one.
@@ -117,7 +117,7 @@ def largest_memory():
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def largest_error(before, after, p, localized):
+def largest_error(before, after, p, localized) -> float:
     """Largest error of some columns of the result."""
     g, y = outputs()
     if localized:
@@ -133,7 +133,7 @@ def largest_error(before, after, p, localized):
     return np.abs(opened(after, "r", p)[:, columns] - expected).max()
 
 
-def main():
+def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=int, default=10_000_000)

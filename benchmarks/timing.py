@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 
-def timed(functions, repeats):
+def timed(functions, repeats) -> list[float]:
     """Median seconds of each function, the functions taken in turn."""
     seconds = [[] for _ in functions]
     for function in functions:
@@ -20,18 +20,18 @@ def timed(functions, repeats):
     return [statistics.median(samples) for samples in seconds]
 
 
-def peak_mib():
+def peak_mib() -> float:
     """Peak memory of this process; Linux counts the parent's in getrusage, before the exec."""
     return _status_mib("VmHWM")
 
 
-def present_mib():
+def present_mib() -> float:
     """Memory of this process now, and from now on the peak is counted anew; Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status_mib("VmRSS")
 
 
-def _status_mib(name):
+def _status_mib(name) -> float:
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (each for each in status.read_text().splitlines() if each.startswith(name))

@@ -29,7 +29,7 @@ METHODS = {
 MANY_DATA = (200, 1_000_000, 50)
 
 
-def errors(method, seed):
+def errors(method, seed) -> tuple[float, float]:
     """Error of the mean in posterior standard deviations, and the covariance ratio."""
     example = ek.problems.linear(p=5, d=10, rng=seed)
     mean, cov = example.extra["mean"], example.extra["cov"]
@@ -38,7 +38,7 @@ def errors(method, seed):
     return np.sqrt(np.mean(off**2)), np.trace(np.linalg.solve(cov, np.cov(u.T))) / len(mean)
 
 
-def products(u, r):
+def products(u, r) -> np.ndarray:
     """The matrix products of one analysis."""
     n, d = r.shape
     if n > d:

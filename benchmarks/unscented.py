@@ -32,24 +32,24 @@ METHODS = {
 DAYS = np.array([0.5, 1.0, 2.0, 4.0])
 
 
-def decay(u):
+def decay(u) -> np.ndarray:
     """Amplitude and rate of a decay, both by their logarithms."""
     return np.exp(u[:, :1] - np.exp(u[:, 1:]) * DAYS)
 
 
-def logistic(u):
+def logistic(u) -> np.ndarray:
     """Height, rate and middle of a logistic curve, the first two by their logarithms."""
     at = np.arange(8.0) - 4 - u[:, 2:]
     return np.exp(u[:, :1]) / (1 + np.exp(-np.clip(np.exp(u[:, 1:2]) * at, -700, 700)))
 
 
-def problem(model, mean, variance, noise, data):
+def problem(model, mean, variance, noise, data) -> ek.InverseProblem:
     """A problem of a vectorized model with an independent normal prior."""
     prior = ek.GaussianPrior(mean, np.full(len(mean), variance))
     return ek.InverseProblem(ek.FunctionModel(model, vectorized=True), prior, noise, data)
 
 
-def small_problems():
+def small_problems() -> dict[str, ek.InverseProblem]:
     """Problems with one to three parameters."""
     return {
         "exp, datum 3": problem(np.exp, [0.0], 4.0, 0.01, [3.0]),
@@ -66,7 +66,7 @@ def small_problems():
     }
 
 
-def by_grid(target):
+def by_grid(target) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviations of the posterior by two grids, the second around the first."""
     p = target.n_parameters
     n = {1: 20001, 2: 801, 3: 161}[p]
@@ -84,13 +84,13 @@ def by_grid(target):
     return mean, sd
 
 
-def white_draws(result, prior):
+def white_draws(result, prior) -> np.ndarray:
     """Draws of a result in coordinates in which the prior is N(0, I)."""
     u = np.stack([np.asarray(each) for each in ek.posterior(result).values()], axis=1)
     return np.asarray(prior.whiten(prior.to_unconstrained(u)))
 
 
-def by_sampling(target):
+def by_sampling(target) -> tuple[np.ndarray, np.ndarray]:
     """The same by TemperedSMC from GNKI."""
     quick = ek.run(target, ek.GNKI(), n_members=200, rng=1)
     start = ek.GaussianStart.from_ensemble(quick.u[-1], target.prior)
@@ -99,7 +99,7 @@ def by_sampling(target):
     return x.mean(axis=0), x.std(axis=0)
 
 
-def steps_needed(example, method):
+def steps_needed(example, method) -> tuple[float, int | None]:
     """The largest error at the end, and the steps until it is below 1e-6."""
     mean, cov = example.extra["mean"], example.extra["cov"]
     state, first = method.init(method.nodes(example.problem), example.problem), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -80,8 +80,11 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     plt.close(figure)
 
 
+Demo: TypeAlias = Literal["lynx-hare", "darcy", "deconvolution"]
+
+
 def demo(
-    name: str = "lynx-hare",
+    name: Demo = "lynx-hare",
     *,
     n_members: int = 200,
     rng: Rng = 0,
@@ -251,14 +254,14 @@ def _darcy(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
     return lines
 
 
-_REPORTS: dict[str, Callable[[Example, dict[str, Any]], list[str]]] = {
+_REPORTS: dict[Demo, Callable[[Example, dict[str, Any]], list[str]]] = {
     "lynx-hare": _lynx_hare,
     "darcy": _darcy,
     "deconvolution": _deconvolution,
 }
 
 
-def _pictures(name: str, example: Example, result: xr.Dataset, out: Path) -> list[Path]:
+def _pictures(name: Demo, example: Example, result: xr.Dataset, out: Path) -> list[Path]:
     """Data and predictions, prior and posterior, misfit and spread; a signal or a field."""
     from ekitools.plots.style import detached
 

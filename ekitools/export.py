@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,8 @@ from ekitools.typing import Rng
 
 __all__ = ["plot_arviz", "to_arviz"]
 
-_KINDS = {"forest": 20, "pair": 6, "rank": 6, "trace": 6}
+Kind: TypeAlias = Literal["forest", "pair", "rank", "trace"]
+_KINDS: dict[Kind, int] = {"forest": 20, "pair": 6, "rank": 6, "trace": 6}
 """Pictures that both generations of ArviZ draw, and how many parameters fit in by default."""
 
 
@@ -89,6 +90,11 @@ def to_arviz(
         If members of the longer chains, or a group that only some results have, are left out; if
         the noise is correlated and ``problem`` is not given.
 
+    See Also
+    --------
+    plot_arviz : Plots by ArviZ.
+    posterior : Draws by parameter name, without ArviZ.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -126,7 +132,7 @@ def _tree(groups: dict[str, xr.Dataset], result: xr.Dataset) -> Any:
 
 def plot_arviz(
     result: xr.Dataset | Sequence[xr.Dataset],
-    kind: str = "forest",
+    kind: Kind = "forest",
     *,
     ax: Any = None,
     parameters: Any = None,
@@ -183,7 +189,7 @@ def plot_arviz(
     >>> len(ek.plot_arviz(runs, "forest")) >= 1
     True
     """
-    one_of("kind", kind, _KINDS)
+    kind = one_of("kind", kind, _KINDS)
     results = _runs(result)
     chosen = marginals(results[0], parameters=parameters, most=_KINDS[kind]).parameter
     if chosen.size < results[0].sizes["parameter"] or parameters is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ ADAPTERS = {
 }
 # Not asked for: what house style says otherwise (capitals before formulas, a noun as summary) and
 # sections that would only be filled to be there.
-NOT_ASKED = {"ES01", "SA01", "SS02", "SS05", "PR08", "RT03"}
+NOT_ASKED = {"ES01", "SS02", "SS05", "PR08", "RT03"}
 
 
 def public_names() -> Iterator[tuple[str, Any]]:
@@ -121,6 +123,33 @@ def test_parameters_of_methods_are_named_or_those_of_a_contract(name: str) -> No
     assert missing == []
 
 
+def related(docstring: str) -> list[str]:
+    """Names of the section See Also."""
+    section = re.search(r"^See Also\n-+\n(.*?)(?=^\S[^\n]*\n---|\Z)", docstring, re.M | re.S)
+    heads = re.findall(r"^(\S[^:]*?) : \S", section[1] if section else "", re.M)
+    return [name.strip() for head in heads for name in head.split(",")]
+
+
+def found(name: str, module: str) -> bool:
+    """Whether a name stands for something in ekitools, or in the public module of its reader."""
+    if name.startswith("ekitools.adapters."):  # its framework may be missing
+        _, _, adapter, each = name.split(".")
+        return each in ADAPTERS[adapter]
+    public = ".".join(module.split(".")[:2])
+    for scope in ("ekitools.", f"{public}.", f"{module}.", ""):
+        with suppress(ModuleNotFoundError, AttributeError, ValueError):
+            pkgutil.resolve_name(scope + name)
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_names_what_is_related(name: str) -> None:
+    names = related(inspect.getdoc(NAMES[name]) or "")
+    assert names
+    assert [each for each in names if not found(each, NAMES[name].__module__)] == []
+
+
 @pytest.mark.parametrize("name", NAMES | MEMBERS)
 def test_it_has_the_format_of_numpydoc(name: str) -> None:
     validation = pytest.importorskip("numpydoc.validate", reason="numpydoc is not installed")
@@ -130,7 +159,12 @@ def test_it_has_the_format_of_numpydoc(name: str) -> None:
     if re.search(r"^    As (in|for) `", docstring, re.M):
         skipped |= {"PR03", "PR04"}  # parameters that are described elsewhere, several at once
     if name in MEMBERS:
-        skipped |= {"PR01", "EX01", "RT01"}  # the test above; the summary says what is returned
+        skipped |= {
+            "PR01",
+            "EX01",
+            "RT01",
+            "SA01",
+        }  # the test above; the summary says what is returned
     if inspect.isclass(value) and issubclass(value, tuple | Exception):
         skipped |= {"PR01"}  # fields are documented one by one
     if getattr(value, "_is_protocol", False):

@@ -4,8 +4,12 @@ The cells are those of the page. Links between pages and roles of Sphinx mean no
 site, so only their text remains. Notebooks contain no outputs; the page shows them.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from docutils import nodes
@@ -14,7 +18,7 @@ from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_note
 FOLDER = "tutorials/"
 
 
-def notebook(text):
+def notebook(text) -> dict[str, Any]:
     """The notebook of a MyST page, valid in nbformat 4."""
     page = read_myst_markdown_notebook(text)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -27,7 +31,7 @@ def notebook(text):
     return page
 
 
-def plain(text):
+def plain(text) -> str:
     """Markdown for Jupyter, without Sphinx's roles and without links to files of the site."""
     role = r"\{(?:py:\w+|doc|ref|term|download)\}"
     text = re.sub(role + r"`[^`<]+ <~?([\w.]+)>`", r"`\1`", text)
@@ -36,7 +40,7 @@ def plain(text):
     return re.sub(r"^(:::|```)\{(\w+)\}.*\n(.*?)^\1$", r"\3", text, flags=re.M | re.S)
 
 
-def tutorials(env):
+def tutorials(env) -> Iterator[tuple[str, str]]:
     """Names and sources of the pages that can be downloaded."""
     for name in sorted(env.found_docs):
         if name.startswith(FOLDER):
@@ -45,7 +49,7 @@ def tutorials(env):
                 yield name, text
 
 
-def link(app, doctree):
+def link(app, doctree) -> None:
     """Put the link to the notebook below the title of the page."""
     name = app.env.docname
     if app.builder.format != "html" or name not in dict(tutorials(app.env)):
@@ -57,7 +61,7 @@ def link(app, doctree):
     title.parent.insert(title.parent.index(title) + 1, nodes.raw("", html, format="html"))
 
 
-def write(app, error):
+def write(app, error) -> None:
     """Write the notebooks beside the pages."""
     if error is None and app.builder.format == "html":
         for name, text in tutorials(app.env):
@@ -65,7 +69,7 @@ def write(app, error):
             path.write_text(nbformat.writes(notebook(text)) + "\n", "utf-8")
 
 
-def setup(app):
+def setup(app) -> dict[str, bool]:
     """Connect the two steps to Sphinx."""
     app.connect("doctree-read", link)
     app.connect("build-finished", write)

@@ -15,11 +15,11 @@ class Thumbnails(nodes.General, nodes.Element):
 class ThumbnailsDirective(Directive):
     """``{thumbnails}``, without arguments."""
 
-    def run(self):
+    def run(self) -> list[Thumbnails]:
         return [Thumbnails()]
 
 
-def fill(_app, doctree, _name):
+def fill(_app, doctree, _name) -> None:
     """Replace the place by the grid, after MyST-NB has chosen the pictures."""
     for place in list(doctree.findall(Thumbnails)):
         grid = nodes.container(classes=["thumbnails"])
@@ -36,7 +36,7 @@ def fill(_app, doctree, _name):
         place.replace_self(grid)
 
 
-def setup(app):
+def setup(app) -> dict[str, bool]:
     """Register the directive."""
     app.add_node(Thumbnails)
     app.add_directive("thumbnails", ThumbnailsDirective)

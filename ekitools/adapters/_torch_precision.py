@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
 from ekitools.core.checks import one_of
 
-__all__ = ["checked_precision", "converted", "products", "working_dtype"]
+__all__ = ["Precision", "checked_precision", "converted", "products", "working_dtype"]
 
+Precision: TypeAlias = Literal["float32", "tf32", "bfloat16", "float16"]
+_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-_PRECISIONS = ("float32", "tf32", *_HALVES)
 
 
-def checked_precision(precision: str | None, dtype: Any, device: Any) -> str | None:
+def checked_precision(precision: Precision | None, dtype: Any, device: Any) -> Precision | None:
     """A precision that a module of this dtype and device has, or None for the module's own."""
     if precision is None:
         return None
-    one_of("precision", precision, _PRECISIONS)
+    precision = one_of("precision", precision, _PRECISIONS)
     if dtype != torch.float32:
         raise ValueError(
             f'precision: must be None for a module of {dtype}, got "{precision}". Use '
@@ -34,13 +35,13 @@ def checked_precision(precision: str | None, dtype: Any, device: Any) -> str | N
     return precision
 
 
-def working_dtype(precision: str | None, dtype: Any) -> Any:
+def working_dtype(precision: Precision | None, dtype: Any) -> Any:
     """The dtype in which a stack of layers keeps its weights and activations."""
     return _HALVES.get(precision or "", dtype)
 
 
 @contextmanager
-def products(precision: str | None, device: Any) -> Iterator[None]:
+def products(precision: Precision | None, device: Any) -> Iterator[None]:
     """Within, float32 products and convolutions on a CUDA device use TF32, or do not use it."""
     if precision not in ("float32", "tf32") or device.type != "cuda":
         yield
@@ -56,7 +57,7 @@ def products(precision: str | None, device: Any) -> Iterator[None]:
 
 
 @contextmanager
-def converted(precision: str | None, device: Any) -> Iterator[None]:
+def converted(precision: Precision | None, device: Any) -> Iterator[None]:
     """Within, any module converts its products to 16 bits, where the precision asks for it.
 
     `torch.autocast` does it layer by layer. Sums and normalisations stay in float32.

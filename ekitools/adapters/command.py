@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from string import Template
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from ekitools.core.signatures import check_accepts
 from ekitools.typing import Array
 
 __all__ = ["CommandModel"]
+
+Keep: TypeAlias = Literal["failed", "always", "never"]
+"""Whose folders are kept."""
+_KEEP: tuple[Keep, ...] = get_args(Keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +152,7 @@ class CommandModel:
     )
     timeout: float | None = None
     retries: int = 0
-    keep: str = "failed"
+    keep: Keep = "failed"
     environment: Mapping[str, str] = field(default_factory=dict)
     stochastic: bool = False
     _known: str = field(init=False, repr=False)
@@ -161,7 +165,7 @@ class CommandModel:
         put(
             self,
             retries=integer("retries", self.retries, least=0),
-            keep=one_of("keep", self.keep, ("failed", "always", "never")),
+            keep=one_of("keep", self.keep, _KEEP),
             stochastic=flag("stochastic", self.stochastic),
         )
         put(self, parameter_names=checked_names(self.parameter_names, self.stochastic))

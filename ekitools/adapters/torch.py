@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import product
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ekitools.adapters._torch_module import (
     sizes_of_a_run,
 )
 from ekitools.adapters._torch_precision import (
+    Precision,
     checked_precision,
     converted,
     products,
@@ -37,7 +38,9 @@ from ekitools.typing import Array
 
 __all__ = ["TorchModel"]
 
-_PATHS = ("auto", "stacked", "vmap", "loop")
+Path: TypeAlias = Literal["auto", "stacked", "vmap", "loop"]
+"""How members are evaluated."""
+_PATHS: tuple[Path, ...] = get_args(Path)
 
 
 class TorchModel:
@@ -86,9 +89,9 @@ class TorchModel:
         The batch.
     chunk : int or None
         The argument ``chunk``.
-    path : str
+    path : {"stacked", "vmap", "loop"}
         The path in use. ``"vmap"`` becomes ``"loop"`` at the first call that needs it.
-    precision : str or None
+    precision : {"float32", "tf32", "bfloat16", "float16"} or None
         The argument ``precision``.
     n_parameters : int
         Number of parameters p.
@@ -108,6 +111,11 @@ class TorchModel:
         devices, or has dropout or batch normalisation in training mode; if the path is unsuitable
         for the module; if the module fails on the batch; if the module or its device does not
         support the precision.
+
+    See Also
+    --------
+    ekitools.adapters.jax.JaxModel : A JAX function as a forward model.
+    ekitools.LossEKI : Trains a network without derivatives.
 
     Examples
     --------
@@ -137,8 +145,8 @@ class TorchModel:
         inputs: Any = None,
         *,
         chunk: int | None = None,
-        path: str = "auto",
-        precision: str | None = None,
+        path: Path = "auto",
+        precision: Precision | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}.")

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -48,6 +48,9 @@ __all__ = [
 
 _METHOD = ("State", "aim", "normalisation", "init", "ask", "tell", "finished", "select")
 """The parts of a `Method`."""
+
+Choice = TypeVar("Choice", bound=str)
+"""A text of a fixed list: the ``Literal`` type of the list."""
 
 
 def integer(
@@ -188,8 +191,8 @@ def flag(name: str, value: Any) -> bool:
     return given
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """``value`` where it is among the texts ``choices``.
+def one_of(name: str, value: Any, choices: Iterable[Choice]) -> Choice:
+    """The text among ``choices`` that equals ``value``.
 
     Examples
     --------
@@ -202,7 +205,7 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in known:
         listed = _listed([f'"{choice}"' for choice in known], "or")
         raise ValueError(f"{name}: must be {listed}, got {value!r}.")
-    return str(value)
+    return known[known.index(value)]
 
 
 def function(name: str, value: Any) -> Any:

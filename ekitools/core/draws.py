@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from array_api_compat import (
@@ -16,7 +16,11 @@ from array_api_compat import (
 from ekitools.core.arrays import array_namespace, device, is_numpy, like
 from ekitools.typing import Array
 
-__all__ = ["DeviceGenerator", "check_draws", "standard_normal"]
+__all__ = ["PLACES", "DeviceGenerator", "Place", "check_draws", "standard_normal"]
+
+Place: TypeAlias = Literal["host", "device"]
+"""Where normal numbers are drawn."""
+PLACES: tuple[Place, ...] = get_args(Place)
 
 
 class DeviceGenerator(np.random.Generator):
@@ -61,7 +65,7 @@ def standard_normal(
     return sd * xp.astype(wide, dtype)
 
 
-def check_draws(draws: str, reference: Any) -> None:
+def check_draws(draws: Place, reference: Any) -> None:
     """Check that an ensemble like ``reference`` can be drawn where ``draws`` says.
 
     Raises

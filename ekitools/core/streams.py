@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ekitools.core.arrays import as_rng
-from ekitools.core.draws import DeviceGenerator
+from ekitools.core.draws import DeviceGenerator, Place
 from ekitools.typing import Rng
 
 __all__ = ["Streams"]
@@ -28,7 +28,7 @@ class Streams:
         *,
         root: list[int] | None = None,
         given: str = "",
-        draws: str = "host",
+        draws: Place = "host",
     ) -> None:
         if root is None:
             words = as_rng(rng).integers(0, 2**32, size=4, dtype=np.uint32)

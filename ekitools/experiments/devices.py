@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.experiments.names import DEVICES
+from ekitools.core.checks import one_of
+from ekitools.experiments.names import DEVICES, Device
 
 __all__ = [
     "DEVICES",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-def checked_device(device: str) -> str:
+def checked_device(device: Device) -> Device:
     """A device on which torch can compute here.
 
     Raises
@@ -43,10 +44,9 @@ def checked_device(device: str) -> str:
     >>> from ekitools.experiments.devices import checked_device
     >>> checked_device("tpu")
     Traceback (most recent call last):
-    ValueError: device: must be one of cpu, cuda, mps, got 'tpu'.
+    ValueError: device: must be "cpu", "cuda" or "mps", got 'tpu'.
     """
-    if device not in DEVICES:
-        raise ValueError(f"device: must be one of {', '.join(DEVICES)}, got {device!r}.")
+    device = one_of("device", device, DEVICES)
     if device == "cpu":
         return device
     if device == "mps" and "torch" not in sys.modules:  # torch reads it when it is imported

@@ -39,8 +39,9 @@ from typing import Any
 import numpy as np
 
 from ekitools._version import __version__
+from ekitools.core.checks import one_of
 from ekitools.experiments.devices import checked_device, device_name, peak_bytes, reset_peak
-from ekitools.experiments.names import EXPERIMENTS, SCALES, WITH_NETWORKS
+from ekitools.experiments.names import EXPERIMENTS, SCALES, WITH_NETWORKS, Device, Scale
 from ekitools.plots.style import detached
 
 __all__ = [
@@ -57,12 +58,12 @@ __all__ = [
 def reproduce(
     name: str,
     *,
-    scale: str = "small",
+    scale: Scale = "small",
     out: str | Path | None = None,
     resume: bool = False,
     only: Collection[str] = (),
     progress: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     show: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
     """Run a published experiment, or the parts of it that are missing.
@@ -116,8 +117,7 @@ def reproduce(
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name: must be one of {', '.join(EXPERIMENTS)}, got {name!r}.")
-    if scale not in SCALES:
-        raise ValueError(f"scale: must be one of {', '.join(SCALES)}, got {scale!r}.")
+    scale = one_of("scale", scale, SCALES)
     device = checked_device(device)
     if device != "cpu" and name not in WITH_NETWORKS:
         raise ValueError(

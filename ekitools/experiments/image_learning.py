@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def train(
     }
 
 
-def _precision(recipe: Recipe, network: str, device: str) -> str | None:
+def _precision(recipe: Recipe, network: str, device: str) -> Literal["bfloat16", "tf32"] | None:
     """The precision of the network. `CurvatureEKI` solves systems that need all digits."""
     if device != "cuda" or not isinstance(recipe, Learning):
         return None
@@ -141,7 +141,7 @@ def _learned(
     folder.mkdir(parents=True, exist_ok=True)
     kind = placed(np.ones(1, np.float32), device)
     if (run / "checkpoint.json").exists():
-        loop = ek.AskTell.load(run, problem, method, ensemble=kind)
+        loop = ek.AskTell.load(run, problem, method, like=kind)
         by_epoch = json.loads(log.read_text("utf-8"))
     else:
         start: dict[str, Any] = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICES", "EXPERIMENTS", "SCALES", "WITH_NETWORKS"]
+from typing import Literal, TypeAlias, get_args
+
+__all__ = ["DEVICES", "EXPERIMENTS", "SCALES", "WITH_NETWORKS", "Device", "Scale"]
 
 EXPERIMENTS = {
     "mnist-dense": "mnist_dense",
@@ -29,5 +31,7 @@ WITH_NETWORKS = (
     "lstm-online",
 )
 """Experiments whose networks are torch modules, which can be on any device."""
-SCALES = ("small", "medium", "paper")
-DEVICES = ("cpu", "cuda", "mps")
+Scale: TypeAlias = Literal["small", "medium", "paper"]
+Device: TypeAlias = Literal["cpu", "cuda", "mps"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+DEVICES: tuple[Device, ...] = get_args(Device)

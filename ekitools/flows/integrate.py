@@ -128,6 +128,12 @@ def integrate(
     EKIFlow : The ensemble Kalman flow.
     EKSFlow : A flow that samples the posterior.
 
+    See Also
+    --------
+    run : Methods in discrete steps, with executors and checkpoints.
+    EKIFlow, EKSFlow : Flows to integrate.
+    ekitools.theory.linear_flow : The exact flow of a linear model.
+
     Examples
     --------
     >>> import ekitools as ek

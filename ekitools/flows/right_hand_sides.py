@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -29,6 +29,10 @@ __all__ = [
     "Output",
     "StochasticEKIFlow",
 ]
+
+
+Scheme: TypeAlias = Literal["leimkuhler-matthews", "euler-maruyama"]
+_SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 class Output(NamedTuple):
@@ -61,6 +65,12 @@ class EKIFlow:
     EKI : The same method in discrete steps, for `run`.
     StochasticEKIFlow : The flow with perturbed data.
     NesterovFlow : The flow with momentum.
+
+    See Also
+    --------
+    EKI : The same dynamics in discrete steps.
+    NesterovFlow : The flow with momentum.
+    StochasticEKIFlow : The flow with perturbed data.
 
     References
     ----------
@@ -113,6 +123,11 @@ class NesterovFlow(EKIFlow):
     EKIFlow : The flow without momentum.
     Nesterov : Momentum for a method in discrete steps.
 
+    See Also
+    --------
+    EKIFlow : The flow without momentum.
+    Nesterov : Momentum in discrete steps.
+
     References
     ----------
     .. [1] Su, Boyd & Candès (2016), J. Mach. Learn. Res. 17, 1-43.
@@ -146,6 +161,11 @@ class GradientFlow:
     --------
     EKIFlow : The flow without derivatives.
     NaturalGradientFlow : The gradient preconditioned by the Gauss–Newton matrix.
+
+    See Also
+    --------
+    EKIFlow : The flow that needs no derivative.
+    NaturalGradientFlow : The flow with the inverse Fisher information.
 
     Examples
     --------
@@ -190,6 +210,11 @@ class NaturalGradientFlow(GradientFlow):
     --------
     GradientFlow : The gradient without a preconditioner.
     GNKI : An ensemble method with Gauss–Newton steps, without derivatives.
+
+    See Also
+    --------
+    GradientFlow : The flow without the inverse Fisher information.
+    GNKI : Gauss–Newton steps without derivatives.
 
     References
     ----------
@@ -238,6 +263,11 @@ class StochasticEKIFlow:
     EKI : The same method in discrete steps, for `run`.
     EKIFlow : The flow without perturbed data.
     EKSFlow : A flow that samples the posterior at large t.
+
+    See Also
+    --------
+    EKI : The same dynamics in discrete steps.
+    EKSFlow : A flow that samples the posterior at all late times.
 
     References
     ----------
@@ -329,16 +359,15 @@ class EKSFlow:
     """
 
     correction: bool = True
-    scheme: str = "leimkuhler-matthews"
+    scheme: Scheme = "leimkuhler-matthews"
     order = 1
     linear_over: ClassVar[LinearOver] = "last"
 
     def __post_init__(self) -> None:
-        schemes = ("leimkuhler-matthews", "euler-maruyama")
         put(
             self,
             correction=flag("correction", self.correction),
-            scheme=one_of("scheme", self.scheme, schemes),
+            scheme=one_of("scheme", self.scheme, _SCHEMES),
         )
 
     def samples_posterior(self, t: float) -> bool:  # noqa: ARG002 - the contract's argument

@@ -11,7 +11,12 @@ from ekitools.core.arrays import as_rng, host, like
 from ekitools.core.checks import one_of
 from ekitools.linalg.columns import centred
 from ekitools.linalg.kalman import checked_analysis, checked_localization, gain_factors
-from ekitools.linalg.local_coefficients import LocalCoefficients, local_coefficients
+from ekitools.linalg.local_coefficients import (
+    ANALYSES,
+    Analysis,
+    LocalCoefficients,
+    local_coefficients,
+)
 from ekitools.linalg.transform import transform_factors
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array, Localization, Rng
@@ -27,7 +32,7 @@ def kalman_coefficients(
     noise: Any = None,
     *,
     step: float = 1.0,
-    analysis: str = "transform",
+    analysis: Analysis = "transform",
     rng: Rng = None,
     noise_draw: Array | None = None,
     noise_sd: Any = None,
@@ -115,7 +120,7 @@ def kalman_coefficients(
     >>> float(new.mean().round(12)), float(new.var(ddof=1).round(12))
     (1.0, 0.5)
     """
-    one_of("analysis", analysis, ("transform", "perturbed", "unperturbed"))
+    analysis = one_of("analysis", analysis, ANALYSES)
     rng = as_rng(rng)
     if noise_draw is not None and analysis != "perturbed":
         raise ValueError(

@@ -114,7 +114,7 @@ def kalman_update(
     See Also
     --------
     EKI : The method that repeats this analysis until the posterior is reached.
-    ETKI : The square-root analysis, without perturbed data.
+    kalman_coefficients : The coefficients of one analysis, from the outputs alone.
     localization.Distance : Localization by distance.
 
     References

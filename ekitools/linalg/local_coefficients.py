@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from ekitools.linalg.local import LocalAnalysis
 from ekitools.linalg.whitened import check_independent, is_independent
 from ekitools.typing import Localization, MarginalNoise, Rng
 
-__all__ = ["LocalCoefficients", "local_coefficients"]
+__all__ = ["ANALYSES", "Analysis", "LocalCoefficients", "local_coefficients"]
+
+Analysis: TypeAlias = Literal["transform", "perturbed", "unperturbed"]
+"""The square root, perturbed data, or data without perturbation."""
+ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +53,7 @@ def local_coefficients(
     difference: np.ndarray,
     noise: Any,
     h: float,
-    kind: str,
+    kind: Analysis,
     rng: Rng = None,
     noise_draw: np.ndarray | None = None,
 ) -> LocalCoefficients:

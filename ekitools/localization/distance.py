@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -16,12 +16,15 @@ from ekitools.core.arrays import as_real
 from ekitools.core.checks import number, one_of, put, sequence
 from ekitools.localization.places import of_data, of_parameters
 from ekitools.localization.rule import Rule, Weighing, own_analyses
-from ekitools.localization.tapers import TAPERS
+from ekitools.localization.tapers import TAPERS, Taper
 from ekitools.typing import Localizer, Neighbourhoods
 
 __all__ = ["Distance"]
 
-ADAPTIVE = "adaptive"
+Metric: TypeAlias = Literal["euclidean", "great-circle"]
+_METRICS: tuple[Metric, ...] = get_args(Metric)
+
+ADAPTIVE: Literal["adaptive"] = "adaptive"
 """A radius that is chosen from the ensemble."""
 
 _EARTH = 6371.0088
@@ -98,17 +101,17 @@ class Distance(Rule):
 
     parameters: Any = None
     data: Any = None
-    radius: Any = ADAPTIVE
-    taper: str = "gaspari-cohn"
-    metric: str = "euclidean"
+    radius: float | Literal["adaptive"] = ADAPTIVE
+    taper: Taper = "gaspari-cohn"
+    metric: Metric = "euclidean"
     coordinates: tuple[str, ...] | None = None
     resolution: float = 0.5
     _places: tuple[np.ndarray | None, np.ndarray | None] = field(init=False)
 
     def __post_init__(self) -> None:
         radius = _checked_radius(self.radius)
-        one_of("taper", self.taper, tuple(TAPERS))
-        one_of("metric", self.metric, ("euclidean", "great-circle"))
+        put(self, taper=one_of("taper", self.taper, TAPERS))
+        put(self, metric=one_of("metric", self.metric, _METRICS))
         if self.coordinates is not None:
             put(self, coordinates=_checked_names(self.coordinates))
         resolution = number("resolution", self.resolution, least=0, most=1)

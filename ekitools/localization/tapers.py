@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-__all__ = ["TAPERS", "gaspari_cohn"]
+__all__ = ["TAPERS", "Taper", "gaspari_cohn"]
+
+Taper: TypeAlias = Literal["gaspari-cohn", "box"]
 
 
 def gaspari_cohn(z: np.ndarray) -> np.ndarray:
@@ -36,7 +39,7 @@ def _box(z: np.ndarray) -> np.ndarray:
     return (np.asarray(z) <= 1).astype(np.float64)
 
 
-TAPERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+TAPERS: dict[Taper, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "gaspari-cohn": (gaspari_cohn, 2.0),
     "box": (_box, 1.0),
 }

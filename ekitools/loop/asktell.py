@@ -14,7 +14,7 @@ from ekitools.core import statuses
 from ekitools.core.arrays import host, masked_as_nan, own, take_rows
 from ekitools.core.arrays import like as alike
 from ekitools.core.checks import as_path, flag, integer, number, one_of, stopping_rules
-from ekitools.core.draws import check_draws
+from ekitools.core.draws import PLACES, Place, check_draws
 from ekitools.core.kinds import empty_like, kind_of
 from ekitools.core.options import to_json
 from ekitools.core.streams import Streams
@@ -33,14 +33,14 @@ from ekitools.loop.checks import (
 )
 from ekitools.loop.ensemble import copied, drawn, names_of_files
 from ekitools.loop.folder import Folder
-from ekitools.loop.policies import POLICIES
-from ekitools.loop.saved import Saved
+from ekitools.loop.policies import POLICIES, OnFailure
+from ekitools.loop.saved import OPTIONS, Saved
 from ekitools.loop.scratch import Scratch
 from ekitools.loop.stepping import Stepping
 from ekitools.models.outputs import shares_memory
 from ekitools.problem import InverseProblem
 from ekitools.results.dataset import to_dataset, traits
-from ekitools.results.history import History, Summary
+from ekitools.results.history import History, Store, Summary
 from ekitools.typing import (
     Array,
     Batch,
@@ -144,7 +144,8 @@ class AskTell(Stepping):
 
     See Also
     --------
-    run : The same inversion with a loop that calls the model.
+    run : The same loop, which evaluates the model itself.
+    resume : Continues a run from its checkpoint.
 
     Examples
     --------
@@ -169,14 +170,14 @@ class AskTell(Stepping):
         n_steps: int | None = None,
         ensemble: Array | None = None,
         rng: Rng = None,
-        on_failure: str = "retry",
-        store: str | int = "all",
+        on_failure: OnFailure = "retry",
+        store: Store = "all",
         evaluate_final: bool = True,
         stop: StoppingRule | Sequence[StoppingRule] = (),
         missing: float = 0.1,
         scratch: str | os.PathLike[str] | None = None,
         like: Array | None = None,
-        draws: str = "host",
+        draws: Place = "host",
     ) -> None:
         self._since, self.seconds = time.perf_counter(), 0.0
         check_parts(problem, method)
@@ -197,7 +198,7 @@ class AskTell(Stepping):
         self.n_steps = most if n_steps is None else integer("n_steps", n_steps)
         self.status: Status | None = None
         self._spent = False
-        self.draws = one_of("draws", draws, ("host", "device"))
+        self.draws = one_of("draws", draws, PLACES)
         self._like = checked_kind(like, ensemble, method, self._scratch)
         check_draws(self.draws, ensemble if self._like is None else self._like)
         self._streams = Streams(rng, draws=self.draws)
@@ -384,14 +385,7 @@ class AskTell(Stepping):
         run = Saved(
             method=self.method,
             stop=self._stop,
-            options={
-                "n_steps": self.n_steps,
-                "on_failure": self.on_failure,
-                "store": self.store,
-                "evaluate_final": self.evaluate_final,
-                "missing": self.missing,
-                "draws": self.draws,
-            },
+            options={name: getattr(self, name) for name in OPTIONS},
             root=self._streams.root,
             start=self._start,
             state=self._state if self._waiting is None else self._waiting.before,
@@ -436,9 +430,11 @@ class AskTell(Stepping):
             The method of the run. It is read from the checkpoint unless it is your own class.
         n_steps : int, optional
             New step budget, to continue after the old one was spent.
-        like, ensemble : array, optional
+        like : array, optional
             Any array of the kind to continue with. It is needed if the kind changes, or was not of
-            NumPy, PyTorch, JAX or CuPy. Give at most one of the two.
+            NumPy, PyTorch, JAX or CuPy.
+        ensemble : array, optional
+            Former name of ``like``, deprecated since version 0.2.
         stop : stopping rule or sequence of them, optional
             The stopping rules of the run. Needed only if one of them is your own class.
         scratch : str or Path, optional

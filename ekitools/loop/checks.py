@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_array, check_array, host, like, unmasked
-from ekitools.core.checks import check_gaussian, check_method, integer
+from ekitools.core.checks import check_gaussian, check_method, integer, one_of
+from ekitools.core.deprecation import renamed
 from ekitools.core.kinds import checked_like
+from ekitools.loop.policies import OnFailure
 from ekitools.models.extras import Extra, split_extras
 from ekitools.models.outputs import UnfitError
 from ekitools.problem import InverseProblem, check_problem, check_whole
 from ekitools.results.dataset import RESERVED
+from ekitools.results.history import KEPT, Store
 from ekitools.typing import (
     Array,
     ByCoefficients,
@@ -75,10 +78,10 @@ def check_rules(rules: Iterable[StoppingRule], problem: InverseProblem) -> None:
             rule.check_problem(problem)
 
 
-def checked_store(store: Any) -> str | int:
+def checked_store(store: Store) -> Store:
     """Check the option ``store`` and return it."""
-    if isinstance(store, str) and store in ("all", "last", "final"):
-        return store
+    if isinstance(store, str) and store in KEPT:
+        return one_of("store", store, KEPT)
     try:
         return integer("store", store)
     except (TypeError, ValueError):
@@ -89,7 +92,7 @@ def checked_store(store: Any) -> str | int:
 
 
 def check_streamed(
-    problem: InverseProblem, method: Method, store: str | int, on_failure: str
+    problem: InverseProblem, method: Method, store: Store, on_failure: OnFailure
 ) -> None:
     """Check that a run can keep its ensemble on disk.
 
@@ -259,18 +262,14 @@ def checked_kind(like: Any, ensemble: Any, method: Method, scratch: Any) -> Arra
 def checked_reference(like: Any, ensemble: Any) -> Array | None:
     """An empty array of the kind for a resumed run; None keeps the kind of the checkpoint.
 
+    ``ensemble`` is the former name of ``like``.
+
     Raises
     ------
     TypeError, ValueError
         If an argument is not an array of a floating dtype, or both are given.
     """
-    reference = checked_like(like)
-    if ensemble is None:
-        return reference
-    check_array("ensemble", ensemble)
-    if reference is not None:
-        raise ValueError(
-            "ensemble: must be left out with like=, which has the same meaning, got "
-            f"{type(ensemble).__name__}."
-        )
-    return checked_like(ensemble, "ensemble")
+    if ensemble is not None:
+        check_array("ensemble", ensemble)
+    former, reference = checked_like(ensemble, "ensemble"), checked_like(like)
+    return renamed("ensemble", former, "like", reference, since="0.2", until="0.4")

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ekitools.core.checks import as_path, flag, function, integer
+from ekitools.core.draws import Place
 from ekitools.core.errors import CheckpointError, RunError
 from ekitools.core.signatures import check_accepts
 from ekitools.core.statuses import INTERRUPTED, runs_spent
 from ekitools.loop.asktell import AskTell
 from ekitools.loop.disk import INDEX
+from ekitools.loop.policies import OnFailure
 from ekitools.loop.scratch import Scratch
 from ekitools.models.evaluate import BrokenPoolError, check_executor, check_timeout, evaluate
 from ekitools.models.workers import Workers
 from ekitools.problem import InverseProblem
+from ekitools.results.history import Store
 from ekitools.typing import Array, Method, Rng, Status, StoppingRule
 
 if TYPE_CHECKING:
@@ -61,8 +64,8 @@ def run(
     rng: Rng = None,
     executor: Executor | None = None,
     timeout: float | None = None,
-    on_failure: str = "retry",
-    store: str | int = "all",
+    on_failure: OnFailure = "retry",
+    store: Store = "all",
     evaluate_final: bool = True,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
@@ -72,7 +75,7 @@ def run(
     missing: float = 0.1,
     scratch: str | os.PathLike[str] | None = None,
     like: Array | None = None,
-    draws: str = "host",
+    draws: Place = "host",
 ) -> xr.Dataset:
     """Run an inversion to its end.
 
@@ -279,7 +282,7 @@ def resume(
     n_steps : int, optional
         New step budget, to continue after the old one was spent.
     ensemble : array, optional
-        Same meaning as ``like``. Give at most one of the two.
+        Former name of ``like``, deprecated since version 0.2.
     executor : concurrent.futures.Executor, optional
         Executor that evaluates the members. It may differ from the executor of the first run.
     timeout : float, optional
@@ -424,7 +427,7 @@ def _drive(
                 loop._take(outputs.g, outputs.failures, outputs.extras, judged=False)
                 if loop._waiting is not None:
                     continue  # failed members run again before the step
-                if checkpoint is not None and _is_due(loop, checkpoint_every):
+                if checkpoint is not None and (loop.n % checkpoint_every == 0 or loop.done):
                     loop.save(checkpoint)
                 info = _info(loop)
                 if bar is not None:
@@ -461,10 +464,6 @@ def _stop_within(loop: AskTell, most_runs: int) -> None:
             "them failed. Give a larger budget, or exclude the failing region by the prior."
         )
     loop.stop(status)
-
-
-def _is_due(loop: AskTell, every: int) -> bool:
-    return loop.done or loop.n % every == 0
 
 
 def _info(loop: AskTell) -> IterationInfo:

@@ -13,6 +13,7 @@ import numpy as np
 from ekitools.core.arrays import array_namespace, finfo, host, like, take_rows
 from ekitools.core.checks import integer
 from ekitools.linalg import gaussian_draws
+from ekitools.loop.policies import OnFailure
 from ekitools.methods.shared import mapped
 from ekitools.models.outputs import Failure, cut, safe_text
 from ekitools.typing import Array, MemberFailure
@@ -68,7 +69,7 @@ def unusable_outputs(g: Array, noise_sd: np.ndarray, data_names: Sequence[Any]) 
 def fatal_sentence(
     failed: np.ndarray,
     iteration: int,
-    on_failure: str,
+    on_failure: OnFailure,
     reasons: Mapping[int, Failure],
     data_names: Sequence[Any],
     hopeless: str | None = None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ekitools.core.checks import flag, integer, number, one_of
+from ekitools.core.draws import PLACES
 from ekitools.core.errors import CheckpointError
 from ekitools.loop.checks import checked_store
 from ekitools.loop.disk import INDEX, File, damaged, is_name, opened
@@ -159,7 +160,7 @@ def _checked(meta: dict[str, Any]) -> dict[str, Any]:
         "store": checked_store(options["store"]),
         "evaluate_final": flag("evaluate_final", options["evaluate_final"]),
         "missing": number("missing", options["missing"], least=0, below=1),
-        "draws": one_of("draws", options.get("draws", "host"), ("host", "device")),
+        "draws": one_of("draws", options.get("draws", "host"), PLACES),
     }
     if not {"state", "files"} <= set(meta) or set(meta["files"]) != set(KINDS):
         raise KeyError("state or files")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["POLICIES"]
+from typing import Literal, TypeAlias, get_args
 
-POLICIES = ("retry", "drop", "resample", "raise")
+__all__ = ["POLICIES", "OnFailure"]
+
+OnFailure: TypeAlias = Literal["retry", "drop", "resample", "raise"]
+POLICIES: tuple[OnFailure, ...] = get_args(OnFailure)
 """The values of ``on_failure``."""

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ekitools.core.arrays import host, like
-from ekitools.core.draws import DeviceGenerator, standard_normal
+from ekitools.core.draws import DeviceGenerator, Place, standard_normal
 from ekitools.core.streams import Streams
 from ekitools.loop.ensemble import PhysicalMembers, StoredEnsemble, names_of_files
+from ekitools.loop.policies import OnFailure
 from ekitools.loop.retrying import Waiting
 from ekitools.loop.scratch import Scratch
 from ekitools.observed.together import Together
 from ekitools.problem import InverseProblem
-from ekitools.results.history import History
+from ekitools.results.history import History, Store
 from ekitools.typing import (
     Array,
     InPlace,
@@ -38,11 +39,11 @@ class Present(ABC):
     problem: InverseProblem
     method: Method
     n_steps: int
-    on_failure: str
-    store: str | int
+    on_failure: OnFailure
+    store: Store
     evaluate_final: bool
     missing: float
-    draws: str
+    draws: Place
     """The place at which normal numbers are drawn: "host" or "device"."""
     status: Status | None
     seconds: float

@@ -21,7 +21,7 @@ from ekitools.loop.index import parsed
 from ekitools.loop.lines import read_lines, write_lines
 from ekitools.loop.scratch import Scratch
 from ekitools.problem import InverseProblem, check_problem
-from ekitools.results.history import History
+from ekitools.results.history import History, Store
 from ekitools.typing import (
     Array,
     Method,
@@ -31,7 +31,10 @@ from ekitools.typing import (
     is_sampler,
 )
 
-__all__ = ["Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
+__all__ = ["OPTIONS", "Commit", "Counts", "Saved", "described", "read_run", "write_parts"]
+
+OPTIONS = ("n_steps", "on_failure", "store", "evaluate_final", "missing", "draws")
+"""Options of a run that a checkpoint holds: attributes of `ekitools.AskTell`."""
 
 _NEWEST = "newest."
 """Prefix of the arrays of the newest record, which stay in the state file while a later iteration
@@ -45,7 +48,7 @@ class Saved(NamedTuple):
     stop: tuple[StoppingRule, ...]
     """The stopping rules passed to the run, without the rules in the method's options."""
     options: dict[str, Any]
-    """``n_steps``, ``on_failure``, ``store``, ``evaluate_final``, ``missing`` and ``draws``."""
+    """The values of `OPTIONS`."""
     root: list[int]
     """The root seed of the random streams."""
     start: str
@@ -279,7 +282,7 @@ def _rebuilt(path: Path, name: str, meta: dict[str, Any]) -> Any:
     return found
 
 
-def _is_kept(store: str | int, iteration: int) -> bool:
+def _is_kept(store: Store, iteration: int) -> bool:
     """Whether the history keeps the members of this iteration after a later iteration."""
     return store == "all" or (not isinstance(store, str) and iteration % store == 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ekitools.core.checks import number, one_of
 from ekitools.losses.forms import checked_sd
 from ekitools.losses.markov import Markov
 
-__all__ = ["KERNELS", "MOST_DENSE", "correlated_covariance"]
+__all__ = ["KERNELS", "MOST_DENSE", "Kernel", "correlated_covariance"]
 
 MOST_DENSE = 5_000
 """Most data of a dense covariance: its matrix has 200 MB, and its factorisation takes seconds."""
@@ -38,7 +38,8 @@ def _squared_exponential(h: np.ndarray) -> np.ndarray:
     return np.exp(-(h**2) / 2)
 
 
-KERNELS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
+Kernel: TypeAlias = Literal["exponential", "matern-3/2", "matern-5/2", "squared-exponential"]
+KERNELS: Mapping[Kernel, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
     {
         "exponential": _exponential,
         "matern-3/2": _matern_3,
@@ -50,7 +51,7 @@ KERNELS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
 
 
 def correlated_covariance(
-    sd: Any, coordinates: Any, length: Any, kernel: str, nugget: float
+    sd: Any, coordinates: Any, length: Any, kernel: Kernel, nugget: float
 ) -> Markov | np.ndarray:
     """Γ of `ekitools.GaussianNoise.correlated`, as a matrix only where it has to be one."""
     correlation = KERNELS[one_of("kernel", kernel, KERNELS)]

@@ -10,11 +10,11 @@ import numpy as np
 
 from ekitools.core.arrays import as_real, digest
 from ekitools.core.indices import kept_indices
-from ekitools.losses.correlated import correlated_covariance
+from ekitools.losses.correlated import Kernel, correlated_covariance
 from ekitools.losses.formed import FormedNoise
 from ekitools.losses.forms import Form, checked_sd, form_of_covariance
 from ekitools.losses.markov import Markov
-from ekitools.losses.repeats import covariance_of_repeats
+from ekitools.losses.repeats import Shrinkage, covariance_of_repeats
 from ekitools.typing import Loss, NoiseModel
 
 __all__ = ["GaussianNoise", "as_loss", "as_noise"]
@@ -87,7 +87,7 @@ class GaussianNoise(FormedNoise):
         samples: Any,
         rank: int | None = None,
         diagonal: Any = None,
-        shrinkage: str | None = None,
+        shrinkage: Shrinkage | None = None,
     ) -> Self:
         """Noise with the covariance of repeated observations.
 
@@ -154,7 +154,7 @@ class GaussianNoise(FormedNoise):
         sd: Any,
         coordinates: Any,
         length: Any,
-        kernel: str = "exponential",
+        kernel: Kernel = "exponential",
         nugget: float = 0.0,
     ) -> Self:
         r"""Noise of a densely sampled series, correlated over a physical distance.

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ekitools.core.arrays import as_real
 from ekitools.core.checks import integer, one_of
 
-__all__ = ["covariance_of_repeats"]
+__all__ = ["Shrinkage", "covariance_of_repeats"]
 
-_ESTIMATORS = {"ledoit-wolf": "ledoit_wolf", "oas": "oas"}
+Shrinkage: TypeAlias = Literal["ledoit-wolf", "oas"]
+_ESTIMATORS: dict[Shrinkage, str] = {"ledoit-wolf": "ledoit_wolf", "oas": "oas"}
 """Functions of `sklearn.covariance`."""
 
 
 def covariance_of_repeats(
-    samples: Any, rank: int | None, diagonal: Any, shrinkage: str | None
+    samples: Any, rank: int | None, diagonal: Any, shrinkage: Shrinkage | None
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Γ of `ekitools.GaussianNoise.from_samples`: a matrix, or (diag, factor)."""
     samples = _checked(samples)
@@ -76,7 +77,7 @@ def _checked(samples: Any) -> np.ndarray:
     return found
 
 
-def _shrunk(samples: np.ndarray, shrinkage: str) -> np.ndarray:
+def _shrunk(samples: np.ndarray, shrinkage: Shrinkage) -> np.ndarray:
     name = _ESTIMATORS[shrinkage]
     try:
         module = import_module("sklearn.covariance")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -37,6 +37,10 @@ from ekitools.typing import (
 )
 
 __all__ = ["ALDI", "ALDIState"]
+
+Root: TypeAlias = Literal["members", "parameters"]
+"""Root of the covariance in the noise of a step."""
+_ROOTS: tuple[Root, ...] = get_args(Root)
 
 _NAMES = {
     "covariance_ratio": "ensemble covariance relative to the posterior of the linear fit",
@@ -160,7 +164,7 @@ class ALDI:
     h_max: float = 1.0
     tempered: bool = True
     correction: bool = True
-    noise: str = "members"
+    noise: Root = "members"
 
     State: ClassVar[type] = ALDIState
     aim: ClassVar[Aim] = "posterior"
@@ -175,7 +179,7 @@ class ALDI:
             h_max=number("h_max", self.h_max, above=0),
             tempered=flag("tempered", self.tempered),
             correction=flag("correction", self.correction),
-            noise=one_of("noise", self.noise, ("members", "parameters")),
+            noise=one_of("noise", self.noise, _ROOTS),
         )
 
     def init(self, ensemble: Array, target: Target) -> ALDIState:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ekitools.core.checks import flag, put
+from ekitools.linalg.local_coefficients import Analysis
 from ekitools.methods.shared import tempered_analysis
 from ekitools.methods.steps import MisfitController
 from ekitools.methods.tempering import Tempered, TemperedState
@@ -80,6 +81,12 @@ class EKI(Tempered):
     TypeError, ValueError
         If an option is of the wrong kind or out of range.
 
+    See Also
+    --------
+    ETKI : The square-root analysis, without perturbed data.
+    GNKI : Gauss–Newton steps after EKI, with less bias for a nonlinear model.
+    TemperedSMC : Samples of the posterior of a nonlinear model, for more model runs.
+
     References
     ----------
     .. [1] Iglesias, Law & Stuart (2013), Inverse Problems 29, 045001.
@@ -123,5 +130,5 @@ class EKI(Tempered):
         return tempered_analysis(u, r, h, rng if self.perturbed else None)
 
     @property
-    def _kind(self) -> str:
+    def _kind(self) -> Analysis:
         return "perturbed" if self.perturbed else "unperturbed"

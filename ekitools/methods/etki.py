@@ -10,6 +10,7 @@ import numpy as np
 from ekitools.core.arrays import like
 from ekitools.core.checks import flag, put
 from ekitools.linalg.columns import combine
+from ekitools.linalg.local_coefficients import Analysis
 from ekitools.linalg.transform import mean_preserving_rotation, transform_update
 from ekitools.methods.steps import MisfitController
 from ekitools.methods.tempering import Tempered, TemperedState
@@ -117,7 +118,7 @@ class ETKI(Tempered):
         return transform_update(u, r, h, rotation)
 
     @property
-    def _kind(self) -> str:
+    def _kind(self) -> Analysis:
         return "transform"
 
     def _mixed(self, u: Array, rng: np.random.Generator) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from ekitools.methods.gauss_newton import (
 )
 from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.refining import (
+    DRAWS,
+    Draws,
     GNKIState,
     Refining,
     check_members,
@@ -59,6 +61,9 @@ from ekitools.typing import (
 )
 
 __all__ = ["GNKI"]
+
+Start: TypeAlias = Literal["eki", "prior"]
+_STARTS: tuple[Start, ...] = get_args(Start)
 
 _HALF = 0.5
 """First damping from the prior, where a full step may be far too long; and the damping throughout
@@ -160,11 +165,11 @@ class GNKI:
     """
 
     step: Schedule = MisfitController()
-    damping: float | str = "adaptive"
+    damping: float | Literal["adaptive"] = "adaptive"
     refinements: int = 20
     rtol: float = 0.02
-    start: str | GaussianStart = "eki"
-    draws: str = "kept"
+    start: Start | GaussianStart = "eki"
+    draws: Draws = "kept"
 
     State: ClassVar[type] = GNKIState
     aim: ClassVar[Aim] = "posterior"
@@ -179,7 +184,7 @@ class GNKI:
             self,
             refinements=integer("refinements", self.refinements),
             rtol=number("rtol", self.rtol, above=0),
-            draws=one_of("draws", self.draws, ("kept", "fresh")),
+            draws=one_of("draws", self.draws, DRAWS),
         )
         damping: Any = self.damping
         if not (isinstance(damping, str) and damping == "adaptive"):
@@ -187,7 +192,7 @@ class GNKI:
         start: Any = self.start
         if isinstance(start, GaussianStart):
             return
-        if not (isinstance(start, str) and start in ("eki", "prior")):
+        if not (isinstance(start, str) and start in _STARTS):
             raise ValueError(
                 f'start: must be "eki", "prior" or an ek.GaussianStart, got {start!r:.60}.'
             )

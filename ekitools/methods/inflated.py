@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from ekitools.typing import (
 )
 
 __all__ = ["Inflated"]
+
+Covariance: TypeAlias = Literal["prior", "ensemble"]
+"""Where the covariance of the additive inflation comes from."""
+_COVARIANCES: tuple[Covariance, ...] = get_args(Covariance)
 
 _WHY = (
     "with inflation the spread of the ensemble is not the posterior spread. Use the method "
@@ -113,7 +117,7 @@ class Inflated(Around):
     method: Method
     multiplicative: float = 0.0
     additive: float = 0.0
-    covariance: str = "prior"
+    covariance: Covariance = "prior"
     relaxation: float = 0.0
     longest: float | None = None
 
@@ -130,7 +134,7 @@ class Inflated(Around):
             self,
             multiplicative=number("multiplicative", self.multiplicative, least=0),
             additive=number("additive", self.additive, least=0),
-            covariance=one_of("covariance", self.covariance, ("prior", "ensemble")),
+            covariance=one_of("covariance", self.covariance, _COVARIANCES),
             relaxation=number("relaxation", self.relaxation, least=0, most=1),
         )
         if self.longest is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ekitools.core.arrays import host, like, take_columns
 from ekitools.linalg.kalman import checked_localization
-from ekitools.linalg.local_coefficients import local_coefficients
+from ekitools.linalg.local_coefficients import Analysis, local_coefficients
 from ekitools.linalg.local_score import adapted, check_choice
 from ekitools.linalg.whitened import check_independent, is_independent
 from ekitools.typing import (
@@ -92,7 +92,7 @@ def localized_analysis(
     g: Array,
     target: Target,
     h: float,
-    kind: str,
+    kind: Analysis,
     rng: np.random.Generator,
 ) -> Array:
     """One local analysis of every parameter, with the noise Γ/h.

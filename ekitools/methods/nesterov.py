@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from ekitools.typing import (
 
 __all__ = ["Nesterov", "NesterovState"]
 
+Momentum: TypeAlias = Literal["su", "theta"]
+_MOMENTA: tuple[Momentum, ...] = get_args(Momentum)
 
 Inner = TypeVar("Inner")
 
@@ -127,7 +129,7 @@ class Nesterov(Around):
     """
 
     method: Method
-    momentum: str | float = "su"
+    momentum: Momentum | float = "su"
     restart: bool = False
 
     aim: ClassVar[Aim] = "fit"
@@ -139,9 +141,9 @@ class Nesterov(Around):
             nodes=": with momentum they are no nodes",
             remedy="Use it without momentum.",
         )
-        momentum: str | float
+        momentum: Momentum | float
         if isinstance(self.momentum, str):
-            momentum = one_of("momentum", self.momentum, ("su", "theta"))
+            momentum = one_of("momentum", self.momentum, _MOMENTA)
         else:
             remedy = 'Or use "su" or "theta".'
             momentum = number("momentum", self.momentum, least=0, below=1, remedy=remedy)

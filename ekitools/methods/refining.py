@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from ekitools.core.statuses import CHECK_NEXT
 from ekitools.methods.unknown_noise import Scaling
 from ekitools.typing import Array, ScaledNoise, Status
 
-__all__ = ["GNKIState", "Refining", "check_members", "progress", "rose", "settled", "spent"]
+__all__ = [
+    "DRAWS",
+    "Draws",
+    "GNKIState",
+    "Refining",
+    "check_members",
+    "progress",
+    "rose",
+    "settled",
+    "spent",
+]
+
+Draws: TypeAlias = Literal["kept", "fresh"]
+"""Whether the draws of the prior and of the noise stay the same in all refinements."""
+DRAWS: tuple[Draws, ...] = get_args(Draws)
 
 _LESS = 0.9
 """A move shorter than this share of the smallest move so far counts as progress."""
@@ -79,7 +93,7 @@ class GNKIState(NamedTuple):
     """Normal scores of unknown scales of the noise, ``(J, rounds B)``; drawn at t = 1."""
 
 
-def check_members(ensemble: Array, target: Any, draws: str) -> None:
+def check_members(ensemble: Array, target: Any, draws: Draws) -> None:
     """Check the number of members for fresh draws, and for unknown scales of the noise."""
     n, p = (int(size) for size in ensemble.shape)
     unknown = isinstance(target.noise, ScaledNoise)

@@ -51,6 +51,11 @@ class Spread:
     TypeError, ValueError
         If an option is of the wrong kind or out of range.
 
+    See Also
+    --------
+    LossEKI : The method with this option.
+    Inflated : Covariance inflation for any method that moves its members.
+
     References
     ----------
     .. [1] Kovachki & Stuart (2019), Inverse Problems 35, 095005.

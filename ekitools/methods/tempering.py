@@ -13,6 +13,7 @@ from ekitools.core.arrays import array_namespace, like, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
 from ekitools.core.statuses import CHECK_NEXT
 from ekitools.linalg import total_variance
+from ekitools.linalg.local_coefficients import Analysis
 from ekitools.methods.localized import (
     check_localized,
     chosen_rule,
@@ -88,7 +89,7 @@ class Tempered(ABC):
 
     @property
     @abstractmethod
-    def _kind(self) -> str:
+    def _kind(self) -> Analysis:
         """Kind of the analysis: "transform", "perturbed" or "unperturbed"."""
 
     def _mixed(self, u: Array, rng: np.random.Generator) -> Array:  # noqa: ARG002

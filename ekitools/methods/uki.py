@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -35,7 +36,13 @@ from ekitools.typing import (
 
 __all__ = ["UKI", "UKIState"]
 
-_POINTS = {"symmetric": symmetric_points, "simplex": simplex_points}
+Points: TypeAlias = Literal["symmetric", "simplex"]
+Centre: TypeAlias = Literal["mean", "output"]
+_POINTS: dict[Points, Callable[[int], np.ndarray]] = {
+    "symmetric": symmetric_points,
+    "simplex": simplex_points,
+}
+_CENTRES: tuple[Centre, ...] = get_args(Centre)
 _MANY = 200
 """A warning about the cost of a step is issued for more parameters than this number."""
 _NARROWEST = 1e-10
@@ -165,9 +172,9 @@ class UKI:
     (1.0, 0.5)
     """
 
-    points: str = "symmetric"
+    points: Points = "symmetric"
     h: float = 2.0
-    centre: str = "mean"
+    centre: Centre = "mean"
     rtol: float = 0.01
     max_steps: int = 50
     n_draws: int = 1000
@@ -182,7 +189,7 @@ class UKI:
             self,
             points=one_of("points", self.points, _POINTS),
             h=number("h", self.h, above=0),
-            centre=one_of("centre", self.centre, ("mean", "output")),
+            centre=one_of("centre", self.centre, _CENTRES),
             rtol=number("rtol", self.rtol, above=0),
             max_steps=integer("max_steps", self.max_steps),
             n_draws=integer("n_draws", self.n_draws, least=2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from ekitools.observed.together import PerObservation, Together
 from ekitools.typing import Batch, Loss, NoiseModel
 
 __all__ = ["ObservationSeries", "Part", "noise_of_all", "part_of"]
+
+Order: TypeAlias = Literal["random", "given"]
+Remainder: TypeAlias = Literal["join", "drop"]
+_ORDERS: tuple[Order, ...] = get_args(Order)
+_REMAINDERS: tuple[Remainder, ...] = get_args(Remainder)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,8 +100,8 @@ class ObservationSeries:
 
     observations: Sequence[Observation]
     size: int = 1
-    order: str = field(default="random", kw_only=True)
-    remainder: str = field(default="join", kw_only=True)
+    order: Order = field(default="random", kw_only=True)
+    remainder: Remainder = field(default="join", kw_only=True)
     passes: int | None = field(default=None, kw_only=True)
     names: tuple[str, ...] = field(init=False)
 
@@ -104,8 +109,8 @@ class ObservationSeries:
         observations = _checked(self.observations)
         n = len(observations)
         size = integer("size", self.size, most=n, remedy=f"There are {n} observations.")
-        order = one_of("order", self.order, ("random", "given"))
-        remainder = one_of("remainder", self.remainder, ("join", "drop"))
+        order = one_of("order", self.order, _ORDERS)
+        remainder = one_of("remainder", self.remainder, _REMAINDERS)
         if (order, remainder) == ("given", "drop") and n % size:
             raise ValueError(
                 f'remainder: must be "join" with order="given", got "drop": the last {n % size} of '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,7 +14,18 @@ from ekitools.priors.gaussian import GaussianPrior
 from ekitools.priors.transforms import Interval
 from ekitools.typing import Array, Rng
 
-__all__ = ["FieldPrior", "by_rows", "check_all_modes", "checked_parameters", "per_direction"]
+__all__ = [
+    "FieldPrior",
+    "Meaning",
+    "by_rows",
+    "check_all_modes",
+    "checked_parameters",
+    "per_direction",
+]
+
+Meaning: TypeAlias = Literal["coefficients", "values"]
+"""Meaning of the parameters of a field."""
+_MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 
 _BLOCK_BYTES = 1 << 22
 """Bytes of float64 rows in one block of a map: a field may have a million parameters."""
@@ -37,7 +48,7 @@ class FieldPrior(GaussianPrior):
         Meaning of the parameters.
     """
 
-    parameters: str = "coefficients"
+    parameters: Meaning = "coefficients"
     _transform: Interval = Interval()
 
     @property
@@ -117,7 +128,7 @@ def by_rows(x: Array, function: Callable[[np.ndarray], np.ndarray]) -> Array:
     return like(found.reshape(values.shape), x)
 
 
-def checked_parameters(parameters: Any) -> str:
+def checked_parameters(parameters: Meaning) -> Meaning:
     """Check the option ``parameters`` of a field: ``"coefficients"`` or ``"values"``.
 
     Examples
@@ -127,7 +138,7 @@ def checked_parameters(parameters: Any) -> str:
     Traceback (most recent call last):
     ValueError: parameters: must be "coefficients" or "values", got 'cells'.
     """
-    return one_of("parameters", parameters, ("coefficients", "values"))
+    return one_of("parameters", parameters, _MEANINGS)
 
 
 def check_all_modes(n_modes: int | None) -> None:

@@ -14,7 +14,7 @@ from ekitools.core.arrays import as_real, digest
 from ekitools.core.checks import integer, number
 from ekitools.priors.base import check_points
 from ekitools.priors.gaussian import GaussianPrior
-from ekitools.priors.transforms import Interval, pointwise
+from ekitools.priors.transforms import Interval, Transform, pointwise
 
 __all__ = ["GraphField", "graph_laplacian"]
 
@@ -178,7 +178,7 @@ class GraphField(GaussianPrior):
         sd: float = 1.0,
         mean: float = 0.0,
         n_modes: int | None = None,
-        transform: Any = None,
+        transform: Transform = None,
     ) -> None:
         self._transform = pointwise(transform)
         alpha, tau = number("alpha", alpha, above=0), number("tau", tau, above=0)

@@ -11,7 +11,7 @@ from scipy import stats
 from ekitools.core.arrays import digest
 from ekitools.priors.base import BasePrior, named, position
 from ekitools.priors.families import Family, check_marginal, identity
-from ekitools.priors.transforms import pointwise
+from ekitools.priors.transforms import Transform, pointwise
 
 __all__ = ["Hierarchical"]
 
@@ -71,7 +71,7 @@ class Hierarchical(BasePrior):
     """
 
     def __init__(
-        self, mean: Any, sd: Any, members: int | Sequence[str], *, transform: Any = None
+        self, mean: Any, sd: Any, members: int | Sequence[str], *, transform: Transform = None
     ) -> None:
         check_marginal("mean", mean)
         check_marginal("sd", sd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -17,11 +17,12 @@ from ekitools.core.checks import integer, number
 from ekitools.priors.base import check_points
 from ekitools.priors.field import (
     FieldPrior,
+    Meaning,
     check_all_modes,
     checked_parameters,
     per_direction,
 )
-from ekitools.priors.transforms import pointwise
+from ekitools.priors.transforms import Transform, pointwise
 
 __all__ = ["MaternField", "matern"]
 
@@ -174,8 +175,8 @@ class MaternField(FieldPrior):
         sd: float = 1.0,
         mean: float = 0.0,
         n_modes: int | None = None,
-        transform: Any = None,
-        parameters: Literal["coefficients", "values"] = "coefficients",
+        transform: Transform = None,
+        parameters: Meaning = "coefficients",
     ) -> None:
         places = _coordinates(points)
         x = places / per_direction("length", length, places.shape[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.fft import dctn, idctn
@@ -14,12 +14,13 @@ from ekitools.core.checks import integer, number, sequence
 from ekitools.priors.base import check_points
 from ekitools.priors.field import (
     FieldPrior,
+    Meaning,
     by_rows,
     check_all_modes,
     checked_parameters,
     per_direction,
 )
-from ekitools.priors.transforms import pointwise
+from ekitools.priors.transforms import Transform, pointwise
 from ekitools.typing import Array
 
 __all__ = ["GaussianRandomField"]
@@ -146,9 +147,9 @@ class GaussianRandomField(FieldPrior):
         sd: float = 1.0,
         mean: float = 0.0,
         n_modes: int | None = None,
-        transform: Any = None,
+        transform: Transform = None,
         lengths: Any = 1.0,
-        parameters: Literal["coefficients", "values"] = "coefficients",
+        parameters: Meaning = "coefficients",
     ) -> None:
         shape = _checked_shape(shape)
         self._transform = pointwise(transform)

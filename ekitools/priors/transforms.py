@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from scipy.special import expit, log_expit, logit
 
 from ekitools.core.checks import number
 
-__all__ = ["Interval", "pointwise"]
+__all__ = ["Interval", "Transform", "pointwise"]
+
+Transform: TypeAlias = Literal["exp"] | tuple[Literal["bounded"], float, float] | None
+"""The identity, exp, or a map to an interval."""
 
 
 @dataclass(frozen=True)

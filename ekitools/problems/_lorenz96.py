@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from ekitools.typing import Rng
 
 __all__ = ["Lorenz96", "lorenz96"]
 
-_WINDOW = {"constant": 10.0, "site": 50.0}
+Forcing: TypeAlias = Literal["constant", "site"]
+_WINDOW: dict[Forcing, float] = {"constant": 10.0, "site": 50.0}
 _TRANSIENT = 20.0
 """Time until a state drawn from N(0, I) has reached the attractor."""
 
@@ -118,7 +120,7 @@ def advance(
 
 
 def lorenz96(
-    forcing: str = "constant",
+    forcing: Forcing = "constant",
     *,
     n_sites: int = 40,
     window: float | None = None,
@@ -192,7 +194,7 @@ def lorenz96(
     >>> ek.intervals(loop.result())["mean"].round(0).tolist()
     [8.0]
     """
-    forcing = one_of("forcing", forcing, tuple(_WINDOW))
+    forcing = one_of("forcing", forcing, _WINDOW)
     n = integer("n_sites", n_sites, least=4)
     window = _WINDOW[forcing] if window is None else number("window", window, above=0)
     dt = number("dt", dt, above=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,9 @@ from ekitools.results.reference import (
 from ekitools.results.tables import table_lines
 
 __all__ = ["check_comparison", "compare", "compare_table"]
+
+Style: TypeAlias = Literal["plain", "markdown"]
+_STYLES: tuple[Style, ...] = get_args(Style)
 
 _BLOCK = 512
 """Rows of a covariance that are compared at once, so that no p × p matrix is formed."""
@@ -144,6 +147,12 @@ def compare(
         left, the iteration is not stored, results are of other data or, where the reference
         has no names, have other parameters, or sizes or names do not match.
 
+    See Also
+    --------
+    compare_table : The comparison as a table.
+    plot_comparison : The comparison as a plot.
+    check_posterior : A check by further model runs, which needs no reference.
+
     Notes
     -----
     The time is that of sorting p marginals and, for the covariance, O(J p²).
@@ -223,7 +232,7 @@ def compare(
     )
 
 
-def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
+def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
     """The comparison as a table, a line for every method.
 
     Errors of the mean are in standard deviations of the reference; *expected* is what the rms
@@ -233,7 +242,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     ----------
     comparison : xarray.Dataset
         What `compare` returned.
-    style : {"plain", "markdown"}
+    style : {"plain", "markdown"}, default "plain"
         Aligned columns, or a table of Markdown.
 
     Returns
@@ -246,6 +255,11 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     TypeError, ValueError
         If ``comparison`` is something else, or there is no such style.
 
+    See Also
+    --------
+    compare : Makes the comparison.
+    plot_comparison : The comparison as a plot.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -256,7 +270,7 @@ def compare_table(comparison: xr.Dataset, *, style: str = "plain") -> str:
     ['method', 'EKI']
     """
     check_comparison(comparison)
-    one_of("style", style, ("plain", "markdown"))
+    style = one_of("style", style, _STYLES)
     header, rows = ("method", *_COLUMNS.values()), []
     for label in comparison.label.values:
         line = comparison.sel(label=label)

@@ -156,6 +156,11 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     TypeError, ValueError
         If ``result`` lacks what a result has, or ``problem`` is another one's.
 
+    See Also
+    --------
+    summary : Checks of a result, with remedies.
+    plot_diagnostic : Plots one of the numbers.
+
     References
     ----------
     .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -139,6 +139,12 @@ class Summary(NamedTuple):
         return cls._make([*numbers, reported])
 
 
+Kept: TypeAlias = Literal["all", "last", "final"]
+KEPT: tuple[Kept, ...] = get_args(Kept)
+Store: TypeAlias = Kept | int
+"""The iterations that keep their members: a name, or every k-th."""
+
+
 class History:
     """Stored iterations, a summary of every iteration, and failures of a run so far.
 
@@ -152,7 +158,7 @@ class History:
         "final": then only the last iteration of the run does.
     """
 
-    def __init__(self, n_members: int, store: str | int) -> None:
+    def __init__(self, n_members: int, store: Store) -> None:
         self.n_members = n_members
         self.store = store
         self._records: list[Record] = []

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ekitools.core.statuses import CONFIRMED
+from ekitools.typing import Level
 
 __all__ = [
     "MOST_RATIO",
@@ -33,7 +34,7 @@ _MOST_ERROR = 0.25
 class Finding(NamedTuple):
     """A level and a sentence."""
 
-    level: str
+    level: Level
     sentence: str
 
 
@@ -129,7 +130,7 @@ def found_by_runs(result: xr.Dataset) -> Finding | None:
     if not said:
         return None
     reason = result.attrs.get("verdict_reason", "")
-    level = "good" if said == CONFIRMED else "care"
+    level: Level = "good" if said == CONFIRMED else "care"
     return Finding(level, f"{said[0].upper()}{said[1:]}. {reason}".strip())
 
 

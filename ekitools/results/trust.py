@@ -24,6 +24,7 @@ from ekitools.results.reading import (
 )
 from ekitools.results.shifts import found_by_runs, found_by_weights, verdict_of
 from ekitools.results.weights import SPARE
+from ekitools.typing import Level
 
 __all__ = ["Check", "doubted", "is_posterior", "judge", "nature", "verdict"]
 
@@ -61,7 +62,7 @@ and the mean of GNKI by 0.1 to 0.2 sd."""
 class Check(NamedTuple):
     """One finding about a result."""
 
-    level: str
+    level: Level
     """"good", "note" (information), "care" (a reason to doubt) or "bad"."""
     topic: str
     sentence: str
@@ -464,7 +465,8 @@ def _failures(result: xr.Dataset) -> Check:
 
 def _replaced(result: xr.Dataset, n: int, runs: int) -> Check:
     """Check of failures whose members ran again elsewhere."""
-    level, sentences = "note", [f"{n} of {runs} model runs failed. No member was lost."]
+    level: Level = "note"
+    sentences = [f"{n} of {runs} model runs failed. No member was lost."]
     at_start = float(result.attrs.get("failed_at_start", 0.0))
     if at_start > 0 and result.attrs.get("start") == "prior":
         what = "posterior belongs to" if is_posterior(result) else "result belongs to"

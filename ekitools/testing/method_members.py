@@ -10,6 +10,7 @@ import numpy as np
 
 from ekitools.core.arrays import host, take_rows
 from ekitools.loop.asktell import AskTell
+from ekitools.loop.policies import OnFailure
 from ekitools.models.evaluate import evaluate
 from ekitools.testing.method_steps import wrong_spread
 from ekitools.testing.promises import broken, calling, difference, leaves, named, unchanged
@@ -101,7 +102,8 @@ def check_failures(trial: Trial) -> None:
     """Check that a run continues when members fail, for every policy of ``on_failure``."""
     if not trial.moves:
         _check_nan_rows(trial)
-    for policy in ("retry", "drop", "resample"):
+    policies: tuple[OnFailure, ...] = ("retry", "drop", "resample")
+    for policy in policies:
         _run_with_failures(trial, policy)
 
 
@@ -215,7 +217,7 @@ def _check_nan_rows(trial: Trial) -> None:
             return
 
 
-def _run_with_failures(trial: Trial, policy: str) -> None:
+def _run_with_failures(trial: Trial, policy: OnFailure) -> None:
     n_steps = min(6, len(trial.walk))
     remedy = "Make select and map_members return states from which the next step is possible."
     rule = f'must let a run with failed members continue, with on_failure="{policy}"'

@@ -8,6 +8,21 @@ members, without importing ekitools. A further ability is a protocol of its own,
 
 from __future__ import annotations
 
+from ekitools.typing.abilities import (
+    ByCoefficients,
+    EstimatesNoise,
+    InPlace,
+    LearnsPrior,
+    MapsMembers,
+    Quadrature,
+    Redraws,
+    Relinearizes,
+    Sampler,
+    Starts,
+    Stops,
+    is_sampler,
+    takes_failures,
+)
 from ekitools.typing.arrays import Array, Rng
 from ekitools.typing.flow import (
     Flow,
@@ -24,28 +39,15 @@ from ekitools.typing.localization import (
 )
 from ekitools.typing.method import (
     Aim,
-    ByCoefficients,
     Drawn,
-    EstimatesNoise,
-    InPlace,
-    LearnsPrior,
     LinearOver,
-    MapsMembers,
     Method,
     Normalisation,
     PerParameter,
-    Quadrature,
-    Redraws,
-    Relinearizes,
     Reported,
-    Sampler,
     Shown,
-    Starts,
     State,
     StepInfo,
-    Stops,
-    is_sampler,
-    takes_failures,
 )
 from ekitools.typing.noise import (
     ChecksData,

@@ -16,6 +16,11 @@ class Flow(Protocol):
     A flow that needs something of the problem says so by `ChecksProblem`, and one whose ensemble
     comes to sample the posterior by `SamplingFlow`.
 
+    See Also
+    --------
+    ekitools.integrate : Integrates a flow.
+    StochasticFlow : A flow with noise.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -43,6 +48,11 @@ class Flow(Protocol):
 class StochasticFlow(Flow, Protocol):
     """A stochastic differential equation du = F dt + S(u) dW, of order 1.
 
+    See Also
+    --------
+    Flow : A flow without noise.
+    OwnSteps : A flow with its own time steps.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -65,6 +75,11 @@ class OwnSteps(StochasticFlow, Protocol):
 
     The flow may draw the noise of a step one step ahead. Therefore `integrate` asks the step rule
     one step ahead too.
+
+    See Also
+    --------
+    ekitools.EKSFlow : A flow of this kind.
+    StochasticFlow : A flow in steps of Euler and Maruyama.
 
     Examples
     --------
@@ -106,6 +121,10 @@ class OwnSteps(StochasticFlow, Protocol):
 @runtime_checkable
 class SamplingFlow(Flow, Protocol):
     """A flow whose ensemble samples the posterior, for all times or at one.
+
+    See Also
+    --------
+    ekitools.StochasticEKIFlow, ekitools.EKSFlow : Flows of this kind.
 
     Examples
     --------

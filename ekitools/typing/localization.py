@@ -12,6 +12,10 @@ __all__ = ["Localization", "Localizer", "Neighbourhoods", "StrengthCurve", "Tuna
 class Neighbourhoods(NamedTuple):
     """The local analyses of some parameters: their data, and their shares in each parameter.
 
+    See Also
+    --------
+    Localizer : Returns the local analyses.
+
     Examples
     --------
     Two analyses: one of the data 0 and 1, and one of the datum 1 with half of its weight. The
@@ -45,6 +49,11 @@ class Neighbourhoods(NamedTuple):
 class Localizer(Protocol):
     """A rule of localization, bound to p parameters and d data.
 
+    See Also
+    --------
+    Localization : The rule before it is bound.
+    Neighbourhoods : The local analyses.
+
     Examples
     --------
     >>> import numpy as np
@@ -74,6 +83,11 @@ class Localizer(Protocol):
 class Localization(Protocol):
     """A rule of localization: the data that may move each parameter, and their weights.
 
+    See Also
+    --------
+    Tunable : A rule with a strength.
+    ekitools.localization.Distance, ekitools.localization.Groups : Rules of this kind.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -91,6 +105,11 @@ class Localization(Protocol):
 
 class StrengthCurve(NamedTuple):
     """The prediction error of each strength of a rule, for members that were left out.
+
+    See Also
+    --------
+    ekitools.localization.choose_strength : Computes the curve.
+    Tunable : A rule with a strength.
 
     Examples
     --------
@@ -121,6 +140,11 @@ class StrengthCurve(NamedTuple):
 @runtime_checkable
 class Tunable(Localization, Protocol):
     """A rule with a strength that can be chosen by leaving members out.
+
+    See Also
+    --------
+    ekitools.localization.Distance, ekitools.localization.Correlation : Rules of this kind.
+    ekitools.localization.choose_strength : Chooses the strength.
 
     Examples
     --------

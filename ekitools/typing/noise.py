@@ -18,6 +18,11 @@ class Loss(Protocol):
     A loss that checks its data is also a `ChecksData`, and one with a known curvature a
     `CurvedLoss`.
 
+    See Also
+    --------
+    NoiseModel : The loss of Gaussian noise.
+    ekitools.FunctionLoss : A loss of your own, from two functions.
+
     Examples
     --------
     >>> import numpy as np
@@ -44,6 +49,10 @@ class Loss(Protocol):
 class ChecksData(Protocol):
     """A loss that refuses data which it is not defined for.
 
+    See Also
+    --------
+    Loss : The required members of a loss.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -59,6 +68,11 @@ class ChecksData(Protocol):
 @runtime_checkable
 class CurvedLoss(Loss, Protocol):
     """A loss with a known curvature, for `ekitools.CurvatureEKI`.
+
+    See Also
+    --------
+    ekitools.CurvatureEKI : The method that uses the curvature.
+    ekitools.CrossEntropy : A loss of this kind.
 
     Examples
     --------
@@ -80,6 +94,12 @@ class CurvedLoss(Loss, Protocol):
 @runtime_checkable
 class NoiseModel(Loss, Protocol):
     """η ~ N(0, Γ), known only through its whitening map: the loss ½ ‖Γ^{-1/2}(z − y)‖².
+
+    See Also
+    --------
+    ekitools.GaussianNoise : Noise of this kind.
+    MarginalNoise : Noise that allows missing data.
+    ekitools.testing.check_noise : Tests noise of your own.
 
     Examples
     --------
@@ -112,6 +132,11 @@ class NoiseModel(Loss, Protocol):
 class MarginalNoise(NoiseModel, Protocol):
     """Noise that knows the noise of some of its data, so that data may be missing.
 
+    See Also
+    --------
+    NoiseModel : The required members of noise.
+    ekitools.GaussianNoise.marginal : The noise of some of the data.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -130,6 +155,11 @@ class ScaledNoise(Protocol):
 
     The scales are the last B parameters of the problem. Only a method that `EstimatesNoise` takes
     such a problem.
+
+    See Also
+    --------
+    ekitools.UnknownNoise : Noise with unknown scales.
+    EstimatesNoise : Methods that take this noise.
 
     Examples
     --------

@@ -17,6 +17,11 @@ class ForwardModel(Protocol):
 
     A model may also declare the fields of `ModelInfo`, such as ``takes_inputs`` or ``shape``.
 
+    See Also
+    --------
+    ModelInfo : The optional attributes of a model.
+    ekitools.FunctionModel : A Python function as a forward model.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -48,6 +53,11 @@ class ModelInfo(NamedTuple):
 
     ekitools reads these attributes of a model once, when an `ekitools.InverseProblem` is made, and
     keeps them as ``problem.info``. Attributes that a model lacks have the defaults below.
+
+    See Also
+    --------
+    ForwardModel : The required members of a model.
+    ekitools.InverseProblem : Reads these attributes once.
 
     Examples
     --------
@@ -83,6 +93,11 @@ class ModelInfo(NamedTuple):
 class LinearOperatorModel(Protocol):
     """A linear model that also applies its transpose, which gives gradients.
 
+    See Also
+    --------
+    ekitools.LinearModel : A model of this kind.
+    ekitools.GradientFlow : Uses the transpose.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -105,6 +120,10 @@ class LabelledModel(Protocol):
 
     `ekitools.posterior` and `ekitools.predict` return these arrays if they receive the model.
     `ekitools.XarrayModel` is a labelled model.
+
+    See Also
+    --------
+    ekitools.XarrayModel : A model of this kind.
 
     Examples
     --------
@@ -131,6 +150,12 @@ class Prior(Protocol):
 
     Methods work on unconstrained ensembles ``z``, in which the prior is Gaussian. Models
     and users see physical ensembles ``u``.
+
+    See Also
+    --------
+    ekitools.BasePrior : Base class for priors of your own.
+    HasSupport, HasPoints : Further abilities of a prior.
+    ekitools.testing.check_prior : Tests a prior of your own.
 
     Examples
     --------
@@ -189,6 +214,10 @@ class Prior(Protocol):
 class HasSupport(Protocol):
     """A prior that knows the bounds of each parameter, which errors and plots name.
 
+    See Also
+    --------
+    Prior : The required members of a prior.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -208,6 +237,11 @@ class HasPoints(Protocol):
     """A prior whose parameters have a location, such as the values of a field in cells.
 
     Localization by distance uses the locations.
+
+    See Also
+    --------
+    ekitools.GaussianRandomField, ekitools.MaternField : Priors with locations.
+    ekitools.localization.Distance : Localization by the distance to the data.
 
     Examples
     --------
@@ -249,6 +283,11 @@ class Batch:
     independent : bool, default True
         Whether the noise of each observation is independent of the noise of the others.
 
+    See Also
+    --------
+    Batches : Data in parts, which make the batches.
+    Target : The parts of the problem in one step.
+
     Examples
     --------
     >>> import numpy as np
@@ -276,6 +315,11 @@ class Batch:
 @runtime_checkable
 class Batches(Protocol):
     """Mini-batches or online data: the part of the data that step n uses.
+
+    See Also
+    --------
+    ekitools.MiniBatches, ekitools.OnlineData, ekitools.ObservationSeries : Data in parts.
+    Batch : The part of one step.
 
     Examples
     --------
@@ -320,6 +364,11 @@ class Batches(Protocol):
 class Target(Protocol):
     """The parts of an inverse problem that a method sees: no model and no labels.
 
+    See Also
+    --------
+    Method : The algorithm that receives the target.
+    ekitools.InverseProblem : A target with a model.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -354,6 +403,10 @@ class Target(Protocol):
 class ChecksProblem(Protocol):
     """A flow or a stopping rule with requirements on the problem, such as Gaussian noise.
 
+    See Also
+    --------
+    Flow, StoppingRule : Objects that may have requirements.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -369,6 +422,10 @@ class ChecksProblem(Protocol):
 @runtime_checkable
 class MemberFailure(Protocol):
     """The reason why a member has no output, for `ekitools.AskTell.tell`.
+
+    See Also
+    --------
+    ekitools.AskTell : Its method ``tell`` takes failures.
 
     Examples
     --------

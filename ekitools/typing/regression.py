@@ -16,6 +16,11 @@ class Regressor(Protocol):
     `ekitools.emulate` copies the object (`copy.deepcopy`) for every component of the outputs. The
     regressors of scikit-learn with ``return_std`` are of this kind.
 
+    See Also
+    --------
+    JointRegressor : A regression of all components at once.
+    ekitools.emulate : Learns an emulator from model runs.
+
     Examples
     --------
     >>> import numpy as np

@@ -14,6 +14,11 @@ Level: TypeAlias = Literal["good", "note", "care", "bad"]
 class Status(NamedTuple):
     """The reason for the end of a run: a code for programs, a sentence for people.
 
+    See Also
+    --------
+    Progress : The numbers from which a stopping rule makes a status.
+    ekitools.run : Records the status in the result.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -32,6 +37,10 @@ class Status(NamedTuple):
 
 class Seen(NamedTuple):
     """The numbers that a step rule receives.
+
+    See Also
+    --------
+    Schedule : The step rule that receives these numbers.
 
     Examples
     --------
@@ -57,6 +66,11 @@ class Seen(NamedTuple):
 class Schedule(Protocol):
     """A step rule: a pure function from `Seen` to h. The caller cuts h at ``seen.remaining``.
 
+    See Also
+    --------
+    ekitools.FixedStep, ekitools.NormStep, ekitools.MisfitController : Step rules.
+    ekitools.testing.check_schedule : Tests a rule of your own.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -78,6 +92,11 @@ class Schedule(Protocol):
 class BoundedSchedule(Schedule, Protocol):
     """A step rule that can end a run early, to bound the cost.
 
+    See Also
+    --------
+    ekitools.MisfitController : A rule of this kind.
+    Schedule : A step rule without a bound.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -97,6 +116,10 @@ class BoundedSchedule(Schedule, Protocol):
 
 class Progress(NamedTuple):
     """The numbers that a stopping rule receives.
+
+    See Also
+    --------
+    StoppingRule : The rule that receives these numbers.
 
     Examples
     --------
@@ -121,6 +144,11 @@ class StoppingRule(Protocol):
 
     A rule that needs Gaussian noise implements `ChecksProblem`.
 
+    See Also
+    --------
+    ekitools.Discrepancy, ekitools.Collapsed, ekitools.NoProgress : Stopping rules.
+    LocatedRule : A rule that flows locate in time.
+
     Examples
     --------
     >>> import ekitools as ek
@@ -142,6 +170,11 @@ class StoppingRule(Protocol):
 @runtime_checkable
 class LocatedRule(StoppingRule, Protocol):
     """A stopping rule with a distance that falls to zero. A flow stops at distance zero.
+
+    See Also
+    --------
+    ekitools.Discrepancy : A rule of this kind.
+    ekitools.integrate : Stops a flow at distance zero.
 
     Examples
     --------

@@ -17,6 +17,11 @@ class StoredArray(Protocol):
 
     Arrays of zarr, h5py, netCDF4, dask and xarray fit, and NumPy arrays and memory maps.
 
+    See Also
+    --------
+    WritableArray : An array that can also be written.
+    ekitools.apply_update : Updates a stored ensemble in blocks.
+
     Examples
     --------
     >>> import numpy as np
@@ -44,6 +49,11 @@ class StoredArray(Protocol):
 class WritableArray(StoredArray, Protocol):
     """A stored array that can be written in blocks of columns.
 
+    See Also
+    --------
+    StoredArray : An array that can be read.
+    ekitools.apply_update : Writes the new ensemble to such an array.
+
     Examples
     --------
     >>> import numpy as np
@@ -60,6 +70,10 @@ class WritableArray(StoredArray, Protocol):
 @runtime_checkable
 class ChunkedArray(Protocol):
     """A stored array that is read and written fastest in whole chunks.
+
+    See Also
+    --------
+    StoredArray : The required members of a stored array.
 
     Examples
     --------
@@ -78,6 +92,11 @@ class ChunkedArray(Protocol):
 @runtime_checkable
 class LargeEnsemble(Protocol):
     """An ensemble that is not in memory, and of which some members are read at a time.
+
+    See Also
+    --------
+    UpdatableEnsemble : The ensemble in the state of a method.
+    ekitools.run : Keeps the ensemble on disk with ``scratch``.
 
     Examples
     --------
@@ -121,6 +140,11 @@ class UpdatableEnsemble(Protocol):
 
     It stands for an array ``(J, p)`` in `ekitools.kalman_update`, ``linalg.total_variance`` and
     ``core.arrays.take_rows``. None of these changes it.
+
+    See Also
+    --------
+    ByCoefficients : Methods that take such an ensemble.
+    LargeEnsemble : The ensemble that a model receives.
 
     Examples
     --------

@@ -174,9 +174,9 @@ def test_other_settings_are_refused(tiny, tmp_path):
     ("options", "message"),
     [
         ({"name": "mnist"}, "name: must be one of mnist-dense, .*got 'mnist'"),
-        ({"name": "mnist-dense", "scale": "huge"}, "scale: must be one of small.*got 'huge'"),
+        ({"name": "mnist-dense", "scale": "huge"}, "scale: must be \"small\".*got 'huge'"),
         ({"name": "online-sunspots", "only": ["EKI, seed 0", "x*"]}, r"only: .* got \['x\*'\]"),
-        ({"name": "cnn", "device": "tpu"}, "device: must be one of cpu, cuda, mps, got 'tpu'"),
+        ({"name": "cnn", "device": "tpu"}, "device: must be .* or \"mps\", got 'tpu'"),
     ],
 )
 def test_unknown_names_are_refused(options, message, tmp_path):

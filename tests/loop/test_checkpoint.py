@@ -230,7 +230,7 @@ def test_a_torch_ensemble_is_resumed_as_one(tmp_path):
     loop = ek.AskTell(problem(), METHODS["fixed"], ensemble=start, rng=0)
     loop.tell(np.tanh(loop.ask().numpy() @ MATRIX.T))
     loop.save(tmp_path / "run")
-    again = ek.AskTell.load(tmp_path / "run", problem(), ensemble=start)
+    again = ek.AskTell.load(tmp_path / "run", problem(), like=start)
     assert isinstance(again.ask(), torch.Tensor)
     assert again.ask().dtype == torch.float32
     assert torch.equal(again.ask(), loop.ask())

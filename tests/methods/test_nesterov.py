@@ -190,7 +190,7 @@ def test_the_kind_of_the_ensemble_is_kept_through_a_checkpoint(kind, tmp_path):
         assert asked.dtype == ensemble.dtype
         loop.tell(np.asarray(asked) @ matrix.T)
         loop.save(tmp_path / "run")
-        loop = ek.AskTell.load(tmp_path / "run", target, ensemble=ensemble)
+        loop = ek.AskTell.load(tmp_path / "run", target, like=ensemble)
     tolerance = 5e-3 if kind == "float32" else 1e-10
     np.testing.assert_allclose(loop.result().u, expected.u, rtol=tolerance, atol=tolerance)
 

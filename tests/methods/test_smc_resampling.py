@@ -47,7 +47,7 @@ def test_weights_that_are_none_are_refused(weights):
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="systematic, stratified, residual, multinomial"):
+    with pytest.raises(ValueError, match='"systematic", "stratified", "residual" or "multinomial"'):
         resample(WEIGHTS, 2, scheme="best", rng=np.random.default_rng(0))
 
 

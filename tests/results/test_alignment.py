@@ -234,4 +234,4 @@ def test_groups_that_only_some_runs_have_are_left_out_with_a_word():
     texts = [str(warning.message) for warning in caught]
     assert any(t.startswith("result: prior is left out, because result[1] has") for t in texts)
     assert any("posterior_predictive and sample_stats is left out" in t for t in texts)
-    assert "prior" not in data.groups()
+    assert not hasattr(data, "prior")

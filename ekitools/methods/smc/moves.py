@@ -15,27 +15,32 @@ at a time draws from it, while the other takes random-walk steps.
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from scipy.special import logsumexp
 
 from ekitools.methods.gaussian import Gaussian, fit_gaussian
 
-__all__ = ["MOVES", "largest_scale", "propose"]
+__all__ = ["FEW", "MANY", "MOVES", "Move", "largest_scale", "propose"]
 
-MOVES = ("kernel", "ensemble", "pcn", "random_walk")
+Move: TypeAlias = Literal["kernel", "ensemble", "pcn", "random_walk"]
+MOVES: tuple[Move, ...] = get_args(Move)
+FEW: tuple[Move, ...] = ("ensemble", "kernel")
+MANY: tuple[Move, ...] = ("ensemble",)
+"""Default moves for up to eight parameters, and for more than eight."""
 
 _BLOCK = 1 << 21
 """Pairs of particles whose distances are in memory at once."""
 
 
-def largest_scale(move: str) -> float:
+def largest_scale(move: Move) -> float:
     """Up to where the step size of a move may grow."""
     return math.inf if move in ("kernel", "random_walk") else 1.0
 
 
 def propose(
-    move: str,
+    move: Move,
     x: np.ndarray,
     weight: np.ndarray,
     scale: float,
@@ -47,8 +52,8 @@ def propose(
 
     Parameters
     ----------
-    move : str
-        One of `MOVES`; `ekitools.TemperedSMC` says what they are.
+    move : {"kernel", "ensemble", "pcn", "random_walk"}
+        `ekitools.TemperedSMC` describes them.
     x : (J, p)
         Particles.
     weight : (J,)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, get_args
+
 import numpy as np
 
 from ekitools.core.arrays import unmasked
+from ekitools.core.checks import one_of
 
-__all__ = ["SCHEMES", "effective_sample_size", "normalised", "resample"]
+__all__ = ["SCHEMES", "Scheme", "effective_sample_size", "normalised", "resample"]
 
-SCHEMES = ("systematic", "stratified", "residual", "multinomial")
+Scheme: TypeAlias = Literal["systematic", "stratified", "residual", "multinomial"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 def normalised(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -47,7 +51,7 @@ def effective_sample_size(weights: np.ndarray) -> float:
 
 
 def resample(
-    weights: np.ndarray, n: int, *, scheme: str = "systematic", rng: np.random.Generator
+    weights: np.ndarray, n: int, *, scheme: Scheme = "systematic", rng: np.random.Generator
 ) -> np.ndarray:
     r"""Indices of ``n`` members, each drawn n w_j times on average.
 
@@ -57,7 +61,7 @@ def resample(
         Not negative, not all zero; they need not add up to 1.
     n : int
         How many.
-    scheme : {"systematic", "stratified", "residual", "multinomial"}
+    scheme : {"systematic", "stratified", "residual", "multinomial"}, default "systematic"
         The quantiles of the weights' distribution at (U + i)/n with one U, at (U_i + i)/n, or
         at U_i; or ⌊n w_j⌋ copies and the rest at U_i [1]_. The first three vary less than the
         last; the first is the cheapest.
@@ -80,8 +84,7 @@ def resample(
     >>> resample(np.array([0.5, 0.0, 0.5]), 4, rng=np.random.default_rng(0))
     array([0, 0, 2, 2])
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme: must be one of {', '.join(SCHEMES)}, got {scheme!r}.")
+    scheme = one_of("scheme", scheme, SCHEMES)
     weights = np.asarray(unmasked("weights", weights), dtype=np.float64)
     total = weights.sum()
     if not (np.all(weights >= 0) and 0 < total < np.inf):

@@ -13,8 +13,14 @@ from ekitools.core.checks import integer, number, one_of, put, sequence, share
 from ekitools.methods.gaussian import GaussianStart
 from ekitools.methods.smc.ending import ended
 from ekitools.methods.smc.modes import memory, modes_of
-from ekitools.methods.smc.moves import MOVES, largest_scale, propose
-from ekitools.methods.smc.resampling import SCHEMES, effective_sample_size, normalised, resample
+from ekitools.methods.smc.moves import FEW, MANY, MOVES, Move, largest_scale, propose
+from ekitools.methods.smc.resampling import (
+    SCHEMES,
+    Scheme,
+    effective_sample_size,
+    normalised,
+    resample,
+)
 from ekitools.methods.unknown_noise import misfits_of_members
 from ekitools.typing import (
     Aim,
@@ -29,10 +35,6 @@ from ekitools.typing import (
 )
 
 __all__ = ["SMCState", "TemperedSMC"]
-
-FEW: tuple[str, ...] = ("ensemble", "kernel")
-MANY: tuple[str, ...] = ("ensemble",)
-"""Default moves for up to eight parameters, and for more than eight."""
 
 
 class SMCState(NamedTuple):
@@ -117,9 +119,9 @@ class TemperedSMC:
     ess : float, default 0.5
         Share of the particles. They are also resampled if their effective number is at most
         this share.
-    resampling : {"systematic", "stratified", "residual", "multinomial"}
+    resampling : {"systematic", "stratified", "residual", "multinomial"}, default "systematic"
         The resampling scheme.
-    move : str or tuple of str, optional
+    move : {"kernel", "ensemble", "pcn", "random_walk"} or tuple of them, optional
         The proposal, or several proposals used in turn. By default ``("ensemble", "kernel")``
         for up to eight parameters and ``"ensemble"`` for more.
     acceptance : float, default 0.3
@@ -194,8 +196,8 @@ class TemperedSMC:
 
     temperatures: tuple[float, ...] | None = None
     ess: float = 0.5
-    resampling: str = "systematic"
-    move: str | tuple[str, ...] | None = None
+    resampling: Scheme = "systematic"
+    move: Move | tuple[Move, ...] | None = None
     acceptance: float = 0.3
     decorrelation: float = 0.2
     max_moves: int = 20
@@ -331,10 +333,10 @@ class TemperedSMC:
         }
         return state._replace(**rows, **arrays, g=g)
 
-    def _moves(self, x: np.ndarray) -> tuple[str, ...]:
+    def _moves(self, x: np.ndarray) -> tuple[Move, ...]:
         if self.move is None:
             return FEW if x.shape[1] <= 8 else MANY
-        return tuple(self.move)
+        return (self.move,) if isinstance(self.move, str) else self.move
 
     def _white(self, x: np.ndarray) -> np.ndarray:
         """Particles x in coordinates in which the prior is N(0, I)."""
