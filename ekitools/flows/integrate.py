@@ -127,12 +127,7 @@ def integrate(
     run : Run a method in discrete steps, with replacement of failed members.
     EKIFlow : The ensemble Kalman flow.
     EKSFlow : A flow that samples the posterior.
-
-    See Also
-    --------
-    run : Methods in discrete steps, with executors and checkpoints.
-    EKIFlow, EKSFlow : Flows to integrate.
-    ekitools.theory.linear_flow : The exact flow of a linear model.
+    theory.linear_flow : The exact flow of a linear model.
 
     Examples
     --------

@@ -66,12 +66,6 @@ class EKIFlow:
     StochasticEKIFlow : The flow with perturbed data.
     NesterovFlow : The flow with momentum.
 
-    See Also
-    --------
-    EKI : The same dynamics in discrete steps.
-    NesterovFlow : The flow with momentum.
-    StochasticEKIFlow : The flow with perturbed data.
-
     References
     ----------
     .. [1] Schillings & Stuart (2017), SIAM J. Numer. Anal. 55, 1264-1290.
@@ -123,11 +117,6 @@ class NesterovFlow(EKIFlow):
     EKIFlow : The flow without momentum.
     Nesterov : Momentum for a method in discrete steps.
 
-    See Also
-    --------
-    EKIFlow : The flow without momentum.
-    Nesterov : Momentum in discrete steps.
-
     References
     ----------
     .. [1] Su, Boyd & Candès (2016), J. Mach. Learn. Res. 17, 1-43.
@@ -161,11 +150,6 @@ class GradientFlow:
     --------
     EKIFlow : The flow without derivatives.
     NaturalGradientFlow : The gradient preconditioned by the Gauss–Newton matrix.
-
-    See Also
-    --------
-    EKIFlow : The flow that needs no derivative.
-    NaturalGradientFlow : The flow with the inverse Fisher information.
 
     Examples
     --------
@@ -210,11 +194,6 @@ class NaturalGradientFlow(GradientFlow):
     --------
     GradientFlow : The gradient without a preconditioner.
     GNKI : An ensemble method with Gauss–Newton steps, without derivatives.
-
-    See Also
-    --------
-    GradientFlow : The flow without the inverse Fisher information.
-    GNKI : Gauss–Newton steps without derivatives.
 
     References
     ----------
@@ -263,11 +242,6 @@ class StochasticEKIFlow:
     EKI : The same method in discrete steps, for `run`.
     EKIFlow : The flow without perturbed data.
     EKSFlow : A flow that samples the posterior at large t.
-
-    See Also
-    --------
-    EKI : The same dynamics in discrete steps.
-    EKSFlow : A flow that samples the posterior at all late times.
 
     References
     ----------
