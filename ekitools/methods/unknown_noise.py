@@ -1,9 +1,9 @@
-r"""What the methods share where the scales of the noise are not known (`ScaledNoise`).
+r"""Steps of `EKI` and `GNKI` for noise with unknown scales (`ScaledNoise`).
 
 The last B columns of an ensemble are then the scales, in coordinates in which their prior is
 N(0, I). The model does not see them, so a Kalman update cannot move them. They are drawn from their
-posterior under the linear fit of the model over the ensemble, in which all data count and the
-parameters are integrated out (`ekitools.linalg.scales`). All work is done in NumPy and float64.
+posterior under the linear fit of the model over the ensemble. This posterior uses all data and
+integrates out the parameters (`ekitools.linalg.scales`). All computations use NumPy and float64.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ __all__ = [
 ]
 
 _SETTLED = 0.1
-"""Of the logarithm of a scale: t = 1 is not reached before its estimate changes by less."""
+"""Largest change of the logarithm of a scale's estimate at which the last step is taken."""
 
 _INFORMED = 1e-4
-"""Slope of the outputs, in noise standard deviations, along a direction that the data inform."""
+"""Smallest slope of the outputs along an informed direction, in noise standard deviations."""
 
 _TINY = 1e-300
 
 ROUNDS = 4
-"""Rounds in which several scales are drawn in turn."""
+"""Rounds of Gibbs sampling if there are several scales."""
 
 
 class Scaling(NamedTuple):
-    """What is known of the scales of the noise on the way to t = 1."""
+    """Estimated scales of the noise, and the precision used on the way to t = 1."""
 
     used: Array
-    """Precision of the data used so far, by block in units of the shape; the known one last."""
+    """Precision used so far, by block, in units of the shape; a known block is last."""
     estimate: Array
-    """Of the scales, ``(B,)``."""
+    """Estimate of the scales, ``(B,)``."""
 
 
 class Tempered(NamedTuple):
-    """What one step towards the data leads to."""
+    """Ensemble, scales, step and pseudo-time after one step."""
 
     ensemble: Array
     scaling: Scaling
@@ -73,12 +73,12 @@ class Tempered(NamedTuple):
 
 
 def checked_start(ensemble: Array, target: Any, who: str) -> float:
-    """The variance of an initial ensemble, for a method that can estimate the scales.
+    """Variance of an initial ensemble, for a method that can estimate the scales of the noise.
 
     Raises
     ------
     ValueError
-        If there is no spread in the parameters of the model.
+        If the parameters of the model have no spread.
     TypeError
         If the problem has a loss that is not Gaussian noise.
     """
@@ -90,32 +90,32 @@ def checked_start(ensemble: Array, target: Any, who: str) -> float:
 
 
 def misfits_of_members(u: Array, g: Array, target: Target) -> tuple[np.ndarray, np.ndarray]:
-    """Φ of every member by its own scales, ``(J,)``, and Σ_b d_b log s_b; 0 of known noise.
+    """Misfit Φ of each member under its own scales, ``(J,)``, and Σ_b d_b log s_b.
 
-    The sum of both is the negative log-likelihood but for a constant.
+    Their sum is the negative log-likelihood up to a constant. The second term is 0 for known noise.
     """
     noise = target.noise
     if not isinstance(noise, ScaledNoise):
         return host(noise.misfit(g, target.data)).astype(np.float64), np.zeros(1)
     s = _with_known(noise.scales(u))[:, noise.groups]
-    with np.errstate(over="ignore"):  # a vague prior of the scales has some next to zero
+    with np.errstate(over="ignore"):  # a vague prior draws some scales close to zero
         return misfits(_unit_residual(g, target) / s), np.sum(np.log(s), axis=1)
 
 
 def tempered_with_scales(
     state: Any, g: Array, target: Target, step: Schedule, rng: np.random.Generator
 ) -> Tempered:
-    """One step of `EKI` on the way to t = 1.
+    """One step of `EKI` towards t = 1 with unknown scales.
 
-    The estimate of the scales is that of the member which the data fit best under its own linear
-    model. A mean over the members would be as large as the spread of a broad ensemble, and the run
-    would end there: large scales and a broad ensemble confirm each other. For a linear model all
-    members have the same estimate.
+    Each member has its own linear model. The scales are estimated under the model that can fit the
+    data best. A mean over the members would grow with the spread of the ensemble, and the run would
+    stop early, because large scales keep a broad ensemble broad. If the model is linear, all
+    members give the same estimate.
 
-    A step h uses the share h / (1 - t) of the precision 1/s² that has not been used yet. The time t
-    is the share of the precision that has been used. It falls back where the estimate falls. The
-    last step is taken only once the estimate has settled. It carries the members from the precision
-    that they have used to the scales that were drawn for them.
+    The pseudo-time t is the used share of the precision 1/s². A step h uses the share h / (1 - t)
+    of the remaining precision. If the estimate of a scale falls, its precision grows and t falls.
+    The last step is taken only after the estimate has settled. It then moves each member from the
+    used precision to the precision of the scales drawn for this member.
     """
     noise: Any = target.noise
     fit = _Fit.of(state.ensemble, g, target)
@@ -150,7 +150,10 @@ def tempered_with_scales(
 def refined_with_scales(
     state: Any, g: Array, target: Target, damping: float
 ) -> tuple[Array, float]:
-    """One refinement of `GNKI` with scales of each member's own, and the relative move."""
+    """Ensemble after one refinement of `GNKI` with scales for each member, and its relative move.
+
+    The relative move is the root mean square of the changes in ensemble standard deviations.
+    """
     noise: Any = target.noise
     fit = _Fit.of(state.ensemble, g, target)
     prior, n = noise.prior, noise.n_scales
@@ -178,9 +181,9 @@ class _Fit(NamedTuple):
     w: np.ndarray
     """Parameters of the model, ``(J, p)``."""
     r: np.ndarray
-    """Residuals at scales of 1, ``(J, d)``."""
+    """Residuals whitened with all scales equal to 1, ``(J, d)``."""
     right: np.ndarray
-    """Orthonormal directions that the data inform within the ensemble's span, ``(k, p)``."""
+    """Orthonormal directions in the ensemble's span that the data inform, ``(k, p)``."""
     models: LinearFit
     estimate: np.ndarray
     """Medians of the scales under the pooled model, ``(B,)``."""
@@ -195,7 +198,7 @@ class _Fit(NamedTuple):
         estimate = _medians(pooled(models), noise)[0]
         white = slope / _with_known(estimate)[noise.groups][:, None]
         _, sd, turn = np.linalg.svd(white, full_matrices=False)
-        turn = turn[sd > _INFORMED]  # in other directions the posterior is the prior
+        turn = turn[sd > _INFORMED]  # in other directions the posterior equals the prior
         right, slope = turn @ right, slope @ turn.T
         return cls(w, r, right, linear_fit(slope, r, w @ right.T, noise.groups), estimate)
 
@@ -206,7 +209,7 @@ def _unit_residual(g: Array, target: Target) -> np.ndarray:
 
 
 def _medians(fit: LinearFit, noise: Any) -> np.ndarray:
-    """For every model of the fit, each scale at the median of its density given the others."""
+    """Median of each scale given the other scales, for every model of the fit."""
     n, prior = noise.n_scales, noise.prior
     zeros = np.zeros((len(fit.rest[0]), 2, n))
     start = prior.to_physical(np.zeros(n))
@@ -214,7 +217,7 @@ def _medians(fit: LinearFit, noise: Any) -> np.ndarray:
 
 
 def _smallest(fit: _Fit, noise: Any) -> np.ndarray:
-    """The medians, ``(B,)``, under the model of the member that can come closest to the data."""
+    """Medians of the scales, ``(B,)``, under the member's model that can fit the data best."""
     models, at = fit.models, fit.estimate[None]
     x = solved(models, at, pulled(models, at, None, noise.groups))
     parts = list(zip(models.slopes, models.offsets, models.rest, models.bases, strict=True))
@@ -227,7 +230,7 @@ def _smallest(fit: _Fit, noise: Any) -> np.ndarray:
 
 
 def _settled(estimate: np.ndarray, before: Scaling | None) -> bool:
-    """Whether the estimate of the scales is about that of the step before."""
+    """Whether the last step hardly changed the estimate of the scales."""
     if before is None:
         return False
     return bool(np.max(np.abs(np.log(estimate / host(before.estimate)))) <= _SETTLED)
@@ -240,5 +243,5 @@ def _with_scales(u: Array, scales: np.ndarray, target: Target) -> Array:
 
 
 def _with_known(scales: np.ndarray) -> np.ndarray:
-    """The scales and, after them, the known scale 1."""
+    """Unknown scales followed by the known scale 1."""
     return np.concatenate([scales, np.ones((*scales.shape[:-1], 1))], axis=-1)

@@ -1,4 +1,4 @@
-"""Which parameters have a variance that is learned, and which of them share one."""
+"""Prior variances that a method learns: their parameters, groups and estimates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_NAMED = 10
 
 
 def check_parameters(argument: str, given: Any) -> tuple[Parameter, ...]:
-    """Names and positions of parameters, at least one, all different."""
+    """Checked names or positions of parameters: at least one, without repetition."""
     many = sequence(argument, given, "names or positions of parameters")
     found = tuple(
         str(each) if isinstance(each, str) else integer(argument, each, least=0) for each in many
@@ -42,7 +42,7 @@ def check_parameters(argument: str, given: Any) -> tuple[Parameter, ...]:
 
 
 def check_groups(given: Any) -> tuple[tuple[Parameter, ...], ...]:
-    """Groups of parameters, of which no parameter is in two."""
+    """Checked groups of parameters: no parameter is in two groups."""
     many = sequence("groups", given, "a sequence of groups of parameters")
     groups = tuple(check_parameters("groups", group) for group in many)
     _check_different("groups", [each for group in groups for each in group])
@@ -52,21 +52,22 @@ def check_groups(given: Any) -> tuple[tuple[Parameter, ...], ...]:
 def sharing(
     parameters: Sequence[Parameter] | None, groups: Iterable[Sequence[Parameter]], prior: Any
 ) -> np.ndarray:
-    """A number for every parameter, the same within a group, and -1 where nothing is learned.
+    """Number of the variance of every parameter; -1 if its variance is not learned.
 
     Parameters
     ----------
     parameters : sequence of str or int, or None
-        Those whose variances are learned; None for all.
+        Parameters whose variances are learned; None for all.
     groups : iterable of sequences of str or int
-        Those that share one variance.
+        Groups of parameters that share one variance.
     prior : Prior
         The prior with these parameters.
 
     Raises
     ------
     ValueError
-        If a parameter is not one of the prior, or groups overlap or have others than those learned.
+        If a parameter is not in the prior, groups overlap, or a group contains a parameter whose
+        variance is not learned.
 
     Examples
     --------
@@ -84,12 +85,13 @@ def sharing(
         index = _positions("groups", group, prior)
         if np.any(shared[index] < 0):
             raise ValueError(
-                f"groups: must have parameters whose variances are learned, got {group}. Add all "
-                "of them to parameters."
+                "groups: must contain only parameters whose variances are learned, got "
+                f"{group}. Add all of them to parameters."
             )
         if np.any(shared[index] != index):
             raise ValueError(
-                f"groups: must not overlap, got {group} and another one. Join the two groups."
+                f"groups: must not overlap, got {group}, which shares a parameter with another "
+                "group. Join the two groups."
             )
         shared[index] = index.min()
     return shared
@@ -98,9 +100,9 @@ def sharing(
 def learned_variances(
     w: np.ndarray, shared: np.ndarray, floor: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Variances λ = max(w̄² + var w, floor) by group, and the root mean square of w̄, both ``(p,)``.
+    """Variances λ = max(w̄² + var w, floor) by group, and root mean squares of w̄, both ``(p,)``.
 
-    Without a variance to learn they are 1 and infinite.
+    They are 1 and infinity for a parameter whose variance is not learned.
     """
     number, count = shared + 1, np.bincount(shared + 1)
     square, variance = (
@@ -113,15 +115,15 @@ def learned_variances(
 
 
 def check_independent(prior: Any, learned: np.ndarray) -> None:
-    """Check that whitened coordinates are parameters where variances are learned.
+    """Check that each parameter with a learned variance has a whitened coordinate of its own.
 
-    Four points are enough, so that nothing is p x p: a coordinate that mixes parameters has
-    different slopes along two random directions.
+    A coordinate that mixes parameters has different slopes along two random directions. The check
+    needs only four points, and no p x p matrix.
 
     Raises
     ------
     ValueError
-        If the prior correlates such a parameter with others.
+        If the prior correlates such a parameter with another one.
     """
     draws = np.random.default_rng(0).uniform(1, 2, size=(2, len(learned)))
     rows = np.concatenate([np.zeros((1, len(learned))), draws, draws[:1] * learned])
@@ -131,20 +133,23 @@ def check_independent(prior: Any, learned: np.ndarray) -> None:
     mixed |= ~learned & ~np.isclose(alone, origin, rtol=1e-6, atol=1e-6 * np.abs(first - origin))
     if mixed.any():
         raise ValueError(
-            "prior: must be independent for parameters whose variances are learned, got one that "
-            f"correlates parameter {int(np.argmax(mixed))} with others: its whitened coordinates "
-            "are not parameters. Use independent parameters, and their combinations in the model."
+            "prior: must be independent for parameters whose variances are learned, got a prior "
+            f"that correlates parameter {int(np.argmax(mixed))} with others. Use independent "
+            "parameters, and combine them in the model."
         )
 
 
 def with_variances(target: Target, variances: Array) -> Any:
-    """The problem with w ~ N(0, diag λ) in place of w ~ N(0, I), whitened by its prior."""
+    """Target with the prior w ~ N(0, diag λ) in place of w ~ N(0, I)."""
     prior = RescaledPrior(target.prior, np.sqrt(host(variances)))
     return _Learned(target.data, target.noise, prior, target.batch)
 
 
 def kept_sentence(sizes: np.ndarray, keep: float, names: Sequence[str]) -> str:
-    """How many parameters are kept, and which; sizes are infinite where nothing is learned."""
+    """Sentence that counts and lists the kept parameters.
+
+    ``sizes`` is infinite for a parameter whose variance is not learned.
+    """
     learned = np.isfinite(sizes)
     kept = np.flatnonzero(learned & (sizes > keep))
     of = f"{len(kept)} of {int(learned.sum())} parameters {'is' if len(kept) == 1 else 'are'} kept"
@@ -156,7 +161,7 @@ def kept_sentence(sizes: np.ndarray, keep: float, names: Sequence[str]) -> str:
 
 
 class _Learned(NamedTuple):
-    """What a method sees of a problem with other variances of the prior."""
+    """Target of a method, with other variances of the prior."""
 
     data: Array
     noise: Any
@@ -182,11 +187,11 @@ def _positions(argument: str, parameters: Sequence[Parameter], prior: Any) -> np
 
 
 def _check_different(argument: str, parameters: Iterable[Parameter]) -> None:
-    """Check that no parameter comes twice."""
+    """Check that no parameter is repeated."""
     seen = set[Parameter]()
     for each in parameters:
         if each in seen:
             raise ValueError(
-                f"{argument}: must have every parameter once, got {each!r} twice. Leave one out."
+                f"{argument}: must have every parameter once, got {each!r} twice. Remove one."
             )
         seen.add(each)

@@ -1,4 +1,4 @@
-"""Alignment of several results, and of a result with a problem, by the labels they share."""
+"""Alignment of results with each other and with a problem, by their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def by_label(results: Any) -> dict[str, xr.Dataset]:
 
     The labels of a sequence are the names of the methods.
     """
-    if isinstance(results, xr.Dataset):  # which is a mapping too
+    if isinstance(results, xr.Dataset):  # a Dataset is also a mapping
         results = [results]
     if isinstance(results, Mapping):
         labels, given = [str(label) for label in results], list(results.values())
@@ -32,25 +32,25 @@ def by_label(results: Any) -> dict[str, xr.Dataset]:
         labels = list(method_names(given))
     else:
         raise TypeError(
-            "results: must be a mapping of labels to what ek.run returns, or a list of these, got "
-            f"{type(results).__name__}."
+            "results: must be a mapping of labels to results of ek.run, or a list of such results, "
+            f"got {type(results).__name__}."
         )
     if not given:
         raise ValueError("results: must hold at least one result, got none.")
     for label, result in zip(labels, given, strict=True):
         check_result(result, f"results[{label!r}]")
     if len(set(labels)) < len(labels):
-        raise ValueError(f"results: must have labels that differ as texts, got {labels}.")
+        raise ValueError(f"results: must have labels that differ as strings, got {labels}.")
     return dict(zip(labels, given, strict=True))
 
 
 def aligned(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Results of one problem, all with their parameters in the order of the first.
+    """Results of one problem, with their parameters in the order of the first result.
 
     Parameters
     ----------
     results : mapping of str to xarray.Dataset
-        Results by what an error calls them, such as ``results['EKI']``.
+        Results by their names in error messages, such as ``results['EKI']``.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def aligned(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     Raises
     ------
     TypeError, ValueError
-        If one is no result, or has other parameters or other data than the first.
+        If a value is not a result, or its parameters or data differ from those of the first.
 
     Examples
     --------
@@ -86,14 +86,14 @@ def aligned(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
 
 
 def as_chains(results: Sequence[xr.Dataset], name: str = "result") -> list[xr.Dataset]:
-    """Independent runs of one problem: parameters and data in the order of the first run.
+    """Independent runs of one problem, with parameters and data in the order of the first run.
 
     Parameters
     ----------
     results : sequence of xarray.Dataset
-        At least one.
+        At least one result.
     name : str, default "result"
-        The argument that they came in.
+        Name of the argument in error messages.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def as_chains(results: Sequence[xr.Dataset], name: str = "result") -> list[xr.Da
     Raises
     ------
     TypeError, ValueError
-        If there is none, or they differ in parameters, data, noise or prior.
+        If there is no result, or results differ in parameters, data, noise or prior.
     """
     if not results:
         raise ValueError(f"{name}: must be at least one result, got an empty sequence.")
@@ -115,8 +115,8 @@ def as_chains(results: Sequence[xr.Dataset], name: str = "result") -> list[xr.Da
         part = _other_part(result, raw, first)
         if part:
             raise ValueError(
-                f"{what}: must be a run of the same problem as {first_name}, got one with another "
-                f"{part}. Chains are runs that differ in rng alone; use ek.compare for runs of "
+                f"{what}: must be a run of the same problem as {first_name}, got a run whose "
+                f"{part} differs. Chains may differ only in rng. Use ek.compare for runs of "
                 "different problems."
             )
         labels = first["data"].values
@@ -127,48 +127,49 @@ def as_chains(results: Sequence[xr.Dataset], name: str = "result") -> list[xr.Da
 
 
 def check_same_names(what: str, result: xr.Dataset, names: Sequence[Any], first: str) -> None:
-    """Check that a result has the parameters ``names`` of ``first``, in whatever order."""
+    """Check that a result has the parameters ``names`` of ``first``, in any order."""
     theirs = result.parameter.values.tolist()
     here, there = set(theirs), set(names)
     missing = [name for name in names if name not in here]
     further = [name for name in theirs if name not in there]
     if missing or further:
-        parts = [f"none called {listed(missing)}"] if missing else []
-        parts += [f"others called {listed(further)}"] if further else []
+        parts = [f"without {listed(missing)}"] if missing else []
+        parts += [f"with additional {listed(further)}"] if further else []
         raise ValueError(
-            f"{what}: must have the same parameters as {first}, got {' and '.join(parts)}. Select "
-            "the parameters that both have with result.sel(parameter=[...])."
+            f"{what}: must have the same parameters as {first}, got a result "
+            f"{' and '.join(parts)}. Select the parameters that both have with "
+            "result.sel(parameter=[...])."
         )
 
 
 def check_same_data(what: str, result: xr.Dataset, first_name: str, first: xr.Dataset) -> None:
-    """Check that two results are of the same data, in whatever order.
+    """Check that two results have the same data, in any order.
 
-    A run with batches holds the batch of its last step, which differs between runs. It may stand
-    beside a run with all data, or with the same batches.
+    The result of a run with batches holds the batch of its last step, which differs between runs.
+    Such a result is accepted beside a run with all data or with the same batches.
     """
     difference = _difference(result, first)
     if difference and not _batched(result, first):
         raise ValueError(
             f"{what}: must have the same data y as {first_name}, got {difference}. Use results of "
-            "one problem."
+            "the same problem."
         )
 
 
 def columns_of(problem: InverseProblem, result: xr.Dataset) -> np.ndarray:
-    """Where the parameters of a result are among those of a problem.
+    """Positions of the parameters of a result in a problem.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no problem, or they are not the same parameters.
+        If ``problem`` is not a problem, or its parameters are not those of the result.
     """
     check_problem(problem)
     names, theirs = result.parameter.values.tolist(), list(problem.parameter_names or ())
     if len(names) != len(theirs) or set(names) != set(theirs):
         raise ValueError(
-            f"problem: must be the one that was solved, with the {len(names)} parameters of the "
-            f"result ({listed(names)}), got one with {len(theirs)} ({listed(theirs)})."
+            f"problem: must be the problem of the result, with {len(names)} parameters "
+            f"({listed(names)}), got a problem with {len(theirs)} ({listed(theirs)})."
         )
     if names == theirs:
         return np.arange(len(names))
@@ -177,7 +178,7 @@ def columns_of(problem: InverseProblem, result: xr.Dataset) -> np.ndarray:
 
 
 def _difference(result: xr.Dataset, first: xr.Dataset) -> str:
-    """What differs between the data of two results; "" where nothing does."""
+    """Difference between the data of two results, in words; "" if there is none."""
     if result.sizes["data"] != first.sizes["data"]:
         return f"{result.sizes['data']} data instead of {first.sizes['data']}"
     labels, theirs = first["data"].values.tolist(), result["data"].values.tolist()
@@ -195,15 +196,15 @@ def _difference(result: xr.Dataset, first: xr.Dataset) -> str:
 
 
 def _other_part(result: xr.Dataset, raw: xr.Dataset, first: xr.Dataset) -> str:
-    """Which part of the problem is another one: "data", "noise" or "prior"; "" for none.
+    """Part of the problem that differs: "data", "noise" or "prior"; "" if none does.
 
     ``raw`` is the result before its parameters were reordered. A fingerprint depends on the order
-    of the labels, so it says something only where the order is the same.
+    of the labels, so fingerprints are compared only if the order is the same.
     """
     known, theirs = (attribute(each, "problem", {}) for each in (first, result))
     other = {part for part in ("data", "noise", "prior")
              if part in known and part in theirs and known[part] != theirs[part]}  # fmt: skip
-    if "data" in other and _difference(result, first):  # batches of other data
+    if "data" in other and _difference(result, first):  # batches of different data
         return "data"
     same_data_order = result["data"].values.tolist() == first["data"].values.tolist()
     sd = result.noise_sd if same_data_order else result.noise_sd.sel(data=first["data"].values)
@@ -219,7 +220,7 @@ def _other_part(result: xr.Dataset, raw: xr.Dataset, first: xr.Dataset) -> str:
 def _batched(result: xr.Dataset, first: xr.Dataset) -> bool:
     """Whether data differ only because a result holds a batch of them.
 
-    The fingerprint of a problem with batches is not the one of the ``y`` in the result.
+    For a problem with batches, the fingerprint of the data is not the digest of ``y``.
     """
     known = [attribute(each, "problem", {}).get("data") for each in (result, first)]
     if None in known:

@@ -1,4 +1,4 @@
-"""The labelled Dataset of a history: the only place where arrays get their labels."""
+"""Labelled Dataset of a history. Only this module gives arrays their labels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LONG_NAMES = {
     "t": "pseudo-time, the sum of the steps",
     "step": "step h of the update that leaves this ensemble",
     "y": "observed data",
-    "noise_sd": "marginal standard deviation of the noise; NaN where there is a loss instead",
+    "noise_sd": "marginal standard deviation of the noise; NaN for a loss",
     "history_t": "pseudo-time, the sum of the steps",
     "history_step": "step h of the update that leaves this ensemble",
     "history_misfit": "mean misfit of the ensemble",
@@ -54,19 +54,19 @@ _LONG_NAMES = {
     "history_objective": "mean of what the method minimises",
     "u_average": "exponential average over the steps of the mean of the parameters",
     "weight": "weight of the member, normalised",
-    "missing": "members whose output was missing and was filled",
+    "missing": "number of members whose missing output was filled",
     "seen": "whether the model was run for this observation at this iteration",
-    "draws": "draws of the Gaussian that the nodes hold, in physical coordinates",
-    "draws_misfit": "misfit of the draws, by the linear map through the outputs of the nodes",
-    "draws_score": "the draws in coordinates in which the Gaussian is N(0, I)",
-    "node": "the nodes in the same coordinates",
+    "draws": "draws from the Gaussian of the nodes, in physical coordinates",
+    "draws_misfit": "misfit of the draws under the linear map through the outputs of the nodes",
+    "draws_score": "draws in coordinates in which the Gaussian is N(0, I)",
+    "node": "nodes in coordinates in which the Gaussian is N(0, I)",
     "gaussian_mean": "mean of the last Gaussian, in coordinates in which the prior is N(0, I)",
-    "posterior_shift": "mean of the posterior less that of the last ensemble, in standard "
+    "posterior_shift": "mean of the posterior minus mean of the last ensemble, in standard "
     "deviations, to first order",
     "posterior_shift_error": "standard error of posterior_shift",
     "posterior_sd_ratio": "standard deviation of the posterior over that of the last ensemble, to "
     "first order",
-    "gaussian_root": "root L of its covariance, with L L^T the covariance",
+    "gaussian_root": "root L of the covariance L L^T of the last Gaussian",
 }
 
 RESERVED = frozenset(_LONG_NAMES).union(
@@ -75,7 +75,7 @@ RESERVED = frozenset(_LONG_NAMES).union(
     ("observation", "data_observation"),
     ("direction", "score"),
 )
-"""Names that a side product cannot have."""
+"""Reserved names, which a side product cannot have."""
 
 
 def to_dataset(
@@ -85,9 +85,9 @@ def to_dataset(
     attributes: Mapping[str, Any],
     drawn: Drawn | None = None,
 ) -> xr.Dataset:
-    """Label a history; see `ekitools.run` for the variables.
+    """Labelled Dataset of a history, with the variables that `ekitools.run` describes.
 
-    ``drawn`` is the Gaussian of the last record, where the members are nodes.
+    ``drawn`` is the Gaussian of the last record if the members are nodes.
     """
     import xarray as xr
 
@@ -111,7 +111,7 @@ def to_dataset(
 
     def stacked(name: str) -> np.ndarray:
         rows = [np.asarray(getattr(record, name)) for record in records]
-        if len({len(row) for row in rows if row.ndim}) > 1:  # an ensemble that has grown
+        if len({len(row) for row in rows if row.ndim}) > 1:  # the ensemble has grown
             rows = [_padded(row, n_members) for row in rows]
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
@@ -128,7 +128,7 @@ def to_dataset(
         "noise_sd": ("data", noise_sd),
     }
     if records[0].weight.size:
-        nothing = np.full(records[0].weight.shape, np.nan)  # of an iteration that came to grief
+        nothing = np.full(records[0].weight.shape, np.nan)  # for an iteration that failed
         weights = [record.weight if record.weight.size else nothing for record in records]
         variables["weight"] = (per_member, np.stack(weights))
     if any(record.average.size for record in records):
@@ -209,7 +209,7 @@ def to_dataset(
 
 
 def _of_noise(problem: InverseProblem) -> dict[str, str]:
-    """Whether the noise of the data is independent, or the loss in its place."""
+    """Attributes that name the kind of noise, or the loss."""
     noise = problem.noise
     if not problem.has_noise:
         return {"noise": "loss", "loss": type(noise).__name__}
@@ -220,7 +220,7 @@ def _of_noise(problem: InverseProblem) -> dict[str, str]:
 
 
 def _of_all_data(record: Record, series: Together) -> Record:
-    """A record with outputs for all data: NaN for what the step did not see."""
+    """Record with outputs for all data; NaN for data that the step did not use."""
     columns, d = series.columns(record.observations), series.n_data
     g = np.full((len(record.g), d), np.nan, dtype=record.g.dtype)
     g[:, columns] = record.g
@@ -232,10 +232,10 @@ def _of_all_data(record: Record, series: Together) -> Record:
 
 
 def _noise_sd(problem: InverseProblem, last: Record) -> tuple[np.ndarray, dict[str, float]]:
-    """Standard deviations of the noise, and its scales by name where they are not known.
+    """Standard deviations of the noise, and the estimates of unknown scales by name.
 
-    The scales are root mean squares over the last members: with them, noise added to the outputs
-    has the variance of the noise of the posterior predictive.
+    An estimate is the root mean square of the scale over the last members. Noise with these scales
+    has the noise variance of the posterior predictive.
     """
     noise = problem.noise
     if not isinstance(noise, ScaledNoise):
@@ -251,7 +251,7 @@ def _noise_sd(problem: InverseProblem, last: Record) -> tuple[np.ndarray, dict[s
 
 
 def traits(algorithm: Method | Flow) -> dict[str, str]:
-    """Attributes that say what a method, or a flow, declares of its ensemble."""
+    """Attributes with the properties that a method or a flow declares for its ensemble."""
     if isinstance(algorithm, Method):
         aim: str = algorithm.aim
     else:
@@ -282,8 +282,8 @@ def _labelled(
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Dimensions of a side product, and its coordinates by name.
 
-    A dimension that another one has with another size or other labels is given the name of the
-    side product as well.
+    A dimension is prefixed with the name of the side product if its own name is reserved, or used
+    for another size or other labels.
     """
     found = {dim: (dim, _names(values)) for dim, values in labels.coordinates().items()}
 
@@ -299,7 +299,7 @@ def _labelled(
 
 
 def _stacked_extras(name: str, records: Sequence[Record], n_members: int) -> np.ndarray:
-    """A side product of all stored iterations, NaN where there is none."""
+    """Side product at all stored iterations; NaN at iterations without it."""
     known = [record.extras[name] for record in records if name in record.extras]
     nothing = np.full((n_members, *known[0].shape[1:]), np.nan)
     rows = [_padded(record.extras.get(name, nothing), n_members) for record in records]
@@ -307,7 +307,7 @@ def _stacked_extras(name: str, records: Sequence[Record], n_members: int) -> np.
 
 
 def _by_parameter(records: Sequence[Record]) -> dict[str, Any]:
-    """What the method reports of every parameter, NaN where it reported nothing."""
+    """Values that the method reports for every parameter; NaN at iterations without a report."""
     found = {}
     for name in dict.fromkeys(name for record in records for name in record.by_parameter):
         known = [record.by_parameter[name] for record in records if name in record.by_parameter]
@@ -319,19 +319,19 @@ def _by_parameter(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:
-    """``rows`` and, up to ``n`` of them, rows of NaN, or of False."""
+    """``rows`` extended to ``n`` rows with NaN, or with False."""
     shape = (n - len(rows), *rows.shape[1:])
     fill = False if rows.dtype == bool else np.nan
     return np.concatenate([rows, np.full(shape, fill, dtype=rows.dtype)])
 
 
 def _names(names: Sequence[Any] | np.ndarray | None) -> np.ndarray:
-    """Labels of one kind as an array; texts as objects, which zarr stores without a fixed length.
+    """Labels as an array; texts become objects, because zarr stores these without a fixed length.
 
-    `ekitools.core.labels.checked_labels` has made them one kind when the problem was put together.
+    `ekitools.core.labels.checked_labels` gave all labels one kind when the problem was created.
     """
     if isinstance(names, tuple) and names and isinstance(names[0], str):
-        return np.array(names, dtype=object)  # of the same texts: there may be millions
+        return np.array(names, dtype=object)  # shares the texts, of which there can be millions
     array = np.asarray(names)
     return array.astype(object) if array.dtype.kind == "U" else array
 

@@ -1,4 +1,4 @@
-"""Diagnostics of a run by iteration: spread, collapse, misfit, residual, coverage; and rates."""
+"""Diagnostics of a run by iteration, such as spread, misfit and coverage, and rates of decay."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Rate", "check_same", "diagnose", "fit_rate"]
 
 
 _BLOCK_BYTES = 1 << 24
-"""Bytes of the members in double precision that are whitened at once."""
+"""Bytes of a block of members in double precision; one block is whitened at a time."""
 
 _LABELS = {  # long name and units
     "mean": ("ensemble mean", "as the parameter"),
@@ -60,101 +60,108 @@ _LABELS = {  # long name and units
     "t": ("pseudo-time, the sum of the steps", "1"),
     "step": ("step h of the update that leaves this ensemble", "1"),
     "residual_parallel": (
-        "|A r| within the initial span of A(u_j - mean u), root mean square over members",
+        "residual A u_j - y within the initial span of A(u_j - mean u), root mean square",
         "1",
     ),
     "residual_perpendicular": (
-        "|A r| orthogonal to the initial span of A(u_j - mean u), root mean square over members",
+        "residual A u_j - y orthogonal to the initial span of A(u_j - mean u), root mean square",
         "1",
     ),
     "residual_perpendicular_drift": (
-        "change of the orthogonal part of A r since iteration 0, root mean square over members",
+        "change of the orthogonal part of A u_j - y since iteration 0, root mean square",
         "1",
     ),
 }
 
 
 class Rate(NamedTuple):
-    """A power law value ∝ t^exponent."""
+    """Exponent of a power law, value ∝ t^exponent."""
 
     exponent: float
     standard_error: float
-    """Of the exponent; NaN from two points."""
+    """Standard error of the exponent; NaN if there are only two points."""
     n: int
-    """Points used."""
+    """Number of points used."""
 
 
 def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Dataset:
-    r"""What a run did, in numbers, at every stored iteration.
+    r"""Diagnostics of a run at every stored iteration.
 
-    Members that were dropped, or failed at the iteration, are left out; weighted results use
-    their weights. With ū and ḡ the means of the members' parameters and outputs:
+    Members that were dropped or failed at the iteration are left out. Weighted results use their
+    weights. ū and ḡ are the means of the members' parameters and outputs.
 
     ================================  =====================================================
-    ``mean``, ``spread``              of every parameter; standard deviation with 1/(J − 1)
+    ``mean``, ``spread``              mean and standard deviation, with 1/(J − 1), of every
+                                      parameter
     ``spread_total``                  root of the total variance, relative to the first
                                       stored iteration, in physical coordinates
     ``collapse``                      mean of ‖u_j − ū‖², the ensemble collapse
     ``output_collapse``               mean of ‖Γ^{-1/2}(g_j − ḡ)‖²
-    ``misfit_mean``, ``misfit_min``   of the members' Φ_j = ½‖Γ^{-1/2}(g_j − y)‖²
+    ``misfit_mean``, ``misfit_min``   mean and minimum of Φ_j = ½‖Γ^{-1/2}(g_j − y)‖²
     ``misfit_of_mean``                ½‖Γ^{-1/2}(ḡ − y)‖²
     ``residual_mean``                 ‖Γ^{-1/2}(ḡ − y)‖, about √d at the noise level
     ``rmse``                          √(mean over the data of (ḡ_i − y_i)²), in the units of
-                                      the data; NaN where the data have different units
+                                      the data; NaN if the data have different units
     ``crps``                          CRPS of the members' outputs, without noise, as an ensemble
                                       forecast of the data [2]_, in standard deviations of the
                                       noise: mean over the data of (E\|X − y_i\| − ½E\|X − X'\|)/σ_i
     ``bayes_loss``                    (‖Γ^{-1/2}(ḡ − y)‖² + ‖C₀^{-1/2}(ū − m)‖²)/(p d)
     ``coverage``                      share of the data within the central 90 % interval of
                                       outputs plus noise
-    ``n_data``                        data with outputs: where steps see some of the
-                                      observations, misfit, residual and coverage are of these
-    ``n_effective``                   (Σw)²/Σw²: the members left, if they weigh the same
+    ``n_data``                        number of data with outputs; if a step sees only some
+                                      observations, misfit, residual and coverage use these
+    ``n_effective``                   (Σw)²/Σw², the number of members if all weights are equal
     ``n_failed``, ``model_runs``      model runs that failed at this iteration; runs so far
     ``t``, ``step``                   as in the result
     ================================  =====================================================
 
-    Of a method whose members are nodes, such as `UKI`, the members are its draws, and their outputs
-    are those of the linear map through the outputs of the nodes.
+    If the members of a method are nodes, as in `UKI`, the diagnostics use its draws. The outputs of
+    the draws are computed with the linear map through the outputs of the nodes.
 
     In ``crps``, X and X' are independent draws from the weighted outputs g_ji of the members. It
-    agrees with ``properscoring.crps_ensemble(y / sd, g.T / sd).mean()``. `calibration` has the
+    agrees with ``properscoring.crps_ensemble(y / sd, g.T / sd).mean()``. `calibration` computes the
     score of outputs with noise.
 
     ``bayes_loss`` is −2 log of the posterior density at ū and ḡ, up to a constant and divided by
-    p d. m and C₀ are the prior's moments in unconstrained coordinates, in which ū is taken here.
-    EnsembleKalmanProcesses.jl has the same definition [3]_, but combines ḡ with the ū of the
-    following iteration. Here both belong to the same iteration. d counts the data with outputs.
+    p d. Here ū and the prior's moments m and C₀ are in unconstrained coordinates, and d counts the
+    data with outputs. EnsembleKalmanProcesses.jl has the same definition [3]_, but combines ḡ with
+    the ū of the following iteration. Here both belong to the same iteration.
 
-    For a `LinearModel` and a result that holds iteration 0, the residual
-    r_j = A u_j − y, where y stands for A u†, is split Γ-orthogonally into its part in
-    span{A(u_j(0) − ū(0))} and the rest. In the noise-free flow the first decays as
-    t^{-1/2} in norm (so its square, like ``output_collapse``, as t^{-1}) and the second
-    neither changes nor differs between members [1]_: ``residual_parallel`` and
-    ``residual_perpendicular`` are the root mean squares of their Γ-norms over members,
-    ``residual_perpendicular_drift`` that of the second one's change since iteration 0. With
-    localization members leave the span, and the second part changes too.
+    For a `LinearModel` and a result that holds iteration 0, the residual A u_j − y is split
+    Γ-orthogonally into its part in span{A(u_j(0) − ū(0))} and the rest. ``residual_parallel`` and
+    ``residual_perpendicular`` are the root mean squares over members of the Γ-norms of the two
+    parts. ``residual_perpendicular_drift`` is the same for the change of the second part since
+    iteration 0. In the noise-free flow with y = A u†, the norm of the first part decays as
+    t^{-1/2}, so its square decays as t^{-1}, like ``output_collapse``. The second part is constant
+    and equal for all members [1]_. With localization, members leave the span and the second part
+    changes too.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` returned, or what was read back from its file.
+        A result of `run` or `integrate`, also read back from its file.
     problem : InverseProblem, optional
-        What was solved. Without it Γ is taken to be diagonal, with the variances
-        ``noise_sd**2``, and ``bayes_loss`` and the parts of A r are left out.
+        The problem of the result. Without it, Γ is assumed to be diagonal with the variances
+        ``noise_sd**2``, and ``bayes_loss`` and the two parts of the residual are left out.
 
     Returns
     -------
     xarray.Dataset
-        The variables above along ``iteration`` (``mean`` and ``spread`` along ``parameter``
-        too), each with ``long_name`` and ``units``; NaN where there are no outputs.
-        Attributes: ``noise_level`` √d, ``expected_misfit`` d/2, ``whitening`` and
-        ``covariance_normalisation``.
+        The variables above along ``iteration``; ``mean`` and ``spread`` also along
+        ``parameter``. Each has a ``long_name`` and ``units``. Values that need outputs are NaN at
+        iterations without outputs. Attributes: ``noise_level`` √d, ``expected_misfit`` d/2,
+        ``whitening`` and ``covariance_normalisation``.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` lacks what a result has, or ``problem`` is another one's.
+        If ``result`` is not a result, or ``problem`` is not the problem of the result.
+
+    See Also
+    --------
+    plot_diagnostic : Plot of one of these diagnostics.
+    calibration : Scores of predictions with noise.
+    check_posterior : Checks that the ensemble approximates the posterior.
 
     See Also
     --------
@@ -236,19 +243,19 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
 
 
 def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
-    r"""The exponent of a power law, value ∝ t^exponent.
+    r"""Exponent of a power law, value ∝ t^exponent.
 
-    Least squares of log value on log t, with the standard error of the slope that the
-    scatter about the line gives. Points with t ≤ 0 and with a value that is NaN or not
-    positive have no logarithm and are left out.
+    The exponent is the slope of the least-squares line of log value against log t. Its standard
+    error follows from the scatter about the line. Points are left out if t or the value is not
+    positive, or if the value is NaN, because they have no logarithm.
 
     Parameters
     ----------
     t, value : (n,)
-        Pseudo-times, and for example the ``output_collapse`` of `diagnose`, whose exponent
-        tends to −1 in the linear, noise-free flow.
+        Pseudo-times and values. For example, the exponent of the ``output_collapse`` of
+        `diagnose` tends to −1 in the linear, noise-free flow.
     t_min : float, optional
-        Leave out what is earlier: a power law is what is reached for large t.
+        Leave out earlier times, because a power law holds only for large t.
 
     Returns
     -------
@@ -259,6 +266,10 @@ def fit_rate(t: Any, value: Any, *, t_min: float | None = None) -> Rate:
     ------
     ValueError
         If the sizes differ, or fewer than two different times are left.
+
+    See Also
+    --------
+    diagnose : Diagnostics whose decay can be fitted.
 
     Examples
     --------
@@ -295,7 +306,7 @@ def _parameters(members: Members) -> dict[str, Any]:
         return {"mean": nothing, "spread": nothing, **numbers, "n_effective": 0.0}
     mean, variance = moments(u, w)
     n_effective = 1 / float(w @ w)
-    # 1 − Σw² is (J − 1)/J for equal weights: what makes the variance unbiased
+    # dividing by 1 − Σw², which is (J − 1)/J for equal weights, makes the variance unbiased
     unbiased = variance / (1 - 1 / n_effective) if w.size > 1 else np.full_like(mean, np.nan)
     return {
         "mean": mean,
@@ -307,12 +318,12 @@ def _parameters(members: Members) -> dict[str, Any]:
 
 
 def _whitening(sd: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Γ^{-1/2} of a diagonal Γ, for residuals and the mask of their data."""
+    """Function that whitens residuals by a diagonal Γ, given the mask of their data."""
     return lambda r, known: r / sd[known]
 
 
 def _by_noise(noise: NoiseModel) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Γ^{-1/2} of a noise model, and of its marginal where some data have no outputs."""
+    """Function that whitens by a noise model, or by its marginal if some data have no outputs."""
 
     def whiten(r: np.ndarray, known: np.ndarray) -> np.ndarray:
         if known.all():
@@ -337,7 +348,7 @@ def _outputs(
         return dict.fromkeys((*names, "rmse", "crps", "coverage"), np.nan) | {"n_data": 0}
     g, y, sd = g[:, known], y[known], sd[known]
     white_mean, white_variance = moments(whiten(g - y, known), w)
-    off = np.abs(predictive_cdf(y, g, sd, w) - 0.5)  # NaN under a loss
+    off = np.abs(predictive_cdf(y, g, sd, w) - 0.5)  # NaN for a loss
     return {
         "output_collapse": float(np.sum(white_variance)),
         "misfit_mean": float(w @ misfit),
@@ -362,26 +373,26 @@ def _bayes_loss(members: Members, problem: InverseProblem, row: dict[str, Any]) 
         some = u[start : start + rows].astype(np.float64, copy=False)
         return host(prior.whiten(prior.to_unconstrained(some)))
 
-    with np.errstate(invalid="ignore"):  # members that rounding has put on a bound are infinite
+    with np.errstate(invalid="ignore"):  # rounding can put a member on a bound, which is infinite
         mean: Any = sum(w[i : i + rows] @ white(i) for i in range(0, len(u), rows))
     squares = 2 * row["misfit_of_mean"] + float(mean @ mean)
     return float(squares / (mean.size * row["n_data"]))
 
 
 def _units(result: xr.Dataset) -> list[str]:
-    """The units of the data, each once; empty where they are not known."""
+    """Different units of the data; empty if unknown."""
     known = result.data_units.values if "data_units" in result.coords else ()
     return list(dict.fromkeys(str(unit) for unit in known))
 
 
 def check_same(result: xr.Dataset, problem: Any) -> None:
-    """Check that a problem is the one of the result."""
+    """Check that ``problem`` is the problem of the result."""
     check_problem(problem)
-    check_whole(problem, "what is measured against it")
+    check_whole(problem, "diagnostics of a result")
     shape = (result.sizes["data"], result.sizes["parameter"])
     if (problem.n_data, problem.n_parameters) != shape:
         raise ValueError(
-            f"problem: must be the one that was solved, with (d, p) = {shape}, got "
+            f"problem: must be the problem of the result, with (d, p) = {shape}, got "
             f"({problem.n_data}, {problem.n_parameters})."
         )
     if not np.array_equal(columns_of(problem, result), np.arange(shape[1])):
@@ -390,4 +401,4 @@ def check_same(result: xr.Dataset, problem: Any) -> None:
             "result.sel(parameter=list(problem.parameter_names))."
         )
     if not np.array_equal(problem.data, result.y.values):
-        raise ValueError("problem: must be the one that was solved, got other data.")
+        raise ValueError("problem: must be the problem of the result, got other data.")

@@ -368,7 +368,7 @@ def test_the_accessor_writes_the_page(result, tmp_path):
 def test_what_is_no_result_is_refused(result, tmp_path):
     with pytest.raises(TypeError, match="result: must be the Dataset"):
         ek.summary(3)
-    with pytest.raises(ValueError, match="problem: must be the one that was solved"):
+    with pytest.raises(ValueError, match="problem: must be the problem of the result"):
         ek.report(result, tmp_path / "x.html", ek.problems.linear(p=3).problem)
     assert not (tmp_path / "x.html").exists()
 

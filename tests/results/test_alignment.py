@@ -112,7 +112,7 @@ def test_a_problem_is_matched_by_name():
     table = ek.summary(result, solved(("b", "a"))).table
     assert table.start_mean.sel(parameter="b").item() == pytest.approx(50, abs=0.2)
     assert table.start_mean.sel(parameter="a").item() == pytest.approx(0, abs=0.2)
-    with pytest.raises(ValueError, match=r"problem: must be the one that was solved.*a, b.*a, c"):
+    with pytest.raises(ValueError, match=r"problem: must be the problem of the result.*a, b.*a, c"):
         ek.plot_marginals(result, problem=problem_of_names("a", "c"))
     with pytest.raises(ValueError, match="problem: must have the parameters in the order"):
         ek.diagnose(run(problem_of()), problem_of(("b", "a")))
@@ -127,8 +127,8 @@ def problem_of_names(*names):
 
 
 OTHERS = {
-    "names": (renamed(TURNED, ["b", "c"]), r"none called a and others called c"),
-    "fewer": (TURNED.sel(parameter=["b"]), r"got none called a\."),
+    "names": (renamed(TURNED, ["b", "c"]), r"without a and with additional c"),
+    "fewer": (TURNED.sel(parameter=["b"]), r"got a result without a\."),
     "data": (run(problem_of(y=Y + 1), 1), r"the same data y as .*other values, such as"),
     "number of data": (TURNED.isel(data=[0, 1]), r"got 2 data instead of 3"),
     "names of data": (run(problem_of(data_names=("q", "r", "s"))), r"data with other names"),
@@ -165,7 +165,7 @@ def test_a_reference_of_other_data_is_refused():
 )
 def test_chains_are_of_one_noise_and_one_prior(other, part):
     with pytest.raises(
-        ValueError, match=rf"^result\[1\]: must be a run .* another {part}\. Chains"
+        ValueError, match=rf"^result\[1\]: must be a run .* whose {part} differs\. Chains"
     ):
         as_chains([FIRST, run(other)])
     both = {"p": FIRST, "q": run(other)}
@@ -203,7 +203,7 @@ def test_runs_with_batches_of_the_same_data_are_chains_and_others_are_not():
     one, other = batches(0), batches(1)
     assert not np.array_equal(one.y, other.y)  # the batch of the last step
     assert ek.to_arviz([one, other]).posterior.sizes["chain"] == 2
-    with pytest.raises(ValueError, match="another data"):
+    with pytest.raises(ValueError, match="whose data differs"):
         ek.to_arviz([one, batches(1, shift=1.0)])
     changed = one.assign(y=one.y + 1)
     with pytest.raises(ValueError, match="the same data y"):

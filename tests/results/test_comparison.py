@@ -282,7 +282,7 @@ FEW = holding(np.full((10, 4), np.nan))
         (
             {"a": GOOD, "b": holding(draws(10), names=["a", "u1", "u2", "b"])},
             ValueError,
-            r"results\['b'\]: must have the same parameters .* u0, u3 and others called a, b",
+            r"results\['b'\]: must have the same parameters .* u0, u3 and with additional a, b",
         ),
     ],
 )

@@ -324,7 +324,7 @@ def test_what_cannot_be_checked_is_refused(result):
     learned = ek.run(problem, ek.Sparse(ek.EKI(), outer=2), n_members=50, rng=0)
     with pytest.raises(ValueError, match="result: must be of a method that keeps the prior"):
         ek.check_posterior(learned, problem)
-    with pytest.raises(ValueError, match="problem: must be the one that was solved"):
+    with pytest.raises(ValueError, match="problem: must be the problem of the result"):
         ek.check_posterior(result, ek.problems.linear(p=2).problem)
     with pytest.raises(ValueError, match="n: must be .* got 10"):
         ek.check_posterior(result, problem, 10)
