@@ -122,11 +122,14 @@ def test_mentions_are_of_the_name_itself():
     def found(each, text):
         return mentions(each, *code_of(text))
 
-    assert found("run", "`run(problem)` and `EKI`") and found("EKI", "{py:obj}`~ekitools.EKI`")
+    assert found("run", "`run(problem)` and `EKI`")
+    assert found("EKI", "{py:obj}`~ekitools.EKI`")
     assert found("run", "```{code-cell} python\nek.run(problem)\n```\n")
     assert found("typing.Prior", "```py\nfrom ekitools.typing import Loss, Prior\n```\n")
-    assert not found("Prior", "`ek.typing.Prior`") and not found("typing.Prior", "`ek.Prior`")
-    assert not found("run", "run it, `ekitools run`, `runs`") and not found("EKI", "`ETKI`, EKI")
+    assert not found("Prior", "`ek.typing.Prior`")
+    assert not found("typing.Prior", "`ek.Prior`")
+    assert not found("run", "run it, `ekitools run`, `runs`")
+    assert not found("EKI", "`ETKI`, EKI")
     assert not found("problems.linear", "`linear`, `ek.problems.linear2`")
 
 
