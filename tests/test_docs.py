@@ -93,6 +93,52 @@ def test_every_name_in_the_api_pages_has_an_example(each):
     assert ">>> " in example[1]
 
 
+REFERENCE = {"api.md", "architecture.md", "changelog.md", "measurements.md"}
+"""Pages that list names and do not say when to use them."""
+
+
+def code_of(text):
+    """The code of a page: its blocks, and the words in backticks."""
+    fence = r"^```[^\n]*\n(.*?)^```"
+    blocks = re.findall(fence, text, re.M | re.S)
+    return blocks, re.findall(r"`([^`]+)`", re.sub(fence, "", text, flags=re.M | re.S))
+
+
+def mentions(each, blocks, words):
+    """Whether code uses a public name: "ek.run" or `run`, EKI, "problems.linear"."""
+    module, _, last = each.rpartition(".")
+    if module:
+        used = rf"\b{re.escape(each)}\b|from ekitools\.{re.escape(module)} import .*\b{last}\b"
+    elif last[0].isupper():
+        used = rf"(?<!typing\.)\b{last}\b"
+    else:
+        used = rf"\b(ek|ekitools)\.{last}\b"
+        if any(re.fullmatch(rf"{last}(\(.*)?", word, re.S) for word in words):
+            return True
+    return any(re.search(used, text) for text in (*blocks, *words))
+
+
+def test_mentions_are_of_the_name_itself():
+    def found(each, text):
+        return mentions(each, *code_of(text))
+
+    assert found("run", "`run(problem)` and `EKI`")
+    assert found("EKI", "{py:obj}`~ekitools.EKI`")
+    assert found("run", "```{code-cell} python\nek.run(problem)\n```\n")
+    assert found("typing.Prior", "```py\nfrom ekitools.typing import Loss, Prior\n```\n")
+    assert not found("Prior", "`ek.typing.Prior`")
+    assert not found("typing.Prior", "`ek.Prior`")
+    assert not found("run", "run it, `ekitools run`, `runs`")
+    assert not found("EKI", "`ETKI`, EKI")
+    assert not found("problems.linear", "`linear`, `ek.problems.linear2`")
+
+
+def test_every_public_name_is_on_a_page_that_says_when_to_use_it():
+    pages = [path for path in PAGES if path.name not in REFERENCE]
+    texts = [code_of(path.read_text("utf-8")) for path in pages]
+    assert [each for each in listed() if not any(mentions(each, *text) for text in texts)] == []
+
+
 def test_every_picture_is_in_the_gallery():
     gallery = "".join(cells(DOCS / "plots.md"))
     plots = [each for each in PUBLIC if each.startswith("plot_")]
