@@ -5,7 +5,7 @@
 Every attack changes one small checkpoint and loads it. An attack on bytes is held if it ends in a
 `CheckpointError` that names the damaged file. An attack with new digests (someone wrote the SHA-256
 of the changed files too) is held if it ends in a `CheckpointError`, or if the changed values have
-the right types: the run then goes on from them, or its next step refuses them by a `ValueError` or
+the right types: the run then continues from them, or its next step refuses them by a `ValueError` or
 a `RunError`. No other exception may come out.
 """
 
@@ -37,7 +37,7 @@ Changes = Iterator[tuple[str | None, dict[str, Any]]]
 
 
 class AtHand(NamedTuple):
-    """What an attack starts from."""
+    """Start of an attack."""
 
     files: dict[str, bytes]
     """The genuine checkpoint."""
@@ -47,7 +47,7 @@ class AtHand(NamedTuple):
 
 
 def make(folder, seed=0) -> ek.InverseProblem:
-    """A small checkpoint of a run that can go on, with failed members and three records."""
+    """A small checkpoint of a run that can continue, with failed members and three records."""
 
     def model(u) -> np.ndarray:
         return np.full(2, np.nan) if u[0] > 1.2 else np.array([u[0], u[0] + u[1]])

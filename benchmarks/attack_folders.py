@@ -1,7 +1,7 @@
 """Foreign files, folders, links and pipes in a checkpoint folder, before and during a run.
 
 Before a run an attack is held if the run is refused by a `CheckpointError` before the first model
-run. During a run it is held if the run goes on to the bitwise same result, or ends in a
+run. During a run it is held if the run continues to the bitwise same result, or ends in a
 `CheckpointError` that has what was computed as its ``result``. In every case nothing foreign may be
 changed or deleted, in the folder or where its links lead.
 """
@@ -94,7 +94,7 @@ OTHER = (folder, closed_folder, link, link_to_folder, link_to_nothing, link_to_i
 
 
 def placed() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """What lies under which name; a plain file with a name of the checkpoints is theirs."""
+    """Contents of a folder by name; a plain file with a checkpoint's name belongs to the checkpoint."""
     for name in NAMES:
         ours = name in (OURS, "checkpoint-0123456789abcdef.tmp")
         for put in OTHER if ours else (*PLAIN, *OTHER):
@@ -190,7 +190,7 @@ def meddled(path, precious, name, put, expected, *, must_go_on=False) -> str | N
         except BaseException as error:
             return f"{error!r:.200}"
     if found is None:
-        return "the run did not go on"
+        return "the run did not continue"
     ended_early = found.sizes["iteration"] < expected.sizes["iteration"]
     if why := differs(found, expected, found.sizes["iteration"]):
         return why

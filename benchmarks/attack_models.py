@@ -84,7 +84,7 @@ class Reference:
 
 @contextmanager
 def as_they_were() -> Iterator[None]:
-    """What a model changes in its own process is put back after the attack."""
+    """Restore all that a model changes in its own process."""
     folder, errors, state = Path.cwd(), np.geterr(), random.getstate()
     seeds = np.random.get_state()  # noqa: NPY002
     alarm = signal.getsignal(signal.SIGALRM)

@@ -1,4 +1,4 @@
-"""What the attacks share: one small run, what a folder holds, and the count of what was held."""
+"""Tools of the attacks: one small run, contents of a folder, and counts of the outcomes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def problem(fn: Callable = polite) -> ek.InverseProblem:
 
 
 def differs(result, expected, n=None) -> str | None:
-    """How the first ``n`` iterations of a run differ from the expected ones; None if not at all."""
+    """Difference of the first ``n`` iterations of a run from the expected ones; None if equal."""
     n = expected.sizes["iteration"] if n is None else n
     if result.sizes["iteration"] != n:
         return f"{result.sizes['iteration']} iterations in the place of {n}"
@@ -71,7 +71,7 @@ def start(path: Path, how: Any, fn: Callable = polite) -> Any:
 
 
 def whole(path: Path, expected, how: Any) -> str | None:
-    """None if the folder goes on to the expected result and keeps nothing else."""
+    """None if the folder continues to the expected result and keeps nothing else."""
     try:
         why = differs(start(path, how), expected)
     except Exception as error:

@@ -27,7 +27,7 @@ PARTS = {
 
 
 def present(names, *, quick) -> list[str]:
-    """The parts that are there and can be had; the one on inputs knows no sample."""
+    """Names of the installed parts; the part on inputs is left out of a quick run."""
     return [name for name in names if find_spec(PARTS[name]) and not (quick and name == "inputs")]
 
 

@@ -1,4 +1,4 @@
-"""How near EKI and its relatives come to the posterior, and at what cost.
+"""Distance of EKI and its relatives from the posterior, and their cost.
 
     python benchmarks/compare_study.py linear    [--seeds 5] [--members 400]
     python benchmarks/compare_study.py lynx-hare [--seeds 5] [--members 400]
@@ -142,7 +142,7 @@ def field_table(comparisons) -> str:
 
 
 def field_errors(field, results, reference) -> dict[str, list[Any]]:
-    """Of mean and sd of ``field.field(u)``, relative in L², by label."""
+    """Relative L² errors of mean and sd of ``field.field(u)``, by label."""
 
     def moments(result) -> tuple[np.ndarray, np.ndarray]:
         u, weight = members_at(result, -1).present()

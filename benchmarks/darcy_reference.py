@@ -52,7 +52,7 @@ class Posterior:
 
     @cached_property
     def _spectrum(self) -> np.ndarray:
-        """Of the covariances with the first cell, periodic on a grid of twice the size."""
+        """Spectrum of the covariances with the first cell, periodic on a grid of twice the size."""
         lag = np.minimum(np.arange(2 * self.n), 2 * self.n - np.arange(2 * self.n)) / self.n
         return rfft2(matern(np.hypot(lag[:, None], lag) / LENGTH, 1.5))
 

@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Clock:
-    """Times on a device, which works while Python goes on."""
+    """Times on a device, which works while Python continues."""
 
     def __init__(self, torch, device) -> None:
         waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}

@@ -89,7 +89,7 @@ PROBLEMS: dict[str, Callable[[], Known]] = {
 
 
 class Found(NamedTuple):
-    """What one run gave."""
+    """Result of one run."""
 
     runs: int
     error: float

@@ -139,7 +139,7 @@ def by(make: Callable[..., Any]) -> Callable[..., np.ndarray]:
 
 @dataclass(frozen=True)
 class Row:
-    """How to get the ensemble of a row, and the values of the settings that are tried."""
+    """Function for the ensemble of a row, and the values of its settings."""
 
     estimate: Callable[..., np.ndarray]
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)

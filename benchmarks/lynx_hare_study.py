@@ -1,4 +1,4 @@
-"""What helps EKI on lynx and hare, whose broad prior meets a strongly nonlinear model.
+"""Remedies for EKI on lynx and hare, a broad prior with a strongly nonlinear model.
 
     python benchmarks/lynx_hare_study.py [--seeds 5]
 

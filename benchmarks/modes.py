@@ -1,4 +1,4 @@
-"""Whether `TemperedSMC` finds all modes, from the prior and from Gaussians that miss some.
+"""Modes found by `TemperedSMC`, from the prior and from Gaussians that miss some.
 
     python benchmarks/modes.py [--seeds 20] [--first 0] [--members 1000] [--tuning] [--show]
     python benchmarks/modes.py --cost
@@ -156,7 +156,7 @@ class Outcome(NamedTuple):
 def outcomes(
     case: Case, known: Reference, seed: int, n_members: int, **options: Any
 ) -> dict[str, Outcome]:
-    """How a run from every start ends."""
+    """Outcome of a run from every start."""
     found = {}
     for name, start in starts(case, known, seed).items():
         method = ek.TemperedSMC(start=start, **options)

@@ -1,4 +1,4 @@
-"""What ekitools costs beside the models and the updates.
+"""Overhead of ekitools beside the models and the updates.
 
     python benchmarks/overhead.py
 

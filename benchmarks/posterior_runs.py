@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one setting gave, as medians over the seeds."""
+    """Result of one setting, as medians over the seeds."""
 
     rung: dict[str, Any]
     runs: float

@@ -87,7 +87,7 @@ def returns_its_input(u) -> np.ndarray:
 
 
 def edits_later(u) -> np.ndarray:
-    """It keeps what it was given and what it returned, and spoils both at the next call."""
+    """Model that keeps its inputs and outputs, and changes both at the next call."""
     kept = vars(_own).setdefault("kept", [])
     for array in kept:
         with contextlib.suppress(ValueError):  # read-only
@@ -163,14 +163,14 @@ class UnpicklableError(Exception):
 
 
 class LostError(Exception):
-    """It is pickled, and cannot come back."""
+    """Error that can be pickled, but not unpickled."""
 
     def __reduce__(self) -> Any:
         return sys.exit, (3,)
 
 
 class HidingError(Exception):
-    """It holds what cannot be pickled."""
+    """Error with contents that cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__("behind a lock")
@@ -208,7 +208,7 @@ def recurses(u) -> Any:
 
 
 def sleeps_on(u) -> np.ndarray:
-    """It suppresses all exceptions, in a loop, for a while."""
+    """Model that suppresses all exceptions, in a loop, for a while."""
     end = time.perf_counter() + SLEEP
     while time.perf_counter() < end:
         with contextlib.suppress(BaseException):
@@ -227,7 +227,7 @@ def dies(u) -> None:
 
 
 class Act(NamedTuple):
-    """What a model does, and what must follow."""
+    """Behaviour of a model, and the outcome that must follow."""
 
     fn: Any
     cause: str | None = None

@@ -12,8 +12,8 @@ mean in posterior standard deviations, and *worst sd* the factor by which the wo
 deviation is off. Both are medians over the seeds; a setting is right if they are at most 0.1 and
 1.1. Otherwise the row has the best setting. The model counts its runs.
 
-Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped goes on when
-it is called again. Seconds are those of the processor. A ladder also ends where a run takes more
+Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped continues
+when it is called again. Seconds are those of the processor. A ladder also ends where a run takes more
 than ``--longest`` of them. With ``--table`` it prints the tables of the stored runs, without new
 ones.
 """

@@ -1,4 +1,4 @@
-"""How many model runs tempered SMC needs, and what a start from EKI's Gaussian saves.
+"""Model runs of tempered SMC, and the saving by a start from EKI's Gaussian.
 
     python benchmarks/smc_study.py [--problem fixed|unknown|darcy] [--seeds 5] [--members 1000]
                                    [--only GNKI]

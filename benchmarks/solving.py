@@ -12,7 +12,7 @@ the distribution function by at most 0.15 or more than 0.2; the others are betwe
 was corrected is judged by its corrected moments. A false verdict is a result that is confirmed or
 corrected, and wrong. The last line has the errors of the confirmed results. ``--budget`` is that of
 `solve`. Every line of the output is kept in the file ``--out``, if given, and a run with the same
-file goes on from there. The limits of `solve` were chosen on the random problems 0 to 99 and 4000
+file continues from there. The limits of `solve` were chosen on the random problems 0 to 99 and 4000
 to 4199.
 """
 

@@ -9,7 +9,7 @@ quadratic in two parameters, and often two modes. The table has, for every param
 a chi-squared test of ten bins, the share of the truths within the 90 % intervals, the same share of
 the exact posterior, the mean of the ranks (0.5 if right), and at the end the verdicts and the model
 runs. The exact posterior is that of 400,000 weighted draws of the prior. All replications count,
-whatever their verdict. ``--first`` is the number of the first replication; the limits of `solve`
+with any verdict. ``--first`` is the number of the first replication; the limits of `solve`
 were chosen on replications from 10,000 on.
 """
 

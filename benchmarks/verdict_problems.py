@@ -160,7 +160,7 @@ def posterior_moments(
 
 
 def by_grid(misfit: Callable[[np.ndarray], np.ndarray], p: int) -> tuple[np.ndarray, ...]:
-    """Of one or two parameters: a grid over the prior, then a finer one where the mass is."""
+    """Moments of one or two parameters by a grid over the prior, then a finer grid at the mass."""
     low, high = np.full(p, -6.0), np.full(p, 6.0)
     n = 40_001 if p == 1 else 801
     for _ in range(3):

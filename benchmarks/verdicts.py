@@ -1,4 +1,4 @@
-"""What `ek.summary` and `ek.check_posterior` say of right and of wrong posteriors.
+"""Verdicts of `ek.summary` and `ek.check_posterior` on right and on wrong posteriors.
 
     python benchmarks/verdicts.py                       the problems 3000 to 3199, EKI and GNKI
     python benchmarks/verdicts.py random 0 50           others

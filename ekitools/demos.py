@@ -1,4 +1,4 @@
-"""Demonstrations of ``ekitools demo``: a table, result.nc and pictures."""
+"""Demonstrations that ``ekitools demo`` runs: a table, result files and figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     Parameters
     ----------
     path : str or Path
-        File of the picture. Its ending sets the format.
+        File of the figure. Its extension sets the format.
     report : Report
         A result of `ekitools.theory.verify`.
     rng : int, default 0
@@ -41,7 +41,7 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
 
     See Also
     --------
-    ekitools.plot_theorems, ekitools.plot_error : The two parts of the picture.
+    ekitools.plot_theorems, ekitools.plot_error : The two parts of the figure.
 
     References
     ----------
@@ -64,7 +64,9 @@ def verification_figure(path: str | Path, report: Report, *, rng: int = 0) -> No
     rng = integer("rng", rng, least=0)
     width, height = size_of(report)
     figure = plt.figure(figsize=(max(width, 6.4), height + 3.4), layout="constrained")
-    above, below = figure.subfigures(2, height_ratios=(height, 3.4))  # with margins of their own
+    above, below = figure.subfigures(
+        2, height_ratios=(height, 3.4)
+    )  # each part has its own margins
     ek.plot_theorems(report, above.subplots())
     for ax, made, title in zip(
         below.subplots(1, 2),
@@ -92,7 +94,7 @@ def demo(
     progress: bool = False,
     show: Callable[[str], Any] = print,
 ) -> dict[str, xr.Dataset]:
-    """Calibrate one of the shipped problems, print a table, write results and pictures.
+    """Calibrate a shipped problem, print a table, and write results and figures.
 
     Parameters
     ----------
@@ -103,11 +105,11 @@ def demo(
     rng : None, int or numpy.random.Generator
         Source of randomness.
     out : str or Path
-        Folder for ``result.nc`` and pictures.
+        Folder for ``result.nc`` and the figures.
     progress : bool, default False
         Whether to show progress bars.
     show : callable, default print
-        Called with each line of the report.
+        Receives each line of the report.
 
     Returns
     -------
@@ -116,7 +118,8 @@ def demo(
 
     See Also
     --------
-    ekitools.problems : The problems.
+    ekitools.problems : The shipped problems.
+    ekitools.report : Page with tables and figures of a result.
 
     Examples
     --------
@@ -172,9 +175,9 @@ def _moments(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lynx_hare(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
-    """Parameter by parameter beside the reference posterior, and how far off each method is."""
+    """Table of every parameter: prior, each method with its error, and reference posterior."""
     names = example.problem.parameter_names or ()
-    prior = example.problem.prior.marginals  # type: ignore[attr-defined]  # a Prior by name
+    prior = example.problem.prior.marginals  # type: ignore[attr-defined]  # a Prior
     reference = np.array([example.reference[n] for n in names]) if example.reference else None
     assert reference is not None
     moments = {k: _moments(result.u.isel(iteration=-1).values) for k, result in results.items()}
@@ -192,15 +195,15 @@ def _lynx_hare(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
     runs = ", ".join(f"{k} {result.attrs['model_runs']}" for k, result in results.items())
     return [
         *lines,
-        f"Model runs used: {runs}. 'off by': distance of the mean to the reference's, in its",
-        "standard deviations. EKI takes the slope of a strongly nonlinear model over a broad",
-        "prior: it is biased, by up to several standard deviations with other seeds. GNKI refines",
-        "the ensemble where the posterior is. (With many seeds: benchmarks/lynx_hare_study.py)",
+        f"Model runs: {runs}. 'off by': mean minus reference mean, in standard deviations of the",
+        "reference. EKI estimates the slope of a strongly nonlinear model over a broad prior, so",
+        "it is biased, by up to several standard deviations with other seeds. GNKI refines the",
+        "ensemble near the posterior. (benchmarks/lynx_hare_study.py compares many seeds.)",
     ]
 
 
 def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
-    """Every tenth parameter beside the exact posterior, and the errors of all."""
+    """Table of every tenth parameter with the exact posterior, and the errors of all."""
     exact_mean, exact_sd = example.extra["mean"], np.sqrt(np.diag(example.extra["cov"]))
     result = results["EKI"]
     first, last = (_moments(result.u.isel(iteration=i).values) for i in (0, -1))
@@ -221,12 +224,12 @@ def _deconvolution(example: Example, results: dict[str, xr.Dataset]) -> list[str
         *table_lines(header, rows, width=line_width()),
         f"{len(rows)} of {len(names)} parameters shown.",
         f"All {len(names)} parameters: relative error of the mean {error:.3f}, ratio of the",
-        f"standard deviations {np.mean(last[1] / exact_sd):.3f}. More members bring them to 0, 1.",
+        f"standard deviations {np.mean(last[1] / exact_sd):.3f}. Many members give 0 and 1.",
     ]
 
 
 def _darcy(example: Example, results: dict[str, xr.Dataset]) -> list[str]:
-    """The first modes beside the truth's, and the errors of the fields."""
+    """Table of the first modes with the truth, and the errors of the fields."""
     field = example.extra["field"]
     truth, modes = _coarse(example), _modes(example)
     ensembles = {k: result.u.isel(iteration=-1).values for k, result in results.items()}
@@ -262,7 +265,7 @@ _REPORTS: dict[Demo, Callable[[Example, dict[str, Any]], list[str]]] = {
 
 
 def _pictures(name: Demo, example: Example, result: xr.Dataset, out: Path) -> list[Path]:
-    """Data and predictions, prior and posterior, misfit and spread; a signal or a field."""
+    """Write figures of predictions, densities, convergence, and the signal or field, if any."""
     from ekitools.plots.style import detached
 
     paths = []
@@ -274,10 +277,10 @@ def _pictures(name: Demo, example: Example, result: xr.Dataset, out: Path) -> li
 
     labels = {
         "lynx-hare": {"xlabel": "year", "ylabel": "log of pelts (thousands)"},
-        "darcy": {"xlabel": "well, by number", "ylabel": "pressure"},
+        "darcy": {"xlabel": "well number", "ylabel": "pressure"},
         "deconvolution": {"xlabel": "x", "ylabel": "blurred signal"},
     }
-    x = None if name == "darcy" else example.x  # the number of a well is no coordinate
+    x = None if name == "darcy" else example.x  # well numbers are not coordinates
     fig, ax = detached(figsize=(6.4, 3.8))
     ek.plot_predictive(result, ax, x=x, groups=example.groups).set(**labels[name])
     save(fig, "predictive")
@@ -308,14 +311,14 @@ def _pictures(name: Demo, example: Example, result: xr.Dataset, out: Path) -> li
 
 
 def _coarse(example: Example) -> np.ndarray:
-    """The true field on the grid of the model."""
+    """True field on the grid of the model."""
     shape = example.extra["field"].shape
     assert example.truth is not None
     return np.asarray(example.truth.reshape(shape[0], 2, shape[1], 2).mean(axis=(1, 3)))
 
 
 def _modes(example: Example) -> np.ndarray:
-    """The coefficients of the true field."""
+    """Coefficients of the true field."""
     return np.asarray(example.extra["field"].coefficients(_coarse(example)))
 
 
@@ -350,7 +353,7 @@ def _fields(axes: Any, example: Example, result: xr.Dataset) -> None:
         image = ax.imshow(np.asarray(values).T, origin="lower", extent=(0, 1, 0, 1), **scale)
         ax.plot(*wells.T, ".", color="black", ms=2)
         ax.set(title=title, xlabel="x", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        if title != "truth":  # has the scale of the posterior mean
+        if title != "truth":  # the truth shares the colour bar of the posterior mean
             what = "sd of log-permeability" if title.endswith("sd") else "log-permeability"
             ax.figure.colorbar(image, ax=ax, shrink=0.75, label=f"{what} [1]")
     axes[0].set_ylabel("y")

@@ -1,4 +1,4 @@
-"""Conversion of results to ArviZ, and ArviZ's pictures of them."""
+"""Conversion of results to ArviZ, and ArviZ's plots of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["plot_arviz", "to_arviz"]
 
 Kind: TypeAlias = Literal["forest", "pair", "rank", "trace"]
 _KINDS: dict[Kind, int] = {"forest": 20, "pair": 6, "rank": 6, "trace": 6}
-"""Pictures that both generations of ArviZ draw, and how many parameters fit in by default."""
+"""Plots of ArviZ before and after version 1, and the number of parameters drawn by default."""
 
 
 def to_arviz(
@@ -32,68 +32,70 @@ def to_arviz(
     iteration: int = -1,
     rng: Rng = 0,
 ) -> Any:
-    """Carry an ensemble over to ArviZ, for its plots and summaries.
+    """Convert an ensemble to ArviZ, for its plots and summaries.
 
-    An ensemble is no Markov chain: its members have no order. They become the draws of one
-    chain; independent runs, given as a list, become chains, so that ``rhat`` compares them.
-    Effective sample sizes that look at the order of draws mean nothing here.
+    The members of an ensemble become the draws of one chain. To get one chain per run, pass
+    independent runs as a list; ``rhat`` then compares the runs. Members have no order, because an
+    ensemble is not a Markov chain. Effective sample sizes that depend on the order of draws are
+    therefore meaningless.
 
     Parameters
     ----------
     result : xarray.Dataset, or a sequence of them
-        What `run` returned. Several must be runs of the same problem: with the same data, noise
-        and prior, and with the same parameters in any order. Failed members are left out. Runs
-        with different numbers of members are cut to the smallest number, with a warning.
+        A result of `run`, or several results of the same problem: with the same data, noise and
+        prior, and with the same parameters in any order. Failed members are left out. Runs with
+        different numbers of members are cut to the smallest number, with a warning.
     problem : InverseProblem, optional
-        The problem of the result. Correlated noise needs it: a result holds the standard deviations
-        of its noise alone.
+        The problem of the result. It is needed for correlated noise, because a result holds only
+        the standard deviations of its noise.
     iteration : int, default -1
         The stored iteration that becomes the posterior; −1 is the last one.
     rng : None, int or numpy.random.Generator
-        For the noise of the predictions, and for results with weights, which are resampled
-        systematically.
+        Source of randomness for the noise of the predictions, and for the systematic resampling of
+        results with weights.
 
     Returns
     -------
     arviz.InferenceData or xarray.DataTree
-        What the installed ArviZ works with (0.23: the first; 1.x: the second), with these groups:
+        The type of the installed ArviZ (0.23: the first; 1.x: the second), with these groups:
 
         ``posterior``, ``prior``
-            Parameters. Up to 50 are a variable each; more are one variable ``u``, and so are those
-            with a name that ArviZ's trees cannot have, for it has a slash.
+            Parameters, with one variable for each. There is one variable ``u`` for all parameters
+            if they are more than 50, or if a name has a slash, which ArviZ's trees do not allow.
         ``posterior_predictive``, ``prior_predictive``
             Draws of the data: outputs plus noise.
         ``predictions``
             Outputs G(u), without noise.
         ``log_likelihood``
-            Log-density of every datum, for correlated noise that given all other data. ``az.loo``
-            and ``az.loo_pit`` use it.
+            Log-density of every datum, for ``az.loo`` and ``az.loo_pit``. If the noise is
+            correlated, it is the log-density given all other data.
         ``observed_data``, ``constant_data``
             The data, and the standard deviations of the noise.
         ``sample_stats``
             The misfit.
 
         The groups of the data have a variable for each block, with its own dimension and
-        coordinates; the variable ``y`` where the data have no blocks. Groups that the result does
-        not know are left out: the prior where its first ensemble is not one or not stored,
-        predictions where the last ensemble was not evaluated, noise and likelihoods under a loss.
+        coordinates, or a variable ``y`` if the data have no blocks. A group is left out if the
+        result lacks its values: the prior if the first ensemble is not stored or not drawn from the
+        prior, predictions if the last ensemble was not evaluated, and groups that need noise if the
+        problem has a loss.
 
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, results are of different problems, or the iteration is not
+        If ``result`` is not a result, results belong to different problems, or the iteration is not
         stored.
 
     Warns
     -----
     UserWarning
-        If members of the longer chains, or a group that only some results have, are left out; if
-        the noise is correlated and ``problem`` is not given.
+        If members of the longer chains are left out, if a group is left out because only some
+        results have it, or if the noise is correlated and ``problem`` is not given.
 
     See Also
     --------
     plot_arviz : Plots by ArviZ.
-    posterior : Draws by parameter name, without ArviZ.
+    posterior, predict : Draws of parameters and of predictions without ArviZ.
 
     Examples
     --------
@@ -116,10 +118,10 @@ def to_arviz(
 
 
 def _tree(groups: dict[str, xr.Dataset], result: xr.Dataset) -> Any:
-    """The groups as the installed ArviZ takes them."""
+    """Groups in the type of the installed ArviZ."""
     import arviz
 
-    az: Any = arviz  # of either generation
+    az: Any = arviz  # before or after version 1
     attributes = {
         name: result.attrs[name]
         for name in ("status", "status_code", "method", "model_runs", "versions")
@@ -140,25 +142,25 @@ def plot_arviz(
     rng: Rng = 0,
     **options: Any,
 ) -> np.ndarray:
-    """ArviZ's own pictures of an ensemble, or of several independent runs.
+    """Plot of an ensemble, or of several independent runs, by ArviZ.
 
-    Runs given as a list become chains. "forest" shows whether their intervals agree, "rank" whether
+    Runs in a list become chains. "forest" shows whether their intervals agree. "rank" shows whether
     each run has its share of low and high values. Members have no order, so "trace" shows their
-    scatter and not a course in time.
+    scatter, not an evolution in time.
 
     Parameters
     ----------
     result : xarray.Dataset, or a sequence of them
         As in `to_arviz`.
     kind : {"forest", "pair", "rank", "trace"}
-        Which of ``arviz.plot_forest`` and so on.
+        Kind of plot: ``arviz.plot_forest`` and so on.
     ax : array of matplotlib Axes, optional
-        Where to draw, for ArviZ before version 1. The Axes of k parameters are 1 ("forest"), k
+        Where to draw, for ArviZ before version 1. For k parameters, the shape is 1 ("forest"), k
         ("rank"), ``(k, 2)`` ("trace") or ``(k - 1, k - 1)`` ("pair"). ArviZ 1.x makes its own
-        figures; `plot_marginals` and `plot_pairs` take Axes.
+        figures; use `plot_marginals` or `plot_pairs` to draw on given Axes.
     parameters : sequence of labels, optional
-        Which parameters; by default those whose standard deviation was reduced most, 20 for
-        "forest" and 6 for the others.
+        The parameters to draw; by default those whose standard deviations were reduced most, 20 for
+        "forest" and 6 for the other kinds.
     iteration, rng
         As in `to_arviz`.
     **options
@@ -173,13 +175,13 @@ def plot_arviz(
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, there is no such picture, parameter or iteration, or ``ax``
-        has another shape or is not for the installed ArviZ.
+        If ``result`` is not a result, ``kind``, a parameter or the iteration is unknown, ``ax`` has
+        another shape, or ``ax`` is given with ArviZ 1.x.
 
     See Also
     --------
     to_arviz : The data that ArviZ draws.
-    plot_marginals, plot_pairs : Similar pictures without ArviZ.
+    plot_marginals, plot_pairs : Similar plots without ArviZ.
 
     Examples
     --------
@@ -211,16 +213,16 @@ def plot_arviz(
         }  # fmt: skip
     with own_colours():
         drawn = getattr(az, f"plot_{kind}")(data, backend="matplotlib", **options)
-    if ax is not None:  # without those that ArviZ took away, above the diagonal of pairs
+    if ax is not None:  # without the Axes that ArviZ removed above the diagonal of pairs
         return np.array([each for each in ax.flat if each.figure is not None], dtype=object)
     figure = drawn.viz["figure"].item() if hasattr(drawn, "viz") else np.ravel(drawn)[0].figure
     if figure.get_layout_engine() is None:
-        figure.set_layout_engine("constrained")  # or titles lie on the numbers above them
+        figure.set_layout_engine("constrained")  # keeps titles off the numbers above them
     return np.array(figure.axes, dtype=object)
 
 
 def _size(kind: str, k: int, chains: int) -> tuple[float, float]:
-    """Inches of a figure of ``k`` parameters that fits the width of a page."""
+    """Size in inches of a figure of ``k`` parameters that fits the width of a page."""
     heights = {
         "forest": 1.6 + 0.3 * k * chains,
         "pair": 1.7 * (k - 1) + 0.6,
@@ -235,7 +237,7 @@ def _generation(az: Any) -> int:
 
 
 def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
-    """The Axes given, in the shape in which ArviZ takes them for k parameters."""
+    """The given Axes in the shape that ArviZ expects for k parameters."""
     if _generation(az) >= 1:
         raise ValueError(
             f"ax: must be None with ArviZ {az.__version__}, which makes its own figures, got "
@@ -252,7 +254,7 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
 
 
 def _runs(result: Any) -> list[xr.Dataset]:
-    """One result, or several of one problem, as chains."""
+    """One result, or several results of one problem, as chains."""
     one = isinstance(result, xr.Dataset)
     what = "the Dataset that ek.run returns, or a sequence of such Datasets"
     return as_chains((result,) if one else sequence("result", result, what))

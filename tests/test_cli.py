@@ -164,7 +164,7 @@ def test_the_default_demo_end_to_end(tmp_path, capsys, monkeypatch):
     assert "GNKI" in err  # the progress bar
     for name in ("alpha", "beta", "gamma", "delta", "hare0", "lynx0"):
         assert name in out
-    assert "Model runs used" in out
+    assert "Model runs: " in out
     reference = ek.problems.lynx_hare().reference
     with xr.open_dataset(tmp_path / "result.nc") as result:
         for name, (mean, sd) in reference.items():

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
-MODULES = sorted((ROOT / "ekitools").rglob("*.py"))
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+MODULES = [*sorted((ROOT / "ekitools").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
 INSTEAD = {
     # private vocabulary
@@ -63,9 +63,6 @@ INSTEAD = {
 RIDDLES = r"(What|How|Why|Where|Whether|Which|As in|They|Its?|Of)\b"
 """A module or page does not begin with these words, nor a function, except with "Whether"."""
 
-LATER = (Path(__file__).parent / "zoo" / "unrevised.txt").read_text("utf-8").split()
-"""Files whose sentences have not been revised. Remove them one by one; add none."""
-
 
 def prose(path: Path) -> str:
     """Comments and texts of a module, or all of a page, on one line."""
@@ -100,10 +97,7 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-REVISED = [path for path in (*PAGES, *MODULES) if name(path) not in LATER]
-
-
-@pytest.mark.parametrize("path", REVISED, ids=name)
+@pytest.mark.parametrize("path", [*PAGES, *MODULES], ids=name)
 def test_plain_words(path):
     text = prose(path)
     faults = [
@@ -114,7 +108,7 @@ def test_plain_words(path):
     assert faults == []
 
 
-@pytest.mark.parametrize("path", REVISED, ids=name)
+@pytest.mark.parametrize("path", [*PAGES, *MODULES], ids=name)
 def test_first_lines_name_the_thing(path):
     faults = [
         f"{what}: {line}"
@@ -122,7 +116,3 @@ def test_first_lines_name_the_thing(path):
         if re.match(RIDDLES, line) and not (line.startswith("Whether") and what != "module")
     ]
     assert faults == []
-
-
-def test_unrevised_files_exist():
-    assert [each for each in LATER if not (ROOT / each).exists()] == []

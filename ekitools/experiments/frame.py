@@ -1,25 +1,24 @@
-"""The frame of all experiments: each one is run by the command ``ekitools reproduce NAME``.
+"""Frame of the experiments that the command ``ekitools reproduce NAME`` runs.
 
 `EXPERIMENTS` maps every name to a module of this folder, or to an object of a module
 (``module:object``). The module or object is the experiment. It has
 
-* ``SETTINGS``: for every scale ("small", "medium", "paper") a frozen dataclass with all choices of
-  the experiment, so that they are readable in one place;
-* ``PUBLISHED``: the published values that the experiment is compared with, by label;
+* ``SETTINGS``: all choices of the experiment in one place, as a frozen dataclass for each scale
+  ("small", "medium", "paper");
+* ``PUBLISHED``: the published values for comparison, by label;
 * ``parts(settings)``: the labels of the parts, in the order in which they are computed;
 * ``compute(settings, label, folder, progress)``: the numbers of one part, as a dictionary that JSON
   can hold. A long run makes ``folder``, keeps its checkpoints there and resumes from them. The
   frame removes the folder when the numbers are written. An experiment in `WITH_NETWORKS` has
-  ``compute(settings, label, folder, progress, device)``, where ``device`` says where its networks
-  are;
+  ``compute(settings, label, folder, progress, device)`` with the device of its networks;
 * ``table(settings, numbers)``: the report as text;
 * ``draw(settings, numbers, path)``: the report as a figure.
 
-`reproduce` computes the missing parts and writes ``numbers.json`` after each of them. It adds to
-the numbers of a part its ``seconds``, its ``device`` and the peak of its ``device_bytes``.
+`reproduce` computes the missing parts and writes ``numbers.json`` after each part. It adds
+``seconds``, ``device`` and the peak ``device_bytes`` to the numbers of a part.
 
-The other modules of this folder are shared by several experiments. No module imports an experiment:
-`reproduce` alone does, by its name.
+The other modules of this folder are shared by several experiments. Only `reproduce` imports an
+experiment, by its name.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def reproduce(
     device: Device = "cpu",
     show: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    """Run a published experiment, or the parts of it that are missing.
+    """Run a published experiment, or its missing parts.
 
     Parameters
     ----------
@@ -84,25 +83,29 @@ def reproduce(
     progress : bool, default False
         Whether to show progress bars.
     device : {"cpu", "cuda", "mps"}, default "cpu"
-        Where the networks are. A run can be resumed on another device.
+        Device of the networks. A run can be resumed on another device.
     show : callable, default print
         Receives every line of the report.
 
     Returns
     -------
     dict
-        The content of ``numbers.json``, among it ``settings``, ``published`` and the ``numbers`` of
-        every part. The ``seconds`` of a part include the time before an interrupt. Its ``device``
-        is the name of the device on which it ended, and ``device_bytes`` the peak of the memory
-        that torch used there since the part was started or resumed; None for a CPU.
+        The content of ``numbers.json``, including ``settings``, ``published`` and the ``numbers``
+        of every part. The ``seconds`` of a part include the time before an interrupt. ``device`` is
+        the name of the device on which the part ended. ``device_bytes`` is the peak memory that
+        torch used there since the part was started or resumed; None for a CPU.
 
     Raises
     ------
     ValueError
-        If there is no such experiment, scale, part or device, or the experiment has no networks to
-        put on a device. If the folder holds an experiment and
-        ``resume`` is False, or if the folder holds another experiment or other settings. A folder
-        without numbers and checkpoints counts as empty.
+        If the experiment, scale, part or device is unknown, or if a device is given for an
+        experiment without networks. If the folder holds an experiment and ``resume`` is False, or
+        if it holds another experiment or other settings. A folder without numbers and checkpoints
+        counts as empty.
+
+    See Also
+    --------
+    ekitools.demos.demo : Demonstration on a shipped problem.
 
     Examples
     --------
@@ -121,7 +124,7 @@ def reproduce(
     device = checked_device(device)
     if device != "cpu" and name not in WITH_NETWORKS:
         raise ValueError(
-            f"device: must be 'cpu' for {name}, whose models work with NumPy, got {device!r}."
+            f"device: must be 'cpu' for {name}, whose models use NumPy, got {device!r}."
         )
     experiment = _experiment(name)
     settings = experiment.SETTINGS[scale]
@@ -137,7 +140,7 @@ def reproduce(
         if only and not any(_matches(label, each) for each in only):
             continue
         if label in numbers:
-            show(f"{label}: done before")
+            show(f"{label}: already computed")
             continue
         checkpoints = folder / "checkpoints" / label
         spent = checkpoints / "seconds"
@@ -145,7 +148,7 @@ def reproduce(
         reset_peak(device)
         try:
             found = experiment.compute(settings, label, checkpoints, progress, *where)
-        except BaseException:  # a resumed part includes this time
+        except BaseException:  # counts this time if the part is resumed
             if _holds_files(checkpoints):
                 spent.write_text(f"{time.perf_counter() - started}", "utf-8")
             raise
@@ -171,34 +174,34 @@ def reproduce(
 
 
 def _experiment(name: str) -> Any:
-    """The module or the object to which `EXPERIMENTS` maps a name."""
+    """Experiment of a name in `EXPERIMENTS`: a module or an object."""
     module, _, within = EXPERIMENTS[name].partition(":")
     found = import_module(f"ekitools.experiments.{module}")
     return getattr(found, within) if within else found
 
 
 def _matches(label: str, wanted: str) -> bool:
-    """Whether a label is wanted, by itself or by a pattern."""
+    """Whether ``wanted`` is the label, or a pattern that matches it."""
     return label == wanted or fnmatchcase(label, wanted)
 
 
 def _opened(
     folder: Path, name: str, scale: str, settings: Any, published: Any, *, resume: bool
 ) -> dict[str, Any]:
-    """The record of the experiment: that of the folder, or a new one."""
+    """Record of the experiment in the folder, or a new record."""
     path = folder / "numbers.json"
     options = json.loads(json.dumps(dataclasses.asdict(settings)))
     record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if record and (record["numbers"] or _holds_files(folder / "checkpoints")):
         if not resume:
             raise ValueError(
-                f"out: {folder} holds an experiment already. Go on with resume=True (--resume), or "
-                "name another folder."
+                f"out: {folder} holds an experiment already. Continue it with resume=True "
+                "(--resume), or name another folder."
             )
         if (record["experiment"], record["settings"]) != (name, options):
             raise ValueError(
-                f"out: {folder} holds {record['experiment']} with other settings than {name} has "
-                "now. Name another folder."
+                f"out: {folder} holds {record['experiment']}, which is not {name} with its current "
+                "settings. Name another folder."
             )
         return record
     record = {
@@ -223,20 +226,20 @@ def _holds_files(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file atomically: an interrupted run leaves the file that was there before."""
+    """Write a file atomically: an interrupted call leaves the old file unchanged."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps(value, indent=1), "utf-8")
     new.replace(path)
 
 
 def progress_bar(total: int, progress: bool) -> Any:
-    """A bar of tqdm, which is silent unless ``progress`` is True."""
+    """Progress bar of tqdm, shown only if ``progress`` is True."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, disable=not progress)
 
 
 def new_figure(columns: int = 1, *, size: tuple[float, float]) -> Any:
-    """The Axes of a figure without a window, in a row, and the function that saves the figure."""
+    """Row of Axes of a figure without a window, and the function that saves the figure."""
     figure, axes = detached(1, columns, figsize=size)
     return np.atleast_1d(axes), partial(figure.savefig, dpi=150)

@@ -1,9 +1,10 @@
-"""Two series learned one datum at a time, by ensemble Kalman inversion and by gradient descent.
+"""Two time series learned one datum at a time, with EKI and with gradient descent.
 
-The experiments are "Recurrent network (regression)" of [1]_: an Elman network predicts the next
-value of a series, y_{j+1} = G(u | x_{j+1}) + η. The series are the daily minimum temperatures in
-Melbourne and the monthly sunspot numbers of Zürich, scaled to [0, 1]. The error is the mean squared
-error on the last part of the series after every pass through the part before.
+The experiments reproduce "Recurrent network (regression)" of [1]_. An Elman network predicts the
+next value of a series, y_{j+1} = G(u | x_{j+1}) + η. The series are the daily minimum temperatures
+in Melbourne and the monthly sunspot numbers of Zürich, scaled to [0, 1]. The first part of a series
+is for training, the last part for testing. The error is the mean squared error on the last part
+after every pass through the first part.
 
 References
 ----------
@@ -34,19 +35,20 @@ _BLOCK = 50
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """All choices of an experiment. The publication gives the two series and the errors alone.
+    """All choices of an experiment. The publication gives only the two series and the errors.
 
     ``spread``, ``rate`` and ``start`` were chosen by the error on a part of the training series,
-    with ``until=0.8, split=0.75``. Tried were spreads of 0.03, 0.1, 0.2, 0.3 and 1, rates from
-    0.001 to 0.3, and starts of 0.1, 0.3, 0.6 and 1, though not every value on both series. The
-    scale to [0, 1] is that of the whole series, because the published errors are in this unit.
+    with ``until=0.8, split=0.75``. The candidates were spreads of 0.03, 0.1, 0.2, 0.3 and 1, rates
+    from 0.001 to 0.3, and starts of 0.1, 0.3, 0.6 and 1. Not every candidate was tried on both
+    series. The whole series is scaled to [0, 1], because the published errors are in this unit.
 
     The spread decides whether EKI learns. Outputs are c·h + d. Around zero, the covariance of c·h
-    with any parameter vanishes by symmetry, so the first gain sees d alone. With a spread of 0.2, d
-    explains 92 % of the variance of the outputs; with a spread of 1 it explains 24 %. The data
-    cannot remove the rest: with a spread of 1 the error of a pass is not better than that of the
-    mean. With a small spread the first data fix d, and then the mean leaves the symmetry. The
-    ensemble needs no artificial noise between data.
+    with any parameter vanishes by symmetry, so the first gain depends on d only. With a spread of
+    0.2, d explains 92 % of the variance of the outputs; with a spread of 1 it explains 24 %. The
+    data cannot reduce the remaining variance: with a spread of 1, the error after a pass is not
+    lower than the error of predicting the mean of the series. With a small spread, the first data
+    determine d, and then the ensemble mean moves away from the symmetric point. The ensemble needs
+    no artificial noise between data.
 
     Parameters
     ----------
@@ -61,17 +63,17 @@ class OnlineSettings:
     n_members : int, default 200
         Number of members J.
     spread : float, default 0.2
-        Standard deviations of the initial ensemble, in units of those of Glorot's prior.
+        Standard deviations of the initial ensemble, relative to Glorot's prior.
     variance : float, default 0.01
-        Variance Γ of one datum.
+        Noise variance Γ of one datum.
     rate : float, default 0.005
         Learning rate of gradient descent.
     start : float, default 0.3
-        Standard deviations of the start of gradient descent, in units of those of Glorot's prior.
+        Standard deviations of the start of gradient descent, relative to Glorot's prior.
     split : float, default 0.8
-        Part of the used series on which the network is trained.
+        Fraction of the used series on which the network is trained.
     until : float, default 1
-        Part of the series that is used.
+        Fraction of the series that is used.
     """
 
     seeds: int
@@ -89,14 +91,14 @@ class OnlineSettings:
 
 @dataclass(frozen=True)
 class OnlineExperiment:
-    """The experiment with one series, with the members that `ekitools.experiments.frame` names.
+    """Experiment with one series, with the attributes that `ekitools.experiments.frame` requires.
 
     Parameters
     ----------
     series : callable
         Returns the `Series`.
     PUBLISHED : mapping
-        The errors after the first and after the last pass, by method of `METHODS`.
+        Errors after the first and after the last pass, by method of `METHODS`.
     """
 
     series: Callable[[], Series]
@@ -108,7 +110,7 @@ class OnlineExperiment:
     }
 
     def parts(self, settings: OnlineSettings) -> list[str]:
-        """Every method from every start, and the references."""
+        """Labels of the runs, one for each method and start, and "references"."""
         runs = [f"{name}, seed {seed}" for seed in range(settings.seeds) for name in METHODS]
         return [*runs, "references"]
 
@@ -134,7 +136,7 @@ class OnlineExperiment:
         return {"errors": errors, "on the way": on_the_way, "predicted": predicted.tolist()}
 
     def table(self, settings: OnlineSettings, numbers: Mapping[str, Any]) -> str:
-        """Published errors beside ours, which are the mean and the range over the starts."""
+        """Table of published errors and our errors, as mean and range over the starts."""
         n = settings.passes
         published = "published"
         head = (
@@ -153,7 +155,7 @@ class OnlineExperiment:
         return "\n".join(lines)
 
     def draw(self, settings: OnlineSettings, numbers: Mapping[str, Any], path: Path) -> None:
-        """Errors by pass, errors during the first pass, and the first predictions of the test."""
+        """Draw errors by pass, errors during the first pass, and the first test predictions."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -192,7 +194,7 @@ class OnlineExperiment:
     def _data(
         self, settings: OnlineSettings
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """Windows and the values after them, of the training part and of the test part."""
+        """Windows and their next values, for the training part and for the test part."""
         values = scaled(self.series().values)
         used = values[: int(settings.until * len(values))]
         train, test = stretches(used, settings.window, [int(settings.split * len(used))])
@@ -202,7 +204,7 @@ class OnlineExperiment:
 def _eki(
     settings: OnlineSettings, seed: int, x: np.ndarray, y: np.ndarray, progress: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every pass the mean, and the mean squared errors of the members before each step."""
+    """For every pass: the ensemble mean, and the members' mean squared error before each step."""
     network = Elman(settings.units)
     prior = ek.GaussianPrior(0.0, settings.spread**2 * network.variances())
     problem = ek.InverseProblem(network, prior, settings.variance, ek.OnlineData(x, y))
@@ -225,7 +227,7 @@ def _ogd(
     y: np.ndarray,
     progress: bool,  # noqa: ARG001 - the signature of `_eki`
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every pass the parameters, and the squared errors before each step."""
+    """For every pass: the parameters, and the squared error before each step."""
     network, errors = Elman(settings.units), np.empty(len(y))
     sd = settings.start * np.sqrt(network.variances())
     u = sd * np.random.default_rng(seed).standard_normal(len(sd))
@@ -237,7 +239,7 @@ def _ogd(
 
 
 def _of(numbers: Mapping[str, Any], method: str, what: str) -> np.ndarray:
-    """Numbers of a method, one row for every seed."""
+    """Numbers of a method, with one row for each seed."""
     return np.array([found[what] for label, found in numbers.items() if label.startswith(method)])
 
 

@@ -1,20 +1,20 @@
-"""A dense network with step activations: the loss has no gradient in the first layer.
+"""Dense networks with step activations, whose loss has no gradient in the first layer.
 
 The activation of the hidden units is Heaviside's step function, 1 for z > 0 and 0 otherwise. Its
-derivative is zero wherever it exists. So is the derivative of the loss in all weights before it,
-and `torch` returns zeros for them. Gradient descent ("SGD" in the table) learns the last layer
-alone, and the hidden units stay as they were drawn. The last layer and the loss are differentiable.
-Surrogates for the derivative of the step, such as the straight-through estimator [2]_, are not part
-of the comparison.
+derivative is zero wherever it exists. The derivative of the loss with respect to all weights before
+the step is therefore zero, and `torch` returns zeros for these weights. Gradient descent ("SGD" in
+the table) learns only the last layer, and the hidden units keep their initial weights. The last
+layer and the loss are differentiable. The comparison has no surrogates for the derivative of the
+step, such as the straight-through estimator [2]_.
 
-EKI sees only outputs. Over members with spread γ, the mean of the outputs is a smooth function of
-ū, and the covariance of outputs and parameters is its slope. Tried were γ = 0.1, 1 and 2 in units
-of the spread of the prior. The best in about forty steps was γ = 1. For ReLU γ is 0.02.
+EKI uses only outputs. Over members with spread γ, the mean of the outputs is a smooth function of
+ū, and the covariance of outputs and parameters gives its slope. Candidates for γ were 0.1, 1 and 2
+in units of the prior's spread. The best in about forty steps was γ = 1. For ReLU, γ is 0.02.
 
 `CurvatureEKI` treats the network as a black box and expands the loss around the mean of the
 members' outputs. "EKI(R)" is `LossEKI` with `Spread`. "Factored" is `CurvatureEKI` with the members
 of `learning.rank_one`. "Local" has the members of `learning.per_datum`, for which γ = 0.3 was the
-best of 0.1, 0.3 and 1. These two are far cheaper, but they have to know the layers.
+best of 0.1, 0.3 and 1. These two are far cheaper, but they need access to the layers.
 
 The networks are 784-100-10. [1]_ reports about 85 % on Fashion-MNIST for the same network with
 Heaviside's function, trained by EKI, and 87 % for ReLU. Its settings are not published. For the
@@ -124,7 +124,7 @@ SETTINGS = {
 
 
 def parts(settings: Settings) -> list[str]:
-    """Labels such as "mnist, step, CurvatureEKI"."""
+    """Labels of the parts, such as "mnist, step, CurvatureEKI"."""
     return [f"{data}, {name}" for data in settings.data for name in settings.recipes]
 
 
@@ -136,9 +136,9 @@ def compute(
     Returns
     -------
     dict
-        ``validation`` and ``test`` of the mean of the members at the end, or, for "factored" and
-        "local", of the average of the means. ``trace`` has rows of (epochs, validation, test)
-        along the run. Also ``status``.
+        ``validation`` and ``test`` are accuracies at the end: of the mean of the members, or, for
+        "factored" and "local", of the average of these means. ``trace`` has rows of (epochs,
+        validation, test) during the run. ``status`` is the code of the status.
     """
     name, activation, method = label.split(", ")
     recipe = settings.recipes[f"{activation}, {method}"]
@@ -175,7 +175,7 @@ def compute(
 
 
 def table(settings: Settings, numbers: dict[str, Any]) -> str:
-    """Accuracies at the end, beside the published ones."""
+    """Table of the final and the published accuracies."""
     header = (
         *("784-100-10", "activation", "method", "gamma", "J"),
         *("validation", "test", "published", "epochs", "time"),
@@ -201,7 +201,7 @@ def table(settings: Settings, numbers: dict[str, Any]) -> str:
 
 
 def draw(settings: Settings, numbers: dict[str, Any], path: Path) -> None:
-    """Test accuracies by epoch."""
+    """Draw the test accuracies by epoch."""
     axes, save = new_figure(len(settings.data), size=(2.2 + 4.4 * len(settings.data), 4))
     for ax, name in zip(axes, settings.data, strict=True):
         for key in settings.recipes:

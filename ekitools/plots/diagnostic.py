@@ -1,4 +1,4 @@
-"""Plot of any diagnostic: of a run, of a comparison, or of a calibration."""
+"""Plot of a diagnostic of a run, a comparison or a calibration."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["plot_diagnostic"]
 
 _NAMED = ("parameter", "label")
 _ALONG = ("iteration", "history", "level", "datum", *_NAMED)
-"""Dimensions of the abscissa, by precedence; a second dimension has a line for each entry."""
+"""Dimensions of the x axis, by precedence; a second dimension gives one line for each entry."""
 
 _MOST_ROWS = 30
 _TITLES = {
@@ -57,19 +57,19 @@ def plot_diagnostic(
     *,
     problem: InverseProblem | None = None,
 ) -> Axes:
-    """Any diagnostic of a run, of a comparison or of a calibration.
+    """Plot of any diagnostic of a run, a comparison or a calibration.
 
     Parameters
     ----------
     measured : xarray.Dataset, or mapping of label to xarray.Dataset
-        A result of `run`, `integrate`, `diagnose`, `compare` or `calibration`, or several of one
-        kind to draw together.
+        A result of `run`, `integrate`, `diagnose`, `compare` or `calibration`. A mapping draws
+        several results of one kind together.
     name : str
         For a run, a variable of ``ek.diagnose(result, problem)``, such as "coverage",
         "n_effective", "misfit_min" or "spread" (a line for each of the first six parameters), or a
-        history of the result, such as "history_spread" or "history_acceptance". For a comparison a
-        variable such as "wasserstein" or "cov_error", for a calibration one such as "width" or
-        "crps".
+        history of the result, such as "history_spread" or "history_acceptance". For a comparison, a
+        variable such as "wasserstein" or "cov_error". For a calibration, a variable such as "width"
+        or "crps".
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
     problem : InverseProblem, optional
@@ -78,18 +78,19 @@ def plot_diagnostic(
     Returns
     -------
     matplotlib Axes
-        The axis label is the ``long_name`` and the ``units`` of the variable. Values of parameters,
-        methods or labels have a row each. The axis is logarithmic if all values are positive and
-        span more than a factor of ten.
+        The axis label is the ``long_name`` and the ``units`` of the variable. A variable by
+        parameter, method or label is drawn with one row for each entry. The axis is logarithmic if
+        all values are positive and span more than a factor of ten.
 
     Raises
     ------
     TypeError, ValueError
-        If ``measured`` is something else, or there is no such number.
+        If ``measured`` is none of these, or has no diagnostic of this name.
 
     See Also
     --------
-    diagnose, compare, calibration : The numbers.
+    diagnose, compare, calibration : The values of the diagnostics.
+    plot_misfit, plot_residual, plot_collapse : Plots of the most common diagnostics.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def plot_diagnostic(
     'EKI'
     """
     if not isinstance(name, str):
-        raise TypeError(f"name: must be the name of a number, got {name!r:.60}.")
+        raise TypeError(f"name: must be the name of a diagnostic, got {name!r:.60}.")
     if problem is not None:
         check_problem(problem)
     lines = list(_lines(measured, name, problem))
@@ -132,9 +133,7 @@ def plot_diagnostic(
     if in_rows:
         few = first.size <= _MOST_ROWS
         names = [drawable(with_units(first, along, each)) for each in axis.values] if few else []
-        ax.set(
-            xlabel=text, ylabel="" if along == "label" else along if few else f"{along}, by number"
-        )
+        ax.set(xlabel=text, ylabel="" if along == "label" else along if few else f"{along} number")
         if few:
             ax.set_yticks(range(first.size), names)
         ax.set_ylim(first.size - 0.5, -0.5)
@@ -157,14 +156,14 @@ def plot_diagnostic(
 def _lines(
     measured: Any, name: str, problem: InverseProblem | None
 ) -> Iterator[tuple[str, xr.DataArray]]:
-    """The lines: a label, "_" for none, and values along one dimension."""
+    """Label ("_" for none) and values along one dimension, for every line."""
     several = measured
-    if isinstance(measured, xr.Dataset):  # which is a mapping of its variables, too
+    if isinstance(measured, xr.Dataset):  # a Dataset is also a mapping of its variables
         several = {"": measured}
     if not isinstance(several, Mapping) or not several:
         raise TypeError(
-            "measured: must be what ek.run, diagnose, compare or calibration returns, or a mapping "
-            f"of labels to some of these, got {type(measured).__name__}."
+            "measured: must be a result of ek.run, diagnose, compare or calibration, or a mapping "
+            f"of labels to such results, got {type(measured).__name__}."
         )
     found = {
         str(label): _values(each, name, problem, f"measured[{label!r}]" if label else "measured")
@@ -196,7 +195,7 @@ def _lines(
 
 
 def _by_name(found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """The values with names in the order of the first; raises if the names differ."""
+    """Values with their names in the order of the first entry; raises if the names differ."""
     first_label, first = next(iter(found.items()))
     for dim in ("parameter", "label"):
         if dim not in first.dims:
@@ -207,7 +206,7 @@ def _by_name(found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
             if set(theirs) != set(names) and (dim == "parameter" or first.dims == (dim,)):
                 raise ValueError(
                     f"measured[{label!r}]: must have the {dim}s of {first_label!r} "
-                    f"({listed(names)}), got {listed(theirs)}. Select those that both have."
+                    f"({listed(names)}), got {listed(theirs)}. Select the names that both have."
                 )
             if set(theirs) == set(names) and theirs != names:
                 found[label] = values.sel({dim: first[dim].values})
@@ -233,5 +232,5 @@ def _values(measured: Any, name: str, problem: InverseProblem | None, what: str)
 
 
 def _broken(text: str, width: int = 40) -> str:
-    """The text in lines, so that it fits along an axis."""
+    """Text broken into lines that fit along an axis."""
     return fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), width)

@@ -90,26 +90,26 @@ def plot_ensemble(
     """Prior and posterior densities of each parameter.
 
     The density of the last ensemble is ArviZ's kernel density estimate [1]_. The prior is drawn as
-    its exact density where ``problem`` gives one in closed form, and otherwise as the density
-    estimate of the first ensemble. The axes show the range of the posterior.
+    its exact density if ``problem`` has a prior with a closed-form density, and otherwise as the
+    density estimate of the first ensemble. The axes show the range of the posterior.
 
     Parameters
     ----------
     result : xarray.Dataset
-        A result of `run` or `integrate`. The prior is left out if neither ``problem`` is given nor
-        iteration 0 is stored.
+        A result of `run` or `integrate`. The prior is left out if ``problem`` is not given and
+        iteration 0 is not stored.
     ax : matplotlib Axes, or an array of k Axes, optional
         One Axes shows one parameter, an array the first k parameters. By default a new figure has
         a panel for each of the first twelve parameters.
     parameter : label, optional
-        Which parameter to draw on one Axes; the first by default.
+        The parameter to draw on one Axes; the first by default.
     problem : InverseProblem, optional
         The problem of the result, for the prior.
     reference : optional
         A reference posterior in any form that `compare` takes: a result, ``(mean, cov)`` of an
         exact Gaussian, draws, or names with ``(mean, sd)``.
     truth : (p,), or mapping of names to numbers, optional
-        The true parameters, where they are known.
+        The true parameters, if they are known.
 
     Returns
     -------
@@ -119,8 +119,8 @@ def plot_ensemble(
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, there is no such parameter, there are more Axes than parameters,
-        or ``reference`` or ``truth`` belongs to other parameters.
+        If ``result`` is not a result, ``parameter`` is unknown, there are more Axes than
+        parameters, or ``reference`` or ``truth`` has other parameters.
 
     See Also
     --------
@@ -171,13 +171,13 @@ def plot_ensemble(
 
 
 def _panels(ax: Any, p: int) -> np.ndarray:
-    """The Axes given, or new ones for the first parameters."""
+    """The given Axes, or new Axes for the first parameters."""
     if ax is not None:
         given = axes_array(ax)
         if not 0 < given.size <= p:
             raise ValueError(
                 f"ax: must be an array of at most p = {p} Axes, one for each parameter, got "
-                f"{given.size}. Choose one parameter by parameter=."
+                f"{given.size}. Choose one parameter with parameter=."
             )
         return given
     n = min(p, _MOST_PANELS)
@@ -197,7 +197,7 @@ def _densities(
     reference: Reference | None,
     truth: float | None,
 ) -> None:
-    """Densities of one parameter: last ensemble, prior and reference, and the truth."""
+    """Draw the last ensemble, prior, reference and truth of one parameter."""
     u, weight = members_at(result.isel(parameter=[column]), -1).present()
     draws = u[:, 0].astype(np.float64)
     if not draws.size:
@@ -243,7 +243,7 @@ def _densities(
 
 
 def _reference(ax: Axes, reference: Reference, at: int, grid: np.ndarray) -> list[float]:
-    """Draw the marginal of the reference; its greatest heights come back."""
+    """Draw the marginal of the reference, and return its maximum if it has a density."""
     mean, sd = reference.mean[at], reference.sd[at]
     style: dict[str, Any] = {"color": "black", "lw": 1.2, "ls": "--"}
     if reference.marginals is None:  # a mean and a standard deviation alone have no shape
@@ -260,7 +260,7 @@ def _reference(ax: Axes, reference: Reference, at: int, grid: np.ndarray) -> lis
 
 
 def truth_by_name(truth: Any, names: list[Any]) -> dict[Any, float]:
-    """The true parameters by name, from all p of them in order or from some of them by name."""
+    """True parameters by name, from a vector of all p or a mapping of some."""
     if truth is None:
         return {}
     if isinstance(truth, Mapping):
@@ -273,8 +273,8 @@ def truth_by_name(truth: Any, names: list[Any]) -> dict[Any, float]:
     values = as_real("truth", truth)
     if values.shape != (len(names),):
         raise ValueError(
-            f"truth: must have p = {len(names)} entries, got shape {values.shape}. A mapping of "
-            "names to numbers may have some of the parameters."
+            f"truth: must have p = {len(names)} entries, got shape {values.shape}. Give some of "
+            "the parameters as a mapping of names to numbers."
         )
     return dict(zip(names, values.tolist(), strict=True))
 
@@ -300,8 +300,8 @@ def plot_marginals(
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default, as high as the rows need.
     parameters : sequence of labels, optional
-        Which parameters, from top to bottom; by default the 20 whose standard deviation was
-        reduced most.
+        The parameters to draw, from top to bottom; by default the 20 whose standard deviations
+        were reduced most.
     problem : InverseProblem, optional
         The problem of the result. Its prior is used if the result does not hold the first ensemble.
 
@@ -312,12 +312,12 @@ def plot_marginals(
     Raises
     ------
     TypeError, ValueError
-        If ``result`` is no result, or there is no such parameter.
+        If ``result`` is not a result, or a parameter is unknown.
 
     See Also
     --------
     plot_ensemble : Densities of the parameters.
-    intervals : The numbers.
+    intervals : Table of the intervals.
 
     Examples
     --------

@@ -48,14 +48,14 @@ _UNSEEN = ("Cc", "Cf", "Cs")
 MARKERS = "osD^vPX"  # seven, for six colours: 42 lines look different
 
 WIDTH = 6.4
-"""Width of a figure in inches: that of a page's text."""
+"""Width of a figure in inches, equal to the text width of a page."""
 
 _MOST_ENDS = 5
-"""Lines that are labelled at their ends; more have a legend."""
+"""Largest number of lines with labels at their ends; more lines get a legend."""
 
 
 def axes_for(ax: Any, *, height: float = 3.8) -> Axes:
-    """The Axes given, or the Axes of a new figure of this height in inches."""
+    """The given Axes, or the Axes of a new figure; ``height`` is in inches."""
     if ax is not None:
         return check_axes(ax)
     import matplotlib.pyplot as plt
@@ -65,7 +65,7 @@ def axes_for(ax: Any, *, height: float = 3.8) -> Axes:
 
 
 def check_axes(ax: Any) -> Axes:
-    """The Axes, after a check that it is one."""
+    """``ax`` after a check that it is a matplotlib Axes."""
     if not hasattr(ax, "get_xlabel"):
         raise TypeError(
             f"ax: must be one matplotlib Axes, such as plt.subplots()[1], got {type(ax).__name__}."
@@ -76,7 +76,7 @@ def check_axes(ax: Any) -> Axes:
 
 def axes_array(ax: Any) -> np.ndarray:
     """One Axes, or an array of Axes of any shape, as an array of objects."""
-    if isinstance(ax, Mapping):  # such as a Dataset, which NumPy would refuse in its own words
+    if isinstance(ax, Mapping):  # NumPy's error for a Dataset would not name the argument
         raise TypeError(f"ax: must be an array of matplotlib Axes, got {type(ax).__name__}.")
     axes = np.asarray(ax, dtype=object)
     for each in axes.flat:
@@ -85,7 +85,7 @@ def axes_array(ax: Any) -> np.ndarray:
 
 
 def panels(rows: int, columns: int, *, size: tuple[float, float]) -> np.ndarray:
-    """The Axes ``(rows, columns)`` of a new figure; ``size`` in inches is that of one panel."""
+    """Axes ``(rows, columns)`` of a new figure; ``size`` is the size of a panel in inches."""
     import matplotlib.pyplot as plt
 
     axes: np.ndarray = plt.subplots(
@@ -101,7 +101,7 @@ def panels(rows: int, columns: int, *, size: tuple[float, float]) -> np.ndarray:
 def detached(
     rows: int = 1, columns: int = 1, *, figsize: tuple[float, float]
 ) -> tuple[Figure, Any]:
-    """A figure without a window, which need not be closed, and its Axes."""
+    """Figure without a window, and its Axes. The figure need not be closed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -123,7 +123,7 @@ def as_svg(figure: Any) -> bytes:
 
 
 def ink(colour: Any) -> tuple[float, float, float]:
-    """A darker shade of the colour, in which text can be read on white.
+    """Darker shade of a colour, for text that is readable on white.
 
     Examples
     --------
@@ -138,14 +138,14 @@ def ink(colour: Any) -> tuple[float, float, float]:
 
 
 def label_ends(ax: Axes) -> None:
-    """Label the lines at their right ends, or in a legend where that cannot be read.
+    """Label lines at their right ends, or draw a legend if such labels do not fit.
 
-    Labels stand to the right of the Axes, so the layout of the figure must make room for them.
-    There is a legend in place of them if the figure has no layout engine, if there are more than
-    five lines, or if a line ends elsewhere. Call this function last, when the limits are final.
+    The labels are to the right of the Axes, so the layout of the figure must make room for them.
+    A legend is drawn instead if the figure has no layout engine, if there are more than five lines,
+    or if a line ends before the right edge. Call this function last, when the limits are final.
     """
     lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
-    ax.get_xlim(), ax.get_ylim()  # matplotlib takes limits from the data when it is asked for them
+    ax.get_xlim(), ax.get_ylim()  # makes matplotlib compute the limits
     ends = [_end(ax, line) for line in lines]
     if not _managed(ax) or not 0 < len(lines) <= _MOST_ENDS or not all(x > 0.9 for x, *_ in ends):
         legend_above(ax)
@@ -153,7 +153,7 @@ def label_ends(ax: Axes) -> None:
     texts = [str(line.get_label()) for line in lines]
     size = 9.0
     points = _points(ax)
-    lines_of = [text.split("\n") for text in texts]  # formulas are higher
+    lines_of = [text.split("\n") for text in texts]  # formulas are taller than text
     heights = np.array([sum(1.4 + 0.35 * ("$" in t) for t in each) for each in lines_of])
     heights *= size / points
     shares = np.array([share for _, share, _ in ends])
@@ -173,7 +173,7 @@ def label_ends(ax: Axes) -> None:
 
 
 def _managed(ax: Axes) -> bool:
-    """Whether the figure has a layout engine, which makes room for texts outside of the Axes."""
+    """Whether the figure has a layout engine, which makes room for texts outside the Axes."""
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
     engine = ax.figure.get_layout_engine()
@@ -181,31 +181,31 @@ def _managed(ax: Axes) -> bool:
 
 
 def _points(ax: Axes) -> float:
-    """Height of the Axes in points, as it will be once the layout has made room for its texts."""
+    """Height of the Axes in points after the layout has made room for its texts."""
     inches = ax.bbox.height / ax.figure.dpi
-    if _managed(ax):  # 0.77 is the default height, 0.9 inches of texts
+    if _managed(ax):  # default height 0.77 of the figure; 0.9 inches for texts
         inches = max(min(inches, inches / 0.77 - 0.9), 0.5)
     return float(72 * inches)
 
 
 def _end(ax: Axes, line: Any) -> tuple[float, float, float]:
-    """Where the line ends: shares of the Axes' width and height, and y; NaN if nowhere."""
+    """Last point of a line: shares of the Axes' width and height, and y; NaN without points."""
     x, y = (np.asarray(each, float) for each in line.get_data(orig=False))
     known = np.flatnonzero(np.isfinite(y))
     if not known.size:
         return np.nan, np.nan, np.nan
     x_last, y_last = float(x[known[-1]]), float(y[known[-1]])
     across, up = ax.transAxes.inverted().transform(ax.transData.transform((x_last, y_last)))
-    # such as axhline, whose x is a share of the Axes' width
+    # the x of other lines, such as axhline, already is a share of the Axes' width
     share = float(across) if line.get_transform() == ax.transData else x_last
     return share, float(up), y_last
 
 
 def _apart(places: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """The places nearest to ``places`` at which texts of these heights do not touch.
+    """Places nearest to ``places`` at which texts of these heights do not overlap.
 
-    With the space that the texts before it need taken off, each place must be no less than the
-    place before: this is isotonic regression.
+    After subtraction of the space that the preceding texts need, the places must not decrease.
+    Isotonic regression finds the nearest such places.
     """
     order = np.argsort(places, kind="stable")
     h = heights[order]
@@ -224,18 +224,18 @@ def legend_above(
     *,
     title: str = "",
 ) -> None:
-    """A legend within the Axes, above everything that is drawn: y is extended to make room.
+    """Draw a legend inside the Axes, above all lines, and extend the y axis to make room.
 
-    It has as many columns as fit. Call this function last, when the limits are final.
+    The legend has as many columns as fit. Call this function last, when the limits are final.
 
     Parameters
     ----------
     ax : matplotlib Axes
         Where to draw.
     handles, labels : sequences, optional
-        The entries; by default everything that has a label.
+        The entries; by default all artists with a label.
     title : str, optional
-        A caption of the picture, in lines that fit.
+        Caption of the plot. It is broken into lines that fit.
     """
     if handles is None or labels is None:
         handles, labels = ax.get_legend_handles_labels()
@@ -265,7 +265,7 @@ def legend_above(
 
 
 def legend_of_figure(axes: np.ndarray) -> None:
-    """One legend for all panels, below them, of everything that has a label in one of them."""
+    """Draw one legend below all panels, with an entry for each label in a panel."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     entries: dict[str, Any] = {}
@@ -274,7 +274,7 @@ def legend_of_figure(axes: np.ndarray) -> None:
             entries.setdefault(label, handle)
     first = axes.flat[0]
     constrained = isinstance(first.figure.get_layout_engine(), ConstrainedLayoutEngine)
-    if not constrained:  # nothing would make room below the panels
+    if not constrained:  # no layout makes room below the panels
         legend_above(first, list(entries.values()), list(entries))
         return
     first.figure.legend(
@@ -302,7 +302,7 @@ def whole_numbers(ax: Axes) -> None:
 
 
 def own_colours() -> Any:
-    """A context in which lines take the colours of this module one after the other."""
+    """Context in which lines cycle through the colours of this module."""
     from matplotlib import rc_context
     from matplotlib.rcsetup import cycler
 
@@ -310,10 +310,10 @@ def own_colours() -> Any:
 
 
 def logarithmic(ax: Axes, *which: str) -> None:
-    """Log scales of the axes ``which`` ("x", "y"), with enough ticks.
+    """Set log scales on the axes ``which`` ("x", "y"), with enough ticks.
 
-    Ticks at powers of ten are too few where the axis spans less than two of them. There the ticks
-    are plain numbers.
+    Powers of ten give too few ticks if an axis spans less than a factor of 200. Such an axis gets
+    more ticks, labelled with plain numbers.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
@@ -329,9 +329,9 @@ def logarithmic(ax: Axes, *which: str) -> None:
 
 
 def shortened(names: Iterable[Any], most: int) -> list[str]:
-    """Names without their middles, of ``most`` characters or as many as tell them apart.
+    """Names shortened in the middle to ``most`` characters, or to more if they become equal.
 
-    Names that differ only in the middle of more than 200 characters get a number.
+    Names that are equal even when shortened to 200 characters get a number.
     """
     texts = [str(name) for name in names]
     for length in (*range(most, _LONGEST, 4), _LONGEST):
@@ -342,7 +342,7 @@ def shortened(names: Iterable[Any], most: int) -> list[str]:
 
 
 def drawable(text: Any) -> str:
-    r"""A text that matplotlib can draw: dollar signs that enclose no formula are escaped.
+    r"""Text that matplotlib can draw: dollar signs are escaped unless they enclose a formula.
 
     Examples
     --------
@@ -365,7 +365,11 @@ def drawable(text: Any) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """Formulas between dollar signs are shorter than their source; a cut one shows as it is."""
+    """Text shortened in the middle to ``most`` characters, not counting formulas.
+
+    Formulas are not counted because they are drawn shorter than their source. If the cut splits a
+    formula, its source is drawn.
+    """
     if len(text) < 10 * most and len(re.sub(r"\$[^$]+\$", "", text)) <= most:
         return text
     start, end = text[: (most - 1) // 2], text[-(most // 2) :]

@@ -162,11 +162,7 @@ def diagnose(result: xr.Dataset, problem: InverseProblem | None = None) -> xr.Da
     plot_diagnostic : Plot of one of these diagnostics.
     calibration : Scores of predictions with noise.
     check_posterior : Checks that the ensemble approximates the posterior.
-
-    See Also
-    --------
     summary : Checks of a result, with remedies.
-    plot_diagnostic : Plots one of the numbers.
 
     References
     ----------

@@ -113,7 +113,7 @@ def test_only_what_is_missing_is_computed_on_resume(tiny, tmp_path):
     record = reproduce("tiny", out=tmp_path, resume=True, progress=True, show=lines.append)
     assert tiny.asked == ["a", "b", "b", "c"]
     assert [part["progress"] for part in record["numbers"].values()] == [False, True, True]
-    assert lines[0] == "a: done before"
+    assert lines[0] == "a: already computed"
 
 
 def test_parts_can_be_computed_alone_and_the_rest_later(tiny, tmp_path, capsys):
@@ -166,7 +166,7 @@ def test_a_used_folder_is_not_written_over(tiny, tmp_path):
 def test_other_settings_are_refused(tiny, tmp_path):
     reproduce("tiny", out=tmp_path, show=lambda line: None)
     tiny.SETTINGS["small"] = Tiny(factor=3.0)
-    with pytest.raises(ValueError, match=r"out: .*tiny with other settings.*another folder"):
+    with pytest.raises(ValueError, match=r"out: .*tiny, which is not .* settings.*another folder"):
         reproduce("tiny", out=tmp_path, resume=True, show=lambda line: None)
 
 
