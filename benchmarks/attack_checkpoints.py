@@ -5,8 +5,8 @@
 Every attack changes one small checkpoint and loads it. An attack on bytes is held if it ends in a
 `CheckpointError` that names the damaged file. An attack with new digests (someone wrote the SHA-256
 of the changed files too) is held if it ends in a `CheckpointError`, or if the changed values have
-the right types: the run then continues from them, or its next step refuses them by a `ValueError` or
-a `RunError`. No other exception may come out.
+the right types: the run then continues from them, or its next step refuses them by a `ValueError`
+or a `RunError`. No other exception may come out.
 """
 
 from __future__ import annotations

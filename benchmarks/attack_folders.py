@@ -94,7 +94,7 @@ OTHER = (folder, closed_folder, link, link_to_folder, link_to_nothing, link_to_i
 
 
 def placed() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Contents of a folder by name; a plain file with a checkpoint's name belongs to the checkpoint."""
+    """Contents of a folder by name; a plain file with a checkpoint's name belongs to the run."""
     for name in NAMES:
         ours = name in (OURS, "checkpoint-0123456789abcdef.tmp")
         for put in OTHER if ours else (*PLAIN, *OTHER):

@@ -13,9 +13,9 @@ deviation is off. Both are medians over the seeds; a setting is right if they ar
 1.1. Otherwise the row has the best setting. The model counts its runs.
 
 Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped continues
-when it is called again. Seconds are those of the processor. A ladder also ends where a run takes more
-than ``--longest`` of them. With ``--table`` it prints the tables of the stored runs, without new
-ones.
+when it is called again. Seconds are those of the processor. A ladder also ends where a run takes
+more than ``--longest`` of them. With ``--table`` it prints the tables of the stored runs, without
+new ones.
 """
 
 from __future__ import annotations
