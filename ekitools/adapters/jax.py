@@ -33,42 +33,47 @@ class JaxModel:
     Parameters
     ----------
     apply : callable
-        ``apply(params, x)`` returns one array: the ``apply`` of a Flax or Haiku module, or a
-        function of yours. It has to be pure. It is compiled once for every shape of the batch, and
-        again only if more members come than before.
+        Pure function ``apply(params, x)`` that returns one array, such as the ``apply`` of a Flax
+        or Haiku module. It is compiled once for every shape of the batch, and again only if the
+        number of members grows.
     params : tree of arrays
-        Any pytree of floating arrays, such as the one that the module was initialised with. It
-        says what is where in u, in the order of `jax.flatten_util.ravel_pytree`.
+        Any pytree of floating arrays, such as the initial parameters of the module. Its structure
+        defines the order of u, by `jax.flatten_util.ravel_pytree`.
     inputs : array or tree of arrays, optional
-        The batch ``x``. Without it, every call must be given one; each new shape is compiled.
+        The batch ``x``. Without it, every call needs a batch, and each new shape is compiled.
     chunk : int, optional
-        How many members are evaluated at once: memory grows with it. By default as many as have
-        parameters and outputs of 8 MiB; give fewer if hidden layers are far larger, and more on
-        an accelerator. Fewer members than were evaluated before are padded with copies of the last
-        one, so that the compiled function fits.
+        Number of members that are evaluated at once. Memory grows with it. By default the
+        parameters and outputs of a chunk have 8 MiB. Use fewer members if hidden layers are far
+        larger, and more on an accelerator. If there are fewer members than before, copies of the
+        last member fill the chunk, so that the compiled function fits.
 
     Attributes
     ----------
     apply : callable
-        As given.
+        The argument.
     params, inputs : trees of arrays
-        As given, as JAX arrays.
+        The arguments as JAX arrays.
     chunk : int or None
-        As given.
+        The argument.
     n_parameters : int
-        p.
+        Number of parameters p.
     shape : (int, int) or None
-        (d, p), where the batch is given here; a problem is checked against it.
+        (d, p) for a model with ``inputs``. A problem checks its data and prior against it.
     takes_inputs : bool
-        Whether the batch is to be given at every call.
+        Whether every call needs a batch.
     vectorized, stochastic : bool
-        True and False: it takes ensembles (J, p), and the same u gives the same output.
+        True and False: the model takes ensembles (J, p), and the same u gives the same output.
 
     Raises
     ------
     TypeError, ValueError
-        If ``params`` has no arrays, or some that are not floating; if ``apply`` cannot be traced
-        with ``params`` and ``inputs``, which needs their shapes alone.
+        If ``params`` has no arrays, or arrays that are not floating, or if ``apply`` cannot be
+        traced with the shapes of ``params`` and ``inputs``.
+
+    See Also
+    --------
+    ekitools.adapters.torch.TorchModel : A PyTorch module as a forward model.
+    ekitools.FunctionModel : Any Python function as a forward model.
 
     Examples
     --------
@@ -129,10 +134,10 @@ class JaxModel:
         Parameters
         ----------
         u : (J, p) or (p,)
-            JAX, NumPy or another kind of array; the outputs are of its kind, dtype and device.
-            They are computed in the dtype of the parameters.
+            JAX, NumPy or another kind of array. The outputs have its kind, dtype and device, and
+            are computed in the dtype of the parameters.
         inputs : array or tree of arrays, optional
-            A batch for this call, such as a mini-batch, or test data.
+            Batch for this call, such as a mini-batch or test data.
         """
         check_members(u, self.n_parameters)
         if inputs is None and self.inputs is None:
@@ -150,7 +155,7 @@ class JaxModel:
         return np.asarray(ravel_pytree(self.params)[0])
 
     def load(self, u: Any) -> Any:
-        """The tree of parameters that u ``(p,)`` stands for, such as the mean of an ensemble."""
+        """The tree of parameters of a vector u ``(p,)``, such as the mean of an ensemble."""
         u = self._rows(u if isinstance(u, jax.Array) else as_real("u", u))
         check_vector(u, self.n_parameters)
         return self._unravel(u)
@@ -165,26 +170,25 @@ class JaxModel:
     ) -> np.ndarray:
         """Variances 2 / (fan_in + fan_out) of the Glorot normal prior, ``(p,)``.
 
-        Fans are those of `jax.nn.initializers.glorot_normal`: the axes other than the two named
-        are the receptive field.
+        The fans are defined as in `jax.nn.initializers.glorot_normal`: all axes except
+        ``in_axis`` and ``out_axis`` are the receptive field.
 
         Parameters
         ----------
         bias : float, optional
-            Variance of vectors beside weights; by default that of the first weights in the same
-            branch of the tree that have as many outputs.
+            Variance of vectors beside weights. The default is the variance of the first weights
+            in the same branch of the tree with the same number of outputs.
         other : float, optional
-            Variance of what has no such weights, such as the scales of normalisation layers.
-            A prior mean of zero is wrong for those: take ``flat()``.
+            Variance of parameters without weights, such as the scales of normalisation layers. A
+            prior mean of zero is wrong for them: use the mean ``flat()``.
         in_axis, out_axis : int
-            Which axes of weights are inputs and outputs: (-2, -1) in Flax and Haiku, (1, 0) in
-            Equinox.
+            Axes of inputs and outputs in weights: (-2, -1) in Flax and Haiku, (1, 0) in Equinox.
 
         Raises
         ------
         TypeError, ValueError
-            If there are such parameters and ``other`` is not given, a variance is not a positive
-            number, or an axis is not one of all weights.
+            If there are parameters without weights and ``other`` is not given, if a variance is
+            not a positive number, or if some weights lack an axis.
 
         References
         ----------
