@@ -65,7 +65,7 @@ _AGAIN = 3
 
 _DRAWS, _FEW_DRAWS, _EMULATED = 400, 200, 2000
 _ENOUGH = 8000
-"""Smallest number of model runs for which a sampler of the model precedes an emulator."""
+"""Smallest number of model runs for which a check or a sampler comes before an emulator."""
 
 _MANY_PARAMETERS = 12
 """Largest number of parameters for which a sampler of the model may precede an emulator."""
@@ -228,7 +228,7 @@ def following(facts: Facts, seen: Sequence[Seen], budget: int) -> Decision:
         return _sampling(facts, seen, budget, "The method did not finish")
     if last.shift is not None and last.shift > _CLEARLY:
         return _sampling(facts, seen, budget, "The ensemble is clearly not the posterior")
-    if isinstance(last.stage, Approximate) and _doubtful(last):
+    if isinstance(last.stage, Approximate) and _doubtful(last) and left < _ENOUGH:
         decision = _sampling(facts, seen, budget, "The ensemble is doubtful")
         if isinstance(decision.stage, Emulate):
             return decision

@@ -92,6 +92,8 @@ def test_an_emulator_follows_a_doubtful_ensemble():
         400, 2000
     )
     assert following(Facts(3, emulates=True), [GOOD], 5000).stage == Check(200)
+    many = Facts(30, emulates=True)  # the runs of the check also teach the emulator
+    assert following(many, [GOOD._replace(shift=0.3)], 20_000).stage == Check(400)
 
 
 def test_the_last_check_of_a_sample_uses_all_runs():
