@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ekitools.core.arrays import as_array, check_array, host, like, unmasked
-from ekitools.core.checks import check_gaussian, check_method, integer, one_of
+from ekitools.core.checks import check_gaussian, check_method, integer
 from ekitools.core.deprecation import renamed
 from ekitools.core.kinds import checked_like
 from ekitools.loop.policies import OnFailure
@@ -81,7 +81,7 @@ def check_rules(rules: Iterable[StoppingRule], problem: InverseProblem) -> None:
 def checked_store(store: Store) -> Store:
     """Check the option ``store`` and return it."""
     if isinstance(store, str) and store in KEPT:
-        return one_of("store", store, KEPT)
+        return store
     try:
         return integer("store", store)
     except (TypeError, ValueError):

@@ -89,7 +89,7 @@ def judged(
                 "The model or the stated noise is wrong, or the posterior has a better mode "
                 "elsewhere. Check the model and the noise, or use ek.TemperedSMC()."
             )
-    near = numbers["shift_bound"] <= _MOST_SHIFT and numbers["sd_bound"] <= _MOST_RATIO
+    near = _near(numbers["shift_bound"], numbers["sd_bound"])
     if near and numbers["misplaced"] <= _MOST_MISPLACED:
         return CONFIRMED, (
             f"By the importance weights of {runs} ({quality}), every mean is within "
@@ -140,7 +140,7 @@ def undecided(numbers: dict[str, Any], said: str) -> bool:
     """
     if said != CORRECTED:
         return False
-    near = numbers["shift"] <= _MOST_SHIFT and numbers["sd_ratio"] <= _MOST_RATIO
+    near = _near(numbers["shift"], numbers["sd_ratio"])
     return bool(near and numbers["misplaced"] <= _MOST_MISPLACED)
 
 
@@ -158,6 +158,11 @@ def elsewhere(numbers: dict[str, Any], said: str) -> bool:
     (True, False)
     """
     return _reliable(numbers) and said == NOT_CONFIRMED and not too_few(numbers)
+
+
+def _near(shift: float, ratio: float) -> bool:
+    """Whether means and standard deviations are within the limits of a confirmed posterior."""
+    return shift <= _MOST_SHIFT and ratio <= _MOST_RATIO
 
 
 def _reliable(numbers: dict[str, Any]) -> bool:
@@ -184,7 +189,7 @@ def agreed(
     before, variance = moments(host(problem.prior.unwhiten(pilot.white)), pilot.weight)
     apart = float(np.max(np.abs(before - mean) / np.sqrt(variance)))
     stretch = float(np.exp(np.max(np.abs(np.log(np.sqrt(variance) / sd)))))
-    if apart <= _MOST_SHIFT and stretch <= _MOST_RATIO:
+    if _near(apart, stretch):
         return CONFIRMED, reason
     return NOT_CONFIRMED, (
         f"The importance weights of {n} model runs agree with the ensemble, but those of the "
