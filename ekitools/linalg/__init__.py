@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ekitools.linalg.kalman import kalman_update, solve_spd
+from ekitools.linalg.gram import solve_spd
+from ekitools.linalg.kalman import kalman_update
 from ekitools.linalg.products import (
     anomaly_products,
     combine_anomalies,

@@ -20,13 +20,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import is_torch_namespace
 
 from ekitools.core.arrays import (
-    array_namespace,
     as_vector,
     check_array,
-    device,
     double,
     finfo,
     host,
@@ -34,8 +31,8 @@ from ekitools.core.arrays import (
     like,
 )
 from ekitools.core.checks import number
-from ekitools.core.fetching import fetched
 from ekitools.linalg.columns import centred, combine
+from ekitools.linalg.gram import Accuracy, accuracy, loses_digits, solved
 from ekitools.linalg.local_coefficients import local_coefficients
 from ekitools.linalg.local_score import adapted
 from ekitools.linalg.orthogonal import orthogonal_coefficients
@@ -44,18 +41,16 @@ from ekitools.losses.gaussian import as_noise
 from ekitools.typing import Array, Localization
 
 __all__ = [
-    "Solution",
+    "Gain",
     "checked_analysis",
     "checked_localization",
     "gain_factors",
+    "gain_of_squares",
     "kalman_update",
-    "solve_spd",
-    "solved",
+    "moved_by",
 ]
 
 _EPS = float(np.finfo(np.float64).eps)
-_LOSS = 1e-9
-"""Largest error of an update due to a Gram matrix, relative to the ensemble's spread."""
 
 
 def kalman_update(
@@ -144,7 +139,11 @@ def kalman_update(
         )
     if localization is not None:
         return _localized(checked_localization(localization), u, g, data, noise, step, noise_draw)
-    left, right = gain_factors(g, data, noise, step, noise_draw)
+    return moved_by(u, *gain_factors(g, data, noise, step, noise_draw))
+
+
+def moved_by(u: Array, left: Array, right: Array | None) -> Array:
+    """U + K E with the coefficients K that `gain_factors` returns."""
     left = like(left, u)
     if right is None:
         return combine(u, left)
@@ -188,30 +187,41 @@ def gain_factors(
 def _factors(
     g: Array, data: Array, noise: Any, ridge: float, noise_draw: Array | None
 ) -> tuple[Array, Array | None]:
+    gain = gain_of_squares(g, data, noise, ridge, noise_draw)
+    if not loses_digits(gain.accuracy, g):
+        return gain.left, gain.right
+    # squares in float64 may be accurate enough; of data on the host, an SVD is as fast
     n, d = g.shape
-    if n <= d:
-        coefficients = _member_space(g, data, noise, ridge, noise_draw)
-        if coefficients is None and _eps(g) > _EPS:  # squares in float64 may be accurate enough
-            g = double(g)
-            data = like(data, g)
-            noise_draw = None if noise_draw is None else like(noise_draw, g)
-            coefficients = _member_space(g, data, noise, ridge, noise_draw)
-        if coefficients is not None:
-            return coefficients, None
-    else:
-        pair = _data_space(g, data, noise, ridge, noise_draw)
-        if pair is None and not is_numpy(g) and _eps(g) > _EPS:  # float64 before the host
-            wide = double(g)
-            draw = None if noise_draw is None else like(noise_draw, wide)
-            pair = _data_space(wide, like(data, wide), noise, ridge, draw)
-        if pair is not None:
-            return pair
+    if _eps(g) > _EPS and (n <= d or not is_numpy(g)):
+        wide = double(g)
+        draw = None if noise_draw is None else like(noise_draw, wide)
+        gain = gain_of_squares(wide, like(data, wide), noise, ridge, draw)
+        if not loses_digits(gain.accuracy, wide):
+            return gain.left, gain.right
     draw = None if noise_draw is None else noise.whiten(_exact(noise_draw))
     blocks = blocks_of(_exact(g), _exact(data), noise, None)
     left, members = orthogonal_coefficients(blocks, draw, ridge)
     if 2 * members.shape[1] < n:
         return left, members
     return centred(left @ members.T), None
+
+
+class Gain(NamedTuple):
+    """Coefficients of the update U + K E from a Gram matrix, and their accuracy."""
+
+    left: Array
+    """K ``(J, J)``, or L ``(J, d)`` with K = L Rᵀ."""
+    right: Array | None
+    """R ``(J, d)``, or None."""
+    accuracy: Accuracy
+
+
+def gain_of_squares(
+    g: Array, data: Array, noise: Any, ridge: Any, noise_draw: Array | None
+) -> Gain:
+    """Coefficients from FFᵀ if J ≤ d, else from FᵀF. ``ridge`` is c = (J − 1)/h."""
+    in_space = _member_space if g.shape[0] <= g.shape[1] else _data_space
+    return in_space(g, data, noise, ridge, noise_draw)
 
 
 def _eps(a: Array) -> float:
@@ -224,30 +234,21 @@ def _exact(a: Array) -> np.ndarray:
     return host(a).astype(np.float64, copy=False)
 
 
-def _data_space(
-    g: Array, data: Array, noise: Any, ridge: float, draw: Array | None
-) -> tuple[Array, Array] | None:
-    """Δ(FᵀF + cI)⁻¹ and F, ``(J, d)`` each; None if the Gram matrix is not accurate enough."""
+def _data_space(g: Array, data: Array, noise: Any, ridge: Any, draw: Array | None) -> Gain:
+    """Δ(FᵀF + cI)⁻¹ and F, ``(J, d)`` each."""
     ((anomalies, mean, draw, _),) = blocks_of(g, data, noise, draw)
     gram = double(anomalies.T @ anomalies)
     innovations = -(anomalies + mean)
     if draw is not None:
         innovations += draw
     innovations = host(innovations) if is_numpy(gram) else like(innovations, gram)
-    solution = solved(gram, ridge, innovations)
+    rows, pivots = solved(gram, ridge, innovations)
     # ‖(FᵀF + cI)⁻¹Fᵀ‖ ≤ 1/√λ, where λ is the smallest eigenvalue of FᵀF + cI
-    if _loses_digits(gram, solution.rows, solution.pivots, g, root=True):
-        return None
-    return solution.rows, anomalies
+    return Gain(rows, anomalies, accuracy(gram, rows, pivots, root=True))
 
 
-def _member_space(
-    g: Array, data: Array, noise: Any, ridge: float, draw: Array | None
-) -> Array | None:
-    """Coefficients K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``, of the update K E.
-
-    None if the Gram matrix is not accurate enough.
-    """
+def _member_space(g: Array, data: Array, noise: Any, ridge: Any, draw: Array | None) -> Gain:
+    """K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``."""
     gram: Array = 0.0
     offset: Array = 0.0
     drawn: Array = 0.0
@@ -259,96 +260,9 @@ def _member_space(
     offset = like(offset, gram)
     # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
     product = (drawn if draw is None else like(drawn, gram)) - gram - offset[None, :]
-    coefficients, pivots = solved(gram, ridge, product)
-    coefficients = centred(coefficients)
-    return None if _loses_digits(gram, coefficients, pivots, g) else coefficients
-
-
-def _loses_digits(gram: Array, rows: Array, pivots: Array, g: Array, *, root: bool = False) -> bool:
-    """Whether rounding in FFᵀ or FᵀF may change the update by more than `_LOSS` of the spread.
-
-    An error δ of the Gram matrix, of size ε‖FFᵀ‖, causes the error −Kδ(FFᵀ + cI)⁻¹ in the
-    coefficients K = B(FFᵀ + cI)⁻¹. This error is at most ε‖K‖‖FFᵀ‖/λ, where λ is the smallest
-    eigenvalue of FFᵀ + cI. The smallest pivot of the Cholesky factor estimates λ. ``root`` selects
-    the error of Δ(FᵀF + cI)⁻¹Fᵀ, which has √λ in place of λ.
-
-    Numbers on a device are copied to the host in one transfer, which also detects an overflow.
-    """
-    if is_numpy(gram):
-        # columns of F sum to zero: the smallest pivot is of the vector of ones, which K maps to 0
-        smallest = np.sqrt(np.min(pivots)) if root else np.partition(pivots, 1)[1]
-        largest = np.sqrt(np.max(np.sum(rows * rows, axis=1)))
-        size = float(np.linalg.norm(gram))
-    else:
-        xp = array_namespace(gram)
-        least = xp.sort(pivots)[0 if root else 1]
-        longest = xp.max(xp.sum(rows * rows, axis=1))
-        norm = xp.linalg.matrix_norm(gram)
-        total, length, most, low = fetched(xp.sum(gram), norm, longest, least)
-        _check_finite(total)
-        size, largest = float(length), np.sqrt(most)
-        smallest = np.sqrt(low) if root else low
-    eps = _eps(g)
-    error = eps * size * float(largest)  # times λ
-    return not error <= max(_LOSS, 100 * eps) * smallest
-
-
-class Solution(NamedTuple):
-    """Solution of a linear system with a Gram matrix plus a ridge."""
-
-    rows: Array
-    """``rows @ inv(gram + ridge I)``."""
-    pivots: Array
-    """The squared diagonal of the Cholesky factor; zeros if the factorization failed."""
-
-
-def solve_spd(gram: np.ndarray, ridge: float, rows: np.ndarray) -> np.ndarray:
-    """``rows @ inv(gram + ridge I)`` for a positive semi-definite Gram matrix."""
-    return np.asarray(solved(gram, ridge, rows).rows)
-
-
-def solved(gram: Array, ridge: float, rows: Array) -> Solution:
-    """``rows @ inv(gram + ridge I)`` and the pivots, computed on the device of the arrays."""
-    if not is_numpy(gram):
-        return _solved_on_device(gram, ridge, rows)
-    _check_finite(np.sum(gram))
-    system = gram.copy()
-    system.flat[:: gram.shape[0] + 1] += ridge
-    # NumPy's LAPACK: alternating with SciPy's BLAS would make two thread pools compete
-    try:
-        factor = np.linalg.cholesky(system)  # success: positive definite, and solving is safe
-        solution = np.asarray(np.linalg.solve(system, rows.T).T)
-        return Solution(solution, np.diagonal(factor) ** 2)
-    except np.linalg.LinAlgError:  # rounding errors of the Gram matrix exceed the ridge
-        values, vectors = np.linalg.eigh(gram)
-        solution = ((rows @ vectors) / (np.maximum(values, 0) + ridge)) @ vectors.T
-        return Solution(np.asarray(solution), np.zeros(len(values)))
-
-
-def _solved_on_device(gram: Array, ridge: float, rows: Array) -> Solution:
-    """A solution on the device; its pivots are not positive if the factorization failed."""
-    xp = array_namespace(gram)
-    n = int(gram.shape[0])
-    system = gram + ridge * xp.eye(n, dtype=gram.dtype, device=device(gram))
-    if is_torch_namespace(xp):  # torch.linalg.cholesky would synchronize with the device
-        factor, failed = xp.linalg.cholesky_ex(system)
-        solution = xp.cholesky_solve(rows.T, factor).T
-        pivots = xp.linalg.diagonal(factor) ** 2
-        return Solution(solution, xp.where(failed > 0, xp.zeros_like(pivots), pivots))
-    try:
-        factor = xp.linalg.cholesky(system)
-        solution = xp.matrix_transpose(xp.linalg.solve(system, xp.matrix_transpose(rows)))
-    except Exception:  # the array API does not name the exception for a singular matrix
-        return Solution(rows, xp.zeros(n, dtype=gram.dtype, device=device(gram)))
-    return Solution(solution, xp.linalg.diagonal(factor) ** 2)
-
-
-def _check_finite(total: Any) -> None:
-    if not np.isfinite(total):
-        raise ValueError(
-            "g: must be small enough for the squares of its whitened anomalies to be finite in "
-            "its dtype, got an overflow. Rescale the outputs, or use float64."
-        )
+    rows, pivots = solved(gram, ridge, product)
+    coefficients = centred(rows)
+    return Gain(coefficients, None, accuracy(gram, coefficients, pivots))
 
 
 def checked_analysis(

@@ -17,19 +17,27 @@ References
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ekitools.core.arrays import array_namespace, device, double, finfo, host, is_numpy, like
 from ekitools.core.fetching import fetched
 from ekitools.linalg.columns import centred, combine, shifted_blocks
+from ekitools.linalg.gram import check_finite
 from ekitools.linalg.orthogonal import reduced_rows
 from ekitools.linalg.whitened import blocks_of
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array
 
-__all__ = ["mean_preserving_rotation", "transform_factors", "transform_update"]
+__all__ = [
+    "Squares",
+    "keeps_digits",
+    "mean_preserving_rotation",
+    "transform_factors",
+    "transform_of_squares",
+    "transform_update",
+]
 
 _UNIT = GaussianNoise(1.0)
 _LOSS = 1e-9
@@ -83,7 +91,13 @@ def transform_factors(
     The arguments are those of `transform_update`. L and R have d columns.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes an error below
-        return _factors(r, h / (r.shape[0] - 1), rotation)
+        a = h / (r.shape[0] - 1)
+        found = transform_of_squares(r, a, rotation)
+        total, largest = fetched(found.total, found.largest)
+        check_finite(total)
+        if keeps_digits(float(largest), r):
+            return found.left, found.right
+        return _rotated(*_orthogonal(r, a), rotation), None
 
 
 def mean_preserving_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -104,37 +118,51 @@ def mean_preserving_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(ones @ ones.T + basis @ orthogonal @ basis.T)
 
 
-def _factors(r: Array, a: float, rotation: np.ndarray | None) -> tuple[Array, Array | None]:
+class Squares(NamedTuple):
+    """Coefficients from FᵀF or FFᵀ, and the numbers that tell whether they are accurate."""
+
+    left: Array
+    """K ``(J, J)``, or L ``(J, d)`` with K = L Rᵀ."""
+    right: Array | None
+    """R ``(J, d)``, or None."""
+    total: Any
+    """Sum of the Gram matrix; not finite after an overflow."""
+    largest: Any
+    """A σ₁²."""
+
+
+def transform_of_squares(r: Array, a: Any, rotation: np.ndarray | None) -> Squares:
+    """Coefficients by the eigenvalues of FᵀF or FFᵀ, whichever is smaller; not yet checked.
+
+    ``a`` is a float, or a number on the device of ``r`` in float64.
+    """
     n, d = r.shape
     if n > d:
         (block,) = blocks_of(r, array_namespace(r).zeros_like(r[0, :]), _UNIT, None)
         anomalies, gram = block.anomalies, double(block.anomalies.T @ block.anomalies)
         mean = like(block.mean, gram)[0, :]
-        values, vectors = _eigen(gram)
-        if _keeps_digits(values[-1], a, r):
-            # T − I = F V φ Vᵀ Fᵀ with φ(σ²) = ((1 + a σ²)^{-1/2} − 1)/σ², which is finite at 0
-            shrink = -(vectors.T @ mean) * a / (1 + a * values)
-            root = array_namespace(values).sqrt(1 + a * values)
-            phi = -a / (root * (1 + root))
-            basis = anomalies @ like(vectors, r)
+        values, vectors, total = _eigen(gram)
+        # T − I = F V φ Vᵀ Fᵀ with φ(σ²) = ((1 + a σ²)^{-1/2} − 1)/σ², which is finite at 0
+        shrink = -(vectors.T @ mean) * a / (1 + a * values)
+        root = array_namespace(values).sqrt(1 + a * values)
+        phi = -a / (root * (1 + root))
+        basis = anomalies @ like(vectors, r)
+        if rotation is None:
             left = like(shrink[None, :], r) + basis * like(phi[None, :], r)
-            if rotation is None:
-                return left, basis
-            rows = like(basis, gram)
-            unit = array_namespace(gram).eye(n, dtype=gram.dtype, device=device(gram))
-            return _rotated(unit + (rows * phi) @ rows.T, rows @ shrink, rotation), None
-    else:
-        gram, cross = _products(r)
-        # F = S − s̄ and r̄ = r_J + s̄, so F Fᵀ and F r̄ are S Sᵀ and S r_J + S Sᵀ1/J, centred
-        xp = array_namespace(gram)
-        offset = cross + xp.mean(gram, axis=1)
-        offset, gram = offset - xp.mean(offset), centred(centred(gram).T)
-        values, vectors = _eigen(gram)
-        if _keeps_digits(values[-1], a, r):
-            weights = -a * vectors @ ((vectors.T @ offset) / (1 + a * values))
-            transform = (vectors / xp.sqrt(1 + a * values)) @ vectors.T
-            return _rotated(transform, weights, rotation), None
-    return _rotated(*_orthogonal(r, a), rotation), None
+            return Squares(left, basis, total, a * values[-1])
+        rows = like(basis, gram)
+        unit = array_namespace(gram).eye(n, dtype=gram.dtype, device=device(gram))
+        left = _rotated(unit + (rows * phi) @ rows.T, rows @ shrink, rotation)
+        return Squares(left, None, total, a * values[-1])
+    gram, cross = _products(r)
+    # F = S − s̄ and r̄ = r_J + s̄, so F Fᵀ and F r̄ are S Sᵀ and S r_J + S Sᵀ1/J, centred
+    xp = array_namespace(gram)
+    offset = cross + xp.mean(gram, axis=1)
+    offset, gram = offset - xp.mean(offset), centred(centred(gram).T)
+    values, vectors, total = _eigen(gram)
+    weights = -a * vectors @ ((vectors.T @ offset) / (1 + a * values))
+    transform = (vectors / xp.sqrt(1 + a * values)) @ vectors.T
+    return Squares(_rotated(transform, weights, rotation), None, total, a * values[-1])
 
 
 def _products(r: Array) -> tuple[Array, Array]:
@@ -151,15 +179,18 @@ def _products(r: Array) -> tuple[Array, Array]:
     return gram, cross
 
 
-def _eigen(gram: Array) -> tuple[Array, Array]:
-    """Eigenvalues of a finite positive semi-definite matrix, none below zero, and eigenvectors."""
+def _eigen(gram: Array) -> tuple[Array, Array, Any]:
+    """Eigenvalues of a positive semi-definite matrix, none below zero, eigenvectors and its sum."""
     if is_numpy(gram):
-        values, vectors = np.linalg.eigh(_finite(gram))
-        return np.maximum(values, 0), vectors
+        check_finite(gram)
+        values, vectors = np.linalg.eigh(gram)
+        return np.maximum(values, 0), vectors, 0.0
     xp = array_namespace(gram)
-    _finite(*fetched(xp.sum(gram)))
-    values, vectors = xp.linalg.eigh(gram)
-    return xp.clip(values, min=0), vectors
+    total, n = xp.sum(gram), int(gram.shape[0])
+    # a library may refuse a matrix with entries that are not finite before the host knows of them
+    usable = xp.where(xp.isfinite(total), gram, xp.eye(n, dtype=gram.dtype, device=device(gram)))
+    values, vectors = xp.linalg.eigh(usable)
+    return xp.clip(values, min=0), vectors, total
 
 
 def _orthogonal(r: Array, a: float) -> tuple[np.ndarray, np.ndarray]:
@@ -189,16 +220,6 @@ def _rotated(transform: Array, weights: Array, rotation: np.ndarray | None) -> A
     return centred(weights[None, :] + turned - unit)
 
 
-def _keeps_digits(largest: Any, a: float, r: Array) -> bool:
-    """Whether rounding of FᵀF, ε σ₁², changes 1 + a σ² by less than `_LOSS`."""
-    (found,) = fetched(largest)
-    return bool(np.finfo(np.float64).eps * a * found <= max(_LOSS, float(finfo(r).eps)))
-
-
-def _finite(gram: np.ndarray) -> np.ndarray:
-    if not np.isfinite(gram).all():
-        raise ValueError(
-            "g: must be small enough for the squares of its whitened anomalies to be finite in "
-            "its dtype, got an overflow. Rescale the outputs, or use float64."
-        )
-    return gram
+def keeps_digits(largest: float, r: Array) -> bool:
+    """Whether rounding of FᵀF, ε a σ₁², changes 1 + a σ² by less than `_LOSS`."""
+    return bool(np.finfo(np.float64).eps * largest <= max(_LOSS, float(finfo(r).eps)))

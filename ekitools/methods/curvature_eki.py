@@ -12,7 +12,7 @@ from ekitools.core.arrays import array_namespace, double, host, is_numpy, like, 
 from ekitools.core.checks import integer, number, put
 from ekitools.core.fetching import fetched
 from ekitools.linalg import anomaly_products, combine_anomalies, solve_spd
-from ekitools.linalg.kalman import solved
+from ekitools.linalg.gram import solved
 from ekitools.linalg.products import total_variance_there
 from ekitools.methods.shared import averaged, initial_variance
 from ekitools.methods.spread import drawn_around

@@ -8,6 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from ekitools.core.checks import flag, put
+from ekitools.core.draws import standard_normal
+from ekitools.linalg.drafts import Draft, kalman_draft
 from ekitools.linalg.local_coefficients import Analysis
 from ekitools.methods.shared import tempered_analysis
 from ekitools.methods.steps import MisfitController
@@ -128,6 +130,11 @@ class EKI(Tempered):
     def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
         return tempered_analysis(u, r, h, rng if self.perturbed else None)
+
+    def _draft(self, u: Array, r: Array, rng: np.random.Generator, h: Array) -> Draft:
+        """The same analysis on a device, not checked; h is an array on the device."""
+        white = standard_normal(rng, tuple(r.shape), r) if self.perturbed else None
+        return kalman_draft(u, r, h, white)
 
     @property
     def _kind(self) -> Analysis:

@@ -10,6 +10,7 @@ import numpy as np
 from ekitools.core.arrays import like
 from ekitools.core.checks import flag, put
 from ekitools.linalg.columns import combine
+from ekitools.linalg.drafts import Draft, transform_draft
 from ekitools.linalg.local_coefficients import Analysis
 from ekitools.linalg.transform import mean_preserving_rotation, transform_update
 from ekitools.methods.steps import MisfitController
@@ -116,6 +117,11 @@ class ETKI(Tempered):
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
         rotation = mean_preserving_rotation(int(u.shape[0]), rng) if self.rotate else None
         return transform_update(u, r, h, rotation)
+
+    def _draft(self, u: Array, r: Array, rng: np.random.Generator, h: Array) -> Draft:
+        """The same analysis on a device, not checked; h is an array on the device."""
+        rotation = mean_preserving_rotation(int(u.shape[0]), rng) if self.rotate else None
+        return transform_draft(u, r, h, rotation)
 
     @property
     def _kind(self) -> Analysis:

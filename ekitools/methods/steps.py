@@ -9,12 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ekitools.core.arrays import is_numpy
 from ekitools.core.checks import integer, number, put, sequence
-from ekitools.core.fetching import fetched
-from ekitools.linalg import anomaly_products, d_norm
-from ekitools.linalg.products import frobenius_there
-from ekitools.methods.shared import misfits, misfits_there
+from ekitools.linalg import d_norm
 from ekitools.typing import Array, BoundedSchedule, Schedule, Seen, Status
 
 __all__ = [
@@ -25,7 +21,6 @@ __all__ = [
     "choose_step",
     "given_up",
     "landing",
-    "misfits_and_norm",
     "rule_step",
 ]
 
@@ -266,18 +261,6 @@ class ESMDA:
         """Return 1/α of the present analysis; the last step takes all that remains of Σh = 1."""
         steps = self.steps
         return steps[seen.n] if seen.n < len(steps) - 1 else min(seen.remaining, steps[-1])
-
-
-def misfits_and_norm(schedule: Schedule, r: Array) -> tuple[np.ndarray, Callable[[], float]]:
-    """Misfits ``(J,)`` of whitened residuals on the host in float64, and a function for ‖D‖.
-
-    If the rule is a `NormStep`, misfits and ‖D‖ are fetched from a device in one transfer.
-    """
-    if is_numpy(r) or not isinstance(schedule, NormStep):
-        return misfits(r), lambda: d_norm(r, r)
-    products = anomaly_products(r, r) / int(r.shape[0])
-    found, norm = fetched(misfits_there(r), frobenius_there(products))
-    return found.astype(np.float64), lambda: float(norm)
 
 
 def choose_step(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, like, take_rows
+from ekitools.core.arrays import array_namespace, is_numpy, is_updatable, like, take_rows
 from ekitools.core.checks import check_schedule, flag, number, put, stopping_rules
 from ekitools.core.statuses import CHECK_NEXT
 from ekitools.linalg import total_variance
+from ekitools.linalg.drafts import Draft
 from ekitools.linalg.local_coefficients import Analysis
+from ekitools.methods.ahead import Look, look
 from ekitools.methods.localized import (
     check_localized,
     chosen_rule,
@@ -21,8 +23,8 @@ from ekitools.methods.localized import (
     optional_localization,
 )
 from ekitools.methods.parts import check_independent, nothing_used, part_step
-from ekitools.methods.shared import diverged, misfits, whitened_residual
-from ekitools.methods.steps import choose_step, given_up, misfits_and_norm
+from ekitools.methods.shared import diverged, whitened_residual
+from ekitools.methods.steps import choose_step, given_up
 from ekitools.methods.unknown_noise import (
     Scaling,
     checked_start,
@@ -86,6 +88,10 @@ class Tempered(ABC):
     @abstractmethod
     def _analysis(self, u: Array, r: Array, h: float, rng: np.random.Generator) -> Array:
         """The ensemble ``(J, p)`` after one analysis of the whitened residuals ``(J, d)``."""
+
+    @abstractmethod
+    def _draft(self, u: Array, r: Array, rng: np.random.Generator, h: Array) -> Draft:
+        """The same analysis on a device, not checked; h is an array on the device."""
 
     @property
     @abstractmethod
@@ -171,40 +177,39 @@ class Tempered(ABC):
         self, state: TemperedState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[TemperedState, StepInfo]:
         """One analysis; at the end of the run the state is returned unchanged."""
-        u = state.ensemble
-        unknown = isinstance(target.noise, ScaledNoise)
-        r = g if unknown else whitened_residual(g, target)
-        norm: Callable[[], float] | None = None
-        if unknown:
-            misfit = misfits_of_members(u, g, target)[0]
-        elif self.tikhonov:
-            misfit = misfits(r)
+        u, status, start = state.ensemble, self.finished(state), None
+        if isinstance(target.noise, ScaledNoise):
+            r, misfit = g, misfits_of_members(u, g, target)[0]
+            seen = Look(misfit, misfit, None, None)
         else:
-            misfit, norm = misfits_and_norm(self.step, r)
-        data_misfit = misfit
-        objective = None
-        if self.tikhonov:
-            xp = array_namespace(r)
-            prior = like(target.prior.whiten(u), r)
-            if target.batch is not None:  # an epoch counts the prior and the data once
-                prior = math.sqrt(target.batch.share) * prior
-            r = xp.concat([r, prior], axis=1)
-            misfit = misfits(r)
-            objective = float(np.mean(misfit))
+            data = whitened_residual(g, target)
+            r = self._with_prior(u, data, target) if self.tikhonov else data
+            make = None
+            if status is None and self._can_draft(u, target):
+                start, make = rng.bit_generator.state, partial(self._draft, u, r, rng)
+            seen = look(self.step, (state.n, state.t, self._end), data, r, make)
+        objective = float(np.mean(seen.total)) if self.tikhonov else None
         spread = math.sqrt(state.variance / state.initial_variance)
-        status = self.finished(state)
         if status is None and target.batch is None:
-            status = given_up(self.step, state.n, state.t, self.t_end, misfit, int(g.shape[1]))
-        info = StepInfo(0.0, data_misfit, status, spread, objective=objective)
+            n_data = int(g.shape[1])
+            status = given_up(self.step, state.n, state.t, self.t_end, seen.total, n_data)
+        info = StepInfo(0.0, seen.misfit, status, spread, objective=objective)
         if info.status is not None:
             return state, info
 
-        used, scaling, strength = state.used, None, state.strength
-        if unknown:
+        used, scaling, strength, variance = state.used, None, state.strength, None
+        if isinstance(target.noise, ScaledNoise):
             ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
-        elif target.batch is None or self.t_end is None:
-            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, misfit, norm)
-            if self.localization is None:
+        elif target.batch is not None and self.t_end is not None:
+            h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
+            ensemble = self._analysis(u, r, scale, rng) if h else u
+        else:
+            h, t = choose_step(self.step, state.n, state.t, self.t_end, r, seen.total, seen.norm)
+            if seen.made is not None and seen.made.has_step(h):
+                ensemble, variance = seen.made.ensemble, seen.made.variance
+            elif self.localization is None:
+                if start is not None:  # a draft has used numbers
+                    rng.bit_generator.state = start
                 ensemble = self._analysis(u, r, h, rng)
             else:
                 left = h if self.t_end is None else self.t_end - state.t
@@ -220,10 +225,7 @@ class Tempered(ABC):
                     info = info._replace(extra={rule.strength_name: told})
                 ensemble = localized_analysis(rule, u, g, target, h, self._kind, rng)
                 ensemble = self._mixed(ensemble, rng)
-        else:
-            h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
-            ensemble = self._analysis(u, r, scale, rng) if h else u
-        variance = total_variance(ensemble)
+        variance = total_variance(ensemble) if variance is None else variance
         if not math.isfinite(variance):
             status = diverged(
                 f"The update of step {state.n} with h = {h:.4g}",
@@ -234,6 +236,24 @@ class Tempered(ABC):
             ensemble, state.n + 1, t, variance, state.initial_variance, used, scaling, strength
         )
         return new, info._replace(step=h)
+
+    @property
+    def _end(self) -> float:
+        """The end time, infinite if there is none."""
+        return math.inf if self.t_end is None else self.t_end
+
+    def _can_draft(self, u: Array, target: Target) -> bool:
+        """Whether the ensemble is on a device, and one analysis uses all data alike."""
+        if is_updatable(u) or is_numpy(u) or self.localization is not None:
+            return False
+        return target.batch is None or self.t_end is None
+
+    def _with_prior(self, u: Array, r: Array, target: Target) -> Array:
+        """Whitened residuals of the data and of the prior, ``(J, d + p)``."""
+        prior = like(target.prior.whiten(u), r)
+        if target.batch is not None:  # an epoch counts the prior and the data once
+            prior = math.sqrt(target.batch.share) * prior
+        return array_namespace(r).concat([r, prior], axis=1)
 
     def select(self, state: TemperedState, index: np.ndarray) -> TemperedState:
         """The state of the members ``index``."""

@@ -41,7 +41,17 @@ METHODS = {
     "ALDI": ek.ALDI(),
     "TemperedSMC": ek.TemperedSMC(),
 }
-WAITS = {"LossEKI": 1, "LossEKI spread": 1, "CurvatureEKI": 1, "Nesterov": 2, "EKI": 3, "ETKI": 4}
+WAITS = {
+    "LossEKI": 1,
+    "LossEKI spread": 1,
+    "CurvatureEKI": 1,
+    "Nesterov": 2,
+    "EKI": 1,
+    "EKI by norms": 1,
+    "EKI tikhonov": 1,
+    "ETKI": 1,
+    "ETKI rotated": 1,
+}
 
 
 @pytest.mark.parametrize("store", ["all", "last", "final", 2])
