@@ -35,7 +35,7 @@ class Draft(NamedTuple):
     """Whether the analysis is accurate, from the numbers on the host."""
 
 
-def kalman_draft(u: Array, r: Array, h: Array, white: Array | None) -> Draft:
+def kalman_draft(u: Array, r: Array, h: Array, noise_draw: Array | None) -> Draft:
     """The analysis of `kalman_update` for whitened residuals, with the noise I/h.
 
     Parameters
@@ -46,8 +46,8 @@ def kalman_draft(u: Array, r: Array, h: Array, white: Array | None) -> Draft:
         Whitened residuals Γ^{-1/2}(G(u) − y) on the same device.
     h : array
         Step size, an array without axes in float64 on the same device.
-    white : (J, d) or None
-        Standard normal numbers for perturbed data, or None.
+    noise_draw : (J, d) or None
+        Draws from N(0, I/h) for perturbed data, or None.
 
     Examples
     --------
@@ -63,9 +63,8 @@ def kalman_draft(u: Array, r: Array, h: Array, white: Array | None) -> Draft:
     True
     """
     xp = array_namespace(r)
-    draw = None if white is None else white / xp.astype(xp.sqrt(h), r.dtype)
     zero = xp.zeros_like(r[0, :])
-    gain = gain_of_squares(r, zero, _UNIT, (r.shape[0] - 1) / h, draw)
+    gain = gain_of_squares(r, zero, _UNIT, (r.shape[0] - 1) / h, noise_draw)
     eps = float(finfo(r).eps)
 
     def accepts(*numbers: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ekitools.core.arrays import array_namespace, like
 from ekitools.core.checks import flag, put
 from ekitools.core.draws import standard_normal
 from ekitools.linalg.drafts import Draft, kalman_draft
@@ -133,8 +134,11 @@ class EKI(Tempered):
 
     def _draft(self, u: Array, r: Array, rng: np.random.Generator, h: Array) -> Draft:
         """The same analysis on a device, not checked; h is an array on the device."""
-        white = standard_normal(rng, tuple(r.shape), r) if self.perturbed else None
-        return kalman_draft(u, r, h, white)
+        draw = None
+        if self.perturbed:
+            draw = standard_normal(rng, tuple(r.shape), r)
+            draw /= like(array_namespace(h).sqrt(h), r)
+        return kalman_draft(u, r, h, draw)
 
     @property
     def _kind(self) -> Analysis:
