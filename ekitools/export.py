@@ -248,7 +248,7 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
     if axes.size != math.prod(shape):
         raise ValueError(
             f'ax: must be an array of {shape} Axes for "{kind}" of {k} parameters, got '
-            f"{axes.shape}."
+            f"{axes.shape}. Use plt.subplots(rows, columns)[1] with such a shape."
         )
     return axes.reshape(shape)
 

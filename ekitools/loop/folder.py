@@ -110,7 +110,10 @@ class Folder:
             else:
                 self._done[path.absolute()] = commit
                 return run
-        raise CheckpointError(f"path: must be a checkpoint folder, got {path} without a {INDEX}.")
+        raise CheckpointError(
+            f"path: must be a checkpoint folder, got {path} without a {INDEX}. Pass the folder of "
+            "run(checkpoint=) or save(), or start the run again."
+        )
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[Lock]:

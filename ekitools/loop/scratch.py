@@ -126,14 +126,17 @@ class Scratch:
             If it is missing or damaged, or `write` gives no such name.
         """
         if not _NAME.fullmatch(name):
-            raise RunError(f"scratch: must have files named by ekitools, got {name!r:.80}.")
+            raise RunError(
+                f"scratch: must have files named by ekitools, got {name!r:.80}. Restore the "
+                "checkpoint from a copy, or start the run again."
+            )
         path = self.folder / name
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(
                 f"scratch: {path} is missing or damaged ({error}). Restore it from a copy, or "
-                "start the run anew."
+                "start the run again."
             ) from error
         assert isinstance(found, np.memmap)
         return found

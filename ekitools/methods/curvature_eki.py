@@ -216,7 +216,7 @@ class CurvatureEKI:
         if not (sound and math.isfinite(float(size))):
             status = Status(
                 "diverged",
-                f"Step {state.n} has an update that is not finite: this is the last good "
+                f"Step {state.n} has an update that is not finite: this is the last finite "
                 "ensemble. Use more damping or larger batches.",
                 level="bad",
             )

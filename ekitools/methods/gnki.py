@@ -256,7 +256,7 @@ class GNKI:
         if not math.isfinite(variance):
             status = diverged(
                 f"The update of step {state.n} with h = {h:.4g}",
-                "Use smaller steps or a prior that keeps the model tame.",
+                "Use smaller steps or a prior under which the model stays finite.",
             )
             return state, StepInfo(0.0, misfit, status, spread)
         return following._replace(n=state.n + 1, variance=variance), StepInfo(

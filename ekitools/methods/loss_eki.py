@@ -175,7 +175,7 @@ class LossEKI:
         """One step. With ``in_place`` the step overwrites the ensemble of ``state``.
 
         The ensemble is overwritten only after a check that the step is finite. A run that diverges
-        keeps its last good ensemble.
+        keeps its last finite ensemble.
         """
         before, u, y, loss = state, state.ensemble, target.data, target.noise
         xp, n_members = array_namespace(u), u.shape[0]
@@ -262,7 +262,7 @@ def _largest(u: Array) -> Array:
 def _diverged(n: int) -> Status:
     return Status(
         "diverged",
-        f"Step {n} has an update that is not finite: this is the last good ensemble. Use smaller "
+        f"Step {n} has an update that is not finite: this is the last finite ensemble. Use smaller "
         "steps or less spread, or let either decay.",
         level="bad",
     )

@@ -36,7 +36,7 @@ _UNIT = GaussianNoise(1.0)
 
 def diverged(what: str, remedy: str) -> Status:
     """The status of a run that ends because ``what`` overflowed."""
-    sentence = f"{what} overflowed: this is the last good ensemble. {remedy}"
+    sentence = f"{what} overflowed: this is the last finite ensemble. {remedy}"
     return Status("diverged", sentence, level="bad")
 
 

@@ -162,8 +162,8 @@ def _lines(
         several = {"": measured}
     if not isinstance(several, Mapping) or not several:
         raise TypeError(
-            "measured: must be a result of ek.run, diagnose, compare or calibration, or a mapping "
-            f"of labels to such results, got {type(measured).__name__}."
+            "measured: must be a result of ek.run, integrate, diagnose, compare or calibration, or "
+            f"a mapping of labels to such results, got {type(measured).__name__}."
         )
     found = {
         str(label): _values(each, name, problem, f"measured[{label!r}]" if label else "measured")

@@ -187,7 +187,8 @@ def _difference(result: xr.Dataset, first: xr.Dataset) -> str:
         at = {label: i for i, label in enumerate(theirs)}
         missing = [label for label in labels if label not in at]
         if missing or len(at) < len(theirs):
-            return f"data with other names ({listed(missing) or 'repeated ones'} missing)"
+            why = f"{listed(missing)} missing" if missing else "repeated names"
+            return f"data with other names ({why})"
         y = y[[at[label] for label in labels]]
     if np.array_equal(y, first.y.values, equal_nan=True):
         return ""
