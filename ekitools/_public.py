@@ -1,7 +1,7 @@
-"""The table of public names: where each one is defined, and how it is looked up.
+"""The table of public names: the module that defines each name, and the lookup.
 
-It stands on the ground and imports nothing of ekitools until a name is asked for, so that every
-floor can find a public name without importing the package's face.
+This module is on the lowest floor. It imports no other module of ekitools until a name is used, so
+every floor can look up a public name without importing the package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one place that knows how numbers reach the host and a device.
 
-Kernels take arrays of any library that follows the array API. `host` brings one to the host, and
-`like` sends one to where another is. Everything else stays where it is.
+Kernels take arrays of any library that follows the array API. `host` copies an array to the host,
+and `like` copies an array to the device of another one. No other function moves arrays.
 """
 
 from __future__ import annotations

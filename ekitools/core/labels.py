@@ -32,9 +32,9 @@ def checked_labels(
     """``size`` different labels, which are all texts, all integers, all floats or all dates.
 
     Pairs, such as the entries of a pandas MultiIndex, become texts like ``"A12, 1"``, or
-    ``"station=A12, day=1"`` where the levels have names. Periods, durations and further objects
-    become their own texts. Dates become datetime64 in nanoseconds, and ISO texts where they have a
-    time zone, stand beside labels of another kind, or lie before 1678 or after 2261.
+    ``"station=A12, day=1"`` if the levels have names. Periods, durations and further objects become
+    their texts. Dates become datetime64 in nanoseconds. They become ISO texts if they have a time
+    zone, are mixed with labels of another kind, or lie before 1678 or after 2261.
 
     Parameters
     ----------

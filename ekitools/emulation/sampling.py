@@ -107,17 +107,17 @@ def sample_emulated(
     :math:`w = L / \hat L`, whose tail is Pareto-smoothed [1]_, and the emulator learns from the new
     runs. A round has ``n_draws / 4`` draws until the effective number of the weights is more than
     half of the draws, the Pareto shape k̂ is below 0.7, and at most 5 % of the sample of q is at
-    the edge of what the emulator knows. The rounds after that have ``n_draws`` draws, until one
-    meets the same conditions.
+    the edge of the region in which the emulator is valid. The following rounds have ``n_draws``
+    draws, until one meets the same conditions.
 
     Parameters
     ----------
     emulator : Emulator
-        What `emulate` returned.
+        An emulator from `emulate`.
     n_draws : int, default 400
         Draws of the last round, at least 100.
     max_runs : int, default 2000
-        Most model runs, those before not counted.
+        Largest number of model runs of this call.
     rng : None, int or numpy.random.Generator
         Source of randomness.
     executor : concurrent.futures.Executor, optional
@@ -129,17 +129,17 @@ def sample_emulated(
     -------
     xarray.Dataset
         As from `run`. Every round is an iteration, from 1 on, with the true outputs of its draws
-        and their ``weight``. ``history_ess`` and ``history_khat`` are those of the weights,
+        and their ``weight``. ``history_ess`` and ``history_khat`` belong to the weights,
         ``history_share_wrong`` is the share of the held-out z-scores of the emulator beyond 3, and
-        ``history_log_evidence`` as in `TemperedSMC`. ``model_runs`` counts the runs of this call.
-        The attribute ``posterior`` is 1 only where the last round met the conditions.
+        ``history_log_evidence`` is as in `TemperedSMC`. ``model_runs`` counts runs of this call.
+        The attribute ``posterior`` is 1 only if the last round met the conditions.
 
     Raises
     ------
     RunError
         If the model fails at all draws of a round, or the emulator has no likelihood to sample.
     TypeError, ValueError
-        If an argument is out of order, before any model run.
+        If an argument has the wrong type or is out of range, before any model run.
 
     See Also
     --------
@@ -147,12 +147,12 @@ def sample_emulated(
 
     Notes
     -----
-    The final weights also have factors near 1. They give the draws the means and variances of the
-    sample of q that they were taken from, which has five times as many. A run that fails has the
-    weight 0. An interrupt from the keyboard returns the rounds so far.
+    The draws are taken from a sample of q with five times as many members. Factors near 1 in the
+    final weights give the draws the means and variances of this sample. A failed run has the weight
+    0. After an interrupt from the keyboard the call returns the rounds so far.
 
-    No run is lost where a call ends early: ``ek.emulate([result, sample], problem)`` learns from
-    the rounds too.
+    If a call ends early, no run is lost: ``ek.emulate([result, sample], problem)`` also learns from
+    the rounds.
 
     References
     ----------

@@ -1,14 +1,13 @@
 r"""Missing outputs: regression on the parameters, and the marginal noise without a datum.
 
-Both fill entries of an ensemble's outputs ``(J, d)``. A regression stands for an output that other
-members have. A conditional mean stands for an output that no member has, so that the datum counts
-for nothing in any analysis: with r the residual G − y, split into known entries r_k and missing
-entries r_m,
+Both fill entries of an ensemble's outputs ``(J, d)``. A regression replaces an output that other
+members have. A conditional mean replaces an output that no member has, so that the datum has no
+effect in any analysis. The residual r = G − y has known entries r_k and missing entries r_m, and
 
 .. math::
     \min_{r_m} \| \Gamma^{-1/2} (r_k, r_m) \|^2 = r_k^T \Gamma_{kk}^{-1} r_k,
 
-the misfit under the marginal noise of the known entries [1]_.
+is the misfit under the marginal noise of the known entries [1]_.
 
 References
 ----------
@@ -31,7 +30,7 @@ def filled_by_regression(g: np.ndarray, features: np.ndarray, *, ridge: bool = T
     """``g`` with every NaN replaced by a ridge regression on the features.
 
     Each output is regressed over the members that have it; the ridge minimises the generalised
-    cross-validation score. Where at most p + 2 members have an output, their mean stands for it.
+    cross-validation score. If at most p + 2 members have an output, their mean replaces it.
 
     Parameters
     ----------
@@ -90,12 +89,12 @@ def _ridge(features: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarr
 
 
 def conditional_residual(residual: np.ndarray, missing: np.ndarray, noise: Any) -> np.ndarray:
-    """Residuals at the ``missing`` entries with which the others count as without them.
+    """Residuals for the ``missing`` entries that leave the misfit of the other entries unchanged.
 
     Parameters
     ----------
     residual : (J, d)
-        G − y, of any value where it is missing.
+        G − y, with any value at the missing entries.
     missing : (m,) of int
         The missing entries.
     noise : NoiseModel

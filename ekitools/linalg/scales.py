@@ -6,17 +6,17 @@ linear model
 .. math:: \|r_b(x)\|^2 = \|R_b x - c_{bj}\|^2 + e_{bj}, \qquad b = 1, \dots, B,
 
 of its residuals in units of scale 1. R_b is the triangular factor of the slope of the d_b data of
-block b, so what follows is as small as x. Given the other scales, x is Gaussian. With the
-singular values σ_i of R_b in the metric of that Gaussian, the density of s_b with x integrated
+block b, so all matrices have at most the size of x. Given the other scales, x is Gaussian. With the
+singular values σ_i of R_b in the metric of this Gaussian, the density of s_b with x integrated
 out is
 
 .. math:: p(s_b \mid s_{-b}, y) \propto p(s_b)\, s_b^{-(d_b - k_b)} e^{-e_b / 2 s_b^2}
           \prod_{i=1}^{k_b} (s_b^2 + \sigma_i^2)^{-1/2} e^{-f_i^2 / 2 (s_b^2 + \sigma_i^2)},
 
-where f is what the Gaussian's mean leaves of c_b. This is a function of one number. A draw is its
-quantile function at a normal score. For one scale that is a draw from the marginal posterior. For
-several scales it is a step of a Gibbs sampler that x is no part of, so its draws depend on each
-other only as far as the scales do. All work is done in NumPy and float64.
+f is the residual of c_b at the mean of the Gaussian. This is a density of one number. A draw is the
+quantile function at a normal score. For one scale it is a draw from the marginal posterior. For
+several scales it is a step of a Gibbs sampler of the scales alone, because x is integrated out. All
+computations are in NumPy and float64.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def linear_fit(slope: np.ndarray, r: np.ndarray, x: np.ndarray, groups: np.ndarr
 
 
 def pooled(fit: LinearFit) -> LinearFit:
-    """The one model whose ‖r_b(x)‖² is, at every x, the mean of those of the members.
+    """One model: its ‖r_b(x)‖² is the mean of ‖r_b(x)‖² over the members, at every x.
 
-    What a fit to all members does not explain of their residuals so counts as noise.
+    The part of the residuals that a fit to all members does not explain then counts as noise.
     """
     centres = tuple(np.mean(c, axis=0, keepdims=True) for c in fit.offsets)
     rest = tuple(
@@ -120,14 +120,14 @@ def scale_draws(
     Parameters
     ----------
     fit : LinearFit
-        Of J members, or of one for all of them.
+        Models of J members, or one model for all members.
     log_prior : callable
         ``log_prior(b, log_s)``: the log-density of log s_b, of any shape.
     bounds : (2, B)
-        Of log s: the density is looked for between them.
+        Bounds of log s, between which the density is evaluated.
     scores : (J, n, B)
-        Standard normal draws. Several scales are drawn in turn, n times. With zeros every scale is
-        the median of its density given the others.
+        Standard normal draws. Each of n rounds draws the scales one by one. With zeros every scale
+        is the median of its density given the other scales.
     start : (B,)
         Scales to start from.
 
@@ -186,10 +186,10 @@ def pulled(
 def transported(
     fit: LinearFit, x: np.ndarray, precisions: np.ndarray, scales: np.ndarray
 ) -> np.ndarray:
-    """Members of the posterior at some precisions, carried to the posteriors at their own scales.
+    """Map members of the posterior at some precisions to the posteriors at their own scales.
 
-    Both are Gaussian under the fit, and the map is the affine one that is symmetric in the metric
-    of the first: members stay where they are if their scale is the one that they were drawn at.
+    Both posteriors are Gaussian under the fit. The map is affine and symmetric in the metric of the
+    first posterior. A member does not move if its scale has not changed.
 
     Parameters
     ----------

@@ -51,8 +51,8 @@ def write_bundle(sink: Sink, arrays: Mapping[str, np.ndarray]) -> None:
 def write_records(sink: Sink, records: Iterable[Record]) -> None:
     """Write iterations, each as one block per field of `Record`.
 
-    The number of further arrays stands before, and the name of each before its block: side
-    products, and what the method reports by parameter.
+    Further arrays are side products and reports of the method by parameter. Their number comes
+    first, and the name of each comes before its block.
     """
     for record in records:
         arrays = record.arrays()

@@ -86,10 +86,10 @@ def first_outputs(g: Array) -> Array:
 def repeated_outputs(
     u: Array, g: Array, rows: np.ndarray, *, at_least: int, first: np.ndarray | None = None
 ) -> int:
-    """Number of members whose outputs an earlier member with other parameters has too.
+    """Number of members with the outputs of an earlier member that has other parameters.
 
-    Members with the same parameters count once. The cost is O(J) where outputs differ and O(J d)
-    where they may not; nothing is compared in pairs.
+    Members with the same parameters count once. The cost is O(J) if the outputs differ, and O(J d)
+    otherwise. There are no comparisons in pairs.
 
     Parameters
     ----------

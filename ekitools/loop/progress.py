@@ -24,9 +24,9 @@ def stopped(
 ) -> StepInfo:
     """The info of a step, with the status of the first rule that fires at its ensemble.
 
-    ``mean`` is that of the outputs ``g``, where it is on the host already. A method that has come
-    to its own end is not asked further; a step that overflowed is, for the run may have been over
-    before it.
+    ``mean`` is the mean of the outputs ``g`` if it is on the host already. If the method has ended
+    the run, no rule is asked. After a step that overflowed the rules are asked, because they may
+    end the run before this step.
     """
     if info.status is not None and info.status.level != "bad":
         return info

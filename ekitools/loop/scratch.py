@@ -25,13 +25,13 @@ _NAME = re.compile(r"ensemble-([0-9a-f]{16})-\d{6,}\.npy")
 class Scratch:
     """The ``.npy`` files of one run in a folder that may hold other files too.
 
-    A file is written once and never changed. So the files that a checkpoint names stay what they
-    were until the next checkpoint is committed.
+    A file is written once and never changed. So the files of a checkpoint stay unchanged until the
+    next checkpoint is committed.
 
     Parameters
     ----------
     folder : Path
-        Made where it does not exist.
+        Created if it does not exist.
 
     Examples
     --------

@@ -154,8 +154,8 @@ def joined(blocks: Any, sizes: Any = None) -> NoiseModel:
     Returns
     -------
     NoiseModel
-        The noise itself where there is one block; one scalar where all variances are the same
-        scalar; variances where all blocks have some; else a `BlockNoise`.
+        For one block its noise. One scalar if all variances are the same scalar, and variances if
+        all blocks have variances. Otherwise a `BlockNoise`.
 
     Examples
     --------

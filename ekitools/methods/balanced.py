@@ -13,19 +13,19 @@ __all__ = ["balanced_ensemble"]
 def balanced_ensemble(prior: Prior, n_members: int, *, rng: Rng = None) -> Array:
     r"""Draws of a prior whose mean and covariance are exactly those of the prior.
 
-    Independent draws have a sample mean and covariance that are off by sampling error, and an
-    ensemble Kalman method takes them for those of the prior. In coordinates in which the prior is
-    N(0, I), the draws z_j are centred, and with the thin SVD Z = P s Vᵀ of the rest replaced by
-    √(J − 1) P Vᵀ. That is second-order exact sampling [1]_. From such an ensemble `ETKI` is exact
-    for a linear model.
+    The sample mean and covariance of independent draws have a sampling error. An ensemble Kalman
+    method uses them as mean and covariance of the prior. This function removes the error in the
+    coordinates in which the prior is N(0, I). The draws are centred, and the centred draws with the
+    thin SVD Z = P s Vᵀ are replaced by √(J − 1) P Vᵀ. This is second-order exact sampling [1]_.
+    From such an ensemble `ETKI` is exact for a linear model.
 
-    With J ≤ p members the covariance cannot be exact. The draws are then centred, no more.
+    With J ≤ p members the covariance cannot be exact. The draws are then only centred.
 
     Parameters
     ----------
     prior : Prior
-        Any prior of ekitools. Where it is not Gaussian, the moments are exact in the coordinates in
-        which it is.
+        Any prior of ekitools. For a prior that is not Gaussian, the moments are exact in the
+        coordinates in which it is Gaussian.
     n_members : int
         Ensemble size J, at least 2.
     rng : None, int or numpy.random.Generator
@@ -43,14 +43,14 @@ def balanced_ensemble(prior: Prior, n_members: int, *, rng: Rng = None) -> Array
 
     See Also
     --------
-    ETKI : Adds no sampling error of its own.
+    ETKI : An analysis without a sampling error.
     UKI : Places its own members.
 
     Notes
     -----
-    The gain is largest where the sampling error of the first ensemble is all that there is: with
-    `ETKI`, few members and a model near linear. The members are not independent: do not take them
-    for a sample from which the prior is to be estimated.
+    The gain is largest if the initial ensemble has the only sampling error: with `ETKI`, few
+    members and a nearly linear model. The members are not independent. Do not estimate the prior
+    from them.
 
     References
     ----------

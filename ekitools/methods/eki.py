@@ -31,53 +31,50 @@ __all__ = ["EKI"]
 class EKI(Tempered):
     r"""Ensemble Kalman inversion, discrete in time.
 
-    Every step is one analysis [1]_ with the noise Γ/h_n,
+    Every step is one analysis [1]_ with the noise Γ/h_n:
 
     .. math::
         u_j \leftarrow u_j + C^{uw}(C^{ww} + \Gamma/h_n)^{-1}(y + \eta_j - G(u_j)),
         \qquad \eta_j \sim N(0, \Gamma/h_n).
 
-    With Σh = 1 and many members the last ensemble samples the posterior if G is linear and
-    the prior Gaussian, and approximates it otherwise. Without end time the method minimises
-    the misfit within the span of the initial ensemble; stop it by a rule.
+    The run ends at Σh = 1. With many members, a linear G and a Gaussian prior, the last ensemble is
+    a sample of the posterior. For other problems it is an approximation. Without an end time the
+    method minimises the misfit within the span of the initial ensemble. Stop such a run by a rule.
 
-    Steps may see a part of the data (`ObservationSeries`, `MiniBatches`, `OnlineData`). A step then
-    uses h of the information of the data that it sees and nothing of the others. With an end time
-    the method keeps Σh of each observation, cuts every one at ``t_end``, and ends where all have
-    come to it. A step changes nothing for observations that are used up. The time t is the mean Σh,
-    weighted by the number of data; without an end time it is the sum of the steps. The step rule
-    sees the data of the batch that are not used up.
+    A step may see a part of the data (`ObservationSeries`, `MiniBatches`, `OnlineData`). It then
+    uses the share h of the information in these data. With an end time the method records Σh of
+    each observation. An observation whose Σh has reached ``t_end`` has no further effect, and the
+    step rule does not see it. The run ends when all observations have reached ``t_end``. The time t
+    is the mean Σh, weighted by the number of data. Without an end time t is the sum of the steps.
 
-    Where the scales of the noise are not known (`UnknownNoise`), every step estimates them from
-    the linear fit of G over the ensemble, and the last one gives every member a scale drawn from
-    its posterior under that fit, with the parameters integrated out. The member moves to the
-    posterior at its scale. This needs ``t_end=1`` and perturbed data. It is exact where the
-    known noise is: for a linear G and many members. Otherwise the scales inherit the bias of
-    EKI; `GNKI` is then much closer. The pseudo-time, the share of the information that has been
-    used, falls back where a step lowers the estimate.
+    If the noise has unknown scales (`UnknownNoise`), every step estimates them from a linear fit of
+    G over the ensemble. The last step draws a scale for every member from the posterior of the
+    scales under this fit, with the parameters integrated out, and moves the member to the posterior
+    at its scale. This needs ``t_end=1`` and perturbed data. It is exact for a linear G and many
+    members. For a nonlinear G the scales have the bias of EKI, and `GNKI` is much closer. If a step
+    lowers the estimate of a scale, the pseudo-time t decreases, because a smaller share of the
+    information has then been used.
 
     Parameters
     ----------
     step : Schedule, default MisfitController()
         Step rule: `FixedStep`, `NormStep`, `MisfitController`, `ESMDA`, or your own.
     t_end : float or None, default 1
-        Σh at which the run ends (1: the posterior); None for no end time. With batches it is the Σh
-        of every observation.
+        Σh at which the run ends. With 1 the run ends at the posterior, with None it has no end
+        time. With batches it is the Σh of every observation.
     perturbed : bool, default True
-        Whether the data are perturbed by η_j. Without it the update is the deterministic one of
-        Kovachki & Stuart (2019): it fits the mean as well, but its spread at Σh = 1 is smaller than
-        the posterior's.
+        Whether the data are perturbed by η_j. Without perturbation the update is the deterministic
+        update of Kovachki & Stuart (2019). It fits the mean equally well, but at Σh = 1 its spread
+        is smaller than that of the posterior.
     tikhonov : bool, default False
-        Whether the prior is added as further data, u ~ N(m, C₀) beside y (Tikhonov-
-        regularised EKI [2]_, p + d data, never a p × p matrix). The ensemble then goes to
-        the maximum a posteriori estimate as Σh → ∞; it needs ``t_end=None``, for at Σh = 1
-        the prior would count twice.
+        Whether the prior N(m, C₀) counts as p further data (Tikhonov-regularised EKI [2]_). No
+        p × p matrix is formed. As Σh → ∞ the ensemble converges to the maximum a posteriori
+        estimate. This needs ``t_end=None``, because at Σh = 1 the prior would count twice.
     stop : tuple of stopping rules, default ()
-        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
+        Rules such as `Discrepancy`, `Collapsed` and `NoProgress`; the same as ``run(..., stop=)``.
     localization : rule of `ekitools.localization`, optional
-        Which data may move which parameters, and how strongly: for fewer members than parameters.
-        Every parameter then has a local analysis [3]_. By default every datum moves every
-        parameter.
+        Weights of the data for every parameter, for fewer members than parameters. Every parameter
+        then has a local analysis [3]_. By default every datum moves every parameter.
 
     Raises
     ------

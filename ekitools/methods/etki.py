@@ -38,27 +38,27 @@ class ETKI(Tempered):
         T = \Big(I + \tfrac{h}{J-1} F F^T\Big)^{-1/2}, \qquad
         w = \tfrac{h}{J-1} T^2 F \, \Gamma^{-1/2} (y - \bar G).
 
-    The mean and the covariance of the new ensemble are those of the Kalman formula with the sample
-    covariances, to rounding and for any J: no perturbed data add a sampling error. For a linear
-    model steps that add up to 1 give the same members as one step of h = 1.
+    The new ensemble has exactly the mean and the covariance that the Kalman formula gives with the
+    sample covariances, for any J. The data are not perturbed, so they add no sampling error. For a
+    linear model, several steps with Σh = 1 give the same members as one step with h = 1.
 
     Parameters
     ----------
     step : Schedule, default MisfitController()
         Step rule: `FixedStep`, `NormStep`, `MisfitController`, `ESMDA`, or your own.
     t_end : float or None, default 1
-        Σh at which the run ends (1: the posterior); None for no end time.
+        Σh at which the run ends. With 1 the run ends at the posterior, with None it has no end
+        time.
     tikhonov : bool, default False
-        Whether the prior is added as further data, as in `EKI`; it needs ``t_end=None``.
+        Whether the prior counts as further data, as in `EKI`. This needs ``t_end=None``.
     rotate : bool, default False
-        Whether the deviations are mixed by a random rotation after every step. Mean and covariance
-        stay. With a nonlinear model it keeps the members from becoming outliers of one direction.
+        Whether a random rotation mixes the deviations after every step. The rotation keeps mean and
+        covariance. With a nonlinear model it prevents single members from becoming outliers.
     stop : tuple of stopping rules, default ()
-        `Discrepancy`, `Collapsed`, `NoProgress`, ...: the short form of ``run(..., stop=)``.
+        Rules such as `Discrepancy`, `Collapsed` and `NoProgress`; the same as ``run(..., stop=)``.
     localization : rule of `ekitools.localization`, optional
-        Which data may move which parameters, and how strongly: for fewer members than parameters.
-        Every parameter then has a local analysis [3]_. By default every datum moves every
-        parameter.
+        Weights of the data for every parameter, for fewer members than parameters. Every parameter
+        then has a local analysis [3]_. By default every datum moves every parameter.
 
     Raises
     ------
@@ -72,9 +72,9 @@ class ETKI(Tempered):
 
     Notes
     -----
-    One step costs O(J² (p + d) + J³), or O(J d (p + d)) where d < J/2. With J ≤ p the ensemble
-    stays in the span of the first one, and its covariance is that of the posterior within the span.
-    With localization it leaves the span.
+    One step costs O(J² (p + d) + J³), or O(J d (p + d)) if d < J/2. If J ≤ p, the ensemble stays in
+    the span of the initial ensemble, and its covariance is that of the posterior within this span.
+    With localization the ensemble leaves the span.
 
     References
     ----------

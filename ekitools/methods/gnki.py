@@ -66,76 +66,71 @@ Start: TypeAlias = Literal["eki", "prior"]
 _STARTS: tuple[Start, ...] = get_args(Start)
 
 _HALF = 0.5
-"""First damping from the prior, where a full step may be far too long; and the damping throughout
-where the scales of the noise are not known."""
+"""First damping from the prior, because a full step may be far too long. With unknown scales of the
+noise it is the damping of all refinements."""
 
 
 @dataclass(frozen=True)
 class GNKI:
-    r"""Gauss–Newton Kalman inversion: the bias of EKI for a nonlinear G, mostly removed.
+    r"""Gauss–Newton Kalman inversion: EKI, then refinements that remove most of its bias.
 
-    EKI inherits the slope of G from an ensemble as broad as the prior. Once it has reached
-    Σh = 1, the ensemble is where the posterior is, and its own slope there is the right one.
-    From then on every member solves its own randomised maximum a posteriori problem, with
-    data y + η_j and a prior centred at its own draw m_j ~ μ₀, by damped Gauss–Newton steps
+    EKI estimates the slope of G from an ensemble that is as broad as the prior. If G is nonlinear,
+    this slope is not the slope at the posterior, and EKI has a bias. GNKI first runs EKI to Σh = 1.
+    The ensemble is then near the posterior. The refinements use the slope of this ensemble. Every
+    member solves a randomised maximum a posteriori problem with the data y + η_j and with a prior
+    centred at a draw m_j ~ μ₀. A refinement is a damped Gauss–Newton step,
 
     .. math::
         u_j \leftarrow u_j + \alpha \{m_j - u_j
         + K (y + \eta_j - G(u_j) - H (m_j - u_j))\}, \qquad
-        K = C_0 H^T (H C_0 H^T + \Gamma)^{-1},
+        K = C_0 H^T (H C_0 H^T + \Gamma)^{-1}.
 
-    where H is the linear regression of G on u over the present ensemble (statistical
-    linearisation [1]_, [2]_), in the subspace the ensemble spans. The m_j and η_j are drawn
-    once, so the iteration converges. For a linear G one step with α = 1 gives exact posterior
-    samples, for any J > p; in general it samples approximately, without the bias of a
-    broad prior.
+    H is the linear regression of G on u over the present ensemble (statistical linearisation
+    [1]_, [2]_). m_j and η_j are drawn once, so the iteration converges. For a linear G and J > p,
+    one step with α = 1 gives exact samples of the posterior. For a nonlinear G the samples are
+    approximate, without the bias from the broad prior.
 
-    With J ≤ p members a regression cannot tell the directions apart that the members do not span.
-    The refinements then stay in the affine span of the first ensemble, as EKI does, with the sample
-    covariance C of that ensemble in place of C₀ and its members in place of the m_j. For a linear G
-    the members are exact samples of the posterior under this prior, which is the one that EKI uses.
-    There is no localization: a local analysis leaves that span, in which every member keeps its
-    m_j. Use ``ETKI(localization=...)`` or ``EKI(localization=...)`` there.
+    With J ≤ p members, a regression cannot find the slope in directions that the members do not
+    span. The refinements then stay in the affine span of the initial ensemble, as EKI does. The
+    sample covariance of the initial ensemble takes the place of C₀, and its members take the place
+    of m_j. For a linear G the members are exact samples of the posterior under this prior. EKI has
+    the same prior. GNKI has no localization, because a local analysis leaves the span. Use
+    ``ETKI(localization=...)`` or ``EKI(localization=...)`` for such problems.
 
-    Where the scales s of the noise are not known (`UnknownNoise`), every member also has its own
-    s_j. It is drawn from p(s | y) with the parameters integrated out, under the linear model that
-    the member is refined by. The member is then refined with the noise level s_j. For a linear G
-    all members have the same linear model, and it is exact. So s_j is a draw from p(s | y), u_j a
-    draw from p(u | s_j, y), and the pair a draw from the joint posterior, without any burn-in
-    (several scales are drawn in four rounds of a Gibbs sampler, in which the parameters stay
-    integrated out). An alternation of s_j given u_j with u_j given s_j has the same limit, but one
-    refinement, a model run a member, for each of its dependent sweeps, and it can stay where large
-    scales and a bad fit confirm each other. The random numbers behind s_j are drawn once, like m_j
-    and η_j, so the iteration converges.
+    If the noise has unknown scales s (`UnknownNoise`), every member has its own s_j. It is drawn
+    from p(s | y) under the linear model of the member, with the parameters integrated out. The
+    member is then refined with the noise level s_j. For a linear G the linear model is exact, and
+    the pair (u_j, s_j) is a draw from the joint posterior, without burn-in. Four rounds of a Gibbs
+    sampler draw several scales, and the parameters stay integrated out. The random numbers of s_j
+    are drawn once, so the iteration converges.
 
     Parameters
     ----------
     step : Schedule, default MisfitController()
         Step rule of the EKI phase.
     damping : float or "adaptive", default "adaptive"
-        α in (0, 1], or a choice by the misfit. That begins with α = 1, and with 0.5 from the
-        prior. The fall of the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members
-        is compared with the fall under the linear model. α is doubled, up to 1, where the fall is
-        three quarters of that or more, and halved where it is less than half. Where the mean
-        rose, the members go back by half of their last move. With unknown scales of the noise
+        The factor α in (0, 1]. "adaptive" starts from 1, or from 0.5 with ``start="prior"``, and
+        compares the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members with its
+        value under the linear model. If the mean has fallen by three quarters of the predicted fall
+        or more, α is doubled, up to 1. If it has fallen by less than half, α is halved. If it has
+        risen, the members go back by half of their last move. With unknown scales of the noise
         "adaptive" is 0.5 throughout.
     refinements : int, default 20
-        Most Gauss–Newton steps made.
+        Largest number of Gauss–Newton steps.
     rtol : float, default 0.02
-        They end where the members are within rtol of their limit: the root mean square of the
-        last move, or of what damping left of it if that is more, in units of the ensemble's
-        standard deviations. They also end where five of them in turn brought no progress.
+        Tolerance for the distance of the members from their limit, in standard deviations of the
+        ensemble. The distance is estimated by the root mean square of the last move, or of the part
+        of the move that damping left undone if this part is larger. The refinements also end after
+        five steps without progress.
     start : {"eki", "prior"} or GaussianStart, default "eki"
-        Where the refinements begin: at EKI's ensemble, at the first ensemble itself, or at
-        draws of a Gaussian from an earlier run. "prior" takes the first members for the m_j. It
-        saves the model runs of EKI where G bends little over the prior, and does not converge
-        where G bends much.
+        First ensemble of the refinements: the ensemble of EKI, the initial ensemble, or draws from
+        a Gaussian of an earlier run. "prior" takes the initial members for m_j and saves the model
+        runs of EKI. It converges only if the slope of G changes little over the prior.
     draws : {"kept", "fresh"}, default "kept"
-        Whether m_j and η_j are drawn once, or anew at every refinement, with the variances
-        C₀(2 − α)/α and Γ(2 − α)/α. Then the ensemble does not converge but becomes stationary, and
-        for a linear G its covariance is exact for every α. It is for stochastic models, whose
-        outputs differ at every refinement; use it with ``damping=0.2``. It needs J > p and known
-        scales of the noise.
+        "kept" draws m_j and η_j once. "fresh" draws them at every refinement, with the variances
+        C₀(2 − α)/α and Γ(2 − α)/α. The ensemble then becomes stationary, and for a linear G its
+        covariance is exact for every α. Use "fresh" with ``damping=0.2`` for stochastic models,
+        whose outputs differ at every refinement. It needs J > p and known scales of the noise.
 
     Raises
     ------
@@ -227,7 +222,7 @@ class GNKI:
         return state.ensemble
 
     def finished(self, state: GNKIState) -> Status | None:
-        """Set once the refinements have converged, bring nothing more, or are spent."""
+        """Set after the refinements have converged, made no progress, or are spent."""
         status = settled(state.refining, self.rtol, fresh=self.draws == "fresh")
         if status is not None or state.refined < self.refinements:
             return status
@@ -236,7 +231,7 @@ class GNKI:
     def tell(
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[GNKIState, StepInfo]:
-        """One step of either phase, or the end: then the state is returned as it was."""
+        """One step of either phase. At the end of the run the state is returned unchanged."""
         unknown = isinstance(target.noise, ScaledNoise)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
             r = g if unknown else whitened_residual(g, target)
@@ -273,10 +268,10 @@ class GNKI:
         rows: Callable[[Array], Array],
         index: np.ndarray,  # noqa: ARG002 - the contract's argument
     ) -> GNKIState:
-        """The state with ``rows`` of the ensemble and, alike, of its anchors and draws.
+        """The state with ``rows`` of the ensemble, of its anchors and of its draws.
 
-        For a linear G a combination of members that have been refined has the same combination
-        of their anchors and draws for its own.
+        For a linear G, a combination of refined members has the same combination of anchors and
+        draws.
         """
         ensemble = rows(state.ensemble)
         kept = ("anchors", "draws", "move", "scores")

@@ -13,20 +13,20 @@ Garbuno-Inigo et al. use P = C, whose divergence is (p + 1)/J e_j. A step of len
     P = (C^{-1} + h H)^{-1}, \qquad H = I + B^T B, \qquad
     \nabla_{w_j} \cdot P = (M^2 + \operatorname{tr}(M) M)\, e_j / J, \qquad M = P C^{-1},
 
-which goes to C as h → 0 and makes the drift linearly implicit in prior and data: h P H < I, so no
-step is too long for a linear model. The posterior of a linear model is invariant for every P.
-The noise is that of Leimkuhler & Matthews [3]_ in its postprocessed form: G is evaluated where half
-of the next noise z_n ~ N(0, P) has been added,
+P converges to C as h → 0 and makes the drift linearly implicit in prior and data. As h P H < I, no
+step is too long for a linear model. The posterior of a linear model is invariant for every P. The
+noise follows Leimkuhler & Matthews [3]_ in the postprocessed form: half of the next noise
+z_n ~ N(0, P) is added before G is evaluated,
 
 .. math::
     x_{n+1} = x_n + h F(w_n) + \sqrt{2h}\, z_n, \qquad
     w_n = x_n + \tfrac12 \sqrt{2h}\, z_n ,
 
-which samples a Gaussian exactly for any h where P is constant. A step has one P and one h, and z_n
-is drawn at the ensemble before the step. P, its divergence and h are therefore those of that
-ensemble, and the gradients are those of w_n. If P and its divergence
-are taken at w_n, the covariance is too large, by 5 % for J = 20 and p = 10. This is done only where
-H has grown so much that hPH < I fails. The model is then nonlinear.
+For a constant P this samples a Gaussian exactly for any h. A step has one P and one h, and z_n is
+drawn with the ensemble before the step. P, its divergence and h therefore belong to this ensemble,
+and the gradients belong to w_n. With P and its divergence from w_n the covariance is too large, by
+5 % for J = 20 and p = 10. This is done only if H has grown so much that hPH < I fails, which
+happens for nonlinear models.
 
 References
 ----------
@@ -205,7 +205,7 @@ def langevin_step(
     fit : LocalFit
         The linear fit there.
     kick : Kick or None
-        What the step before returned; None at the first step.
+        The kick that the previous step returned; None at the first step.
     h : float
         The h of the next step, and at the first step of this one too.
     rng : numpy.random.Generator
@@ -213,7 +213,7 @@ def langevin_step(
     correction : bool, default True
         Whether the divergence of P is part of the drift.
     length : float, optional
-        Length of the step where it is cut, less than the h of its noise.
+        Length of a step that is cut, smaller than the h of its noise.
     by_members : bool, default True
         Whether the noise of a member combines J anomalies; else k directions of the span, which has
         the same law.

@@ -78,8 +78,8 @@ def chosen_rule(
 ) -> tuple[Localization, StrengthCurve | None]:
     """The rule with a strength that is chosen for an analysis with the noise Γ/h, and its curve.
 
-    A strength that was chosen before is kept. One that is chosen for a small step of its own leaves
-    out data that the steps together could use.
+    A strength that was chosen before is kept. A choice for a single small step would leave out data
+    that all steps together can use.
     """
     if strength is not None and isinstance(localization, Tunable):
         return localization.with_strength(strength), None

@@ -31,9 +31,9 @@ class Spread:
         u_{n+1}^{(j)} = \bar u_{n+1} + \gamma_n \xi^{(j)}, \qquad
         \xi^{(j)} \sim \mu_0 - m, \qquad \gamma_n = \frac{\gamma}{1 + \mathrm{decay} \cdot n},
 
-    with the deviations of the prior from its mean m, in unconstrained coordinates. The draws
-    are shifted to have the mean zero, so that they leave ū where it is, and scaled by
-    √(J/(J − 1)) to keep the prior's covariance all the same.
+    with the deviations of the prior from its mean m, in unconstrained coordinates. The draws are
+    shifted to the mean zero, so that ū stays unchanged. They are scaled by √(J/(J − 1)) to keep the
+    covariance of the prior.
 
     Parameters
     ----------

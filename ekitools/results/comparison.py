@@ -81,40 +81,39 @@ def compare(
     *,
     iteration: int = -1,
 ) -> xr.Dataset:
-    r"""Methods side by side with the exact posterior, or with a reference.
+    r"""Compare results of several methods with the exact posterior or another reference.
 
-    With m_i and s_i the mean and the standard deviation of parameter i under the reference,
-    and ū_i and σ_i those of the members,
+    Parameter i has the mean m_i and the standard deviation s_i under the reference, and ū_i and σ_i
+    under the members. The errors of a parameter are
 
     .. math::
         \text{mean\_error}_i = (\bar u_i - m_i)/s_i, \quad
         \text{sd\_ratio}_i = \sigma_i/s_i, \quad
-        \text{wasserstein}_i = \tfrac1{s_i} \int |F_i(x) - F_i^{ref}(x)|\, dx,
+        \text{wasserstein}_i = \tfrac1{s_i} \int |F_i(x) - F_i^{ref}(x)|\, dx.
 
-    the last being the Wasserstein-1 distance of the marginals [1]_, and of all parameters
+    The third is the Wasserstein-1 distance of the marginals [1]_. The error of the covariance is
 
     .. math::
         \text{cov\_error} = \|S^{-1}(C - C^{ref})S^{-1}\|_F / \|S^{-1}C^{ref}S^{-1}\|_F,
         \qquad S = \operatorname{diag}(s).
 
-    Even n independent draws of the posterior itself miss its mean: a method can be asked for
-    no more than a ``mean_error_rms`` of about ``mean_error_expected`` = n^{-1/2}, where n is the
-    effective number of members. (For a Gaussian marginal such draws have a ``wasserstein`` of
-    about 1.29 n^{-1/2}, and an ``sd_ratio`` within (2n)^{-1/2} of 1.) Members that depend on each
-    other have a larger error than that, and a reference of draws has an error of its own,
-    ``reference_n_effective`` to the power −1/2.
+    Even n independent draws from the posterior have a sampling error. Their ``mean_error_rms`` is
+    about ``mean_error_expected`` = n^{-1/2}, where n is the effective number of members. For a
+    Gaussian marginal their ``wasserstein`` is about 1.29 n^{-1/2}, and their ``sd_ratio`` differs
+    from 1 by about (2n)^{-1/2}. Members that depend on each other have larger errors. A
+    reference of draws also has an error, of about ``reference_n_effective`` to the power −1/2.
 
     Parameters
     ----------
     results : mapping of label to xarray.Dataset, or a sequence of xarray.Dataset
-        What `run`, `resume` or `integrate` returned, or was read back from a file; of different
-        sizes, with or without weights, and with parameters in any order. All must be of the same
-        data. Members that failed are left out. The labels of a sequence are the names of the
-        methods ("EKI", "EKI 2", ...).
+        Results of `run`, `resume` or `integrate`, also read from files. They may have different
+        sizes, weights, and parameters in any order. All must have the same data. Failed members are
+        left out. The labels of a sequence are the names of the methods ("EKI", "EKI 2", ...).
     reference : xarray.Dataset, tuple, array or mapping
         One of
 
-        * a result, such as of a long `TemperedSMC`: its last stored iteration, with its weights;
+        * a result, for example of a long `TemperedSMC`; the last stored iteration with its weights
+          is used;
         * ``(mean, cov)``, a tuple of ``(p,)`` and ``(p, p)``: an exact Gaussian. Its marginals
           are represented by 4096 quantiles, which moves ``wasserstein`` by at most 5.1e-4;
         * draws, ``(n, p)``, or a DataArray with a dimension ``parameter``; rows with NaN are
@@ -122,9 +121,9 @@ def compare(
         * a mapping of parameter names to (mean, sd), such as the ``reference`` of an example of
           `ekitools.problems`: ``wasserstein`` and ``cov_error`` are then NaN.
 
-        Parameters are matched by name where the reference has names, and a reference that has
-        some only restricts the comparison to these; else they are in the order of the first
-        result.
+        Parameters are matched by name if the reference has names. A reference with some of the
+        parameters restricts the comparison to them. A reference without names has the parameters in
+        the order of the first result.
     iteration : int, default -1
         The stored iteration of the results that is compared; −1 is the last one.
 
@@ -134,18 +133,17 @@ def compare(
         Along ``label`` and ``parameter``: ``mean``, ``sd``, ``mean_error``, ``sd_ratio``,
         ``wasserstein``; along ``parameter``: ``reference_mean``, ``reference_sd``; along
         ``label``: ``mean_error_rms``, ``mean_error_expected``, ``mean_error_max``,
-        ``sd_error_max``, ``cov_error``, ``model_runs``, ``seconds`` (NaN where a result has
-        none, and for an earlier iteration), ``members`` and ``n_effective``. All have
-        ``long_name`` and ``units``. The attributes ``reference`` and ``reference_n_effective``
-        say what the reference was and of how many draws (infinite if it is exact, NaN if that
-        is not known).
+        ``sd_error_max``, ``cov_error``, ``model_runs``, ``seconds`` (NaN for an earlier iteration
+        and for a result without a time), ``members`` and ``n_effective``. All have ``long_name``
+        and ``units``. The attribute ``reference`` describes the reference, and
+        ``reference_n_effective`` is its number of draws (infinite if it is exact, NaN if unknown).
 
     Raises
     ------
     TypeError, ValueError
-        If there are no results, one is not the Dataset of a run or has fewer than two members
-        left, the iteration is not stored, results are of other data or, where the reference
-        has no names, have other parameters, or sizes or names do not match.
+        If there are no results, or one is not the Dataset of a run or has fewer than two members
+        left. If the iteration is not stored, or the results have different data. If sizes or names
+        do not match, or the results have different parameters and the reference has no names.
 
     See Also
     --------
@@ -155,7 +153,7 @@ def compare(
 
     Notes
     -----
-    The time is that of sorting p marginals and, for the covariance, O(J p²).
+    The cost is the sorting of p marginals, and O(J p²) for the covariance.
 
     References
     ----------

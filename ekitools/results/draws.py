@@ -47,8 +47,8 @@ def variables_of_draws(
 ) -> dict[str, Any]:
     """The variables of a Dataset that hold the draws of every record.
 
-    The last record is that of ``drawn``. The Gaussian of an earlier one is known from its nodes:
-    the map from the scores of a node to the node itself is linear in the coordinates of the prior.
+    The last record belongs to ``drawn``. The Gaussian of an earlier record follows from its nodes,
+    because the map from the scores of a node to the node is linear in the coordinates of the prior.
     """
     scores, nodes, prior = drawn.scores, drawn.nodes, problem.prior
     draws, misfits = [], []

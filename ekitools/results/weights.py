@@ -72,8 +72,8 @@ def log_target(
 def shift_of_ensemble(white: np.ndarray, values: np.ndarray, target: np.ndarray) -> Shift:
     """The shift by a robust regression of log w on the standardised members.
 
-    Huber's regression: the weights of a member far in a tail, where the Gaussian says nothing of
-    the posterior, count little.
+    Huber's regression gives little weight to members far in a tail, where the Gaussian contains no
+    information about the posterior.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def shift_variables(
 ) -> dict[str, Any]:
     """Variables of a Dataset with the shift at an evaluated record.
 
-    Empty where it cannot be known: the outputs are not there or of a part of the data, the members
-    carry weights of their own, there are fewer than p + 20 of them, there are more than 300
+    The result is empty if the shift cannot be computed: if outputs are missing or belong to a part
+    of the data, the members have weights, there are fewer than p + 20 members or more than 300
     parameters, or the prior has no coordinates in which it is N(0, I).
     """
     known = np.isfinite(record.misfit) & np.isfinite(record.u).all(axis=1)

@@ -1,9 +1,9 @@
 """The contracts: what a model, a prior, a noise model, a rule, a method and a flow must offer.
 
-Everything here is structural (`typing.Protocol`): a class of yours fits by having the
-members, without importing ekitools. A further ability is a protocol of its own, which
-``isinstance`` finds. Shapes: ``J`` members, ``p`` parameters, ``d`` data; ensembles are
-``(J, p)`` and their outputs ``(J, d)``, members first.
+All contracts are structural (`typing.Protocol`): your class fulfils a contract if it has the
+members of the contract, without an import of ekitools. Every further ability is a separate
+protocol, and ``isinstance`` checks it. There are ``J`` members, ``p`` parameters and ``d`` data.
+Ensembles are ``(J, p)`` and their outputs ``(J, d)``.
 """
 
 from __future__ import annotations

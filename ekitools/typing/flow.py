@@ -13,8 +13,8 @@ from ekitools.typing.arrays import Array
 class Flow(Protocol):
     """A right-hand side in continuous time, u̇ = F or, of ``order`` 2, ü + (3/t) u̇ = F.
 
-    A flow that needs something of the problem says so by `ChecksProblem`, and one whose ensemble
-    comes to sample the posterior by `SamplingFlow`.
+    A flow with requirements for the problem also has `ChecksProblem`. A flow whose ensemble samples
+    the posterior also has `SamplingFlow`.
 
     See Also
     --------
@@ -111,9 +111,9 @@ class OwnSteps(StochasticFlow, Protocol):
     ) -> tuple[Array, Any]:
         """The ensemble ``(J, p)`` after a step of ``length``, and what the next step needs.
 
-        ``carried`` is what the step before returned; it is None at the first step. ``h`` is what
-        the step rule gives at ``u``, and the next step is to have this h. ``length`` is the h of
-        the step before, and at the first step ``h`` itself. It is less where the step is cut.
+        ``carried`` is the second value that the previous step returned, and None at the first step.
+        ``h`` is the step size of the rule at ``u``, for the next step. ``length`` is the h of the
+        previous step, and ``h`` at the first step. It is smaller if the step is cut.
         """
         ...
 
@@ -134,5 +134,5 @@ class SamplingFlow(Flow, Protocol):
     """
 
     def samples_posterior(self, t: float) -> bool:
-        """Whether the ensemble at time t, where the flow ended, is meant as a sample."""
+        """Whether the ensemble of a flow that ended at time t is a sample of the posterior."""
         ...

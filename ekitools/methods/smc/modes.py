@@ -1,8 +1,8 @@
 r"""Modes of a population of particles, and how sure their masses are.
 
 The particles of a mode are a connected component of the graph in which each particle is joined to
-its nearest neighbours. Such a graph follows bends and tails, and needs no scale: modes of different
-widths come apart where the gap between them is wider than the distances within.
+its nearest neighbours. Such a graph follows bends and tails and needs no length scale. It separates
+modes of different widths if the gap between them is wider than the distances within a mode.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 r"""Proposals for a population: how the particles of a sampler move, in whitened coordinates.
 
 Every proposal comes from a kernel whose ratio of densities is known, so that the
-Metropolis–Hastings rule can correct it for any target. What a kernel learns of the population
-it learns of the *other half* of it: a particle that helped to fit its own proposal would be
-favoured where it is already, a bias of order p/J. Copies of one particle are neighbours, so
-they are in the same half.
+Metropolis–Hastings rule can correct it for any target. The kernel of a particle is fitted to the
+*other half* of the population. A particle that is part of the fit of its own proposal would favour
+its present place, a bias of order p/J. Copies of one particle are neighbours, so they are in the
+same half.
 
-A mean and a covariance tell next to nothing of single particles, so both halves may learn the
-other's at once. A kernel density estimate does tell of them: if both halves moved by the other's,
-they would not be independent any more afterwards, and the next move would be biased. So one half
-at a time draws from it, while the other takes random-walk steps.
+A mean and a covariance contain little information about single particles, so both halves may use
+the mean and covariance of the other half at once. A kernel density estimate contains more. If both
+halves moved by the density estimate of the other half, the halves would depend on each other, and
+the next move would be biased. So one half at a time draws from the estimate, and the other half
+takes random-walk steps.
 """
 
 from __future__ import annotations
