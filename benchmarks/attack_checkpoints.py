@@ -1,12 +1,12 @@
-"""Damaged and forged checkpoints: how many are tried, and how many are held.
+"""Damaged and forged checkpoints: the number of attacks, and how many ekitools withstands.
 
     python benchmarks/attacks.py --only bytes
 
-Every attack changes one small checkpoint and loads it. An attack on bytes is held if it ends in a
-`CheckpointError` that names the damaged file. An attack with new digests (someone wrote the SHA-256
-of the changed files too) is held if it ends in a `CheckpointError`, or if the changed values have
-the right types: the run then continues from them, or its next step refuses them by a `ValueError`
-or a `RunError`. No other exception may come out.
+Every attack changes one small checkpoint and loads it. ekitools withstands an attack on bytes if
+the load ends in a `CheckpointError` that names the damaged file. An attack with new digests also
+rewrites the SHA-256 of the changed files. ekitools withstands it if the load ends in a
+`CheckpointError`. If the changed values have the right types, the run may also continue from them,
+or its next step may refuse them by a `ValueError` or a `RunError`. No other exception is allowed.
 """
 
 from __future__ import annotations

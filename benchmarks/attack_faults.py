@@ -1,8 +1,8 @@
-"""Write faults: every system call of a run with checkpoints fails once, or from then on.
+"""Write faults: every system call of a run with checkpoints fails once, or from some call on.
 
-A fault is held if the run ends as if nothing had happened, or with one `CheckpointError` that has
-everything computed as its ``result``; and if the folder can afterwards be resumed, or used again,
-to bitwise the run without a fault.
+ekitools withstands a fault if the run ends as without the fault, or with one `CheckpointError` that
+has all computed iterations as ``result``. The run can then be resumed from the folder, or started
+again in it, with bitwise the result of a run without the fault.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Foreign files, folders, links and pipes in a checkpoint folder, before and during a run.
 
-Before a run an attack is held if the run is refused by a `CheckpointError` before the first model
-run. During a run it is held if the run continues to the bitwise same result, or ends in a
-`CheckpointError` that has what was computed as its ``result``. In every case nothing foreign may be
-changed or deleted, in the folder or where its links lead.
+ekitools withstands an attack before a run if a `CheckpointError` refuses the run before the first
+model run. It withstands an attack during a run if the run has bitwise the same result, or ends in a
+`CheckpointError` whose ``result`` has the computed iterations. In every case no foreign file may be
+changed or deleted, in the folder or at the target of a link.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Wrong arguments of every public callable: how many are tried, and how many are refused.
+"""Wrong arguments of every public callable: the number of calls, and how many are refused.
 
     python benchmarks/attack_inputs.py
 
-The table of `tests/zoo/wrong` says of which kind every argument of every public callable is. An
-argument is given each wrong value of its kind, the other arguments being right. A value is held if
-the call ends in a TypeError or ValueError that names the argument, says the rule and shows what was
-given, without a model run, a figure or a warning.
+The table of `tests/zoo/wrong` has the kind of every argument of every public callable. An argument
+receives each wrong value of its kind, and the other arguments are right. ekitools withstands a
+value if the call ends in a TypeError or ValueError that names the argument, the rule and the value,
+without a model run, a figure or a warning.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Rude models with every executor.
 
-Each model of `rude_models` is rude at one member of the second ensemble, or always. It is held if
-the run is bitwise that of a polite model without this member, the reason of the failure names the
-cause in at most 2,000 characters, and the caller's arrays and alarm are as they were.
+Each model of `rude_models` misbehaves at one member of the second ensemble, or always. ekitools
+withstands it if the run is bitwise the run of a polite model without this member, the reason of the
+failure names the cause in at most 2,000 characters, and the arrays and the alarm of the caller are
+unchanged.
 """
 
 from __future__ import annotations

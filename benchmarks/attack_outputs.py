@@ -1,7 +1,7 @@
 """Damaged outputs that a `CommandModel` has stored.
 
-An attack is held if the model returns bitwise what its program computes, and warns of a file that
-it did not use.
+ekitools withstands an attack if the model returns bitwise the output of its program, and warns of
+every file that it did not use.
 """
 
 from __future__ import annotations

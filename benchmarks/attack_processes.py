@@ -1,13 +1,14 @@
-"""Processes that are killed at random moments, and several at once on one folder.
+"""Processes that are killed at random moments, and several processes at once on one folder.
 
     python benchmarks/attack_processes.py SEED N
 
-A kill is held if the folder then resumes to bitwise the run that nobody killed. Several processes
-at once are held if exactly one of them runs the model, the others end in a `CheckpointError`
-before their first model run, and the folder then has bitwise the result of one undisturbed run.
+ekitools withstands a kill if the run then resumes from the folder to bitwise the result of an
+undisturbed run. It withstands several processes at once if exactly one of them runs the model, the
+others end in a `CheckpointError` before their first model run, and the folder then has bitwise the
+result of an undisturbed run.
 
-All processes are forks of one that has a single thread, so that they start in a millisecond and at
-the same time.
+All processes are forks of a process with a single thread, so they start in a millisecond and at the
+same time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tools of the attacks: one small run, contents of a folder, and counts of the outcomes."""
+"""Tools of the attacks: a small run, the contents of a folder, and counts of the outcomes."""
 
 from __future__ import annotations
 

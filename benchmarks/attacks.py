@@ -1,9 +1,11 @@
-"""The table of attacks in docs/failures.md: how many are tried, and how many are held.
+"""The table of attacks in docs/failures.md: how many are tried, and how many ekitools withstands.
 
     python benchmarks/attacks.py [--quick] [--only NAME ...]
 
-Every part is a module with a function `attack`, whose docstring says when an attack is held. What
-is not held is printed above the table. ``--quick`` takes a sample of each part, in seconds.
+Every part is a module with a function `attack`. The docstring of the module says when ekitools
+withstands an attack. The column *held* counts these attacks. Other attacks are printed above the
+table. ``--quick`` takes a sample of each
+part, in seconds.
 """
 
 from __future__ import annotations

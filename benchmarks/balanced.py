@@ -1,10 +1,11 @@
-"""A first ensemble with the prior's own moments, beside independent draws.
+"""An initial ensemble with the exact moments of the prior, and independent draws.
 
     OMP_NUM_THREADS=1 python benchmarks/balanced.py [--seeds 20]
 
-The error of the mean is in posterior standard deviations, root mean square over parameters; the sd
-ratio is the geometric mean over parameters. Both are averages over the seeds. The curved problem
-has G_i(u) = exp(u_i) for 20 parameters u ~ N(0, 0.3²), noise 0.1, and its posterior by quadrature.
+The error of the mean is in posterior standard deviations, as root mean square over parameters. The
+sd ratio is the geometric mean over parameters. Both are averages over the seeds. The curved problem
+has G_i(u) = exp(u_i) for 20 parameters u ~ N(0, 0.3²) and noise of 0.1. Its exact posterior is
+computed by quadrature.
 """
 
 from __future__ import annotations

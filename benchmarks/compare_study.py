@@ -4,16 +4,16 @@
     python benchmarks/compare_study.py lynx-hare [--seeds 5] [--members 400]
     python benchmarks/compare_study.py darcy     [--seeds 3] [--reference darcy.nc]
 
-`linear`: 10 parameters, 20 data, with the exact posterior. `lynx-hare`: with the posterior for
-σ = 0.25 (`benchmarks/lynx_hare_reference.py`). `darcy`: as Iglesias, Law & Stuart (2013), against
-a large run of tempered SMC, which is written to the file `--reference`, or read from there. Its
-second table has the errors of the fields of posterior mean and standard deviation of log κ,
-relative in L².
+`linear` has 10 parameters, 20 data and an exact posterior. `lynx-hare` has the posterior for
+σ = 0.25 as reference (`benchmarks/lynx_hare_reference.py`). `darcy` is the problem of Iglesias, Law
+& Stuart (2013). Its reference is a large run of tempered SMC, which is written to the file
+`--reference`, or read from this file. Its second table has the errors of the fields of posterior
+mean and standard deviation of log κ, relative in L².
 
-The tables are Markdown, averages over seeds of `ek.compare`. Where a run starts from another, the
-cost of that one is included. `--small` shrinks darcy, to see that it works; `--picture FILE`
-draws the first table too. On one core `linear` takes seconds, `lynx-hare` two minutes, `darcy`
-one, and its reference seven.
+The tables are Markdown, averages over seeds of `ek.compare`. The cost of a run that starts from
+another run includes the other run. `--small` makes darcy smaller, for a test of the script.
+`--picture FILE` also draws the first table. On one core `linear` takes seconds, `lynx-hare` two
+minutes, `darcy` one minute, and its reference seven minutes.
 """
 
 from __future__ import annotations

@@ -1,24 +1,24 @@
-"""ekitools on a device beside the device's own products and beside plain torch.
+"""ekitools on a device, compared with the matrix products of the device and with plain torch.
 
     python benchmarks/device.py --device cuda [--precision highest] [--members 2000] [--repeats 7]
     python benchmarks/device.py --device cpu --small
 
-Two tables, and every ratio is from one run of this script on one machine.
+The script prints two tables. Every ratio is from one run of this script on one machine.
 
 *One analysis*: `kalman_update` with perturbed data on tensors of the device. *floor* is the time of
-the matrix products that no exact analysis can avoid, into memory that is there already, as in
-``benchmarks/kalman_update.py``. *ekitools* and *torch* are multiples of it; *torch* is the analysis
-as one writes it in ten lines.
+the matrix products that every exact analysis needs, into allocated memory, as in
+``benchmarks/kalman_update.py``. *ekitools* and *torch* are multiples of the floor. *torch* is the
+analysis in ten lines of PyTorch.
 
 *One step of learning*: a step of the scheme of Kovachki & Stuart (2019) between two redraws, for
 dense networks of images with cross-entropy. *torch* is the step written for this one network, with
 its batches on the device. *ekitools* is a step of ``ekitools.run(..., like=, draws="device",
-store="final")`` with `TorchModel`. Steps of `run` are timed in a run, from one ``on_step`` to the
-next. *waits* and *bytes* are not measured here: ``tests/loop/test_on_a_device.py`` counts them.
+store="final")`` with `TorchModel`. The time of a step of `run` is the time from one ``on_step`` to
+the next. ``tests/loop/test_on_a_device.py`` counts waits and bytes; this script does not.
 
-``--precision`` is given to `torch.set_float32_matmul_precision`; "high" allows TF32 on CUDA, for
-ekitools and plain torch alike. An analysis in float32 then loses digits, so that the first table is
-made with "highest". Without a card, run it with ``--device cpu``.
+``--precision`` is passed to `torch.set_float32_matmul_precision`. "high" allows TF32 on CUDA, for
+ekitools and for plain torch. An analysis in float32 then loses digits, so use "highest" for the
+first table. Without a CUDA device, run the script with ``--device cpu``.
 """
 
 from __future__ import annotations

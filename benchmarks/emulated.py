@@ -1,19 +1,19 @@
-"""Model runs to a posterior by way of an emulator, beside the figures of `posterior_runs.py`.
+"""Model runs until a posterior by an emulator, for the problems of `posterior_runs.py`.
 
     python benchmarks/emulated.py [--problem pk pk_unknown lynx_hare lynx_hare_unknown] [--seeds 5]
     python benchmarks/emulated.py --reference
 
-The problems are those of `posterior_problems.py`, with the noise known and with unknown scales
-(`ek.UnknownNoise`; of lynx and hare one for each species, as in posteriordb). Every run is
-`ek.GNKI()` with 50 members, `ek.emulate`, and `ek.sample_emulated` with its defaults. The model
-counts its runs, those of GNKI included. The error of a parameter's mean is in posterior standard
-deviations and the largest one of a run counts. The table has its median and its largest value over
-the seeds, and the least and the largest ratio of standard deviations of the parameters (median over
-the seeds). The last columns count the runs that the final weights confirmed, and seconds. Every run
-is also written to standard error.
+The problems are those of `posterior_problems.py`, with known noise and with unknown scales
+(`ek.UnknownNoise`; lynx and hare have one scale each, as in posteriordb). Every run is `ek.GNKI()`
+with 50 members, `ek.emulate`, and `ek.sample_emulated` with its defaults. The count of model runs
+includes GNKI. The error of a mean is in posterior standard deviations, and the largest error of all
+parameters of a run counts. The table has its median and its largest value over the seeds, and the
+smallest and the largest ratio of standard deviations of the parameters (median over the seeds). The
+last columns are the number of runs that the final weights confirmed, and the seconds. Every run is
+also written to standard error.
 
-``--reference`` computes the moments of ``pk_unknown`` by importance sampling, beside those stored.
-Needs scikit-learn. A run takes about a minute on one core.
+``--reference`` computes the moments of ``pk_unknown`` by importance sampling, and prints the stored
+moments beside them. It needs scikit-learn. A run takes about a minute on one core.
 """
 
 from __future__ import annotations

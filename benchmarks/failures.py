@@ -1,21 +1,21 @@
-"""Models that fail in a part of the prior: how well the posterior is met, by failure policy.
+"""Models that fail in a part of the prior: the error of the posterior for each failure policy.
 
     OMP_NUM_THREADS=1 python benchmarks/failures.py [--seeds 5] [--members 200] [--only PROBLEM]
         [--policies drop retry] [--methods EKI GNKI]
 
-Four problems. "hidden region": three parameters, four data; the model fails beyond a plane, in
-62 % of the prior and one posterior standard deviation from the posterior mean. "edge": a linear
-model of two parameters that fails where the first one is larger than its posterior mean by one
-standard deviation. "chance": the model of the hidden region fails nowhere, but each run fails with
-a probability of 0.3. "thermal explosion": Semenov's equation x' = a exp(x) - b x with an unknown
-start, where scipy's solver fails because x blows up in finite time. "battery" is a discharge of
-pybamm with four unknown parameters, which ends early in a part of the prior; it needs `pip install
-pybamm` and is left out without --only battery.
+"hidden region" has three parameters and four data. Its model fails beyond a plane, in 62 % of the
+prior and one posterior standard deviation from the posterior mean. "edge" is a linear model of two
+parameters that fails if the first one is larger than its posterior mean by one standard deviation.
+"chance" is the model of the hidden region without the plane, but each run fails with a probability
+of 0.3. "thermal explosion" is Semenov's equation x' = a exp(x) - b x with an unknown start. SciPy's
+solver fails if x becomes infinite in finite time. "battery" is a discharge of pybamm with four
+unknown parameters, which ends early in a part of the prior. It needs `pip install pybamm` and
+``--only battery``.
 
-The reference is self-normalised importance sampling from a Student t with 5 degrees of freedom, in
-which points where the model fails have weight zero: the posterior of the prior restricted to where
-the model runs. Errors are in standard deviations of the reference. Every cell has the median and
-the worst over seeds and parameters.
+The reference is self-normalised importance sampling from a Student t with 5 degrees of freedom.
+Points at which the model fails have weight zero, so the reference is the posterior of the prior
+restricted to the region where the model runs. Errors are in standard deviations of the reference.
+Every cell has the median and the worst value over seeds and parameters.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     OMP_NUM_THREADS=1 EKITOOLS_DATA=... python benchmarks/gauss_newton.py [--seeds 5] [--part NAME]
 
-`options`: model runs of every member until the method ends, the error of the mean (root mean
+`options` has the model runs of every member until the method ends, the error of the mean (root mean
 square over parameters, in posterior standard deviations) and the range of the ratios of standard
-deviations, as means over seeds, and the number of seeds whose refinements converged. The problems
-are `linear` (p = 10, d = 20) and `exp` (y = exp(u) = 3 under N(0, 4), noise 0.1), both with exact
-posteriors; `lynx-hare` with the posterior for σ = 0.25; and `darcy` (32 parameters) beside the mean
-of eight runs of GNKI(damping=0.5) with 800 members.
-`few`: no more members than parameters. Deconvolution with p = 400 and 200 members, beside the exact
-posterior; Darcy flow with 64 parameters, beside a run with 800 members.
-`crawl`: model runs of every member for y = u² = 1 under N(0, 1).
+deviations, as means over seeds. It also has the number of seeds whose refinements converged. The
+problems `linear` (p = 10, d = 20) and `exp` (y = exp(u) = 3 under N(0, 4), noise 0.1) have exact
+posteriors. `lynx-hare` has the posterior for σ = 0.25 as reference. `darcy` has 32 parameters, and
+its reference is the mean of eight runs of GNKI(damping=0.5) with 800 members.
+`few` has no more members than parameters: deconvolution with p = 400 and 200 members and the exact
+posterior, and Darcy flow with 64 parameters and a run with 800 members as reference.
+`crawl` has the model runs of every member for y = u² = 1 under N(0, 1).
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Accuracy of one Kalman analysis where the noise is small beside the spread.
+"""Accuracy of one Kalman analysis if the noise is small compared with the spread.
 
     python benchmarks/kalman_accuracy.py [--no-times]
 
 The reference is exact: rational numbers from the same floating-point inputs. The first table has
-the largest error of a member, relative to the largest anomaly of the ensemble, for noise sd /
-spread of 1e-2 ... 1e-12. "data" is the analysis in data space (d < J), "members" the one in
-member space (d > J). "observed": a linear model of all parameters. "offset": the same with data
-that no member can fit. "unobserved": some parameters do not enter the model. The outputs of
-"unobserved" are rounded by the model itself, by eps / ratio noise standard deviations, and the
-exact analysis of the rounded outputs moves the unobserved parameters by that much. No method in
-double precision does better than eps / ratio there.
+the largest error of a member, relative to the largest anomaly of the ensemble, for ratios of noise
+sd to spread from 1e-2 to 1e-12. "data" is the analysis in data space (d < J), and "members" the
+analysis in member space (d > J). "observed" is a linear model of all parameters. "offset" is the
+same model with data that no member can fit. In "unobserved" some parameters do not enter the model.
+The model itself rounds the outputs of "unobserved", by eps / ratio noise standard deviations, and
+the exact analysis of the rounded outputs moves the unobserved parameters by this amount. In double
+precision no method can have a smaller error than eps / ratio there.
 
-The second table has milliseconds of one analysis for harmless and for small noise.
+The second table has the milliseconds of one analysis for moderate and for small noise.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""One Kalman analysis against the matrix products that no exact analysis can avoid.
+"""One Kalman analysis, compared with the matrix products that every exact analysis needs.
 
     python benchmarks/kalman_update.py [--threads 1] [--repeats 7] [--dtype float64] [--small]
 
-The floor of a row is timed in the same process, alternating with the analysis: the products
-W Wᵀ and N Wᵀ of (J, d) arrays where J <= d, or the pair WᵀW (d, d) and its product with
-(J, d) where d is the smaller side, into arrays that are there already; and the product of the
-coefficients with the ensemble, into a new one, as a pure function has to. The columns are
-ratios to that floor, of medians, each candidate alternating with the floor alone (the threads
-of another BLAS library, still spinning, would slow down what comes next): `kalman_update` with
-perturbed data, the same in plain NumPy as one would write it, and iterative_ensemble_smoother's
-ES-MDA where it is installed (`pip install iterative-ensemble-smoother`). Run it on an idle
-machine.
+The floor of a row is the time of the products W Wᵀ and N Wᵀ of (J, d) arrays if J <= d, or of WᵀW
+(d, d) and its product with (J, d) if d is smaller, into allocated memory. To this time is added the
+product of the coefficients with the ensemble, into new memory, because the analysis is a pure
+function. The floor is measured in the same process, alternately with each candidate alone, because
+waiting threads of another BLAS library would slow down the next measurement. The columns are ratios
+of medians to the floor: `kalman_update` with perturbed data, the same analysis in plain NumPy, and
+ES-MDA of iterative_ensemble_smoother if it is installed (`pip install
+iterative-ensemble-smoother`). Run the script on an idle machine.
 """
 
 from __future__ import annotations

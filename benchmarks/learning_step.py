@@ -1,22 +1,22 @@
-"""One step of learning: the products with J x J, the whole step, and what it adds to the memory.
+"""One step of learning: the products with J x J matrices, the whole step, and its memory.
 
     python benchmarks/learning_step.py [--members 1000] [--memory-members 2000] [--threads 1]
 
-DNN 2, 784-100-10, on batches, in float32. *D* is the J x J matrix of `LossEKI`, and *update* is
-U - hDU in place. *step* is all of one as `ekitools.run` does it with ``store="final"``, the forward
-pass included: between two redraws of the members, and where they are drawn anew (at every step, or
-once an epoch). *plain* is the step between two redraws as one writes it in torch, its forward pass
-`torch.vmap(functional_call)` over chunks.
+The network is DNN 2, 784-100-10, on batches, in float32. *D* is the J x J matrix of `LossEKI`, and
+*update* is U - hDU in place. *step* is a whole step of `ekitools.run` with ``store="final"``,
+including the forward pass: a step between two redraws of the members, and a step with a redraw
+(at every step, or once an epoch). *plain* is the step between two redraws in plain torch, with the
+forward pass `torch.vmap(functional_call)` over chunks.
 
-The unit is the rate of a float32 matrix product, NumPy's or torch's, whichever is faster, timed in
-the same process in turn with each row. A row counts the operations of the products in its formula
-and nothing else: a step has those of the forward pass, of D and of DU; where members are drawn
-anew, the forward pass's alone.
+The unit is the rate of a float32 matrix product, of NumPy or of torch, whichever is faster. It is
+measured in the same process, alternately with each row. A row counts only the operations of the
+products in its formula: for a step the products of the forward pass, of D and of DU, and for a step
+with a redraw the products of the forward pass.
 
-Memory is the peak in a process of its own, in multiples of the bytes of the ensemble, which is 1 of
-them; what the process had before there was an ensemble, the data included, is left out. The row
-*run* is a run of two steps whose ensemble is drawn from the prior. Linux only; 0 members leave it
-out.
+Memory is the peak of a separate process, in multiples of the ensemble, which counts as 1. The
+memory of the process before the ensemble was made, including the data, is subtracted. The row
+*run* is a run of two steps whose ensemble is drawn from the prior. The measurement needs Linux. 0
+members skip it.
 """
 
 from __future__ import annotations

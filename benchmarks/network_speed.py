@@ -1,13 +1,13 @@
-"""Forward passes of many networks against the machine's own matrix products.
+"""Forward passes of many networks, compared with the matrix products of the machine.
 
     python benchmarks/network_speed.py [--members 1000] [--batch 600] [--threads 1] [--repeats 7]
 
-All members see one batch. The unit is the rate of a float32 matrix product in torch (the best of
-a few sizes), timed in the same process, alternating with each candidate: `TorchModel` as it is,
-and `torch.vmap(functional_call)` over chunks as one would write it. A row counts the operations
-of the network's matrix products, and none for anything else, so 100 % is out of reach. Memory is
-what one forward pass adds to the peak of the process, its outputs (J, d) included, each measured
-in a process of its own. Run it on an idle machine.
+All members see one batch. The unit is the rate of a float32 matrix product in torch (the best of a
+few sizes), measured in the same process alternately with each candidate: `TorchModel` with its
+defaults, and `torch.vmap(functional_call)` over chunks. A row counts only the operations of the
+matrix products of the network, so 100 % cannot be reached. Memory is the increase of the peak of
+the process by one forward pass, including the outputs (J, d). Each is measured in a separate
+process. Run the script on an idle machine.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Model runs to a posterior: every method of the package, and other packages.
+"""Model runs until a posterior: every method of the package, and other packages.
 
     python benchmarks/posterior_runs.py [--problem pk|lynx_hare] [--seeds 9] [--only WORD ...]
 
 `posterior_problems.py` has the two problems and their exact moments. Every method has a ladder of
-settings of rising cost. The table has the first setting whose means are right: the error of a
-parameter's mean is in posterior standard deviations, the largest error of a parameter counts, and
-its median over the seeds is at most 0.1. The last column has the ratios of standard deviations, as
-the least and the largest over the parameters of the median over the seeds. Model runs are counted
-by the model itself (median over the seeds); a final evaluation that the moments do not need is left
-out. Where no setting is good enough, the row has the best one and says so. The other packages are
-in `posterior_peers.py`. The table is Markdown. A word of ``--only`` selects the rows that have it.
+settings of rising cost. The table has the first setting with right means: the error of a mean is in
+posterior standard deviations, the largest error of all parameters counts, and its median over the
+seeds is at most 0.1. The last column has the smallest and the largest ratio of standard deviations
+over the parameters, of medians over the seeds. The model counts its runs (median over the seeds). A
+final evaluation that the moments do not need is left out. If no setting is good enough, the row has
+the best setting and says so. `posterior_peers.py` has the other packages. The table is Markdown. A
+word of ``--only`` selects the rows that contain it.
 """
 
 from __future__ import annotations

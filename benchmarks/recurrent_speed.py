@@ -1,11 +1,12 @@
-"""Recurrent networks: all members of a chunk at once against one after the other.
+"""Recurrent networks: all members of a chunk at once, compared with a loop over members.
 
     python benchmarks/recurrent_speed.py [--members 200] [--units 32] [--repeats 5]
 
-Two layers and a linear head on the last state, float32, one thread: the rows of MNIST images
-(28 values, 28 times) in batches of several sizes, and windows of 10 values in batches of 10. The
-loop calls torch's own kernels for every member. Seconds are of the process (CPU time), so that
-other processes disturb them less; the least of a few, the two in turn.
+The networks have two layers and a linear head on the last state, in float32, on one thread. The
+inputs are the rows of MNIST images (28 values, 28 times) in batches of several sizes, and windows
+of 10 values in batches of 10. The loop calls the kernels of torch for every member. Seconds are CPU
+time of the process, because other processes disturb it less. They are the smallest of a few
+repeats, measured alternately.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models that break the manners of a model, one manner each; workers import them from here."""
+"""Models that misbehave, each in one way. Workers import them from this module."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Weak scaling of a run: what an executor costs beside models that take 100 ms.
+"""Weak scaling of a run: the cost of an executor with models that take 100 ms.
 
     python benchmarks/scaling.py [threads] [processes] [loky] [dask]
 
-Twenty members for every worker and three iterations, so 60 runs of 100 ms for every worker, 6 s
-without any cost. The model only sleeps, so workers do not compete for a processor. Workers are
-started before the clock, and each has evaluated members before. Executors that are not installed
-are left out. Run it on an idle machine: who has to wait for a processor shows as lost efficiency.
+A run has twenty members for every worker and three iterations, so every worker makes 60 model runs
+of 100 ms, which take 6 s without any other cost. The model only sleeps, so workers do not compete
+for a processor. Workers start before the clock, and each has evaluated members before. Executors
+that are not installed are left out. Run the script on an idle machine, because a wait for a
+processor counts as a loss of efficiency.
 """
 
 from __future__ import annotations

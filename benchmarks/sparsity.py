@@ -1,13 +1,13 @@
-"""Sparse inversion: which of 20 coefficients are found from 15 data, at what error and cost.
+"""Sparse inversion: which of 20 coefficients are found from 15 data, with which error and cost.
 
     python benchmarks/sparsity.py [--seeds 10]
 
-Three coefficients are not zero (2, -1.5 and 1, at places drawn by the seed, as are the matrix and
-the data), and the noise is 0.05. The error is the distance of the ensemble mean to the truth;
-"exact" is the share of seeds that keep the right three and no other. Below the linear
-model stand the same rounds by Kalman algebra without an ensemble (runs/J are then rounds), and the
-posterior mean of the right three, as if they were known. The last table has a nonlinear model,
-G(u) = A u + (A u)^3/20 of the same sizes.
+Three coefficients are not zero: 2, -1.5 and 1. The seed draws their places, the matrix and the
+data. The noise is 0.05. The error is the distance of the ensemble mean from the truth. "exact" is
+the share of seeds that keep exactly the right three. The last rows of the linear model are the same
+rounds by Kalman algebra without an ensemble (runs/J are then rounds), and the posterior mean with
+known places of the right three. The last table has the nonlinear model G(u) = A u + (A u)^3/20 of
+the same sizes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Timing for the benchmarks: functions run in turn, so that a slow spell meets all of them."""
+"""Timing for the benchmarks. Functions run alternately, so that a slow period affects all of them."""
 
 from __future__ import annotations
 

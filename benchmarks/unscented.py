@@ -1,16 +1,16 @@
-"""UKI: its fixed points on linear problems, and its runs and errors on nonlinear ones.
+"""UKI: its fixed points on linear problems, and its model runs and errors on nonlinear problems.
 
     OMP_NUM_THREADS=1 python benchmarks/unscented.py [--linear | --nonlinear]
 
-The first table has, for p = 6, d = 12 and p = 12, d = 6, the largest error of the mean and of the
-covariance at the fixed point beside the exact posterior, and the steps until both are below 1e-6.
-The second has model runs, the error of the mean in posterior standard deviations (root mean square
-over parameters) and the range of the ratios of standard deviations, all in coordinates in which the
-prior is N(0, I). References are fine grids for up to three parameters, and TemperedSMC with 2000
-members started from GNKI for the lynx and hare and for Darcy flow. The step size and the distance
-of the nodes were chosen on the problems above the line. That the covariance of what the linear map
-leaves over is not added to the noise was decided on the lynx and hare: with it the run ends 6
-standard deviations off.
+The first table has p = 6, d = 12 and p = 12, d = 6. It shows the largest difference of mean and
+covariance at the fixed point from the exact posterior, and the number of steps until both are below
+1e-6. The second table has the model runs, the error of the mean in posterior standard deviations
+(root mean square over parameters) and the range of the ratios of standard deviations, in
+coordinates in which the prior is N(0, I). References are fine grids for up to three parameters, and
+TemperedSMC with 2000 members started from GNKI for lynx and hare and for Darcy flow. The step size
+and the distance of the nodes were chosen on the problems above the line. The covariance of the
+residuals of the linear map is not added to the noise. This was decided on lynx and hare: with the
+covariance the run ends 6 standard deviations away from the posterior.
 """
 
 from __future__ import annotations

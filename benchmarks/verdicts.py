@@ -4,9 +4,9 @@
     python benchmarks/verdicts.py random 0 50           others
     python benchmarks/verdicts.py named 20              problems of the literature, with 20 seeds
 
-A result is *right* where every mean is within 0.3 standard deviations of the posterior's and every
-standard deviation within a factor of 1.25, and *wrong* where a mean is off by more than 0.5 or a
-standard deviation by a factor of more than 1.5; the others are between. Of one parameter the
+A result is *right* if every mean is within 0.3 standard deviations of the posterior mean and every
+standard deviation within a factor of 1.25. It is *wrong* if a mean is off by more than 0.5 or a
+standard deviation by a factor of more than 1.5. Other results are between. For one parameter the
 largest error of the distribution function counts too (0.15 and 0.2). A false verdict is a wrong
 result that is confirmed, or corrected moments that are wrong. The limits were chosen on the
 problems 0 to 199, 1000 to 1119 and 2000 to 2199. The 200 problems take about five minutes on an

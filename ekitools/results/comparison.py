@@ -231,10 +231,10 @@ def compare(
 
 
 def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
-    """The comparison as a table, a line for every method.
+    """The comparison as a table with a line for every method.
 
-    Errors of the mean are in standard deviations of the reference; *expected* is what the rms
-    would be for independent exact draws, as many as the members are worth (*effective*).
+    Errors of the mean are in standard deviations of the reference. *expected* is the root mean
+    square error of independent exact draws, for the *effective* number of members.
 
     Parameters
     ----------
