@@ -1,4 +1,4 @@
-"""Timing for the benchmarks. Functions run alternately, so that a slow period affects all of them."""
+"""Timing for the benchmarks: functions run alternately, so a slow period affects all of them."""
 
 from __future__ import annotations
 
