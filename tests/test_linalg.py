@@ -104,6 +104,21 @@ def test_torch_agrees_with_numpy(n, d, kind):
     np.testing.assert_allclose(new.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("d", [5, 50])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch_on_a_device_adds_the_ensemble_within_the_product(d, dtype, monkeypatch):
+    torch = pytest.importorskip("torch")
+    u, g, y, draw = case(20, 7, d)
+    expected = kalman_update(u, g, y, 0.3, noise_draw=draw)
+    asked = []
+    monkeypatch.setattr("ekitools.linalg.columns.in_host_memory", lambda x: bool(asked.append(x)))
+    *given, draw = (torch.as_tensor(a, dtype=getattr(torch, dtype)) for a in (u, g, y, draw))
+    found = kalman_update(*given, 0.3, noise_draw=draw)
+    assert len(asked) == 1
+    tolerance = 1e-12 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(found.numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_inputs_are_not_mutated():
     for d in (5, 50):
         inputs = case(20, 3, d)
