@@ -58,7 +58,7 @@ def look(
     Parameters
     ----------
     schedule : Schedule
-        The step rule. For a rule of another library the step is not made.
+        The step rule. The step is made only for the rules of ekitools.
     place : (int, float, float)
         n, t and the end time, which is infinite for a run without end.
     r : (J, d)
