@@ -23,16 +23,14 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class FallingNormStep:
-    """The step h_n = h/((1 + decay n)(‖D‖ + ε)). With a decay of 0 it is `ekitools.NormStep`."""
+class FallingNormStep(ek.NormStep):
+    """The step h_n = h/((1 + decay n)(‖D‖ + ε))."""
 
-    h: float
-    epsilon: float
-    decay: float
+    decay: float = 0.0
 
     def step(self, seen: Seen) -> float:
         """The step at n."""
-        return self.h / ((1 + self.decay * seen.n) * (seen.d_norm() + self.epsilon))
+        return super().step(seen) / (1 + self.decay * seen.n)
 
 
 @dataclass(frozen=True)
