@@ -10,13 +10,12 @@ import contextlib
 import mmap
 import warnings
 import weakref
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeGuard
 
+import array_api_compat
 import numpy as np
 from array_api_compat import (
-    array_namespace,
-    device,
     is_array_api_obj,
     is_cupy_array,
     is_jax_namespace,
@@ -53,8 +52,36 @@ __all__ = [
 _PLACED: dict[int, tuple[Any, dict[Any, Array]]] = {}
 """Copies of constants on devices, which live as long as the constants."""
 
+_SPACES: dict[type, Any] = {np.ndarray: array_api_compat.array_namespace(np.empty(0))}
+"""Namespaces by the type of an array: a step asks for them a hundred times."""
+
 _CPU = 1
 """The number of the host in DLPack."""
+
+
+def array_namespace(*arrays: Any) -> Any:
+    """The namespace of arrays of one library, as `array_api_compat.array_namespace` finds it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ekitools.core.devices import array_namespace
+    >>> array_namespace(np.ones(2)).__name__
+    'array_api_compat.numpy'
+    """
+    if len(arrays) != 1:
+        return array_api_compat.array_namespace(*arrays)
+    space = _SPACES.get(type(arrays[0]))
+    if space is None:
+        space = _SPACES[type(arrays[0])] = array_api_compat.array_namespace(*arrays)
+    return space
+
+
+def device(x: Array) -> Any:
+    """The device of ``x``."""
+    if is_torch_namespace(array_namespace(x)):
+        return x.device
+    return array_api_compat.device(x)
 
 
 def is_numpy(x: Array) -> bool:
@@ -189,10 +216,13 @@ def numpy_dtype(x: Array) -> np.dtype[Any]:
     >>> numpy_dtype(np.ones(2, dtype=np.float32))
     dtype('float32')
     """
-    if isinstance(x.dtype, np.dtype):
-        return x.dtype
+    return x.dtype if isinstance(x.dtype, np.dtype) else _named_dtype(str(x.dtype))
+
+
+@cache
+def _named_dtype(name: str) -> np.dtype[Any]:
     try:
-        return np.dtype(str(x.dtype).rpartition(".")[2])
+        return np.dtype(name.rpartition(".")[2])
     except TypeError:  # bfloat16
         return np.dtype(np.float32)
 

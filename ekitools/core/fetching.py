@@ -105,7 +105,10 @@ def _transferred(arrays: Sequence[Array]) -> list[np.ndarray]:
     """The arrays on the host, packed into one for the transfer."""
     if len(arrays) == 1:
         return [host(arrays[0])]
-    xp = array_namespace(*arrays)
+    xp, dtype = array_namespace(arrays[0]), arrays[0].dtype
+    if all(a.ndim == 0 and a.dtype == dtype for a in arrays):  # one kernel
+        numbers = host(xp.stack(list(arrays)))
+        return [numbers[i, ...] for i in range(len(arrays))]
     kinds = [numpy_dtype(a) for a in arrays]
     floats = [a.dtype for a, kind in zip(arrays, kinds, strict=True) if kind.kind == "f"]
     wide = xp.result_type(*floats) if floats else xp.float32

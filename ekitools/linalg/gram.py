@@ -65,12 +65,14 @@ def _solved_on_device(gram: Array, ridge: Any, rows: Array) -> Solution:
     """A solution on the device; its pivots are not positive if the factorization failed."""
     xp = array_namespace(gram)
     n = int(gram.shape[0])
-    system = gram + ridge * xp.eye(n, dtype=gram.dtype, device=device(gram))
     if is_torch_namespace(xp):  # torch.linalg.cholesky would synchronize with the device
+        system = gram.clone()
+        system.diagonal().add_(ridge)
         factor, failed = xp.linalg.cholesky_ex(system)
         solution = xp.cholesky_solve(rows.T, factor).T
         pivots = xp.linalg.diagonal(factor) ** 2
         return Solution(solution, xp.where(failed > 0, xp.zeros_like(pivots), pivots))
+    system = gram + ridge * xp.eye(n, dtype=gram.dtype, device=device(gram))
     try:
         factor = xp.linalg.cholesky(system)
         solution = xp.matrix_transpose(xp.linalg.solve(system, xp.matrix_transpose(rows)))
@@ -107,8 +109,7 @@ def accuracy(gram: Array, rows: Array, pivots: Array, *, root: bool = False) -> 
         longest = np.sqrt(np.max(np.sum(rows * rows, axis=1)))
         return Accuracy(0.0, np.linalg.norm(gram), longest, smallest)
     xp = array_namespace(gram)
-    pivots = xp.sort(pivots)
-    smallest = xp.sqrt(pivots[0]) if root else pivots[1]
+    smallest = xp.sqrt(xp.min(pivots)) if root else xp.sort(pivots)[1]
     longest = xp.sqrt(xp.max(xp.sum(rows * rows, axis=1)))
     return Accuracy(xp.sum(gram), xp.linalg.matrix_norm(gram), longest, smallest)
 

@@ -249,20 +249,24 @@ def _data_space(g: Array, data: Array, noise: Any, ridge: Any, draw: Array | Non
 
 def _member_space(g: Array, data: Array, noise: Any, ridge: Any, draw: Array | None) -> Gain:
     """K = ΔFᵀ(FFᵀ + cI)⁻¹, ``(J, J)``."""
-    gram: Array = 0.0
-    offset: Array = 0.0
-    drawn: Array = 0.0
+    gram: Array = None
+    offset: Array = None
+    drawn: Array = None
     for anomalies, mean, part, partner in blocks_of(g, data, noise, draw):
-        gram = gram + anomalies @ anomalies.T
-        offset = offset + anomalies @ mean[0, :]
-        drawn = drawn if part is None else drawn + part @ partner.T
+        gram = _plus(gram, anomalies @ anomalies.T)
+        offset = _plus(offset, anomalies @ mean[0, :])
+        drawn = drawn if part is None else _plus(drawn, part @ partner.T)
     gram = double(gram)
-    offset = like(offset, gram)
     # ΔFᵀ = ηFᵀ − FFᵀ − 1 (F(Ḡ − y))ᵀ
-    product = (drawn if draw is None else like(drawn, gram)) - gram - offset[None, :]
+    product = -gram if drawn is None else like(drawn, gram) - gram
+    product -= like(offset, gram)[None, :]
     rows, pivots = solved(gram, ridge, product)
     coefficients = centred(rows)
     return Gain(coefficients, None, accuracy(gram, coefficients, pivots))
+
+
+def _plus(total: Array | None, part: Array) -> Array:
+    return part if total is None else total + part
 
 
 def checked_analysis(

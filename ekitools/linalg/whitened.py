@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ekitools.core.arrays import array_namespace, device, placed
+import numpy as np
+
+from ekitools.core.arrays import array_namespace, is_numpy, placed
 from ekitools.linalg.columns import Scratch, columns_of
 from ekitools.losses.formed import form_of
 from ekitools.losses.forms import Diagonal
@@ -39,11 +41,19 @@ def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator
         draw = None if draw is None else noise.whiten(draw)
         yield Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
         return
-    scale = xp.broadcast_to(placed(form.scale, g), data.shape)
+    if not is_numpy(g):  # few kernels
+        scale, anomalies = placed(form.scale, g), g - g[-1:, :]
+        mean = xp.mean(anomalies, axis=0, keepdims=True)
+        anomalies -= mean
+        anomalies *= scale
+        mean += g[-1:, :] - data
+        yield Block(anomalies, mean * scale, None if draw is None else draw * scale, anomalies)
+        return
+    scale = np.broadcast_to(placed(form.scale, g), data.shape)
     whole = g.shape[0] > g.shape[1]
     columns = [slice(None)] if whole else columns_of(g)
     scratch = Scratch(g, columns[0])
-    weights = xp.full((1, g.shape[0]), 1 / g.shape[0], dtype=g.dtype, device=device(g))
+    weights = np.full((1, g.shape[0]), 1 / g.shape[0], dtype=g.dtype)
     for c in columns:
         anomalies = scratch.subtract(g[:, c], g[-1:, c])
         mean = weights @ anomalies  # of Ḡ − g_J; as a product: on all threads

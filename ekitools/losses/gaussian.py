@@ -285,6 +285,8 @@ def as_noise(noise: Any, sd: Any = None) -> NoiseModel:
     Traceback (most recent call last):
     TypeError: noise: must be given as noise or as noise_sd, got both. Leave one of them out.
     """
+    if sd is None and isinstance(noise, GaussianNoise):  # a check of a protocol takes longer
+        return noise
     noise = _covariance("noise", noise, "noise_sd", sd)
     if isinstance(noise, type):
         raise TypeError(
