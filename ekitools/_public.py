@@ -119,7 +119,7 @@ MODULES = ("datasets", "localization", "problems", "testing", "theory", "typing"
 
 
 def lookup(name: str) -> Any:
-    """Import what is public under this name; None where nothing is.
+    """Import the object with this public name; None if there is none.
 
     Examples
     --------
@@ -235,7 +235,7 @@ class _WithXarray:
 
 
 def accessor_with_xarray() -> None:
-    """Register ``dataset.eki`` now where xarray is loaded, else as soon as it is.
+    """Register ``dataset.eki`` now if xarray is loaded, else when xarray is imported.
 
     ekitools itself does not import xarray until a name is used that needs it.
     """

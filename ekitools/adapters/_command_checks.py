@@ -186,7 +186,7 @@ def checked_environment(environment: Any) -> dict[str, str]:
 def check_placeholders(
     command: Sequence[str], inputs: Mapping[str, str] | None, names: Sequence[str]
 ) -> None:
-    """Check that templates name parameters only; and all of them, where there is no writer."""
+    """Check that templates name only parameters, and without a writer all parameters."""
     texts = {f"command[{i}]": argument for i, argument in enumerate(command)}
     texts |= {f"inputs[{name!r}]": text for name, text in (inputs or {}).items()}
     used: set[str] = set()

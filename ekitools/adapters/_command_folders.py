@@ -1,4 +1,4 @@
-"""A folder for every run of a program; those of processes that were killed are cleared away."""
+"""A folder for every run of a program. Folders of killed processes are removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARK = ".unfinished"
 
 @dataclass
 class RunFolder:
-    """A folder, and whether it is to stay."""
+    """A folder, and whether it stays at the end."""
 
     path: Path
     kept: bool = False
@@ -31,10 +31,10 @@ class RunFolder:
 
 @contextmanager
 def run_folder(runs: Path) -> Iterator[RunFolder]:
-    """A new folder in ``runs``, removed at the end unless it is to be kept.
+    """A new folder in ``runs``. It is removed at the end unless it is marked as kept.
 
-    While it is in use there is a locked file beside it. The system gives the lock up when the
-    process ends, however that ends, so `clear_unfinished` knows whose folder nobody needs.
+    A locked file marks a folder in use. The system releases the lock at the end of the process, even
+    of a killed process. So `clear_unfinished` finds the folders that are no longer in use.
     """
     descriptor, name = tempfile.mkstemp(prefix="run-", suffix=_MARK, dir=runs)
     mark = Path(name)
@@ -53,7 +53,7 @@ def run_folder(runs: Path) -> Iterator[RunFolder]:
 
 
 def clear_unfinished(runs: Path) -> None:
-    """Remove the folders of processes that are no more; those in use and those kept stay."""
+    """Remove the folders of processes that have ended. Folders in use and kept folders stay."""
     if _fcntl is None:
         return
     for mark in runs.glob(f"run-*{_MARK}"):

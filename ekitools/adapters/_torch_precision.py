@@ -58,7 +58,7 @@ def products(precision: Precision | None, device: Any) -> Iterator[None]:
 
 @contextmanager
 def converted(precision: Precision | None, device: Any) -> Iterator[None]:
-    """Within, any module converts its products to 16 bits, where the precision asks for it.
+    """Within this context a module computes products with 16 bits if the precision has 16 bits.
 
     `torch.autocast` does it layer by layer. Sums and normalisations stay in float32.
     """

@@ -1,1 +1,1 @@
-"""The tools that everything else stands on: arrays, checks, errors, options, statuses."""
+"""Tools of the lowest floor: arrays, checks, errors, options, statuses."""

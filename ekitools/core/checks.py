@@ -302,7 +302,7 @@ def _rule(
 
 
 def check_method(method: Any) -> None:
-    """Check that it is a method, and what it declares."""
+    """Check that it is a method, and check its declarations."""
     missing = [part for part in _METHOD if not hasattr(method, part)]
     if isinstance(method, type) or len(missing) == len(_METHOD):
         raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")

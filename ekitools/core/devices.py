@@ -100,7 +100,7 @@ def is_updatable(x: Any) -> TypeGuard[UpdatableEnsemble]:
 
 
 def host(x: Array) -> np.ndarray:
-    """``x`` as a NumPy array on the host; no copy where it is one already.
+    """``x`` as a NumPy array on the host; a NumPy array is not copied.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def finfo(x: Array) -> np.finfo[Any]:
 
 
 def double(x: Array) -> Array:
-    """``x`` in float64 where it is; on the host where its device has no float64.
+    """``x`` in float64 on its device, or on the host if its device has no float64.
 
     Examples
     --------

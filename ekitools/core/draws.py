@@ -24,10 +24,10 @@ PLACES: tuple[Place, ...] = get_args(Place)
 
 
 class DeviceGenerator(np.random.Generator):
-    """A generator by which `standard_normal` draws where the ensemble is.
+    """A generator with which `standard_normal` draws on the device of the ensemble.
 
-    Every call takes a seed of its own from the generator. So the numbers depend on the stream and
-    on the kind of the device alone, and a resumed run draws the same ones.
+    Every call takes a new seed from the generator. So the numbers depend only on the stream and on
+    the kind of the device, and a resumed run draws the same numbers.
     """
 
 
@@ -36,8 +36,8 @@ def standard_normal(
 ) -> Array:
     """Normal numbers with the standard deviation ``sd``, of the kind and dtype of ``reference``.
 
-    They are on the device of ``reference``. They are the numbers of the host's stream, which are
-    the same on every device, or those of the device where ``rng`` is a `DeviceGenerator`.
+    They are on the device of ``reference``. The numbers come from the stream of the host and are
+    the same on every device. With a `DeviceGenerator` they come from the device.
 
     Examples
     --------

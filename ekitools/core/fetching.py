@@ -1,8 +1,8 @@
-"""Small arrays on a device that come to the host together, by one transfer.
+"""Small arrays on a device that are copied to the host together, by one transfer.
 
-Every look of the host at a number on a device waits until the device has computed it. A step of
-a method needs a few such numbers, and so does the loop around it. `fetched` brings many of them
-at once, and what the loop `awaits` comes along.
+The host waits for the device whenever it reads a number from it. A step of a method needs a few
+such numbers, and the loop needs some too. `fetched` copies many of them at once, together with the
+arrays that the loop is `awaiting`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Awaited:
 
     @property
     def values(self) -> tuple[np.ndarray, ...]:
-        """The arrays on the host; they are fetched where no transfer has brought them."""
+        """The arrays on the host. They are fetched now if no transfer has copied them."""
         if self._values is None:
             self.arrive(_transferred(self.arrays))
         assert self._values is not None

@@ -52,7 +52,7 @@ def checked_labels(
     Raises
     ------
     TypeError
-        If ``names`` is one text, or a label is an object without a text of its own.
+        If ``names`` is one text, or a label is an object without a text.
     ValueError
         If there are more or fewer labels, or one is empty, missing, reserved or not unique.
 
@@ -96,7 +96,7 @@ def plain_labels(argument: str, names: Any) -> tuple[Any, ...]:
 
 
 def distinct_decimals(values: Any, *, least: int) -> int:
-    """Number of decimals, at least ``least``, with which different numbers stay different.
+    """Smallest number of decimals, at least ``least``, that keeps different numbers different.
 
     Examples
     --------

@@ -67,7 +67,7 @@ figcaption { font-size: 0.9em; opacity: 0.85; }
 
 
 def plain(text: Any) -> str:
-    r"""The text for people: without control characters, and cut where it is very long.
+    r"""The text without control characters, cut if it is very long.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def table(
 
 
 def figure(svg: bytes, size: tuple[float, float], *, alt: str, caption: str) -> str:
-    """A picture within the page; ``size`` in inches, ``alt`` says what is seen in it."""
+    """A picture within the page; ``size`` in inches, ``alt`` describes the picture."""
     width, height = (round(96 * inches) for inches in size)
     data = b64encode(svg).decode("ascii")
     # never so small that its text cannot be read: on a phone it is scrolled instead

@@ -1,4 +1,4 @@
-"""Stopping rules along a flow: asked at the times kept, and located where they have a distance."""
+"""Stopping rules along a flow, asked at stored times. A rule with a distance is an event."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Watch:
         return next((s for rule in self.rules if (s := rule.check(progress)) is not None), None)
 
     def reached(self, i: int, u: np.ndarray) -> Status:
-        """The status of rule ``i``, of which a solver has found the time where it fires."""
+        """The status of rule ``i`` at the time that the solver has found for it."""
         rule = self.rules[i]
         if isinstance(rule, LocatedRule):
             return rule.reached(self._progress(u))

@@ -150,7 +150,7 @@ def shifted_blocks(a: Array) -> Iterator[tuple[slice, Array]]:
 
 
 def columns_of(a: Array, block_bytes: int | None = None) -> list[slice]:
-    """Blocks of columns that fit the cache; all of them at once where it is no NumPy array."""
+    """Blocks of columns that fit the cache; one block for arrays of other libraries."""
     width = a.shape[1]
     if is_numpy(a):
         width = _width(a.shape[0], a.dtype.itemsize, block_bytes or _BLOCK_BYTES)

@@ -82,7 +82,7 @@ def _solved_on_device(gram: Array, ridge: Any, rows: Array) -> Solution:
 
 
 class Accuracy(NamedTuple):
-    """Numbers that bound the error of a solution, where the solution is."""
+    """Numbers that bound the error of a solution, on the device of the solution."""
 
     total: Any
     """Sum of the Gram matrix; not finite after an overflow."""

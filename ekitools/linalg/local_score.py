@@ -53,7 +53,7 @@ def adapted(
     h: float,
     target: Any = None,
 ) -> tuple[Localization, StrengthCurve | None]:
-    """The rule, with a strength chosen where it has none, and the curve of the choice.
+    """The rule, with a chosen strength if it has none, and the curve of the choice.
 
     ``difference`` is G(u) − y ``(J, d)``.
     """

@@ -199,7 +199,7 @@ def combine_anomalies(weights: Array, u: Array) -> Array:
 def moved(u: Array, weights: Array, *, in_place: bool = False) -> Array:
     """U + W(U − ū), ``(J, p)``, without a further copy of ``u``: W is ``(J, J)``.
 
-    With ``in_place`` it is written over ``u`` where that is a NumPy array, in column blocks.
+    With ``in_place`` a NumPy array ``u`` is overwritten, in column blocks.
 
     Examples
     --------

@@ -17,7 +17,7 @@ __all__ = ["Block", "blocks_of", "check_independent", "is_independent"]
 
 
 class Block(NamedTuple):
-    """Some columns of what the analysis needs; all of it where whitening mixes the columns."""
+    """Columns of the arrays of an analysis; all columns if whitening mixes columns."""
 
     anomalies: Array
     """F = (G − Ḡ)Γ^{-1/2}."""
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[Block]:
-    """F and what goes with it, from G − g_J: an offset that all outputs share costs no digits."""
+    """F and related arrays, from G − g_J: a common offset of the outputs costs no digits."""
     xp = array_namespace(g)
     # an attribute `scale` of another noise model may mean anything: only ours is 1/sd
     form = form_of(noise, "whiten")

@@ -79,7 +79,7 @@ class Present(ABC):
 
     @property
     def members(self) -> np.ndarray:
-        """Numbers of the requested members: all that are left, or only those that run again."""
+        """Numbers of the requested members: all that are left, or those that run again."""
         return self._alive if self._waiting is None else self._alive[self._waiting.rows]
 
     @property

@@ -94,7 +94,7 @@ class Scratch:
         Raises
         ------
         RunError
-            If the file system has no room for it, or refuses it.
+            If the file system has no space, or refuses the file.
         """
         name = f"ensemble-{self._tokens[0]}-{self._written:06d}.npy"
         self._written += 1
@@ -142,7 +142,7 @@ class Scratch:
         return found
 
     def bar(self, n_bytes: int, title: str) -> AbstractContextManager[Any]:
-        """A bar of the bytes of one pass over an ensemble, where such bars are to be shown."""
+        """A bar of the bytes of one pass over an ensemble, if such bars are shown."""
         return bar_of_bytes(self.progress, n_bytes, title, stays=False)
 
     def commit(self, checkpoint: Path, names: Iterable[str], *, begun: bool = False) -> None:

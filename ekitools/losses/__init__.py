@@ -1,4 +1,4 @@
-"""Losses and observation noise: Ψ(G(u), y), and Γ where the loss is Gaussian."""
+"""Losses and observation noise: Ψ(G(u), y), and Γ if the loss is Gaussian."""
 
 from ekitools._public import face
 

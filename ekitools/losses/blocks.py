@@ -1,4 +1,4 @@
-"""Noise of independent blocks of data, each with a noise of its own."""
+"""Noise of independent blocks of data, with a separate noise for each block."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class BlockNoise(FormedNoise):
         Returns
         -------
         BlockNoise
-            Without the blocks of which no datum is kept.
+            The noise without the blocks that keep no datum.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class BlockNoise(FormedNoise):
 
 
 def joined(blocks: Any, sizes: Any = None) -> NoiseModel:
-    """The simplest noise that is that of all blocks together.
+    """The simplest noise that equals the noise of all blocks together.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ KERNELS: Mapping[Kernel, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
 def correlated_covariance(
     sd: Any, coordinates: Any, length: Any, kernel: Kernel, nugget: float
 ) -> Markov | np.ndarray:
-    """Γ of `ekitools.GaussianNoise.correlated`, as a matrix only where it has to be one."""
+    """Γ of `ekitools.GaussianNoise.correlated`. It is a matrix only if no smaller form exists."""
     correlation = KERNELS[one_of("kernel", kernel, KERNELS)]
     nugget = number("nugget", nugget, least=0, below=1)
     x = _in_lengths(coordinates, length)

@@ -35,27 +35,27 @@ _LOSS = 1e-9
 """Largest error of a refinement, relative to its length, that squares may cause."""
 
 _AS_PROMISED, _TOO_LITTLE = 0.75, 0.5
-"""Shares of the fall that the linear model promised: above the first the damping grows, below the
-second it shrinks."""
+"""Shares of the fall that the linear model predicts. Above the first the damping grows, and below
+the second it shrinks."""
 
 _SPARE = 20
-"""Members beyond what a linear fit takes that it needs to say something."""
+"""Number of members that a linear fit needs in addition to its coefficients."""
 
 LEAST = 1 / 32
 """Smallest damping."""
 
 
 class Newton(NamedTuple):
-    """The full step of every member, and what it promises."""
+    """The full step of every member, and the predicted fall of the objective."""
 
     step: Array
-    """To the minimiser of F_j under the linear model, ``(J, k)``."""
+    """Step to the minimiser of F_j under the linear model, ``(J, k)``."""
     gain: np.ndarray
-    """Its squared length in the metric of F_j, ``(J,)``: under the linear model the part α of the
-    step lowers F_j by (α − α²/2) of it."""
+    """Squared length of the step in the metric of F_j, ``(J,)``. Under the linear model the part α
+    of the step lowers F_j by (α − α²/2) times this length."""
     rest: float
-    """Mean square of what the linear model leaves of r, in posterior standard deviations, over the
-    directions that the data inform; NaN where J is too small to tell."""
+    """Mean square of the residuals of the linear model, in posterior standard deviations, over the
+    directions that the data inform; NaN if J is too small."""
 
 
 class Span(NamedTuple):

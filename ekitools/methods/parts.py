@@ -17,7 +17,7 @@ __all__ = ["PartStep", "check_independent", "nothing_used", "part_step"]
 
 
 class PartStep(NamedTuple):
-    """One step on a batch: what of its data is used, and with which noise Γ/h."""
+    """One step on a batch: the data that are used, and their noise Γ/h."""
 
     h: float
     """The largest h of an observation; 0 where all of them are used up."""

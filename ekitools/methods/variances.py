@@ -115,7 +115,7 @@ def learned_variances(
 
 
 def check_independent(prior: Any, learned: np.ndarray) -> None:
-    """Check that each parameter with a learned variance has a whitened coordinate of its own.
+    """Check that each parameter with a learned variance has a separate whitened coordinate.
 
     A coordinate that mixes parameters has different slopes along two random directions. The check
     needs only four points, and no p x p matrix.

@@ -22,7 +22,7 @@ def unload(ipython: Any) -> None:
 
 
 def shown(dataset: xr.Dataset) -> str:
-    """The HTML of a Dataset: with the summary first, where it is a result.
+    """The HTML of a Dataset. A result begins with its summary.
 
     Examples
     --------

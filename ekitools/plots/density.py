@@ -78,7 +78,7 @@ def density(
 
 
 def prior_density(prior: Any, column: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The exact marginal density of one parameter, where the prior has one in closed form.
+    """The exact marginal density of one parameter, if the prior has it in closed form.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def prior_density(prior: Any, column: int) -> Callable[[np.ndarray], np.ndarray]
 
 
 def support_of(prior: Any, column: int) -> tuple[float, float]:
-    """Bounds of a parameter; infinite where the prior has none or does not know them.
+    """Bounds of a parameter; infinite if the prior has no bounds or does not know them.
 
     Examples
     --------

@@ -325,7 +325,7 @@ def _dates(ax: Any, days: float) -> None:
 
 
 def band(ax: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
-    """Fill the space between two lines; a thick bar where they have one point."""
+    """Fill the space between two lines; a single point becomes a thick bar."""
     if x.size > 1:
         ax.fill_between(x, low, high, lw=0, **style)
     else:  # the filled space would have no width

@@ -1,4 +1,4 @@
-"""Checks of a Dataset that is read as a result: the one place that refuses what is none."""
+"""Checks of a Dataset that is read as a result. Only this module refuses other datasets."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def attribute(result: xr.Dataset, name: str, default: Any = None) -> Any:
     name : str
         ``method``, ``solver``, ``problem``, ``versions``, ``failures`` or ``seed``.
     default : optional
-        Returned where the attribute is missing, or where its value is not of this type.
+        Returned if the attribute is missing, or if its value is not of this type.
 
     Raises
     ------

@@ -236,7 +236,7 @@ class EstimatesNoise(Method, Protocol):
 
 @runtime_checkable
 class Starts(Method, Protocol):
-    """A method that may start from a distribution of its own in place of the prior.
+    """A method that may start from another distribution than the prior.
 
     See Also
     --------

@@ -111,7 +111,7 @@ class NoiseModel(Loss, Protocol):
 
     @property
     def n_data(self) -> int | None:
-        """d, or None where one variance serves any d."""
+        """d, or None if one variance is for any d."""
         ...
 
     @property

@@ -11,7 +11,7 @@ __all__ = ["JointRegressor", "Regressor"]
 
 @runtime_checkable
 class Regressor(Protocol):
-    """A regression of one number on p parameters, with a standard deviation of what it predicts.
+    """A regression of one number on p parameters, with the standard deviation of its prediction.
 
     `ekitools.emulate` copies the object (`copy.deepcopy`) for every component of the outputs. The
     regressors of scikit-learn with ``return_std`` are of this kind.

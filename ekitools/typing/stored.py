@@ -91,7 +91,7 @@ class ChunkedArray(Protocol):
 
 @runtime_checkable
 class LargeEnsemble(Protocol):
-    """An ensemble that is not in memory, and of which some members are read at a time.
+    """An ensemble that is not in memory. Some of its members are read at a time.
 
     See Also
     --------

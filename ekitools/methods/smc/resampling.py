@@ -37,7 +37,7 @@ def normalised(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def effective_sample_size(weights: np.ndarray) -> float:
-    """(Σw)² / Σw²: n for equal weights, 1 where one has it all, 0 where none has any.
+    """(Σw)² / Σw²: n for equal weights, 1 for a single positive weight, 0 without positive weights.
 
     Examples
     --------
