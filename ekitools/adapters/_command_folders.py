@@ -33,8 +33,8 @@ class RunFolder:
 def run_folder(runs: Path) -> Iterator[RunFolder]:
     """A new folder in ``runs``. It is removed at the end unless it is marked as kept.
 
-    A locked file marks a folder in use. The system releases the lock at the end of the process, even
-    of a killed process. So `clear_unfinished` finds the folders that are no longer in use.
+    A locked file marks a folder in use. The system releases the lock when the process ends or is
+    killed. So `clear_unfinished` finds the folders that are no longer in use.
     """
     descriptor, name = tempfile.mkstemp(prefix="run-", suffix=_MARK, dir=runs)
     mark = Path(name)
