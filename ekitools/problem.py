@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -306,7 +307,7 @@ class InverseProblem:
     @property
     def n_data(self) -> int:
         """Number of data d; with batches the number in one step."""
-        return int(self.data.n_data if self.batched else self.data.size)
+        return int(self.data.n_data) if self.batched else math.prod(self.data.shape)
 
     def n_data_of(self, observations: np.ndarray) -> int:
         """Number of data in a step; for a series, in a step with these ``observations``."""
@@ -400,7 +401,7 @@ class InverseProblem:
 
     @cached_property
     def _independent(self) -> bool:  # cached, because it may whiten a matrix
-        return independent_samples(self.noise, self.data.size)
+        return independent_samples(self.noise, self.n_data)
 
     def _observations(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
         """The problem of the observations ``index`` of the series."""

@@ -46,6 +46,10 @@ def products(precision: Precision | None, device: Any) -> Iterator[None]:
     if precision not in ("float32", "tf32") or device.type != "cuda":
         yield
         return
+    if hasattr(torch.backends.cudnn, "conv"):  # torch >= 2.9, which refuses a mix of both ways
+        with _fp32_precision("tf32" if precision == "tf32" else "ieee"):
+            yield
+        return
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -54,6 +58,20 @@ def products(precision: Precision | None, device: Any) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextmanager
+def _fp32_precision(value: str) -> Iterator[None]:
+    """Within, ``fp32_precision`` of products, convolutions and recurrent layers is ``value``."""
+    settings = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+    before = [each.fp32_precision for each in settings]
+    for each in settings:
+        each.fp32_precision = value
+    try:
+        yield
+    finally:
+        for each, earlier in zip(settings, before, strict=True):
+            each.fp32_precision = earlier
 
 
 @contextmanager

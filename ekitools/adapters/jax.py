@@ -24,7 +24,8 @@ from ekitools.typing import Array
 
 __all__ = ["JaxModel"]
 
-_BUDGET = 2**23  # bytes of the members of a chunk and their outputs
+_BUDGET, _BUDGET_ELSEWHERE = 2**23, 2**30
+"""Bytes of the members of a chunk and their outputs, on a CPU and on other devices."""
 
 
 class JaxModel:
@@ -43,8 +44,8 @@ class JaxModel:
         The batch ``x``. Without it, every call needs a batch, and each new shape is compiled.
     chunk : int, optional
         Number of members that are evaluated at once. Memory grows with it. By default the
-        parameters and outputs of a chunk have 8 MiB. Use fewer members if hidden layers are far
-        larger, and more on an accelerator. If there are fewer members than before, copies of the
+        parameters and outputs of a chunk have 8 MiB on a CPU and 1 GiB elsewhere. Use fewer members
+        if hidden layers are far larger. If there are fewer members than before, copies of the
         last member fill the chunk, so that the compiled function fits.
 
     Attributes
@@ -251,7 +252,8 @@ class JaxModel:
     def _members_at_once(self, n: int, x: Any) -> int:
         """The number of rows of the compiled function, which grows up to the chunk."""
         member = self._dtype.itemsize * (self.n_parameters + self._width(x))
-        most = self.chunk or max(1, _BUDGET // member)
+        budget = _BUDGET if jax.default_backend() == "cpu" else _BUDGET_ELSEWHERE
+        most = self.chunk or max(1, budget // member)
         n_parts = -(-n // most)
         shapes = _shapes(x)
         self._chunks[shapes] = max(-(-n // n_parts), self._chunks.get(shapes, 1))

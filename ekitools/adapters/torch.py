@@ -382,6 +382,8 @@ class TorchModel:
             try:
                 with explicit_recurrence(self.module), converted(self.precision, self._kind[1]):
                     return torch.vmap(one)(rows)
+            except torch.cuda.OutOfMemoryError:  # the chunk is halved
+                raise
             except RuntimeError as error:
                 if "random" in str(error):
                     raise ValueError(

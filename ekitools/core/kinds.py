@@ -18,6 +18,11 @@ from ekitools.typing import Array
 
 __all__ = ["checked_like", "empty_like", "kind_of", "of_kind"]
 
+_NOT_HERE = (
+    *(ImportError, StopIteration, RuntimeError, TypeError, AttributeError),
+    AssertionError,  # torch without CUDA
+)
+
 
 def checked_like(like: Any, name: str = "like") -> Array | None:
     """An array without numbers of the kind of the argument ``like``, which ``name`` calls so.
@@ -38,6 +43,11 @@ def checked_like(like: Any, name: str = "like") -> Array | None:
         check_array(name, like)
     if numpy_dtype(like).kind != "f":
         raise TypeError(f"{name}: must have a floating dtype, got {like.dtype}. Convert it.")
+    if str(like.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
+        raise TypeError(
+            f"{name}: must be of float32 or float64, got {like.dtype}. Use float32, and the option "
+            "precision of TorchModel for a forward pass in 16 bits."
+        )
     return empty_like(like)
 
 
@@ -90,7 +100,7 @@ def of_kind(library: str, dtype: str, where: str) -> Array:
             there = next(each for each in _devices(cupy) if str(each) == where)
             with there:
                 return cupy.empty(0, dtype=np.dtype(dtype))
-    except (ImportError, StopIteration, RuntimeError, TypeError, AttributeError) as error:
+    except _NOT_HERE as error:
         raise ValueError(f"{library} has no {dtype} on {where} here ({error!r:.100})") from error
     raise ValueError(f"{library!r:.40} is no library that is known")
 

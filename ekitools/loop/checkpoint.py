@@ -76,8 +76,8 @@ def unpack(
     """Rebuild what `pack` took apart.
 
     ``hint`` is the class of a state; the annotations of its fields name the NamedTuples within.
-    Floating arrays come back in the namespace and on the device of ``reference``. An ensemble on
-    disk is that of the ``scratch`` folder.
+    Arrays come back in the namespace and on the device of ``reference``. Fields annotated as NumPy
+    arrays stay on the host. An ensemble on disk belongs to the ``scratch`` folder.
     """
     if not isinstance(packed, dict):
         _check_plain(hint, packed)
@@ -90,7 +90,8 @@ def unpack(
         return reopened(scratch, packed["stored"])
     if "array" in packed:
         array = arrays[packed["array"]]
-        return array if isinstance(reference, np.ndarray) else like(array, reference)
+        on_host = isinstance(reference, np.ndarray) or np.ndarray in (hint, *get_args(hint))
+        return array if on_host else like(array, reference)
     kind, parameters = _named_tuple(hint, packed["fields"])
     try:
         hints = get_type_hints(kind)

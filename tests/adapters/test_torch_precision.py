@@ -139,12 +139,31 @@ def test_torchs_settings_come_back(precision, inside):
         allowed = torch.backends.cudnn.allow_tf32
         try:
             with _torch_precision.products(precision, cuda):
-                assert torch.get_float32_matmul_precision() == inside
-                assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+                if hasattr(torch.backends.cudnn, "conv"):
+                    number = "tf32" if inside == "high" else "ieee"
+                    assert torch.backends.cuda.matmul.fp32_precision == number
+                    assert torch.backends.cudnn.conv.fp32_precision == number
+                else:
+                    assert torch.get_float32_matmul_precision() == inside
+                    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
             assert torch.get_float32_matmul_precision() == before
             assert torch.backends.cudnn.allow_tf32 == allowed
         finally:
             torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9")
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_settings_of_the_new_kind_are_no_mix_of_kinds(precision):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32"  # get_float32_matmul_precision raises after this
+    try:
+        with _torch_precision.products(precision, torch.device("cuda")):
+            assert matmul.fp32_precision == ("tf32" if precision == "tf32" else "ieee")
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
 
 
 class Card:
@@ -186,6 +205,32 @@ def test_chunks_are_halved_where_memory_is_short(monkeypatch):
     card.chunks.clear()
     model(u)
     assert card.chunks == [13, 13, 13, 11]  # it is known now
+
+
+def test_chunks_of_other_modules_are_halved_too(monkeypatch):
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(40, 8), nn.LayerNorm(8), nn.Linear(8, 2)), torch.randn(6, 40)
+    model = TorchModel(net, x)
+    u = torch.randn(20, model.n_parameters)
+    whole = model(u)
+    Card(monkeypatch, most=0)
+    monkeypatch.setattr(adapter, "first_chunk", lambda *numbers: 20)
+    vmap, seen = torch.vmap, []
+
+    def vmap_if_it_fits(one):
+        def evaluate(rows):
+            seen.append(len(rows))
+            if len(rows) > 5:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return vmap(one)(rows)
+
+        return evaluate
+
+    monkeypatch.setattr(torch, "vmap", vmap_if_it_fits)
+    model = TorchModel(net)
+    np.testing.assert_allclose(model(u, inputs=x), whole, rtol=1e-5, atol=1e-6)
+    assert seen == [20, 10, 5, 5, 5, 5]
+    assert model.path == "vmap"
 
 
 def test_memory_that_is_not_there_for_one_member_is_an_error(monkeypatch):

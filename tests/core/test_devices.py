@@ -188,10 +188,18 @@ def test_the_kind_of_an_array_as_texts_and_back(library, monkeypatch):
     assert kind_of(strict(X)) is None
 
 
+def test_halves_of_torch_are_refused():
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(TypeError, match="TorchModel for a forward pass in 16 bits"):
+            checked_like(torch.empty(1, dtype=dtype))
+
+
 def test_kinds_that_are_not_there():
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     for kind in (
         ["torch", "float32", "nowhere"],
+        ["torch", "float32", "meta:0" if torch.cuda.is_available() else "cuda:0"],
         ["torch", "no dtype", "cpu"],
         ["os", "system", "cpu"],
     ):
@@ -205,6 +213,7 @@ def test_kinds_that_are_not_there():
         ("cuda", "must be an array of a floating dtype, got str"),
         (1.0, "must be an array of a floating dtype, got float"),
         (np.arange(3), "must have a floating dtype, got int64"),
+        (np.ones(1, dtype=np.float16), "must be of float32 or float64, got float16"),
     ],
 )
 def test_what_is_no_array_to_be_like(given, message):

@@ -194,6 +194,46 @@ def test_samples_are_gathered_where_the_ensemble_is():
     assert loop.seen.fingerprint() == expected.seen.fingerprint()
 
 
+def test_samples_of_torch_are_gathered_where_the_ensemble_is(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("ekitools.problem.in_host_memory", lambda _: False)
+    x, y = RNG.normal(size=(60, 3)).astype(np.float32), RNG.normal(size=60).astype(np.float32)
+    seen = []
+
+    def model(u, inputs):
+        seen.append(type(inputs))
+        space = torch if isinstance(u, torch.Tensor) else np
+        return space.tanh(u @ inputs.T)
+
+    target = ek.InverseProblem(
+        ek.FunctionModel(model, vectorized=True, takes_inputs=True),
+        ek.GaussianPrior(np.zeros(3), 1.0),
+        0.5,
+        ek.MiniBatches(x, y, 20),
+    )
+    start = target.prior.sample(12, rng=0).astype(np.float32)
+    options = {"rng": 1, "n_steps": 5}
+    expected = ek.run(target, ek.LossEKI(), ensemble=start, **options)
+    found = ek.run(target, ek.LossEKI(), ensemble=torch.as_tensor(start), **options)
+    assert seen[-1] is torch.Tensor
+    np.testing.assert_allclose(found.u, expected.u, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_of_torch_is_bitwise_the_same(name, tmp_path):
+    torch = pytest.importorskip("torch")
+
+    def model(u):
+        z = u @ torch.as_tensor(A, dtype=u.dtype).T
+        return z + 0.1 * z**2
+
+    options = {"n_members": 20, "rng": 0, "like": torch.empty(1)}
+    whole = ek.run(problem(model), METHODS[name], n_steps=4, **options)
+    ek.run(problem(model), METHODS[name], n_steps=2, checkpoint=tmp_path / "run", **options)
+    found = ek.resume(tmp_path / "run", problem(model), n_steps=4)
+    np.testing.assert_array_equal(found.u, whole.u)
+
+
 def test_samples_in_a_file_stay_there(tmp_path):
     x = RNG.normal(size=(50, 3))
     np.save(tmp_path / "x.npy", x)
