@@ -60,7 +60,7 @@ class CheckpointError(RuntimeError):
     ...     ek.resume("nowhere", problem=None)
     ... except ek.CheckpointError as error:
     ...     print(error)
-    path: must be a checkpoint folder, got nowhere without a checkpoint.json.
+    path: must be a checkpoint folder, got nowhere without a checkpoint.json. Pass ...
     """
 
     result: Any = None

@@ -162,8 +162,9 @@ def _lines(
         several = {"": measured}
     if not isinstance(several, Mapping) or not several:
         raise TypeError(
-            "measured: must be a result of ek.run, diagnose, compare or calibration, or a mapping "
-            f"of labels to such results, got {type(measured).__name__}."
+            "measured: must be a result of ek.run, ek.integrate, ek.diagnose, ek.compare or "
+            "ek.calibration, or a mapping of labels to such results, got "
+            f"{type(measured).__name__}."
         )
     found = {
         str(label): _values(each, name, problem, f"measured[{label!r}]" if label else "measured")
@@ -172,7 +173,7 @@ def _lines(
     if len({values.dims for values in found.values()}) > 1:
         raise ValueError(
             f"measured: must be of one kind, got {name!r} along "
-            f"{' and '.join(str(values.dims) for values in found.values())}."
+            f"{' and '.join(str(values.dims) for values in found.values())}. Plot them separately."
         )
     if not next(iter(found.values())).dims:
         labels = xr.DataArray(np.array(list(found), dtype=object), dims="label")
@@ -225,9 +226,8 @@ def _values(measured: Any, name: str, problem: InverseProblem | None, what: str)
         return diagnosed[name]
     history = [str(each) for each in measured if measured[each].dims == ("history",)]
     raise ValueError(
-        f"name: must be one of {', '.join(map(str, diagnosed.data_vars))}"
-        + (f"; or one of {', '.join(history)}" if history else "")
-        + f"; got {name!r}."
+        f"name: must be one of {', '.join(map(str, (*diagnosed.data_vars, *history)))}, got "
+        f"{name!r}."
     )
 
 
