@@ -180,7 +180,7 @@ def _learned(
                 return by_epoch, "failed"  # other parts can still be computed
     status = loop.status.code if loop.status is not None else ""
     if status != "budget_spent" and len(by_epoch) <= loop.n // epoch:
-        by_epoch.append(_found(model, problem, loop.data, u, g, split))  # of the last good members
+        by_epoch.append(_found(model, problem, loop.data, u, g, split))  # of the finite members
     return by_epoch, status
 
 

@@ -13,19 +13,19 @@ __all__ = ["balanced_ensemble"]
 def balanced_ensemble(prior: Prior, n_members: int, *, rng: Rng = None) -> Array:
     r"""Draws of a prior whose mean and covariance are exactly those of the prior.
 
-    Independent draws have a sample mean and covariance that are off by sampling error, and an
-    ensemble Kalman method takes them for those of the prior. In coordinates in which the prior is
-    N(0, I), the draws z_j are centred, and with the thin SVD Z = P s Vᵀ of the rest replaced by
-    √(J − 1) P Vᵀ. That is second-order exact sampling [1]_. From such an ensemble `ETKI` is exact
-    for a linear model.
+    The sample mean and covariance of independent draws have sampling errors, and an ensemble Kalman
+    method uses them as the moments of the prior. Here the draws z_j are made in coordinates in
+    which the prior is N(0, I), and centred. With the thin SVD Z = P s Vᵀ of the centred draws, they
+    are replaced by √(J − 1) P Vᵀ. This is second-order exact sampling [1]_. From such an ensemble
+    `ETKI` is exact for a linear model.
 
-    With J ≤ p members the covariance cannot be exact. The draws are then centred, no more.
+    With J ≤ p members the covariance cannot be exact. The draws are then only centred.
 
     Parameters
     ----------
     prior : Prior
-        Any prior of ekitools. Where it is not Gaussian, the moments are exact in the coordinates in
-        which it is.
+        Any prior of ekitools. If it is not Gaussian, the moments are exact in the coordinates in
+        which it is N(0, I).
     n_members : int
         Ensemble size J, at least 2.
     rng : None, int or numpy.random.Generator
@@ -43,14 +43,14 @@ def balanced_ensemble(prior: Prior, n_members: int, *, rng: Rng = None) -> Array
 
     See Also
     --------
-    ETKI : Adds no sampling error of its own.
+    ETKI : A method that adds no sampling error.
     UKI : Places its own members.
 
     Notes
     -----
-    The gain is largest where the sampling error of the first ensemble is all that there is: with
-    `ETKI`, few members and a model near linear. The members are not independent: do not take them
-    for a sample from which the prior is to be estimated.
+    The gain is largest if the first ensemble is the only source of sampling error: with `ETKI`, few
+    members and a nearly linear model. The members are not independent. Do not estimate the prior
+    from them.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Gauss–Newton Kalman inversion: refinement with the slope of the model where the posterior is."""
+"""Gauss–Newton Kalman inversion: refinement with the slope of the model near the posterior."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ Start: TypeAlias = Literal["eki", "prior"]
 _STARTS: tuple[Start, ...] = get_args(Start)
 
 _HALF = 0.5
-"""First damping from the prior, where a full step may be far too long; and the damping throughout
-where the scales of the noise are not known."""
+"""First damping for a start at the prior, where a full step may be far too long. It is the damping
+of every step if the scales of the noise are unknown."""
 
 
 @dataclass(frozen=True)
 class GNKI:
-    r"""Gauss–Newton Kalman inversion: the bias of EKI for a nonlinear G, mostly removed.
+    r"""Gauss–Newton Kalman inversion, which removes most of the bias of EKI for a nonlinear G.
 
-    EKI inherits the slope of G from an ensemble as broad as the prior. Once it has reached
-    Σh = 1, the ensemble is where the posterior is, and its own slope there is the right one.
-    From then on every member solves its own randomised maximum a posteriori problem, with
-    data y + η_j and a prior centred at its own draw m_j ~ μ₀, by damped Gauss–Newton steps
+    EKI estimates the slope of G from an ensemble as broad as the prior. At Σh = 1 the ensemble is
+    near the posterior, and its slope is the right one there. From then on every member solves its
+    own randomised maximum a posteriori problem, with the data y + η_j and a prior centred at its
+    own draw m_j ~ μ₀, by damped Gauss–Newton steps
 
     .. math::
         u_j \leftarrow u_j + \alpha \{m_j - u_j
@@ -85,57 +85,54 @@ class GNKI:
         K = C_0 H^T (H C_0 H^T + \Gamma)^{-1},
 
     where H is the linear regression of G on u over the present ensemble (statistical
-    linearisation [1]_, [2]_), in the subspace the ensemble spans. The m_j and η_j are drawn
-    once, so the iteration converges. For a linear G one step with α = 1 gives exact posterior
-    samples, for any J > p; in general it samples approximately, without the bias of a
-    broad prior.
+    linearisation [1]_, [2]_), in the span of the ensemble. The m_j and η_j are drawn once, so the
+    iteration converges. For a linear G and any J > p, one step with α = 1 gives exact posterior
+    samples. For a nonlinear G the samples are approximate, without the bias of a broad prior.
 
-    With J ≤ p members a regression cannot tell the directions apart that the members do not span.
-    The refinements then stay in the affine span of the first ensemble, as EKI does, with the sample
-    covariance C of that ensemble in place of C₀ and its members in place of the m_j. For a linear G
-    the members are exact samples of the posterior under this prior, which is the one that EKI uses.
-    There is no localization: a local analysis leaves that span, in which every member keeps its
-    m_j. Use ``ETKI(localization=...)`` or ``EKI(localization=...)`` there.
+    With J ≤ p members the regression has no slope along directions that the members do not span.
+    The refinements then stay in the affine span of the first ensemble, as in EKI. They use the
+    sample covariance C of that ensemble in place of C₀, and its members in place of the m_j. For a
+    linear G the members are exact samples of the posterior under this prior, which EKI uses too.
+    GNKI has no localization, because a local analysis leaves that span, in which every member keeps
+    its m_j. For localization use ``ETKI(localization=...)`` or ``EKI(localization=...)``.
 
-    Where the scales s of the noise are not known (`UnknownNoise`), every member also has its own
-    s_j. It is drawn from p(s | y) with the parameters integrated out, under the linear model that
-    the member is refined by. The member is then refined with the noise level s_j. For a linear G
-    all members have the same linear model, and it is exact. So s_j is a draw from p(s | y), u_j a
-    draw from p(u | s_j, y), and the pair a draw from the joint posterior, without any burn-in
-    (several scales are drawn in four rounds of a Gibbs sampler, in which the parameters stay
-    integrated out). An alternation of s_j given u_j with u_j given s_j has the same limit, but one
-    refinement, a model run a member, for each of its dependent sweeps, and it can stay where large
-    scales and a bad fit confirm each other. The random numbers behind s_j are drawn once, like m_j
-    and η_j, so the iteration converges.
+    If the scales s of the noise are unknown (`UnknownNoise`), every member also has its own s_j. It
+    is drawn from p(s | y) with the parameters integrated out, under the linear model that refines
+    the member. The member is then refined with the noise level s_j. For a linear G all members have
+    the same exact linear model. Hence s_j is a draw from p(s | y), u_j is a draw from
+    p(u | s_j, y), and the pair is a draw from the joint posterior, without burn-in. Several scales
+    are drawn in four rounds of a Gibbs sampler, in which the parameters stay integrated out. A
+    Gibbs sampler that alternates between s_j and u_j has the same limit, but each of its dependent
+    sweeps costs a refinement, and large scales and a bad fit can sustain each other. The random
+    numbers behind s_j are drawn once, as m_j and η_j are, so the iteration converges.
 
     Parameters
     ----------
     step : Schedule, default MisfitController()
         Step rule of the EKI phase.
     damping : float or "adaptive", default "adaptive"
-        α in (0, 1], or a choice by the misfit. That begins with α = 1, and with 0.5 from the
-        prior. The fall of the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members
-        is compared with the fall under the linear model. α is doubled, up to 1, where the fall is
-        three quarters of that or more, and halved where it is less than half. Where the mean
-        rose, the members go back by half of their last move. With unknown scales of the noise
-        "adaptive" is 0.5 throughout.
+        α in (0, 1]. "adaptive" begins with 1, or with 0.5 for ``start="prior"``, and adapts α to
+        the mean of ½‖u_j − m_j‖²_{C₀} + ½‖y + η_j − G(u_j)‖²_Γ over the members. The fall of this
+        mean is compared with the fall under the linear model. α is doubled, up to 1, if the ratio
+        is at least 3/4, and halved if the ratio is below 1/2. If the mean rose, the members go back
+        by half of their last move. With unknown scales of the noise "adaptive" means 0.5.
     refinements : int, default 20
-        Most Gauss–Newton steps made.
+        Largest number of Gauss–Newton steps.
     rtol : float, default 0.02
-        They end where the members are within rtol of their limit: the root mean square of the
-        last move, or of what damping left of it if that is more, in units of the ensemble's
-        standard deviations. They also end where five of them in turn brought no progress.
+        The steps end when the members are within rtol of their limit. The distance is the root mean
+        square of the last move, or of the part that damping left out if that is larger, in standard
+        deviations of the ensemble. The steps also end after five steps in a row without progress.
     start : {"eki", "prior"} or GaussianStart, default "eki"
-        Where the refinements begin: at EKI's ensemble, at the first ensemble itself, or at
-        draws of a Gaussian from an earlier run. "prior" takes the first members for the m_j. It
-        saves the model runs of EKI where G bends little over the prior, and does not converge
-        where G bends much.
+        Ensemble before the first refinement: the ensemble of EKI at Σh = 1, the initial ensemble,
+        or draws of a Gaussian from an earlier run. "prior" uses the initial members as the m_j. It
+        saves the model runs of EKI if G is nearly linear over the prior, and does not converge if G
+        is strongly nonlinear.
     draws : {"kept", "fresh"}, default "kept"
-        Whether m_j and η_j are drawn once, or anew at every refinement, with the variances
-        C₀(2 − α)/α and Γ(2 − α)/α. Then the ensemble does not converge but becomes stationary, and
-        for a linear G its covariance is exact for every α. It is for stochastic models, whose
-        outputs differ at every refinement; use it with ``damping=0.2``. It needs J > p and known
-        scales of the noise.
+        Whether m_j and η_j are drawn once, or redrawn at every refinement ("fresh"), with the
+        variances C₀(2 − α)/α and Γ(2 − α)/α. With fresh draws the ensemble becomes stationary in
+        place of converging, and for a linear G its covariance is exact for every α. Fresh draws are
+        for stochastic models, whose outputs differ at every refinement. Use them with
+        ``damping=0.2``. They need J > p and known scales of the noise.
 
     Raises
     ------
@@ -206,8 +203,8 @@ class GNKI:
         TypeError
             If the problem has another loss than Gaussian noise, or a step sees a part of the data.
         ValueError
-            If all members are the same. If there are no more members than parameters, and the
-            draws are fresh or the scales of the noise not known. If the start has another number of
+            If all members are the same. If there are no more members than parameters, and the draws
+            are fresh or the scales of the noise are unknown. If the start has another number of
             parameters.
         """
         check_all_data(target, "GNKI, which fits every member to the same perturbed data")
@@ -227,7 +224,7 @@ class GNKI:
         return state.ensemble
 
     def finished(self, state: GNKIState) -> Status | None:
-        """Set once the refinements have converged, bring nothing more, or are spent."""
+        """The status once the refinements have converged, make no more progress, or are used up."""
         status = settled(state.refining, self.rtol, fresh=self.draws == "fresh")
         if status is not None or state.refined < self.refinements:
             return status
@@ -236,9 +233,9 @@ class GNKI:
     def tell(
         self, state: GNKIState, g: Array, target: Target, *, rng: np.random.Generator
     ) -> tuple[GNKIState, StepInfo]:
-        """One step of either phase, or the end: then the state is returned as it was."""
+        """One step of either phase. At the end of the run the state is returned unchanged."""
         unknown = isinstance(target.noise, ScaledNoise)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the run
             r = g if unknown else whitened_residual(g, target)
             misfit = misfits_of_members(state.ensemble, g, target)[0] if unknown else misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
@@ -256,7 +253,7 @@ class GNKI:
         if not math.isfinite(variance):
             status = diverged(
                 f"The update of step {state.n} with h = {h:.4g}",
-                "Use smaller steps or a prior that keeps the model tame.",
+                "Use smaller steps or a narrower prior.",
             )
             return state, StepInfo(0.0, misfit, status, spread)
         return following._replace(n=state.n + 1, variance=variance), StepInfo(
@@ -273,10 +270,10 @@ class GNKI:
         rows: Callable[[Array], Array],
         index: np.ndarray,  # noqa: ARG002 - the contract's argument
     ) -> GNKIState:
-        """The state with ``rows`` of the ensemble and, alike, of its anchors and draws.
+        """The state with ``rows`` of the ensemble, of its anchors and of its draws.
 
-        For a linear G a combination of members that have been refined has the same combination
-        of their anchors and draws for its own.
+        For a linear G, a combination of refined members has the same combination of their anchors
+        and draws.
         """
         ensemble = rows(state.ensemble)
         kept = ("anchors", "draws", "move", "scores")
@@ -336,14 +333,14 @@ class GNKI:
             level = float(np.mean(objectives(x, r, 0 * m, 0 * draws)))
         newton = newton_step(x, r, m, state.draws)
         full = newton.step if span is None else newton.step @ span.rows
-        # the members are in the span already, but for those of a start elsewhere and for rounding
+        # only members of another start, and rounding errors, are outside the span
         inside = w if span is None else span.members(x)
         change = relative_size(full, w) * max(damping, 1 - damping)
         gain = float(np.mean(newton.gain))
         new = Refining(damping, change, objective, newton.rest, gain, level)
         state = state._replace(
             ensemble=target.prior.unwhiten(inside + damping * full),
-            t=min(1.0, state.t + damping),  # from the prior α is what a step takes of the way
+            t=min(1.0, state.t + damping),  # from the prior a step covers the share α of the way
             refined=state.refined + 1,
             refining=progress(old, new),
             move=damping * full if self.damping == "adaptive" else None,
@@ -353,7 +350,7 @@ class GNKI:
     def _followed_with_scales(
         self, state: GNKIState, g: Array, target: Target, rng: np.random.Generator
     ) -> tuple[GNKIState, float]:
-        """As `_followed`, where the scales of the noise are not known."""
+        """As `_followed`, for unknown scales of the noise."""
         if self._tempers(state):
             new = tempered_with_scales(state, g, target, self.step, rng)
             return state._replace(ensemble=new.ensemble, t=new.t, scaling=new.scaling), new.h

@@ -1,15 +1,15 @@
 r"""Proposals for a population: how the particles of a sampler move, in whitened coordinates.
 
 Every proposal comes from a kernel whose ratio of densities is known, so that the
-Metropolis–Hastings rule can correct it for any target. What a kernel learns of the population
-it learns of the *other half* of it: a particle that helped to fit its own proposal would be
-favoured where it is already, a bias of order p/J. Copies of one particle are neighbours, so
-they are in the same half.
+Metropolis–Hastings rule can correct it for any target. A kernel is fitted to the *other half* of
+the population. A particle that helped to fit its own proposal would be favoured at its present
+place, with a bias of order p/J. Copies of one particle are neighbours, so they are in the same
+half.
 
-A mean and a covariance tell next to nothing of single particles, so both halves may learn the
-other's at once. A kernel density estimate does tell of them: if both halves moved by the other's,
-they would not be independent any more afterwards, and the next move would be biased. So one half
-at a time draws from it, while the other takes random-walk steps.
+A mean and a covariance hold almost no information on single particles, so both halves may use those
+of the other half at the same time. A kernel density estimate holds much. If both halves moved by
+it, they would no longer be independent, and the next move would be biased. Therefore one half at a
+time draws from the estimate, while the other half makes random-walk steps.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ MANY: tuple[Move, ...] = ("ensemble",)
 """Default moves for up to eight parameters, and for more than eight."""
 
 _BLOCK = 1 << 21
-"""Pairs of particles whose distances are in memory at once."""
+"""Number of pairs of particles whose distances are in memory at a time."""
 
 
 def largest_scale(move: Move) -> float:
-    """Up to where the step size of a move may grow."""
+    """Largest step size of a move."""
     return math.inf if move in ("kernel", "random_walk") else 1.0
 
 
@@ -63,13 +63,14 @@ def propose(
     rng : numpy.random.Generator
         Source of randomness.
     turn : int, default 0
-        Which half draws from the kernel estimate of the other: the first if it is even.
+        The half that draws from the kernel estimate of the other half: the first half if ``turn``
+        is even.
 
     Returns
     -------
     (J, p), (J,), (J,)
         The proposals x'; log k(x', x) − log k(x, x') for the density k(x, x') of proposing x'
-        at x; and which proposals the step size had a part in.
+        at x; and whether a proposal depends on the step size.
 
     Examples
     --------
@@ -105,7 +106,7 @@ def propose(
 
 
 def _contracted(x: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A step that N(0, I) is invariant under, and reversible."""
+    """A reversible step that leaves N(0, I) invariant."""
     keep = math.sqrt(max(1 - scale * scale, 0.0))
     return np.asarray(keep * x + scale * rng.standard_normal(x.shape))
 
@@ -117,9 +118,9 @@ def _kernel(
     near: Gaussian,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Independent draws of the others' kernel density, contracted so as to keep their moments.
+    """Independent draws from the kernel density of the other half, contracted to keep its moments.
 
-    The bandwidth is Silverman's for their effective number.
+    The bandwidth is Silverman's for the effective number of particles.
     """
     p = x.shape[1]
     width = min((4 / (p + 2) * float(np.sum(share**2))) ** (1 / (p + 4)), 1.0)
