@@ -1,4 +1,4 @@
-"""Results: the history as arrays, the labelled Dataset, and what is read from it."""
+"""Results: the history as arrays, the labelled Dataset, and its readers."""
 
 from ekitools._public import face
 

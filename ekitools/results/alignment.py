@@ -40,7 +40,9 @@ def by_label(results: Any) -> dict[str, xr.Dataset]:
     for label, result in zip(labels, given, strict=True):
         check_result(result, f"results[{label!r}]")
     if len(set(labels)) < len(labels):
-        raise ValueError(f"results: must have labels that differ as strings, got {labels}.")
+        raise ValueError(
+            f"results: must have labels that differ as strings, got {labels}. Rename one of them."
+        )
     return dict(zip(labels, given, strict=True))
 
 
@@ -186,8 +188,10 @@ def _difference(result: xr.Dataset, first: xr.Dataset) -> str:
     if labels != theirs:
         at = {label: i for i, label in enumerate(theirs)}
         missing = [label for label in labels if label not in at]
-        if missing or len(at) < len(theirs):
-            return f"data with other names ({listed(missing) or 'repeated ones'} missing)"
+        if missing:
+            return f"data with other names (without {listed(missing)})"
+        if len(at) < len(theirs):
+            return "data of which some have the same name"
         y = y[[at[label] for label in labels]]
     if np.array_equal(y, first.y.values, equal_nan=True):
         return ""

@@ -1,4 +1,4 @@
-"""Comparison of methods with a reference posterior: errors of every method, and its cost."""
+"""Comparison of methods with a reference posterior: errors and costs of all methods."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Style: TypeAlias = Literal["plain", "markdown"]
 _STYLES: tuple[Style, ...] = get_args(Style)
 
 _BLOCK = 512
-"""Rows of a covariance that are compared at once, so that no p × p matrix is formed."""
+"""Number of rows of a covariance that are compared at a time, so that no p × p matrix is formed."""
 
 _SDS = "reference standard deviations"
 
@@ -81,7 +81,7 @@ def compare(
     *,
     iteration: int = -1,
 ) -> xr.Dataset:
-    r"""Methods side by side with the exact posterior, or with a reference.
+    r"""Comparison of methods with the exact posterior, or with another reference.
 
     With m_i and s_i the mean and the standard deviation of parameter i under the reference,
     and ū_i and σ_i those of the members,
@@ -91,30 +91,30 @@ def compare(
         \text{sd\_ratio}_i = \sigma_i/s_i, \quad
         \text{wasserstein}_i = \tfrac1{s_i} \int |F_i(x) - F_i^{ref}(x)|\, dx,
 
-    the last being the Wasserstein-1 distance of the marginals [1]_, and of all parameters
+    where the last is the Wasserstein-1 distance of the marginals [1]_. For all parameters together
 
     .. math::
         \text{cov\_error} = \|S^{-1}(C - C^{ref})S^{-1}\|_F / \|S^{-1}C^{ref}S^{-1}\|_F,
         \qquad S = \operatorname{diag}(s).
 
-    Even n independent draws of the posterior itself miss its mean: a method can be asked for
-    no more than a ``mean_error_rms`` of about ``mean_error_expected`` = n^{-1/2}, where n is the
-    effective number of members. (For a Gaussian marginal such draws have a ``wasserstein`` of
-    about 1.29 n^{-1/2}, and an ``sd_ratio`` within (2n)^{-1/2} of 1.) Members that depend on each
-    other have a larger error than that, and a reference of draws has an error of its own,
-    ``reference_n_effective`` to the power −1/2.
+    Even n independent draws of the posterior have an error of the mean. Their ``mean_error_rms`` is
+    about ``mean_error_expected`` = n^{-1/2}, where n is the effective number of members. (For a
+    Gaussian marginal these draws have a ``wasserstein`` of about 1.29 n^{-1/2}, and an ``sd_ratio``
+    within (2n)^{-1/2} of 1.) Members that depend on each other have a larger error. A reference
+    that consists of draws has its own error, ``reference_n_effective`` to the power −1/2.
 
     Parameters
     ----------
     results : mapping of label to xarray.Dataset, or a sequence of xarray.Dataset
-        What `run`, `resume` or `integrate` returned, or was read back from a file; of different
-        sizes, with or without weights, and with parameters in any order. All must be of the same
-        data. Members that failed are left out. The labels of a sequence are the names of the
-        methods ("EKI", "EKI 2", ...).
+        Results of `run`, `resume` or `integrate`, possibly read from files. They may have different
+        sizes, weights, and parameters in any order, but must have the same data. Members that
+        failed are left out. The labels of a sequence are the names of the methods ("EKI", "EKI 2",
+        ...).
     reference : xarray.Dataset, tuple, array or mapping
         One of
 
-        * a result, such as of a long `TemperedSMC`: its last stored iteration, with its weights;
+        * a result, for example of a long `TemperedSMC`: the last stored iteration, with its
+          weights;
         * ``(mean, cov)``, a tuple of ``(p,)`` and ``(p, p)``: an exact Gaussian. Its marginals
           are represented by 4096 quantiles, which moves ``wasserstein`` by at most 5.1e-4;
         * draws, ``(n, p)``, or a DataArray with a dimension ``parameter``; rows with NaN are
@@ -122,9 +122,8 @@ def compare(
         * a mapping of parameter names to (mean, sd), such as the ``reference`` of an example of
           `ekitools.problems`: ``wasserstein`` and ``cov_error`` are then NaN.
 
-        Parameters are matched by name where the reference has names, and a reference that has
-        some only restricts the comparison to these; else they are in the order of the first
-        result.
+        If the reference has names, parameters are matched by name, and only the parameters of the
+        reference are compared. Otherwise its parameters are in the order of the first result.
     iteration : int, default -1
         The stored iteration of the results that is compared; −1 is the last one.
 
@@ -134,18 +133,18 @@ def compare(
         Along ``label`` and ``parameter``: ``mean``, ``sd``, ``mean_error``, ``sd_ratio``,
         ``wasserstein``; along ``parameter``: ``reference_mean``, ``reference_sd``; along
         ``label``: ``mean_error_rms``, ``mean_error_expected``, ``mean_error_max``,
-        ``sd_error_max``, ``cov_error``, ``model_runs``, ``seconds`` (NaN where a result has
-        none, and for an earlier iteration), ``members`` and ``n_effective``. All have
-        ``long_name`` and ``units``. The attributes ``reference`` and ``reference_n_effective``
-        say what the reference was and of how many draws (infinite if it is exact, NaN if that
-        is not known).
+        ``sd_error_max``, ``cov_error``, ``model_runs``, ``seconds`` (NaN if a result has none, and
+        for an earlier iteration), ``members`` and ``n_effective``. All have ``long_name`` and
+        ``units``. The attribute ``reference`` describes the reference, and
+        ``reference_n_effective`` is its effective number of draws (infinite for an exact reference,
+        NaN if unknown).
 
     Raises
     ------
     TypeError, ValueError
-        If there are no results, one is not the Dataset of a run or has fewer than two members
-        left, the iteration is not stored, results are of other data or, where the reference
-        has no names, have other parameters, or sizes or names do not match.
+        If there are no results, one is not the Dataset of a run or has fewer than two members left,
+        the iteration is not stored, results have different data or, without names in the reference,
+        different parameters, or sizes or names do not match.
 
     See Also
     --------
@@ -155,7 +154,7 @@ def compare(
 
     Notes
     -----
-    The time is that of sorting p marginals and, for the covariance, O(J p²).
+    The cost is that of sorting p marginals, plus O(J p²) for the covariance.
 
     References
     ----------
@@ -233,31 +232,32 @@ def compare(
 
 
 def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
-    """The comparison as a table, a line for every method.
+    """The comparison as a table, with one line for every method.
 
-    Errors of the mean are in standard deviations of the reference; *expected* is what the rms
-    would be for independent exact draws, as many as the members are worth (*effective*).
+    Errors of the mean are in standard deviations of the reference; *expected* is the rms for
+    independent exact draws, with their number equal to the effective number of members
+    (*effective*).
 
     Parameters
     ----------
     comparison : xarray.Dataset
-        What `compare` returned.
+        A result of `compare`.
     style : {"plain", "markdown"}, default "plain"
         Aligned columns, or a table of Markdown.
 
     Returns
     -------
     str
-        Without a line break at its end; "-" stands for what is not known.
+        The table, without a final line break. Unknown numbers are shown as "-".
 
     Raises
     ------
     TypeError, ValueError
-        If ``comparison`` is something else, or there is no such style.
+        If ``comparison`` is something else, or the style is unknown.
 
     See Also
     --------
-    compare : Makes the comparison.
+    compare : The comparison as a Dataset.
     plot_comparison : The comparison as a plot.
 
     Examples
@@ -282,7 +282,7 @@ def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
 
 
 def check_comparison(comparison: Any) -> None:
-    """Check that it is what `compare` returned, or an average of these."""
+    """Check that it is a result of `compare`, or an average of such results."""
     needed = {*_COLUMNS, "mean_error", "sd_ratio"}
     if not (isinstance(comparison, xr.Dataset) and needed <= set(comparison.data_vars)):
         raise TypeError(
@@ -308,7 +308,7 @@ def _members(label: str, result: xr.Dataset, iteration: int, exact: Reference) -
     if missing:
         raise ValueError(
             f"results[{label!r}]: must have the parameters that are compared, got none called "
-            f"{listed(missing)}. Give a reference for those only that all results have."
+            f"{listed(missing)}. Give a reference only for parameters that all results have."
         )
     try:
         index = stored_index(result, iteration)
@@ -318,7 +318,7 @@ def _members(label: str, result: xr.Dataset, iteration: int, exact: Reference) -
     if len(u) < 2:
         raise ValueError(
             f"results[{label!r}]: must have at least two members left at iteration {iteration}, "
-            f"got {len(u)}."
+            f"got {len(u)}. Choose another iteration."
         )
     chosen = u[:, [at[name] for name in exact.names]].astype(np.float64)
     return as_sample((chosen - exact.mean) / exact.sd, weight)

@@ -46,8 +46,8 @@ def nonlinear_share(u: np.ndarray, g: np.ndarray, weight: np.ndarray) -> float:
     Returns
     -------
     float
-        0 for a linear model; NaN where there are no more members than parameters, or the
-        outputs do not vary.
+        0 for a linear model; NaN if there are no more members than parameters, or if the outputs do
+        not vary.
 
     Examples
     --------
