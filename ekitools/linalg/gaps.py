@@ -1,9 +1,8 @@
 r"""Missing outputs: regression on the parameters, and the marginal noise without a datum.
 
-Both fill entries of an ensemble's outputs ``(J, d)``. A regression stands for an output that other
-members have. A conditional mean stands for an output that no member has, so that the datum counts
-for nothing in any analysis: with r the residual G − y, split into known entries r_k and missing
-entries r_m,
+Both fill entries of an ensemble's outputs ``(J, d)``. A regression fills an output that other
+members have. A conditional mean fills an output that no member has, so that the datum has no effect
+in any analysis. With the residual r = G − y, split into known entries r_k and missing entries r_m,
 
 .. math::
     \min_{r_m} \| \Gamma^{-1/2} (r_k, r_m) \|^2 = r_k^T \Gamma_{kk}^{-1} r_k,
@@ -30,18 +29,18 @@ _RIDGES = np.geomspace(1e-12, 1e2, 29)
 def filled_by_regression(g: np.ndarray, features: np.ndarray, *, ridge: bool = True) -> np.ndarray:
     """``g`` with every NaN replaced by a ridge regression on the features.
 
-    Each output is regressed over the members that have it; the ridge minimises the generalised
-    cross-validation score. Where at most p + 2 members have an output, their mean stands for it.
+    Each output is regressed over the members that have it. The ridge minimises the generalised
+    cross-validation score. If at most p + 2 members have an output, it is filled with their mean.
 
     Parameters
     ----------
     g : (J, d)
-        Outputs; every column has a number.
+        Outputs; every column has at least one number.
     features : (J, p)
-        Parameters, best in coordinates in which the prior is N(0, I).
+        Parameters, preferably in coordinates in which the prior is N(0, I).
     ridge : bool, default True
-        False for nodes of a quadrature rule, which are few and have no sampling error: the
-        regression is then by least squares, over any number of members.
+        Use False for nodes of a quadrature rule, which are few and have no sampling error. The
+        regression then uses least squares, over any number of members.
 
     Examples
     --------
@@ -74,7 +73,7 @@ def filled_by_regression(g: np.ndarray, features: np.ndarray, *, ridge: bool = T
 
 
 def _ridge(features: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Ridge regressions of the columns of ``values``, each with a ridge of its own, at ``at``."""
+    """Ridge regressions of the columns of ``values``, each with its own ridge, at ``at``."""
     centre, mean = features.mean(axis=0), values.mean(axis=0)
     left, s, right = np.linalg.svd(features - centre, full_matrices=False)
     known = values - mean
@@ -90,12 +89,12 @@ def _ridge(features: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarr
 
 
 def conditional_residual(residual: np.ndarray, missing: np.ndarray, noise: Any) -> np.ndarray:
-    """Residuals at the ``missing`` entries with which the others count as without them.
+    """Residuals at the ``missing`` entries that have no effect on an analysis.
 
     Parameters
     ----------
     residual : (J, d)
-        G − y, of any value where it is missing.
+        G − y, with any value at missing entries.
     missing : (m,) of int
         The missing entries.
     noise : NoiseModel
