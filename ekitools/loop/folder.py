@@ -110,7 +110,10 @@ class Folder:
             else:
                 self._done[path.absolute()] = commit
                 return run
-        raise CheckpointError(f"path: must be a checkpoint folder, got {path} without a {INDEX}.")
+        raise CheckpointError(
+            f"path: must be a checkpoint folder, got {path} without a {INDEX}. Pass the folder "
+            "that a run had as checkpoint=, or start a new run."
+        )
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[Lock]:

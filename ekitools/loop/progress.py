@@ -1,4 +1,4 @@
-"""Stopping rules, asked at an evaluated ensemble."""
+"""Checks of stopping rules at an evaluated ensemble."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def stopped(
 ) -> StepInfo:
     """The info of a step, with the status of the first rule that fires at its ensemble.
 
-    ``mean`` is that of the outputs ``g``, where it is on the host already. A method that has come
-    to its own end is not asked further; a step that overflowed is, for the run may have been over
-    before it.
+    ``mean`` is the mean of the outputs ``g``, if it is on the host already. The rules are not
+    checked if the method itself has ended the run. They are checked after a step that overflowed,
+    because a rule may fire at the ensemble before it.
     """
     if info.status is not None and info.status.level != "bad":
         return info

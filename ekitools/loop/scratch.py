@@ -1,4 +1,4 @@
-"""The scratch folder of a run with its ensemble on disk: its files, and which are needed."""
+"""The scratch folder of a run with its ensemble on disk, and the files that are still needed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _NAME = re.compile(r"ensemble-([0-9a-f]{16})-\d{6,}\.npy")
 class Scratch:
     """The ``.npy`` files of one run in a folder that may hold other files too.
 
-    A file is written once and never changed. So the files that a checkpoint names stay what they
-    were until the next checkpoint is committed.
+    A file is written once and never changed. The files that a checkpoint names therefore stay
+    unchanged until the next checkpoint is committed.
 
     Parameters
     ----------
     folder : Path
-        Made where it does not exist.
+        The folder, which is created if it does not exist.
 
     Examples
     --------
@@ -89,12 +89,12 @@ class Scratch:
     def write(
         self, shape: tuple[int, int], dtype: Any, fill: Callable[[np.ndarray], object]
     ) -> str:
-        """The name of a new file, once ``fill`` has written to its memory map.
+        """The name of a new file, after ``fill`` has written to its memory map.
 
         Raises
         ------
         RunError
-            If the file system has no room for it, or refuses it.
+            If the file system has no room for the file, or refuses it.
         """
         name = f"ensemble-{self._tokens[0]}-{self._written:06d}.npy"
         self._written += 1
@@ -123,35 +123,37 @@ class Scratch:
         Raises
         ------
         RunError
-            If it is missing or damaged, or `write` gives no such name.
+            If the file is missing or damaged, or its name is not one that `write` returns.
         """
         if not _NAME.fullmatch(name):
-            raise RunError(f"scratch: must have files named by ekitools, got {name!r:.80}.")
+            raise RunError(
+                f"scratch: must have files named by ekitools, got {name!r:.80}. Start a new run."
+            )
         path = self.folder / name
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(
                 f"scratch: {path} is missing or damaged ({error}). Restore it from a copy, or "
-                "start the run anew."
+                "start a new run."
             ) from error
         assert isinstance(found, np.memmap)
         return found
 
     def bar(self, n_bytes: int, title: str) -> AbstractContextManager[Any]:
-        """A bar of the bytes of one pass over an ensemble, where such bars are to be shown."""
+        """A progress bar in bytes for one pass over an ensemble, if bars are shown."""
         return bar_of_bytes(self.progress, n_bytes, title, stays=False)
 
     def commit(self, checkpoint: Path, names: Iterable[str], *, begun: bool = False) -> None:
-        """Keep the files that a checkpoint names until it names others.
+        """Keep the files that a checkpoint names, until it names other files.
 
-        While a commit has only ``begun``, the checkpoint may name these files or those before.
+        While a commit has only ``begun``, the checkpoint may name these files or the previous ones.
         """
         before = self._committed.get(checkpoint, frozenset()) if begun else frozenset()
         self._committed[checkpoint] = before.union(names)
 
     def hand_out(self, names: Iterable[str]) -> None:
-        """Keep the files that a result holds for good: they belong to the user."""
+        """Keep the files of a result for good, because they belong to the user."""
         self._handed.update(names)
 
     def bring_to_disk(self, names: Iterable[str]) -> None:
@@ -164,22 +166,22 @@ class Scratch:
                 os.close(descriptor)
 
     def adopt(self, names: Iterable[str]) -> None:
-        """Take over the files of the process that wrote ``names``, once that has ended."""
+        """Take over the files of the process that wrote ``names``, if that process has ended."""
         self._tokens += [match[1] for name in names if (match := _NAME.fullmatch(name))]
 
     def release(self, needed: Iterable[str]) -> None:
-        """Delete the files of this run but the ``needed``, committed and handed-out ones."""
+        """Delete the files of this run, except the needed, committed and handed-out ones."""
         kept = frozenset(needed).union(self._handed, *self._committed.values())
         with suppress(OSError):
             for path in self.folder.iterdir():
                 match = _NAME.fullmatch(path.name)
                 if match and match[1] in self._tokens and path.name not in kept:
-                    with suppress(OSError):  # one that is open on Windows waits for the next time
+                    with suppress(OSError):  # on Windows an open file is deleted at the next call
                         path.unlink()
 
 
 def _reserve(path: Path) -> None:
-    """Take the space on the disk: a memory map that finds no room later would end the process."""
+    """Reserve the space on the disk, because a memory map without room would end the process."""
     if not hasattr(os, "posix_fallocate"):
         return
     descriptor = os.open(path, os.O_RDWR)
