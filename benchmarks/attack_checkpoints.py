@@ -1,12 +1,12 @@
-"""Damaged and forged checkpoints: how many are tried, and how many are held.
+"""Damaged and forged checkpoints: numbers of attacks tried and held.
 
     python benchmarks/attacks.py --only bytes
 
 Every attack changes one small checkpoint and loads it. An attack on bytes is held if it ends in a
-`CheckpointError` that names the damaged file. An attack with new digests (someone wrote the SHA-256
-of the changed files too) is held if it ends in a `CheckpointError`, or if the changed values have
-the right types: the run then continues from them, or its next step refuses them by a `ValueError`
-or a `RunError`. No other exception may come out.
+`CheckpointError` that names the damaged file. An attack with new digests (the SHA-256 of the
+changed files is written too) is held if it ends in a `CheckpointError`, or if the changed values
+have the right types. In the last case the run continues from them, or its next step refuses them by
+a `ValueError` or a `RunError`. Any other exception is a failure.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Changes = Iterator[tuple[str | None, dict[str, Any]]]
 
 
 class AtHand(NamedTuple):
-    """Start of an attack."""
+    """Checkpoints from which the attacks start."""
 
     files: dict[str, bytes]
     """The genuine checkpoint."""
     other: dict[str, bytes]
-    """One of another run of the same problem."""
+    """A checkpoint of another run of the same problem."""
     stride: int = 1
 
 
@@ -267,7 +267,7 @@ ATTACKS = {
 
 
 def lay(folder, files) -> None:
-    """Write the files of an attack; a text stands for something else than a plain file."""
+    """Write the files of an attack; a text names another kind of entry than a plain file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, data in files.items():
@@ -283,7 +283,7 @@ def lay(folder, files) -> None:
 
 
 def outcome(folder, problem, name) -> str | None:
-    """None where the attack was held, else what happened."""
+    """None if the attack was held, else a description of the outcome."""
     try:
         loop = ek.AskTell.load(folder, problem)
         loop.result()
@@ -313,7 +313,7 @@ def outcomes(title, at_hand, folder, problem, *, quick=False) -> Iterator[str | 
 
 
 def at_hand_in(folder, stride=1) -> tuple[ek.InverseProblem, AtHand]:
-    """A problem, and what the attacks on its checkpoint start from, made in ``folder``."""
+    """A problem, and the checkpoints from which the attacks start, made in ``folder``."""
     problem = make(folder / "genuine")
     make(folder / "other", seed=1)
     return problem, AtHand(contents(folder / "genuine"), contents(folder / "other"), stride)

@@ -1,11 +1,11 @@
-"""Wrong arguments of every public callable: how many are tried, and how many are refused.
+"""Wrong arguments of every public callable: numbers of values tried and refused.
 
     python benchmarks/attack_inputs.py
 
-The table of `tests/zoo/wrong` says of which kind every argument of every public callable is. An
-argument is given each wrong value of its kind, the other arguments being right. A value is held if
-the call ends in a TypeError or ValueError that names the argument, says the rule and shows what was
-given, without a model run, a figure or a warning.
+The table of `tests/zoo/wrong` has the kind of every argument of every public callable. An argument
+receives each wrong value of its kind, and the other arguments are right. A value is held if the
+call ends in a TypeError or ValueError that names the argument, the rule and the value, without a
+model run, a figure or a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["attack", "by_kind"]
 
 
 def by_kind(report=print) -> list[Row]:
-    """Rows of (kind of argument, tried, held), swept in a folder of their own."""
+    """Rows of (kind of argument, tried, held), from a sweep in its own folder."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)

@@ -1,9 +1,10 @@
-"""The table of attacks in docs/failures.md: how many are tried, and how many are held.
+"""The table of attacks in docs/failures.md: numbers of attacks tried and held.
 
     python benchmarks/attacks.py [--quick] [--only NAME ...]
 
-Every part is a module with a function `attack`, whose docstring says when an attack is held. What
-is not held is printed above the table. ``--quick`` takes a sample of each part, in seconds.
+Every part is a module with a function `attack`, whose docstring defines when an attack is held.
+Attacks that are not held are printed above the table. ``--quick`` takes a sample of each part, in
+seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A first ensemble with the prior's own moments, beside independent draws.
+"""A first ensemble with the exact moments of the prior, compared with independent draws.
 
     OMP_NUM_THREADS=1 python benchmarks/balanced.py [--seeds 20]
 

@@ -10,10 +10,10 @@ a large run of tempered SMC, which is written to the file `--reference`, or read
 second table has the errors of the fields of posterior mean and standard deviation of log κ,
 relative in L².
 
-The tables are Markdown, averages over seeds of `ek.compare`. Where a run starts from another, the
-cost of that one is included. `--small` shrinks darcy, to see that it works; `--picture FILE`
-draws the first table too. On one core `linear` takes seconds, `lynx-hare` two minutes, `darcy`
-one, and its reference seven.
+The tables are Markdown, averages over seeds of `ek.compare`. If a run starts from another run, the
+cost of the other run is included. `--small` shrinks darcy for a quick check. `--picture FILE` also
+draws the first table. On one core `linear` takes seconds, `lynx-hare` two minutes, `darcy` one
+minute, and its reference seven minutes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def darcy_reference(problem, options) -> Any:
 
 
 def field_table(comparisons) -> str:
-    """Errors of the mean and the sd of a field, relative in L², a line for every label."""
+    """Errors of the mean and the sd of a field, relative in L², with one line for every label."""
     lines = ["| method | mean field | sd field |", "|---|---:|---:|"]
     for label in comparisons[0]:
         mean, sd = np.mean([each[label] for each in comparisons], axis=0)

@@ -1,4 +1,4 @@
-"""ekitools on a device beside the device's own products and beside plain torch.
+"""ekitools on a device, compared with matrix products and with plain torch.
 
     python benchmarks/device.py --device cuda [--precision highest] [--members 2000] [--repeats 7]
     python benchmarks/device.py --device cpu --small
@@ -6,19 +6,20 @@
 Two tables, and every ratio is from one run of this script on one machine.
 
 *One analysis*: `kalman_update` with perturbed data on tensors of the device. *floor* is the time of
-the matrix products that no exact analysis can avoid, into memory that is there already, as in
-``benchmarks/kalman_update.py``. *ekitools* and *torch* are multiples of it; *torch* is the analysis
-as one writes it in ten lines.
+the matrix products that no exact analysis can avoid, into existing memory, as in
+``benchmarks/kalman_update.py``. *ekitools* and *torch* are multiples of it; *torch* is a direct
+implementation of the analysis in ten lines.
 
 *One step of learning*: a step of the scheme of Kovachki & Stuart (2019) between two redraws, for
-dense networks of images with cross-entropy. *torch* is the step written for this one network, with
-its batches on the device. *ekitools* is a step of ``ekitools.run(..., like=, draws="device",
-store="final")`` with `TorchModel`. Steps of `run` are timed in a run, from one ``on_step`` to the
-next. *waits* and *bytes* are not measured here: ``tests/loop/test_on_a_device.py`` counts them.
+dense networks of images with cross-entropy. *torch* is a step written for this network alone, with
+its batches on the device. *ekitools* is a step of
+``ekitools.run(..., like=, draws="device", store="final")`` with `TorchModel`. Steps of `run` are
+timed in a run, from one ``on_step`` to the next. *waits* and *bytes* are not measured here:
+``tests/loop/test_on_a_device.py`` counts them.
 
 ``--precision`` is given to `torch.set_float32_matmul_precision`; "high" allows TF32 on CUDA, for
-ekitools and plain torch alike. An analysis in float32 then loses digits, so that the first table is
-made with "highest". Without a card, run it with ``--device cpu``.
+ekitools and plain torch alike. An analysis in float32 then loses digits, so the first table always
+uses "highest". Without a GPU, run the script with ``--device cpu``.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Clock:
-    """Times on a device, which works while Python continues."""
+    """Times on a device, which computes while Python continues."""
 
     def __init__(self, torch, device) -> None:
         waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
@@ -116,7 +117,7 @@ def floor(torch, u, g, draw) -> Callable[[], Any]:
 
 
 def plain_analysis(torch, u, g, y, variances, draw) -> Any:
-    """The analysis as one writes it, in the smaller of J and d."""
+    """A direct implementation of the analysis, in the smaller of J and d."""
     n, d = g.shape
     scale = 1 / variances.sqrt()
     e, f = u - u.mean(0), (g - g.mean(0)) * scale
@@ -162,7 +163,7 @@ def analysis(torch, p, d, n, kind) -> list[Callable[[], Any]]:
 
 
 def plain_steps(torch, widths, u, images, labels, batch, clock, repeats) -> float:
-    """Seconds of a step as one writes it for this network: u ← u − h D u."""
+    """Seconds of a direct implementation of a step for this network: u ← u − h D u."""
     n, pairs = len(u), list(pairwise(widths))
 
     def forward(u, x) -> Any:

@@ -1,19 +1,19 @@
-"""Model runs to a posterior by way of an emulator, beside the figures of `posterior_runs.py`.
+"""Model runs to a posterior with an emulator, for comparison with `posterior_runs.py`.
 
     python benchmarks/emulated.py [--problem pk pk_unknown lynx_hare lynx_hare_unknown] [--seeds 5]
     python benchmarks/emulated.py --reference
 
 The problems are those of `posterior_problems.py`, with the noise known and with unknown scales
-(`ek.UnknownNoise`; of lynx and hare one for each species, as in posteriordb). Every run is
+(`ek.UnknownNoise`; one scale for each species of lynx and hare, as in posteriordb). Every run is
 `ek.GNKI()` with 50 members, `ek.emulate`, and `ek.sample_emulated` with its defaults. The model
-counts its runs, those of GNKI included. The error of a parameter's mean is in posterior standard
-deviations and the largest one of a run counts. The table has its median and its largest value over
-the seeds, and the least and the largest ratio of standard deviations of the parameters (median over
-the seeds). The last columns count the runs that the final weights confirmed, and seconds. Every run
-is also written to standard error.
+counts its runs, including the runs of GNKI. The error of a parameter's mean is in posterior
+standard deviations, and the largest error of a run counts. The table has the median and the largest
+value over the seeds, and the least and the largest ratio of standard deviations of the parameters
+(median over the seeds). The last columns are the number of runs that the final weights confirmed,
+and seconds. Every run is also written to standard error.
 
-``--reference`` computes the moments of ``pk_unknown`` by importance sampling, beside those stored.
-Needs scikit-learn. A run takes about a minute on one core.
+``--reference`` computes the moments of ``pk_unknown`` by importance sampling, and compares them
+with the stored ones. The script needs scikit-learn. A run takes about a minute on one core.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""Models that fail in a part of the prior: how well the posterior is met, by failure policy.
+"""Models that fail in a part of the prior: errors of the posterior by failure policy.
 
     OMP_NUM_THREADS=1 python benchmarks/failures.py [--seeds 5] [--members 200] [--only PROBLEM]
         [--policies drop retry] [--methods EKI GNKI]
 
 Four problems. "hidden region": three parameters, four data; the model fails beyond a plane, in
 62 % of the prior and one posterior standard deviation from the posterior mean. "edge": a linear
-model of two parameters that fails where the first one is larger than its posterior mean by one
-standard deviation. "chance": the model of the hidden region fails nowhere, but each run fails with
-a probability of 0.3. "thermal explosion": Semenov's equation x' = a exp(x) - b x with an unknown
-start, where scipy's solver fails because x blows up in finite time. "battery" is a discharge of
-pybamm with four unknown parameters, which ends early in a part of the prior; it needs `pip install
-pybamm` and is left out without --only battery.
+model of two parameters that fails if the first parameter exceeds its posterior mean by one standard
+deviation. "chance": the model of the hidden region fails nowhere, but each run fails with a
+probability of 0.3. "thermal explosion": Semenov's equation x' = a exp(x) - b x with an unknown
+start. SciPy's solver fails if x blows up in finite time. "battery" is a discharge of pybamm with
+four unknown parameters, which ends early in a part of the prior; it needs `pip install pybamm` and
+is left out without --only battery.
 
 The reference is self-normalised importance sampling from a Student t with 5 degrees of freedom, in
-which points where the model fails have weight zero: the posterior of the prior restricted to where
-the model runs. Errors are in standard deviations of the reference. Every cell has the median and
-the worst over seeds and parameters.
+which failing points have the weight zero. This gives the posterior of the prior restricted to the
+region where the model runs. Errors are in standard deviations of the reference. Every cell has the
+median and the worst over seeds and parameters.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ POLICIES = ("drop", "resample", "retry")
 
 
 class Case(NamedTuple):
-    """A problem, and the model that the reference uses: rows of NaN where it fails."""
+    """A problem, and the model that the reference uses: rows of NaN if it fails."""
 
     problem: ek.InverseProblem
     outputs: Callable[[np.ndarray], np.ndarray]
     centre: np.ndarray
-    """Where importance sampling starts, whitened."""
+    """Start of importance sampling, whitened."""
     n_reference: int
 
 
@@ -73,7 +73,7 @@ def hidden_region() -> Case:
 
 
 def edge() -> Case:
-    """A linear model of two parameters, whose posterior meets the failing region in one of them."""
+    """A linear model of two parameters whose posterior reaches the failing region."""
     matrix = np.array([[1.0, 0.5], [0.2, 1.0], [1.0, -1.0]])
 
     def outputs(u: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def heated(u: np.ndarray) -> np.ndarray:
 
 
 def thermal_explosion() -> Case:
-    """Semenov's equation: x blows up where the reaction outruns the cooling."""
+    """Semenov's equation: x blows up if the reaction is faster than the cooling."""
     from scipy import stats
 
     prior = ek.Prior(

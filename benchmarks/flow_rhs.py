@@ -1,14 +1,14 @@
-"""The right-hand side of the ensemble Kalman flow against the matrix products it cannot avoid.
+"""The right-hand side of the ensemble Kalman flow, compared with unavoidable matrix products.
 
     python benchmarks/flow_rhs.py [--threads 1] [--repeats 15]
 
-The floor of a row is timed in the same process, alternating with each candidate: the product
-of gradients and outputs, (J, d) with (d, J) into an array that is there already, and that of
-the (J, J) weights with the ensemble, into a new one. The columns are ratios to that floor, of
-medians: `EKIFlow().acceleration` with outputs and gradients given; the function that solve_ivp
-calls, with a model that costs nothing (its outputs were computed before) but everything else,
-checks of the outputs, the gradient of the misfit and the memory of the last ensemble; and the
-right-hand side as one writes it in NumPy. Run it on an idle machine.
+The floor of a row is timed in the same process, alternating with each candidate. It is the product
+of gradients and outputs, (J, d) with (d, J), into an existing array, and the product of the (J, J)
+weights with the ensemble, into a new array. The columns are ratios of medians to that floor. The
+first column is `EKIFlow().acceleration` with given outputs and gradients. The second column is the
+function that solve_ivp calls, with a model without cost (its outputs were computed before), and
+with the checks of the outputs, the gradient of the misfit and the memory of the last ensemble. The
+third column is a direct implementation in NumPy. Run it on an idle machine.
 """
 
 from __future__ import annotations

@@ -6,10 +6,12 @@
 square over parameters, in posterior standard deviations) and the range of the ratios of standard
 deviations, as means over seeds, and the number of seeds whose refinements converged. The problems
 are `linear` (p = 10, d = 20) and `exp` (y = exp(u) = 3 under N(0, 4), noise 0.1), both with exact
-posteriors; `lynx-hare` with the posterior for σ = 0.25; and `darcy` (32 parameters) beside the mean
-of eight runs of GNKI(damping=0.5) with 800 members.
-`few`: no more members than parameters. Deconvolution with p = 400 and 200 members, beside the exact
-posterior; Darcy flow with 64 parameters, beside a run with 800 members.
+posteriors; `lynx-hare` with the posterior for σ = 0.25; and `darcy` (32 parameters), compared with
+the mean of eight runs of GNKI(damping=0.5) with 800 members.
+
+`few`: no more members than parameters. Deconvolution with p = 400 and 200 members, compared with
+the exact posterior; Darcy flow with 64 parameters, compared with a run with 800 members.
+
 `crawl`: model runs of every member for y = u² = 1 under N(0, 1).
 """
 
@@ -41,7 +43,7 @@ def moments(u) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exponential() -> tuple[ek.InverseProblem, tuple[list[float], list[float]]]:
-    """With its posterior by quadrature."""
+    """The problem `exp`, with its posterior by quadrature."""
     model = ek.FunctionModel(np.exp, vectorized=True)
     problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [4.0]), 0.01, [3.0])
     grid = np.linspace(0, 2, 200_001)

@@ -1,17 +1,17 @@
-"""Accuracy of one Kalman analysis where the noise is small beside the spread.
+"""Accuracy of one Kalman analysis for noise that is small compared with the spread.
 
     python benchmarks/kalman_accuracy.py [--no-times]
 
 The reference is exact: rational numbers from the same floating-point inputs. The first table has
 the largest error of a member, relative to the largest anomaly of the ensemble, for noise sd /
-spread of 1e-2 ... 1e-12. "data" is the analysis in data space (d < J), "members" the one in
-member space (d > J). "observed": a linear model of all parameters. "offset": the same with data
-that no member can fit. "unobserved": some parameters do not enter the model. The outputs of
-"unobserved" are rounded by the model itself, by eps / ratio noise standard deviations, and the
+spread of 1e-2 ... 1e-12. "data" is the analysis in data space (d < J), and "members" is the
+analysis in member space (d > J). "observed": a linear model of all parameters. "offset": the same
+with data that no member can fit. "unobserved": some parameters do not enter the model. The outputs
+of "unobserved" are rounded by the model itself, by eps / ratio noise standard deviations, and the
 exact analysis of the rounded outputs moves the unobserved parameters by that much. No method in
 double precision does better than eps / ratio there.
 
-The second table has milliseconds of one analysis for harmless and for small noise.
+The second table has milliseconds of one analysis for moderate and for small noise.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def case(kind, ratio, n, d, seed=0) -> tuple[Any, ...]:
 
 
 def error(kind, ratio, n, d, dtype=np.float64) -> float:
-    """The largest error of a member beside the largest anomaly."""
+    """The largest error of a member, relative to the largest anomaly."""
     u, g, y, sd, draw = case(kind, ratio, n, d)
     u, g, y, draw = (a.astype(dtype) for a in (u, g, y, draw))
     new = ek.kalman_update(u, g, y, sd**2, noise_draw=draw)

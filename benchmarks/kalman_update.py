@@ -1,16 +1,16 @@
-"""One Kalman analysis against the matrix products that no exact analysis can avoid.
+"""One Kalman analysis, compared with the matrix products that no exact analysis can avoid.
 
     python benchmarks/kalman_update.py [--threads 1] [--repeats 7] [--dtype float64] [--small]
 
-The floor of a row is timed in the same process, alternating with the analysis: the products
-W Wᵀ and N Wᵀ of (J, d) arrays where J <= d, or the pair WᵀW (d, d) and its product with
-(J, d) where d is the smaller side, into arrays that are there already; and the product of the
-coefficients with the ensemble, into a new one, as a pure function has to. The columns are
-ratios to that floor, of medians, each candidate alternating with the floor alone (the threads
-of another BLAS library, still spinning, would slow down what comes next): `kalman_update` with
-perturbed data, the same in plain NumPy as one would write it, and iterative_ensemble_smoother's
-ES-MDA where it is installed (`pip install iterative-ensemble-smoother`). Run it on an idle
-machine.
+The floor of a row is timed in the same process, alternating with the analysis. If J <= d, it has
+the products W Wᵀ and N Wᵀ of (J, d) arrays. If d is smaller, it has WᵀW (d, d) and the product of
+this matrix with (J, d). These products use existing arrays. The product of the coefficients with
+the ensemble is part of the floor too, into a new array, because a pure function needs one. The
+columns are ratios of medians to that floor. Each candidate alternates with the floor alone, because
+spinning threads of another BLAS library would slow down the next candidate. The candidates are
+`kalman_update` with perturbed data, a direct implementation in plain NumPy, and the ES-MDA of
+iterative_ensemble_smoother if it is installed (`pip install iterative-ensemble-smoother`). Run it
+on an idle machine.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def floor(np, u, g, draw) -> Callable[[], Any]:
 
 
 def plain(np, u, g, y, variances, draw) -> Any:
-    """The analysis as one writes it in NumPy, in the smaller of J and d."""
+    """A direct implementation of the analysis in NumPy, in the smaller of J and d."""
     n, d = g.shape
     scale = 1 / np.sqrt(variances)
     e, f = u - u.mean(0), (g - g.mean(0)) * scale
@@ -96,7 +96,7 @@ def smoother(np, u, g, y, variances) -> Callable[[], Any] | None:
 
     try:
         update()
-    except Exception as error:  # another version's interface
+    except Exception as error:  # the interface of another version
         print(f"iterative_ensemble_smoother: not measured ({error!r})", file=sys.stderr)
         return None
     return update

@@ -1,22 +1,22 @@
-"""One step of learning: the products with J x J, the whole step, and what it adds to the memory.
+"""One step of learning: the products with J x J matrices, the whole step, and its memory.
 
     python benchmarks/learning_step.py [--members 1000] [--memory-members 2000] [--threads 1]
 
 DNN 2, 784-100-10, on batches, in float32. *D* is the J x J matrix of `LossEKI`, and *update* is
-U - hDU in place. *step* is all of one as `ekitools.run` does it with ``store="final"``, the forward
-pass included: between two redraws of the members, and where they are drawn anew (at every step, or
-once an epoch). *plain* is the step between two redraws as one writes it in torch, its forward pass
+U - hDU in place. *step* is a whole step of `ekitools.run` with ``store="final"``, including the
+forward pass: between two redraws of the members, and at a redraw (at every step, or once an epoch).
+*plain* is a direct implementation in torch of the step between two redraws, with the forward pass
 `torch.vmap(functional_call)` over chunks.
 
 The unit is the rate of a float32 matrix product, NumPy's or torch's, whichever is faster, timed in
-the same process in turn with each row. A row counts the operations of the products in its formula
-and nothing else: a step has those of the forward pass, of D and of DU; where members are drawn
-anew, the forward pass's alone.
+the same process in turn with each row. A row counts only the operations of the products in its
+formula. A step has the operations of the forward pass, of D and of DU; a step with a redraw has
+only those of the forward pass.
 
-Memory is the peak in a process of its own, in multiples of the bytes of the ensemble, which is 1 of
-them; what the process had before there was an ensemble, the data included, is left out. The row
-*run* is a run of two steps whose ensemble is drawn from the prior. Linux only; 0 members leave it
-out.
+Memory is the peak in a separate process, in multiples of the bytes of the ensemble, which itself
+counts as 1. The memory of the process before the ensemble existed, including the data, is
+subtracted. The row *run* is a run of two steps whose ensemble is drawn from the prior. Memory is
+measured on Linux only; use 0 members to leave it out.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def steps(every, problem, n) -> Callable[[], Any]:
 
 
 def plain(torch, problem, n) -> Callable[[], Any]:
-    """A function that makes the next step, as one writes it."""
+    """A function that makes the next step, as a direct implementation."""
     u = torch.from_numpy(problem.prior.sample(n, rng=0))
     model, x = problem.model, torch.from_numpy(problem.data.inputs[: problem.data.size])
     y = torch.from_numpy(problem.data.targets[: problem.data.size])
@@ -120,11 +120,11 @@ def plain(torch, problem, n) -> Callable[[], Any]:
 
 
 def memory(torch, kind, problem, n) -> float:
-    """The peak of two steps in MiB, without what was there before the ensemble."""
+    """The peak of two steps in MiB, minus the memory before the ensemble."""
     import ekitools as ek
 
     made = partial(plain, torch) if kind == "plain" else partial(steps, EVERY.get(kind, NEVER))
-    made(problem, 4)()  # loads what is loaded lazily
+    made(problem, 4)()  # loads modules that are imported lazily
     before = present_mib()
     if kind == "run":
         options = {"store": "final", "evaluate_final": False, "rng": 0}
@@ -138,7 +138,7 @@ def memory(torch, kind, problem, n) -> float:
 
 
 def memory_of(kind, options) -> float:
-    """The same from a fresh process, in ensembles."""
+    """The result of `memory` in a fresh process, in units of the ensemble."""
     if not options.memory_members:
         return float("nan")
     command = [sys.executable, __file__, "--memory-of", kind]

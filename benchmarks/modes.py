@@ -1,21 +1,21 @@
-"""Modes found by `TemperedSMC`, from the prior and from Gaussians that miss some.
+"""Modes found by `TemperedSMC`, from the prior and from Gaussians that miss some modes.
 
     python benchmarks/modes.py [--seeds 20] [--first 0] [--members 1000] [--tuning] [--show]
     python benchmarks/modes.py --cost
 
 The problems have one or two parameters and a prior N(0, I), shifted or scaled by the model. The
-references are sums over grids. A run is *right* where every mean is within 0.25 standard deviations
-of the posterior's, every standard deviation within 25 % of it, and the mass of every mode within
+references are sums over grids. A run is *right* if every mean is within 0.25 standard deviations of
+the posterior's mean, every standard deviation is within 25 %, and the mass of every mode is within
 0.15. Starts are the prior, the Gaussians of EKI and GNKI with 200 members, and the Gaussian of a
-single mode (of the whole posterior where there is one mode). Every start but the prior holds a
+single mode (of the whole posterior if there is one mode). Every start except the prior contains a
 share of 0.2 of draws of the prior.
 
-Of every problem and start the table has the share of runs that are right; the shares with the
-levels "good", "note" and "care" or worse; the share that is wrong and good, which has to be 0; and
-model runs of a particle, those of the start not counted. ``--tuning`` takes the problems on which
-modes and their neighbours were tried out, ``--show`` prints what was not right and good. Takes two
-minutes on an idle core. ``--cost`` takes problems with one mode, and divides the model runs of a
-start with a share of 0.2 of draws of the prior by those without.
+For every problem and start the table has the share of runs that are right, the shares with the
+levels "good", "note" and "care" or worse, the share that is wrong and good, which has to be 0, and
+the model runs of a particle, without the runs of the start. ``--tuning`` uses the problems on which
+the detection of modes was tuned. ``--show`` prints the runs that were not both right and good. The
+script takes two minutes on an idle core. ``--cost`` uses problems with one mode, and divides the
+model runs of a start with a share of 0.2 of draws of the prior by those without.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Reference(NamedTuple):
 
 
 def frequency(u: np.ndarray) -> np.ndarray:
-    """The frequency is N(4, 2.5²); data at t = 1, 2, ... do not tell it from others by 2π."""
+    """The frequency is N(4, 2.5²); data at t = 1, 2, ... determine it up to multiples of 2π."""
     return np.sin((4 + 2.5 * u) * np.arange(1.0, 9.0))
 
 

@@ -1,13 +1,13 @@
-"""Forward passes of many networks against the machine's own matrix products.
+"""Forward passes of many networks, compared with matrix products on the same machine.
 
     python benchmarks/network_speed.py [--members 1000] [--batch 600] [--threads 1] [--repeats 7]
 
 All members see one batch. The unit is the rate of a float32 matrix product in torch (the best of
-a few sizes), timed in the same process, alternating with each candidate: `TorchModel` as it is,
-and `torch.vmap(functional_call)` over chunks as one would write it. A row counts the operations
-of the network's matrix products, and none for anything else, so 100 % is out of reach. Memory is
-what one forward pass adds to the peak of the process, its outputs (J, d) included, each measured
-in a process of its own. Run it on an idle machine.
+a few sizes), timed in the same process, alternating with each candidate. The candidates are
+`TorchModel`, and a direct implementation by `torch.vmap(functional_call)` over chunks. A row counts
+only the operations of the network's matrix products, so 100 % is out of reach. Memory is the
+increase of the peak of the process by one forward pass, including its outputs (J, d), each measured
+in a separate process. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def network(torch, widths) -> Any:
 
 
 def vmapped(torch, model, x, chunk=None) -> Callable[..., Any]:
-    """The forward pass of members as one writes it."""
+    """A direct implementation of the forward pass of members."""
 
     def one(row) -> Any:
         values = {name: row[where].view(shape) for name, (where, shape) in model.layout.items()}
@@ -78,9 +78,9 @@ def candidate(torch, kind, widths, options) -> tuple[Callable[[], Any], int]:
 
 
 def product(torch, *libraries) -> Any:
-    """The fastest square matrix product of a few, as a function, and its number of operations.
+    """The fastest of a few square matrix products, as a function, and its number of operations.
 
-    In torch, and in what else of `libraries` there is: NumPy.
+    In torch, and in NumPy if `libraries` contains it.
     """
     best = None
     for n, library in ((n, library) for n in PRODUCTS for library in (torch, *libraries)):
@@ -97,7 +97,7 @@ def product(torch, *libraries) -> Any:
 
 
 def memory_of(kind, name, options) -> float:
-    """MiB that one forward pass adds to the peak, measured in a process of its own."""
+    """MiB that one forward pass adds to the peak, measured in a separate process."""
     command = [sys.executable, __file__, "--memory-of", kind, "--networks", name]
     for option in ("members", "batch", "threads", "chunk"):
         value = getattr(options, option)
@@ -116,7 +116,7 @@ def main() -> None:
         widths = NETWORKS[options.networks[0]]
         run, _ = candidate(torch, options.memory_of, widths, options)
         small = argparse.Namespace(**{**vars(options), "members": 2, "batch": 2})
-        candidate(torch, options.memory_of, widths, small)[0]()  # loads what torch loads lazily
+        candidate(torch, options.memory_of, widths, small)[0]()  # for lazy imports of torch
         before = peak_mib()
         run()
         print(peak_mib() - before)

@@ -1,12 +1,12 @@
-"""Overhead of ekitools beside the models and the updates.
+"""Overhead of ekitools, compared with the cost of models and updates.
 
     python benchmarks/overhead.py
 
-Four figures, each beside what it is compared with: the import; an iteration of `run` with a
-free vectorized model (J = 1000, p = 100, d = 100, store="all") less its Kalman update with
-the draw of its perturbations; a member through a process pool of two workers with a free
-model; and the peak memory of ten iterations with J = 200, p = 1,000,000 in float32 and
-store="last". Run it on an idle machine.
+Four numbers, each with its reference: the import; an iteration of `run` with a vectorized model
+without cost (J = 1000, p = 100, d = 100, store="all"), minus its Kalman update with the draw of its
+perturbations; a member through a process pool of two workers with a model without cost; and the
+peak memory of ten iterations with J = 200, p = 1,000,000 in float32 and store="last". Run it on an
+idle machine.
 """
 
 from __future__ import annotations

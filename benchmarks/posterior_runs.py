@@ -2,14 +2,15 @@
 
     python benchmarks/posterior_runs.py [--problem pk|lynx_hare] [--seeds 9] [--only WORD ...]
 
-`posterior_problems.py` has the two problems and their exact moments. Every method has a ladder of
-settings of rising cost. The table has the first setting whose means are right: the error of a
-parameter's mean is in posterior standard deviations, the largest error of a parameter counts, and
-its median over the seeds is at most 0.1. The last column has the ratios of standard deviations, as
-the least and the largest over the parameters of the median over the seeds. Model runs are counted
-by the model itself (median over the seeds); a final evaluation that the moments do not need is left
-out. Where no setting is good enough, the row has the best one and says so. The other packages are
-in `posterior_peers.py`. The table is Markdown. A word of ``--only`` selects the rows that have it.
+`posterior_problems.py` has the two problems and their exact moments. Every method has a list of
+settings with rising cost. The table has the first setting whose means are right. The error of a
+parameter's mean is in posterior standard deviations, and the largest error over the parameters
+counts. The means are right if the median of this error over the seeds is at most 0.1. The last
+column has the ratios of standard deviations, as the least and the largest over the parameters of
+the median over the seeds. Model runs are counted by the model itself (median over the seeds); a
+final evaluation that the moments do not need is left out. If no setting is right, the row has the
+best setting and says so. The other packages are in `posterior_peers.py`. The table is Markdown. A
+word of ``--only`` selects the rows that contain it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import ekitools as ek
 
 GOAL = 0.1
 FIRST = 100
-"""Members of the run of GNKI that finds the start of a sampler."""
+"""Number of members in the run of GNKI that finds the start of a sampler."""
 DRAWS = 10_000
 """Draws of a method that has a Gaussian, which cost no model runs."""
 
@@ -70,7 +71,7 @@ def of_result(result: Any) -> np.ndarray:
 
 
 def by(make: Callable[..., Any]) -> Estimate:
-    """The estimate of a method, which is made from the settings other than J."""
+    """The estimate of a method. The method is made from the settings other than J."""
 
     def estimate(case: Case, seed: int, *, J: int | None = None, **settings: Any) -> np.ndarray:
         method = make(**settings)
@@ -132,7 +133,7 @@ def measured(case: Case, row: Row, rung: dict[str, Any], seeds: Iterable[int]) -
 
 
 def climbed(case: Case, row: Row, seeds: Iterable[int]) -> Found:
-    """The first setting whose error is at most the goal, otherwise the one of least error."""
+    """The first setting with an error of at most the goal, else the one with the smallest error."""
     best: Found | None = None
     for rung in row.rungs:
         found = measured(case, row, rung, seeds)
@@ -145,7 +146,7 @@ def climbed(case: Case, row: Row, seeds: Iterable[int]) -> Found:
 
 
 def rows(words: list[str]) -> Iterator[tuple[str, Row]]:
-    """The rows that have one of the words; packages that are not installed are left out."""
+    """The rows that contain one of the words; packages that are not installed are left out."""
     every = {label: (None, row) for label, row in METHODS.items()}
     every |= {label: (needs, Row(*row)) for label, (needs, *row) in PEERS.items()}
     for label, (needs, row) in every.items():

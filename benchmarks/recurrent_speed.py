@@ -1,11 +1,11 @@
-"""Recurrent networks: all members of a chunk at once against one after the other.
+"""Recurrent networks: all members of a chunk together, compared with one after the other.
 
     python benchmarks/recurrent_speed.py [--members 200] [--units 32] [--repeats 5]
 
 Two layers and a linear head on the last state, float32, one thread: the rows of MNIST images
 (28 values, 28 times) in batches of several sizes, and windows of 10 values in batches of 10. The
-loop calls torch's own kernels for every member. Seconds are of the process (CPU time), so that
-other processes disturb them less; the least of a few, the two in turn.
+loop calls torch's own kernels for every member. Times are CPU seconds of the process, which other
+processes disturb less. Each is the smallest of a few, and the two candidates alternate.
 """
 
 from __future__ import annotations

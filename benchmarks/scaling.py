@@ -1,11 +1,11 @@
-"""Weak scaling of a run: what an executor costs beside models that take 100 ms.
+"""Weak scaling of a run: the cost of an executor for models that take 100 ms.
 
     python benchmarks/scaling.py [threads] [processes] [loky] [dask]
 
-Twenty members for every worker and three iterations, so 60 runs of 100 ms for every worker, 6 s
-without any cost. The model only sleeps, so workers do not compete for a processor. Workers are
+Twenty members for every worker and three iterations, so 60 runs of 100 ms for every worker, or 6 s
+without any overhead. The model only sleeps, so workers do not compete for a processor. Workers are
 started before the clock, and each has evaluated members before. Executors that are not installed
-are left out. Run it on an idle machine: who has to wait for a processor shows as lost efficiency.
+are left out. Run it on an idle machine, because waits for a processor appear as lost efficiency.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Timing for the benchmarks: functions run in turn, so that a slow spell meets all of them."""
+"""Timing for the benchmarks: functions run in turn, so that a slow period affects all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def peak_mib() -> float:
 
 
 def present_mib() -> float:
-    """Memory of this process now, and from now on the peak is counted anew; Linux only."""
+    """Present memory of this process; resets the count of the peak. Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status_mib("VmRSS")
 

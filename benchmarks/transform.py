@@ -1,12 +1,12 @@
-"""ETKI beside EKI: errors on a linear problem, and the cost of one square-root analysis.
+"""ETKI and EKI: errors on a linear problem, and the cost of one square-root analysis.
 
     OMP_NUM_THREADS=1 python benchmarks/transform.py [--no-times]
 
 The first table has means over 50 seeds for J = 40, p = 5, d = 10: the error of the mean in
 posterior standard deviations (root mean square over directions) and tr(C_post^-1 C)/p, which is 1
-for the exact covariance. The second has milliseconds of one analysis beside the matrix products
-that it cannot avoid (F F^T and K E in member space; F^T F, F V and L R^T E in data space), and
-nanoseconds a datum.
+for the exact covariance. The second table has milliseconds of one analysis and of the matrix
+products that it cannot avoid (F F^T and K E in member space; F^T F, F V and L R^T E in data space),
+and nanoseconds per datum.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
     python benchmarks/verdicts.py random 0 50           others
     python benchmarks/verdicts.py named 20              problems of the literature, with 20 seeds
 
-A result is *right* where every mean is within 0.3 standard deviations of the posterior's and every
-standard deviation within a factor of 1.25, and *wrong* where a mean is off by more than 0.5 or a
-standard deviation by a factor of more than 1.5; the others are between. Of one parameter the
-largest error of the distribution function counts too (0.15 and 0.2). A false verdict is a wrong
-result that is confirmed, or corrected moments that are wrong. The limits were chosen on the
-problems 0 to 199, 1000 to 1119 and 2000 to 2199. The 200 problems take about five minutes on an
+A result is *right* if every mean is within 0.3 standard deviations of the posterior's mean and
+every standard deviation is within a factor of 1.25. It is *wrong* if a mean is off by more than 0.5
+or a standard deviation by a factor of more than 1.5. All other results are in between. For one
+parameter the largest error of the distribution function counts too (0.15 and 0.2). A false verdict
+is a wrong result that is confirmed, or corrected moments that are wrong. The limits were chosen on
+the problems 0 to 199, 1000 to 1119 and 2000 to 2199. The 200 problems take about five minutes on an
 idle core.
 """
 
@@ -41,7 +41,7 @@ def kind(errors: tuple[float, float], misplaced: float = 0.0) -> str:
 
 
 def judged(known: Known, method: Any, n_members: int, seed: int, n: int) -> dict[str, Any]:
-    """One run, what the summary says of it, and the verdict of n runs more."""
+    """One run, the verdict of its summary, and the verdict of n further runs."""
     result = ek.run(known.problem, method, n_members=n_members, rng=seed)
     u = ek.posterior(result).to_dataarray().values
     errors = known.errors(u.mean(axis=1), u.std(axis=1, ddof=1))
