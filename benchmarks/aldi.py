@@ -7,13 +7,13 @@ Each row averages over seeds (a new problem and a new run for every seed) with a
 ratio         tr(C_post^-1 C)/p with C normalised by 1/(J - 1), averaged by pseudo-time over the
               ensembles from t = 5 to t = 30
 largest mean  error of the mean, averaged over the same ensembles, in posterior standard deviations:
-              of the p components the one that is furthest from 0 in its standard errors
+              for the component that is furthest from 0 in units of its standard error
 last ratio    ratio of the ensemble at t = 10, the default end
 steps         model runs of a member to t = 10
 stationary    share of the runs to t = 10 with the status "posterior_reached"; nan for flows
 failed        runs that overflowed
 
-The defaults were chosen with ``--tuning``, which takes other problems (12 data in place of 2 p).
+The defaults were chosen with ``--tuning``, which uses other problems (12 data in place of 2 p).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXPLICIT = "euler-maruyama"
 
 
 def methods() -> dict[str, Callable[..., Any]]:
-    """Name to a function of the problem, J, the end and the seed that makes a run."""
+    """Functions of the problem, J, the end and the seed that make a run, by name."""
 
     def method(**options) -> Callable[..., Any]:
         return lambda problem, n, end, seed: ek.run(
@@ -70,7 +70,7 @@ def white_members(result, known) -> np.ndarray:
 
 
 def measure(run, p, n, seed, tuning) -> tuple[Any, ...]:
-    """Ratio and mean over time, ratio at t = 10, steps to there, and whether it is stationary."""
+    """Ratio and mean over time, ratio and steps at t = 10, and whether the run is stationary."""
     known = example(p, seed, tuning)
     result = run(known.problem, n, END, seed)
     t, white = result.t.values, white_members(result, known)
@@ -95,7 +95,7 @@ def measure(run, p, n, seed, tuning) -> tuple[Any, ...]:
 
 
 def row(run, p, n, seeds, tuning) -> str:
-    """The figures of one row, as text."""
+    """The cells of one row, as text."""
     found, failed = [], 0
     for seed in range(seeds):
         try:

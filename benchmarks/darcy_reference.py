@@ -197,7 +197,7 @@ def chain(gaussian, u, rng, n_warmup=100) -> Iterator[tuple[np.ndarray, float, f
 def trajectory(gaussian, u, value, gradient, v, step, n_steps, rng) -> tuple[Any, ...] | None:
     """The end of a trajectory, its value and gradient, and the change of the energy.
 
-    None where it leaves the numbers that the solver can handle.
+    None if the trajectory leaves the numbers that the solver can handle.
     """
     h = step * rng.uniform(0.8, 1.2)
     change, before = 0.0, value
@@ -219,7 +219,7 @@ def trajectory(gaussian, u, value, gradient, v, step, n_steps, rng) -> tuple[Any
 
 
 def check_gradient(posterior, u) -> None:
-    """The adjoint gradient beside central differences along random directions."""
+    """The adjoint gradient compared with central differences along random directions."""
     rng = np.random.default_rng(0)
     _, gradient = posterior.misfit(u)
     for along in posterior.prior.sample(3, rng=rng):

@@ -1,4 +1,4 @@
-"""A run whose model has 40 MB inside, with a process pool of two workers.
+"""A run whose model holds an array of 40 MB, with a process pool of two workers.
 
 python benchmarks/large_model.py [--members 40] [--steps 2]
 """
@@ -16,7 +16,7 @@ import ekitools as ek
 
 
 class Large:
-    """A model with an array that every run of it reads one number of."""
+    """A model with an array, of which every run reads one number."""
 
     vectorized = stochastic = False
 

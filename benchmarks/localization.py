@@ -1,4 +1,4 @@
-"""Localization on linear problems whose posterior is known, beside other packages.
+"""Localization on linear problems with known posteriors, compared with other packages.
 
     OMP_NUM_THREADS=1 python benchmarks/localization.py table [--seeds 10] [--only WORD ...]
     OMP_NUM_THREADS=1 python benchmarks/localization.py groups [--seeds 20]
@@ -9,14 +9,14 @@ are means over ten seeds for each of three truths. *Error* is the root mean squa
 the error of the mean in standard deviations of the exact posterior. *Variance ratio* is the mean
 over the cells of the sample variance divided by the exact one. *Inside* is the share of the cells
 whose true value is within 1.645 sample standard deviations of the mean; the last row has the same
-share for the exact posterior. The settings of each row that has any are the best of a grid for
-another truth and other seeds, by the error; the row names them. Analyses of *steps* steps use every
-datum in each step with its noise variance times the number of steps.
+share for the exact posterior. If a row has settings, they have the smallest error on a grid, for
+another truth and other seeds. The row names them. Analyses with *steps* steps use all data in each
+step, with the noise variances times the number of steps.
 
-*groups*: 40 parameters in 8 blocks of 5 with independent priors N(0, 1). Each block has ten data of
-its own, which depend on it by a random matrix, and 60 members see all of them.
+*groups*: 40 parameters in 8 blocks of 5 with independent priors N(0, 1). Each block has its own ten
+data, which depend on the block by a random matrix. The ensembles have 60 members and use all data.
 
-Tables are Markdown. A word of ``--only`` selects the rows that have it.
+Tables are Markdown. A word of ``--only`` selects the rows that contain it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Case:
     variances: np.ndarray
     truth: np.ndarray
     positions: np.ndarray
-    """Of the parameters, ``(p, 1)``."""
+    """Coordinates of the parameters, ``(p, 1)``."""
     stations: np.ndarray
-    """Of the data, ``(d, 1)``."""
+    """Coordinates of the data, ``(d, 1)``."""
 
     @cached_property
     def problem(self) -> ek.InverseProblem:
@@ -127,7 +127,7 @@ def blocks(truth, n_blocks=8, size=5, n_data=10, sd=0.1) -> Case:
 
 
 def by(make: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    """The last ensemble of a method of ekitools, which is made from the case and the settings."""
+    """The last ensemble of a method of ekitools, made from the case and the settings."""
 
     def estimate(case, u, seed, **settings) -> np.ndarray:
         method = make(case, **settings)
@@ -161,7 +161,7 @@ def grouped(case) -> ek.localization.Groups:
 
 
 def etki(rule) -> Callable[..., np.ndarray]:
-    """The estimate of ETKI with a rule, which is made from the case and the settings."""
+    """The estimate of ETKI with a rule. The rule is made from the case and the settings."""
     return by(lambda case, **settings: ek.ETKI(localization=rule(case, **settings)))
 
 

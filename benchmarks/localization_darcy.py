@@ -1,15 +1,15 @@
-"""A field of 4096 cells seen by 100 wells: ensembles of 100 members beside a long reference.
+"""A field of 4096 cells observed at 100 wells: ensembles of 100 members and a long reference.
 
     OMP_NUM_THREADS=1 python benchmarks/localization_darcy.py [--seeds 5] [--only WORD ...]
 
-The problem is `ek.problems.darcy_field`, and the reference is that of `darcy_reference.py`. *Error*
+The problem is `ek.problems.darcy_field`, and the reference comes from `darcy_reference.py`. *Error*
 is the root mean square over the cells of the error of the mean in standard deviations of the
 posterior. *Variance ratio* is the mean over the cells of the sample variance divided by the
 posterior's. *Inside* is the share of the cells whose true value is within 1.645 sample standard
 deviations of the mean; the last row has the same share for the reference. *Runs* are the model runs
-of an inversion. The numbers are means over the seeds of the first ensemble. The radius that is
-given was chosen on another field by ``--tune``: a truth and a noise with another seed, and the
-error of the mean against that truth in prior standard deviations.
+of an inversion. The numbers are means over the seeds of the first ensemble. The stated radius was
+chosen on another field by ``--tune``. That field has a truth and a noise with another seed, and the
+criterion is the error of the mean against that truth, in prior standard deviations.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each function takes the model matrix and data of a linear problem, an ensemble ``(J, p)``, the
 distances of parameters from data and of data from data, and a seed. It returns the new ensemble.
-All of them perturb the data. Gaspari-Cohn weights are 0 from twice the radius on.
+All of them perturb the data. Gaspari-Cohn weights are 0 beyond twice the radius.
 
     pip install iterative-ensemble-smoother pyesmda
 """

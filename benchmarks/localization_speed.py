@@ -1,15 +1,15 @@
-"""One localized analysis: time and memory beside other packages, with the same weights.
+"""One localized analysis: time and memory compared with other packages, with the same weights.
 
     python benchmarks/localization_speed.py [--threads 1] [--repeats 3] [--size P D J] [--batch N]
 
 The parameters are the cells of a square grid, the data are values at random cells, and the
-Gaspari-Cohn weights reach about 40 data from every cell. Every row has a process of its own. *s* is
-the median time of an analysis, with the weights that it needs. *Peak* is the largest resident
-memory of the process, with Python, the packages and the inputs, and *above* is its part above the
-memory of the process with its inputs. All of them perturb the data and work in double precision.
+Gaspari-Cohn weights reach about 40 data from every cell. Every row has its own process. *s* is the
+median time of an analysis, with the weights that it needs. *Peak* is the largest resident memory of
+the process, with Python, the packages and the inputs, and *above* is the part above the memory of
+the process with its inputs. All packages perturb the data and use double precision.
 
 * ekitools: `kalman_coefficients` with `Distance`, and `apply_update` in place. The local analyses
-  are made on a grid that is coarser than the cells, and interpolated.
+  are computed on a grid that is coarser than the cells, and interpolated.
 * iterative_ensemble_smoother: `LocalizedESMDA`, whose gain is tapered. Cells come in batches, which
   are overwritten, and the callback returns a sparse gain. The batches have the size that its
   documentation proposes, twice the data, unless ``--batch`` is given.
@@ -37,7 +37,7 @@ SD = 0.3
 
 
 class Inputs:
-    """An ensemble on a square grid, its outputs, and the places of both."""
+    """An ensemble on a square grid, its outputs, and the coordinates of both."""
 
     def __init__(self, p, d, n) -> None:
         rng = np.random.default_rng(0)

@@ -9,8 +9,8 @@ code (examples/EKIRace of EnsembleKalmanProcesses.jl): 40 sites, 80 data, a forc
 the source's 0.01: it is five times as fast and changes the statistics by less than their noise.
 
 RMSE is the norm of the whitened residual of one run, over the root of d. Before every step one run
-is made at the mean of the members, from a random start. The columns have the runs that the steps
-before it took; the run at the mean does not count, as in the source:
+is made at the mean of the members, from a random start. The columns have the model runs of the
+steps so far. The run at the mean does not count, as in the source:
 
 * *noise level*: its RMSE is below the median RMSE of 400 runs at the truth, with the same data.
 * *RMSE < 1*: its RMSE is below 1, the criterion of the source. The truth itself is below 1 in the
@@ -19,11 +19,11 @@ before it took; the run at the mean does not count, as in the source:
   the source. The runs of these members count. The mean output has less noise than one run, so this
   is the easiest of the three.
 
-A cell has the mean over the seeds that arrived within ten steps, the runs within which nine in ten
-arrived, and how many arrived at all. Every seed has its own data, ensemble and starts; with
+A cell has the mean over the seeds that arrived within ten steps, the runs within which nine of ten
+arrived, and the number that arrived. Every seed has its own data, ensemble and starts; with
 ``--data`` all seeds have the data of one seed, as in the source. *balanced* rows start from members
 whose mean and, for J > p, covariance are exactly those of the prior, in place of independent draws.
-`UKI` places its own 2p + 1 or p + 2 members, and stands in the first table only.
+`UKI` places its own 2p + 1 or p + 2 members, and is in the first table only.
 
 ``--quick`` has 8 sites, three seeds and 20 members. The full tables take about 15 minutes on an
 idle core.
@@ -83,12 +83,12 @@ def truth_rmse(example: Any, n_runs: int = 400) -> np.ndarray:
 
 
 def arrivals(example: Any, entry: Entry, n_members: int, seed: int, level: float) -> np.ndarray:
-    """Model runs until each of the three criteria holds, ``(3,)``; infinite where none does.
+    """Model runs until each of the three criteria holds, ``(3,)``; infinite if it never holds.
 
     Parameters
     ----------
     example : Example
-        From `ek.problems.lorenz96`.
+        Example from `ek.problems.lorenz96`.
     entry, n_members, seed
         The method, the ensemble size and the seed of all draws.
     level : float
@@ -113,7 +113,7 @@ def arrivals(example: Any, entry: Entry, n_members: int, seed: int, level: float
 
 
 def cell(runs: np.ndarray) -> str:
-    """Mean over the seeds that arrived, the runs that nine in ten need, and how many arrived."""
+    """Mean over seeds that arrived, runs that nine of ten need, and the number that arrived."""
     came, nine = runs[np.isfinite(runs)], np.sort(runs)[-(-9 * len(runs) // 10) - 1]
     mean = f"{np.mean(came):.0f}" if len(came) else "–"
     return f"{mean}, {f'{nine:.0f}' if np.isfinite(nine) else '–'} ({len(came)}/{len(runs)})"

@@ -5,8 +5,8 @@
 A random-walk Metropolis sampler in the coordinates in which the prior is N(0, I), many chains
 at once (the model is vectorized), started at draws of a refined ensemble. Prints mean,
 standard deviation and the Monte-Carlo error of the mean in standard deviations, the potential
-scale reduction, and beside them the published posterior with σ unknown; `--write` puts them
-into the package. Takes about ten minutes on one core.
+scale reduction, and for comparison the published posterior with σ unknown. `--write` stores them in
+the package. The script takes about ten minutes on one core.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Remedies for EKI on lynx and hare, a broad prior with a strongly nonlinear model.
+"""Remedies for EKI on lynx and hare, with a broad prior and a strongly nonlinear model.
 
     python benchmarks/lynx_hare_study.py [--seeds 5]
 
@@ -7,7 +7,7 @@ Every row is run with several seeds and compared with the exact posterior for σ
 error of the mean, in posterior standard deviations; the largest error of a parameter's mean,
 averaged over seeds; the range of the ratios of standard deviations over parameters (mean over
 seeds); the coverage of the 42 data by the 90 % posterior predictive interval; and the model
-runs. The table is Markdown. Takes about ten minutes on one core.
+runs. The table is Markdown. The script takes about ten minutes on one core.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Momentum beside plain EKI: steps to a given misfit, on a linear and a nonlinear problem.
+"""Momentum compared with plain EKI: steps to a given misfit, on a linear and a nonlinear problem.
 
     OMP_NUM_THREADS=1 python benchmarks/momentum.py [--seeds 10]
 
 The linear model z = A u has 20 data and 10 parameters, and singular values from 1 to 0.01. The
 nonlinear one is z + z^3/20. J = 30. A cell has the median over the seeds of the number of steps
 until the misfit of the ensemble mean is at most 10, 1 and 0.1 above the smallest misfit (by scipy's
-least_squares), and in brackets in how many seeds 300 steps were not enough.
+least_squares), and in brackets the number of seeds for which 300 steps were not enough.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def case(seed, nonlinear) -> tuple[Any, ...]:
 
 
 def steps_taken(momentum, rule, seed, nonlinear) -> list[float]:
-    """Steps to each misfit, by the ensemble mean; infinite where it is not reached."""
+    """Steps to each misfit, by the ensemble mean; infinite if it is not reached."""
     problem, model, least = case(seed, nonlinear)
     method = ek.EKI(rule, t_end=None, perturbed=False)
     if momentum is not None:

@@ -3,10 +3,10 @@
     pip install emcee pymc blackjax dynesty pocomc kalman-inversion-lib
 
 Every package works in the coordinates in which the prior is N(0, I) and calls the same model, which
-counts its runs. Settings are the defaults of the package. Where it has none, they are named here:
+counts its runs. Settings are the defaults of the package. The other settings are:
 
-* emcee has 32 walkers, or 2 p where that is more, and its default move (stretch), or differential
-  evolution, alone or with a fifth of snooker moves, as its documentation has it. The first half of
+* emcee has 32 walkers, or 2 p if that is more. Its moves are the default (stretch), or differential
+  evolution, alone or with a fifth of snooker moves, as in its documentation. The first half of
   every chain is burn-in. Walkers start at draws of the prior, or at the ensemble of a `GNKI` run
   with 100 members.
 * pymc has one chain of `sample_smc`.
@@ -14,10 +14,10 @@ counts its runs. Settings are the defaults of the package. Where it has none, th
   with the weighted covariance of the particles times 2.38^2/p. A temperature halves the effective
   sample size.
 * dynesty has the static sampler. Its own stopping rule ends a run.
-* pocomc has the number of effective particles that the row names and its defaults otherwise, which
-  train a normalizing flow. It draws 4,096 samples in the end.
+* pocomc has the number of effective particles that the row names. Otherwise it has its defaults,
+  which train a normalizing flow. At the end it draws 4,096 samples.
 * kalman-inversion-lib has time steps of 0.5 (its default). Its UKI uses the extended space, because
-  it leaves the prior out otherwise. Its EKS and ALDI have the adaptive step and ten units of time.
+  it otherwise leaves the prior out. Its EKS and ALDI have the adaptive step and ten units of time.
 """
 
 from __future__ import annotations

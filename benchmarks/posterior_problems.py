@@ -7,11 +7,11 @@ concentrations with a noise of 0.5 mg/L. ``lynx_hare`` is `ek.problems.lynx_hare
 
     python benchmarks/posterior_problems.py
 
-prints the stored references beside two other samplers, importance sampling and `TemperedSMC` with
+compares the stored references with two other samplers, importance sampling and `TemperedSMC` with
 20,000 particles. Importance sampling with two million draws gave the stored moments of ``pk``. The
-last line has the error that as many independent draws of the posterior would have in the table of
-`posterior_runs.py`. Takes about two minutes, and ten times as long without numba (which pymc
-installs).
+last line has the error of as many independent draws of the posterior in the table of
+`posterior_runs.py`. The script takes about two minutes, and ten times as long without numba (which
+pymc installs).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import ekitools as ek
 
 try:
     from numba import njit
-except ImportError:  # the model of NumPy is slower where members come one by one
+except ImportError:  # the NumPy model is slower for single members
     njit = None
 
 HOURS = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0, 24.0])
@@ -69,7 +69,7 @@ class Case:
     """Means and standard deviations of the physical parameters, ``(p, 2)``."""
     counted: Counted
     physical: Callable[[np.ndarray], np.ndarray]
-    """z to physical parameters, as the prior does it, but quicker for one member."""
+    """z to physical parameters, with the map of the prior, but faster for one member."""
 
     def __post_init__(self) -> None:
         z = np.random.default_rng(0).standard_normal((20, self.p))
@@ -126,7 +126,7 @@ def lynx_hare() -> Case:
     known = example.extra["fixed_sigma"]
     reference = np.array([known[name] for name in given.parameter_names])
     mean, sd = np.array([1.0, 0.05, 1.0, 0.05]), np.array([0.5, 0.05, 0.5, 0.05])
-    above = ndtr(mean / sd)  # the mass that truncation at 0 leaves
+    above = ndtr(mean / sd)  # the mass that remains after truncation at 0
 
     def physical(z: np.ndarray) -> np.ndarray:
         rates = mean - sd * ndtri(ndtr(-z[:, :4]) * above)

@@ -4,7 +4,7 @@
         [--steps 10] [--store last final disk] [--folder /tmp]
 
 Ensembles in single precision, 100 outputs, a model of one member and `ESMDA`. Every run has its own
-process. *Ensembles* and *MiB* are the largest resident memory of the process, less the memory
+process. *Ensembles* and *MiB* are the largest resident memory of the process, minus the memory
 before the run: Python, ekitools and the problem with its names. *Process* is the largest resident
 memory itself. *disk* is ``run(..., store="final", scratch=folder)``, which needs room for two
 ensembles in the folder.
@@ -34,14 +34,14 @@ def memory(kind) -> float:
 
 
 def problem_of(p) -> ek.InverseProblem:
-    """Some of p parameters are seen."""
+    """A problem in which some of p parameters are observed."""
     where = np.linspace(0, p - 1, OUTPUTS).astype(int)
     prior = ek.GaussianPrior(np.zeros(p, dtype=np.float32), 1.0)
     return ek.InverseProblem(lambda u: u[where], prior, 0.5, np.ones(OUTPUTS))
 
 
 def one(method, store, n, p, steps, folder) -> tuple[float, float, float, float]:
-    """Seconds and MiB of one run in this process, and the mean of the parameters that are seen."""
+    """Seconds and MiB of one run in this process, and the mean of the observed parameters."""
     small = ek.InverseProblem(lambda u: u, ek.GaussianPrior(np.zeros(3), 1.0), 1.0, np.ones(3))
     ek.run(small, METHODS[method](), n_members=5, rng=0)  # everything is imported
     problem, where = problem_of(p), {"scratch": folder} if store == "disk" else {}

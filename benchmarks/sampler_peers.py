@@ -1,4 +1,4 @@
-"""Model runs to means and standard deviations: ekitools beside samplers of other packages.
+"""Model runs to means and standard deviations: ekitools and samplers of other packages.
 
     pip install emcee pymc blackjax dynesty pocomc dill multiprocess scikit-learn
     python benchmarks/sampler_peers.py FOLDER [--problem ...] [--only WORD ...] [--seeds 5]
@@ -6,16 +6,16 @@
 
 `sampler_problems.py` has the three problems: a pharmacokinetic equation and Lotka-Volterra, both
 with unknown scales of the noise, and Darcy flow with 32 parameters. `posterior_peers.py` has the
-samplers of other packages and their settings. Every method has a ladder of settings of rising cost.
+samplers of other packages and their settings. Every method has a list of settings with rising cost.
 The table has the first setting that is right. *Worst mean* is the largest error of a parameter's
-mean in posterior standard deviations, and *worst sd* the factor by which the worst standard
-deviation is off. Both are medians over the seeds; a setting is right if they are at most 0.1 and
-1.1. Otherwise the row has the best setting. The model counts its runs.
+mean in posterior standard deviations, and *worst sd* is the largest factor between a standard
+deviation and its reference. Both are medians over the seeds; a setting is right if they are at most
+0.1 and 1.1. Otherwise the row has the best setting. The model counts its runs.
 
-Every run is a line of JSON in FOLDER, and is not repeated: a command that was stopped continues
-when it is called again. Seconds are those of the processor. A ladder also ends where a run takes
-more than ``--longest`` of them. With ``--table`` it prints the tables of the stored runs, without
-new ones.
+Every run is a line of JSON in FOLDER and is not repeated, so a stopped command continues when it is
+called again. Seconds are processor seconds. A list of settings also ends if a run takes more than
+``--longest`` seconds. With ``--table`` the script prints the tables of the stored runs, without new
+runs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ import ekitools as ek
 
 MOST_MEAN, MOST_RATIO = 0.1, 1.1
 FIRST = 50
-"""Members of the run of GNKI that an emulator begins with."""
+"""Number of members in the run of GNKI before an emulator."""
 
 _PACKAGES = ("emcee", "pymc", "blackjax", "dynesty", "pocomc")
 _PARTICLES = tuple({"J": n} for n in (125, 250, 500, 1000, 2000, 4000))
@@ -104,7 +104,7 @@ class Store:
 def measured(
     case: Case, label: str, row: Row, settings: dict[str, Any], seed: int
 ) -> dict[str, Any]:
-    """One run. One that fails, or is not finite, has moments of None."""
+    """One run. A run that fails, or is not finite, has moments of None."""
     since, case.counted.runs, failure = time.process_time(), 0, ""
     found = None
     try:
@@ -127,7 +127,7 @@ def measured(
 
 
 class Judged(NamedTuple):
-    """A setting over the seeds."""
+    """Results of a setting over the seeds."""
 
     settings: dict[str, Any]
     runs: float
@@ -145,12 +145,12 @@ class Judged(NamedTuple):
 
     @property
     def distance(self) -> float:
-        """Largest multiple of what is allowed."""
+        """Largest error, as a multiple of the allowed one."""
         return max(self.mean / MOST_MEAN, np.log(self.ratio) / np.log(MOST_RATIO))
 
 
 def judged(each: list[dict[str, Any]], reference: np.ndarray) -> Judged:
-    """Medians over the seeds; a run that failed is infinitely wrong."""
+    """Medians over the seeds; a failed run has infinite errors."""
     means, ratios = [], []
     for one in each:
         if one["moments"] is None:
@@ -176,7 +176,7 @@ def judged(each: list[dict[str, Any]], reference: np.ndarray) -> Judged:
 def climb(
     case: Case, label: str, row: Row, store: Store, seeds: int, longest: float, *, run: bool
 ) -> Judged | None:
-    """The first setting that is right, else the best one; None where nothing is known."""
+    """The first setting that is right, else the best setting; None without stored runs."""
     best: Judged | None = None
     for settings in row.rungs:
         each, slow = [], False

@@ -9,8 +9,8 @@ known noise.
 
 computes the reference of ``darcy``, prints its errors and its distance to the stored one, and
 writes it with ``--save``. The sampler is preconditioned Crank-Nicolson about the Gaussian of
-`GNKI` with 500 members. Half of the chains start at twice its standard deviations and half at half
-of them. It takes three minutes with numba, which compiles the models.
+`GNKI` with 500 members. Half of the chains start with twice its standard deviations, and the other
+half with half of them. The script takes three minutes with numba, which compiles the models.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from scipy.special import ndtr, ndtri
 import ekitools as ek
 
 _LONGEST = 0.5
-"""Largest step of the long chains: with 1 they are independence samplers, which stick in tails."""
+"""Largest step of the long chains: with 1 they are independence samplers, which get stuck in
+tails."""
 
 __all__ = ["CASES", "ScaledCase", "darcy", "lynx_hare", "pk"]
 
@@ -67,7 +68,7 @@ def pk() -> Case:
 def lynx_hare() -> Case:
     known = lynx_hare_unknown()
     mean, sd = np.array([1.0, 0.05, 1.0, 0.05]), np.array([0.5, 0.05, 0.5, 0.05])
-    above = ndtr(mean / sd)  # the mass that truncation at 0 leaves
+    above = ndtr(mean / sd)  # the mass that remains after truncation at 0
     centre = np.array([np.log(10.0), np.log(10.0), -1.0, -1.0])
 
     def physical(z: np.ndarray) -> np.ndarray:

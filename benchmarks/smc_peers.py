@@ -1,14 +1,14 @@
-"""blackjax's adaptive tempered SMC on lynx and hare, measured as `smc_study.py` measures ours.
+"""Adaptive tempered SMC of blackjax on lynx and hare, measured as in `smc_study.py`.
 
     pip install blackjax jax
     python benchmarks/smc_peers.py [--problem fixed|unknown] [--seeds 3] [--members 1000]
 
-The model is written again in JAX (the same equations, scheme and steps), with the same prior in
+The model is implemented in JAX (with the same equations, scheme and steps), with the same prior in
 the same coordinates, in which it is N(0, I). Moves are random walks with the particles' own
-covariance times 2.38²/p, as many at every temperature as ``--moves`` says (blackjax does not
-adapt the number); the effective sample size is halved from one temperature to the next. Model
-runs are counted as one for every particle at the start and every proposal, although blackjax
-evaluates the current particles twice more at each temperature.
+covariance times 2.38²/p, with ``--moves`` of them at every temperature (blackjax does not adapt the
+number); the effective sample size is halved from one temperature to the next. Model runs are
+counted as one for every particle at the start and every proposal, although blackjax evaluates the
+current particles twice more at each temperature.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ jax.config.update("jax_enable_x64", True)
 def to_physical(z) -> Any:
     """Standard normal coordinates to α, β, γ, δ, hare₀, lynx₀ and, where there are, two σ."""
     mean, sd = jnp.array([1.0, 0.05, 1.0, 0.05]), jnp.array([0.5, 0.05, 0.5, 0.05])
-    below = ndtr(-mean / sd)  # the mass that truncation at 0 takes away
+    below = ndtr(-mean / sd)  # the mass that truncation at 0 removes
     upper = ndtr(-z[:4]) * (1 - below)
     rates = mean - sd * ndtri(upper)
     starts = jnp.exp(jnp.log(10.0) + z[4:6])
@@ -85,7 +85,7 @@ def main() -> None:
         total = -jnp.sum(0.5 * r * r + (jnp.log(sigma) if unknown else 0.0))
         return jnp.where(jnp.isfinite(total), total, -1e30)
 
-    z = np.random.default_rng(0).standard_normal((3, p))  # the same model as ours
+    z = np.random.default_rng(0).standard_normal((3, p))  # the same model as in ekitools
     ours = -np.asarray(example.problem.noise.misfit(
         example.problem.model(example.problem.prior.to_physical(z)), example.problem.data
     ))  # fmt: skip

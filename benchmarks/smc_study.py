@@ -12,9 +12,10 @@ deviations, root mean square).
 Every row is run with several seeds: the largest error of a parameter's mean, in posterior
 standard deviations, and of a standard deviation, both averaged over seeds (for 32 parameters the
 root mean squares instead); the range over seeds of the log-evidence; how often the moves
-decorrelated the particles; and the model runs, those of the run that found the start included.
-The table is Markdown. Takes 5, 15 and 15 minutes on one core. ``--only`` takes the rows whose name
-holds a text. A start holds a share of 0.2 of draws of the prior, or none where the row says so.
+decorrelated the particles; and the model runs, including the run that found the start. The table is
+Markdown. The script takes 5, 15 and 15 minutes on one core. ``--only`` selects the rows whose names
+contain a text. A start contains a share of 0.2 of draws of the prior, or no draws of the prior if
+the row says so.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def lynx_hare(sigma: float | None) -> tuple[Any, np.ndarray]:
 def quick_ensemble(name: str, problem: Any, n_members: int, seed: int) -> tuple[np.ndarray, int]:
     """Members near the posterior, and the model runs that they cost.
 
-    Where σ is unknown: those for σ = 0.25, each with a draw of σ about what its residuals say.
+    If σ is unknown, these are the members for σ = 0.25, each with a draw of σ near the value that
+    its residuals suggest.
     """
     solved = ek.problems.lynx_hare().problem if name == "unknown" else problem
     quick = ek.run(solved, ek.GNKI(), n_members=n_members, rng=seed)

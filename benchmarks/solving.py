@@ -1,4 +1,4 @@
-"""Verdicts of `ek.solve` on problems whose posteriors are known.
+"""Verdicts of `ek.solve` on problems with known posteriors.
 
     python benchmarks/solving.py                       the random problems 5000 to 5199
     python benchmarks/solving.py random 0 50           others
@@ -7,13 +7,13 @@
     python benchmarks/solving.py named 5 --only banana sounding
 
 *Right* and *wrong* are as in `verdicts.py`: a mean is off by at most 0.3 or more than 0.5 standard
-deviations, a standard deviation by a factor of at most 1.25 or more than 1.5, and of one parameter
-the distribution function by at most 0.15 or more than 0.2; the others are between. A result that
-was corrected is judged by its corrected moments. A false verdict is a result that is confirmed or
-corrected, and wrong. The last line has the errors of the confirmed results. ``--budget`` is that of
-`solve`. Every line of the output is kept in the file ``--out``, if given, and a run with the same
-file continues from there. The limits of `solve` were chosen on the random problems 0 to 99 and 4000
-to 4199.
+deviations, a standard deviation by a factor of at most 1.25 or more than 1.5, and, for one
+parameter, the distribution function by at most 0.15 or more than 0.2. All other results are in
+between. A result that was corrected is judged by its corrected moments. A false verdict is a
+confirmed or corrected result that is wrong. The last line has the errors of the confirmed results.
+``--budget`` is the budget of `solve`. Every line of the output is kept in the file ``--out``, if
+given, and a run with the same file continues from there. The limits of `solve` were chosen on the
+random problems 0 to 99 and 4000 to 4199.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def solved(known: Known, seed: int, budget: int | None) -> dict[str, Any]:
 
 
 class Kept:
-    """Rows that an earlier run has left in a file."""
+    """Rows that an earlier run has stored in a file."""
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.rows = path, {}

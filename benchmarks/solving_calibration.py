@@ -8,9 +8,9 @@ If the posterior is right, the rank of the true parameter among draws of the pos
 quadratic in two parameters, and often two modes. The table has, for every parameter, the p-value of
 a chi-squared test of ten bins, the share of the truths within the 90 % intervals, the same share of
 the exact posterior, the mean of the ranks (0.5 if right), and at the end the verdicts and the model
-runs. The exact posterior is that of 400,000 weighted draws of the prior. All replications count,
-with any verdict. ``--first`` is the number of the first replication; the limits of `solve`
-were chosen on replications from 10,000 on.
+runs. The exact posterior consists of 400,000 weighted draws of the prior. All replications count,
+with any verdict. ``--first`` is the number of the first replication; the limits of `solve` were
+chosen on the replications with numbers of at least 10,000.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import ekitools as ek
 
 TIMES = np.linspace(0.5, 6.0, 8)
 RANKS, BINS = 99, 10
-"""Draws among which a truth is ranked, and bins of the ranks 0 to 99."""
+"""Number of draws among which a truth is ranked, and number of bins of the ranks 0 to 99."""
 
 
 class Case(NamedTuple):
@@ -75,7 +75,7 @@ def draws_of(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exactly_inside(name: str, truth: np.ndarray, data: np.ndarray) -> list[bool]:
-    """Whether the central 90 % of the exact posterior have the true parameters."""
+    """Whether the central 90 % of the exact posterior contain the true parameters."""
     u, outputs = draws_of(name)
     log_weight = -np.sum((outputs - data) ** 2, axis=1) / (2 * CASES[name].noise ** 2)
     weight = np.exp(log_weight - log_weight.max())
@@ -84,7 +84,7 @@ def exactly_inside(name: str, truth: np.ndarray, data: np.ndarray) -> list[bool]
 
 
 def replication(name: str, number: int) -> dict[str, Any]:
-    """The rank of every parameter, whether its interval has it, and the verdict."""
+    """The rank of every parameter, whether its interval contains it, and the verdict."""
     case, rng = CASES[name], np.random.default_rng([number, 77])
     truth = np.asarray(case.prior.sample(1, rng=rng))
     exact = case.outputs(truth)[0]

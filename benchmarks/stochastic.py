@@ -1,18 +1,18 @@
-"""Stochastic models: methods beside exact posteriors, with the noise of the model and without it.
+"""Stochastic models: methods and exact posteriors, with and without the noise of the model.
 
     python benchmarks/stochastic.py [--problem linear epidemic] [--seeds 5]
 
 ``linear`` is y = A u + omega + eta with two parameters, eight data, and equal variances of omega
 and eta. Its posterior is known. ``epidemic`` is a chain-binomial SIR model of 5,000 people, 50 of
-whom are infected at first. The parameters are the rates of infection and recovery, a day. The data
+whom are infected at first. The parameters are the rates of infection and recovery per day. The data
 are the square roots of the new cases of ten weeks, with a noise of 1. The reference is the
 likelihood on a grid of both rates, by particle filters. Two independent filters give the error of
 the reference, which is printed.
 
 The noise of the model is estimated by 200 repeats at the mean of a run of `EKI` with the noise of
 the observations. These runs are counted. *Worst mean* is the largest error of a mean in
-posterior standard deviations, *sd ratios* the range over the parameters; both of averages over the
-seeds.
+posterior standard deviations, *sd ratios* is the range over the parameters. Both use averages over
+the seeds.
 """
 
 from __future__ import annotations

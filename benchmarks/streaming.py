@@ -1,4 +1,4 @@
-"""One analysis of an ensemble on disk: time beside reading and writing the file, and memory.
+"""One analysis of an ensemble on disk: memory, and time compared with a copy of the file.
 
     OMP_NUM_THREADS=1 python benchmarks/streaming.py [--localized] [--parameters N] [--folder /tmp]
 
@@ -6,14 +6,14 @@
 8 GB in the folder: the ensemble and the result. *Copy* reads the file in blocks of 64 MB and writes
 each block to a second file. *Update* is `apply_update` from one memory map to a second one, and *in
 place* has one map. Each time ends when the data are on the disk, and each begins without pages of
-the files in memory. *Update* and *in place* are timed in processes of their own, and their memory
-is the largest resident memory of the process, with Python and NumPy. The columns of the result are
+the files in memory. *Update* and *in place* are timed in separate processes, and their memory is
+the largest resident memory of the process, with Python and NumPy. The columns of the result are
 compared with K U in float64.
 
 With ``--localized`` the parameters are the cells of a square grid, the data lie in random cells,
 and Gaspari-Cohn weights reach about 40 data from every cell. The coefficients are then made during
-the update. The first columns of the result are compared with an analysis of every cell on its own
-in float64: the difference is the error of the interpolation between local analyses.
+the update. The first columns of the result are compared with a separate analysis of every cell in
+float64. The difference is the error of the interpolation between local analyses.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def analysed(source, target, p, localized) -> tuple[float, float]:
 
 
 def apart(source, target, p, localized) -> list[float]:
-    """The seconds of `analysed` and the memory in MiB, in a process of its own."""
+    """The seconds of `analysed` and the memory in MiB, in a separate process."""
     command = [sys.executable, __file__, "--parameters", str(p), "--child", source, target]
     command += ["--localized"] if localized else []
     done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -1,11 +1,11 @@
-"""Unknown scales of the noise: means and standard deviations beside exact references.
+"""Unknown scales of the noise: means and standard deviations compared with exact references.
 
 ``python benchmarks/unknown_noise.py`` prints the tables of docs/measurements.md:
 
-* a linear regression with an unknown σ, and one with two, beside quadrature over the scales of
+* linear regressions with one and with two unknown σ, compared with quadrature over the scales of
   exact Gaussian posteriors, over 30 seeds;
-* lynx and hare with both σ unknown, beside posteriordb's reference, over 5 seeds, with the number
-  of model runs.
+* lynx and hare with both σ unknown, compared with the reference of posteriordb, over 5 seeds, with
+  the number of model runs.
 
 ``--only regression`` or ``--only lynx-hare`` prints a part; ``--seeds`` changes their number.
 """

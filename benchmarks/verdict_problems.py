@@ -1,9 +1,9 @@
 """Random problems with known posteriors, for `verdicts.py` and `solving.py`.
 
 Each small one has a prior N(0, I) of 1 to 10 parameters and outputs A u + s f(C u), with one of six
-functions f and a strength s between none and strong. The posterior of one or two parameters is
-that of a grid. Of more parameters it is the mean of two samples, drawn by tempering from the prior
-with random-walk Metropolis moves in plain NumPy, which must agree.
+functions f and a strength s between none and strong. Posteriors of one or two parameters are
+computed on a grid. Posteriors of more parameters are the mean of two samples, drawn by tempering
+from the prior with random-walk Metropolis moves in plain NumPy, which must agree.
 
 A wide one has 13 to 40 parameters. Its posterior is a product in coordinates that are rotated for
 every second problem, and grids give every factor.
@@ -41,7 +41,7 @@ class Known:
     mean: np.ndarray
     sd: np.ndarray
     quantiles: np.ndarray | None = None
-    """At the levels 0.05, 0.1, ..., 0.95, of one parameter."""
+    """Quantiles at the levels 0.05, 0.1, ..., 0.95, for one parameter."""
 
     def misplaced(self, u: np.ndarray) -> float:
         """Largest error of the distribution function of draws ``(n, 1)`` at the quantiles."""
@@ -146,7 +146,7 @@ def wide_problem(seed: int) -> Known:
 def posterior_moments(
     misfit: Callable[[np.ndarray], np.ndarray], p: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """Means and standard deviations under the prior N(0, I); of one parameter quantiles too."""
+    """Means and standard deviations under the prior N(0, I); for one parameter also quantiles."""
     if p <= 2:
         return by_grid(misfit, p)
     for n, sweeps in ((2000, 15), (4000, 40), (8000, 120)):
@@ -210,7 +210,7 @@ def tempered(
 
 
 def step_of_half_ess(phi: np.ndarray, most: float) -> float:
-    """The temperature step at which the effective number of draws is half of theirs."""
+    """The temperature step at which the effective number of draws is half of their number."""
 
     def enough(h: float) -> bool:
         w = np.exp(-h * (phi - phi.min()))

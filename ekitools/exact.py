@@ -213,7 +213,10 @@ def _noise(noise: Any, sd: Any, d: int) -> NoiseModel:
     found = as_noise(noise, sd)
     if found.n_data not in (None, d):
         name = "noise" if sd is None else "noise_sd"
-        raise ValueError(f"{name}: must be for the d = {d} data, got one for {found.n_data}.")
+        raise ValueError(
+            f"{name}: must be for the d = {d} data, got one for {found.n_data}. Pass one number, "
+            "or one for each datum."
+        )
     return found
 
 

@@ -202,7 +202,9 @@ def plot_arviz(
     az: Any = arviz
     k = results[0].sizes["parameter"]
     if kind == "pair" and k < 2:
-        raise ValueError(f"parameters: must be two or more for pairs, got {k}.")
+        raise ValueError(
+            f'parameters: must be two or more for "pair", got {k}. Use "trace" for one parameter.'
+        )
     if ax is not None:
         ax = _axes(ax, kind, k, az)
         options["axes" if kind == "trace" else "ax"] = ax.item() if ax.size == 1 else ax
@@ -246,6 +248,7 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
     shape = {"forest": (1,), "rank": (k,), "trace": (k, 2), "pair": (k - 1, k - 1)}[kind]
     axes = axes_array(ax)
     if axes.size != math.prod(shape):
+        grid = ", ".join(map(str, shape))
         raise ValueError(
             f'ax: must be an array of {shape} Axes for "{kind}" of {k} parameters, got '
             f"{axes.shape}. Use plt.subplots(rows, columns)[1] with such a shape."

@@ -188,6 +188,8 @@ def test_arviz_draws_where_it_is_told_to_if_it_can(kind, k, shape, drawn_from):
     assert plt.get_fignums() == before
     with pytest.raises(ValueError, match=rf'ax: must be an array of .* Axes for "{kind}" of {k} '):
         ek.plot_arviz(drawn_from, kind, ax=figure.subplots(7), parameters=names)
+    with pytest.raises(ValueError, match=r"got \(7,\)\. Use plt\.subplots\([1-3].*\)\[1\]\.$"):
+        ek.plot_arviz(drawn_from, kind, ax=figure.subplots(7), parameters=names)
     with pytest.raises(TypeError, match="ax: must be one matplotlib Axes, .* got Figure"):
         ek.plot_arviz(drawn_from, kind, ax=figure, parameters=names)
 
@@ -195,5 +197,5 @@ def test_arviz_draws_where_it_is_told_to_if_it_can(kind, k, shape, drawn_from):
 def test_arviz_is_asked_for_nothing_that_it_does_not_have(drawn_from):
     with pytest.raises(ValueError, match="kind: must be .forest., .pair., .rank. or .trace., got"):
         ek.plot_arviz(drawn_from, "posterior")
-    with pytest.raises(ValueError, match="parameters: must be two or more for pairs, got 1"):
+    with pytest.raises(ValueError, match='must be two or more for "pair", got 1. Use "trace"'):
         ek.plot_arviz(drawn_from, "pair", parameters=["u0"])

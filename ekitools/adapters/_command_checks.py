@@ -1,4 +1,4 @@
-"""Checks of what `ekitools.adapters.command.CommandModel` is given, before any run."""
+"""Checks of the arguments of `ekitools.adapters.command.CommandModel`, before any run."""
 
 from __future__ import annotations
 
@@ -35,9 +35,14 @@ SEED = "seed"
 def checked_names(names: Any, stochastic: bool) -> tuple[str, ...]:
     names = sequence("parameter_names", names, "a list of texts")
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"parameter_names: must be one or more texts, got {names!r}.")
+        raise ValueError(
+            f'parameter_names: must be one or more texts, got {names!r}. Use "p0" for a parameter '
+            "without a name."
+        )
     if len(set(names)) != len(names):
-        raise ValueError(f"parameter_names: must be different from each other, got {names}.")
+        raise ValueError(
+            f"parameter_names: must be different from each other, got {names}. Rename one of them."
+        )
     if stochastic and SEED in names:
         raise ValueError("parameter_names: must not have 'seed' with stochastic=True. Rename it.")
     return names
@@ -48,11 +53,11 @@ def checked_command(command: Any) -> tuple[tuple[str, ...], list[Path]]:
     if isinstance(command, str | bytes) or not isinstance(command, Sequence) or not command:
         raise TypeError(
             f"command: must be a list of the program and its arguments, got {command!r}. "
-            "There is no shell that would split a text."
+            "Split a text with shlex.split, because no shell splits it."
         )
     program, *arguments = command
     if not isinstance(program, str | os.PathLike):
-        raise TypeError(f"command: must begin with a text or a path, got {program!r}.")
+        raise TypeError(f"command: must begin with a text or a path, got {program!r}. Use str().")
     found = shutil.which(os.fspath(program))
     if found is None:
         raise ValueError(
@@ -68,7 +73,10 @@ def checked_command(command: Any) -> tuple[tuple[str, ...], list[Path]]:
         elif not isinstance(argument, os.PathLike):
             raise TypeError(f"command: must have texts and paths, got {argument!r}. Use str().")
         elif not Path(argument).is_file():
-            raise ValueError(f"command: must have paths of files that exist, got {argument!r}.")
+            raise ValueError(
+                f"command: must have paths of files that exist, got {argument!r}. Pass a text for "
+                "a file that does not exist yet."
+            )
         else:
             files.append(Path(argument).absolute())
             checked.append(_literal(files[-1]))
@@ -77,14 +85,16 @@ def checked_command(command: Any) -> tuple[tuple[str, ...], list[Path]]:
 
 def _check_no_nul(argument: str, text: str) -> None:
     if "\0" in text:
-        raise ValueError(f"{argument}: must not have the character NUL, got {text!r:.60}.")
+        raise ValueError(
+            f"{argument}: must not have the character NUL, got {text!r:.60}. Remove it."
+        )
 
 
 def _check_file_name(argument: str, name: str) -> None:
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise ValueError(
             f"{argument}: must name files without control characters such as NUL or a new line, "
-            f"got {name!r:.60}."
+            f"got {name!r:.60}. Rename the file."
         )
 
 
@@ -96,7 +106,7 @@ def checked_inputs(inputs: Any) -> dict[str, str]:
     if not isinstance(inputs, Mapping):
         raise TypeError(
             "inputs: must be {file name: text} or a function (folder, parameters), got "
-            f"{type(inputs).__name__}."
+            f'{type(inputs).__name__}. Use {{"input.txt": "k = ${{k}}"}}, for example.'
         )
     for name, text in inputs.items():
         if not isinstance(name, str):
@@ -105,17 +115,20 @@ def checked_inputs(inputs: Any) -> dict[str, str]:
         if not _inside(name) or Path(name).as_posix() in LOGS:
             raise ValueError(
                 f"inputs: must name files in the member's folder other than {' and '.join(LOGS)}, "
-                f"got {name!r}."
+                f"got {name!r}. Rename it."
             )
         if not isinstance(text, str):
-            raise TypeError(f"inputs[{name!r}]: must be a text, got {type(text).__name__}.")
+            raise TypeError(
+                f"inputs[{name!r}]: must be a text, got {type(text).__name__}. Use "
+                "path.read_text() for the text of a file."
+            )
     paths = {Path(name) for name in inputs}
     for path in paths:
         folders = paths.intersection(path.parents)
         if folders:
             raise ValueError(
                 f"inputs: must name files, got {folders.pop().as_posix()!r}, the folder of "
-                f"{path.as_posix()!r} too."
+                f"{path.as_posix()!r} too. Rename one of them."
             )
     return dict(inputs)
 
@@ -130,10 +143,14 @@ def checked_output(output: Any, key: Any, inputs: Mapping[str, str] | None) -> A
     if callable(output):
         check_accepts("output", output, "folder")
         if key is not None:
-            raise ValueError(f"key: must be None where output is a function, got {key!r}.")
+            raise ValueError(
+                f"key: must be None if output is a function, got {key!r}. Leave it out."
+            )
         return output
     if not isinstance(output, str):
-        raise TypeError(f"output: must be a file name or a function, got {output!r}.")
+        raise TypeError(
+            f'output: must be a file name or a function, got {output!r}. Use "output.json".'
+        )
     _check_file_name("output", output)
     if Path(output).suffix not in FORMATS:
         raise ValueError(
@@ -147,8 +164,8 @@ def checked_output(output: Any, key: Any, inputs: Mapping[str, str] | None) -> A
         )
     if Path(output) in {Path(name) for name in inputs or {}}:
         raise ValueError(
-            f"output: must not be one of the inputs, got {output!r}, which would be read where the "
-            "program writes nothing."
+            f"output: must not be one of the inputs, got {output!r}, because it would be read if "
+            "the program writes nothing. Rename one of the two files."
         )
     if key is not None and not (isinstance(key, str) and key):
         raise TypeError(f"key: must be a text or None, got {key!r}.")
@@ -164,20 +181,27 @@ def checked_folder(folder: Any) -> Path:
             pass
     except OSError as error:
         raise ValueError(
-            f"folder: must be one that can be written to, got {path} ({error})."
+            f"folder: must be one that can be written to, got {path} ({error}). Change its "
+            "permissions or choose another folder."
         ) from error
     return path
 
 
 def checked_environment(environment: Any) -> dict[str, str]:
     if not isinstance(environment, Mapping):
-        raise TypeError(f"environment: must be {{name: text}}, got {environment!r}.")
+        raise TypeError(
+            f'environment: must be {{name: text}}, got {environment!r}. Use {{"OMP_NUM_THREADS": '
+            '"1"}, for example.'
+        )
     for name, value in environment.items():
         if not isinstance(name, str) or not name or "=" in name:
-            raise ValueError(f"environment: must have names without =, got {name!r}.")
+            raise ValueError(
+                f"environment: must have names without =, got {name!r}. Pass {{name: text}}."
+            )
         if isinstance(value, bool) or not isinstance(value, str | Real | os.PathLike):
             raise TypeError(
-                f"environment[{name!r}]: must be a text, a number or a path, got {value!r}."
+                f"environment[{name!r}]: must be a text, a number or a path, got {value!r}. Use "
+                "str()."
             )
         _check_no_nul(f"environment[{name!r}]", f"{name}{value}")
     return {name: str(value) for name, value in environment.items()}
@@ -201,7 +225,7 @@ def check_placeholders(
             if name not in names:
                 raise ValueError(
                     f"{where}: must name one of the parameters {', '.join(names)}, got "
-                    f"${{{name}}}. Write $${{{name}}} where the program is to see it so."
+                    f"${{{name}}}. Write $${{{name}}} if the program needs this text."
                 )
             used.add(name)
     unused = [name for name in names if name not in used]

@@ -39,7 +39,7 @@ def glorot_variances(
         else:
             raise ValueError(
                 f"other: must be given a variance, got None, for parameters that belong to no "
-                f"weights, such as {name!r} of {type(owner).__name__}."
+                f"weights, such as {name!r} of {type(owner).__name__}. Pass other=1.0, for example."
             )
         variances[entry.where] = variance
     return variances

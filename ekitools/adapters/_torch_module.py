@@ -45,7 +45,10 @@ def layout_of(module: Any) -> dict[str, Entry]:
             "(requires_grad=False). Use module.requires_grad_(True)."
         )
     if start == 0:
-        raise ValueError(f"module: must have parameters, got {module!r}, which has none.")
+        raise ValueError(
+            f"module: must have parameters, got {module!r}, which has none. Add a layer with "
+            "parameters, such as torch.nn.Linear."
+        )
     return layout
 
 
@@ -56,7 +59,11 @@ def common_kind(module: Any) -> tuple[Any, Any]:
         if not (tensor.is_floating_point() or isinstance(tensor, nn.Parameter)):
             continue
         if not tensor.is_floating_point():
-            raise TypeError(f"module: must have real parameters, got {tensor.dtype} for {name!r}.")
+            raise TypeError(
+                f"module: must have real floating parameters, got {tensor.dtype} for {name!r}. "
+                "Replace complex parameters by their real and imaginary parts, and register "
+                "constants as buffers."
+            )
         kind, first = kind or (tensor.dtype, tensor.device), first or name
         if (tensor.dtype, tensor.device) != kind:
             raise ValueError(
@@ -122,5 +129,8 @@ def sizes_of_a_run(module: Any, x: Any) -> tuple[int, int]:
         )
     if output.is_complex() or not output.numel():
         got = f"{output.dtype}" if output.numel() else f"shape {tuple(output.shape)}"
-        raise ValueError(f"module: must return one or more real numbers, got {got}.")
+        raise ValueError(
+            f"module: must return one or more real numbers, got {got}. Wrap it in a module whose "
+            "forward returns real numbers, such as torch.view_as_real(output)."
+        )
     return count, output.numel()

@@ -102,7 +102,10 @@ class JaxModel:
         chunk: int | None = None,
     ) -> None:
         if not callable(apply):
-            raise TypeError(f"apply: must be callable, got {type(apply).__name__}.")
+            raise TypeError(
+                f"apply: must be callable, got {type(apply).__name__}. Pass module.apply of a Flax "
+                "module, for example."
+            )
         check_accepts("apply", apply, "params", "x")
         self.chunk = checked_chunk(chunk)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -117,7 +120,10 @@ class JaxModel:
         flat, self._unravel = ravel_pytree(self.params)
         self.n_parameters, self._dtype = int(flat.size), flat.dtype
         if self.n_parameters == 0:
-            raise ValueError("params: must have at least one array, got an empty tree.")
+            raise ValueError(
+                "params: must have at least one array, got an empty tree. Pass the parameters that "
+                "initialised the network."
+            )
         self.inputs = None if inputs is None else _as_inputs(inputs, self._dtype)
         self.takes_inputs = inputs is None
         self._one = lambda u, x: apply(self._unravel(u), x).reshape(-1)
@@ -213,8 +219,9 @@ class JaxModel:
             }
             if leaf.ndim >= 2 and len(axes) < 2:
                 raise ValueError(
-                    "in_axis, out_axis: must be two axes of all weights, got "
-                    f"{in_axis} and {out_axis} for weights of shape {leaf.shape}."
+                    f"in_axis, out_axis: must be two axes of all weights, got {in_axis} and "
+                    f"{out_axis} for weights of shape {leaf.shape}. Use in_axis=-2 and out_axis=-1 "
+                    "for weights of Flax."
                 )
         leaves = jax.tree_util.tree_leaves_with_path(self.params)
         weights = [(path[:-1], leaf.shape) for path, leaf in leaves if leaf.ndim >= 2]
@@ -232,7 +239,8 @@ class JaxModel:
             else:
                 raise ValueError(
                     "other: must be given a variance, got None, for parameters that belong to no "
-                    f"weights, such as params{jax.tree_util.keystr(path)}."
+                    f"weights, such as params{jax.tree_util.keystr(path)}. Pass other=1.0, for "
+                    "example."
                 )
             parts.append(np.full(leaf.size, variance))
         return np.concatenate(parts)
@@ -267,12 +275,16 @@ class JaxModel:
         except Exception as error:
             shapes = jax.tree_util.tree_map(lambda leaf: tuple(leaf.shape), x)
             raise ValueError(
-                "inputs: must be what apply takes beside params, and apply must return one array, "
-                f"got inputs of shape {shapes} and {type(error).__name__}: {error}"
+                "inputs: must be the second argument of apply, and apply must return one array, "
+                f"got inputs of shape {shapes}. Check that apply(params, inputs) runs: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if not output.size or jnp.issubdtype(output.dtype, jnp.complexfloating):
             got = output.dtype if output.size else "none"
-            raise ValueError(f"apply: must return one or more real numbers, got {got}.")
+            raise ValueError(
+                f"apply: must return one or more real numbers, got {got}. Return the real and the "
+                "imaginary part of complex outputs."
+            )
         return int(output.size)
 
     def _rows(self, part: Array) -> Any:
@@ -294,7 +306,9 @@ def _as_inputs(inputs: Any, dtype: Any) -> Any:
             return x
         x = as_array("inputs", x)
         if x.dtype.kind not in "fiubc":
-            raise TypeError(f"inputs: must be arrays of numbers, got dtype {x.dtype}.")
+            raise TypeError(
+                f"inputs: must be arrays of numbers, got dtype {x.dtype}. Convert them to floats."
+            )
         return jnp.asarray(x, dtype=dtype if x.dtype.kind == "f" else None)
 
     return jax.tree_util.tree_map(convert, inputs)

@@ -308,13 +308,13 @@ class TorchModel:
                 "place. Copy the inputs in the module."
             )
         if not np.isfinite(g).all() and not torch.isfinite(x).all():
-            raise ValueError("inputs: must be finite for this module, got NaN or infinite entries.")
+            raise ValueError("inputs: must be finite for this module, got NaN or inf. Impute them.")
 
     def _unfit(self, error: Exception) -> ValueError:
         x: Any = self.inputs
         return ValueError(
             f"inputs: must be a batch that the module accepts, got shape {tuple(x.shape)} and "
-            f"{x.dtype} ({error})."
+            f"{x.dtype} ({error}). Check that module(inputs) runs."
         )
 
     def _as_inputs(self, inputs: Any) -> Any:

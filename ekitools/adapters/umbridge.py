@@ -95,12 +95,13 @@ class UMBridgeModel:
             names = umbridge.supported_models(self.url)
         except _NO_ANSWER as error:
             raise ValueError(
-                f"url: must be the address of a running UM-Bridge server, got {url} ({error})."
+                f"url: must be the address of a running UM-Bridge server, got {url} ({error}). "
+                "Start it, and check host and port."
             ) from error
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
             raise ValueError(
                 f"url: must be the address of a running UM-Bridge server, got {url}, whose list of "
-                f"models is {names!r}."
+                f"models is {names!r}. Check host and port."
             )
         if name not in names:
             raise ValueError(f"name: must be one of {', '.join(names)} at {url}, got {name!r}.")
@@ -109,7 +110,8 @@ class UMBridgeModel:
             evaluates = self._model.supports_evaluate()
         except _NO_ANSWER as error:
             raise ValueError(
-                f"name: must be a model whose features {url} can list, got {name!r} ({error!r})."
+                f"name: must be a model whose features {url} can list, got {name!r} ({error!r}). "
+                "Read the log of the server."
             ) from error
         if not evaluates:
             raise ValueError(f"name: must be a model that supports evaluation, got {name!r}.")
@@ -119,13 +121,13 @@ class UMBridgeModel:
         except (requests.RequestException, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"config: must be a configuration of the model {name!r}, got {self.config}, for "
-                f"which the server states no sizes ({error!r})."
+                f"which the server states no sizes ({error!r}). Pass another config=."
             ) from error
         self.shape = (sum(self.output_sizes), sum(self.input_sizes))
         if min(self.shape) < 1 or min(self.output_sizes + self.input_sizes) < 0:
             raise ValueError(
                 f"name: must be a model with parameters and outputs, got {name!r} with blocks of "
-                f"{self.input_sizes} and {self.output_sizes} numbers."
+                f"{self.input_sizes} and {self.output_sizes} numbers. Choose another model."
             )
 
     def __repr__(self) -> str:
@@ -153,7 +155,7 @@ class UMBridgeModel:
         if [len(block) for block in outputs] != self.output_sizes:
             raise RuntimeError(
                 f"{self.name} at {self.url}: must return {self.output_sizes} numbers, got "
-                f"{[len(block) for block in outputs]}."
+                f"{[len(block) for block in outputs]}. Correct the model on the server."
             )
         return np.concatenate([np.asarray(block, dtype=np.float64) for block in outputs])
 
@@ -202,13 +204,15 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
         if info.stochastic or info.takes_inputs:
             raise ValueError(
                 f"model: must be a function of u alone, got {model!r}, which is stochastic or "
-                "takes inputs. UM-Bridge can send neither a generator nor inputs."
+                "takes inputs. UM-Bridge sends neither. Fix both in an ek.FunctionModel."
             )
         if shape is None and info.shape is None:
             raise ValueError(f"shape: must be given as (d, p), because {model!r} declares none.")
         sizes = _checked_shape(info.shape if shape is None else shape)
         if info.shape not in (None, sizes):
-            raise ValueError(f"shape: must be the model's shape {info.shape}, got {shape}.")
+            raise ValueError(
+                f"shape: must be {info.shape} of the model, got {shape}. Leave it out."
+            )
         self.model = model
         self.n_data, self.n_parameters = sizes
 
@@ -363,7 +367,7 @@ def _checked_config(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
         raise TypeError(f"config: must be a mapping, got {config!r}.")
     if not all(isinstance(key, str) for key in config):
-        raise TypeError(f"config: must have strings as keys, got {config!r}.")
+        raise TypeError(f"config: must have strings as keys, got {config!r}. Use str().")
     try:
         json.dumps(dict(config), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -55,20 +55,20 @@ def reproduce(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """``ekitools report``."""
     if not options.result.is_file():
-        what = "a folder" if options.result.is_dir() else "which is not there"
-        raise ValueError(f"result: must be a file, got {options.result}, {what}.")
+        what = "a folder" if options.result.is_dir() else "which does not exist"
+        raise ValueError(f"result: must be a file, got {options.result}, {what}. Check the path.")
     problem = None if options.problem is None else _imported(options.problem)
     out = options.out or options.result.with_suffix(".html")
     if out.resolve() == options.result.resolve():
-        raise ValueError(f"--out: must not be the result itself, got {out}.")
+        raise ValueError(f"--out: must not be the result itself, got {out}. Use another name.")
     if out.is_dir():
-        raise ValueError(f"--out: must be a file, got {out}, a folder.")
+        raise ValueError(f"--out: must be a file, got the folder {out}. Add a file name.")
     try:
         opened = xr.open_dataset(options.result)
     except (ValueError, OSError):
         raise ValueError(
             "result: must be a netCDF file, as ekitools run and result.to_netcdf write it, got "
-            f"{options.result}, which is none, or damaged."
+            f"{options.result}, which has another format or is damaged. Write it again."
         ) from None
     with opened as result:
         trust = ek.summary(result, problem).trust.sentence
@@ -76,7 +76,8 @@ def report(options: argparse.Namespace) -> int:
             ek.report(result, out, problem, title=options.title)
         except OSError as error:
             raise ValueError(
-                f"--out: must be a file that can be written, got {out} ({error.strerror})."
+                f"--out: must be a file that can be written, got {out} ({error.strerror}). "
+                "Use another path."
             ) from None
     print(trust)
     print(f"Wrote {out}.")
@@ -87,11 +88,17 @@ def _imported(where: str) -> ek.InverseProblem:
     """The problem at MODULE:NAME, which may also be a function that returns it, or an example."""
     module, colon, name = where.partition(":")
     if not (module and colon and name):
-        raise ValueError(f"--problem: must be MODULE:FUNCTION, got {where!r}.")
+        raise ValueError(
+            f"--problem: must be MODULE:FUNCTION, got {where!r}. Use my_module:my_problem, for "
+            "example."
+        )
     sys.path.insert(0, str(Path.cwd()))
     found = getattr(import_module(module), name, None)
     if found is None:
-        raise ValueError(f"--problem: must be in the module {module}, got no {name!r} there.")
+        raise ValueError(
+            f"--problem: must be a name in the module {module}, got {name!r}, which it does not "
+            "have. Define it there, or use another name."
+        )
     if callable(found):
         found = found()
     problem: ek.InverseProblem = found.problem if isinstance(found, Example) else found
@@ -123,7 +130,10 @@ def demo(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """``ekitools run``."""
     if not options.file.is_file():
-        raise ValueError(f"file: must be a Python file, got {options.file}, which is not there.")
+        raise ValueError(
+            f"file: must be a Python file, got {options.file}, which does not exist. Check the "
+            "path."
+        )
     if options.workers < 1:
         raise ValueError(f"--workers: must be at least 1, got {options.workers}.")
     sys.path.insert(0, str(options.file.resolve().parent))
@@ -131,7 +141,10 @@ def run(options: argparse.Namespace) -> int:
         defined = _defined(options.file, module=executor is not None)
         problem = defined.get("problem")
         if problem is None:
-            raise ValueError(f"{options.file}: must define `problem`, an ekitools.InverseProblem.")
+            raise ValueError(
+                f"{options.file}: must define `problem`, an ekitools.InverseProblem, got no such "
+                "name. Add problem = ek.InverseProblem(...)."
+            )
         check_problem(problem)
         method = defined.get("method")
         solves = _solves(options, method)

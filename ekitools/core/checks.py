@@ -308,8 +308,8 @@ def check_method(method: Any) -> None:
         raise TypeError(f"method: must be a method such as ek.EKI(), got {method!r}.")
     if missing:
         raise TypeError(
-            f"method: must have {_listed(missing, 'and')} (see ekitools.typing.Method), "
-            f"got {method!r} without."
+            f"method: must have {_listed(missing, 'and')} (see ekitools.typing.Method), got "
+            f"{method!r} without. Add these attributes."
         )
     one_of("method: its aim", method.aim, get_args(Aim))
     one_of("method: its normalisation", method.normalisation, get_args(Normalisation))
@@ -354,6 +354,6 @@ def check_gaussian(noise: Any, who: str) -> None:
     if not isinstance(noise, NoiseModel):
         raise TypeError(
             f"noise: must be Gaussian for {who}, which whitens by it, got the loss "
-            f"{type(noise).__name__}. Use ek.GaussianNoise(cov), or what takes any loss: "
+            f"{type(noise).__name__}. Use ek.GaussianNoise(cov), or a method that takes any loss: "
             "ek.LossEKI, ek.TemperedSMC, or ek.integrate with ek.EKIFlow or ek.EKSFlow."
         )

@@ -36,7 +36,7 @@ def kept_indices(kept: Any, d: int | None) -> np.ndarray:
         raise ValueError(f"kept: a mask must have d = {d} entries, got {kept.size}.")
     index = np.flatnonzero(kept) if kept.dtype.kind == "b" else kept.astype(np.intp)
     if index.size == 0:
-        raise ValueError("kept: must keep at least one datum, got none.")
+        raise ValueError("kept: must keep at least one datum, got none. Check the mask.")
     if index.min() < 0 or (d is not None and index.max() >= d):
         bad = index[(index < 0) | (index >= (d or np.inf))][0]
         end = "at least 0" if d is None else f"from 0 to {d - 1}"

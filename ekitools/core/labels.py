@@ -147,7 +147,10 @@ def _check_different(argument: str, labels: tuple[Any, ...]) -> None:
     for label in labels:
         if label in seen:
             shown = str(label) if isinstance(label, np.datetime64) else repr(label)
-            raise ValueError(f"{argument}: must be different from each other, got {shown} twice.")
+            raise ValueError(
+                f"{argument}: must be different from each other, got {shown} twice. Rename one of "
+                "them."
+            )
         seen.add(label)
 
 

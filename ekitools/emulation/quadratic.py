@@ -135,7 +135,9 @@ class QuadraticRegressor:
             If the regressor has not learned anything.
         """
         if self._fit is None:
-            raise RuntimeError("QuadraticRegressor: must be fitted before it predicts.")
+            raise RuntimeError(
+                "QuadraticRegressor: must be fitted before it predicts. Call fit(X, y) first."
+            )
         parts = [self._predicted(self._fit, x) for x in _blocks(X)]
         mean, variance = (np.concatenate(each) for each in zip(*parts, strict=True))
         return mean, np.sqrt(variance)

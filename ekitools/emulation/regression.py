@@ -106,8 +106,8 @@ class _Together:
         mean, sd = (np.asarray(v, np.float64) for v in self.regressor.predict_components(x))
         if mean.shape != (len(x), self.k) or sd.shape != mean.shape:
             raise ValueError(
-                f"regressor: must predict means and standard deviations of the shape "
-                f"({len(x)}, {self.k}), got {mean.shape} and {sd.shape}."
+                f"regressor: must predict means and standard deviations of the shape ({len(x)}, "
+                f"{self.k}), got {mean.shape} and {sd.shape}. Return a row for every row of X."
             )
         return mean, np.maximum(sd, 0.0)
 
@@ -165,13 +165,13 @@ def _predicted(regressor: Regressor, x: np.ndarray) -> tuple[np.ndarray, np.ndar
     if not isinstance(found, tuple) or len(found) != 2:
         raise TypeError(
             "regressor: must return (mean, standard deviation) from predict(X, return_std=True), "
-            f"got {type(found).__name__}."
+            f"got {type(found).__name__}. Return a tuple of two arrays."
         )
     mean, sd = (np.asarray(each, dtype=np.float64) for each in found)
     if mean.shape != (len(x),) or sd.shape != (len(x),):
         raise ValueError(
             f"regressor: must predict {len(x)} means and standard deviations for {len(x)} points, "
-            f"got the shapes {mean.shape} and {sd.shape}."
+            f"got the shapes {mean.shape} and {sd.shape}. Return one of each for every row of X."
         )
     return mean, np.maximum(sd, 0.0)
 

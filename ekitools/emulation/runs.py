@@ -84,7 +84,7 @@ def gathered(results: Any, problem: InverseProblem) -> Runs:
     given = [results] if isinstance(results, xr.Dataset) else results
     if isinstance(given, str) or not isinstance(given, Sequence) or not given:
         raise TypeError(
-            "results: must be what ek.run returned, or a list of such results, got "
+            "results: must be a result of ek.run, or a list of such results, got "
             f"{type(results).__name__ if not isinstance(results, Sequence) else repr(results)}."
         )
     several = len(given) > 1

@@ -169,9 +169,7 @@ def sample_emulated(
     ('posterior_reached', True)
     """
     if not isinstance(emulator, Emulator):
-        raise TypeError(
-            f"emulator: must be what ek.emulate returned, got {type(emulator).__name__}."
-        )
+        raise TypeError(f"emulator: must be a result of ek.emulate, got {type(emulator).__name__}.")
     n_draws = integer("n_draws", n_draws, least=100)
     max_runs = integer("max_runs", max_runs, least=n_draws + _few(n_draws))
     check_executor(executor)

@@ -1,4 +1,4 @@
-"""Flows in continuous time: right-hand sides, and two ways to carry them through time."""
+"""Flows in continuous time: right-hand sides, and two integrators."""
 
 from ekitools._public import face
 

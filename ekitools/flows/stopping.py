@@ -22,7 +22,7 @@ class Watch:
     Parameters
     ----------
     rules : sequence of StoppingRule
-        The first that fires ends the flow.
+        The first rule that fires ends the flow.
     outputs : Outputs
         G along the flow.
     variance : float
@@ -64,9 +64,9 @@ class Watch:
             return 1.0 if t == start else rule.distance(self._progress(members(x)))
 
         def asked(t: float, x: np.ndarray) -> float:
-            """Falls to zero at the accepted time at which the rule fires, and not before."""
+            """A number that first falls to zero at the accepted time at which the rule fires."""
             nonlocal latest, fired
-            if t > latest:  # after an accepted step; earlier times are asked for by root finding
+            if t > latest:  # after an accepted step; only root finding asks for earlier times
                 latest = t
                 if i == self._first_asked:
                     self._record(members(x))
@@ -76,7 +76,7 @@ class Watch:
             return 1.0 if t < fired else 0.0
 
         stop: Any = located if isinstance(rule, LocatedRule) else asked
-        stop.terminal, stop.direction = True, -1  # scipy's way
+        stop.terminal, stop.direction = True, -1  # SciPy reads this attribute
         return stop
 
     @cached_property
@@ -95,7 +95,7 @@ class Watch:
 
 
 class _Here:
-    """A `Progress` computed when a rule asks for it: the residual may cost model runs."""
+    """A `Progress` computed on request, because the residual may cost model runs."""
 
     def __init__(
         self, u: np.ndarray, outputs: Outputs, variance: float, trace: tuple[float, ...]
@@ -107,7 +107,7 @@ class _Here:
     @cached_property
     def spread(self) -> float:
         """Root of the total variance, relative to the initial one."""
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the flow elsewhere
+        with np.errstate(over="ignore", invalid="ignore"):  # the integrator handles an overflow
             return math.sqrt(total_variance(self._u) / self._variance)
 
     @cached_property

@@ -45,7 +45,7 @@ def kalman_coefficients(
     .. math::
         u_i \leftarrow u_i + \sum_j K_{ij} (u_j - \bar u).
 
-    K depends on the outputs and the data only. `apply_update` applies K to an ensemble of any size,
+    K depends only on the outputs and the data. `apply_update` applies K to an ensemble of any size,
     in memory or in files. With whitened output anomalies
     :math:`F = (G - \bar G)\Gamma^{-1/2}`, whitened innovations
     :math:`\Delta = (y + \eta - G)\Gamma^{-1/2}` and a = h/(J − 1), the analysis of `EKI` [1]_ and
@@ -61,7 +61,7 @@ def kalman_coefficients(
     g : (J, d)
         Outputs G(u). NumPy, torch, JAX or any other array-API array.
     data : (d,)
-        The datum y.
+        The data y.
     noise : GaussianNoise, another noise model, or a covariance
         Γ; a scalar, ``(d,)``, ``(d, d)`` or ``(diag, factor)`` is taken as
         `GaussianNoise` takes it.
@@ -78,13 +78,13 @@ def kalman_coefficients(
     noise_sd : float or (d,), optional
         Standard deviations of the data, in place of ``noise``.
     localization : rule of `ekitools.localization`, optional
-        Which data may move which parameters, and how strongly.
+        Rule for the data that move each parameter, and their weights.
 
     Returns
     -------
     (J, J) ndarray of float64
-        K; its rows sum to 0. With ``localization`` an object that `apply_update` takes in its
-        place: every parameter then has coefficients of its own.
+        K; its rows sum to 0. With ``localization`` the return value is an object that
+        `apply_update` accepts in place of K, because every parameter then has its own coefficients.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def kalman_coefficients(
 
     Notes
     -----
-    One call costs O(J² d + J³), or O(J d² + J² d) where d < J. It needs the memory of a few copies
-    of g, and none of the size of the ensemble.
+    One call costs O(J² d + J³), or O(J d² + J² d) if d < J. It needs the memory of a few copies of
+    g, and no array of the size of the ensemble.
 
     References
     ----------

@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 _BLOCK_BYTES = 1 << 22
-"""Bytes of one column block: small beside the ensemble, large for a matrix product."""
+"""Bytes of one column block: small compared with the ensemble, large for a matrix product."""
 
 
 class Scratch:
-    """Two buffers for blocks of columns, used again and again; plain results outside NumPy."""
+    """Two reusable buffers for blocks of columns; new arrays for other libraries than NumPy."""
 
     def __init__(self, a: Array, columns: slice) -> None:
         self._like = a[:, columns] if is_numpy(a) else None
@@ -47,7 +47,7 @@ class Scratch:
 
 
 def centred(coefficients: Array) -> Array:
-    """Coefficients less the mean of each row."""
+    """Coefficients minus the mean of each row."""
     xp = array_namespace(coefficients)
     return coefficients - xp.mean(coefficients, axis=1, keepdims=True)
 
@@ -86,9 +86,9 @@ def combine_part(
 ) -> np.ndarray:
     """Columns of U + left E from ``start`` on, of an ensemble with ``n_columns`` columns.
 
-    The matrix products have the shapes that `combine` takes for the whole ensemble, wherever the
-    part begins and ends: a column of ``u`` stands at its place in a block, with zeros in the
-    columns of the block that are not in ``u``. So the result has the same bits.
+    The matrix products have the shapes that `combine` takes for the whole ensemble, for every part.
+    A column of ``u`` keeps its position in a block, and the columns of the block that are not in
+    ``u`` are zero. The results are therefore bitwise equal.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def combine_part(
     left : (J, J) ndarray
         Rows sum to 0; of the dtype of ``out``.
     out : (J, m) ndarray
-        Where they are written; ``u`` itself is allowed.
+        Array for the result; ``u`` itself is allowed.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def times_anomalies(u: Array, left: Array, right: Array | None = None) -> Array:
 
 
 def shifted_blocks(a: Array) -> Iterator[tuple[slice, Array]]:
-    """A − a_J in blocks of columns, one after the other in the same buffer."""
+    """A − a_J in blocks of columns, which share one buffer."""
     columns = columns_of(a, 2 * _BLOCK_BYTES)  # there is one buffer here
     scratch = Scratch(a, columns[0])
     for c in columns:
@@ -158,7 +158,7 @@ def columns_of(a: Array, block_bytes: int | None = None) -> list[slice]:
 
 
 def part_width(n: int, itemsize: int) -> int:
-    """The columns of a block of `combine_part`, which has one buffer."""
+    """Number of columns in a block of `combine_part`, which has one buffer."""
     return _width(n, itemsize, 2 * _BLOCK_BYTES)
 
 

@@ -35,12 +35,12 @@ def filled_by_regression(g: np.ndarray, features: np.ndarray, *, ridge: bool = T
     Parameters
     ----------
     g : (J, d)
-        Outputs; every column has a number.
+        Outputs; every column has at least one number.
     features : (J, p)
-        Parameters, best in coordinates in which the prior is N(0, I).
+        Parameters, preferably in coordinates in which the prior is N(0, I).
     ridge : bool, default True
-        False for nodes of a quadrature rule, which are few and have no sampling error: the
-        regression is then by least squares, over any number of members.
+        Use False for nodes of a quadrature rule, which are few and have no sampling error. The
+        regression then uses least squares, over any number of members.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def filled_by_regression(g: np.ndarray, features: np.ndarray, *, ridge: bool = T
 
 
 def _ridge(features: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Ridge regressions of the columns of ``values``, each with a ridge of its own, at ``at``."""
+    """Ridge regressions of the columns of ``values``, each with its own ridge, at ``at``."""
     centre, mean = features.mean(axis=0), values.mean(axis=0)
     left, s, right = np.linalg.svd(features - centre, full_matrices=False)
     known = values - mean

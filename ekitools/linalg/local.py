@@ -132,7 +132,7 @@ class LocalAnalysis:
         else:
             self._together(near, u, out)
 
-    # Parameters with an analysis of their own
+    # Parameters with their own analysis
 
     def _one_by_one(
         self, near: Neighbourhoods, u: np.ndarray, out: np.ndarray

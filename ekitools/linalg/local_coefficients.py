@@ -29,12 +29,12 @@ class LocalCoefficients:
 
     localization: Localization
     outputs: np.ndarray
-    """F, the anomalies of the outputs ``(d, J)``: whitened, or as they are with ``noise``."""
+    """F, the anomalies of the outputs ``(d, J)``; not whitened if ``noise`` is set."""
     mean: np.ndarray
     """r̄, the mean of G(u) − y ``(d,)``, in the same units."""
     h: float
     draw: np.ndarray | None
-    """η of perturbed data ``(d, J)``, with the noise I/h, or with that of ``noise``."""
+    """η of perturbed data ``(d, J)``, with the noise I/h, or with the covariance of ``noise``."""
     noise: MarginalNoise | None
     """Noise that correlates data."""
 
@@ -62,7 +62,7 @@ def local_coefficients(
     Parameters
     ----------
     localization : Localization
-        Which data move which parameters.
+        Rule for the data that move each parameter.
     difference : (J, d)
         G(u) − y.
     noise : NoiseModel
@@ -70,16 +70,16 @@ def local_coefficients(
     h : float
         The noise is Γ/h.
     kind : {"transform", "perturbed", "unperturbed"}
-        The square root, or perturbed data, or those without perturbation.
+        The square root, perturbed data, or data without perturbation.
     rng : None, int or numpy.random.Generator
-        Source of η for "perturbed" data. Where the noise is independent the draws are those of the
+        Source of η for "perturbed" data. For independent noise the draws are the same as in the
         analysis without localization.
     noise_draw : (J, d), optional
         η itself, from N(0, Γ/h).
 
     Examples
     --------
-    Two parameters that are seen by a datum each, and moved by their own alone:
+    Two parameters, each observed by one datum and moved by this datum alone:
 
     >>> import numpy as np
     >>> import ekitools as ek
@@ -101,7 +101,7 @@ def local_coefficients(
         return noise.whiten(x) if independent else x
 
     r = white(difference)
-    del difference  # there may be no memory for many copies of the outputs
+    del difference  # the memory may not hold many copies of the outputs
     shape, last = r.shape, r[-1].copy()
     outputs = np.subtract(r.T, last[:, None], order="C")  # a shared offset costs no digits
     del r

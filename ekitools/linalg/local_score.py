@@ -1,15 +1,15 @@
-r"""The strength of localization by leaving members out: no model run, no truth.
+r"""The strength of localization by leaving members out, without model runs or a truth.
 
-The members of a fold play the truth: their outputs with noise are data, and the local analysis of
-the other members predicts their parameters. With the gain K_i of parameter i, its variance v_i
-after the analysis and the expectation over the noise taken in closed form,
+The members of a fold serve as the truth. Their outputs with noise are the data, and the local
+analysis of the other members predicts their parameters. With the gain K_i of parameter i, its
+variance v_i after the analysis, and the expectation over the noise in closed form,
 
 .. math::
     S = \Big\langle \tfrac12 \log v_i + \frac{(u_{ji} - \bar u_i - K_i (g_j - \bar g))^2
         + K_i \Gamma K_i^T / h}{2 v_i} \Big\rangle
 
-is the mean negative log-density of the parameters that were left out. It is smallest where means
-and spreads together are best.
+is the mean negative log-density of the parameters that were left out. It is smallest for the best
+combination of means and spreads.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["PARAMETERS", "adapted", "check_choice", "expected_score", "strength_
 
 _FOLDS = 10
 _PATIENCE = 2
-"""Strengths in a row that may be worse than the best one."""
+"""Number of strengths in a row that may be worse than the best one."""
 
 PARAMETERS = 200
-"""Parameters at which members are predicted."""
+"""Largest number of parameters that are predicted."""
 
 _BATCH_BYTES = 1 << 23
 """Bytes of the local outputs of parameters that are predicted together."""
@@ -84,7 +84,7 @@ def strength_curve(
         values.append(float(value))
         scores.append(expected_score(localizer, columns, some, r, h, fold))
         means = np.mean(scores, axis=1)
-        if len(means) - np.argmin(means) > _PATIENCE:  # more data cost more, and are worse already
+        if len(means) - np.argmin(means) > _PATIENCE:  # more data cost more without a better score
             break
     worse = np.array(scores) - scores[int(np.argmin(means))]
     error = worse.std(axis=1, ddof=1) / math.sqrt(n)
@@ -100,16 +100,16 @@ def expected_score(
     h: float,
     fold: np.ndarray,
 ) -> np.ndarray:
-    """The mean negative log-density of every member that is left out ``(J,)``, up to a constant.
+    """The mean negative log-density of every left-out member ``(J,)``, up to a constant.
 
     Parameters
     ----------
     localizer : Localizer
-        Which data move which parameters.
+        The data that move each parameter, with weights.
     columns : (m,)
         Numbers of the parameters that are predicted.
     u : (J, m)
-        Members at these.
+        Members at these parameters.
     r : (J, d)
         Whitened residuals of the members.
     h : float

@@ -1,12 +1,12 @@
-r"""The Kalman analysis without Gram matrices, for noise that is small beside the spread.
+r"""The Kalman analysis without Gram matrices, for noise that is small compared with the spread.
 
-A Gram matrix squares the singular values of F. Where the noise is small, the small squares are
-then lost in the rounding of the large ones. The thin SVD Fᵀ = V s Pᵀ squares nothing, and
+A Gram matrix squares the singular values of F. If the noise is small, the small squares are lost in
+the rounding errors of the large squares. The thin SVD Fᵀ = V s Pᵀ avoids squares, and
 
     Δ (FᵀF + cI)⁻¹ Fᵀ = Δ Fᵀ (FFᵀ + cI)⁻¹ = Δ V diag(s / (s² + c)) Pᵀ.
 
-Rows of Fᵀ and of Δᵀ may be rotated together: with Fᵀ = Q R only R, ``(J, J)``, and QᵀΔᵀ count.
-So the data are read in blocks, and each block is reduced by a QR factorisation.
+Rows of Fᵀ and of Δᵀ may be rotated together: with Fᵀ = Q R only R, ``(J, J)``, and QᵀΔᵀ are needed.
+The data are therefore read in blocks, and a QR factorisation reduces each block.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def orthogonal_coefficients(
     n = rows.shape[1] - 1 if draw is None else rows.shape[1] // 2
     # Fᵀ = V s Pᵀ after rotation; the other columns are those of (η − 1(Ḡ − y))ᵀ
     left, s, right = np.linalg.svd(rows[:, :n], full_matrices=False)
-    kept = s > 4 * np.finfo(np.float64).eps * s[0]  # the others are rounding errors of F
+    kept = s > 4 * np.finfo(np.float64).eps * s[0]  # the other directions are rounding errors of F
     left, s, members = left[:, kept], s[kept], right[kept].T
     members = members - np.mean(members, axis=0, keepdims=True)
     weights = 1 / (s + ridge / s)  # s / (s² + c), where s² may overflow
@@ -48,7 +48,7 @@ def orthogonal_coefficients(
 
 
 def _stacked(blocks: Iterable[Block], draw: Array | None) -> Iterator[np.ndarray]:
-    """Columns Fᵀ and (ηΓ^{-1/2} − (Ḡ − y)Γ^{-1/2})ᵀ, a block of data after the other."""
+    """Columns Fᵀ and (ηΓ^{-1/2} − (Ḡ − y)Γ^{-1/2})ᵀ, block by block of the data."""
     start = 0
     for block in blocks:
         stop = start + block.anomalies.shape[1]
@@ -58,7 +58,7 @@ def _stacked(blocks: Iterable[Block], draw: Array | None) -> Iterator[np.ndarray
 
 
 def reduced_rows(stacked: Iterable[np.ndarray]) -> np.ndarray:
-    """The rows of all blocks, rotated to as few as there are columns."""
+    """The rows of all blocks, rotated to as many rows as columns."""
     waiting: list[np.ndarray] = []
     for block in stacked:
         waiting.append(block)

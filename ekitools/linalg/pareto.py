@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 __all__ = ["pareto_smoothed"]
 
 _FEWEST = 5
-"""Weights in the tail that a fit needs."""
+"""Smallest number of weights in a tail that is fitted."""
 
 
 def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -18,19 +18,19 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
 
     The M = min(n/5, 3√n) largest weights are replaced by the expected order statistics of a
     generalized Pareto distribution that is fitted to them [2]_, and cut at the largest weight.
-    Where k̂ < 0.7 means over the weights are reliable; above it the proposal misses a tail.
+    If k̂ < 0.7, weighted means are reliable. For a larger k̂ the proposal misses a tail.
 
     Parameters
     ----------
     log_weights : (n,)
-        But for a constant; −inf for a weight of zero.
+        Logarithms of the weights, up to a constant; −inf for a weight of zero.
 
     Returns
     -------
     weights : (n,) ndarray
-        They add up to 1, and have the order of those given.
+        Weights that add up to 1, in the given order.
     khat : float
-        0 for a tail of equal weights; infinite where fewer than 5 weights are in the tail.
+        0 for a tail of equal weights; infinite if the tail has fewer than 5 weights.
 
     References
     ----------
@@ -77,8 +77,8 @@ def _normalised(logs: np.ndarray) -> np.ndarray:
 def _fit(x: np.ndarray) -> tuple[float, float]:
     """Shape and scale of the generalized Pareto distribution of increasing excesses.
 
-    The posterior mean of Zhang and Stephens, whose shape is drawn towards 0.5 as by ten
-    observations more (Vehtari et al., appendix C).
+    The posterior mean of Zhang and Stephens, with the shape shrunk towards 0.5, as if there were
+    ten more observations (Vehtari et al., appendix C).
     """
     n = len(x)
     grid = 30 + math.isqrt(n)

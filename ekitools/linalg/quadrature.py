@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _RANK = 1e-8
-"""Singular values of the nodes below this, relative to the largest, are zero."""
+"""Singular values of the nodes below this share of the largest one count as zero."""
 
 
 class LinearFit(NamedTuple):
@@ -46,7 +46,7 @@ class LinearFit(NamedTuple):
     slopes: np.ndarray
     """F, ``(p, d)``."""
     rank: int
-    """Directions that the nodes with outputs span; F is zero in the others."""
+    """Number of directions that the nodes with outputs span; F is zero in all others."""
 
 
 def symmetric_points(p: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def simplex_points(p: int) -> np.ndarray:
 def exact_draws(n: int, p: int, rng: np.random.Generator) -> np.ndarray:
     """Draws of N(0, I), ``(n, p)``, with the sample mean 0 and, for n > p, the sample covariance I.
 
-    Their moments are set by an affine map [1]_.
+    An affine map sets the moments [1]_.
 
     References
     ----------
@@ -107,18 +107,18 @@ def linear_fit(z: np.ndarray, r: np.ndarray, *, through_centre: bool) -> LinearF
     """The linear map through outputs ``(J, d)`` at nodes ``(J, p)``, by least squares.
 
     Rows of NaN are left out. The map is exact for a linear model as long as the other nodes span
-    all directions. In a direction that they do not span the slope is zero.
+    all directions. In a direction that they do not span, the slope is zero.
 
     Parameters
     ----------
     z : (J, p)
-        Nodes in standard coordinates, the centre first.
+        Nodes in standard coordinates, with the centre first.
     r : (J, d)
         Outputs.
     through_centre : bool
-        Whether the map takes the output of the centre at 0, where that is known. Otherwise it is
-        the least-squares map of all nodes; over a full set of nodes its value at 0 is their mean
-        output.
+        Whether the map has the output of the centre at 0, if that output is known. Otherwise it is
+        the least-squares map of all nodes. Its value at 0 is then the mean output of a full set of
+        nodes.
 
     Examples
     --------
@@ -147,14 +147,14 @@ def gaussian_update(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One update of N(m, LLᵀ), in coordinates in which the prior is N(0, I).
 
-    The covariance is updated by its root, so that it stays symmetric and positive.
+    The update acts on the root of the covariance, so the covariance stays symmetric and positive.
 
     Parameters
     ----------
     mean, root : (p,), (p, p)
         m and L.
     fit : LinearFit
-        Of the whitened residuals Γ^{-1/2}(G(u) − y).
+        Linear map of the whitened residuals Γ^{-1/2}(G(u) − y).
     h : float
         Step, h > 0.
 
@@ -165,11 +165,11 @@ def gaussian_update(
 
     Notes
     -----
-    One update costs O(d p² + p³): the only use of the d data is one QR factorisation.
+    One update costs O(d p² + p³). The d data enter only one QR factorisation.
 
     Examples
     --------
-    One parameter seen directly, with the datum 2 and the noise variance 1; the posterior is
+    One parameter observed directly, with the datum 2 and the noise variance 1. The posterior is
     N(1, 1/2):
 
     >>> import numpy as np
@@ -189,7 +189,7 @@ def gaussian_update(
     residual = np.concatenate([both[:, p], mean])
     left, s, right = np.linalg.svd(map_of_all, full_matrices=False)
     factor = np.sqrt(1 + h) / np.hypot(1, np.sqrt(h) * s)  # {(1 + h)/(1 + h s²)}^{1/2}
-    # L⁻¹Δm = −h Ω Aᵀρ for the old L; with the new one, L factor, the factors of Ω are halved
+    # L⁻¹Δm = −h Ω Aᵀρ for the old L; for the new root L factor, half of Ω cancels
     scores = -h * s / (np.hypot(1, np.sqrt(h) * s) * np.sqrt(1 + h)) * (left.T @ residual)
     new_root = root @ ((right.T * factor) @ right)
     return mean + root @ (right.T @ (factor * scores)), new_root, right.T @ scores

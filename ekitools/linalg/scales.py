@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 _COARSE, _FINE = 33, 129
-"""Points of a grid that finds where the density is, and of the one that integrates it."""
+"""Number of points in the grid that locates the density, and in the grid that integrates it."""
 
 _NEGLIGIBLE = 30.0
-"""A log-density this far below its maximum counts as zero: e^{-30} is 1e-13."""
+"""A density counts as zero if its logarithm is this far below the maximum: e^{-30} is 1e-13."""
 
 _NUMBERS = 1 << 22
-"""Numbers in a temporary array."""
+"""Largest size of a temporary array."""
 
 
 class LinearFit(NamedTuple):
@@ -63,7 +63,7 @@ class LinearFit(NamedTuple):
     """Orthonormal Q_b, ``(d_b, k_b)``: the slope of the data of block b is Q_b R_b."""
 
     def rows(self, members: slice) -> LinearFit:
-        """The models of some members; one model for all stays as it is."""
+        """The models of some members; one model for all stays unchanged."""
         if len(self.rest[0]) == 1:
             return self
         offsets = tuple(c[members] for c in self.offsets)
@@ -71,18 +71,18 @@ class LinearFit(NamedTuple):
 
 
 def linear_fit(slope: np.ndarray, r: np.ndarray, x: np.ndarray, groups: np.ndarray) -> LinearFit:
-    """The linear models with the common slope that have every member's residual at its own x.
+    """The linear models with a common slope, each exact at the x of its member.
 
     Parameters
     ----------
     slope : (d, k)
-        Of the residuals, in units of scale 1, in x.
+        Slope of the residuals, in units of scale 1, with respect to x.
     r : (J, d)
         Residuals of the members in these units.
     x : (J, k)
         Members.
     groups : (d,)
-        Number of the scale of every datum; −1 for a known scale of 1, whose block comes last.
+        Number of the scale of each datum; −1 for a known scale of 1, whose block comes last.
     """
     parts = []
     for b in (*range(int(groups.max()) + 1), *([-1] if (groups < 0).any() else [])):
@@ -129,7 +129,7 @@ def scale_draws(
         Standard normal draws. Each of n rounds draws the scales one by one. With zeros every scale
         is the median of its density given the other scales.
     start : (B,)
-        Scales to start from.
+        Scales at the start of the sampler.
 
     Returns
     -------
@@ -166,8 +166,8 @@ def pulled(
 ) -> np.ndarray:
     """Σ_b R_bᵀ(c_bj + s_bj Q_bᵀη_j)/s_bj² for standard normal draws η ``(J, d)``, ``(J, k)``.
 
-    With a draw of the prior added, `solved` makes a draw of the posterior of it; without any draws
-    (None) the posterior mean.
+    If a draw of the prior is added to the result, `solved` turns the sum into a draw of the
+    posterior. Without draws (None), it turns the result into the posterior mean.
     """
     weights = _weights(fit, scales)
     found: np.ndarray = np.zeros(1)
@@ -194,13 +194,13 @@ def transported(
     Parameters
     ----------
     fit : LinearFit
-        One for all members.
+        One linear model for all members.
     x : (J, k)
         Draws from the posterior at 1/s_b² = ``precisions``.
     precisions : (blocks,)
-        Of all blocks, a known one last.
+        Precisions of all blocks, with a known block last.
     scales : (J, B)
-        Of the members.
+        Scales of the members.
 
     Returns
     -------
@@ -236,12 +236,12 @@ def quantiles(
     Parameters
     ----------
     log_density : callable
-        Of J densities, row by row, or of one for all, at points ``(J, n)`` or ``(1, n)``.
-        Points ``(1, n)`` have a row for every density.
+        Logarithms of J densities, row by row, or of one density for all, at points ``(J, n)`` or
+        ``(1, n)``. Points ``(1, n)`` have a row for every density.
     bounds : (2,)
-        Where the densities are looked for.
+        Bounds between which the densities are located.
     scores : (J,)
-        Normal scores.
+        Normal scores of the wanted quantiles.
 
     Returns
     -------
@@ -270,7 +270,7 @@ def quantiles(
     total = below[:, -1:]
     with np.errstate(divide="ignore"):
         z = np.where(below <= above, ndtri(below / total), -ndtri(above / total))
-    z = np.clip(z, -40, 40)  # at the ends of the grid there is nothing beyond
+    z = np.clip(z, -40, 40)  # finite scores at the ends of the grid
     if len(z) == 1:
         return np.interp(scores, z[0], grid[0])
     return np.array([np.interp(*each) for each in zip(scores, z, grid, strict=True)])
@@ -279,7 +279,7 @@ def quantiles(
 def _simpson(values: np.ndarray) -> np.ndarray:
     """Integrals of exp(values) from each point of a grid to the next, ``(rows, n − 1)``.
 
-    The middles are those of cubics in the logarithm. A cap keeps them sane at a jump.
+    The values at midpoints come from cubics in the logarithm. A cap bounds them at a jump.
     """
     padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
     left, right = values[:, :-1], values[:, 1:]
@@ -331,7 +331,7 @@ class _Conditional:
         return cls(sd, _times(offset - mean @ slope.T, left), rest, n_rest, prior)
 
     def __call__(self, log_s: np.ndarray, /) -> np.ndarray:
-        """The log-density of log s, but for a constant, at points ``(J or 1, n)``."""
+        """The log-density of log s, up to a constant, at points ``(J or 1, n)``."""
         n = max(map(len, (self.sd, self.offset, log_s)))
         found = np.empty((n, log_s.shape[1]))
         for rows in _chunks(n, found.shape[1] * self.sd.shape[1]):
@@ -363,6 +363,6 @@ def _times(rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:
 
 
 def _chunks(n: int, numbers: int) -> Iterator[slice]:
-    """Slices of n rows with so many numbers each."""
+    """Slices of n rows, for rows with ``numbers`` numbers each."""
     size = max(1, _NUMBERS // max(numbers, 1))
     return (slice(i, i + size) for i in range(0, n, size))

@@ -1,4 +1,4 @@
-"""Independent jobs on threads, with the BLAS kept to one of them."""
+"""Independent jobs on threads, each with a single-threaded BLAS."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["at_once"]
 
 
 def at_once(jobs: Iterable[Callable[[], None]], *, short: bool = False) -> None:
-    """Do the jobs, which do not depend on each other, on as many threads as the BLAS would use.
+    """Run independent jobs on as many threads as the BLAS would use.
 
-    The products of a job are small: the BLAS itself is kept to one thread for them. Threads would
-    mostly wait for the interpreter if the jobs are ``short``: then they are done one after another.
+    The products of a job are small, so the BLAS uses one thread for them. If the jobs are
+    ``short``, threads would mostly wait for the interpreter, and the jobs run one after the other.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whitened output anomalies of an ensemble, in blocks of columns where Γ is diagonal."""
+"""Whitened output anomalies of an ensemble, in blocks of columns if Γ is diagonal."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Block(NamedTuple):
     mean: Array
     """(Ḡ − y)Γ^{-1/2}, ``(1, ·)``."""
     draw: Array | None
-    """ηΓ^{-1/2}, or η where it is streamed."""
+    """ηΓ^{-1/2}, or η if the draws are streamed."""
     partner: Array
-    """``draw @ partner.T`` is (ηΓ^{-1/2}) Fᵀ: F, or FΓ^{-1/2} where ``draw`` is not scaled."""
+    """``draw @ partner.T`` is (ηΓ^{-1/2}) Fᵀ: F, or FΓ^{-1/2} if ``draw`` is not scaled."""
 
 
 def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator[Block]:
     """F and related arrays, from G − g_J: a common offset of the outputs costs no digits."""
     xp = array_namespace(g)
-    # an attribute `scale` of another noise model may mean anything: only ours is 1/sd
+    # only for noise of ekitools is the attribute `scale` known to be 1/sd
     form = form_of(noise, "whiten")
     if not isinstance(form, Diagonal):
         shifted = g - g[-1:, :]
@@ -56,14 +56,14 @@ def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator
     weights = np.full((1, g.shape[0]), 1 / g.shape[0], dtype=g.dtype)
     for c in columns:
         anomalies = scratch.subtract(g[:, c], g[-1:, c])
-        mean = weights @ anomalies  # of Ḡ − g_J; as a product: on all threads
+        mean = weights @ anomalies  # of Ḡ − g_J, as a product, which uses all threads
         anomalies -= mean
         anomalies *= scale[c]
         mean += g[-1:, c] - data[c]
         part, partner = None, anomalies
         if draw is not None and whole:
             part = draw * scale
-        elif draw is not None:  # scaling what is in the cache saves a pass over the draws
+        elif draw is not None:  # scaling in the cache saves a pass over the draws
             part, partner = draw[:, c], scratch.multiply(anomalies, scale[c])
         yield Block(anomalies, mean * scale[c], part, partner)
 

@@ -44,7 +44,7 @@ def choose_strength(
     g : (J, d)
         Outputs G(u).
     data : (d,)
-        The datum y.
+        The data y.
     noise : noise model or covariance
         Γ, of independent data.
     step : float, default 1

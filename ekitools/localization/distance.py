@@ -187,14 +187,14 @@ class Distance(Rule):
         if points.size == 0 or not np.isfinite(points).all():
             raise ValueError(
                 f"{name}: must be finite coordinates (n,) or (n, dim), got "
-                f"{'none' if points.size == 0 else 'NaN or infinity'}."
+                f"{'none' if points.size == 0 else 'NaN or infinity'}. Remove those places."
             )
         if not self._on_sphere:
             return points
         if points.shape[1] != 2 or np.abs(points[:, 1]).max() > 90:
             raise ValueError(
                 f"{name}: must be (n, 2) with longitude and latitude in degrees for "
-                f'metric="great-circle", got shape {points.shape}.'
+                f'metric="great-circle", got shape {points.shape}. Put the longitude first.'
             )
         longitude, latitude = np.radians(points).T
         flat = np.cos(latitude)

@@ -19,7 +19,7 @@ def named_parameters(entries: Iterable[Any], n: int, target: Any) -> list[int]:
     """Return the indices of parameters that are given by name or index."""
     names = None if target is None else target.parameter_names
     known = {} if names is None else {name: i for i, name in enumerate(names)}
-    return [_number(entry, known, n, "parameter") for entry in entries]
+    return [_number(entry, known, n, "parameters") for entry in entries]
 
 
 def named_data(entries: Iterable[Any], n: int, target: Any) -> np.ndarray:
@@ -33,7 +33,7 @@ def named_data(entries: Iterable[Any], n: int, target: Any) -> np.ndarray:
     found = []
     for entry in entries:
         own = np.flatnonzero(blocks == entry) if isinstance(entry, str) else np.zeros(0, int)
-        found.append(own if own.size else np.array([_number(entry, known, n, "datum")]))
+        found.append(own if own.size else np.array([_number(entry, known, n, "data")]))
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
@@ -42,9 +42,9 @@ def _number(entry: Any, known: dict[Any, int], n: int, what: str) -> int:
         if entry in known:
             return known[entry]
         some = ", ".join(map(repr, list(known)[:20])) or f"the numbers 0 to {n - 1}"
-        raise ValueError(f"groups: must name a known {what}, got {entry!r}. Use one of {some}.")
+        raise ValueError(f"groups: must name known {what}, got {entry!r}. Use one of {some}.")
     if not 0 <= entry < n:
-        raise ValueError(f"groups: must have {what} numbers from 0 to {n - 1}, got {entry}.")
+        raise ValueError(f"groups: must have indices of {what} from 0 to {n - 1}, got {entry}.")
     return int(entry)
 
 

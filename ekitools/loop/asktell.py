@@ -75,7 +75,7 @@ class AskTell(Stepping):
         Ensemble size J, at least 2; 100 by default. It is ignored if ``ensemble`` is given. Omit
         both for a method that places its own members, such as `UKI`.
     n_steps : int, optional
-        Step budget. Without a budget the run ends where the method or `OnlineData` ends, or after
+        Step budget. Without a budget the run ends when the method or `OnlineData` ends, or after
         1000 steps if neither has an end.
     ensemble : (J, p), optional
         Initial ensemble in physical coordinates; by default it is drawn from the prior. The
@@ -83,13 +83,13 @@ class AskTell(Stepping):
     rng : None, int or numpy.random.Generator, optional
         Source of all randomness. None draws a fresh seed.
     on_failure : {"retry", "drop", "resample", "raise"}, default "retry"
-        Treatment of members whose model run failed. "retry" places them anew and runs them again
-        until all have run: by draws from the prior at the first iteration, and by draws from the
-        Gaussian of the other members or by shorter steps later. One iteration may take 20 J model
-        runs. The posterior is that of the prior restricted to the region where the model runs.
-        "drop" removes them for good. "resample" replaces them after the update by draws from the
-        Gaussian of the other members. "raise" raises a `RunError`. `TemperedSMC` refuses proposals
-        that fail and redraws only its first members. `UKI` keeps all members.
+        Treatment of members whose model run failed. "retry" gives them new places and runs them
+        again until all have run: by draws from the prior at the first iteration, and by draws from
+        the Gaussian of the other members or by shorter steps later. One iteration may take 20 J
+        model runs. The posterior is that of the prior restricted to the region where the model
+        runs. "drop" removes them for good. "resample" replaces them after the update by draws from
+        the Gaussian of the other members. "raise" raises a `RunError`. `TemperedSMC` refuses
+        proposals that fail and redraws only its first members. `UKI` keeps all members.
     store : {"all", "last", "final"} or int k, default "all"
         Iterations whose members are kept in the result: all of them, the last one, or every k-th
         and the last one. "final" is for ensembles that fill the memory. It keeps only the ensemble
@@ -339,7 +339,7 @@ class AskTell(Stepping):
             n = len(self.members)
             raise ValueError(f"result: there is none yet. Pass outputs of {n} members to tell.")
         if self.last is None:
-            raise ValueError("result: there is none before the first call of tell.")
+            raise ValueError("result: there is none yet. Call ask and tell first.")
         status = self.status or statuses.RUNNING
         attributes = {
             "problem": self.problem.fingerprint(),

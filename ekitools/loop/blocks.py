@@ -1,7 +1,7 @@
-"""Arrays in files: one NumPy block (the format of ``.npy``) after the other, without pickle.
+"""Arrays in files, as NumPy blocks in the format of ``.npy`` one after the other, without pickle.
 
-`numpy.load` reads such a file block by block from an open file. Reading here checks every
-header against the bytes that follow before anything is allocated.
+`numpy.load` reads such a file block by block from an open file. The readers of this module check
+every header against the bytes that follow, before they allocate memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BlockError(ValueError):
 
 
 def write_bundle(sink: Sink, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays in their order; their names are kept elsewhere.
+    """Write the arrays in their order, without their names.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def read_bundle(folder: Path, file: File, names: Sequence[str]) -> dict[str, np.
 
 
 def read_records(folder: Path, file: File) -> list[Record]:
-    """The iterations of a file; one that was written again counts as it was written last."""
+    """The iterations of a file. If an iteration was written twice, the last one counts."""
     records: list[Record] = []
     with _blocks(folder, file) as stream:
         while stream.tell() < file.size:
@@ -97,12 +97,12 @@ def _read_record(stream: IO[bytes], end: int) -> dict[str, np.ndarray]:
 
 
 def record_of(arrays: Mapping[str, np.ndarray]) -> Record:
-    """The record with these fields.
+    """The record that has these fields.
 
     Raises
     ------
     BlockError
-        If shapes or dtypes are not those of one ensemble.
+        If shapes or dtypes do not belong to one ensemble.
     """
     rows, outputs, average = (arrays[name] for name in ("u", "g", "average"))
     fit = rows.ndim == outputs.ndim == 2 and outputs.shape[0] == rows.shape[0]

@@ -1,4 +1,4 @@
-"""The state of a run as JSON and plain arrays, without pickle, and back again."""
+"""The state of a run as JSON and plain arrays, without pickle, and its reconstruction."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def check_same(
     fingerprint: Mapping[str, str],
     given: Mapping[str, str | None],
 ) -> None:
-    """Refuse a checkpoint of another problem, method or stopping rules, saying what differs.
+    """Refuse a checkpoint of another problem, method or stopping rules, and name the differences.
 
-    ``given`` has the JSON of the arguments ``method`` and ``stop``, None where they are left out.
+    ``given`` has the JSON of the arguments ``method`` and ``stop``, None if they are left out.
 
-    The model is not compared: it may be another object that computes the same.
+    The model is not compared, because it may be another object that computes the same.
     """
     was = meta["problem"]
     parts = dict.fromkeys((*was, *fingerprint))
@@ -73,7 +73,7 @@ def unpack(
     reference: Any,
     scratch: Scratch | None = None,
 ) -> Any:
-    """Rebuild what `pack` took apart.
+    """Rebuild the value that `pack` converted.
 
     ``hint`` is the class of a state; the annotations of its fields name the NamedTuples within.
     Arrays come back in the namespace and on the device of ``reference``. Fields annotated as NumPy
@@ -95,7 +95,7 @@ def unpack(
     kind, parameters = _named_tuple(hint, packed["fields"])
     try:
         hints = get_type_hints(kind)
-    except NameError:  # a class defined within a function: only what it nests cannot be found
+    except NameError:  # a class inside a function: only the classes nested in it cannot be found
         hints = {}
     return kind(
         **{
@@ -135,5 +135,5 @@ def _check_plain(hint: Any, value: Any) -> None:
 
 
 def _known(hint: Any, parameters: Mapping[Any, Any]) -> Any:
-    """The annotation, or what a type parameter stands for."""
+    """The annotation, or the value of a type parameter."""
     return parameters.get(hint, hint) if isinstance(hint, TypeVar) else hint

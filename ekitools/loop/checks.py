@@ -233,7 +233,10 @@ def by_row(extras: Mapping[str, Any] | None, n: int) -> dict[int, dict[str, Extr
     if extras is None:
         return {}
     if not isinstance(extras, Mapping):
-        raise TypeError(f"extras: must be a mapping of names to arrays, got {extras!r:.80}.")
+        raise TypeError(
+            f'extras: must be a mapping of names to arrays, got {extras!r:.80}. Use {{"flux": '
+            "array}."
+        )
     if known := RESERVED.intersection(extras):
         raise ValueError(
             f"extras: must not use the names of result variables, got {min(known)!r}. Rename it."

@@ -90,7 +90,7 @@ def run(
         method that places its own members, such as `UKI`, also chooses their number. Omit
         ``n_members`` and ``ensemble`` for such a method.
     n_steps : int, optional
-        Step budget. Without a budget the run ends where the method or `OnlineData` ends, or after
+        Step budget. Without a budget the run ends when the method or `OnlineData` ends, or after
         1000 steps if neither has an end.
     ensemble : array (J, p), optional
         Initial ensemble in physical coordinates; by default it is drawn from the prior. The
@@ -107,10 +107,10 @@ def run(
     on_failure : {"retry", "drop", "resample", "raise"}, default "retry"
         Treatment of members whose model run failed.
 
-        * "retry" places failed members anew and runs them again until all have run. The first
-          iteration places them by draws from the prior, later iterations by draws from the
-          Gaussian of the other members or by shorter steps. One iteration may take 20 J model
-          runs. The posterior is that of the prior restricted to the region where the model runs.
+        * "retry" gives failed members new places and runs them again until all have run. The first
+          iteration places them by draws from the prior, later iterations by draws from the Gaussian
+          of the other members or by shorter steps. One iteration may take 20 J model runs. The
+          posterior is that of the prior restricted to the region where the model runs.
         * "drop" removes failed members for good.
         * "resample" replaces failed members after the update by draws from the Gaussian of the
           members that did not fail.

@@ -14,21 +14,21 @@ from ekitools.typing import Array, Status
 __all__ = ["concluded"]
 
 _FAR = 8.0
-"""Prior standard deviations from the prior mean, in whitened coordinates."""
+"""Distance from the prior mean beyond which a member may be at a bound, in whitened coordinates."""
 
 _FARTHEST = 37.5
-"""Where the bounds of a prior lie in double precision, in the same coordinates."""
+"""Distance of the bounds of a prior in double precision, in the same coordinates."""
 
 _ROUNDING = 1e-9
-"""Distance to a bound, relative to the width of the prior."""
+"""Largest distance of a member at a bound from the bound, relative to the width of the prior."""
 
 _SHARE = 0.01
-"""Members at a bound below this share are not named."""
+"""Smallest share of members at a bound that is reported."""
 
 _MOST_NAMED = 5
 
 _BLOCK_BYTES = 1 << 24
-"""Bytes of the members in float64 that are looked at together."""
+"""Bytes of the members in float64 that are checked at a time."""
 
 
 def concluded(
@@ -44,17 +44,17 @@ def concluded(
     Parameters
     ----------
     status : Status
-        What ended the run.
+        The status that ended the run.
     prior : Prior
-        Of the problem.
+        Prior of the problem.
     names : sequence of labels or None
-        Of the parameters.
+        Names of the parameters.
     ensemble : (J, p)
         The members that are left, in unconstrained coordinates.
     losses : Losses
-        The others.
+        Members that were lost.
     start : str, default ""
-        A warning about the run that the start of the method is from.
+        A warning about the run from which the start of the method was taken.
 
     Returns
     -------

@@ -84,8 +84,8 @@ def fatal_sentence(
         remedy = "check the model at one draw of the prior"
         if n_asked - n_failed >= 2:
             remedy = (
-                "restrict the prior to where the model runs, or continue with the remaining "
-                'members by on_failure="drop"'
+                "restrict the prior to the region where the model runs, or continue with the "
+                'remaining members by on_failure="drop"'
             )
         remedy = f"and {remedy}"
     elif n_failed and on_failure == "raise":
@@ -113,7 +113,7 @@ def _most_frequent(reasons: Sequence[Failure], data_names: Sequence[Any]) -> str
     text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
     where = f" ({first.where})" if first.where else ""
     if first.datum is not None and first.datum < len(data_names):
-        where = f" (datum {data_names[first.datum]!r})"
+        where = f" (output {data_names[first.datum]!r})"
     said = "Reason" if count == len(reasons) else "Most frequent reason"
     return f"{said}, {count} of {len(reasons)}: {text}{where}. "
 

@@ -1,4 +1,4 @@
-"""Missing outputs of members that are otherwise whole: filled, counted, or left out."""
+"""Missing outputs of members that have other outputs: filled, counted, or left out."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Gaps", "no_gaps", "without_gaps"]
 
 
 class Gaps(NamedTuple):
-    """Outputs without the gaps that are tolerated."""
+    """Outputs in which the tolerated gaps are filled."""
 
     g: Array
-    """``(J, d)``; rows with more gaps keep them."""
+    """``(J, d)``; rows with too many gaps keep their gaps."""
     counts: np.ndarray
-    """Members for which each datum was missing, ``(d,)``; empty where there were no gaps."""
+    """Number of members without each output, ``(d,)``; empty without gaps."""
     left_out: np.ndarray
-    """Data that every member lacks; their outputs make them count for nothing."""
+    """Data that every member lacks. Their outputs are filled such that the data have no effect."""
     reasons: dict[int, str]
-    """Rows with more gaps than are tolerated, and how many."""
+    """Rows with too many gaps, and their numbers of gaps."""
 
 
 def no_gaps(g: Array) -> Gaps:
-    """Outputs that are known to have no gaps."""
+    """Outputs without gaps."""
     nothing = np.zeros(0, dtype=np.int64)
     return Gaps(g, nothing, nothing, {})
 
@@ -49,15 +49,17 @@ def without_gaps(
     Parameters
     ----------
     g : (J, d)
-        Outputs, NaN where they are missing.
+        Outputs, with NaN for missing ones.
     failed : iterable of int
-        Rows that failed for a reason of their own.
+        Rows that failed for another reason.
     share : float
-        Of the outputs that a member may lack. Outputs that all members lack do not count.
+        Largest share of the outputs that a member may lack. Outputs that all members lack do not
+        count.
     whitened : callable
-        Gives the parameters ``(J, p)`` on the host, in coordinates in which the prior is N(0, I).
+        Function that returns the parameters ``(J, p)`` on the host, in coordinates in which the
+        prior is N(0, I).
     problem : InverseProblem
-        With the data and the noise that this step sees.
+        Problem with the data and the noise of this step.
     leave_out : bool
         Whether a datum that every member lacks may be left out of this step.
     nodes : bool, default False
@@ -74,7 +76,7 @@ def without_gaps(
     if share == 0 or not missing.any():
         return no_gaps(g)
     alive = ~np.isin(np.arange(len(values)), list(failed)) & ~missing.all(axis=1)
-    # what all members lack is a gap of the data, and counts against none of them
+    # an output that all members lack is a gap of the data, and no member fails because of it
     counted = ~missing[alive].all(axis=0) if leave_out else np.ones(missing.shape[1], dtype=bool)
     names, all_counted = problem.data_names or (), int(counted.sum())
     lacking = missing[:, counted].sum(axis=1)
@@ -93,15 +95,15 @@ def without_gaps(
     if unknown.size:
         warnings.warn(
             f"model: {unknown.size} of {missing.shape[1]} outputs are missing in all members and "
-            f"left out of this step, the first that of the datum {names[unknown[0]]!r}. Leave such "
-            "data out: NaN in the data is a gap.",
+            f"left out of this step. The first is the output {names[unknown[0]]!r}. Leave such "
+            "data out, by NaN in the data.",
             RuntimeWarning,
             stacklevel=2,
         )
     rows, exact = np.flatnonzero(usable), np.array(values, dtype=np.float64)[usable]
     seen = np.setdiff1d(np.arange(exact.shape[1]), unknown)
     if missing[np.ix_(rows, seen)].any():
-        # no regression over few members: their mean needs no features
+        # few members are replaced by their mean, which needs no features
         few = not nodes and len(rows) <= problem.n_parameters + 2
         features = np.empty((len(values), len(values))) if few else whitened()
         exact[:, seen] = filled_by_regression(exact[:, seen], features[rows], ridge=not nodes)

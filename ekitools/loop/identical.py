@@ -14,11 +14,12 @@ __all__ = ["first_outputs", "repeated_outputs", "warned_of_identical"]
 
 _SHARE = 0.2
 """Share of the members above which repeated outputs are reported. The outputs of a repeated member
-add nothing about the dependence on the parameters, so that it is as good as lost; a result counts
-as doubtful where more than a fifth of the members was lost (`ekitools.core.statuses.Losses`)."""
+add no information on the dependence on the parameters, as if the member were lost. A result counts
+as doubtful if more than a fifth of the members was lost (`ekitools.core.statuses.Losses`)."""
 
 _COLUMNS = 8
-"""Outputs that are compared first. Members that differ in them need no further look."""
+"""Number of outputs that are compared first. Members that differ in them are not compared
+further."""
 
 
 def warned_of_identical(
@@ -30,16 +31,15 @@ def warned_of_identical(
     fit: bool = False,
     first: np.ndarray | None = None,
 ) -> bool:
-    """Warn where many members repeat the outputs of another one; whether that was the case.
+    """Warn if many members repeat the outputs of another member; return whether they do.
 
-    Identical outputs of an ensemble that has come together are rounding, and not reported. An
-    ensemble has come together where, at a later iteration than 0, no output varies by more than √ε
-    of its size.
+    Identical outputs of a collapsed ensemble are due to rounding, and are not reported. An ensemble
+    counts as collapsed if, after iteration 0, no output varies by more than √ε of its size.
 
     Parameters
     ----------
     u : (J, p)
-        Parameters that the model was given.
+        Parameters that the model received.
     g : (J, d)
         Outputs.
     rows : (k,) of int
@@ -47,10 +47,10 @@ def warned_of_identical(
     n : int
         The iteration.
     fit : bool, default False
-        Whether the method aims at a fit. For that it is enough that some outputs differ: counts of
+        Whether the method aims at a fit. A fit needs only some different outputs, because counts of
         errors and rewards have few values.
     first : (J, k), optional
-        `first_outputs` of ``g``, where they are on the host already.
+        `first_outputs` of ``g``, if they are on the host already.
 
     Warns
     -----
@@ -66,11 +66,11 @@ def warned_of_identical(
     who = f"all {len(rows)} members" if everyone else f"{repeated} of {len(rows)} members"
     what = "have identical outputs" if everyone else "repeat the outputs of another member exactly"
     warnings.warn(
-        f"model: {who} {what} at iteration {n}, although their parameters differ. Such members say "
-        "nothing about how the outputs depend on the parameters. Usual causes are outputs that are "
-        "clipped or rounded, a constant that is returned for a failed run, and a cache whose key "
-        "leaves parameters out. Call the model at two different members and compare the outputs. "
-        "Return NaN for a failed run.",
+        f"model: {who} {what} at iteration {n}, although their parameters differ. Such members "
+        "have no information on how the outputs depend on the parameters. Usual causes are outputs "
+        "that are clipped or rounded, a constant that is returned for a failed run, and a cache "
+        "whose key leaves parameters out. Call the model at two different members and compare the "
+        "outputs. Return NaN for a failed run.",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -78,7 +78,7 @@ def warned_of_identical(
 
 
 def first_outputs(g: Array) -> Array:
-    """The few outputs that are compared first, ``(J, k)``."""
+    """The outputs that are compared first, ``(J, k)``."""
     d = int(g.shape[1])
     return take_columns(g, np.unique(np.linspace(0, d - 1, min(d, _COLUMNS)).astype(int)))
 
@@ -96,7 +96,7 @@ def repeated_outputs(
     u, g, rows, first
         As in `warned_of_identical`.
     at_least : int
-        Smaller numbers come back as 0, unless the members are fewer and all identical.
+        Smaller numbers are returned as 0, unless all members are identical.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def repeated_outputs(
     """
     least = min(at_least, len(rows) - 1)
     first = (host(first_outputs(g)) if first is None else first)[rows]
-    # equal rows are equal in every column: mostly the first one shows that there are too few
+    # equal rows are equal in every column: the first one usually shows that there are too few
     if least < 1 or any(len(rows) - len(np.unique(column)) < least for column in first.T):
         return 0
     alike, counts = np.unique(first, axis=0, return_inverse=True, return_counts=True)[1:]
@@ -123,7 +123,7 @@ def repeated_outputs(
     suspects = rows[counts[alike.reshape(-1)] > 1]
     sharing: dict[bytes, set[bytes]] = {}
     for row, outputs in zip(suspects, host(take_rows(g, suspects)), strict=True):
-        member = host(take_rows(u, np.array([row])))  # of parameters there may be millions
+        member = host(take_rows(u, np.array([row])))  # there may be millions of parameters
         sharing.setdefault(_digest(outputs), set()).add(_digest(member))
     repeated = sum(len(members) - 1 for members in sharing.values())
     return repeated if repeated >= least else 0

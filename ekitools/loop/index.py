@@ -1,7 +1,7 @@
 """``checkpoint.json``: the commit point of a checkpoint, with a SHA-256 of everything.
 
 The file lists the other files with their committed sizes and digests. Its last entry is the
-SHA-256 of the bytes before that entry. Nothing in it grows with the iteration.
+SHA-256 of the bytes before that entry. The file does not grow with the iteration.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KINDS = ("state", "history", "records")
 """The files that a checkpoint lists."""
 
 _LARGEST = 1 << 26
-"""Bytes of an index that is still read."""
+"""Largest number of bytes of an index that is read."""
 
 _SIGNED = re.compile(rb'(.*), "sha256": "([0-9a-f]{64})"\}\n', re.DOTALL)
 
@@ -59,7 +59,7 @@ def encoded(meta: Mapping[str, Any]) -> bytes:
 
 
 def read_index(folder: Path) -> bytes | None:
-    """The bytes of ``checkpoint.json``; None where there is none."""
+    """The bytes of ``checkpoint.json``; None if there is no such file."""
     try:
         with opened(folder, INDEX) as file:
             size = os.fstat(file.fileno()).st_size
@@ -81,7 +81,7 @@ def listed(files: Mapping[str, File]) -> dict[str, Any]:
 
 
 def parsed(folder: Path, data: bytes) -> dict[str, Any]:
-    """The checked content of ``checkpoint.json``; the files that it lists are not looked at.
+    """The checked content of ``checkpoint.json``; the files that it lists are not read.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Summaries and failures in a file: one line of JSON each, appended and never changed.
 
-A line holds its position in the list. An iteration that is computed again (a spent budget was
-extended) is appended again: a line replaces those of its position and of later positions.
+A line holds its position in the list. An iteration that is computed again, after a spent budget was
+extended, is appended again. A line replaces earlier lines with the same or a later position.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def write_lines(
 def read_lines(
     folder: Path, file: File, counts: tuple[int, int]
 ) -> tuple[list[Summary], list[dict[str, Any]]]:
-    """The summaries and the failures of a file, as many of each as ``counts`` says.
+    """The summaries and the failures of a file, with their numbers given by ``counts``.
 
     Raises
     ------
     CheckpointError
-        If a line is not one that `write_lines` writes, or if lines are missing.
+        If `write_lines` cannot have written a line, or if lines are missing.
     """
     lists: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
     n_lines = 0
@@ -107,7 +107,7 @@ def _check_number(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy, which a method may report, as one of Python."""
+    """A NumPy number, which a method may report, as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise CheckpointError(

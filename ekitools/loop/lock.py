@@ -1,7 +1,7 @@
-"""The lock of a checkpoint folder: one living process at a time writes to it.
+"""The lock of a checkpoint folder, to which one living process at a time writes.
 
-``checkpoint.lock`` names the host, the process and its start. The lock of a process that is gone
-is taken over; only a process on the same host can know that.
+``checkpoint.lock`` names the host, the process and its start. The lock of an ended process is taken
+over. Only a process on the same host can know that the process has ended.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ except ImportError:  # Windows
 __all__ = ["Lock"]
 
 _HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
-"""The locks of this process. One that was dropped without its release, by Ctrl-C, is stale."""
+"""The locks of this process. A lock that was dropped by Ctrl-C, without a release, is stale."""
 
 _ATTEMPTS, _PAUSE = 20, 0.05
 
 
 class Holder(NamedTuple):
-    """Who holds a lock."""
+    """The process that holds a lock."""
 
     host: str
     pid: int
     start: str
-    """Boot and clock tick at which the process started; empty where the system does not tell."""
+    """Boot and clock tick at which the process started; empty if the system does not report it."""
     namespace: str
-    """In which process numbers are meant: containers on one host have several."""
+    """Namespace of the process number; containers on one host have several."""
     token: str
 
     @classmethod
     def this(cls) -> Holder:
-        """A new holder: this process."""
+        """A new holder for this process."""
         pid, token = os.getpid(), secrets.token_hex(16)
         return cls(socket.gethostname(), pid, _start(pid) or "", _namespace(), token)
 
@@ -88,12 +88,12 @@ class Lock:
         self.release()
 
     def renew(self) -> None:
-        """Make sure that the lock is still there; a deleted one is written again."""
+        """Check that the lock file exists, and write a deleted one again."""
         if _read(self.folder) != self._holder:
             self.acquire()
 
     def release(self) -> None:
-        """Delete the lock file, if it is still this lock's."""
+        """Delete the lock file, if it still belongs to this lock."""
         try:
             self._remove()
         except BaseException:  # Ctrl-C came in between
@@ -144,7 +144,7 @@ class Lock:
         )
 
     def _placed(self) -> bool:
-        """Whether the lock file is now this one, which appears whole or not at all."""
+        """Whether the lock file was placed; it appears whole or not at all."""
         content = json.dumps(self._holder._asdict()).encode()
         temporary = fresh_name("checkpoint")
         try:
@@ -164,7 +164,7 @@ class Lock:
         return True
 
     def _placed_without_link(self, content: bytes) -> bool:
-        """The same on a file system without hard links."""
+        """The steps of `_placed` on a file system without hard links."""
         try:
             with create(self.folder, LOCK) as sink:
                 sink.write(content)
@@ -175,7 +175,7 @@ class Lock:
 
 
 def _read(folder: Path) -> Holder | None:
-    """Who holds the lock; None where the file is missing or unreadable."""
+    """The holder of the lock; None if the file is missing or unreadable."""
     try:
         with opened(folder, LOCK) as file:
             found = json.loads(file.read(4096))
@@ -188,7 +188,7 @@ def _read(folder: Path) -> Holder | None:
 
 
 def _take_away(folder: Path, stale: Holder) -> None:
-    """Delete a stale lock. Of several processes that try, one at most deletes it."""
+    """Delete a stale lock. If several processes try, at most one deletes it."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def _take_away(folder: Path, stale: Holder) -> None:
         if fcntl is not None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another process is at it
+            except BlockingIOError:  # another process is deleting it
                 time.sleep(_PAUSE)
                 return
             except OSError:  # a file system without such locks
@@ -229,7 +229,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _start(pid: int) -> str | None:
-    """When the process started; "" where the system does not tell, None where it has ended."""
+    """Start of the process; "" if the system does not report it, None if the process has ended."""
     proc = Path("/proc")
     try:
         boot = (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -1,4 +1,4 @@
-"""Stopping rules, asked at an evaluated ensemble."""
+"""Checks of stopping rules at an evaluated ensemble."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scratch folder of a run with its ensemble on disk: its files, and which are needed."""
+"""The scratch folder of a run with its ensemble on disk, and the files that are still needed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Scratch:
     def write(
         self, shape: tuple[int, int], dtype: Any, fill: Callable[[np.ndarray], object]
     ) -> str:
-        """The name of a new file, once ``fill`` has written to its memory map.
+        """The name of a new file, after ``fill`` has written to its memory map.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Scratch:
         Raises
         ------
         RunError
-            If it is missing or damaged, or `write` gives no such name.
+            If the file is missing or damaged, or its name is not one that `write` returns.
         """
         if not _NAME.fullmatch(name):
             raise RunError(
@@ -146,15 +146,15 @@ class Scratch:
         return bar_of_bytes(self.progress, n_bytes, title, stays=False)
 
     def commit(self, checkpoint: Path, names: Iterable[str], *, begun: bool = False) -> None:
-        """Keep the files that a checkpoint names until it names others.
+        """Keep the files that a checkpoint names, until it names other files.
 
-        While a commit has only ``begun``, the checkpoint may name these files or those before.
+        While a commit has only ``begun``, the checkpoint may name these files or the previous ones.
         """
         before = self._committed.get(checkpoint, frozenset()) if begun else frozenset()
         self._committed[checkpoint] = before.union(names)
 
     def hand_out(self, names: Iterable[str]) -> None:
-        """Keep the files that a result holds for good: they belong to the user."""
+        """Keep the files of a result for good, because they belong to the user."""
         self._handed.update(names)
 
     def bring_to_disk(self, names: Iterable[str]) -> None:
@@ -167,22 +167,22 @@ class Scratch:
                 os.close(descriptor)
 
     def adopt(self, names: Iterable[str]) -> None:
-        """Take over the files of the process that wrote ``names``, once that has ended."""
+        """Take over the files of the process that wrote ``names``, if that process has ended."""
         self._tokens += [match[1] for name in names if (match := _NAME.fullmatch(name))]
 
     def release(self, needed: Iterable[str]) -> None:
-        """Delete the files of this run but the ``needed``, committed and handed-out ones."""
+        """Delete the files of this run, except the needed, committed and handed-out ones."""
         kept = frozenset(needed).union(self._handed, *self._committed.values())
         with suppress(OSError):
             for path in self.folder.iterdir():
                 match = _NAME.fullmatch(path.name)
                 if match and match[1] in self._tokens and path.name not in kept:
-                    with suppress(OSError):  # one that is open on Windows waits for the next time
+                    with suppress(OSError):  # on Windows an open file is deleted at the next call
                         path.unlink()
 
 
 def _reserve(path: Path) -> None:
-    """Take the space on the disk: a memory map that finds no room later would end the process."""
+    """Reserve the space on the disk, because a memory map without room would end the process."""
     if not hasattr(os, "posix_fallocate"):
         return
     descriptor = os.open(path, os.O_RDWR)

@@ -193,7 +193,9 @@ def _checked(blocks: Any, sizes: Any) -> tuple[dict[Any, NoiseModel], tuple[int,
         raise ValueError(f"blocks: must not be empty, got {blocks!r:.60}.")
     if isinstance(sizes, Mapping):
         if unknown := [name for name in sizes if name not in named]:
-            raise ValueError(f"sizes: must be of blocks, got {unknown[0]!r}, which is none.")
+            raise ValueError(
+                f"sizes: must name blocks, got {unknown[0]!r}. Use the names in blocks."
+            )
         given = [sizes.get(name) for name in named]
     else:
         what = "a mapping of names to numbers, or a sequence of numbers"

@@ -69,7 +69,7 @@ def correlated_covariance(
     if d > MOST_DENSE:
         raise ValueError(
             f"coordinates: must be at most {MOST_DENSE} for a dense covariance, got {d}, whose "
-            f"matrix has {8e-9 * d**2:.3g} GB. Use every {-(-d // MOST_DENSE)}. datum, or "
+            f"matrix has {8e-9 * d**2:.3g} GB. Keep one of every {-(-d // MOST_DENSE)} data, or "
             'kernel="exponential" without nugget on a series, which costs O(d).'
         )
     matrix = (1 - nugget) * correlation(_distances(x))
@@ -134,7 +134,9 @@ def _dates(coordinates: Any) -> np.ndarray | None:
         raise ValueError(f"coordinates: dates must be (d,), got shape {given.shape}.")
     if np.isnat(given).any():
         first = int(np.flatnonzero(np.isnat(given))[0])
-        raise ValueError(f"coordinates: must have no missing date, got NaT at index {first}.")
+        raise ValueError(
+            f"coordinates: must have no missing date, got NaT at index {first}. Remove that datum."
+        )
     if np.datetime_data(given.dtype)[0] in ("Y", "M"):  # their steps have no fixed length
         given = given.astype(f"{given.dtype.kind}8[D]")
     return given
@@ -146,8 +148,8 @@ def _duration(length: Any) -> np.timedelta64:
         length = np.timedelta64(length)
     if not isinstance(length, np.timedelta64):
         raise TypeError(
-            "length: must be a duration where coordinates are dates, got "
-            f"{length!r}. Pass np.timedelta64(6, 'h'), for example."
+            f"length: must be a duration if coordinates are dates, got {length!r}. Pass "
+            "np.timedelta64(6, 'h'), for example."
         )
     unit = np.datetime_data(length.dtype)[0]
     if unit in ("Y", "M", "generic") or not length > np.timedelta64(0, "D"):

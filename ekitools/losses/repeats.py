@@ -72,7 +72,8 @@ def _checked(samples: Any) -> np.ndarray:
     if constant.size:
         raise ValueError(
             f"samples: must vary in every column, got {constant.size} constant column(s), the "
-            f"first at index {constant[0]}. Leave these data out: their noise is not seen."
+            f"first at index {constant[0]}. Leave these data out, because the samples do not show "
+            "their noise."
         )
     return found
 

@@ -49,7 +49,7 @@ class CurvatureEKI:
     r"""Kalman analysis of the mean, with the curvature of any loss in place of Γ⁻¹.
 
     The members u_j = ū + γξ_j lie close to their mean. The deviations ξ_j follow the prior and are
-    drawn anew at every step. To first order G(ū + Σ w_j ξ_j) = Ḡ + Σ w_j f_j with the differences
+    redrawn at every step. To first order G(ū + Σ w_j ξ_j) = Ḡ + Σ w_j f_j with the differences
     f_j = (G(u_j) − Ḡ)/γ. To second order in w the loss of m samples and a penalty are
 
     .. math::
@@ -173,7 +173,7 @@ class CurvatureEKI:
         return None
 
     def redraws(self, n: int) -> bool:  # noqa: ARG002
-        """True, because members are drawn anew at the end of every step."""
+        """True, because members are redrawn at the end of every step."""
         return True
 
     def tell(

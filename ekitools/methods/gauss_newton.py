@@ -4,8 +4,8 @@ In coordinates x in which the prior is N(0, I), member j minimises
 
     F_j(x) = ½ ‖x − m_j‖² + ½ ‖r(x) − η_j‖²
 
-with draws m_j ~ N(0, I) and η_j ~ N(0, I) of its own, and whitened residuals r. Everything is an
-array ``(J, ...)``; nothing is p × p.
+with its own draws m_j ~ N(0, I) and η_j ~ N(0, I), and whitened residuals r. Every array is
+``(J, ...)``; no array is p × p.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _LOSS = 1e-9
-"""Largest error of a refinement, relative to its length, that squares may cause."""
+"""Largest error of a refinement due to squaring, relative to the length of the refinement."""
 
 _AS_PROMISED, _TOO_LITTLE = 0.75, 0.5
 """Shares of the fall that the linear model predicts. Above the first the damping grows, and below
@@ -81,7 +81,7 @@ class Span(NamedTuple):
         return cls(centre, sd[:, None] * right[:rank, :])
 
     def coordinates(self, w: Array) -> Array:
-        """z, ``(J, k)``: of the nearest point of the span."""
+        """The coordinates z of the nearest points in the span, ``(J, k)``."""
         xp = array_namespace(w)
         z = (w - self.centre) @ xp.matrix_transpose(self.rows)
         return z / xp.sum(self.rows * self.rows, axis=1)[None, :]
@@ -92,7 +92,7 @@ class Span(NamedTuple):
 
 
 def newton_step(x: Array, r: Array, anchors: Array, draws: Array) -> Newton:
-    """The full Gauss–Newton step of every member, with the regression of r on x for the slope.
+    """The full Gauss–Newton step of every member, with the slope from the regression of r on x.
 
     The regression is H = B Vᵀ (`slope_on_span`), and K = (I + HᵀH)⁻¹Hᵀ = V (I + BᵀB)⁻¹ Bᵀ.
 
@@ -119,7 +119,7 @@ def newton_step(x: Array, r: Array, anchors: Array, draws: Array) -> Newton:
 
 
 def _rest(x: Array, r: Array, right: Array, slope: Array) -> float:
-    """With the residuals e of the regression, e B(I + BᵀB)⁻¹Bᵀ eᵀ over tr B(I + BᵀB)⁻¹Bᵀ."""
+    """The ratio of e B(I + BᵀB)⁻¹Bᵀ eᵀ to tr B(I + BᵀB)⁻¹Bᵀ, with the residuals e."""
     xp = array_namespace(x)
     free = int(x.shape[0]) - 1 - int(right.shape[0])
     if free < _SPARE:
@@ -135,8 +135,9 @@ def _rest(x: Array, r: Array, right: Array, slope: Array) -> float:
 def adapted(damping: float, fall: float, gain: float) -> float:
     """The damping after a step α that lowered the mean of F_j by ``fall``.
 
-    Under the linear model it falls by (α − α²/2) of ``gain``. Three quarters of that, or more,
-    double the damping, up to 1; less than half of it halves it.
+    Under the linear model the mean falls by (α − α²/2) times ``gain``. The damping is doubled, up
+    to 1, if the fall is at least three quarters of this number. It is halved if the fall is less
+    than half of this number.
     """
     promised = damping * (1 - damping / 2) * gain
     if fall >= _AS_PROMISED * promised:
@@ -161,10 +162,10 @@ def relative_size(move: Array, w: Array) -> float:
 
 
 def regularised(rows: Array, slope: Array) -> Array:
-    """``rows`` B(I + BᵀB)⁻¹, ``(J, rank)``; by the SVD of B where BᵀB has too few digits.
+    """``rows`` B(I + BᵀB)⁻¹, ``(J, rank)``; by the SVD of B if BᵀB has too few digits.
 
-    Rounding in BᵀB changes the result by at most ε‖B‖² of itself. With the thin SVD B = Q σ Zᵀ,
-    which squares nothing, B(I + BᵀB)⁻¹ = Q diag(σ / (1 + σ²)) Zᵀ.
+    Rounding in BᵀB causes a relative error of at most ε‖B‖². With the thin SVD B = Q σ Zᵀ, which
+    does not square B, B(I + BᵀB)⁻¹ = Q diag(σ / (1 + σ²)) Zᵀ.
     """
     xp = array_namespace(slope)
     size, eps = frobenius(slope), float(xp.finfo(slope.dtype).eps)

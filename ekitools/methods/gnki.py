@@ -1,4 +1,4 @@
-"""Gauss–Newton Kalman inversion: refinement with the slope of the model where the posterior is."""
+"""Gauss–Newton Kalman inversion: refinement with the slope of the model near the posterior."""
 
 from __future__ import annotations
 
@@ -201,8 +201,8 @@ class GNKI:
         TypeError
             If the problem has another loss than Gaussian noise, or a step sees a part of the data.
         ValueError
-            If all members are the same. If there are no more members than parameters, and the
-            draws are fresh or the scales of the noise not known. If the start has another number of
+            If all members are the same. If there are no more members than parameters, and the draws
+            are fresh or the scales of the noise are unknown. If the start has another number of
             parameters.
         """
         check_all_data(target, "GNKI, which fits every member to the same perturbed data")
@@ -233,7 +233,7 @@ class GNKI:
     ) -> tuple[GNKIState, StepInfo]:
         """One step of either phase. At the end of the run the state is returned unchanged."""
         unknown = isinstance(target.noise, ScaledNoise)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends the run
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow ends the run
             r = g if unknown else whitened_residual(g, target)
             misfit = misfits_of_members(state.ensemble, g, target)[0] if unknown else misfits(r)
         spread = math.sqrt(state.variance / state.initial_variance)
@@ -331,14 +331,14 @@ class GNKI:
             level = float(np.mean(objectives(x, r, 0 * m, 0 * draws)))
         newton = newton_step(x, r, m, state.draws)
         full = newton.step if span is None else newton.step @ span.rows
-        # the members are in the span already, but for those of a start elsewhere and for rounding
+        # only members of another start, and rounding errors, are outside the span
         inside = w if span is None else span.members(x)
         change = relative_size(full, w) * max(damping, 1 - damping)
         gain = float(np.mean(newton.gain))
         new = Refining(damping, change, objective, newton.rest, gain, level)
         state = state._replace(
             ensemble=target.prior.unwhiten(inside + damping * full),
-            t=min(1.0, state.t + damping),  # from the prior α is what a step takes of the way
+            t=min(1.0, state.t + damping),  # from the prior a step covers the share α of the way
             refined=state.refined + 1,
             refining=progress(old, new),
             move=damping * full if self.damping == "adaptive" else None,
@@ -348,7 +348,7 @@ class GNKI:
     def _followed_with_scales(
         self, state: GNKIState, g: Array, target: Target, rng: np.random.Generator
     ) -> tuple[GNKIState, float]:
-        """As `_followed`, where the scales of the noise are not known."""
+        """As `_followed`, for unknown scales of the noise."""
         if self._tempers(state):
             new = tempered_with_scales(state, g, target, self.step, rng)
             return state._replace(ensemble=new.ensemble, t=new.t, scaling=new.scaling), new.h

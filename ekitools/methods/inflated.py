@@ -28,7 +28,7 @@ from ekitools.typing import (
 __all__ = ["Inflated"]
 
 Covariance: TypeAlias = Literal["prior", "ensemble"]
-"""Where the covariance of the additive inflation comes from."""
+"""Source of the covariance of the additive inflation."""
 _COVARIANCES: tuple[Covariance, ...] = get_args(Covariance)
 
 _WHY = (
@@ -87,7 +87,7 @@ class Inflated(Around):
 
     See Also
     --------
-    Spread : Members of `LossEKI` drawn anew around their mean.
+    Spread : Members of `LossEKI` redrawn around their mean.
     EKI : A method for which inflation prevents the collapse of the ensemble.
 
     Notes
@@ -163,7 +163,7 @@ class Inflated(Around):
         return without_posterior(self.method.finished(state), _WHY)
 
     def redraws(self, n: int) -> bool:
-        """Whether the wrapped method draws members anew at the end of step n."""
+        """Whether the wrapped method redraws members at the end of step n."""
         return isinstance(self.method, Redraws) and self.method.redraws(n)
 
     def tell(

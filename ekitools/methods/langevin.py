@@ -67,7 +67,7 @@ class Kick(NamedTuple):
 class LocalFit:
     """The linear fit of G over an ensemble, in coordinates of the span of the ensemble.
 
-    With C = S² and the eigenvalues of K = S H S, nothing is larger than k × k, where k is at most
+    With C = S² and the eigenvalues of K = S H S, no matrix is larger than k × k, where k is at most
     J − 1 and at most p.
     """
 
@@ -90,22 +90,22 @@ class LocalFit:
 
     @property
     def covariance_ratio(self) -> float:
-        """tr(C H)/k with C normalised by 1/(J − 1): 1 on average where C is stationary."""
+        """tr(C H)/k with C normalised by 1/(J − 1): 1 on average if C is stationary."""
         n, k = self.members.shape
         return self.trace * n / ((n - 1) * max(k, 1))
 
     @property
     def mean_offset(self) -> float:
-        """Distance of the mean from where its drift is zero, in posterior standard deviations.
+        """Distance of the mean from the point of zero drift, in posterior standard deviations.
 
-        Root mean square over the k directions; 1/√J on average where the mean is stationary.
+        Root mean square over the k directions; 1/√J on average if the mean is stationary.
         """
         pull = (self.gradient.mean(axis=0) * self.scale) @ self.vectors
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return math.sqrt(float(np.sum(pull**2 / self.values)) / max(len(pull), 1))
 
     def drift(self, kick: Kick, correction: bool) -> Array:
-        """−P g_j + ∇·P, ``(J, p)``, with the P of the kick where it is stable."""
+        """−P g_j + ∇·P, ``(J, p)``, with the P of the kick if it is stable."""
         root, divergence = kick.root, kick.divergence
         inner = self._inner(root)
         step = kick.h * inner @ self.hessian @ inner.T
@@ -134,7 +134,7 @@ class LocalFit:
         return like(rows, self.directions) @ self.directions, self.members @ self.vectors
 
     def _divergence(self, h: float, correction: bool, root: Array, members: np.ndarray) -> Array:
-        """∇·P, ``(J, p)``, with what `_roots` returns for h."""
+        """∇·P, ``(J, p)``, from the root and the coordinates that `_roots` returns for h."""
         n, k = self.members.shape
         damping = 1 / (1 + h * self.values)  # eigenvalues of N = (I + hK)⁻¹, and M = S N S⁻¹
         outside = int(self.directions.shape[1]) - k  # directions in which M is the identity
@@ -171,12 +171,12 @@ def local_fit(w: Array, gradient: Array, g: Array) -> LocalFit:
     e = x - x.mean(axis=0)
     norm = np.linalg.norm(e, axis=0)
     scale = norm / math.sqrt(len(x))
-    cross = slope.T @ curvature  # BᵀB where the gradient is that of a square
+    cross = slope.T @ curvature  # BᵀB if Ψ is a square
     hessian = np.eye(len(scale)) + (cross + cross.T) / 2
     matrix = scale[:, None] * hessian * scale
     if np.isfinite(matrix).all():
         values, vectors = np.linalg.eigh(matrix)
-    else:  # what overflows ends the run
+    else:  # an overflow ends the run
         values, vectors = np.full(len(scale), np.nan), np.eye(len(scale))
     pull = host(gradient @ slopes[:d, :]).astype(np.float64) + x
     trace = float(np.trace(matrix))
@@ -196,27 +196,27 @@ def langevin_step(
     length: float | None = None,
     by_members: bool = True,
 ) -> tuple[Array, Kick]:
-    """One step, pure: the next ensemble with half of its noise, and what fixes the next step.
+    """One step, pure: the next ensemble with half of its noise, and the next kick.
 
     Parameters
     ----------
     w : (J, p)
         Ensemble, whitened by the prior; its dtype, device and kind are kept.
     fit : LocalFit
-        The linear fit there.
+        The linear fit over ``w``.
     kick : Kick or None
         The kick that the previous step returned; None at the first step.
     h : float
-        The h of the next step, and at the first step of this one too.
+        The h of the next step; at the first step, the h of this step too.
     rng : numpy.random.Generator
-        Asked for ``(J, J)`` normal numbers, or ``(J, k)``; at the first step twice.
+        Source of ``(J, J)`` or ``(J, k)`` normal numbers; at the first step of twice as many.
     correction : bool, default True
         Whether the divergence of P is part of the drift.
     length : float, optional
         Length of a step that is cut, smaller than the h of its noise.
     by_members : bool, default True
-        Whether the noise of a member combines J anomalies; else k directions of the span, which has
-        the same law.
+        Whether the noise of a member combines J anomalies. Otherwise it combines k directions of
+        the span, with the same law.
 
     Examples
     --------

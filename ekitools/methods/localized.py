@@ -26,7 +26,7 @@ __all__ = ["check_localized", "chosen_rule", "localized_analysis", "optional_loc
 
 
 _SOME = 100
-"""Parameters whose weights are looked at before a run."""
+"""Number of parameters whose weights are checked before a run."""
 
 
 def optional_localization(localization: Any, tikhonov: bool) -> Localization | None:
@@ -35,7 +35,7 @@ def optional_localization(localization: Any, tikhonov: bool) -> Localization | N
         return None
     if tikhonov:
         raise ValueError(
-            "localization: must be None with tikhonov=True, whose prior is no local datum. Use "
+            "localization: must be None with tikhonov=True, because the prior is not local. Use "
             "t_end=1 without tikhonov."
         )
     return checked_localization(localization)
@@ -45,13 +45,13 @@ def check_localized(localization: Localization, ensemble: Array, target: Target)
     """Check that a problem can be solved by local analyses, before any model run."""
     if target.batch is not None:
         raise TypeError(
-            "localization: must be None where a step sees a part of the data. Use problem.whole() "
+            "localization: must be None if a step uses only part of the data. Use problem.whole() "
             "of a series."
         )
     if isinstance(target.noise, ScaledNoise):
         raise TypeError(
-            f"localization: must be None where the scales of the noise are not known, got "
-            f"{target.noise!r}. Give the noise."
+            f"localization: must be None if the scales of the noise are unknown, got "
+            f"{target.noise!r}. Use ek.GaussianNoise(sd=...)."
         )
     n, p = ensemble.shape
     d = int(target.data.shape[0])

@@ -59,16 +59,16 @@ class LossEKI:
     the affine span of the initial ensemble. That space is far too small for a network. With
     ``spread`` the method is the EKI(R) of [1]_, and ``Nesterov(LossEKI(spread=...))`` is the MEKI.
 
-    At a step that draws members anew, only the mean is updated: ū ← ū − (h/J) 1ᵀD u. This update
-    costs O(Jp) instead of O(J²p).
+    At a step that redraws members, only the mean is updated: ū ← ū − (h/J) 1ᵀD u. This update costs
+    O(Jp) instead of O(J²p).
 
     Parameters
     ----------
     step : Schedule, default NormStep()
         Step rule: `NormStep`, `FixedStep` or your own.
     spread : Spread, optional
-        Steps at which members are drawn anew around their mean, and the distance from the mean. By
-        default members are never drawn anew.
+        Steps at which members are redrawn around their mean, and the distance from the mean. By
+        default members are never redrawn.
     expand : tuple of (int, int), default ()
         Pairs (n, J) for a growing ensemble, in increasing order. From the first redraw after n
         steps, J members are drawn. Results have rows of NaN for members that do not exist yet.
@@ -160,7 +160,7 @@ class LossEKI:
         return None
 
     def redraws(self, n: int) -> bool:
-        """Whether members are drawn anew at the end of step n."""
+        """Whether members are redrawn at the end of step n."""
         return self.spread is not None and self.spread.due(n)
 
     def tell(

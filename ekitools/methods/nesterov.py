@@ -72,7 +72,7 @@ class Nesterov(Around):
         v_{n+1} = u_{n+1} + \tfrac{n}{n+3} (u_{n+1} - u_n), \qquad v_0 = u_0, \quad n = 0, 1, \dots
 
     The first step has no momentum (v_1 = u_1), and the second step has a quarter of its move as
-    momentum. If the method draws members anew at the end of a step (`Spread`), all members have the
+    momentum. If the method redraws members at the end of a step (`Spread`), all members have the
     momentum of the mean. Results show the members v_n, because their outputs are known. The
     ensemble fits the data. With momentum the ensemble is not a sample of the posterior, for any Σh.
 
@@ -137,8 +137,8 @@ class Nesterov(Around):
     def __post_init__(self) -> None:
         check_moves(
             self.method,
-            sampler="which keeps or replaces them and has no step to be carried on",
-            nodes=": with momentum they are no nodes",
+            sampler="which keeps or replaces them and has no step that momentum could continue",
+            nodes=" and would not stay nodes with momentum",
             remedy="Use it without momentum.",
         )
         momentum: Momentum | float

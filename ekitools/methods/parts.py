@@ -20,11 +20,11 @@ class PartStep(NamedTuple):
     """One step on a batch: the data that are used, and their noise Γ/h."""
 
     h: float
-    """The largest h of an observation; 0 where all of them are used up."""
+    """The largest h of an observation; 0 if all observations are used up."""
     r: Array
     """Whitened residuals of the data that are used, ``(J, k)``, with the noise I/scale."""
     scale: float
-    """The h of the analysis of ``r``: h itself where all observations have the same, else 1."""
+    """The h of the analysis of ``r``: the common h if all observations have the same h, else 1."""
     t: float
     """The pseudo-time after the step."""
     used: tuple[float, ...]
@@ -50,19 +50,19 @@ def check_independent(target: Target) -> None:
 def part_step(schedule: Schedule, state: Any, t_end: float, batch: Batch, r: Array) -> PartStep:
     """The step of a rule on a batch, cut for every observation at ``t_end``.
 
-    The rule sees the data of the observations that are not used up, their number, and in place of
-    the number of the step that of the epoch.
+    The rule sees only the data of observations that are not used up, and the number of these data.
+    In place of the number of the step it sees the number of the epoch.
 
     Parameters
     ----------
     schedule : Schedule
         The rule.
     state : TemperedState
-        With ``t`` and ``used``.
+        State with ``t`` and ``used``.
     t_end : float
         Σh at which an observation is used up.
     batch : Batch
-        Which observations the residuals belong to.
+        The observations of the residuals.
     r : (J, d)
         Whitened residuals.
     """

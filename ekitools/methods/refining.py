@@ -114,7 +114,7 @@ def check_members(ensemble: Array, target: Any, draws: Draws) -> None:
 
 
 def progress(old: Refining, new: Refining) -> Refining:
-    """The record after one more refinement, from the earlier record and that of ``new`` alone."""
+    """The record ``new`` of a refinement, with the progress since the ``old`` record."""
     further = new.change < _LESS * old.smallest or rose(new.level, old.lowest)
     return new._replace(
         smallest=min(old.smallest, new.change),

@@ -338,7 +338,7 @@ def _unfit(method: Method) -> str | None:
     if isinstance(method, LearnsPrior):
         return "learns a prior itself"
     if isinstance(method, Starts) and not isinstance(method.start, str | None):
-        return "has a start of its own"
+        return "has its own start"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Members drawn anew around their mean, so that an ensemble keeps its spread."""
+"""Members redrawn around their mean, so that an ensemble keeps its spread."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _BLOCK_BYTES = 1 << 20
 """Bytes of the draws that are made at a time."""
 
 _BLOCK_BYTES_ELSEWHERE = 1 << 28
-"""The same on a device, where every block costs a launch."""
+"""Bytes of the draws on a device, where every block costs a launch."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    r"""Particle spread: members drawn anew around their mean [1]_.
+    r"""Particle spread: members redrawn around their mean [1]_.
 
     .. math::
         u_{n+1}^{(j)} = \bar u_{n+1} + \gamma_n \xi^{(j)}, \qquad
@@ -38,8 +38,8 @@ class Spread:
     Parameters
     ----------
     gamma : float or callable, default 1
-        γ > 0; or a function of the step n that gives γ_n, such as one of your own, which a
-        checkpoint cannot rebuild (pass the method again to `resume`).
+        γ > 0, or a function of the step n that returns γ_n. A checkpoint cannot rebuild a function,
+        so pass the method again to `resume`.
     every : int, default 1
         Steps from one redraw to the next: 1 for every step, ``batches.steps_per_epoch`` for
         every epoch.
@@ -79,7 +79,8 @@ class Spread:
             put(self, gamma=number("gamma", self.gamma, above=0))
         elif decay:
             raise ValueError(
-                f"decay: must be 0 where gamma is a function of the step, got {self.decay!r}."
+                f"decay: must be 0 if gamma is a function of the step, got {self.decay!r}. Put the "
+                "decay into gamma."
             )
         put(self, every=integer("every", self.every), decay=decay)
 
@@ -90,7 +91,7 @@ class Spread:
         return float(self.gamma / (1 + self.decay * n))
 
     def due(self, n: int) -> bool:
-        """Whether members are drawn anew at the end of step n."""
+        """Whether members are redrawn at the end of step n."""
         return (n + 1) % self.every == 0
 
 
@@ -117,11 +118,11 @@ def drawn_around(
     n : int
         J.
     rng : numpy.random.Generator
-        Asked for standard normal numbers, some members at a time: the same in any dtype.
+        Source of standard normal numbers, which are the same in any dtype.
     given : (k, p), optional
-        Deviations that the first k members have instead of drawn ones.
+        Deviations of the first k members, in place of draws.
     out : (n, p) ndarray, optional
-        Where NumPy members are written to.
+        Array to which NumPy members are written.
 
     Examples
     --------
@@ -156,7 +157,7 @@ def drawn_around(
 def _drawn_on_device(
     mean: Array, prior: Any, gamma: float, n: int, rng: np.random.Generator, given: Array | None
 ) -> Array:
-    """As `drawn_around`, where ``mean`` is: some members at a time, so that memory stays free."""
+    """As `drawn_around`, on the device of ``mean``, in blocks of members to save memory."""
     xp, p = array_namespace(mean), int(mean.shape[1])
     origin, scale = prior.unwhiten(xp.zeros_like(mean)), gamma * math.sqrt(n / (n - 1))
     blocks = [] if given is None else [gamma * given]

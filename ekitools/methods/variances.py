@@ -180,8 +180,8 @@ def _positions(argument: str, parameters: Sequence[Parameter], prior: Any) -> np
             found.append(names.index(each))
         else:
             known = ", ".join(map(repr, names[:_MOST_NAMED])) + ", ..." * (p > _MOST_NAMED)
-            has = f"It has {known}" if names else f"It has no names: use positions 0 to {p - 1}"
-            raise ValueError(f"{argument}: must be parameters of the prior, got {each!r}. {has}.")
+            use = f"Use one of {known}" if names else f"Use positions 0 to {p - 1}"
+            raise ValueError(f"{argument}: must be parameters of the prior, got {each!r}. {use}.")
     _check_different(argument, found)
     return np.array(found)
 

@@ -26,7 +26,8 @@ class Layout:
         for name, variable in self.example.data_vars.items():
             if variable.dtype.kind not in "fiub":
                 raise TypeError(
-                    f"{argument}: must be real numbers, got {name!r} of dtype {variable.dtype}."
+                    f"{argument}: must be real numbers, got {name!r} of dtype {variable.dtype}. "
+                    "Convert it to floats, or drop it."
                 )
             parts.append(np.asarray(variable.values, dtype=np.float64).reshape(-1))
         flat = np.concatenate(parts) if parts else np.empty(0)
@@ -98,9 +99,14 @@ class Layout:
                 continue
             wanted, there = self.indexes[dim], variable.indexes.get(dim)
             if there is None:
-                raise ValueError(f"{argument}: must have the coordinate {dim!r}, got none.")
+                raise ValueError(
+                    f"{argument}: must have the coordinate {dim!r}, got none. Use assign_coords."
+                )
             if not there.is_unique:
-                raise ValueError(f"{argument}: must have unique labels, got duplicates in {dim!r}.")
+                raise ValueError(
+                    f"{argument}: must have unique labels, got duplicates in {dim!r}. Use "
+                    "drop_duplicates."
+                )
             if there.equals(wanted):
                 continue
             places = there.get_indexer(wanted)

@@ -143,7 +143,9 @@ class Workers:
 
         client, options = self.executor._client, self.executor._kwargs
         if self.executor._shutdown or client.status == "closed":
-            raise ValueError("executor: must accept tasks, got one that is shut down.")
+            raise ValueError(
+                "executor: must accept tasks, got one that is shut down. Pass a new executor."
+            )
         dumps = sys.modules["distributed.protocol.pickle"].dumps
         self._send(model, dumps, "Create unpicklable objects inside the function.", in_file=False)
         if self._size > SMALL and self._plugin is None:
@@ -201,7 +203,8 @@ class Workers:
             if futures:
                 raise
             raise ValueError(
-                f"executor: must accept tasks, got one that does not ({error})."
+                f"executor: must accept tasks, got one that does not ({error}). Pass a new "
+                "executor."
             ) from error
         except BaseException:
             for future in futures:

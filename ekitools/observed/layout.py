@@ -232,13 +232,16 @@ def _observed(blocks: tuple[Block, ...], whole: np.ndarray) -> tuple[Layout, np.
 
 def _block(name: Any, part: Any) -> Block:
     if not isinstance(name, str) or not name.strip():
-        raise TypeError(f"data: names of blocks must be texts, got {name!r}.")
+        raise TypeError(f"data: names of blocks must be texts, got {name!r}. Use str().")
     if parts_of(part) is not None:
         raise TypeError(f"{_of(name)}: must be one array, got {type(part).__name__}. {_REMEDY}")
     labelled = as_labelled(part)
     if labelled is not None:
         if labelled.dtype.kind not in "fiub":
-            raise TypeError(f"{_of(name)}: must be real numbers, got dtype {labelled.dtype}.")
+            raise TypeError(
+                f"{_of(name)}: must be real numbers, got dtype {labelled.dtype}. Convert it to "
+                "floats, or drop it."
+            )
         return LabelledBlock(name, labelled)
     array = with_gaps(_of(name), part)
     if array.size == 0:

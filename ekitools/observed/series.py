@@ -123,7 +123,10 @@ class ObservationSeries:
         )
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
-            raise ValueError(f"observations: must have different names, got {twice[0]!r} twice.")
+            raise ValueError(
+                f"observations: must have different names, got {twice[0]!r} twice. Rename one of "
+                "them."
+            )
         put(self, observations=observations, size=size, order=order, remainder=remainder)
         put(self, passes=passes, names=names)
 

@@ -80,8 +80,8 @@ def plot_error(results: Mapping[str, xr.Dataset], truth: Any, ax: Any = None) ->
     given: Any = results  # a Dataset is a mapping of its variables, too
     if isinstance(given, xr.Dataset) or not isinstance(given, Mapping):
         raise TypeError(
-            "results: must be a mapping of label to what ek.run returns, got "
-            f"{type(results).__name__}."
+            "results: must be a mapping of labels to results of ek.run, got "
+            f"{type(results).__name__}. Pass {{label: result}}."
         )
     found = aligned({f"results[{label!r}]": result for label, result in results.items()})
     results = dict(zip(results, found.values(), strict=True))

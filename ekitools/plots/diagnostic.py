@@ -172,7 +172,7 @@ def _lines(
     if len({values.dims for values in found.values()}) > 1:
         raise ValueError(
             f"measured: must be of one kind, got {name!r} along "
-            f"{' and '.join(str(values.dims) for values in found.values())}."
+            f"{' and '.join(str(values.dims) for values in found.values())}. Plot them separately."
         )
     if not next(iter(found.values())).dims:
         labels = xr.DataArray(np.array(list(found), dtype=object), dims="label")
@@ -225,9 +225,8 @@ def _values(measured: Any, name: str, problem: InverseProblem | None, what: str)
         return diagnosed[name]
     history = [str(each) for each in measured if measured[each].dims == ("history",)]
     raise ValueError(
-        f"name: must be one of {', '.join(map(str, diagnosed.data_vars))}"
-        + (f"; or one of {', '.join(history)}" if history else "")
-        + f"; got {name!r}."
+        f"name: must be one of {', '.join(map(str, (*diagnosed.data_vars, *history)))}, got "
+        f"{name!r}."
     )
 
 

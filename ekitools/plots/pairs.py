@@ -98,7 +98,8 @@ def plot_pairs(
     axes = panels(k, k, size=(side, side)) if ax is None else axes_array(ax)
     if axes.shape != (k, k):
         raise ValueError(
-            f"ax: must be an array of ({k}, {k}) Axes, one for every pair, got {axes.shape}."
+            f"ax: must be an array of ({k}, {k}) Axes, one for every pair, got {axes.shape}. Use "
+            f"plt.subplots({k}, {k})[1]."
         )
     for panel in axes.flat:
         axes_for(panel)

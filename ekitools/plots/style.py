@@ -77,7 +77,7 @@ def check_axes(ax: Any) -> Axes:
 def axes_array(ax: Any) -> np.ndarray:
     """One Axes, or an array of Axes of any shape, as an array of objects."""
     if isinstance(ax, Mapping):  # NumPy's error for a Dataset would not name the argument
-        raise TypeError(f"ax: must be an array of matplotlib Axes, got {type(ax).__name__}.")
+        raise TypeError(f"ax: must be Axes such as plt.subplots(2)[1], got {type(ax).__name__}.")
     axes = np.asarray(ax, dtype=object)
     for each in axes.flat:
         check_axes(each)

@@ -60,7 +60,7 @@ def plot_theorems(report: Any, ax: Any = None) -> Axes:
     rows = report.table if isinstance(report, Report) else ()
     if not rows:
         raise TypeError(
-            "report: must be what ek.theory.check_linear_theory returns, with its rows, got "
+            "report: must be a result of ek.theory.check_linear_theory, with its rows, got "
             f"{type(report).__name__}."
         )
     ax = panels(1, 1, size=size_of(report))[0, 0] if ax is None else axes_for(ax)

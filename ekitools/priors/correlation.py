@@ -56,7 +56,7 @@ def checked_correlation(names: tuple[str, ...], correlation: Any) -> np.ndarray:
         if asymmetry > 1e-8:
             raise ValueError(
                 f"correlation: must be symmetric, got entries that differ by {asymmetry:.3g} from "
-                "their transposes."
+                "their transposes. Use (R + R.T) / 2."
             )
         R = (R + R.T) / 2
         np.fill_diagonal(R, 1)

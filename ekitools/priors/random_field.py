@@ -253,7 +253,7 @@ class GaussianRandomField(FieldPrior):
             low, high = self._transform.lower, self._transform.upper
             raise ValueError(
                 f"field: must lie strictly between the bounds {low:g} and {high:g} of the "
-                f"transform, got {field[~np.isfinite(values)].flat[0]:g}."
+                f"transform, got {field[~np.isfinite(values)].flat[0]:g}. Widen the bounds."
             )
         spectrum = dctn(values - self.level, axes=axes, norm="ortho") / root
         return np.asarray(spectrum[..., *self.modes.T] / self.scales)

@@ -175,7 +175,7 @@ def read_samples(samples: Any, weights: Any, names: Sequence[str] | None) -> Sam
         samples, type
     ):  # anything that `dict` accepts: a dict, a DataFrame, a Dataset
         if names is not None:
-            raise ValueError("names: must not be given for samples that have names.")
+            raise ValueError("names: must not be given for samples that have names. Leave it out.")
         names, samples, own = _columns(samples)
         weights = own if weights is None else weights
     x = as_real("samples", samples, ndim=(2,), remedy="One row is one sample.").astype(np.float64)

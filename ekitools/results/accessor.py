@@ -1,6 +1,6 @@
-"""The accessor ``dataset.eki``: the readers of a result as its methods, by their public names.
+"""The accessor ``dataset.eki``: the readers of a result as methods, under their public names.
 
-It is registered as soon as both ekitools and xarray are imported (see `_public`).
+The accessor is registered as soon as both ekitools and xarray are imported (see `_public`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["ResultAccessor"]
 
 @xr.register_dataset_accessor("eki")  # type: ignore[no-untyped-call]
 class ResultAccessor:
-    """``result.eki``: what ekitools has to say of a result, shown by notebooks.
+    """``result.eki``: the readers of a result. Notebooks show its summary.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned.
+        A result of `run` or `integrate`.
 
     Examples
     --------

@@ -40,7 +40,9 @@ def by_label(results: Any) -> dict[str, xr.Dataset]:
     for label, result in zip(labels, given, strict=True):
         check_result(result, f"results[{label!r}]")
     if len(set(labels)) < len(labels):
-        raise ValueError(f"results: must have labels that differ as strings, got {labels}.")
+        raise ValueError(
+            f"results: must have labels that differ as strings, got {labels}. Rename one of them."
+        )
     return dict(zip(labels, given, strict=True))
 
 

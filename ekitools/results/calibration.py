@@ -159,7 +159,10 @@ def _members(predictions: Any, y: np.ndarray, weights: Any) -> tuple[np.ndarray,
         )
     kept = np.isfinite(g).all(axis=1) & (w > 0)
     if not kept.any():
-        raise ValueError("predictions: must have a finite row with a positive weight, got none.")
+        raise ValueError(
+            "predictions: must have a finite row with a positive weight, got none. Check the model "
+            "for NaN."
+        )
     return g[kept].astype(np.float64), w[kept] / w[kept].sum()
 
 

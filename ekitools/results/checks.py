@@ -58,13 +58,13 @@ _CHOICES = {
 }
 _JSON = ("method", "problem", "versions", "failures", "solver", "seed")
 _DEEPEST = 40
-"""Levels of an option within options."""
+"""Most levels of options within options."""
 
-_REMEDY = "Write the file again from what ek.run returned."
+_REMEDY = "Write the file again from the result of ek.run."
 
 
 def check_result(result: Any, name: str = "result") -> None:
-    """Check that it is the Dataset of a run, with its variables, dimensions and kinds of numbers.
+    """Check that ``result`` is the Dataset of a run: its variables, dimensions and dtypes.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def check_result(result: Any, name: str = "result") -> None:
     Raises
     ------
     TypeError, ValueError
-        If it is something else; the message names the first variable that is wrong.
+        If ``result`` is something else. The message names the first wrong variable.
     """
     if not isinstance(result, xr.Dataset):
         raise TypeError(
@@ -116,14 +116,14 @@ def check_contents(result: xr.Dataset, name: str = "result") -> None:
     Parameters
     ----------
     result : xarray.Dataset
-        A Dataset that `check_result` let pass.
+        A Dataset that passed `check_result`.
     name : str, default "result"
         The argument that it came in.
 
     Raises
     ------
     ValueError
-        If no member has finite parameters, or an attribute is not what a run writes there.
+        If no member has finite parameters, or an attribute has a value that no run writes.
     """
     if not any(_finite(result.u.isel(iteration=i)) for i in range(result.sizes["iteration"])[::-1]):
         raise ValueError(
@@ -241,12 +241,12 @@ def _depth(value: Any) -> int:
 
 
 def attribute(result: xr.Dataset, name: str, default: Any = None) -> Any:
-    """The value of an attribute that is written as JSON, such as ``method`` or ``failures``.
+    """The value of an attribute that holds JSON, such as ``method`` or ``failures``.
 
     Parameters
     ----------
     result : xarray.Dataset
-        What `run` or `integrate` returned, or what was read back from its file.
+        A result of `run` or `integrate`, possibly read from a file.
     name : str
         ``method``, ``solver``, ``problem``, ``versions``, ``failures`` or ``seed``.
     default : optional

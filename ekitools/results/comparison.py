@@ -1,4 +1,4 @@
-"""Comparison of methods with a reference posterior: errors of every method, and its cost."""
+"""Comparison of methods with a reference posterior: errors and costs of all methods."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Style: TypeAlias = Literal["plain", "markdown"]
 _STYLES: tuple[Style, ...] = get_args(Style)
 
 _BLOCK = 512
-"""Rows of a covariance that are compared at once, so that no p × p matrix is formed."""
+"""Number of rows of a covariance that are compared at a time, so that no p × p matrix is formed."""
 
 _SDS = "reference standard deviations"
 
@@ -239,23 +239,23 @@ def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
     Parameters
     ----------
     comparison : xarray.Dataset
-        What `compare` returned.
+        A result of `compare`.
     style : {"plain", "markdown"}, default "plain"
         Aligned columns, or a table of Markdown.
 
     Returns
     -------
     str
-        Without a line break at its end; "-" stands for what is not known.
+        The table, without a final line break. Unknown numbers are shown as "-".
 
     Raises
     ------
     TypeError, ValueError
-        If ``comparison`` is something else, or there is no such style.
+        If ``comparison`` is something else, or the style is unknown.
 
     See Also
     --------
-    compare : Makes the comparison.
+    compare : The comparison as a Dataset.
     plot_comparison : The comparison as a plot.
 
     Examples
@@ -280,7 +280,7 @@ def compare_table(comparison: xr.Dataset, *, style: Style = "plain") -> str:
 
 
 def check_comparison(comparison: Any) -> None:
-    """Check that it is what `compare` returned, or an average of these."""
+    """Check that it is a result of `compare`, or an average of such results."""
     needed = {*_COLUMNS, "mean_error", "sd_ratio"}
     if not (isinstance(comparison, xr.Dataset) and needed <= set(comparison.data_vars)):
         raise TypeError(
@@ -306,7 +306,7 @@ def _members(label: str, result: xr.Dataset, iteration: int, exact: Reference) -
     if missing:
         raise ValueError(
             f"results[{label!r}]: must have the parameters that are compared, got none called "
-            f"{listed(missing)}. Give a reference for those only that all results have."
+            f"{listed(missing)}. Give a reference only for parameters that all results have."
         )
     try:
         index = stored_index(result, iteration)
@@ -316,7 +316,7 @@ def _members(label: str, result: xr.Dataset, iteration: int, exact: Reference) -
     if len(u) < 2:
         raise ValueError(
             f"results[{label!r}]: must have at least two members left at iteration {iteration}, "
-            f"got {len(u)}."
+            f"got {len(u)}. Choose another iteration."
         )
     chosen = u[:, [at[name] for name in exact.names]].astype(np.float64)
     return as_sample((chosen - exact.mean) / exact.sd, weight)

@@ -19,14 +19,14 @@ __all__ = ["outputs_of_draws", "variables_of_draws"]
 def outputs_of_draws(scores: np.ndarray, nodes: np.ndarray, g: np.ndarray) -> np.ndarray:
     """Outputs ``(n, d)`` of draws, by the linear map through the outputs of the nodes.
 
-    Nodes without outputs are left out. The outputs are NaN where fewer than two nodes are left.
+    Nodes without outputs are left out. The outputs are NaN if fewer than two nodes are left.
 
     Parameters
     ----------
     scores, nodes : (n, p), (J, p)
         Draws and nodes, in coordinates in which the Gaussian is N(0, I).
     g : (J, d)
-        Outputs of the nodes, NaN where they are not known.
+        Outputs of the nodes; NaN if unknown.
 
     Examples
     --------
@@ -73,14 +73,14 @@ def variables_of_draws(
 
 
 def _fit(nodes: np.ndarray, g: np.ndarray) -> LinearFit | None:
-    """The linear map through outputs; None where fewer than two nodes have any."""
+    """The linear map through outputs; None if fewer than two nodes have outputs."""
     if np.isfinite(g).all(axis=1).sum() < 2:
         return None
     return linear_fit(nodes, g.astype(np.float64), through_centre=False)
 
 
 def _misfits(scores: np.ndarray, fit: LinearFit | None, problem: InverseProblem) -> np.ndarray:
-    """Misfits of draws, of Gaussian noise without the outputs of all draws at once."""
+    """Misfits of draws; for Gaussian noise without an array of all outputs."""
     if fit is None:
         return np.full(len(scores), np.nan)
     noise, data = problem.noise, problem.data

@@ -94,7 +94,7 @@ def predictive_groups(
         _warn_without("posterior_predictive and sample_stats", evaluated, "outputs")
     if chains.prior is not None and noise is not None:
         g = np.stack([chain.g for chain in chains.prior])
-        if np.isfinite(g).all():  # a draw of the prior stays one where the model fails
+        if np.isfinite(g).all():  # a draw of the prior stays a draw if the model fails
             u = np.stack([chain.u for chain in chains.prior])
             groups["prior_predictive"] = _by_block(_noisy(g, u, noise, rng), first)
     return groups
@@ -163,7 +163,7 @@ def _constants(result: xr.Dataset) -> xr.Dataset:
 
 
 def _name(block: object) -> str:
-    """A name that ArviZ's trees can have for a variable beside ``chain`` and ``draw``."""
+    """A name that ArviZ accepts for a variable beside ``chain`` and ``draw``."""
     name = str(block).replace("/", "_")
     return f"{name}_" if name in ("chain", "draw") else name
 
@@ -176,7 +176,7 @@ def _chains(
     at_start: bool = False,
     warned: bool = False,
 ) -> tuple[list[Chain], bool]:
-    """The members that are draws, as many of every result, and whether chains were cut.
+    """The members that are draws, the same number from every result, and whether chains were cut.
 
     Weighted members are resampled. Cut chains cause a warning, unless ``warned`` is True.
     """
@@ -186,7 +186,7 @@ def _chains(
         if not np.any(members.weight[kept] > 0):
             raise ValueError(
                 "iteration: must hold members that did not fail, got none at "
-                f"{int(one.iteration[index])}."
+                f"{int(one.iteration[index])}. Use another iteration."
             )
     sizes = [kept.size for kept in rows]
     draws = min(sizes)

@@ -21,7 +21,7 @@ class Span:
     Parameters
     ----------
     problem : InverseProblem
-        With a `LinearModel` and Gaussian noise.
+        A problem with a `LinearModel` and Gaussian noise.
     initial : Members
         The ensemble at iteration 0.
     """
@@ -33,7 +33,7 @@ class Span:
         _, s, rows = np.linalg.svd(residuals - mean, full_matrices=False)
         rank = int(np.sum(s > max(residuals.shape) * np.finfo(s.dtype).eps * s[0]))
         self.basis = rows[:rank].T
-        # the first anomalies lie in the span, so this is every member's at iteration 0
+        # the first anomalies lie in the span, so all members have this part at iteration 0
         self.perpendicular = self._split(mean)[1]
 
     def residuals(self, members: Members) -> dict[str, float]:
@@ -53,7 +53,7 @@ class Span:
         return host(self.problem.noise.whiten(outputs - self.problem.data)), w
 
     def _split(self, residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self.basis.shape[1] == self.basis.shape[0]:  # the span is everything
+        if self.basis.shape[1] == self.basis.shape[0]:  # the span is the whole space
             return residuals, np.zeros_like(residuals)
         parallel = residuals @ self.basis @ self.basis.T
         return parallel, residuals - parallel

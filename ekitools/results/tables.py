@@ -15,7 +15,7 @@ def table_lines(
     rule: bool = True,
     width: int | None = None,
 ) -> list[str]:
-    r"""A table with aligned columns: a line of text for its header and for every row.
+    r"""A table with aligned columns: one line of text for the header and for every row.
 
     Parameters
     ----------
@@ -24,7 +24,8 @@ def table_lines(
     rows : iterable of sequences of str
         The cells.
     align : str, default "<>"
-        "<" (left) or ">" (right) for every column; the last one serves all columns that follow.
+        "<" (left) or ">" (right) for every column; the last character applies to all further
+        columns.
     rule : bool, default True
         Whether a line of dashes follows the header.
     width : int, optional
@@ -68,7 +69,7 @@ def table_lines(
 
 
 def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
-    """The columns of every table: the first one, and others that fit beside it."""
+    """The columns of every table: the first column, and the columns that fit beside it."""
     parts, used = [[0]], widths[0]
     for i in range(1, len(widths)):
         if width is not None and len(parts[-1]) > 1 and used + 2 + widths[i] > width:

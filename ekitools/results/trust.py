@@ -438,7 +438,7 @@ def _missing(result: xr.Dataset) -> list[Check]:
             "care" if of_most > 50 else "note",
             "Missing outputs",
             f"{share:.2g} % of the outputs were missing and were estimated from the members that "
-            f"had them. The datum {name!r} was missing most often ({of_most:.2g} % of the "
+            f"had them. The output {name!r} was missing most often ({of_most:.2g} % of the "
             "members).",
         )
     ]
@@ -457,7 +457,7 @@ def _failures(result: xr.Dataset) -> Check:
     ]
     many = 10 * n > runs and not _is_sample(result)
     if many:
-        sentences.append("This share is large. Restrict the prior to where the model runs.")
+        sentences.append("Many runs failed. Restrict the prior to the region where the model runs.")
     if lost.many:
         sentences.append(lost.sentence)
     return Check("care" if many or lost.many else "note", "Failures", " ".join(sentences))
@@ -472,7 +472,7 @@ def _replaced(result: xr.Dataset, n: int, runs: int) -> Check:
         what = "posterior belongs to" if is_posterior(result) else "result belongs to"
         sentences.append(
             f"{100 * at_start:.3g} % of the draws of the prior failed: the {what} the prior "
-            "restricted to where the model runs."
+            "restricted to the region where the model runs."
         )
     made = runs - int(result.history_model_runs[0])
     later = sum(failure["iteration"] > 0 for failure in attribute(result, "failures", []))

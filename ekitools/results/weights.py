@@ -1,4 +1,4 @@
-r"""Importance weights of an evaluated ensemble, which tell how far the posterior is from it.
+r"""Importance weights of an evaluated ensemble, which measure its distance from the posterior.
 
 In coordinates in which the prior is N(0, I), the weights of members x_j with outputs are
 
@@ -24,35 +24,36 @@ from ekitools.typing import Drawn
 __all__ = ["SPARE", "Shift", "log_target", "shift_of_ensemble", "shift_of_nodes", "shift_variables"]
 
 SPARE = 20
-"""Members beyond p that a linear fit needs to say something."""
+"""Number of members beyond p that a useful linear fit needs."""
 
 _HUBER = 1.345
-"""Residuals beyond this many of their robust standard deviations count linearly: 95 % efficiency
-under a normal distribution (Huber 1964)."""
+"""Residuals beyond this number of robust standard deviations count linearly. The efficiency under a
+normal distribution is 95 % (Huber 1964)."""
 
 _CUT = 3.0
-"""Residuals beyond this many robust standard deviations are cut before curvatures are fitted."""
+"""Residuals beyond this number of robust standard deviations are cut before the fit of
+curvatures."""
 
 _STEPS = 50
 _MOST = 300
-"""Parameters above which the regression costs more than it tells."""
+"""Number of parameters above which the regression costs more than its result is worth."""
 
 
 class Shift(NamedTuple):
-    """The posterior against an ensemble, for every parameter, ``(p,)`` each."""
+    """Differences between the posterior and an ensemble, for every parameter, ``(p,)`` each."""
 
     mean: np.ndarray
-    """Mean of the posterior less that of the ensemble, in standard deviations."""
+    """Mean of the posterior minus mean of the ensemble, in standard deviations."""
     error: np.ndarray
-    """Standard error of ``mean``: that of the regression."""
+    """Standard error of ``mean``, from the regression."""
     sd: np.ndarray
-    """Standard deviation of the posterior over that of the ensemble."""
+    """Standard deviation of the posterior, divided by that of the ensemble."""
 
 
 def log_target(
     white: np.ndarray, unconstrained: Any, g: np.ndarray, problem: InverseProblem
 ) -> np.ndarray:
-    """Log-likelihood plus log-density of the prior but for a constant, ``(J,)``.
+    """Log-likelihood plus log-density of the prior, up to a constant, ``(J,)``.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def log_target(
     g : (J, d)
         Outputs; a member with NaN or with outputs too large to be squared has −inf.
     problem : InverseProblem
-        Of the members.
+        Problem of the members.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         misfit, log_scale = misfits_of_members(unconstrained, g, problem)
@@ -78,10 +79,10 @@ def shift_of_ensemble(white: np.ndarray, values: np.ndarray, target: np.ndarray)
     Parameters
     ----------
     white, values : (J, p)
-        Members in coordinates in which the prior is N(0, I), and in those that the shift is asked
-        for. J must be at least p + 2.
+        Members in coordinates in which the prior is N(0, I), and in the coordinates of the shift. J
+        must be at least p + 2.
     target : (J,)
-        What `log_target` returned, finite.
+        Finite values of `log_target`.
 
     Examples
     --------
@@ -109,20 +110,20 @@ def shift_of_ensemble(white: np.ndarray, values: np.ndarray, target: np.ndarray)
 
 
 def shift_of_nodes(values: np.ndarray, target: np.ndarray, nodes: np.ndarray) -> Shift:
-    """The same of a Gaussian that its nodes hold: slopes by least squares, without sampling error.
+    """The shift for a Gaussian represented by nodes: least-squares slopes, without sampling error.
 
     Parameters
     ----------
     values, target
-        As in `shift_of_ensemble`, of the nodes.
+        As in `shift_of_ensemble`, for the nodes.
     nodes : (J, p)
-        The nodes in coordinates in which the Gaussian is N(0, I), the centre first.
+        The nodes in coordinates in which the Gaussian is N(0, I), with the centre first.
     """
     log_weight = target + 0.5 * np.sum(nodes * nodes, axis=1)
     slope = np.linalg.lstsq(nodes, log_weight - log_weight.mean(), rcond=None)[0]
     direction = np.linalg.lstsq(nodes, values - values.mean(axis=0), rcond=None)[0]
     direction /= np.linalg.norm(direction, axis=0)
-    # along a pair of nodes z, −z: log w = a + b z + c z²; a simplex tells the mean of c alone
+    # along a pair of nodes z, −z: log w = a + b z + c z²; a simplex determines only the mean of c
     rest = log_weight - log_weight[0] - nodes @ slope
     squares = nodes**2
     if len(nodes) == 2 * nodes.shape[1] + 1:
@@ -179,7 +180,7 @@ def _huber(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     share, found = np.ones(n), np.zeros(k + 1)
     for _ in range(_STEPS):
         before, weighted = found, design * share[:, None]
-        # the columns of the design are orthogonal, so that nothing is lost by squares
+        # the columns of the design are orthogonal, so squaring loses no digits
         found = np.linalg.solve(weighted.T @ design, weighted.T @ y)
         rest = y - design @ found
         # 1.4826 times the median of absolute values is the deviation of a normal sample

@@ -322,7 +322,7 @@ def check_model(
     p, seed = _declared_size(model), seed_of(rng)
     trial = _Trial(model, _ensembles(p, prior, u, seed), inputs, seed)
     if inputs is None and getattr(model, "takes_inputs", False) is True:
-        raise ValueError("inputs: must be given for a model that declares takes_inputs.")
+        raise ValueError("inputs: must be given for a model with takes_inputs. Pass inputs=.")
     run_checks(CHECKS, exclude, trial)
 
 

@@ -330,7 +330,9 @@ def check_noise(
         n_data = integer("n_data", n_data)
         own = getattr(noise, "n_data", None)
         if own not in (None, n_data):
-            raise ValueError(f"n_data: must be {own}, the number of data of noise, got {n_data}.")
+            raise ValueError(
+                f"n_data: must be {own}, the number of data of noise, got {n_data}. Leave it out."
+            )
     if data is not None:
         data = as_vector("data", data)
     if outputs is not None:

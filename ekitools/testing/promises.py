@@ -67,7 +67,9 @@ def named(error: BaseException) -> str:
 def check_object(name: str, value: Any) -> None:
     """Refuse a class in place of an object of it."""
     if isinstance(value, type):
-        raise TypeError(f"{name}: must be an object, got the class {value.__name__} itself.")
+        raise TypeError(
+            f"{name}: must be an object, got the class {value.__name__} itself. Call the class."
+        )
 
 
 def seed_of(rng: Rng) -> int:

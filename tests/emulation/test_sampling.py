@@ -210,7 +210,7 @@ def test_a_stochastic_model_is_weighted_by_its_own_noise() -> None:
 
 def test_what_is_no_emulator_is_refused(sampled: Any) -> None:
     problem, result, _, _ = sampled
-    with pytest.raises(TypeError, match=r"^emulator: must be what ek\.emulate returned"):
+    with pytest.raises(TypeError, match=r"^emulator: must be a result of ek\.emulate"):
         ek.sample_emulated(result)
     with pytest.raises(ValueError, match=r"^max_runs: must be .*at least 250"):
         ek.sample_emulated(ek.emulate(result, problem), n_draws=200, max_runs=200)

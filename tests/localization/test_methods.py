@@ -196,11 +196,11 @@ def _correlated():
 
 
 @pytest.mark.parametrize(("problem", "rule", "error", "words"), [
-    (_series, Correlation(), TypeError, "a step sees a part of the data"),
-    (_unknown, Correlation(), TypeError, "scales of the noise are not known"),
+    (_series, Correlation(), TypeError, "a step uses only part of the data"),
+    (_unknown, Correlation(), TypeError, "scales of the noise are unknown"),
     (_correlated, Distance([0.0, 1.0], [0.0, 1.0], 2.0), TypeError, "independent between data"),
     (_correlated, Distance([0.0, 1.0], [0.0, 1.0]), TypeError, 'radius="adaptive"'),
-    (_correlated, Groups({(0, 1): 2}), ValueError, "datum numbers from 0 to 1"),
+    (_correlated, Groups({(0, 1): 2}), ValueError, "indices of data from 0 to 1"),
 ])  # fmt: skip
 def test_problems_that_cannot_be_localized_are_refused_before_a_run(problem, rule, error, words):
     with pytest.raises(error, match=words):

@@ -208,9 +208,9 @@ def test_wrong_options_are_refused(make, error, words):
     (Distance(LINE[:3], LINE[:2], "adaptive"), "choose_strength"),
     (Groups({0: 0, 1: 1}), "every parameter in one group, got none with 2"),
     (Groups({(0, 1): 0, (1, 2): 1}), "every parameter in one group, got 1 in two"),
-    (Groups({(0, 1, 2): 2}), "datum numbers from 0 to 1, got 2"),
-    (Groups({(0, 1, 2): "flow"}), "known datum, got 'flow'"),
-    (Groups({(0, 1, "k"): 0}), "known parameter, got 'k'"),
+    (Groups({(0, 1, 2): 2}), "indices of data from 0 to 1, got 2"),
+    (Groups({(0, 1, 2): "flow"}), "known data, got 'flow'"),
+    (Groups({(0, 1, "k"): 0}), "known parameters, got 'k'"),
 ])  # fmt: skip
 def test_what_does_not_fit_an_ensemble_is_refused(rule, words):
     with pytest.raises(ValueError, match=words):

@@ -235,7 +235,7 @@ def test_bad_outputs_leave_the_loop_as_it_was(g, error, message):
 
 def test_telling_after_the_end_and_asking_for_a_result_before_the_start():
     loop = ek.AskTell(problem(), ek.EKI(), n_members=5, rng=1)
-    with pytest.raises(ValueError, match="result: there is none before the first call of tell"):
+    with pytest.raises(ValueError, match="result: there is none yet. Call ask and tell first"):
         loop.result()
     with pytest.raises(ValueError, match=r"failures: must be from 0 to 4, got 7"):
         loop.tell(loop.ask() @ MATRIX.T, {7: "no such row"})

@@ -61,7 +61,9 @@ def test_flipped_bits_are_found(saved):
 
 def test_missing_files_are_said(saved, tmp_path):
     path, problem = saved
-    with pytest.raises(ek.CheckpointError, match="path: must be a checkpoint folder"):
+    with pytest.raises(
+        ek.CheckpointError, match="path: must be a checkpoint folder.* start a new run"
+    ):
         ek.resume(tmp_path / "nothing", problem)
     for file in path.glob("*-*"):
         content = file.read_bytes()

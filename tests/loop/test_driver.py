@@ -323,7 +323,7 @@ def test_the_error_of_a_run_has_the_most_frequent_reason_and_where_it_arose():
 def test_the_error_says_which_datum_and_which_file(pool):
     named = problem(gap, data_names=tuple(f"height {i}" for i in range(6)))
     with pool(1) if pool else nullcontext() as executor:
-        with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* got nan .*datum 'height 2'"):
+        with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: .* got nan .*output 'height 2'"):
             ek.run(named, ek.EKI(), n_members=4, rng=0, executor=executor, missing=0)
         with pytest.raises(ek.RunError, match=r"Reason, 4 of 4: OSError.*test_driver.py, line"):
             ek.run(problem(lost), ek.EKI(), n_members=4, rng=0, executor=executor)

@@ -294,7 +294,7 @@ def test_a_spent_budget_names_the_share_and_the_remedy():
         f"{left} of 50 members failed at iteration 0: the budget of 20 model runs"
     )
     assert f"{failed} of {runs} runs failed ({100 * failed / runs:.3g} %)" in text
-    assert "restrict the prior to where the model runs" in text
+    assert "restrict the prior to the region where the model runs" in text
     assert 'on_failure="drop"' in text
     assert int(np.isfinite(result.g[-1, :, 0]).sum()) == 50 - left
 
@@ -323,7 +323,7 @@ def test_the_summary_says_which_prior_the_posterior_belongs_to():
         f"{share:.3g} % of the draws of the prior failed: the posterior belongs to"
         in check.sentence
     )
-    assert "the prior restricted to where the model runs." in check.sentence
+    assert "the prior restricted to the region where the model runs." in check.sentence
     assert result.attrs["status_level"] == "good"
 
 

@@ -272,7 +272,7 @@ def test_bad_masks_are_named():
         (([None], [2]), TypeError, r"blocks\[0\]: must be given"),
         (([ek.Huber(1.0)], [2]), TypeError, r"blocks\[0\]: must be an array"),
         (({"a": 1.0}, [2, 3]), ValueError, "sizes: must have 1 entries, got 2"),
-        (({"a": 1.0}, {"b": 2}), ValueError, "sizes: must be of blocks, got 'b'"),
+        (({"a": 1.0}, {"b": 2}), ValueError, "sizes: must name blocks, got 'b'"),
         (({"a": 1.0}, {"a": 0}), ValueError, r"sizes\['a'\]: must be at least 1, got 0"),
         (({"a": [1.0]}, {"a": 2}), ValueError, r"sizes\['a'\]: must be 1, the size of its noise"),
     ],

@@ -274,7 +274,7 @@ ZONED = [dt.datetime(2024, 1, day, tzinfo=dt.UTC) for day in (1, 2)]
         (
             (1.0, np.arange(MOST_DENSE + 1), 1.0, "matern-3/2"),
             ValueError,
-            r'coordinates: must be at most 5000 .* 0.2 GB. Use every 2. datum.*"exponential"',
+            r'coordinates: must be at most 5000 .* 0.2 GB. Keep one of every 2 data.*"exponential"',
         ),
     ],
 )

@@ -198,7 +198,7 @@ def test_an_ensemble_that_grows_may_lose_members_too(policy, store):
         (lambda: ek.Spread(every=0), ValueError, "every: must be at least 1, got 0"),
         (lambda: ek.Spread(every=1.5), TypeError, "every: must be an integer, got 1.5"),
         (lambda: ek.Spread(decay=-1.0), ValueError, "decay: must be at least 0"),
-        (lambda: ek.Spread(lambda n: 1.0, decay=1.0), ValueError, "decay: must be 0 where gamma"),
+        (lambda: ek.Spread(lambda n: 1.0, decay=1.0), ValueError, "decay: must be 0 if gamma"),
         (lambda: ek.Spread(lambda n: -1.0).at(0), ValueError, "gamma: must be positive"),
         (lambda: ek.LossEKI(averaging=1.0), ValueError, r"averaging: must be within \[0, 1\)"),
         (lambda: ek.LossEKI(0.1), TypeError, "step: must be a step rule"),
@@ -274,7 +274,7 @@ def test_a_run_that_diverges_keeps_its_last_good_ensemble(spread, store):
     method = ek.LossEKI(Late(1e308), spread)
     result = ek.run(problem, method, n_members=6, n_steps=5, store=store, rng=0)
     assert result.attrs["status_code"] == "diverged"
-    assert "Step 2 has an update that is not finite" in result.attrs["status"]
+    assert "The update of step 2 is not finite" in result.attrs["status"]
     assert "Use smaller steps or less spread" in result.attrs["status"]
     assert result.iteration.values[-1] == 2
     good = ek.run(problem, ek.LossEKI(ek.FixedStep(1e-3), spread), n_members=6, n_steps=2, rng=0)

@@ -228,7 +228,7 @@ def test_a_method_with_a_start_of_its_own_is_refused():
     for start in ("eki", "prior"):
         assert ek.Sparse(ek.GNKI(start=start)).start == start
     start = ek.GaussianStart((0.0,), ((1.0,),), (0.5,))
-    with pytest.raises(TypeError, match="got GNKI, which has a start of its own"):
+    with pytest.raises(TypeError, match="got GNKI, which has its own start"):
         ek.Sparse(ek.GNKI(start=start))
     assert ek.Inflated(ek.GNKI(start=start), multiplicative=0.1).start == start
     assert ek.Nesterov(ek.EKI()).start is None
@@ -277,7 +277,10 @@ def test_a_method_that_does_not_move_to_the_posterior_is_refused(method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parameters": ("g",)}, r"parameters: must be parameters of the prior, got 'g'. It has"),
+        (
+            {"parameters": ("g",)},
+            r"parameters: must be parameters of the prior, got 'g'. Use",
+        ),
         ({"parameters": (6,)}, "parameters: must be"),
         ({"parameters": ("a", 0)}, "parameters: must have every parameter once, got 0 twice"),
         ({"groups": (("a", "g"),)}, "groups: must be parameters of the prior, got 'g'"),
@@ -295,7 +298,7 @@ def test_parameters_that_the_problem_does_not_have_are_refused(options, message)
 
 
 def test_names_need_a_prior_with_names():
-    with pytest.raises(ValueError, match="It has no names: use positions 0 to 5"):
+    with pytest.raises(ValueError, match="Use positions 0 to 5"):
         ek.run(problem(), ek.Sparse(ek.GNKI(), ("a",)), n_members=9, rng=0)
 
 

@@ -37,7 +37,9 @@ def test_error_refuses_what_cannot_be_compared(result, problem):
     with pytest.raises(ValueError, match="results: must .* got none"):
         ek.plot_error({}, np.ones(4))
     for wrong in (result, [result], 3):
-        with pytest.raises(TypeError, match="results: must be a mapping of label to what ek.run"):
+        with pytest.raises(
+            TypeError, match="results: must be a mapping of labels to results of ek.run"
+        ):
             ek.plot_error(wrong, np.ones(4))
     with pytest.raises(ValueError, match="truth: must have p = 4 entries, as 'run' has"):
         ek.plot_error({"run": result}, np.ones(3))

@@ -61,7 +61,7 @@ def test_several_are_told_apart_by_their_labels(result, measured, problem):
     assert [each.get_text() for each in scores.get_yticklabels()] == ["a", "b"]
     with pytest.raises(ValueError, match="measured: must be of one kind, got 'coverage' along"):
         ek.plot_diagnostic({"a": result, "b": measured["calibration"]}, "coverage")
-    with pytest.raises(ValueError, match="name: must be one of coverage, .*; got 'wasserstein'"):
+    with pytest.raises(ValueError, match="name: must be one of coverage, .*, got 'wasserstein'"):
         ek.plot_diagnostic(measured["calibration"], "wasserstein")
 
 

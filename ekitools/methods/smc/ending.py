@@ -15,16 +15,16 @@ _MASS, _MEAN = 0.15 / 3, 0.25 / 3
 errors are 0.15, and a quarter of a standard deviation."""
 
 _DRAWS = 2.0
-"""Twice the standard error of as many independent draws is no reason to doubt the mean of few."""
+"""A standard error is accepted up to this multiple of the error of as many independent draws."""
 
 _REACH = 10.0
-"""Least effective number of the start's draws of the prior in the posterior. With fewer, a second
-mode of the same size may have none, or too few for its mass."""
+"""Smallest effective number of the start's draws of the prior in the posterior. With fewer draws, a
+second mode of the same size may have none, or too few for its mass."""
 
 _FAR_OFF, _TOO_WIDE = 2.0, 1.5
-"""Of the particles, in standard deviations of the Gaussian: above them a start that its draws of
-the prior do not make up for is doubted. In runs from EKI and GNKI on the example problems, the
-means were within 1.9 and the widths within 1.2."""
+"""Largest offset and width of the particles, in standard deviations of the Gaussian. Above them the
+start is doubted, unless enough of its draws of the prior are in the posterior. In runs from EKI and
+GNKI on the example problems, the means were within 1.9 and the widths within 1.2."""
 
 
 def ended(
@@ -48,15 +48,15 @@ def ended(
     weight : (J,)
         Their weights.
     eve : (J,) of int
-        The first particle that each descends from.
+        The first particle from which each particle descends.
     n_moves : int
-        Moves made at this temperature.
+        Number of moves at this temperature.
     left : float
-        Correlation that the moves left.
+        Correlation of the particles with their positions before the moves.
     moved : bool
-        Whether that is little enough.
+        Whether this correlation is small enough.
     prior_share : float or None
-        Of the start; None for a start from the prior.
+        Share of the prior in the start; None for a start from the prior.
     log_ratio : (J,)
         Logarithm of the density of the posterior relative to the start.
     log_start : (J,)
@@ -80,8 +80,8 @@ def ended(
         return Status(
             "moves_spent",
             f"The temperature is 1, but {n_moves} moves left the particles with a correlation of "
-            f"{left:.2g} to where they were{where}: the sample may be poor. Allow more max_moves, "
-            "another move, or more members.",
+            f"{left:.2g} with their first positions{where}. The sample may be poor. Allow more "
+            "max_moves, another move, or more members.",
         )
     within = f" within each of {n_modes} modes" if n_modes > 1 else ""
     finished = (
@@ -126,7 +126,7 @@ def _reached(text: str, level: Level) -> Status:
 
 
 def _by_start(text: str, x: np.ndarray, weight: np.ndarray) -> Status:
-    """The status of a run that is only as good as the Gaussian of its start."""
+    """The status of a run whose result depends on the Gaussian of its start."""
     doubt = _start_doubt(x, weight)
     return _reached(
         f"{text}{doubt} Compare with a run without start=.", "care" if doubt else "note"
@@ -136,7 +136,7 @@ def _by_start(text: str, x: np.ndarray, weight: np.ndarray) -> Status:
 def _unsure(
     x: np.ndarray, weight: np.ndarray, eve: np.ndarray, modes: np.ndarray, n_modes: int
 ) -> tuple[str, str]:
-    """A sentence on errors that are too large, or ""; and one on errors that are not."""
+    """A sentence on errors that are too large, or "", and a sentence on errors that are small."""
     sd = np.sqrt(weight @ (x - weight @ x) ** 2)
     off = float(np.max(standard_errors(x / np.where(sd > 0, sd, 1.0), weight, eve)))
     inside = (modes[:, None] == np.arange(n_modes)).astype(np.float64)
@@ -152,8 +152,8 @@ def _unsure(
 def _reach(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
     """The effective number of J draws of a distribution that are in a part of the posterior.
 
-    Draws of it, weighted by the density r of the posterior relative to it, have an effective number
-    of J m²/E_post[r] in a part of the mass m, with the expectation over the part.
+    The draws are weighted by the density r of the posterior relative to the distribution. In a part
+    of the mass m their effective number is J m²/E_post[r], with the expectation over the part.
     """
     w = weight[inside]
     with np.errstate(divide="ignore"):
@@ -162,11 +162,11 @@ def _reach(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> flo
 
 
 def _error_of_start(inside: np.ndarray, weight: np.ndarray, log_ratio: np.ndarray) -> float:
-    """Standard error of the mass of a mode by the draws that the start has in it and elsewhere.
+    """Standard error of the mass of a mode, from the start's draws inside and outside the mode.
 
-    It is what these draws alone would give, so temperatures and moves between modes make the error
-    smaller. But it does not depend on luck: a mode in which there are fewer particles than there
-    should be has a smaller mass, and a smaller error by its genealogy.
+    This is the error without temperatures and without moves between modes, which make the error
+    smaller. The error does not depend on chance. The error by the genealogy does: a mode with too
+    few particles has a smaller mass, and a smaller error.
     """
     mass, rest = float(weight[inside].sum()), float(weight[~inside].sum())
     if mass == 0 or rest == 0:
@@ -185,5 +185,5 @@ def _start_doubt(x: np.ndarray, weight: np.ndarray) -> str:
     if off > _FAR_OFF:
         return f" The mean of the particles is {off:.2g} standard deviations of the start away."
     if wide > _TOO_WIDE:
-        return f" The particles are {wide:.2g} times as wide as the start: it was too narrow."
+        return f" The particles are {wide:.2g} times as wide as the start, which was too narrow."
     return ""

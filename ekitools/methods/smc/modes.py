@@ -1,4 +1,4 @@
-r"""Modes of a population of particles, and how sure their masses are.
+r"""Modes of a population of particles, and standard errors of their masses.
 
 The particles of a mode are a connected component of the graph in which each particle is joined to
 its nearest neighbours. Such a graph follows bends and tails and needs no length scale. It separates
@@ -16,15 +16,16 @@ from ekitools.methods.gaussian import fit_gaussian
 __all__ = ["memory", "modes_of", "standard_errors"]
 
 _NEIGHBOURS, _SHARE = 15, 40
-"""Least number of neighbours that a particle is joined to, and particles for each of them. A mode
-has more particles than a particle has neighbours. With fewer neighbours a sample of one mode would
-often have a gap that is wider than the distance to the last of them on both sides."""
+"""Smallest number of neighbours of a particle, and number of particles for one more neighbour. A
+mode has more particles than a particle has neighbours. With fewer neighbours, a sample of one mode
+would often have a gap that is wider than the distance to the last neighbour on both sides."""
 
 _MOST = 2000
-"""Particles in the graph. Others belong to the mode of the nearest particle in it."""
+"""Largest number of particles in the graph. Each other particle belongs to the mode of the nearest
+one."""
 
 _BLOCK = 1 << 21
-"""Pairs of particles whose distances are in memory at once."""
+"""Number of pairs of particles whose distances are in memory at a time."""
 
 
 def modes_of(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -35,12 +36,12 @@ def modes_of(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     x : (J, p)
         Particles. Copies of one particle count once.
     weight : (J,)
-        Their weights. Particles without weight join no others, and belong to mode 0.
+        Their weights. Particles with the weight zero are not in the graph, and belong to mode 0.
 
     Returns
     -------
     (J,) ndarray of int
-        From 0 on.
+        Numbers of the modes, from 0.
 
     Examples
     --------
@@ -75,21 +76,21 @@ def modes_of(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def memory(x: np.ndarray, origin: np.ndarray, weight: np.ndarray, modes: np.ndarray) -> float:
-    """Correlation of particles with where they were, within modes.
+    """Correlation of particles with their earlier positions, within modes.
 
     Parameters
     ----------
     x, origin : (J, p)
-        Particles, and where they were.
+        Particles, and their earlier positions.
     weight : (J,)
         Their weights.
     modes : (J,)
-        The mode in which each of them was.
+        The mode of each earlier position.
 
     Returns
     -------
     float
-        Mean over the coordinates and, by weight, over the modes. 1 where nothing moved.
+        Mean over the coordinates and, by weight, over the modes. 1 if nothing moved.
 
     Examples
     --------
@@ -116,8 +117,8 @@ def standard_errors(values: np.ndarray, weight: np.ndarray, eve: np.ndarray) -> 
 
     .. math:: s^2 = \sum_e \Bigl( \sum_{i : \mathrm{eve}_i = e} w_i (f_i - \bar f) \Bigr)^2
 
-    Descendants of one first particle depend on each other, and others do not (Lee & Whiteley 2018,
-    Biometrika 105, 609-625).
+    Descendants of the same first particle depend on each other; other particles do not (Lee &
+    Whiteley 2018, Biometrika 105, 609-625).
 
     Parameters
     ----------
@@ -152,7 +153,8 @@ def standard_errors(values: np.ndarray, weight: np.ndarray, eve: np.ndarray) -> 
 def _in_local_units(points: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Points in coordinates in which steps to the nearest neighbour have the covariance I.
 
-    Modes that are far from each other in one direction are wide in it together, and near.
+    The covariance of all points is large along a direction in which two modes are far apart. In
+    coordinates whitened by it, these modes would be close.
     """
     near = _nearest(known, known, 2)  # itself, and another
     steps = np.sum(known[near] - known[:, None], axis=1)
@@ -161,7 +163,7 @@ def _in_local_units(points: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _nearest(x: np.ndarray, known: np.ndarray, n: int) -> np.ndarray:
-    """Rows of ``known`` that are nearest to those of ``x``, ``(J, n)``, in no order."""
+    """Rows of ``known`` that are nearest to those of ``x``, ``(J, n)``, unordered."""
     size = 0.5 * np.sum(known * known, axis=1)
     rows = max(1, _BLOCK // len(known))
     blocks = (size - x[i : i + rows] @ known.T for i in range(0, len(x), rows))

@@ -32,11 +32,11 @@ MANY: tuple[Move, ...] = ("ensemble",)
 """Default moves for up to eight parameters, and for more than eight."""
 
 _BLOCK = 1 << 21
-"""Pairs of particles whose distances are in memory at once."""
+"""Number of pairs of particles whose distances are in memory at a time."""
 
 
 def largest_scale(move: Move) -> float:
-    """Up to where the step size of a move may grow."""
+    """Largest step size of a move."""
     return math.inf if move in ("kernel", "random_walk") else 1.0
 
 
@@ -64,13 +64,14 @@ def propose(
     rng : numpy.random.Generator
         Source of randomness.
     turn : int, default 0
-        Which half draws from the kernel estimate of the other: the first if it is even.
+        The half that draws from the kernel estimate of the other half: the first half if ``turn``
+        is even.
 
     Returns
     -------
     (J, p), (J,), (J,)
         The proposals x'; log k(x', x) − log k(x, x') for the density k(x, x') of proposing x'
-        at x; and which proposals the step size had a part in.
+        at x; and whether a proposal depends on the step size.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def propose(
 
 
 def _contracted(x: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A step that N(0, I) is invariant under, and reversible."""
+    """A reversible step that leaves N(0, I) invariant."""
     keep = math.sqrt(max(1 - scale * scale, 0.0))
     return np.asarray(keep * x + scale * rng.standard_normal(x.shape))
 
@@ -118,9 +119,9 @@ def _kernel(
     near: Gaussian,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Independent draws of the others' kernel density, contracted so as to keep their moments.
+    """Independent draws from the kernel density of the other half, contracted to keep its moments.
 
-    The bandwidth is Silverman's for their effective number.
+    The bandwidth is Silverman's for the effective number of particles.
     """
     p = x.shape[1]
     width = min((4 / (p + 2) * float(np.sum(share**2))) ** (1 / (p + 4)), 1.0)

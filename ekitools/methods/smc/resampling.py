@@ -16,9 +16,9 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 def normalised(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights that add up to 1, and the logarithm of the sum that they had.
+    """Weights that add up to 1, and the logarithm of their sum before the division.
 
-    All zero where every logarithm is −inf.
+    If every logarithm is −inf, all weights are zero.
 
     Examples
     --------
@@ -60,11 +60,11 @@ def resample(
     weights : (J,)
         Not negative, not all zero; they need not add up to 1.
     n : int
-        How many.
+        Number of draws.
     scheme : {"systematic", "stratified", "residual", "multinomial"}, default "systematic"
-        The quantiles of the weights' distribution at (U + i)/n with one U, at (U_i + i)/n, or
-        at U_i; or ⌊n w_j⌋ copies and the rest at U_i [1]_. The first three vary less than the
-        last; the first is the cheapest.
+        "systematic" takes the quantiles of the weights' distribution at (U + i)/n with one U,
+        "stratified" at (U_i + i)/n, and "multinomial" at U_i. "residual" takes ⌊n w_j⌋ copies, and
+        the rest at U_i [1]_. "multinomial" varies most, and "systematic" is the cheapest.
     rng : numpy.random.Generator
         Source of randomness.
 
@@ -88,7 +88,9 @@ def resample(
     weights = np.asarray(unmasked("weights", weights), dtype=np.float64)
     total = weights.sum()
     if not (np.all(weights >= 0) and 0 < total < np.inf):
-        raise ValueError("weights: must be finite, not negative and not all zero.")
+        raise ValueError(
+            f"weights: must be finite, not negative and not all zero, got {weights!r:.60}."
+        )
     shares = weights / total
     kept = np.zeros(0, dtype=np.int64)
     if scheme == "residual":
