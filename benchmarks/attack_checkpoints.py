@@ -37,12 +37,12 @@ Changes = Iterator[tuple[str | None, dict[str, Any]]]
 
 
 class AtHand(NamedTuple):
-    """Checkpoints from which the attacks start."""
+    """Start of an attack."""
 
     files: dict[str, bytes]
     """The genuine checkpoint."""
     other: dict[str, bytes]
-    """A checkpoint of another run of the same problem."""
+    """One of another run of the same problem."""
     stride: int = 1
 
 
@@ -267,7 +267,7 @@ ATTACKS = {
 
 
 def lay(folder, files) -> None:
-    """Write the files of an attack; a text names another kind of entry than a plain file."""
+    """Write the files of an attack; a text stands for something else than a plain file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, data in files.items():
@@ -283,7 +283,7 @@ def lay(folder, files) -> None:
 
 
 def outcome(folder, problem, name) -> str | None:
-    """None if the attack was held, else a description of the outcome."""
+    """None where the attack was held, else what happened."""
     try:
         loop = ek.AskTell.load(folder, problem)
         loop.result()
@@ -313,7 +313,7 @@ def outcomes(title, at_hand, folder, problem, *, quick=False) -> Iterator[str | 
 
 
 def at_hand_in(folder, stride=1) -> tuple[ek.InverseProblem, AtHand]:
-    """A problem, and the checkpoints from which the attacks start, made in ``folder``."""
+    """A problem, and what the attacks on its checkpoint start from, made in ``folder``."""
     problem = make(folder / "genuine")
     make(folder / "other", seed=1)
     return problem, AtHand(contents(folder / "genuine"), contents(folder / "other"), stride)

@@ -23,7 +23,7 @@ from ekitools.loop import disk, lock
 
 WRITES = ("open", "write", "fsync", "ftruncate", "replace", "link", "unlink")
 CALLS = (*WRITES, "read")
-"""System calls of the checkpoints; "read" means opening a file for reading."""
+"""System calls of the checkpoints; "read" stands for opening a file in order to read it."""
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
@@ -35,9 +35,9 @@ class FaultySystem:
     Parameters
     ----------
     at : int
-        Number of the call among the calls ``names`` that fails; -1 for none.
+        Which of the calls ``names``; -1 is none.
     error : BaseException or None
-        Exception that is raised; None makes a write take only a part of its bytes.
+        What is raised; None lets a write take only a part of its bytes.
     for_good : bool
         Whether all later calls fail too.
     """
@@ -72,13 +72,13 @@ class FaultySystem:
         if name == "write":
             self.written += len(args[1])
         if name == "fsync":
-            return None  # takes long, and has no effect on these checks
+            return None  # takes long, and changes nothing that can be seen here
         return value(*args, **kwargs)
 
 
 @contextmanager
 def on(system) -> Iterator[Any]:
-    """Make the checkpoints use this system, without waits for unreadable locks."""
+    """The checkpoints use this system, and do not wait for a lock that cannot be read."""
     with (
         mock.patch.object(disk, "os", system),
         mock.patch.object(lock, "os", system),
@@ -109,7 +109,7 @@ FAULTS = {
 
 
 def outcome(folder, fault, at, expected) -> tuple[str | None, bool]:
-    """None if the fault was held, else a description; and whether the call was reached."""
+    """None where the fault was held, else what happened; and whether the call was reached."""
     asked = []
 
     def counted(u) -> Any:
@@ -138,7 +138,7 @@ def outcome(folder, fault, at, expected) -> tuple[str | None, bool]:
 
 
 def outcomes(folder, fault, stride=1) -> Iterator[str | None]:
-    """The outcomes of faults at the first call, at the second call, and so on."""
+    """The outcome at the first call, the second one, and so on until no call is left."""
     expected, at = ek.run(problem(), method(), **OPTIONS), 1
     while True:
         found, reached = outcome(folder / str(at), fault, at, expected)

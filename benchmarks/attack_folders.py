@@ -24,7 +24,7 @@ import ekitools as ek
 from ekitools.loop import lock
 
 OURS = "state-0123456789abcdef.npy"
-"""A name in the form of checkpoint files; a plain file of that name counts as such a file."""
+"""A name as the checkpoints give it; a plain file of that name counts as theirs."""
 
 NAMES = (
     "results.npz", ".hidden", "-rf", "state-000001.npz", "checkpoint.json.tmp", "a\nb", "ünïcode",
@@ -102,7 +102,7 @@ def placed() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def room(scratch, number) -> tuple[Path, Path]:
-    """A new folder, and beside it a folder with precious files."""
+    """A new folder, and beside it one with precious files."""
     path, precious = scratch / str(number) / "run", scratch / str(number) / "precious"
     precious.mkdir(parents=True)
     (precious / "file").write_bytes(b"precious")
@@ -135,7 +135,7 @@ def before_a_run(scratch, stride) -> Iterator[str | None]:
 
 
 def in_its_place(scratch, stride) -> Iterator[str | None]:
-    """Another entry exists at the place of the new folder."""
+    """Something else is where the folder shall be made."""
     puts = [put for put in (*PLAIN, *OTHER) if put not in (folder, closed_folder, link_to_folder)]
     for number, put in enumerate([*puts, folder, link_to_folder][::stride]):
         path, precious = room(scratch, number)
@@ -148,7 +148,7 @@ def in_its_place(scratch, stride) -> Iterator[str | None]:
 
 
 def during_a_run(scratch, stride) -> Iterator[str | None]:
-    """A foreign entry appears beside the files of the run at the third iteration."""
+    """At the third iteration it appears beside the files of the run."""
     expected = ek.run(problem(), method(), **OPTIONS)
     for number, (name, put) in enumerate(list(placed())[::stride]):
         found = meddled(*room(scratch, number), name, put, expected, must_go_on=True)
@@ -156,7 +156,7 @@ def during_a_run(scratch, stride) -> Iterator[str | None]:
 
 
 def instead_of_ours(scratch, stride) -> Iterator[str | None]:
-    """A foreign entry replaces a file of the run at the third iteration."""
+    """At the third iteration it takes the place of a file of the run, which is deleted."""
     expected = ek.run(problem(), method(), **OPTIONS)
     kinds = ("checkpoint.json", "checkpoint.lock", "state", "history", "records")
     pairs = [(k, p) for k in kinds for p in (OTHER if "." not in k else (*PLAIN, *OTHER))]
@@ -166,7 +166,7 @@ def instead_of_ours(scratch, stride) -> Iterator[str | None]:
 
 
 def meddled(path, precious, name, put, expected, *, must_go_on=False) -> str | None:
-    """None if the run holds against an entry put into its folder at the third iteration."""
+    """None if the run is held with something put into its folder at the third iteration."""
     after = {}
 
     def put_it(info) -> None:

@@ -27,7 +27,7 @@ __all__ = ["attack", "by_kind"]
 
 
 def by_kind(report=print) -> list[Row]:
-    """Rows of (kind of argument, tried, held), from a sweep in its own folder."""
+    """Rows of (kind of argument, tried, held), swept in a folder of their own."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)

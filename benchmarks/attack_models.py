@@ -85,7 +85,7 @@ class Reference:
 
 @contextmanager
 def as_they_were() -> Iterator[None]:
-    """Restore everything that a model changes in its own process."""
+    """Restore all that a model changes in its own process."""
     folder, errors, state = Path.cwd(), np.geterr(), random.getstate()
     seeds = np.random.get_state()  # noqa: NPY002
     alarm = signal.getsignal(signal.SIGALRM)
@@ -103,7 +103,7 @@ def as_they_were() -> Iterator[None]:
 
 
 def outcome(reference, act, where, executor) -> str | None:
-    """None if the model was held, else a description of the outcome."""
+    """None where the model was held, else what happened."""
     what = ACTS[act]
     always = what.cause is None and what.ends is None
     model = (Together if where == "vectorized" else Rude)(act, None if always else reference.at)
@@ -144,7 +144,7 @@ def outcome(reference, act, where, executor) -> str | None:
 
 
 def judged(what, where, reference, found, error) -> str | None:
-    """None if a run ended as expected."""
+    """None where a run ended as it should have."""
     if what.ends == "interrupted":
         if found.attrs["status_code"] != "interrupted":
             return f"ended with {found.attrs['status_code']}"
@@ -171,7 +171,7 @@ def judged(what, where, reference, found, error) -> str | None:
 
 
 def outcomes(where, reference, acts=tuple(ACTS)) -> Iterator[str | None]:
-    """Each rude model with one executor; models that kill workers have their own executor."""
+    """Each rude model with one executor; those that kill workers have one of their own."""
     deadly = [act for act in acts if ACTS[act].ends == "died"]
     for group in ([act for act in acts if act not in deadly], *([act] for act in deadly)):
         if group == deadly and where not in IN_PROCESSES:

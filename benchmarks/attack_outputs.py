@@ -33,7 +33,7 @@ def model_in(folder) -> CommandModel:
 
 
 def outcome(model, path, put) -> str | None:
-    """None if the model holds against the damage that ``put`` did to the stored output."""
+    """None where ``put`` has spoiled the stored output and the model does not mind."""
     put(path)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -59,7 +59,7 @@ def cuts(genuine, other) -> Iterator[bytes]:
 
 
 def others(genuine, other) -> Iterator[bytes]:
-    """The output of another member, other arrays, and files without an array."""
+    """The output of another member, other arrays, and what is no array."""
     yield from (other, b"", b"\0" * len(genuine), b"{}", genuine * 2, genuine[1:], b"\x93NUMPY")
 
 

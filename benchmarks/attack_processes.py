@@ -45,13 +45,13 @@ def slowly(u) -> np.ndarray:
 
 
 def run_in(path, fn=polite) -> int:
-    """A run in the folder, or its continuation: the task of a process."""
+    """A run in the folder, or its continuation; what a process does."""
     start(path, METHOD, fn)
     return 0
 
 
 def forked(action) -> int:
-    """The number of a new process that calls the function and ends with its return value."""
+    """The number of a new process that does it and ends with what it returns."""
     process = os.fork()
     if process:
         return process
@@ -69,7 +69,7 @@ def ended(process) -> int:
 
 
 def killed(path, delay) -> bool:
-    """Whether a process that runs in the folder was killed before its end."""
+    """Whether a process that runs in the folder was killed, and not over before."""
     process = forked(lambda: run_in(path))
     time.sleep(delay)
     os.kill(process, signal.SIGKILL)
@@ -77,7 +77,7 @@ def killed(path, delay) -> bool:
 
 
 def kills(scratch, rng, n, expected, seconds) -> Iterator[str | None]:
-    """Kills of separate runs, each in its own folder."""
+    """Every kill is in a folder of its own."""
     done = 0
     while done < n:
         path = scratch / f"{done}-{rng.integers(2**32)}"
@@ -87,7 +87,7 @@ def kills(scratch, rng, n, expected, seconds) -> Iterator[str | None]:
 
 
 def chains(scratch, rng, n, expected, seconds) -> Iterator[str | None]:
-    """Kills of one run, repeated until it is over; all its kills share one outcome."""
+    """One run is killed again and again until it is over; all its kills share its fate."""
     done = 0
     while done < n:
         path = scratch / f"{done}-{rng.integers(2**32)}"
@@ -99,7 +99,7 @@ def chains(scratch, rng, n, expected, seconds) -> Iterator[str | None]:
 
 
 def crowds(scratch, rng, n, expected, size=2, *, left=False) -> Iterator[str | None]:
-    """Processes that start at the same time in one new folder, or in the folder of a killed one."""
+    """Processes that start at the same time in one new folder, or in that of a killed one."""
     for attempt in range(n):
         path = scratch / f"{attempt}-{rng.integers(2**32)}"
         if left:
@@ -159,7 +159,7 @@ def attacked(scratch, seed, n, report) -> list[Row]:
 
 
 def attack(*, quick=False, report=print, seed=0) -> list[Row]:
-    """The rows, from a separate process."""
+    """The rows, from a process of its own."""
     command = [sys.executable, __file__, str(seed), "2" if quick else "200"]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = os.pathsep.join(path for path in sys.path if path)

@@ -15,7 +15,7 @@ MATRIX = np.random.default_rng(0).normal(size=(3, 3))
 OPTIONS = {"n_members": 5, "rng": 0}
 
 Row = tuple[str, int, int]
-"""An attack, with its numbers of tried and held cases."""
+"""An attack, how often it was tried, and how often it was held."""
 
 
 def polite(u) -> np.ndarray:
@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, tuple[int, Any]]:
 
 
 def start(path: Path, how: Any, fn: Callable = polite) -> Any:
-    """The result of a run in the folder, or of its continuation if there is a checkpoint."""
+    """The result of a run in the folder, or of its continuation where there is a checkpoint."""
     if (path / "checkpoint.json").exists():
         return ek.resume(path, problem(fn))
     return ek.run(problem(fn), how, checkpoint=path, **OPTIONS)
@@ -83,7 +83,7 @@ def whole(path: Path, expected, how: Any) -> str | None:
 
 
 def tally(title: str, outcomes: Iterable[str | None], report: Callable[[str], Any] = print) -> Row:
-    """The row of an attack. An outcome is None if the attack was held, else a description."""
+    """The row of an attack. An outcome is None where it was held, else what happened."""
     tried = held = 0
     for outcome in outcomes:
         tried, held = tried + 1, held + (outcome is None)

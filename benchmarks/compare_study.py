@@ -133,7 +133,7 @@ def darcy_reference(problem, options) -> Any:
 
 
 def field_table(comparisons) -> str:
-    """Errors of the mean and the sd of a field, relative in L², with one line for every label."""
+    """Errors of the mean and the sd of a field, relative in L², a line for every label."""
     lines = ["| method | mean field | sd field |", "|---|---:|---:|"]
     for label in comparisons[0]:
         mean, sd = np.mean([each[label] for each in comparisons], axis=0)

@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Clock:
-    """Times on a device, which computes while Python continues."""
+    """Times on a device, which works while Python continues."""
 
     def __init__(self, torch, device) -> None:
         waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
@@ -116,7 +116,7 @@ def floor(torch, u, g, draw) -> Callable[[], Any]:
 
 
 def plain_analysis(torch, u, g, y, variances, draw) -> Any:
-    """A direct implementation of the analysis, in the smaller of J and d."""
+    """The analysis as one writes it, in the smaller of J and d."""
     n, d = g.shape
     scale = 1 / variances.sqrt()
     e, f = u - u.mean(0), (g - g.mean(0)) * scale
@@ -162,7 +162,7 @@ def analysis(torch, p, d, n, kind) -> list[Callable[[], Any]]:
 
 
 def plain_steps(torch, widths, u, images, labels, batch, clock, repeats) -> float:
-    """Seconds of a direct implementation of a step for this network: u ← u − h D u."""
+    """Seconds of a step as one writes it for this network: u ← u − h D u."""
     n, pairs = len(u), list(pairwise(widths))
 
     def forward(u, x) -> Any:

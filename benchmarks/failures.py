@@ -36,12 +36,12 @@ POLICIES = ("drop", "resample", "retry")
 
 
 class Case(NamedTuple):
-    """A problem, and the model that the reference uses: rows of NaN if it fails."""
+    """A problem, and the model that the reference uses: rows of NaN where it fails."""
 
     problem: ek.InverseProblem
     outputs: Callable[[np.ndarray], np.ndarray]
     centre: np.ndarray
-    """Start of importance sampling, whitened."""
+    """Where importance sampling starts, whitened."""
     n_reference: int
 
 
@@ -73,7 +73,7 @@ def hidden_region() -> Case:
 
 
 def edge() -> Case:
-    """A linear model of two parameters whose posterior reaches the failing region."""
+    """A linear model of two parameters, whose posterior meets the failing region in one of them."""
     matrix = np.array([[1.0, 0.5], [0.2, 1.0], [1.0, -1.0]])
 
     def outputs(u: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def heated(u: np.ndarray) -> np.ndarray:
 
 
 def thermal_explosion() -> Case:
-    """Semenov's equation: x blows up if the reaction is faster than the cooling."""
+    """Semenov's equation: x blows up where the reaction outruns the cooling."""
     from scipy import stats
 
     prior = ek.Prior(

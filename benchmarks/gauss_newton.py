@@ -41,7 +41,7 @@ def moments(u) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exponential() -> tuple[ek.InverseProblem, tuple[list[float], list[float]]]:
-    """The problem `exp`, with its posterior by quadrature."""
+    """With its posterior by quadrature."""
     model = ek.FunctionModel(np.exp, vectorized=True)
     problem = ek.InverseProblem(model, ek.GaussianPrior(0.0, [4.0]), 0.01, [3.0])
     grid = np.linspace(0, 2, 200_001)

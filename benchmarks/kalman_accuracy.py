@@ -71,7 +71,7 @@ def case(kind, ratio, n, d, seed=0) -> tuple[Any, ...]:
 
 
 def error(kind, ratio, n, d, dtype=np.float64) -> float:
-    """The largest error of a member, relative to the largest anomaly."""
+    """The largest error of a member beside the largest anomaly."""
     u, g, y, sd, draw = case(kind, ratio, n, d)
     u, g, y, draw = (a.astype(dtype) for a in (u, g, y, draw))
     new = ek.kalman_update(u, g, y, sd**2, noise_draw=draw)

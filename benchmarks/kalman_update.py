@@ -67,7 +67,7 @@ def floor(np, u, g, draw) -> Callable[[], Any]:
 
 
 def plain(np, u, g, y, variances, draw) -> Any:
-    """A direct implementation of the analysis in NumPy, in the smaller of J and d."""
+    """The analysis as one writes it in NumPy, in the smaller of J and d."""
     n, d = g.shape
     scale = 1 / np.sqrt(variances)
     e, f = u - u.mean(0), (g - g.mean(0)) * scale
@@ -95,7 +95,7 @@ def smoother(np, u, g, y, variances) -> Callable[[], Any] | None:
 
     try:
         update()
-    except Exception as error:  # the interface of another version
+    except Exception as error:  # another version's interface
         print(f"iterative_ensemble_smoother: not measured ({error!r})", file=sys.stderr)
         return None
     return update

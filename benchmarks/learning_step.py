@@ -103,7 +103,7 @@ def steps(every, problem, n) -> Callable[[], Any]:
 
 
 def plain(torch, problem, n) -> Callable[[], Any]:
-    """A function that makes the next step, as a direct implementation."""
+    """A function that makes the next step, as one writes it."""
     u = torch.from_numpy(problem.prior.sample(n, rng=0))
     model, x = problem.model, torch.from_numpy(problem.data.inputs[: problem.data.size])
     y = torch.from_numpy(problem.data.targets[: problem.data.size])
@@ -120,11 +120,11 @@ def plain(torch, problem, n) -> Callable[[], Any]:
 
 
 def memory(torch, kind, problem, n) -> float:
-    """The peak of two steps in MiB, minus the memory before the ensemble."""
+    """The peak of two steps in MiB, without what was there before the ensemble."""
     import ekitools as ek
 
     made = partial(plain, torch) if kind == "plain" else partial(steps, EVERY.get(kind, NEVER))
-    made(problem, 4)()  # loads modules that are imported lazily
+    made(problem, 4)()  # loads what is loaded lazily
     before = present_mib()
     if kind == "run":
         options = {"store": "final", "evaluate_final": False, "rng": 0}
@@ -138,7 +138,7 @@ def memory(torch, kind, problem, n) -> float:
 
 
 def memory_of(kind, options) -> float:
-    """The result of `memory` in a fresh process, in units of the ensemble."""
+    """The same from a fresh process, in ensembles."""
     if not options.memory_members:
         return float("nan")
     command = [sys.executable, __file__, "--memory-of", kind]

@@ -61,7 +61,7 @@ class Reference(NamedTuple):
 
 
 def frequency(u: np.ndarray) -> np.ndarray:
-    """The frequency is N(4, 2.5²); data at t = 1, 2, ... determine it up to multiples of 2π."""
+    """The frequency is N(4, 2.5²); data at t = 1, 2, ... do not tell it from others by 2π."""
     return np.sin((4 + 2.5 * u) * np.arange(1.0, 9.0))
 
 

@@ -49,7 +49,7 @@ def network(torch, widths) -> Any:
 
 
 def vmapped(torch, model, x, chunk=None) -> Callable[..., Any]:
-    """A direct implementation of the forward pass of members."""
+    """The forward pass of members as one writes it."""
 
     def one(row) -> Any:
         values = {name: row[where].view(shape) for name, (where, shape) in model.layout.items()}
@@ -78,9 +78,9 @@ def candidate(torch, kind, widths, options) -> tuple[Callable[[], Any], int]:
 
 
 def product(torch, *libraries) -> Any:
-    """The fastest of a few square matrix products, as a function, and its number of operations.
+    """The fastest square matrix product of a few, as a function, and its number of operations.
 
-    In torch, and in NumPy if `libraries` contains it.
+    In torch, and in what else of `libraries` there is: NumPy.
     """
     best = None
     for n, library in ((n, library) for n in PRODUCTS for library in (torch, *libraries)):
@@ -97,7 +97,7 @@ def product(torch, *libraries) -> Any:
 
 
 def memory_of(kind, name, options) -> float:
-    """MiB that one forward pass adds to the peak, measured in a separate process."""
+    """MiB that one forward pass adds to the peak, measured in a process of its own."""
     command = [sys.executable, __file__, "--memory-of", kind, "--networks", name]
     for option in ("members", "batch", "threads", "chunk"):
         value = getattr(options, option)
@@ -116,7 +116,7 @@ def main() -> None:
         widths = NETWORKS[options.networks[0]]
         run, _ = candidate(torch, options.memory_of, widths, options)
         small = argparse.Namespace(**{**vars(options), "members": 2, "batch": 2})
-        candidate(torch, options.memory_of, widths, small)[0]()  # for lazy imports of torch
+        candidate(torch, options.memory_of, widths, small)[0]()  # loads what torch loads lazily
         before = peak_mib()
         run()
         print(peak_mib() - before)

@@ -30,7 +30,7 @@ import ekitools as ek
 
 GOAL = 0.1
 FIRST = 100
-"""Number of members in the run of GNKI that finds the start of a sampler."""
+"""Members of the run of GNKI that finds the start of a sampler."""
 DRAWS = 10_000
 """Draws of a method that has a Gaussian, which cost no model runs."""
 
@@ -70,7 +70,7 @@ def of_result(result: Any) -> np.ndarray:
 
 
 def by(make: Callable[..., Any]) -> Estimate:
-    """The estimate of a method. The method is made from the settings other than J."""
+    """The estimate of a method, which is made from the settings other than J."""
 
     def estimate(case: Case, seed: int, *, J: int | None = None, **settings: Any) -> np.ndarray:
         method = make(**settings)
@@ -132,7 +132,7 @@ def measured(case: Case, row: Row, rung: dict[str, Any], seeds: Iterable[int]) -
 
 
 def climbed(case: Case, row: Row, seeds: Iterable[int]) -> Found:
-    """The first setting with an error of at most the goal, else the one with the smallest error."""
+    """The first setting whose error is at most the goal, otherwise the one of least error."""
     best: Found | None = None
     for rung in row.rungs:
         found = measured(case, row, rung, seeds)
@@ -145,7 +145,7 @@ def climbed(case: Case, row: Row, seeds: Iterable[int]) -> Found:
 
 
 def rows(words: list[str]) -> Iterator[tuple[str, Row]]:
-    """The rows that contain one of the words; packages that are not installed are left out."""
+    """The rows that have one of the words; packages that are not installed are left out."""
     every = {label: (None, row) for label, row in METHODS.items()}
     every |= {label: (needs, Row(*row)) for label, (needs, *row) in PEERS.items()}
     for label, (needs, row) in every.items():

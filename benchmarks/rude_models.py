@@ -19,7 +19,7 @@ import numpy as np
 from attack_tools import polite
 
 _own = threading.local()
-"""Buffers of one thread; shared buffers would mix the outputs of different members."""
+"""Buffers of one thread: a model that shares them between threads is no model at all."""
 
 SLEEP, TIMEOUT = 1.2, 1.0
 """Seconds that a sleeping model takes, and that it may take."""
@@ -48,7 +48,7 @@ class Rude:
 
 
 class Together(Rude):
-    """A rude model of a whole ensemble, which returns one reused array, or a list of rows."""
+    """The same for a whole ensemble: one array in return that it uses again, or a list of rows."""
 
     vectorized = True
 
@@ -147,7 +147,7 @@ def has_an_alarm_of_its_own(u) -> np.ndarray:
 
 
 class OwnBaseError(BaseException):
-    """An error that is not an Exception, and that Python does not know."""
+    """Neither an Exception nor one that Python knows."""
 
 
 class UnspeakableError(Exception):
@@ -178,7 +178,7 @@ class HidingError(Exception):
 
 
 class Array:
-    """An object that claims to be an array."""
+    """Something that says it is an array."""
 
     shape, dtype = (3,), np.dtype(float)
 
@@ -231,11 +231,11 @@ class Act(NamedTuple):
 
     fn: Any
     cause: str | None = None
-    """Text in the reason of the failed member; None if the member does not fail."""
+    """What the reason of the failed member says; None where it does not fail."""
     together: str | None = None
-    """Text of the error that ends the run of a vectorized model, if all members fail together."""
+    """What ends the run of a vectorized model, if all of its members fail together."""
     ends: str | None = None
-    """"interrupted" or "died", if the run ends."""
+    """"interrupted" or "died", where the run ends."""
 
 
 READ_ONLY = "read-only"
@@ -302,4 +302,4 @@ ACTS = {
     "KeyboardInterrupt": Act(raising(KeyboardInterrupt), ends="interrupted"),
     "os._exit": Act(dies, "KilledWorker", ends="died"),
 }  # fmt: skip
-"""Rude behaviours by name."""
+"""What is rude, by name."""

@@ -56,7 +56,7 @@ def posterior(matrix, y, variances) -> tuple[np.ndarray, np.ndarray]:
 
 
 def of_three(seed) -> tuple[Any, ...]:
-    """As `by_algebra`, with known positions of the three nonzero coefficients."""
+    """As `by_algebra`, with the right three known."""
     problem, truth, matrix = case(seed)
     mean, _ = posterior(matrix, problem.data, (truth != 0).astype(float))
     return np.linalg.norm(mean - truth), 3, True, 0, True
@@ -77,7 +77,7 @@ def by_algebra(seed, rtol) -> tuple[Any, ...]:
 
 
 def measured(method, seed, nonlinear) -> tuple[Any, ...]:
-    """Error, number kept, whether these are right, model runs of a member, whether settled."""
+    """Error, number kept, whether these are right, model runs a member, whether settled."""
     problem, truth, _ = case(seed, nonlinear)
     result = ek.run(problem, method, n_members=J, rng=seed)
     mean = result.u[-1].mean("member").values

@@ -26,7 +26,7 @@ def peak_mib() -> float:
 
 
 def present_mib() -> float:
-    """Present memory of this process; resets the count of the peak. Linux only."""
+    """Memory of this process now, and from now on the peak is counted anew; Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status_mib("VmRSS")
 

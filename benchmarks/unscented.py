@@ -91,7 +91,7 @@ def white_draws(result, prior) -> np.ndarray:
 
 
 def by_sampling(target) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviations of the posterior by TemperedSMC from GNKI."""
+    """The same by TemperedSMC from GNKI."""
     quick = ek.run(target, ek.GNKI(), n_members=200, rng=1)
     start = ek.GaussianStart.from_ensemble(quick.u[-1], target.prior)
     method = ek.TemperedSMC(start=start)

@@ -41,7 +41,7 @@ def kind(errors: tuple[float, float], misplaced: float = 0.0) -> str:
 
 
 def judged(known: Known, method: Any, n_members: int, seed: int, n: int) -> dict[str, Any]:
-    """One run, the verdict of its summary, and the verdict of n further runs."""
+    """One run, what the summary says of it, and the verdict of n runs more."""
     result = ek.run(known.problem, method, n_members=n_members, rng=seed)
     u = ek.posterior(result).to_dataarray().values
     errors = known.errors(u.mean(axis=1), u.std(axis=1, ddof=1))

@@ -251,7 +251,7 @@ def _axes(ax: Any, kind: str, k: int, az: Any) -> np.ndarray:
         grid = ", ".join(map(str, shape))
         raise ValueError(
             f'ax: must be an array of {shape} Axes for "{kind}" of {k} parameters, got '
-            f"{axes.shape}. Use plt.subplots(rows, columns)[1] with such a shape."
+            f"{axes.shape}. Use plt.subplots({grid})[1]."
         )
     return axes.reshape(shape)
 
