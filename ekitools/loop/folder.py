@@ -112,7 +112,7 @@ class Folder:
                 return run
         raise CheckpointError(
             f"path: must be a checkpoint folder, got {path} without a {INDEX}. Pass the folder of "
-            "run(checkpoint=) or save(), or start the run again."
+            "run(checkpoint=) or save(), or start a new run."
         )
 
     @contextmanager
