@@ -225,7 +225,7 @@ def test_mistakes():
         (
             X[:, :1],
             ValueError,
-            r"inputs: must be what apply takes .* shape \(\d+, 1\) and TypeError",
+            r"inputs: must be the second argument of apply.* shape \(\d+, 1\).*TypeError",
         ),
         ([["a"]], TypeError, "inputs: must be arrays of numbers, got dtype <U1"),
     ]:
