@@ -60,7 +60,7 @@ def common_kind(module: Any) -> tuple[Any, Any]:
             continue
         if not tensor.is_floating_point():
             raise TypeError(
-                f"module: must have real floating parameters, got {tensor.dtype} for {name!r}. "
+                f"module: must have real parameters, got {tensor.dtype} for {name!r}. "
                 "Replace complex parameters by their real and imaginary parts, and register "
                 "constants as buffers."
             )

@@ -210,9 +210,7 @@ class ServedModel(umbridge.Model):  # type: ignore[misc]
             raise ValueError(f"shape: must be given as (d, p), because {model!r} declares none.")
         sizes = _checked_shape(info.shape if shape is None else shape)
         if info.shape not in (None, sizes):
-            raise ValueError(
-                f"shape: must be {info.shape} of the model, got {shape}. Leave it out."
-            )
+            raise ValueError(f"shape: must be the model's shape {info.shape}, got {shape}.")
         self.model = model
         self.n_data, self.n_parameters = sizes
 

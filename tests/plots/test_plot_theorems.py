@@ -27,5 +27,5 @@ def test_theorems_have_a_row_each_and_those_that_fail_are_seen_to(report):
     assert ax.get_title() == "Linear theory: 2 of 4 statements hold"
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["holds", "fails", "tolerance"]
-    with pytest.raises(TypeError, match="report: must be what .* with its rows, got Report"):
+    with pytest.raises(TypeError, match="report: must be a result of .* with its rows, got Report"):
         ek.plot_theorems(Report(()))
