@@ -274,7 +274,7 @@ def test_a_run_that_diverges_keeps_its_last_good_ensemble(spread, store):
     method = ek.LossEKI(Late(1e308), spread)
     result = ek.run(problem, method, n_members=6, n_steps=5, store=store, rng=0)
     assert result.attrs["status_code"] == "diverged"
-    assert "The update of step 2 is not finite" in result.attrs["status"]
+    assert "Step 2 has an update that is not finite" in result.attrs["status"]
     assert "Use smaller steps or less spread" in result.attrs["status"]
     assert result.iteration.values[-1] == 2
     good = ek.run(problem, ek.LossEKI(ek.FixedStep(1e-3), spread), n_members=6, n_steps=2, rng=0)

@@ -325,10 +325,10 @@ def test_the_command_reads_a_file(result, problem, tmp_path, monkeypatch, capsys
     [
         (["no.nc"], "result: must be a file, got no.nc"),
         (["r.nc", "--problem", "math"], "--problem: must be MODULE:FUNCTION"),
-        (["r.nc", "--problem", "math:nothing"], "got no 'nothing' there"),
+        (["r.nc", "--problem", "math:nothing"], "must be a name in the module math, got 'nothing'"),
         (["r.nc", "--problem", "math:pi"], "problem: must be an ek.InverseProblem"),
         (["r.nc", "--out", "r.nc"], "--out: must not be the result itself"),
-        (["r.nc", "--out", "."], "--out: must be a file, got ., a folder"),
+        (["r.nc", "--out", "."], "--out: must be a file, got the folder .."),
         (["r.nc", "--out", "text.nc/page.html"], "--out: must be a file that can be written, got"),
         (["."], "result: must be a file, got ., a folder"),
         (["text.nc"], "result: must be a netCDF file, as ekitools run"),
