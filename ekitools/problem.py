@@ -401,7 +401,7 @@ class InverseProblem:
 
     @cached_property
     def _independent(self) -> bool:  # cached, because it may whiten a matrix
-        return independent_samples(self.noise, self.n_data)
+        return independent_samples(self.noise, self.data.size)
 
     def _observations(self, index: np.ndarray, batch: Batch | None) -> InverseProblem:
         """The problem of the observations ``index`` of the series."""
