@@ -222,9 +222,10 @@ def numpy_dtype(x: Array) -> np.dtype[Any]:
 @cache
 def _named_dtype(name: str) -> np.dtype[Any]:
     try:
-        return np.dtype(name.rpartition(".")[2])
+        found = np.dtype(name.rpartition(".")[2])
     except TypeError:  # bfloat16
         return np.dtype(np.float32)
+    return np.dtype(np.float32) if found.kind == "V" else found  # bfloat16 after an import of JAX
 
 
 def finfo(x: Array) -> np.finfo[Any]:

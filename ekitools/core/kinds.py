@@ -41,13 +41,13 @@ def checked_like(like: Any, name: str = "like") -> Array | None:
         )
     if 0 not in tuple(like.shape)[-1:]:
         check_array(name, like)
-    if numpy_dtype(like).kind != "f":
-        raise TypeError(f"{name}: must have a floating dtype, got {like.dtype}. Convert it.")
     if str(like.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
         raise TypeError(
             f"{name}: must be of float32 or float64, got {like.dtype}. Use float32, and the option "
             "precision of TorchModel for a forward pass in 16 bits."
         )
+    if numpy_dtype(like).kind != "f":
+        raise TypeError(f"{name}: must have a floating dtype, got {like.dtype}. Convert it.")
     return empty_like(like)
 
 
