@@ -19,7 +19,11 @@ from ekitools.typing import Array
 __all__ = ["checked_like", "empty_like", "kind_of", "of_kind"]
 
 _NOT_HERE = (
-    *(ImportError, StopIteration, RuntimeError, TypeError, AttributeError),
+    ImportError,
+    StopIteration,
+    RuntimeError,
+    TypeError,
+    AttributeError,
     AssertionError,  # torch without CUDA
 )
 

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekitools.core.arrays import array_namespace, finfo, like
-from ekitools.linalg.columns import combine
+from ekitools.core.arrays import array_namespace
 from ekitools.linalg.gram import Accuracy, is_accurate
 from ekitools.linalg.kalman import gain_of_squares, moved_by
-from ekitools.linalg.transform import keeps_digits, transform_of_squares
+from ekitools.linalg.transform import keeps_digits, transform_of_squares, transformed
 from ekitools.losses.gaussian import GaussianNoise
 from ekitools.typing import Array
 
@@ -65,11 +64,9 @@ def kalman_draft(u: Array, r: Array, h: Array, noise_draw: Array | None) -> Draf
     xp = array_namespace(r)
     zero = xp.zeros_like(r[0, :])
     gain = gain_of_squares(r, zero, _UNIT, (r.shape[0] - 1) / h, noise_draw)
-    eps = float(finfo(r).eps)
 
     def accepts(*numbers: Any) -> bool:
-        found = Accuracy(*numbers)
-        return bool(np.isfinite(float(found.total))) and is_accurate(found, eps)
+        return is_accurate(Accuracy(*numbers), r)
 
     return Draft(moved_by(u, gain.left, gain.right), tuple(gain.accuracy), accepts)
 
@@ -94,6 +91,4 @@ def transform_draft(u: Array, r: Array, h: Array, rotation: np.ndarray | None) -
     def accepts(total: Any, largest: Any) -> bool:
         return bool(np.isfinite(float(total))) and keeps_digits(float(largest), r)
 
-    right = None if found.right is None else like(found.right, u)
-    ensemble = combine(u, like(found.left, u), right)
-    return Draft(ensemble, (found.total, found.largest), accepts)
+    return Draft(transformed(u, found.left, found.right), (found.total, found.largest), accepts)

@@ -123,16 +123,17 @@ def loses_digits(found: Accuracy, g: Array) -> bool:
     """
     numbers = Accuracy(*fetched(*found))
     check_finite(numbers.total)
-    return not is_accurate(numbers, float(finfo(g).eps))
+    return not is_accurate(numbers, g)
 
 
-def is_accurate(numbers: Accuracy, eps: float) -> bool:
+def is_accurate(numbers: Accuracy, g: Array) -> bool:
     """Whether the error of an update is within the bound, from numbers on the host.
 
-    ``eps`` is the rounding unit of the outputs.
+    The rounding unit is that of the outputs ``g``. After an overflow the update is not accurate.
     """
+    eps = float(finfo(g).eps)
     error = eps * float(numbers.size) * float(numbers.longest)  # times λ
-    return bool(error <= max(_LOSS, 100 * eps) * numbers.smallest)
+    return bool(np.isfinite(numbers.total) and error <= max(_LOSS, 100 * eps) * numbers.smallest)
 
 
 def check_finite(total: Any) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "transform_factors",
     "transform_of_squares",
     "transform_update",
+    "transformed",
 ]
 
 _UNIT = GaussianNoise(1.0)
@@ -79,7 +80,11 @@ def transform_update(u: Array, r: Array, h: float, rotation: np.ndarray | None =
     >>> float(new.mean().round(12)), float(new.var(ddof=1).round(12))
     (1.0, 0.5)
     """
-    left, right = transform_factors(r, h, rotation)
+    return transformed(u, *transform_factors(r, h, rotation))
+
+
+def transformed(u: Array, left: Array, right: Array | None) -> Array:
+    """U + K E with the coefficients K that `transform_factors` returns."""
     return combine(u, like(left, u), None if right is None else like(right, u))
 
 

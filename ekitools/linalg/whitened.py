@@ -34,20 +34,13 @@ def blocks_of(g: Array, data: Array, noise: Any, draw: Array | None) -> Iterator
     xp = array_namespace(g)
     # only for noise of ekitools is the attribute `scale` known to be 1/sd
     form = form_of(noise, "whiten")
-    if not isinstance(form, Diagonal):
+    if not isinstance(form, Diagonal) or not is_numpy(g):  # one block, with few kernels
+        whiten = form.whiten if isinstance(form, Diagonal) else noise.whiten
         shifted = g - g[-1:, :]
         mean = xp.mean(shifted, axis=0, keepdims=True)
-        anomalies = noise.whiten(shifted - mean)
-        draw = None if draw is None else noise.whiten(draw)
-        yield Block(anomalies, noise.whiten(mean + (g[-1:, :] - data)), draw, anomalies)
-        return
-    if not is_numpy(g):  # few kernels
-        scale, anomalies = placed(form.scale, g), g - g[-1:, :]
-        mean = xp.mean(anomalies, axis=0, keepdims=True)
-        anomalies -= mean
-        anomalies *= scale
-        mean += g[-1:, :] - data
-        yield Block(anomalies, mean * scale, None if draw is None else draw * scale, anomalies)
+        anomalies = whiten(shifted - mean)
+        draw = None if draw is None else whiten(draw)
+        yield Block(anomalies, whiten(mean + (g[-1:, :] - data)), draw, anomalies)
         return
     scale = np.broadcast_to(placed(form.scale, g), data.shape)
     whole = g.shape[0] > g.shape[1]

@@ -84,23 +84,23 @@ def look(
     n_members, n_data = whole.shape
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the host checks all
         numbers = [double(misfits_there(whole)), *([] if whole is r else [misfits_there(r)])]
-        n_misfits, norm, draft = len(numbers), None, None
+        norm, draft = None, None
         if isinstance(schedule, NormStep):
             norm = frobenius_there(anomaly_products(whole, whole) / n_members)
             numbers.append(norm)
-        n_known = len(numbers)
         if make is not None and not is_numpy(numbers[0]):  # the device has float64
             h = step_there(schedule, place, numbers[0], n_data, norm)
             if h is not None:
                 draft = make(h)
                 numbers += [h, total_variance_there(draft.ensemble), *draft.numbers]
-        found = fetched(*numbers)
-    total = found[0].astype(np.float64)
-    misfit = total if whole is r else found[1].astype(np.float64)
-    known = (lambda: d_norm(whole, whole)) if norm is None else (lambda: float(found[n_misfits]))
+        found = iter(fetched(*numbers))
+    total = next(found).astype(np.float64)
+    misfit = total if whole is r else next(found).astype(np.float64)
+    size = None if norm is None else float(next(found))
+    known = (lambda: d_norm(whole, whole)) if size is None else (lambda: size)
     made = None
     if draft is not None:
-        h, variance, *rest = found[n_known:]
+        h, variance, *rest = found
         if draft.accepts(*rest):
             made = Made(draft.ensemble, float(h), float(variance))
     return Look(misfit, total, known, made)

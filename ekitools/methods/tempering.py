@@ -178,7 +178,8 @@ class Tempered(ABC):
     ) -> tuple[TemperedState, StepInfo]:
         """One analysis; at the end of the run the state is returned unchanged."""
         u, status, start = state.ensemble, self.finished(state), None
-        if isinstance(target.noise, ScaledNoise):
+        unknown = isinstance(target.noise, ScaledNoise)
+        if unknown:
             r, misfit = g, misfits_of_members(u, g, target)[0]
             seen = Look(misfit, misfit, None, None)
         else:
@@ -198,7 +199,7 @@ class Tempered(ABC):
             return state, info
 
         used, scaling, strength, variance = state.used, None, state.strength, None
-        if isinstance(target.noise, ScaledNoise):
+        if unknown:
             ensemble, scaling, h, t = tempered_with_scales(state, g, target, self.step, rng)
         elif target.batch is not None and self.t_end is not None:
             h, r, scale, t, used = part_step(self.step, state, self.t_end, target.batch, r)
